@@ -1,0 +1,40 @@
+"""Symmetries of PyTorch models, their charges, and how real training moves them."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+# Public name -> module that defines it: loaded on first use, so that importing the package costs nothing.
+_EXPORTS = {
+    "Family": "neuralmechanics.symmetry",
+    "Symmetries": "neuralmechanics.symmetry",
+    "find_symmetries": "neuralmechanics.symmetry",
+    "check_symmetries": "neuralmechanics.symmetry",
+    "assert_symmetric": "neuralmechanics.symmetry",
+    "probe_symmetries": "neuralmechanics.symmetry",
+    "count_laws": "neuralmechanics.symmetry",
+    "Monitor": "neuralmechanics.monitor",
+    "open_run": "neuralmechanics.monitor",
+}
+_SUBPACKAGES = ("experiments", "flows", "laws", "monitor", "optimizers", "report", "slices", "symmetry")
+
+try:
+    __version__ = version("neuralmechanics")
+except PackageNotFoundError:  # running from a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = ["__version__", *_EXPORTS, *_SUBPACKAGES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"neuralmechanics.{name}")
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'neuralmechanics' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
