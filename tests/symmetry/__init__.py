@@ -1,0 +1,1 @@
+"""Tests of the symmetry engine against an independent numerical truth."""

@@ -1,0 +1,206 @@
+"""Brute-force symmetry dimensions of a network: null spaces of its float64 Jacobian, by singular values.
+
+With J(θ) = ∂ observed/∂θ stacked over many random inputs:
+translations = dim {v : J(θ) v = 0 for all θ};  diagonal = dim {D diagonal : J(θ) D θ = 0 for all θ};
+fibre = dim ker J(θ) at a generic θ;  lone = elements whose gradient is identically zero, counted in the first two.
+Nothing here shares code or ideas with the engine: no graph, no rules, only derivatives at random points.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .network import Network
+
+_CUT = 1e-10  # relative singular value below which a direction is null
+_EXTRA_ROWS = (
+    12  # random rows beyond the number of parameters: the projection keeps the row space almost surely
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The null space of a stacked matrix: dimension, orthonormal basis, and the spectral gap that certifies it."""
+
+    dimension: int
+    basis: Tensor  # [elements, dimension]
+    kept: float  # smallest relative singular value counted as nonzero
+    dropped: float  # largest one counted as zero
+
+    @property
+    def clear(self) -> bool:
+        return self.kept > 1e-8 and self.dropped < 1e-11
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Dimensions of the symmetries of a network, by brute force."""
+
+    parameters: int
+    translations: int
+    diagonal: int
+    fibre: int
+    lone: int
+    clear: bool  # every rank was decided by a gap of at least three decades
+    gaps: tuple[float, ...]
+
+    @property
+    def multiplicative(self) -> int:
+        """Scale and rescale symmetries together."""
+        return self.diagonal - self.lone
+
+
+def elements(module: nn.Module) -> int:
+    """Number of trainable elements, tied tensors once."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def randomise(module: nn.Module, generator: torch.Generator) -> Tensor:
+    """Moves the module to a generic point, every element away from zero; returns the flat θ."""
+    pieces = []
+    for name, parameter in trainable(module).items():
+        shape = parameter.shape
+        low, high = (0.05, 0.3) if name.endswith("bias") or "bias_" in name else (0.5, 1.5)
+        scale = 1.2 / math.sqrt(max(1, math.prod(shape[1:]))) if len(shape) > 1 else 1.0
+        size = torch.rand(shape, generator=generator, dtype=torch.float64)
+        sign = torch.randint(2, shape, generator=generator).double() * 2 - 1
+        value = sign * (low + (high - low) * size) * scale
+        parameter.data.copy_(value)
+        pieces.append(value.flatten())
+    return torch.cat(pieces)
+
+
+def jacobian_rows(network: Network, generator: torch.Generator, rows: int) -> Tensor:
+    """At least `rows` rows (or as many as span them) of ∂ observed/∂θ, over fresh random batches."""
+    parameters = list(trainable(network.module).values())
+    blocks: list[Tensor] = []
+    have = 0
+    while have < rows:
+        observed = network.observed(
+            network.batch(int(torch.randint(2**31, (), generator=generator)))
+        ).flatten()
+        if observed.numel() > rows:
+            # Random combinations of all rows have the same kernel, almost surely, once there are enough of them.
+            weights = torch.randn(rows, observed.numel(), generator=generator, dtype=torch.float64)
+            weights /= math.sqrt(observed.numel())
+        else:
+            weights = torch.eye(observed.numel(), dtype=torch.float64)
+        blocks.append(_pull_back(observed, parameters, weights))
+        have += weights.shape[0]
+    return torch.cat(blocks)
+
+
+def _pull_back(observed: Tensor, parameters: list[nn.Parameter], weights: Tensor) -> Tensor:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parts = torch.autograd.grad(
+                observed, parameters, weights, is_grads_batched=True, allow_unused=True, retain_graph=True
+            )
+        return _flat(parts, parameters, weights.shape[0])
+    except RuntimeError:  # an operation without a batching rule: one backward pass a row
+        rows = [
+            torch.autograd.grad(observed, parameters, weight, retain_graph=True, allow_unused=True)
+            for weight in weights
+        ]
+        return torch.cat([_flat([g if g is None else g[None] for g in row], parameters, 1) for row in rows])
+
+
+def _flat(parts: object, parameters: list[nn.Parameter], rows: int) -> Tensor:
+    return torch.cat(
+        [
+            torch.zeros(rows, parameter.numel(), dtype=torch.float64)
+            if part is None
+            else part.reshape(rows, -1)
+            for part, parameter in zip(parts, parameters, strict=True)  # type: ignore[call-overload]
+        ],
+        dim=1,
+    ).detach()
+
+
+def points(network: Network, seed: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Generic points θ with the Jacobian there; points where a norm met a constant channel are passed over."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = elements(network.module) + _EXTRA_ROWS
+    found = 0
+    for _ in range(4 * count):
+        theta = randomise(network.module, generator)
+        jacobian = jacobian_rows(network, generator, rows)
+        size = jacobian.abs().max()
+        if not torch.isfinite(size) or size > 1e6 or size == 0:
+            continue
+        yield theta, jacobian
+        found += 1
+        if found == count:
+            return
+    raise AssertionError(f"no generic point found for {network!r}")
+
+
+def kernel(matrix: Tensor) -> Kernel:
+    """Null space by singular values of the column-equilibrated matrix; columns at rounding level count as zero."""
+    size = matrix.norm(dim=0)
+    zero = size <= 1e-12 * size.max()
+    scaled = torch.where(zero, 0.0, matrix / size.where(~zero, torch.ones(())))
+    _, values, right = torch.linalg.svd(scaled, full_matrices=True)
+    values = torch.cat([values, values.new_zeros(right.shape[0] - values.shape[0])]) / values.max()
+    null = values < _CUT
+    basis = right[null].T / size.where(~zero, torch.ones(()))[:, None]
+    if basis.shape[1]:
+        basis = torch.linalg.qr(basis)[0]
+    kept = float(values[~null].min()) if (~null).any() else 1.0
+    dropped = float(values[null].max()) if null.any() else 0.0
+    return Kernel(int(null.sum()), basis, kept, dropped)
+
+
+def common_kernels(
+    network: Network, seed: int = 0, most: int = 14
+) -> tuple[Kernel, Kernel, list[Kernel], Tensor]:
+    """Kernels of J and of J·diag(θ) common to generic points, kernels of J at each point, and the lone elements.
+
+    Points are added until both dimensions stay unchanged under three fresh ones: a generic point that removes
+    nothing shows, off the measure-zero set, that the common kernel is reached.
+    """
+    plain = scaled = torch.zeros(0, elements(network.module), dtype=torch.float64)
+    fibres: list[Kernel] = []
+    history: list[tuple[int, int]] = []
+    for theta, jacobian in points(network, seed, most):
+        jacobian = jacobian / jacobian.abs().max()
+        fibres.append(kernel(jacobian))
+        plain = _compress(plain, jacobian)
+        scaled = _compress(scaled, jacobian * theta)
+        constant, diagonal = kernel(plain), kernel(scaled)
+        history.append((constant.dimension, diagonal.dimension))
+        if len(history) >= 4 and len(set(history[-4:])) == 1 and constant.clear and diagonal.clear:
+            break
+    size = plain.norm(dim=0)
+    return constant, diagonal, fibres, size <= 1e-12 * size.max()
+
+
+def _compress(stack: Tensor, rows: Tensor) -> Tensor:
+    """A square factor with the kernel of both: the R of a QR decomposition, so nothing is squared."""
+    return torch.linalg.qr(torch.cat([stack, rows]), mode="r")[1]
+
+
+def brute_force(network: Network, seed: int = 0) -> Truth:
+    """The dimensions of every kind, measured at random points."""
+    constant, diagonal, fibres, lone = common_kernels(network, seed)
+    fibre = min(fibres, key=lambda k: k.dimension)
+    return Truth(
+        parameters=elements(network.module),
+        translations=constant.dimension,
+        diagonal=diagonal.dimension,
+        fibre=fibre.dimension,
+        lone=int(lone.sum()),
+        clear=constant.clear and diagonal.clear,
+        gaps=(constant.kept, constant.dropped, diagonal.kept, diagonal.dropped, fibre.kept, fibre.dropped),
+    )
