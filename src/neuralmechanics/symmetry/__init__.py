@@ -1,1 +1,6 @@
-"""Placeholder."""
+"""What leaves the loss unchanged: families of parameter symmetries, found from the model's graph."""
+
+from neuralmechanics.symmetry.family import KINDS, Breaking, Family, Kind
+from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
+
+__all__ = ["KINDS", "Breaking", "Coverage", "Family", "Kind", "Symmetries", "UnknownOperation"]

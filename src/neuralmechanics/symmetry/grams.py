@@ -1,0 +1,86 @@
+"""Charge matrices of linear pairs: C = Σ ± A Aᵀ over the channels of every block of a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from neuralmechanics.slices import SliceView
+
+__all__ = ["GramTerm", "act", "add_gram_", "gram", "infinitesimal"]
+
+
+@dataclass(frozen=True, eq=False)
+class GramTerm:
+    """One parameter's part in a linear family.
+
+    The slices of ``view`` are its channels. Row k of ``slices`` holds the channels that the term's k-th block mixes;
+    they belong to block ``blocks[k]`` of the family and transform with A where ``signs[k]`` is +1, with A⁻ᵀ where it
+    is -1.
+    """
+
+    view: SliceView
+    slices: np.ndarray
+    blocks: np.ndarray
+    signs: np.ndarray
+
+    def channels(self, tensor: Tensor) -> Float64[Tensor, "slices rest"]:
+        """The tensor as a matrix, one row a slice."""
+        order = (*self.view.kept, *self.view.summed)
+        return tensor.detach().double().reshape(self.view.shape).permute(order).reshape(self.view.size, -1)
+
+    def restore(self, rows: Float64[Tensor, "slices rest"], like: Tensor) -> Tensor:
+        """The inverse of ``channels``, in the shape of ``like``."""
+        order = (*self.view.kept, *self.view.summed)
+        permuted = rows.reshape([self.view.shape[d] for d in order])
+        return permuted.permute([order.index(d) for d in range(len(order))]).reshape(like.shape)
+
+
+def add_gram_(total: Float64[Tensor, "blocks width width"], term: GramTerm, a: Tensor, b: Tensor) -> None:
+    """Adds one term's share of the symmetrised Σ sign·½(A Bᵀ + B Aᵀ) to the charge matrices ``total``."""
+    index = torch.as_tensor(term.slices, device=a.device)
+    left = term.channels(a)[index]
+    product = left @ (left if a is b else term.channels(b)[index]).mT
+    symmetric = product if a is b else (product + product.mT) / 2
+    signs = torch.as_tensor(term.signs, dtype=torch.float64, device=a.device)
+    total.index_add_(0, torch.as_tensor(term.blocks, device=a.device), signs[:, None, None] * symmetric)
+
+
+def gram(
+    terms: Sequence[GramTerm], blocks: int, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
+) -> Float64[Tensor, "blocks width width"]:
+    """The charge matrices C(a, b) of all blocks, over all terms."""
+    width = terms[0].slices.shape[1]
+    total = torch.zeros(blocks, width, width, dtype=torch.float64, device=a[terms[0].view.parameter].device)
+    for term in terms:
+        add_gram_(total, term, a[term.view.parameter], b[term.view.parameter])
+    return total
+
+
+def act(term: GramTerm, tensor: Tensor, matrices: Float64[Tensor, "blocks width width"]) -> Tensor:
+    """The tensor with its channels mixed by A (sign +1) or A⁻ᵀ (sign -1) of their block, in float64."""
+    chosen = matrices[torch.as_tensor(term.blocks, device=matrices.device)]
+    negative = torch.as_tensor(term.signs < 0, device=matrices.device)
+    if bool(negative.any()):
+        chosen = torch.where(negative[:, None, None], torch.linalg.inv(chosen).mT, chosen)
+    return _mix(term, tensor, chosen, keep=True)
+
+
+def infinitesimal(term: GramTerm, tensor: Tensor, matrices: Float64[Tensor, "blocks width width"]) -> Tensor:
+    """d/dε of ``act`` with A = 1 + ε M at ε = 0: M θ (sign +1) or -Mᵀ θ (sign -1), zero outside the blocks."""
+    chosen = matrices[torch.as_tensor(term.blocks, device=matrices.device)]
+    negative = torch.as_tensor(term.signs < 0, device=matrices.device)
+    return _mix(term, tensor, torch.where(negative[:, None, None], -chosen.mT, chosen), keep=False)
+
+
+def _mix(term: GramTerm, tensor: Tensor, chosen: Tensor, *, keep: bool) -> Tensor:
+    rows = term.channels(tensor)
+    index = torch.as_tensor(term.slices, device=rows.device)
+    out = rows.clone() if keep else torch.zeros_like(rows)
+    out[index.reshape(-1)] = (chosen @ rows[index]).reshape(-1, rows.shape[1])
+    return term.restore(out, tensor)
