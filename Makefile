@@ -1,0 +1,70 @@
+# Every target does its own set-up: Python 3.11+ with pip is all that a fresh machine needs.
+# Stamps live inside the virtual environment, so removing .venv is a full clean start.
+
+PYTHON ?= python3
+OUT ?= runs/demo
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+EXTRAS := test,data,sweep
+WORKERS ?= 2
+
+# Two worker processes share the cores; more threads inside each would only make them wait for one another.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+.PHONY: help demo test test-all lint docs clean
+
+help:
+	@echo "make demo      train two networks on handwritten digits, follow every charge, write a page of pictures"
+	@echo "make test      lint, format, types, tests, doctests and README snippets (at most ten minutes on two cores)"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make docs      the documentation as HTML in docs/_build/html"
+	@echo "make clean     remove the virtual environment and everything built"
+
+demo: $(STAMPS)/package
+	$(BIN)/neuralmechanics demo --out $(OUT)
+
+test: lint $(STAMPS)/browser
+	$(PYTEST)
+
+test-all: lint $(STAMPS)/browser
+	$(PYTEST) -m "" --timeout 3600
+
+lint: $(STAMPS)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+docs: $(STAMPS)/docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Some systems ship venv without ensurepip; there the system's own pip puts pip into the new environment.
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+		|| { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) \
+			&& $(PYTHON) -m pip --quiet --python $(BIN)/python install pip; }
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/package: pyproject.toml constraints.txt | $(STAMPS)/venv
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(STAMPS)/test: pyproject.toml constraints.txt | $(STAMPS)/venv
+	$(PIP_INSTALL) -e '.[$(EXTRAS)]'
+	@touch $@ $(STAMPS)/package
+
+$(STAMPS)/docs: pyproject.toml constraints.txt | $(STAMPS)/venv
+	$(PIP_INSTALL) -e '.[docs]'
+	@touch $@ $(STAMPS)/package
+
+# One test opens the HTML page in a real browser; where none can be installed, that test says so and is skipped.
+$(STAMPS)/browser: .ci/install-browser | $(STAMPS)/venv
+	bash .ci/install-browser
+	@touch $@
