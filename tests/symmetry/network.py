@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 HEADS = ("output", "mse", "log_softmax", "cross_entropy", "label_smoothing")
 
@@ -49,7 +49,7 @@ class Network:
         if self.head == "mse":
             return primary(self.module(*batch[:-1]))
         inputs = batch if self.head == "log_softmax" else batch[:-1]
-        return F.log_softmax(primary(self.module(*inputs)), dim=-1)
+        return functional.log_softmax(primary(self.module(*inputs)), dim=-1)
 
     @property
     def loss_fn(self) -> Callable[[nn.Module, Any], Tensor] | None:
@@ -71,20 +71,20 @@ def primary(output: Any) -> Tensor:
 
 
 def _log_softmax(model: nn.Module, batch: tuple[Any, ...]) -> Tensor:
-    return F.log_softmax(primary(model(*batch)), dim=-1)
+    return functional.log_softmax(primary(model(*batch)), dim=-1)
 
 
 def _mse(model: nn.Module, batch: tuple[Any, ...]) -> Tensor:
-    return F.mse_loss(primary(model(*batch[:-1])), batch[-1])
+    return functional.mse_loss(primary(model(*batch[:-1])), batch[-1])
 
 
 def _cross_entropy(model: nn.Module, batch: tuple[Any, ...]) -> Tensor:
-    return F.cross_entropy(primary(model(*batch[:-1])).flatten(0, -2), batch[-1].flatten())
+    return functional.cross_entropy(primary(model(*batch[:-1])).flatten(0, -2), batch[-1].flatten())
 
 
 def _label_smoothing(model: nn.Module, batch: tuple[Any, ...]) -> Tensor:
     logits = primary(model(*batch[:-1]))
-    return F.cross_entropy(logits.flatten(0, -2), batch[-1].flatten(), label_smoothing=0.1)
+    return functional.cross_entropy(logits.flatten(0, -2), batch[-1].flatten(), label_smoothing=0.1)
 
 
 def prepared(module: nn.Module, eps: float = 1e-20) -> nn.Module:

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from .network import Network
 
 _CUT = 1e-10  # relative singular value below which a direction is null
-_EXTRA_ROWS = (
-    12  # random rows beyond the number of parameters: the projection keeps the row space almost surely
-)
+_EXTRA_ROWS = 12  # random rows beyond the number of parameters: the projection keeps the row space almost surely
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,7 @@ def jacobian_rows(network: Network, generator: torch.Generator, rows: int) -> Te
     blocks: list[Tensor] = []
     have = 0
     while have < rows:
-        observed = network.observed(
-            network.batch(int(torch.randint(2**31, (), generator=generator)))
-        ).flatten()
+        observed = network.observed(network.batch(int(torch.randint(2**31, (), generator=generator)))).flatten()
         if observed.numel() > rows:
             # Random combinations of all rows have the same kernel, almost surely, once there are enough of them.
             weights = torch.randn(rows, observed.numel(), generator=generator, dtype=torch.float64)
@@ -119,9 +115,7 @@ def _pull_back(observed: Tensor, parameters: list[nn.Parameter], weights: Tensor
 def _flat(parts: object, parameters: list[nn.Parameter], rows: int) -> Tensor:
     return torch.cat(
         [
-            torch.zeros(rows, parameter.numel(), dtype=torch.float64)
-            if part is None
-            else part.reshape(rows, -1)
+            torch.zeros(rows, parameter.numel(), dtype=torch.float64) if part is None else part.reshape(rows, -1)
             for part, parameter in zip(parts, parameters, strict=True)  # type: ignore[call-overload]
         ],
         dim=1,
@@ -162,9 +156,7 @@ def kernel(matrix: Tensor) -> Kernel:
     return Kernel(int(null.sum()), basis, kept, dropped)
 
 
-def common_kernels(
-    network: Network, seed: int = 0, most: int = 14
-) -> tuple[Kernel, Kernel, list[Kernel], Tensor]:
+def common_kernels(network: Network, seed: int = 0, most: int = 14) -> tuple[Kernel, Kernel, list[Kernel], Tensor]:
     """Kernels of J and of J·diag(θ) common to generic points, kernels of J at each point, and the lone elements.
 
     Points are added until both dimensions stay unchanged under three fresh ones: a generic point that removes

@@ -31,9 +31,7 @@ def mlp(activation: type[nn.Module], norm: bool = False) -> Network:
         (nn.GELU, True, (144, 20, 26, 33)),
     ],
 )
-def test_counts_of_the_theory_page(
-    activation: type[nn.Module], norm: bool, expected: tuple[int, ...]
-) -> None:
+def test_counts_of_the_theory_page(activation: type[nn.Module], norm: bool, expected: tuple[int, ...]) -> None:
     truth = brute_force(mlp(activation, norm))
     assert truth.clear, truth
     assert (truth.parameters, truth.translations, truth.diagonal, truth.fibre) == expected
