@@ -1,6 +1,7 @@
-"""Hand-picked small networks, one for each awkward thing that people train."""
+"""Hand-picked networks: small ones for the oracle, whole architectures for the finite transformations."""
 
-from . import attention, dense, language, recurrent, vision
+from . import architectures, attention, configurations, dense, language, recurrent, vision
+from .architectures import FULL
 from .registry import SMALL
 
-__all__ = ["SMALL", "attention", "dense", "language", "recurrent", "vision"]
+__all__ = ["FULL", "SMALL", "architectures", "attention", "configurations", "dense", "language", "recurrent", "vision"]
