@@ -1,0 +1,63 @@
+"""Error of every law over time on a logarithmic axis, a panel for each kind of symmetry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from neuralmechanics.report.figures.law_curves import legend_handles
+from neuralmechanics.report.palette import KIND_LABELS, in_reading_order, law_styles, tidy
+from neuralmechanics.report.scores import relative_errors
+from neuralmechanics.report.source import RunLike, kinds, laws, steps, thinned
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+# Half the spacing of doubles at 1: an error of zero is drawn here, since a logarithm has no place for it.
+FLOOR = 2.0**-54
+MOST_POINTS = 1000
+
+
+def errors_over_time(run: RunLike) -> Figure:
+    """Largest (line) and typical (band's lower edge, root mean square) error over all charges of a kind.
+
+    Errors are relative to the size of the charge at the start. A law that is exact to the last bit is drawn at 2⁻⁵⁴.
+    """
+    data = run.data
+    drawn = in_reading_order(laws(data))
+    present = kinds(data)
+    if not drawn or not present:
+        raise ValueError("the run predicts no charge: there is no error to draw")
+    errors = relative_errors(data)
+    kind_of = data["kind"].values.astype(str)
+    figure = Figure(figsize=(3.6 * len(present) + 0.4, 3.7), layout="constrained")
+    panels = figure.subplots(1, len(present), squeeze=False, sharey=True)[0]
+    for axes, kind in zip(panels, present, strict=True):
+        mine = np.flatnonzero(kind_of == kind)
+        for law in drawn:
+            _draw_law(axes, steps(data), errors.sel(law=law).values[:, mine], law, drawn)
+        axes.set_yscale("log")
+        axes.margins(x=0)
+        ylabel = "error / size at the start" if axes is panels[0] else ""
+        tidy(axes, title=f"{KIND_LABELS.get(kind, kind)} ({len(mine)})", xlabel="step", ylabel=ylabel)
+    handles = legend_handles(drawn)[1:]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_law(axes: Axes, step: NDArray[np.float64], errors: NDArray[np.float64], law: str, drawn: list[str]) -> None:
+    keep = thinned(len(step), MOST_POINTS)
+    style = law_styles(drawn)[law]
+    largest = errors[keep].max(axis=1)
+    typical = np.sqrt(np.mean(errors[keep] ** 2, axis=1))
+    if not np.nanmax(largest, initial=0.0) > 0:
+        largest = typical = np.full(len(keep), FLOOR)
+    # The start, where every law is exactly right, would draw a cliff.
+    largest = np.where(largest > 0, np.maximum(largest, FLOOR), np.nan)
+    typical = np.where(largest > 0, np.maximum(typical, FLOOR), np.nan)
+    (line,) = axes.plot(step[keep], largest, color=style.colour, linewidth=1.3)
+    line.set_linestyle(style.dash)
+    axes.fill_between(step[keep], typical, largest, color=style.colour, alpha=0.13, linewidth=0)

@@ -1,0 +1,66 @@
+"""A chart of the page as plain data for plotly: lines, axes, and the choices that a reader can switch between."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One place of the page: a title, a sentence, and one plotly specification for each choice."""
+
+    name: str
+    title: str
+    text: str
+    choice: str
+    choices: Mapping[str, Spec]
+
+
+def literal(text: object) -> str:
+    """Text that plotly shows as it stands: plotly reads a subset of HTML in every label."""
+    return html.escape(str(text), quote=False)
+
+
+def packed(values: ArrayLike) -> dict[str, str]:
+    """Numbers as plotly's typed arrays: single precision is finer than a screen."""
+    return {"dtype": "f4", "bdata": base64.b64encode(np.asarray(values, dtype="<f4").tobytes()).decode("ascii")}
+
+
+def line(x: ArrayLike, y: ArrayLike, *, name: object, colour: str, **extra: Any) -> Spec:
+    """One line; ``extra`` goes to plotly, with ``width`` and ``dash`` taken for the line itself."""
+    pen = {"color": colour, "width": extra.pop("width", 1.3), "dash": extra.pop("dash", "solid")}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": packed(x),
+        "y": packed(y),
+        "name": literal(name),
+        "line": pen,
+        **extra,
+    }
+
+
+def spec(traces: list[Spec], *, ylabel: str, logarithmic: bool = False, **layout: Any) -> Spec:
+    """A specification with the page's axes: steps to the right, a linear or logarithmic scale upwards."""
+    axis = {"title": {"text": literal(ylabel)}, "gridcolor": "#e6e6e6", "zeroline": False, "automargin": True}
+    if logarithmic:
+        axis |= {"type": "log", "exponentformat": "power", "dtick": 2}
+    return {
+        "data": traces,
+        "layout": {
+            "xaxis": {"title": {"text": "step"}, "showgrid": False, "zeroline": False, "ticks": "outside"},
+            "yaxis": axis,
+            **layout,
+        },
+    }
