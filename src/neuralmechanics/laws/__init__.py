@@ -1,1 +1,25 @@
-"""Placeholder."""
+"""How charges move under a real optimiser: arithmetic on float64 tensors of shape [charges], on any device."""
+
+from neuralmechanics.laws.exact import ExactLaw
+from neuralmechanics.laws.identity import IdentityLaw
+from neuralmechanics.laws.modified_flow import ModifiedFlowLaw
+from neuralmechanics.laws.relaxation import FirstOrderLaw, GradientFlowLaw, ModifiedLossLaw
+from neuralmechanics.laws.replay import DriveHistory, replay
+from neuralmechanics.laws.rotation import RotationLaw, rotation_defect
+from neuralmechanics.laws.step import Drives, Hyperparameters, Law
+
+__all__ = [
+    "DriveHistory",
+    "Drives",
+    "ExactLaw",
+    "FirstOrderLaw",
+    "GradientFlowLaw",
+    "Hyperparameters",
+    "IdentityLaw",
+    "Law",
+    "ModifiedFlowLaw",
+    "ModifiedLossLaw",
+    "RotationLaw",
+    "replay",
+    "rotation_defect",
+]

@@ -1,0 +1,87 @@
+"""The hyperparameters of one step as tensors beside the charges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from neuralmechanics.laws.step import Hyperparameters
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """η, λ, β, α, a and the masks of a step, each a scalar or of shape [charges], on the charges' device."""
+
+    learning_rate: Float64[Tensor, " *charges"]
+    weight_decay: Float64[Tensor, " *charges"]
+    momentum: Float64[Tensor, " *charges"]
+    dampening: Float64[Tensor, " *charges"]  # 0 where momentum is 0
+    gain: Float64[Tensor, " *charges"]  # a: 1-α, but 1 on the first step and where momentum is 0
+    nesterov: Bool[Tensor, " *charges"]  # False where momentum is 0
+    decoupled: Bool[Tensor, " *charges"]
+    running: Bool[Tensor, " *charges"]  # the momentum buffer takes part in this step
+    restart: Bool[Tensor, " *charges"]  # the buffer is created by this step
+    active: Bool[Tensor, " *charges"]
+
+
+def identity(hyper: Hyperparameters) -> tuple[object, ...] | None:
+    """A key that is equal for two steps only if `hyper` says the same in both; None when that cannot be told.
+
+    Numbers count by value, tensors as objects with their version: nothing on a device is read. Whoever keeps
+    the key keeps `hyper` alive with it.
+    """
+    key: list[object] = []
+    for name in fields(hyper):
+        value = getattr(hyper, name.name)
+        if not isinstance(value, Tensor):
+            key.append(value)
+        elif value.is_inference():  # such tensors change without trace
+            return None
+        else:
+            key.extend((id(value), value._version))
+    return tuple(key)
+
+
+def resolve(hyper: Hyperparameters, charge: Float64[Tensor, " charges"]) -> Coefficients:
+    """`hyper` as tensors beside `charge`.
+
+    Raises ValueError for a tensor whose shape is neither a scalar's nor that of `charge`.
+    """
+
+    def number(name: str) -> Tensor:
+        return _beside(name, getattr(hyper, name), charge, charge.dtype)
+
+    def mask(name: str) -> Tensor:
+        return _beside(name, getattr(hyper, name), charge, torch.bool)
+
+    momentum = number("momentum")
+    running = momentum != 0
+    dampening = torch.where(running, number("dampening"), 0.0)
+    restart = mask("first_step") & running
+    return Coefficients(
+        learning_rate=number("learning_rate"),
+        weight_decay=number("weight_decay"),
+        momentum=momentum,
+        dampening=dampening,
+        gain=torch.where(restart, 1.0, 1 - dampening),
+        nesterov=mask("nesterov") & running,
+        decoupled=mask("decoupled"),
+        running=running,
+        restart=restart,
+        active=mask("active"),
+    )
+
+
+def _beside(name: str, value: float | bool | Tensor, charge: Tensor, dtype: torch.dtype) -> Tensor:
+    if not isinstance(value, Tensor):
+        # full, not tensor: a fill on the device, where a copy from the host would synchronise
+        return torch.full((), value, dtype=dtype, device=charge.device)
+    if value.dim() and value.shape != charge.shape:
+        raise ValueError(
+            f"{name} has shape {list(value.shape)}, the law follows {list(charge.shape)} charges; "
+            "give a number or one entry a charge"
+        )
+    return value.detach().to(device=charge.device, dtype=dtype)

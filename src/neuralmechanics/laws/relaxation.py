@@ -1,0 +1,162 @@
+"""The laws that are first-order in time: every charge relaxes at one rate, x' = -rx + f."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from neuralmechanics.laws.coefficients import Coefficients
+from neuralmechanics.laws.oscillator import growth
+from neuralmechanics.laws.state import LawState
+from neuralmechanics.laws.step import Drives, Hyperparameters
+
+
+class GradientFlowLaw:
+    """Gradient flow (1-β)θ' = -(g + λθ): the charge with weight decay alone, x ← e^{-pλh/(1-β)} x.
+
+    p = 2 for quadratic charges, 1 for translations; h = aη is the natural time step (a = 1 on torch's first step).
+    Decoupled decay: e^{-pηλ}. Needs no drive. Source: theory.md 2.1, 3.1; paper, section 5.
+
+    >>> law = GradientFlowLaw()
+    >>> law.start(torch.ones(1, dtype=torch.float64))
+    >>> law.step(Hyperparameters(0.1, weight_decay=0.5, momentum=0.9), Drives())
+    >>> law.value  # e^{-2·0.5·0.1/0.1}
+    tensor([0.3679], dtype=torch.float64)
+    """
+
+    name = "gradient_flow"
+
+    def __init__(self, quadratic: Bool[Tensor, " charges"] | None = None) -> None:
+        self._state = LawState(self.name, quadratic)
+
+    @property
+    def value(self) -> Float64[Tensor, " charges"]:
+        """The charges the law predicts now."""
+        return self._state["charge"]
+
+    def start(
+        self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
+    ) -> None:
+        """Begin at `charge0`; the companion plays no part."""
+        self._state.start(charge0)
+
+    def step(self, hyper: Hyperparameters, drives: Drives) -> None:
+        """Advance by one optimiser step."""
+        X = self._state["charge"]
+        c = self._state.coefficients(hyper)
+        relaxed = X * torch.exp(-_decay(c, self._state["quadratic"]))
+        self._state.move(c.active, charge=relaxed)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything the law remembers."""
+        return self._state.save()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self._state.load(state, ())
+
+
+class ModifiedLossLaw:
+    """Flow on the modified loss L̃ = L + λ|θ|²/2 + c|∇(…)|², (1-β)θ' = -∇L̃, driven by the raw gradient.
+
+        (1-β)X' = -p(λ + 2cλ²)X + 4c⟨g,g⟩ (translations: no drive),  c = h(1+β)/(4(1-β)²)
+
+    Nesterov: c = h(1-β+2β²)/(4(1-β)²). Decoupled: decay p(ηλ + (ηλ)²/2) a step. Each step is integrated exactly
+    with ⟨g,g⟩ held. Needs `gradient_energy` when a charge is quadratic. It cannot oscillate, and it takes
+    |g|²/(1-β)² for |v|²: with momentum and minibatches expect it to be far off. Source: theory.md 2.3, 3.1.
+    """
+
+    name = "modified_loss"
+
+    def __init__(self, quadratic: Bool[Tensor, " charges"] | None = None) -> None:
+        self._state = LawState(self.name, quadratic)
+
+    @property
+    def value(self) -> Float64[Tensor, " charges"]:
+        """The charges the law predicts now."""
+        return self._state["charge"]
+
+    def start(
+        self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
+    ) -> None:
+        """Begin at `charge0`; the companion plays no part."""
+        self._state.start(charge0)
+
+    def step(self, hyper: Hyperparameters, drives: Drives) -> None:
+        """Advance by one optimiser step."""
+        X, quadratic = self._state["charge"], self._state["quadratic"]
+        c = self._state.coefficients(hyper)
+        β, μ, λ = c.momentum, 1 - c.momentum, c.weight_decay
+        h, apart = c.gain * c.learning_rate, c.learning_rate * λ
+        curvature = c.learning_rate * (1 - c.dampening) * torch.where(c.nesterov, μ + 2 * β * β, 1 + β) / (4 * μ * μ)
+        rate = torch.where(c.decoupled, apart + apart * apart / 2, (λ + 2 * curvature * λ * λ) * h / μ)
+        decay = (1 + quadratic.to(torch.float64)) * rate
+        gained = 4 * curvature * h / μ * self._state.energy("gradient_energy", drives)
+        self._state.move(c.active, charge=X * torch.exp(-decay) + gained * growth(-decay))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything the law remembers."""
+        return self._state.save()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self._state.load(state, ())
+
+
+class FirstOrderLaw:
+    """The paper's headline integral, for β = 0, driven by the raw minibatch gradient:
+
+        q(t) = e^{-λt} q(0)      X(t) = e^{-2λt} X(0) + η ∫ e^{-2λ(t-s)} ⟨g,g⟩ ds
+
+    Each step is integrated exactly with ⟨g,g⟩ held, schedules of η and λ included. Where a step has β ≠ 0 the
+    law does not hold: from then on `holds` is False there and the value NaN. Needs `gradient_energy`
+    when a charge is quadratic. Source: theory.md 3.1; paper, theorem 2 and equations 15-17.
+    """
+
+    name = "first_order"
+
+    def __init__(self, quadratic: Bool[Tensor, " charges"] | None = None) -> None:
+        self._state = LawState(self.name, quadratic)
+
+    @property
+    def value(self) -> Float64[Tensor, " charges"]:
+        """The charges the law predicts now; NaN where it does not hold."""
+        return self._state["charge"]
+
+    @property
+    def holds(self) -> Bool[Tensor, " charges"]:
+        """True while every step of the charge had β = 0."""
+        return self._state["holds"]
+
+    def start(
+        self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
+    ) -> None:
+        """Begin at `charge0`; the companion plays no part."""
+        self._state.start(charge0, holds=torch.ones_like(charge0, dtype=torch.bool))
+
+    def step(self, hyper: Hyperparameters, drives: Drives) -> None:
+        """Advance by one optimiser step."""
+        X = self._state["charge"]
+        c = self._state.coefficients(hyper)
+        decay = _decay(c, self._state["quadratic"])
+        gained = c.learning_rate.square() * self._state.energy("gradient_energy", drives)
+        holds = self._state["holds"] & ~c.running
+        after = torch.where(holds, X * torch.exp(-decay) + gained * growth(-decay), torch.nan)
+        self._state.move(c.active, charge=after, holds=holds)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything the law remembers."""
+        return self._state.save()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self._state.load(state, ("holds",))
+
+
+def _decay(c: Coefficients, quadratic: Tensor) -> Tensor:
+    """The exponent a flow decays by in one step: pλh/(1-β), pηλ when decoupled."""
+    lasting = torch.where(c.decoupled, 1.0, c.gain / (1 - c.momentum))
+    return (1 + quadratic.to(torch.float64)) * c.learning_rate * c.weight_decay * lasting

@@ -1,0 +1,63 @@
+"""A law driven from what a run recorded at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from neuralmechanics.laws.step import Drives, Hyperparameters, Law
+
+
+@dataclass(frozen=True)
+class DriveHistory:
+    """Everything the laws are fed in a run: the charges at its start and per step hyperparameters and drives.
+
+    `drives` holds each measured drive stacked to [steps, charges]. `companion0` is ⟨θ,v⟩ (translations ⟨v,1_A⟩)
+    where recording began with a momentum buffer in use. Raises ValueError when the lengths disagree.
+    """
+
+    charge0: Float64[Tensor, " charges"]
+    hyperparameters: Sequence[Hyperparameters]
+    drives: Drives
+    companion0: Float64[Tensor, " charges"] | None = None
+
+    def __post_init__(self) -> None:
+        expected = [len(self.hyperparameters), *self.charge0.shape]
+        for name, drive in self._measured().items():
+            if list(drive.shape) != expected:
+                raise ValueError(
+                    f"drive {name} has shape {list(drive.shape)}, the history has {expected[0]} steps of "
+                    f"{list(self.charge0.shape)} charges; stack one row a step"
+                )
+
+    def __len__(self) -> int:
+        return len(self.hyperparameters)
+
+    def step(self, index: int) -> tuple[Hyperparameters, Drives]:
+        """What the laws are fed at step `index`."""
+        drives = {name: drive[index] for name, drive in self._measured().items()}
+        return self.hyperparameters[index], Drives(**drives)
+
+    def _measured(self) -> dict[str, Tensor]:
+        named = {field.name: getattr(self.drives, field.name) for field in fields(Drives)}
+        return {name: drive for name, drive in named.items() if drive is not None}
+
+
+def replay(law: Law, history: DriveHistory) -> Float64[Tensor, "steps_and_one charges"]:
+    """The charges `law` predicts before the first and after every step; starts the law.
+
+    >>> from neuralmechanics.laws import GradientFlowLaw
+    >>> history = DriveHistory(torch.ones(1, dtype=torch.float64), [Hyperparameters(0.1, 5.0)] * 2, Drives())
+    >>> replay(GradientFlowLaw(), history).squeeze(1)
+    tensor([1.0000, 0.3679, 0.1353], dtype=torch.float64)
+    """
+    law.start(history.charge0, history.companion0)
+    path = [law.value]
+    for index in range(len(history)):
+        law.step(*history.step(index))
+        path.append(law.value)
+    return torch.stack(path)

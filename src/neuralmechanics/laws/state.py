@@ -1,0 +1,96 @@
+"""The memory that all laws share: named tensors of shape [charges] and the drives' checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from neuralmechanics.laws.coefficients import Coefficients, identity, resolve
+from neuralmechanics.laws.step import Drives, Hyperparameters
+
+
+class LawState:
+    """Named tensors [charges], `quadratic` among them, that a law moves together and saves together."""
+
+    def __init__(self, owner: str, quadratic: Bool[Tensor, " charges"] | None) -> None:
+        self._owner = owner
+        self._quadratic = quadratic
+        self._memory: dict[str, Tensor] = {}
+        self._last: tuple[object, Hyperparameters, Coefficients] | None = None
+        self.any_quadratic = True
+
+    def start(self, charge0: Float64[Tensor, " charges"], **memory: Tensor) -> None:
+        """Forget everything and begin with `charge0`; ValueError when `quadratic` has another shape."""
+        charge = charge0.detach().to(torch.float64).clone()
+        given = self._quadratic
+        quadratic = torch.ones_like(charge, dtype=torch.bool) if given is None else given.to(charge.device)
+        if charge.dim() != 1 or quadratic.shape != charge.shape:
+            raise ValueError(
+                f"{self._owner} law got charges of shape {list(charge.shape)} and quadratic of shape "
+                f"{list(quadratic.shape)}; give both one entry a charge"
+            )
+        # read once here, so that step never has to: without quadratic charges no energy is asked for
+        self.any_quadratic = charge.is_meta or bool(quadratic.any())
+        self._memory = {"charge": charge, "quadratic": quadratic, **memory}
+        self._last = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        try:
+            return self._memory[name]
+        except KeyError:
+            raise RuntimeError(f"{self._owner} law has not begun: call start(charge0) first") from None
+
+    def coefficients(self, hyper: Hyperparameters) -> Coefficients:
+        """`hyper` resolved beside the charges: the same object as long as `hyper` says the same."""
+        charge, key = self["charge"], identity(hyper)
+        if self._last is None or key is None or self._last[0] != key:
+            self._last = (key, hyper, resolve(hyper, charge))
+        return self._last[2]
+
+    def move(self, active: Bool[Tensor, " *charges"], **after: Tensor) -> None:
+        """Replace the named tensors where `active`; elsewhere nothing happened."""
+        for name, tensor in after.items():
+            self._memory[name] = torch.where(active, tensor, self._memory[name])
+
+    def drive(self, name: str, drives: Drives) -> Float64[Tensor, " charges"]:
+        """The drive `name` in float64 beside the charges; ValueError when it is missing or of another shape."""
+        measured: Tensor | None = getattr(drives, name)
+        if measured is None:
+            raise ValueError(f"{self._owner} law needs the drive {name} at every step, which is None; measure it")
+        charge = self["charge"]
+        if measured.shape != charge.shape:
+            raise ValueError(
+                f"drive {name} has shape {list(measured.shape)}, the {self._owner} law follows "
+                f"{list(charge.shape)} charges; give one entry a charge"
+            )
+        return measured.detach().to(device=charge.device, dtype=torch.float64)
+
+    def energy(self, name: str, drives: Drives) -> Float64[Tensor, " charges"]:
+        """The drive `name` with zeros at translations; zeros alone when no charge is quadratic."""
+        charge = self["charge"]
+        if not self.any_quadratic:
+            return torch.zeros_like(charge)
+        return torch.where(self["quadratic"], self.drive(name, drives), 0.0)
+
+    def velocity(self, drives: Drives, nesterov: bool | Tensor) -> Float64[Tensor, " charges"] | None:
+        """P with zeros at translations; None when not measured; ValueError when all Nesterov and missing."""
+        if drives.update_velocity is None and not (nesterov is True and self.any_quadratic):
+            return None
+        return self.energy("update_velocity", drives)
+
+    def save(self) -> dict[str, Tensor]:
+        """A copy of every tensor."""
+        self["charge"]
+        return {name: tensor.clone() for name, tensor in self._memory.items()}
+
+    def load(self, state: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
+        """Continue from `save`; ValueError names the entries that are missing or unknown."""
+        expected = {"charge", "quadratic", *names}
+        if set(state) != expected:
+            raise ValueError(f"{self._owner} law cannot load the entries {sorted(state)}; it needs {sorted(expected)}")
+        self._memory = {name: tensor.detach().clone() for name, tensor in state.items()}
+        self._last = None
+        self.any_quadratic = bool(state["quadratic"].any())

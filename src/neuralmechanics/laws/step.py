@@ -1,0 +1,91 @@
+"""What every law is fed at one optimiser step, and what every law offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """η, λ, β, α and the mode of one step v ← βv + aG, θ ← θ - ηv; a number, or one entry a charge.
+
+    `learning_rate` η, `weight_decay` λ, `momentum` β, `dampening` α (ignored where β = 0, as torch does).
+    `nesterov`: θ ← θ - η(G + βv).  `decoupled`: θ ← (1-ηλ)θ - ηv with G free of λ (SGDW).
+    `first_step`: torch's first step with this optimiser state, buffer := G undampened; so a = 1 there and
+    wherever β = 0, else a = 1-α.  `active`: False where a charge's parameters got no gradient: nothing moves.
+
+    Raises ValueError for a plain negative η, λ or β (entries of tensors are not read: that would synchronise).
+
+    >>> Hyperparameters(learning_rate=-0.1)
+    Traceback (most recent call last):
+    ValueError: learning_rate is -0.1, which is negative; give a number >= 0
+    """
+
+    learning_rate: float | Float64[Tensor, " charges"]
+    weight_decay: float | Float64[Tensor, " charges"] = 0.0
+    momentum: float | Float64[Tensor, " charges"] = 0.0
+    dampening: float | Float64[Tensor, " charges"] = 0.0
+    nesterov: bool | Bool[Tensor, " charges"] = False
+    decoupled: bool | Bool[Tensor, " charges"] = False
+    first_step: bool | Bool[Tensor, " charges"] = False
+    active: bool | Bool[Tensor, " charges"] = True
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay", "momentum"):
+            number = getattr(self, name)
+            if not isinstance(number, Tensor) and not number >= 0:
+                fault = "negative" if number < 0 else "not a number"
+                raise ValueError(f"{name} is {number}, which is {fault}; give a number >= 0")
+
+
+@dataclass(frozen=True)
+class Drives:
+    """What was measured in one step, signed like the charge; None where it was not measured.
+
+    `update_energy` W = ⟨d,d⟩ of the update d = θ_{k+1} - θ_k.  `update_velocity` P = ⟨d,v⟩ with the momentum
+    buffer v as it is after the step (0 where there is none).  `residual` ρ = ⟨g,θ⟩, for translations ⟨g,1_A⟩.
+    `gradient_energy` ⟨g,g⟩ of the raw minibatch gradient.  `parameter_update` ⟨θ_k,d⟩, for translations
+    ⟨d,1_A⟩.  g is the gradient that is descended: the reader has negated it under `maximize=True`.
+    Entries of W, P and ⟨g,g⟩ at translations are ignored.
+    """
+
+    update_energy: Float64[Tensor, " charges"] | None = None
+    update_velocity: Float64[Tensor, " charges"] | None = None
+    residual: Float64[Tensor, " charges"] | None = None
+    gradient_energy: Float64[Tensor, " charges"] | None = None
+    parameter_update: Float64[Tensor, " charges"] | None = None
+
+
+class Law(Protocol):
+    """The motion of many charges, advanced one optimiser step at a time.
+
+    A law is constructed with `quadratic`, False for the charges that are translations (all True when left out).
+    `start` may look at values; `step` never does: it costs no host synchronisation on any device.
+    """
+
+    @property
+    def name(self) -> str:
+        """The law's name in every table: exact, identity, modified_flow, …"""
+
+    @property
+    def value(self) -> Float64[Tensor, " charges"]:
+        """The charges the law predicts now."""
+
+    def start(
+        self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
+    ) -> None:
+        """Begin at `charge0`; `companion0` = ⟨θ,v⟩ (translations ⟨v,1_A⟩) of a momentum buffer already in use."""
+
+    def step(self, hyper: Hyperparameters, drives: Drives) -> None:
+        """Advance by one optimiser step; ValueError names a drive the law needs and was not given."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything the law remembers, as tensors."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken."""
