@@ -33,3 +33,20 @@ def relative_errors(data: xr.Dataset) -> xr.DataArray:
     difference: xr.DataArray = abs(data["predicted"] - data["charge"])
     relative: xr.DataArray = difference.transpose("law", "step", "charge") / scale(data)
     return relative
+
+
+def largest_error(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Largest error over the charges at each step, [step, charge] → [step].
+
+    A law that holds for none of them (nan), and the start where every law is right, give nan: nothing to draw.
+    """
+    known = np.where(np.isnan(errors), -1.0, errors).max(axis=1, initial=-1.0)
+    return np.where(known > 0, known, np.nan)
+
+
+def typical_error(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root mean square over the charges for which the law holds, [step, charge] → [step], nan as in largest_error."""
+    holds = ~np.isnan(errors)
+    squares = np.where(holds, errors, 0.0) ** 2
+    mean = squares.sum(axis=1) / np.maximum(holds.sum(axis=1), 1)
+    return np.where(mean > 0, np.sqrt(mean), np.nan)

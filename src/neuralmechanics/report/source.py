@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     import xarray as xr
     from numpy.typing import NDArray
 
-# The names under which a run may store its random subset of raw weights, [step, …].
-PARAMETER_VARIABLES = ("parameter", "weights_subset", "weights-subset", "parameters")
+# The names under which a random subset of raw weights may be stored, [step, weight].
+PARAMETER_VARIABLES = ("weights-subset", "parameter")
 
 
 class RunLike(Protocol):
@@ -94,24 +94,34 @@ def thinned(length: int, most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, length - 1, most).round().astype(np.intp))
 
 
-def raw_parameters(data: xr.Dataset) -> tuple[list[str], NDArray[np.float64]] | None:
-    """Names and values [step, weight] of the recorded raw weights, or None where none were recorded."""
-    columns: list[NDArray[np.float64]] = []
-    names: list[str] = []
-    for variable, array in data.data_vars.items():
-        if not str(variable).startswith(PARAMETER_VARIABLES) or "step" not in array.dims:
-            continue
-        values = array.transpose("step", ...).values.astype(np.float64).reshape(array.sizes["step"], -1)
-        columns.append(values)
-        names += _weight_names(array, str(variable), values.shape[1])
-    return (names, np.concatenate(columns, axis=1)) if columns else None
+@dataclass(frozen=True)
+class RawWeights:
+    """A random subset of raw weights over time: steps, one name a weight, values [step, weight]."""
+
+    step: NDArray[np.float64]
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
 
 
-def _weight_names(array: xr.DataArray, variable: str, count: int) -> Sequence[str]:
-    other = [dim for dim in array.dims if dim != "step"]
-    if len(other) == 1 and other[0] in array.coords:
-        return [str(name) for name in array[other[0]].values]
-    return [f"{variable}[{k}]" for k in range(count)]
+def raw_weights(run: RunLike) -> RawWeights | None:
+    """The recorded raw weights, from the run's data or the metrics beside it; None where none were recorded."""
+    for data in (run.data, _metrics(run)):
+        for name in PARAMETER_VARIABLES if data is not None else ():
+            if name in data and data[name].dims[0] == "step":
+                values = data[name].values.astype(np.float64).reshape(data.sizes["step"], -1)
+                other = data[name].dims[-1]
+                known = data[other].values if other in data.coords else range(values.shape[1])
+                return RawWeights(steps(data), tuple(f"weight {label}" for label in known), values)
+    return None
+
+
+def _metrics(run: RunLike) -> Any:
+    path = getattr(run, "path", None)
+    if path is None or not (Path(path) / "metrics").is_dir():
+        return None
+    from neuralmechanics.experiments.metrics import open_metrics
+
+    return open_metrics(path)
 
 
 def scalars(data: xr.Dataset) -> list[str]:

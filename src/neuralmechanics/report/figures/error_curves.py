@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from neuralmechanics.report.figures.law_curves import legend_handles
 from neuralmechanics.report.palette import KIND_LABELS, in_reading_order, law_styles, tidy
-from neuralmechanics.report.scores import relative_errors
+from neuralmechanics.report.scores import largest_error, relative_errors, typical_error
 from neuralmechanics.report.source import RunLike, kinds, laws, steps, thinned
 
 if TYPE_CHECKING:
@@ -51,13 +51,12 @@ def errors_over_time(run: RunLike) -> Figure:
 def _draw_law(axes: Axes, step: NDArray[np.float64], errors: NDArray[np.float64], law: str, drawn: list[str]) -> None:
     keep = thinned(len(step), MOST_POINTS)
     style = law_styles(drawn)[law]
-    largest = errors[keep].max(axis=1)
-    typical = np.sqrt(np.mean(errors[keep] ** 2, axis=1))
-    if not np.nanmax(largest, initial=0.0) > 0:
+    largest, typical = largest_error(errors[keep]), typical_error(errors[keep])
+    if np.isnan(errors).all():
+        return
+    if np.isnan(largest).all():
         largest = typical = np.full(len(keep), FLOOR)
-    # The start, where every law is exactly right, would draw a cliff.
-    largest = np.where(largest > 0, np.maximum(largest, FLOOR), np.nan)
-    typical = np.where(largest > 0, np.maximum(typical, FLOOR), np.nan)
+    largest, typical = np.maximum(largest, FLOOR), np.maximum(typical, FLOOR)
     (line,) = axes.plot(step[keep], largest, color=style.colour, linewidth=1.3)
     line.set_linestyle(style.dash)
     axes.fill_between(step[keep], typical, largest, color=style.colour, alpha=0.13, linewidth=0)

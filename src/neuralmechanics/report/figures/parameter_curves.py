@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from neuralmechanics.report.figures.bands import draw_bands
 from neuralmechanics.report.palette import AXIS_LABELS, BLUE, VERMILLION, shortened, tidy
-from neuralmechanics.report.source import RunLike, default_family, families, of_family, raw_parameters, steps
+from neuralmechanics.report.source import RunLike, default_family, families, of_family, raw_weights, steps
 
 
 def parameters_and_charges(run: RunLike, family: str | None = None) -> Figure:
@@ -17,10 +17,9 @@ def parameters_and_charges(run: RunLike, family: str | None = None) -> Figure:
     Raises ``ValueError`` where the run recorded no raw weights. Source: Kunin et al., ICLR 2021, Fig. 1.
     """
     data = run.data
-    found = raw_parameters(data)
-    if found is None:
+    raw = raw_weights(run)
+    if raw is None:
         raise ValueError("the run recorded no raw weights: train with the metric 'weights-subset' to draw them")
-    names, values = found
     family = family or default_family(data)
     if family not in families(data):
         raise ValueError(f"the run has no charges of a family {family!r}; it has: {', '.join(families(data))}")
@@ -30,10 +29,9 @@ def parameters_and_charges(run: RunLike, family: str | None = None) -> Figure:
 
     figure = Figure(figsize=(8.4, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    step = steps(data)
-    draw_bands(left, step, values, VERMILLION, lines=16)
-    tidy(left, title=f"{len(names)} raw parameters", xlabel="step", ylabel="value")
-    draw_bands(right, step, charges, BLUE)
+    draw_bands(left, raw.step, raw.values, VERMILLION, lines=16)
+    tidy(left, title=f"{len(raw.names)} raw parameters", xlabel="step", ylabel="value")
+    draw_bands(right, steps(data), charges, BLUE)
     title = f"{charges.shape[1]} charges of {shortened(family, 36)}"
     tidy(right, title=title, xlabel="step", ylabel=AXIS_LABELS.get(kind, kind))
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from neuralmechanics.report.figures.error_curves import errors_over_time
 from neuralmechanics.report.figures.law_curves import charges_and_laws
 from neuralmechanics.report.figures.parameter_curves import parameters_and_charges
-from neuralmechanics.report.source import RunLike, kinds, laws, raw_parameters
+from neuralmechanics.report.source import RunLike, kinds, laws, raw_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def save_figures(run: RunLike, folder: str | Path, *, suffix: str = "png", dpi: 
 def available_figures(run: RunLike) -> dict[str, Callable[[RunLike], Figure]]:
     """The figures that the run has the data for, by file name."""
     figures: dict[str, Callable[[RunLike], Figure]] = {}
-    if kinds(run.data) and raw_parameters(run.data) is not None:
+    if kinds(run.data) and raw_weights(run) is not None:
         figures["parameters_and_charges"] = parameters_and_charges
     if kinds(run.data) and laws(run.data):
         figures["charges_and_laws"] = charges_and_laws

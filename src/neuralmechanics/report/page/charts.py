@@ -15,14 +15,16 @@ from neuralmechanics.report.palette import (
     in_reading_order,
     law_styles,
 )
-from neuralmechanics.report.scores import relative_errors
+from neuralmechanics.report.scores import largest_error, relative_errors
 from neuralmechanics.report.source import (
+    RawWeights,
+    RunLike,
     default_family,
     families,
     kinds,
     laws,
     of_family,
-    raw_parameters,
+    raw_weights,
     scalars,
     spread,
     steps,
@@ -40,12 +42,14 @@ CHARGES_SHOWN = 6
 LINES_SHOWN = 40
 
 
-def charts(data: xr.Dataset) -> list[Chart]:
+def charts(run: RunLike) -> list[Chart]:
     """Every chart that the run has the data for."""
+    data = run.data
     drawn = [_training(data)]
     if kinds(data):
-        if raw_parameters(data) is not None:
-            drawn.append(_parameters_and_charges(data))
+        raw = raw_weights(run)
+        if raw is not None:
+            drawn.append(_parameters_and_charges(raw, data))
         if laws(data):
             drawn += [_charges_and_laws(data), _errors(data)]
     return [chart for chart in drawn if chart.choices]
@@ -67,16 +71,16 @@ def _training(data: xr.Dataset) -> Chart:
     return Chart("training", "Training", "Everything that was logged with one value a step.", "quantity", choices)
 
 
-def _parameters_and_charges(data: xr.Dataset) -> Chart:
-    found = raw_parameters(data)
-    assert found is not None
-    names, values = found
+def _parameters_and_charges(raw: RawWeights, data: xr.Dataset) -> Chart:
+    sampled = thinned(len(raw.step), MOST_POINTS)
+    left = [
+        line(
+            raw.step[sampled], raw.values[sampled, k], name=raw.names[k], colour=VERMILLION, width=0.8, showlegend=False
+        )
+        for k in spread(raw.values[-1], LINES_SHOWN)
+    ]
     keep = thinned(data.sizes["step"], MOST_POINTS)
     step = steps(data)[keep]
-    left = [
-        line(step, values[keep, k], name=names[k], colour=VERMILLION, width=0.8, showlegend=False)
-        for k in spread(values[-1], LINES_SHOWN)
-    ]
     choices = {}
     # What moves while its weights jump about says more than a sum that only decays: norms come first here.
     for family in dict.fromkeys([default_family(data), *shown_families(data)]):
@@ -122,6 +126,8 @@ def _family_spec(part: xr.Dataset) -> Spec:
     for law in reversed(drawn):
         style = law_styles(drawn)[law]
         predicted = part["predicted"].sel(law=law).transpose("step", "charge").values[keep]
+        if np.isnan(predicted).all():
+            continue
         traces += [
             line(
                 step,
@@ -162,8 +168,9 @@ def _error_spec(errors: xr.DataArray, data: xr.Dataset, mine: NDArray[np.bool_])
     styles = law_styles(drawn)
     traces = []
     for law in drawn:
-        largest = errors.sel(law=law).values[keep][:, mine].max(axis=1)
-        largest = np.where(largest > 0, largest, np.nan)
+        largest = largest_error(errors.sel(law=law).values[keep][:, mine])
+        if np.isnan(largest).all():
+            continue
         style = styles[law]
         traces.append(
             line(

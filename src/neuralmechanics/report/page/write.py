@@ -43,7 +43,7 @@ def write_report(run: RunLike, path: str | Path, title: str | None = None) -> Pa
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    drawn = charts(run.data)
+    drawn = charts(run)
     environment = _environment()
     plotly = _script(get_plotlyjs())
     script = _script(_template_text(environment, "run.js"))
@@ -134,9 +134,9 @@ def _error_rows(errors: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _cell(largest: float, typical: float) -> Cell:
-    # One shade for every two decades from 1e-6 on; what is not finite is worst.
-    finite = np.isfinite(largest)
-    shade = int(np.clip(np.floor((np.log10(max(largest, 1e-30)) + 8) / 2), 0, 4)) if finite else 4
+    # One shade for every two decades from 1e-6 on.
+    decades = np.log10(np.clip(np.nan_to_num(largest, nan=0.0), 1e-30, 1e30))
+    shade = int(np.clip(np.floor((decades + 8) / 2), 0, 4))
     return Cell(number(float(largest)), number(float(typical)), shade)
 
 
