@@ -58,10 +58,7 @@ class Verdict:
 
 def one_by_one(family: Family, params: Mapping[str, Tensor]) -> list[Tensor]:
     """Every generator of the family at θ, each as a flat vector over all parameters."""
-    if family.grams:
-        shape = (family.blocks, family.width, family.width)
-    else:
-        shape = (len(family.labels),)
+    shape = (family.blocks, family.width, family.width) if family.grams else (len(family.labels),)
     vectors = []
     for position in range(int(torch.tensor(shape).prod())):
         weights = torch.zeros(shape, dtype=torch.float64)
@@ -74,9 +71,7 @@ def flatten(moved: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Tensor
     stray = set(moved) - set(params)
     if stray:
         raise AssertionError(f"a generator moves {sorted(stray)}, which are no trainable parameters")
-    return torch.cat(
-        [moved.get(name, torch.zeros_like(p)).detach().double().flatten() for name, p in params.items()]
-    )
+    return torch.cat([moved.get(name, torch.zeros_like(p)).detach().double().flatten() for name, p in params.items()])
 
 
 def rank(matrix: Tensor) -> int:
@@ -94,8 +89,8 @@ def rank(matrix: Tensor) -> int:
 def diagonal_dimension(generators: list[Tensor], points: list[Tensor], lone: Tensor) -> int:
     """dim {D diagonal : some fixed combination of the generators equals Dθ at every point}, lone elements apart.
 
-    `generators[j]` holds the generators at `points[j]` as columns. Dividing by θ, the combinations whose quotient is the same
-    at all points are the diagonal ones; those that vanish there are none.
+    `generators[j]` holds the generators at `points[j]` as columns. Dividing by θ, the combinations whose quotient is
+    the same at all points are the diagonal ones; those that vanish there are none.
     """
     if not generators[0].shape[1]:
         return 0
@@ -120,7 +115,7 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
     moving: list[Tensor] = []
     thetas: list[Tensor] = []
     orbit, violation, violator = 0, 0.0, ""
-    for _ in range(3):
+    while len(thetas) < 3:
         theta = randomise(network.module, generator)
         params = {name: p.detach() for name, p in trainable(network.module).items()}
         vectors = [(family, v) for family in symmetries for v in one_by_one(family, params)]
@@ -136,17 +131,14 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
                 violation, violator = error, repr(family)
         thetas.append(theta)
         constant = [v for family, v in vectors if family.kind == "translation"]
-        moving.append(
-            _columns([v for f, v in vectors if f.kind not in ("translation", "affine")], len(theta))
-        )
+        moving.append(_columns([v for f, v in vectors if f.kind not in ("translation", "affine")], len(theta)))
         orbit = max(orbit, rank(_columns([v for _, v in vectors], len(theta))))
-    lone = _lone(network, generator, len(thetas[0]))
     return Verdict(
         name=network.name,
         truth=truth,
         count=symmetries.count(),
         translations=rank(_columns(constant, len(thetas[0]))),
-        diagonal=diagonal_dimension(moving, thetas, lone) if len(thetas) > 1 else -1,
+        diagonal=diagonal_dimension(moving, thetas, truth.silent),
         orbit=orbit,
         violation=violation,
         violator=violator,
@@ -156,17 +148,6 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
 
 def _columns(vectors: list[Tensor], length: int) -> Tensor:
     return torch.stack(vectors, dim=1) if vectors else torch.zeros(length, 0, dtype=torch.float64)
-
-
-def _lone(network: Network, generator: torch.Generator, length: int) -> Tensor:
-    """Elements whose gradient is zero at two random points."""
-    size = torch.zeros(length, dtype=torch.float64)
-    for _ in range(3):
-        randomise(network.module, generator)
-        rows = jacobian_rows(network, generator, 2 * length)
-        if rows.isfinite().all() and rows.abs().max() < 1e6:
-            size = size + rows.norm(dim=0) / rows.abs().max()
-    return size <= 1e-12 * size.max()
 
 
 def amounts(family: Family, generator: torch.Generator, decades: float) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ class Truth:
     lone: int
     clear: bool  # every rank was decided by a gap of at least three decades
     gaps: tuple[float, ...]
+    silent: Tensor = field(repr=False, compare=False)  # which elements are lone, [elements]
 
     @property
     def multiplicative(self) -> int:
@@ -195,4 +196,5 @@ def brute_force(network: Network, seed: int = 0) -> Truth:
         lone=int(lone.sum()),
         clear=constant.clear and diagonal.clear,
         gaps=(constant.kept, constant.dropped, diagonal.kept, diagonal.dropped, fibre.kept, fibre.dropped),
+        silent=lone,
     )
