@@ -1,0 +1,84 @@
+"""What an integration leaves behind: the trajectory, its charges, its cost, its error, and why it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+__all__ = ["Charges", "Path", "StopReason"]
+
+
+class StopReason(StrEnum):
+    """Why an integration ended; anything but ``COMPLETED`` leaves the trajectory up to that time."""
+
+    COMPLETED = "completed"
+    STIFF = "stiff"
+    KINKED = "kinked"
+    EVALUATIONS = "evaluation limit"
+    STEP = "step too small"
+    NOT_FINITE = "not finite"
+    EXPLODED = "exploded"
+    NOT_CONVERGED = "stage equations not solved"
+    STOPPED = "stopped by the caller"
+
+
+class Charges(Protocol):
+    """What an integration asks of symmetries: their charges at given parameters, and the kind of each."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]: ...
+
+    def charge(self, params: Mapping[str, Tensor]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Path:
+    """A trajectory at the times that were asked for, as far as it came.
+
+    ``error_estimate`` is the estimated largest error of any parameter at each time: by step doubling (fixed steps)
+    or as the sum of local errors (Dormand-Prince); NaN where none was asked for. ``evaluations`` counts evaluations
+    of the field, those of the estimate included. ``pattern_changes`` counts activations of rectifiers that switched
+    since the time before, None where the loss has no rectifier.
+    """
+
+    times: Float64[Tensor, " times"]
+    params: dict[str, Tensor]
+    losses: Float64[Tensor, " times"]
+    charges: Float64[Tensor, "times charges"] | None
+    evaluations: int
+    reason: StopReason
+    message: str
+    error_estimate: Float64[Tensor, " times"]
+    pattern_changes: Int64[Tensor, " times"] | None
+    label: str = ""
+
+    def at(self, index: int) -> dict[str, Tensor]:
+        """The parameters at one of the times."""
+        return {name: values[index] for name, values in self.params.items()}
+
+    @property
+    def final(self) -> dict[str, Tensor]:
+        """The parameters where the trajectory ends."""
+        return self.at(-1)
+
+    @property
+    def completed(self) -> bool:
+        """Whether the last time asked for was reached."""
+        return self.reason is StopReason.COMPLETED
+
+    def require_completed(self) -> Path:
+        """This path, or a ``RuntimeError`` that says why it is partial."""
+        if not self.completed:
+            raise RuntimeError(f"{self.label or 'the flow'} stopped at t={float(self.times[-1]):.6g}: {self.message}")
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"Path({self.label}: {len(self.times)} times up to {float(self.times[-1]):.6g}, "
+            f"{self.evaluations} evaluations, {self.reason})"
+        )

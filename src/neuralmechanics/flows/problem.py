@@ -1,0 +1,93 @@
+"""A loss over named parameters made from a module, a loss function and data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+__all__ = ["ModuleLoss", "module_loss", "module_losses"]
+
+
+class _Closure(nn.Module):
+    """Turns loss_fn(model, batch) into a module's forward, so that its parameters can be swapped."""
+
+    def __init__(self, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_fn = loss_fn
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.loss_fn(self.model, batch)
+
+
+class ModuleLoss:
+    """L(θ) of a float64 copy of a module on one batch; ``theta0`` holds the parameters it came with.
+
+    Buffers are copied at each call: running statistics start from the module's own every time, so L is a function.
+    Tied parameters are one. Attention uses the kernel whose second derivatives exist.
+    """
+
+    def __init__(self, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Any) -> None:
+        self._closure = _Closure(copy.deepcopy(model).to(torch.float64), loss_fn)
+        self._batch = _to_float64(batch)
+        trainable = {name: p for name, p in self._closure.model.named_parameters() if p.requires_grad}
+        if not trainable:
+            raise ValueError(f"{type(model).__name__} has no parameter with requires_grad=True: nothing can flow")
+        self.theta0: dict[str, Tensor] = {name: p.detach().clone() for name, p in trainable.items()}
+        with torch.no_grad():
+            first, second = float(self(self.theta0)), float(self(self.theta0))
+        # NaN is left for the integrator to name; two different numbers mean dropout or another random layer.
+        if first == first and first != second:
+            raise ValueError(
+                f"the loss of {type(model).__name__} is random ({first:.6g}, then {second:.6g}): "
+                "set dropout to 0 or call model.eval() first, a flow needs a function"
+            )
+
+    def __call__(self, params: dict[str, Tensor]) -> Tensor:
+        state = {f"model.{name}": value for name, value in params.items()}
+        state |= {name: buffer.clone() for name, buffer in self._closure.named_buffers()}
+        with sdpa_kernel(SDPBackend.MATH):
+            value = functional_call(self._closure, state, (self._batch,))
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"loss_fn returned {found}, expected one number: reduce it, for example with .mean()")
+        return value
+
+
+def module_loss(model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Any) -> ModuleLoss:
+    """L(θ) = loss_fn(model with parameters θ, batch), in float64 on a copy; ``.theta0`` are the model's own.
+
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> loss = module_loss(model, lambda m, x: m(x).square().mean(), torch.ones(3, 2))
+    >>> sorted(loss.theta0), loss({"weight": torch.ones(1, 2, dtype=torch.float64)}).item()
+    (['weight'], 4.0)
+    """
+    return ModuleLoss(model, loss_fn, batch)
+
+
+def module_losses(
+    model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batches: Sequence[Any]
+) -> Callable[[dict[str, Tensor]], Tensor]:
+    """The vector of losses of several batches, whose spread is the noise of training on one of them at a time."""
+    if not batches:
+        raise ValueError("batches is empty: the noise needs at least two")
+    losses = [ModuleLoss(model, loss_fn, batch) for batch in batches]
+    return lambda params: torch.stack([loss(params).reshape(()) for loss in losses])
+
+
+def _to_float64(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(torch.float64) if value.is_floating_point() else value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_to_float64, value))
+    if isinstance(value, tuple | list):
+        return type(value)(map(_to_float64, value))
+    if isinstance(value, dict):
+        return {key: _to_float64(entry) for key, entry in value.items()}
+    return value

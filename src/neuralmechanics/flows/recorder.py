@@ -1,0 +1,65 @@
+"""Collects an integration's states at the output times and makes the path of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.flows.path import Charges, Path, StopReason
+from neuralmechanics.flows.patterns import activation_pattern, count_changes
+from neuralmechanics.flows.system import Flow, System
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Parameters, losses, charges and activation patterns at each time that was reached."""
+
+    def __init__(self, flow: Flow, system: System, symmetries: Charges | None) -> None:
+        self.flow = flow
+        self.system = system
+        self.symmetries = symmetries
+        self.losses: list[float] = []
+        self._times: list[float] = []
+        self._states: list[Tensor] = []
+        self._charges: list[Tensor] = []
+        self._errors: list[float] = []
+        self._changes: list[int] = []
+        self._pattern: Tensor | None = None
+
+    def record(self, time: float, state: Tensor, error: float) -> None:
+        """Keep one state; computes the loss there without derivatives."""
+        params = self.system.parameters(state.detach())
+        with torch.no_grad():
+            self.losses.append(float(self.flow.loss(params)))
+        pattern = activation_pattern(self.flow.loss, params) if not self._times or self._pattern is not None else None
+        self._changes.append(count_changes(self._pattern, pattern))
+        self._pattern = pattern
+        if self.symmetries is not None:
+            self._charges.append(self.symmetries.charge(params).detach().to(torch.float64))
+        self._times.append(time)
+        self._states.append(state.detach()[: self.system.layout.size])
+        self._errors.append(error)
+
+    def path(self, evaluations: int, reason: StopReason, message: str) -> Path:
+        """All that was recorded."""
+        layout = self.system.layout
+        count = len(self._times)
+        states = torch.stack(self._states) if count else torch.empty(0, layout.size, dtype=torch.float64)
+        parts = torch.split(states, [shape.numel() for shape in layout.shapes], dim=1)
+        params = {
+            name: part.reshape(count, *shape)
+            for name, part, shape in zip(layout.names, parts, layout.shapes, strict=True)
+        }
+        return Path(
+            times=torch.tensor(self._times, dtype=torch.float64),
+            params=params,
+            losses=torch.tensor(self.losses, dtype=torch.float64),
+            charges=torch.stack(self._charges) if self._charges else None,
+            evaluations=evaluations,
+            reason=reason,
+            message=message,
+            error_estimate=torch.tensor(self._errors, dtype=torch.float64),
+            pattern_changes=torch.tensor(self._changes, dtype=torch.int64) if self._pattern is not None else None,
+            label=self.flow.label,
+        )
