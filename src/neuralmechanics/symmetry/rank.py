@@ -1,0 +1,83 @@
+"""Ranks read from singular values on an absolute scale, with the gap that supports each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+__all__ = ["Gap", "Span", "matrix_rank"]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Two neighbouring singular values: the smallest that was counted and the largest that was not.
+
+    ``kept`` is infinite where nothing was counted, ``dropped`` zero where nothing was left.
+    """
+
+    kept: float
+    dropped: float
+    where: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """How many times the counted value exceeds the dropped one."""
+        return self.kept / self.dropped if self.dropped > 0 else float("inf")
+
+    def __str__(self) -> str:
+        return f"{self.where}: kept {self.kept:.1e}, dropped {self.dropped:.1e}"
+
+
+def matrix_rank(
+    rows: Float64[Tensor, "rows columns"], tolerance: float, where: str = "", scale: float | None = None
+) -> tuple[int, Float64[Tensor, "columns rank"], Gap]:
+    """Rank of a matrix: singular values above ``tolerance``·``scale`` (default: the largest one), with basis and gap.
+
+    The basis is an orthonormal basis of the row space.
+
+    >>> rank, basis, gap = matrix_rank(torch.tensor([[1.0, 0.0], [2.0, 0.0]], dtype=torch.float64), 1e-9)
+    >>> rank, gap.dropped < 1e-15
+    (1, True)
+    """
+    columns = rows.shape[1]
+    if rows.shape[0] == 0 or columns == 0:
+        return 0, rows.new_zeros(columns, 0), Gap(float("inf"), 0.0, where)
+    _, values, right = torch.linalg.svd(rows, full_matrices=False)
+    unit = float(values[0]) if scale is None else scale
+    if unit == 0.0:
+        return 0, rows.new_zeros(columns, 0), Gap(float("inf"), 0.0, where)
+    relative = values / unit
+    rank = int((relative > tolerance).sum())
+    kept = float(relative[rank - 1]) if rank else float("inf")
+    dropped = float(relative[rank]) if rank < len(relative) else 0.0
+    return rank, right[:rank].mT.contiguous(), Gap(kept, dropped, where)
+
+
+@dataclass
+class Span:
+    """A growing subspace of R^n with an orthonormal basis, fed with vectors whose own scale is known."""
+
+    basis: Float64[Tensor, "n rank"]
+    tolerance: float
+
+    @property
+    def rank(self) -> int:
+        """Dimension of the subspace."""
+        return int(self.basis.shape[1])
+
+    def residual(self, vectors: Float64[Tensor, "count n"]) -> Float64[Tensor, "count n"]:
+        """What of each vector lies outside: projected twice, because once leaves rounding of the size of the vector."""
+        for _ in range(2):
+            vectors = vectors - (vectors @ self.basis) @ self.basis.mT
+        return vectors
+
+    def extend(self, vectors: Float64[Tensor, "count n"], where: str = "") -> tuple[int, Gap]:
+        """Adds the directions of ``vectors`` (each of natural size 1) outside the span; how many, and the gap."""
+        rank, basis, gap = matrix_rank(self.residual(vectors), self.tolerance, where, scale=1.0)
+        if rank:
+            basis = self.residual(basis.mT).mT
+            self.basis = torch.cat([self.basis, torch.linalg.qr(basis).Q], dim=1)
+        return rank, gap
