@@ -1,5 +1,13 @@
 """How charges move under a real optimiser: arithmetic on float64 tensors of shape [charges], on any device."""
 
+from neuralmechanics.laws.closed_forms import (
+    NormalForm,
+    driven_path,
+    normal_form,
+    oscillation_threshold,
+    oscillator_path,
+    relaxation_path,
+)
 from neuralmechanics.laws.exact import ExactLaw
 from neuralmechanics.laws.identity import IdentityLaw
 from neuralmechanics.laws.modified_flow import ModifiedFlowLaw
@@ -19,7 +27,13 @@ __all__ = [
     "Law",
     "ModifiedFlowLaw",
     "ModifiedLossLaw",
+    "NormalForm",
     "RotationLaw",
+    "driven_path",
+    "normal_form",
+    "oscillation_threshold",
+    "oscillator_path",
+    "relaxation_path",
     "replay",
     "rotation_defect",
 ]

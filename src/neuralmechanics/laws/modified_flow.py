@@ -63,22 +63,24 @@ class ModifiedFlowLaw:
         η = c.learning_rate
         if self._way is None or self._way[0] is not c:
             now = step_oscillator(c, state["quadratic"])
-            self._way = (c, now, modes(now.damping, now.frequency_squared, torch.ones_like(η)))
+            self._way = (c, now, modes(now.damping, η * now.stiffness, torch.ones_like(η)))
             steady = False
         else:
             steady = hyper.first_step is False  # the very step as before: no slope to read anew
         _, now, path = self._way
         P = state.velocity(drives, hyper.nesterov)
         force = 2 * state.energy("update_energy", drives)
-        force = force + torch.where(c.nesterov, self._look_ahead(c, force / 2, P), 0.0)
-
+        if hyper.nesterov is not False:
+            force = force + torch.where(c.nesterov, self._look_ahead(c, force / 2, P), 0.0)
         companion, slope = (state["companion"], state["slope"]) if steady else self._slope(c, now)
         after = path.position(X, η * slope, force)
-        ending = path.velocity(X, η * slope, force) / torch.where(η > 0, η, 1.0)
+        # the velocity over η, whose limit at η = 0 is the buffer's own decay while nothing moves
+        pull = torch.where(η > 0, force / η, 0.0) - now.stiffness * X
+        ending = (path.cosine - now.damping * path.sine) * slope + path.sine * pull
         state.move(
             c.active,
             charge=after,
-            slope=torch.where(η > 0, ending, slope),
+            slope=ending,
             companion=companion if P is None else torch.where(c.running, companion, companion + P),
         )
         if not steady:

@@ -17,11 +17,11 @@ class StepOscillator:
 
         (1+β)σ = -offset·x - 2·memory·C,    C = ⟨θ,v⟩ (translations ⟨v,1_A⟩, and half the memory)
 
-    `damping` Γ, `frequency_squared` Ω², `kick` what torch's undampened first step adds to -offset.
+    `damping` Γ, `stiffness` Ω²/η (finite where η = 0), `kick` what torch's undampened first step adds to -offset.
     """
 
     damping: Float64[Tensor, " *charges"]
-    frequency_squared: Float64[Tensor, " *charges"]
+    stiffness: Float64[Tensor, " *charges"]
     inertia: Float64[Tensor, " *charges"]  # 1+β
     offset: Float64[Tensor, " *charges"]
     memory: Float64[Tensor, " *charges"]
@@ -55,12 +55,11 @@ def step_oscillator(c: Coefficients, quadratic: Bool[Tensor, " charges"]) -> Ste
     h, p = η * (1 - α), 1 + quadratic.to(torch.float64)
     apart = c.decoupled.to(torch.float64)
     B = 1 - β + apart * β * η * λ + torch.where(c.nesterov, (p - apart) * β * h * λ, 0.0)
-    K_h = p * λ * torch.where(c.decoupled, (1 - β) * η, h)
     ahead = torch.where(c.nesterov, 1 + 2 * β, 1.0)
     memory = torch.where(c.nesterov, β * β, β)
     return StepOscillator(
         damping=B / (1 + β),
-        frequency_squared=2 * K_h / (1 + β),
+        stiffness=2 * p * λ * (1 - torch.where(c.decoupled, β, α)) / (1 + β),
         inertia=1 + β,
         offset=p * λ * torch.where(c.decoupled, 1 + β, ahead * (1 - α)),
         memory=p / 2 * memory,

@@ -36,10 +36,6 @@ class Modes:
         """x(t) from x(0), x'(0) and a force constant over the time."""
         return self.cosine * x + self.sine * (slope + self.damping * x) + self.response * force
 
-    def velocity(self, x: Tensor, slope: Tensor, force: Tensor) -> Tensor:
-        """x'(t) from x(0), x'(0) and a force constant over the time."""
-        return (self.cosine - self.damping * self.sine) * slope + self.sine * (force - self.frequency_squared * x)
-
 
 def modes(
     damping: Float64[Tensor, " *shape"],
