@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     import xarray as xr
     from numpy.typing import NDArray
@@ -115,9 +117,26 @@ def raw_weights(run: RunLike) -> RawWeights | None:
     return None
 
 
-def _metrics(run: RunLike) -> Any:
+def configuration(run: RunLike) -> Mapping[str, Any]:
+    """How the run was trained: the training's own configuration beside it, else what the monitor saw."""
+    folder = _folder(run)
+    if folder is not None:
+        from neuralmechanics.experiments.runfolder import CONFIG, read_json
+
+        if (folder / CONFIG).is_file():
+            return read_json(folder / CONFIG)
+    seen: Mapping[str, Any] = run.config
+    return seen
+
+
+def _folder(run: RunLike) -> Path | None:
     path = getattr(run, "path", None)
-    if path is None or not (Path(path) / "metrics").is_dir():
+    return Path(path) if path else None
+
+
+def _metrics(run: RunLike) -> Any:
+    path = _folder(run)
+    if path is None or not any((path / "metrics").glob("step-*")):
         return None
     from neuralmechanics.experiments.metrics import open_metrics
 

@@ -53,6 +53,9 @@ def flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(values, Mapping):
         for key, value in values.items():
             yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(values, list) and any(isinstance(value, Mapping) for value in values):
+        for position, value in enumerate(values):
+            yield from flat(value, f"{prefix}.{position}")
     elif prefix:
         yield prefix, ", ".join(map(str, values)) if isinstance(values, list | tuple) else str(values)
 

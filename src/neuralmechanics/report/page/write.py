@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuralmechanics.report.page.charts import charts
-from neuralmechanics.report.source import RunLike, steps
+from neuralmechanics.report.source import RunLike, configuration, steps
 from neuralmechanics.report.tables import errors_by_law, flat, heading, number, symmetries_found
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def write_report(run: RunLike, path: str | Path, title: str | None = None) -> Pa
         errors=_error_rows(run.errors()),
         symmetries=found,
         remarks=list(_remarks(run.symmetries)),
-        configuration=list(_configuration(run)),
+        configuration=list(_settings(run)),
         data=_json(drawn),
         plotly=plotly,
         script=script,
@@ -101,8 +101,8 @@ def _json(drawn: list[Chart]) -> Markup:
 
 
 def _title(run: RunLike) -> str:
-    configuration = dict(flat(run.config))
-    named = [configuration[key] for key in ("model", "data") if configuration.get(key)]
+    trained = dict(flat(configuration(run)))
+    named = [trained[key] for key in ("model", "data") if trained.get(key)]
     return " on ".join(named) or "neuralmechanics run"
 
 
@@ -146,11 +146,12 @@ def _remarks(symmetries: Any) -> Iterator[str]:
     yield from map(str, getattr(symmetries, "notes", ()))
 
 
-def _configuration(run: RunLike) -> Iterator[tuple[str, str]]:
-    yield from flat(run.config)
-    provenance = getattr(run, "provenance", None)
-    if isinstance(provenance, Mapping):
-        yield from flat(provenance)
+def _settings(run: RunLike) -> Iterator[tuple[str, str]]:
+    trained = configuration(run)
+    yield from flat(trained)
+    if trained is not run.config:
+        yield from flat(run.config, "monitored")
+    yield from flat(getattr(run, "origin", None) or {}, "origin")
 
 
 def _publish(page: str, path: Path) -> Path:

@@ -1,0 +1,65 @@
+"""Grids of panels that share their look: rows and columns with headings, one legend below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from neuralmechanics.report.palette import AXIS_LABELS, FAINT, literal
+from neuralmechanics.report.source import RunLike, families, kinds, of_family, telling_family
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+KINDS = ("translation", "scale", "rescale")
+
+
+def grid(rows: int, columns: int, *, width: float = 2.9, height: float = 2.3) -> tuple[Figure, NDArray[np.object_]]:
+    """A figure of ``rows`` by ``columns`` panels, steps shared along columns."""
+    figure = Figure(figsize=(width * columns + 0.5, height * rows + 0.7), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex="col")
+
+
+def clear_inner_labels(panels: NDArray[np.object_]) -> None:
+    """Axis titles at the rim only."""
+    for row in range(panels.shape[0]):
+        for column in range(panels.shape[1]):
+            if row < panels.shape[0] - 1:
+                panels[row, column].set_xlabel("")
+            if column:
+                panels[row, column].set_ylabel("")
+
+
+def blank(axes: Axes, text: str) -> None:
+    """A panel for which no run exists, saying so."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, literal(text), ha="center", va="center", fontsize=8, color=FAINT, transform=axes.transAxes)
+
+
+def run_with(runs: Sequence[RunLike], kind: str) -> RunLike | None:
+    """The run to show a kind on, as the paper does: norms where they are, all else on the network without norms."""
+    having = [run for run in runs if kind in kinds(run.data)]
+    return min(having, key=lambda run: "scale" in kinds(run.data), default=None)
+
+
+def family_for(run: RunLike, kind: str, wanted: Sequence[str]) -> str:
+    """The first family of ``kind`` in the run whose name contains one of ``wanted``, else the most telling one."""
+    names = families(run.data, kind)
+    return next((name for part in wanted for name in names if part in name), telling_family(run.data, kind))
+
+
+def typical_charge(data: xr.Dataset, family: str) -> xr.Dataset:
+    """The one charge of a family whose size at the start is in the middle."""
+    part = of_family(data, family)
+    order = np.argsort(np.abs(part["charge"].values[0]), kind="stable")
+    return part.isel(charge=[int(order[len(order) // 2])])
+
+
+def kind_label(kind: str) -> str:
+    """A kind as the title of a vertical axis."""
+    return AXIS_LABELS.get(kind, kind)

@@ -1,0 +1,57 @@
+"""Annealing schedules: learning rate, momentum and batch on top, the charges and their laws below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neuralmechanics.report.palette import BLUE, OKABE_ITO, tidy
+from neuralmechanics.report.paper.momentum import law_handles, overlay
+from neuralmechanics.report.paper.panels import KINDS, blank, clear_inner_labels, family_for, grid, kind_label
+from neuralmechanics.report.paper.settings import error_table, label
+from neuralmechanics.report.source import kinds, of_family, spread, steps
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from neuralmechanics.report.source import RunLike
+
+
+def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
+    """A column a run: time step η/(1-β) on top, four charges of each kind below, under exact law and modified flow.
+
+    Source: Kunin et al., ICLR 2021, annealing (doubling the batch, halving the learning rate).
+    """
+    errors = error_table(runs)
+    present = [kind for kind in KINDS if any(kind in kinds(run.data) for run in runs)]
+    figure, panels = grid(1 + len(present), len(runs))
+    for column, run in enumerate(runs):
+        top = panels[0, column]
+        top.step(steps(run.data), _time_step(run), where="post", color=BLUE, linewidth=1.4)
+        top.margins(x=0)
+        tidy(top, title=label(run, "schedule", "model"), xlabel="step", ylabel="η / (1 − β)")
+        for row, kind in enumerate(present, start=1):
+            axes = panels[row, column]
+            if kind not in kinds(run.data):
+                blank(axes, f"no {kind} charges")
+                continue
+            part = of_family(run.data, family_for(run, kind, ()))
+            for position, colour in zip(spread(part["charge"].values[0], 4), OKABE_ITO, strict=False):
+                overlay(axes, part.isel(charge=[position]), colour)
+            axes.relim()
+            axes.autoscale(axis="y")
+            tidy(axes, xlabel="step", ylabel=kind_label(kind))
+    clear_inner_labels(panels)
+    figure.legend(handles=law_handles(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return figure, errors
+
+
+def _time_step(run: RunLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    data = run.data
+    rate = data["learning_rate"].values.astype(np.float64).reshape(len(steps(data)), -1)[:, 0]
+    if "momentum" not in data:
+        return rate
+    return rate / (1 - data["momentum"].values.astype(np.float64).reshape(len(rate), -1)[:, 0])
