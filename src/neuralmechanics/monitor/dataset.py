@@ -1,0 +1,105 @@
+"""A run as one xarray dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neuralmechanics.monitor.record import HYPER_PREFIX, HYPERPARAMETERS, LAW_PREFIX, SCALAR_PREFIX
+from neuralmechanics.monitor.scale import filled_scale
+from neuralmechanics.monitor.shard import Arrays
+from neuralmechanics.monitor.source import RunSource
+from neuralmechanics.monitor.store import merged, stacked
+from neuralmechanics.symmetry import Symmetries
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_RESERVED = {"step", "charge", "law", "predicted", "residual", "time", "segment", "scale", "kind", "family", "label"}
+
+
+def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
+    """All records in the order of their steps; where segments overlap, what was recorded last."""
+    import xarray as xr
+
+    parts = list(current_parts(source))
+    charges = len(symmetries.labels)
+    steps = _column(parts, "step", dtype=np.int64)
+    flat = ("step", "charge")
+    configured = source.content["configuration"]["monitor"]["laws"]
+    laws = sorted(_names(parts, LAW_PREFIX), key=lambda n: configured.index(n) if n in configured else len(configured))
+    predicted = [_matrix(parts, LAW_PREFIX + law, charges) for law in laws]
+    variables: dict[str, Any] = {
+        "charge": (flat, _matrix(parts, "charge", charges)),
+        "predicted": (("law", *flat), np.stack(predicted) if laws else np.zeros((0, len(steps), charges))),
+        "residual": (flat, _matrix(parts, "residual", charges)),
+        "scale": ("charge", filled_scale(_start_scale(source, charges), symmetries)),
+    }
+    variables |= {name: (flat, _matrix(parts, HYPER_PREFIX + name, charges)) for name in HYPERPARAMETERS}
+    variables |= {shown: ("step", _column(parts, SCALAR_PREFIX + n)) for n, shown in scalar_names(source).items()}
+    return xr.Dataset(
+        variables,
+        coords={
+            "law": np.array(laws, dtype=object),
+            "step": steps,
+            "time": ("step", _column(parts, "time")),
+            "segment": ("step", _column(parts, "segment", dtype=np.int64)),
+            "kind": ("charge", np.array(symmetries.kinds, dtype=object)),
+            "family": ("charge", np.array(symmetries.family_names, dtype=object)),
+            "label": ("charge", np.array(symmetries.labels, dtype=object)),
+        },
+        attrs={
+            "configuration": json.dumps(source.content["configuration"]),
+            "origin": json.dumps(source.content["origin"]),
+        },
+    )
+
+
+def scalar_names(source: RunSource) -> dict[str, str]:
+    """Each logged scalar and its name in the dataset: its own, or scalar_<name> where that is taken."""
+    names = _names([part for segment in source.segments for part in segment.parts], SCALAR_PREFIX)
+    taken = _RESERVED | set(HYPERPARAMETERS)
+    return {name: f"scalar_{name}" if name in taken else name for name in names}
+
+
+def current_parts(source: RunSource) -> Iterator[Arrays]:
+    """The shards with only those rows that no later segment has replaced, each row with its segment."""
+    for number, segment in enumerate(source.segments):
+        # A segment that was killed before its first record replaces nothing.
+        later = [int(s.info["start_step"]) for s in source.segments[number + 1 :] if s.parts]
+        end = min(later, default=None)
+        if not segment.parts:
+            continue
+        part = merged(segment.parts)
+        # A later segment begins with a record of its own at its first step.
+        keep = np.ones(len(part["step"]), dtype=bool) if end is None else part["step"] < end
+        used = np.ones(0, dtype=bool) if "drives/step" not in part else part["drives/step"] <= (end or np.inf)
+        rows = {
+            name: array[used if name.startswith("drives/") else keep]
+            for name, array in part.items()
+            if not name.startswith("state/")
+        }
+        yield rows | {"segment": np.full(int(keep.sum()), number, dtype=np.int64)}
+
+
+def _start_scale(source: RunSource, charges: int) -> np.ndarray[Any, Any]:
+    first = source.segments[0].start if source.segments else {}
+    return first.get("scale", np.zeros(charges))
+
+
+def _names(parts: list[Arrays], prefix: str) -> list[str]:
+    return list(dict.fromkeys(n.removeprefix(prefix) for part in parts for n in part if n.startswith(prefix)))
+
+
+def _matrix(parts: list[Arrays], name: str, charges: int) -> np.ndarray[Any, Any]:
+    if not any(name in part for part in parts):
+        return np.full((sum(len(p["step"]) for p in parts), charges), np.nan)
+    rows = stacked(parts, name)
+    return np.ascontiguousarray(np.broadcast_to(rows, (len(rows), charges)))
+
+
+def _column(parts: list[Arrays], name: str, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
+    return stacked(parts, name).astype(dtype) if parts else np.zeros(0, dtype=dtype)

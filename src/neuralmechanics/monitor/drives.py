@@ -1,0 +1,66 @@
+"""Measuring the drives of one step: one pass over the parameters, one update in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from neuralmechanics.laws import Drives
+from neuralmechanics.optimizers import Update
+from neuralmechanics.symmetry import Symmetries
+
+ALL_DRIVES = ("update_energy", "update_velocity", "residual", "gradient_energy", "parameter_update")
+
+
+class DriveMeter:
+    """Sums of pair(·,·) over parameters in float64, each on its parameter's device, gathered on one."""
+
+    def __init__(self, symmetries: Symmetries, device: torch.device) -> None:
+        self._symmetries = symmetries
+        self._charges = len(symmetries.labels)
+        self._device = device
+
+    def measure(self, updates: Iterable[tuple[str, Update | None]], wanted: Collection[str]) -> Drives:
+        """The wanted drives of the step, zero where torch left a parameter alone."""
+        sums: dict[tuple[str, torch.device], Tensor] = {}
+        for name, update in updates:
+            if update is None:
+                continue
+            for drive in wanted:
+                self._add(sums, drive, name, update)
+        return Drives(**{drive: self._gather(sums, drive) for drive in wanted})
+
+    def pair(self, a: dict[str, Tensor], b: dict[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """pair(a, b) over all parameters, whatever devices they are on."""
+        sums: dict[tuple[str, torch.device], Tensor] = {}
+        for name in self._symmetries.parameters:
+            self._pair(sums, "pair", name, a[name], b[name])
+        return self._gather(sums, "pair")
+
+    def _add(self, sums: dict[tuple[str, torch.device], Tensor], drive: str, name: str, update: Update) -> None:
+        d, g, v = update.difference, update.gradient, update.velocity
+        if drive == "update_energy":
+            self._pair(sums, drive, name, d, d)
+        elif drive == "parameter_update":
+            self._pair(sums, drive, name, d, update.before())
+        elif drive == "update_velocity" and v is not None:
+            self._pair(sums, drive, name, d, v)
+        elif drive == "residual" and g is not None:
+            self._pair(sums, drive, name, g, update.before())
+        elif drive == "gradient_energy" and g is not None:
+            self._pair(sums, drive, name, g, g)
+
+    def _pair(self, sums: dict[tuple[str, torch.device], Tensor], drive: str, name: str, a: Tensor, b: Tensor) -> None:
+        key = (drive, a.device)
+        if key not in sums:
+            sums[key] = torch.zeros(self._charges, dtype=torch.float64, device=a.device)
+        self._symmetries.accumulate_pair_(sums[key], name, a, b)
+
+    def _gather(self, sums: dict[tuple[str, torch.device], Tensor], drive: str) -> Tensor:
+        parts = [total.to(self._device, non_blocking=True) for (of, _), total in sums.items() if of == drive]
+        if not parts:
+            return torch.zeros(self._charges, dtype=torch.float64, device=self._device)
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)

@@ -1,0 +1,41 @@
+"""A run that is kept in memory: the same records without a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from neuralmechanics.monitor.shard import Arrays
+from neuralmechanics.monitor.source import RunSource, Segment
+
+
+class MemoryStore:
+    """Takes the calls of a `RunStore` and keeps what it is given."""
+
+    path = "memory"
+    resumed = False
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = dict(content)
+        self._info: dict[str, Any] = {}
+        self._start: Arrays = {}
+        self._parts: list[Arrays] = []
+
+    def begin_segment(self, info: Mapping[str, Any], start: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """The one segment of the run."""
+        self._info, self._start = dict(info), dict(start)
+
+    def append(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Keep a record, without the laws' state that only a resume would need."""
+        self._parts.append({name: array for name, array in arrays.items() if not name.startswith("state/")})
+
+    def last_states(self) -> Iterator[tuple[int, Arrays]]:
+        """None: what is in memory is not resumed."""
+        return iter(())
+
+    def source(self) -> RunSource:
+        """What a `Run` reads."""
+        segments = [Segment(self._info, self._start, list(self._parts))] if self._info else []
+        return RunSource("memory", self._content, segments)

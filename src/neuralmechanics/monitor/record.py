@@ -1,0 +1,90 @@
+"""Records: from tensors on the device to the named arrays of a shard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralmechanics.laws import Drives, Hyperparameters
+from neuralmechanics.monitor.shard import Arrays
+from neuralmechanics.monitor.store import DRIVE_PREFIX, STATE_PREFIX
+
+HYPERPARAMETERS = tuple(f.name for f in fields(Hyperparameters))
+HYPER_PREFIX = "hyper/"
+LAW_PREFIX = "predicted/"
+SCALAR_PREFIX = "scalar/"
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Everything known after a step, still on the device: reading it is what waits."""
+
+    step: int
+    charge: Tensor
+    predicted: Mapping[str, Tensor]
+    residual: Tensor | None
+    hyperparameters: Hyperparameters
+    state: Mapping[str, Tensor]
+    time: float = field(default_factory=time.time)
+
+    def arrays(self, scalars: Mapping[str, float | Tensor]) -> Arrays:
+        """One row of every variable. This is where the host waits for the device."""
+        charge = _row(self.charge)
+        out: Arrays = {
+            "step": np.array([self.step], dtype=np.int64),
+            "time": np.array([self.time]),
+            "charge": charge,
+            "residual": np.full_like(charge, np.nan) if self.residual is None else _row(self.residual),
+        }
+        out |= {f"{LAW_PREFIX}{name}": _row(value) for name, value in self.predicted.items()}
+        out |= {
+            f"{HYPER_PREFIX}{name}": rows([getattr(self.hyperparameters, name)], charge.shape[1])
+            for name in HYPERPARAMETERS
+        }
+        out |= {f"{SCALAR_PREFIX}{name}": np.array([float(value)]) for name, value in scalars.items()}
+        out |= {f"{STATE_PREFIX}{name}": value.detach().cpu().numpy() for name, value in self.state.items()}
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class StepDrives:
+    """What the laws were fed at one step, kept until the next record."""
+
+    step: int
+    hyperparameters: Hyperparameters
+    drives: Drives
+
+
+def drive_arrays(steps: Sequence[StepDrives]) -> Arrays:
+    """The steps since the last record, one row each."""
+    if not steps:
+        return {}
+    out: Arrays = {f"{DRIVE_PREFIX}step": np.array([s.step for s in steps], dtype=np.int64)}
+    charges = 0
+    for name in (f.name for f in fields(Drives)):
+        measured = [getattr(s.drives, name) for s in steps]
+        if all(m is not None for m in measured):
+            out[f"{DRIVE_PREFIX}{name}"] = torch.stack(measured).detach().cpu().numpy()
+            charges = measured[0].shape[0]
+    for name in HYPERPARAMETERS:
+        out[f"{DRIVE_PREFIX}{name}"] = rows([getattr(s.hyperparameters, name) for s in steps], charges)
+    return out
+
+
+def rows(values: Sequence[float | bool | Tensor], charges: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """One row a value: of width 1 where all are numbers, else with one entry a charge."""
+    arrays = [
+        value.detach().double().cpu().numpy() if isinstance(value, Tensor) else np.float64(value) for value in values
+    ]
+    width = charges if any(np.ndim(a) for a in arrays) else 1
+    return np.stack([np.broadcast_to(a, (width,)) for a in arrays])
+
+
+def _row(value: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    row: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = value.detach().double().cpu().numpy()[None]
+    return row

@@ -1,0 +1,123 @@
+"""Reading a recorded run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuralmechanics.laws import DriveHistory
+from neuralmechanics.monitor.shard import CorruptShardError
+from neuralmechanics.monitor.source import RunSource, read_source
+from neuralmechanics.symmetry import Symmetries
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+
+class Run:
+    """A recorded training: charges, what each law predicted of them, residuals, hyperparameters, scalars.
+
+    Damaged shards are found when the run is opened. `skip_damaged` reads around them; otherwise `data` and all that
+    is made of it raise `CorruptShardError`, which names the shard.
+    """
+
+    def __init__(self, source: RunSource, *, skip_damaged: bool = False) -> None:
+        self._source = source
+        self._skip = skip_damaged
+
+    @property
+    def path(self) -> str:
+        """Where the run is stored."""
+        return self._source.path
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Configuration of monitor, model and optimiser."""
+        configuration: Mapping[str, Any] = self._source.content["configuration"]
+        return configuration
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Versions, platform, command and source revision that the run was begun with."""
+        origin: Mapping[str, Any] = self._source.content["origin"]
+        return origin
+
+    @property
+    def segments(self) -> list[Mapping[str, Any]]:
+        """One entry a start or resume: its first step, whether laws went on exactly, and its origin."""
+        return [segment.info for segment in self._source.segments]
+
+    @cached_property
+    def symmetries(self) -> Symmetries:
+        """The symmetries whose charges were followed."""
+        return Symmetries.from_dict(self._source.content["symmetries"])
+
+    @cached_property
+    def data(self) -> xr.Dataset:
+        """charge[step, charge], predicted[law, step, charge], residual[step, charge], hyperparameters[step, charge],
+        scalars[step], scale[charge]; coordinates kind, family and label on charge, time and segment on step."""
+        from neuralmechanics.monitor.dataset import dataset
+
+        self._require_sound()
+        return dataset(self._source, self.symmetries)
+
+    @property
+    def scalars(self) -> pd.DataFrame:
+        """The logged scalars, one row a record, indexed by step."""
+        from neuralmechanics.monitor.dataset import scalar_names
+
+        names = scalar_names(self._source)
+        return self.data[list(names.values())].drop_vars(["time", "segment"]).to_pandas()  # type: ignore[return-value]
+
+    def errors(self) -> pd.DataFrame:
+        """Per family and law, then per kind, the largest and the root-mean-square error over charges and records.
+
+        Columns: family, kind, law, charges, max_error, rms_error; family is "all" in the rows of a kind. Errors are
+        |predicted - measured| divided by the size of the charge at the start of the run: `scale` in `data`.
+        """
+        from neuralmechanics.monitor.errors import error_table
+
+        return error_table(self.data)
+
+    def verify(self) -> pd.DataFrame:
+        """Every shard with its state: columns shard, sound, problem. Read from the disk again."""
+        from neuralmechanics.monitor.verify import verify
+
+        return verify(Path(self.path))
+
+    def drive_history(self) -> DriveHistory:
+        """What the laws were fed at every step, for `laws.replay`; the run must have been made with drives=True."""
+        from neuralmechanics.monitor.history import drive_history
+
+        self._require_sound()
+        return drive_history(self._source)
+
+    def export(self, path: str | Path) -> Path:
+        """Write `data` as the suffix says: .nc, .zarr, .parquet or .csv; returns the path."""
+        from neuralmechanics.monitor.export import export
+
+        return export(self.data, Path(path))
+
+    def _require_sound(self) -> None:
+        if self._source.damage and not self._skip:
+            problem, others = self._source.damage[0], len(self._source.damage) - 1
+            more = f", and {others} more" if others else ""
+            raise CorruptShardError(
+                f"run {self.path}: {problem}{more}; open_run(path, skip_damaged=True) reads the other shards"
+            )
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {kind}" for kind, count in self.symmetries.count().items())
+        damage = f", {len(self._source.damage)} damaged shards" if self._source.damage else ""
+        return f"Run({self.path!r}, {len(self.segments)} segments, charges: {counts}{damage})"
+
+
+def open_run(path: str | Path, *, skip_damaged: bool = False) -> Run:
+    """The run stored at a path, verified.
+
+    Raises `NotARunError` for a path that holds no run. Damaged shards are named when `data` is read, see `Run`.
+    """
+    return Run(read_source(Path(path)), skip_damaged=skip_damaged)

@@ -1,0 +1,140 @@
+"""All laws of a run in progress, and where each of them still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from neuralmechanics.laws import (
+    Drives,
+    ExactLaw,
+    FirstOrderLaw,
+    GradientFlowLaw,
+    Hyperparameters,
+    IdentityLaw,
+    Law,
+    ModifiedFlowLaw,
+    ModifiedLossLaw,
+)
+
+LAWS: dict[str, Callable[[Tensor], Law]] = {
+    "exact": ExactLaw,
+    "identity": lambda quadratic: ExactLaw(quadratic, measured_residual=True),
+    "modified_flow": ModifiedFlowLaw,
+    "modified_loss": ModifiedLossLaw,
+    "first_order": FirstOrderLaw,
+    "gradient_flow": GradientFlowLaw,
+}
+_DRIVEN_BY_GRADIENT = ("modified_loss", "first_order")
+_FALLBACK = "fallback"
+
+
+def law_names(laws: Sequence[str] | None, *, sgd: bool, plain: bool) -> tuple[str, ...]:
+    """The laws to follow. None takes all that apply: `first_order` needs β = 0, an unknown optimiser the identity.
+
+    Raises ValueError for an unknown name, or a law that the optimiser does not obey.
+    """
+    for name in laws or ():
+        if name not in LAWS:
+            raise ValueError(f"no law named {name!r}; laws: {', '.join(LAWS)}")
+        if not sgd and name != "identity":
+            raise ValueError(
+                f"the law {name!r} holds for torch.optim.SGD alone; leave laws out to follow the identity, "
+                "which every optimiser obeys"
+            )
+    if laws is not None:
+        return tuple(dict.fromkeys(laws))
+    return tuple(name for name in LAWS if plain or name != "first_order") if sgd else ("identity",)
+
+
+class LawTracker:
+    """The laws, advanced together. Where the closed laws do not hold they are nan and the identity goes on.
+
+    The identity is exact for every optimiser as X ← X + 2⟨θ,d⟩ + W. For SGD with `residuals` it is the exact law
+    with its measured residual; without them it is nan until a charge leaves the closed laws.
+    """
+
+    def __init__(
+        self, names: Sequence[str], quadratic: Bool[Tensor, " charges"], *, sgd: bool, residuals: bool
+    ) -> None:
+        self.names = tuple(names)
+        self._measured = sgd and residuals and "identity" in names
+        followed = [n for n in names if n != "identity" or self._measured] if sgd else []
+        self._laws: dict[str, Law] = {name: LAWS[name](quadratic) for name in followed}
+        self._fallback = IdentityLaw(quadratic)
+        self.broken = torch.zeros_like(quadratic) if sgd else torch.ones_like(quadratic)
+        self.any_broken = not sgd
+
+    def start(self, charge: Float64[Tensor, " charges"], companion: Float64[Tensor, " charges"] | None) -> None:
+        """Begin at a charge, with ⟨θ,v⟩ of momentum buffers already in use."""
+        for law in self._laws.values():
+            law.start(charge, companion)
+        self._fallback.start(charge)
+
+    def wanted(self, *, buffered: bool, nesterov: bool) -> set[str]:
+        """The drives that the coming `step` needs. ⟨d,v⟩ matters to Nesterov and to a buffer that lies idle."""
+        drives = {"update_energy"}
+        if buffered or nesterov:
+            drives.add("update_velocity")
+        if self._measured:
+            drives.add("residual")
+        if any(name in self._laws for name in _DRIVEN_BY_GRADIENT):
+            drives.add("gradient_energy")
+        if self.any_broken:
+            drives.add("parameter_update")
+        return drives
+
+    def leave(self, charges: Bool[Tensor, " charges"], measured: Float64[Tensor, " charges"]) -> None:
+        """From this step on the closed laws do not hold at `charges`; their identity goes on from here.
+
+        `measured` is the charge before the step, taken where no identity was followed until now.
+        """
+        known = self._laws["identity"].value if self._measured else measured
+        entering = charges & ~self.broken
+        state = self._fallback.state_dict()
+        begin = known if not self.any_broken else torch.where(entering, known, state["charge"])
+        self._fallback.start(begin)
+        self.broken = self.broken | charges
+        self.any_broken = True
+
+    def step(self, hyper: Hyperparameters, drives: Drives) -> None:
+        """Advance every law by one optimiser step."""
+        for law in self._laws.values():
+            law.step(hyper, drives)
+        if self.any_broken:
+            self._fallback.step(Hyperparameters(0.0), drives)
+
+    def predictions(self) -> dict[str, Float64[Tensor, " charges"]]:
+        """What each law predicts now; nan where it does not hold."""
+        out: dict[str, Tensor] = {}
+        for name in self.names:
+            law = self._laws.get(name)
+            value = torch.full_like(self._fallback.value, torch.nan) if law is None else law.value
+            if self.any_broken:
+                other = self._fallback.value if name == "identity" else torch.full_like(value, torch.nan)
+                value = torch.where(self.broken, other, value)
+            out[name] = value
+        return out
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything the laws remember, as flat names `law/entry`."""
+        laws: dict[str, Law] = {**self._laws, _FALLBACK: self._fallback}
+        state = {f"{name}/{key}": value for name, law in laws.items() for key, value in law.state_dict().items()}
+        return state | {"broken": self.broken.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> tuple[str, ...]:
+        """Continue exactly; returns the laws that the state does not hold, which begin where `start` put them."""
+        missing = []
+        for name, law in {**self._laws, _FALLBACK: self._fallback}.items():
+            entries = {key.partition("/")[2]: value for key, value in state.items() if key.startswith(f"{name}/")}
+            if entries:
+                law.load_state_dict(entries)
+            else:
+                missing.append(name)
+        self.broken = self.broken | state["broken"].to(self.broken.device)
+        self.any_broken = bool(self.broken.any())
+        return tuple(missing)

@@ -1,0 +1,87 @@
+"""The hyperparameters of one parameter at one step, as `param_groups` hold them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.optim import SGD, AdamW, Optimizer
+
+__all__ = ["Setting", "follows_sgd", "read_setting"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """η, λ, β, α and switches of one parameter at one step: v ← βv + a(±g + λθ), θ ← θ - ηv in the plain case.
+
+    A number is a tensor only where the optimiser holds it on an accelerator, so that reading it waits for nothing.
+    An optimiser that has no such number holds nan there.
+    """
+
+    learning_rate: float | Tensor
+    weight_decay: float | Tensor = 0.0
+    momentum: float | Tensor = 0.0
+    dampening: float | Tensor = 0.0
+    nesterov: bool = False
+    maximize: bool = False
+    decoupled: bool = False
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether torch keeps a buffer: β ≠ 0, tensors included."""
+        return isinstance(self.momentum, Tensor) or self.momentum != 0.0
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for settings that hold the same numbers; a tensor is known by its identity."""
+        return tuple(
+            ("tensor", id(value)) if isinstance(value, Tensor) else _comparable(value)
+            for value in (
+                self.learning_rate,
+                self.weight_decay,
+                self.momentum,
+                self.dampening,
+                self.nesterov,
+                self.maximize,
+                self.decoupled,
+            )
+        )
+
+
+def read_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> Setting:
+    """What a group holds now. For optimisers other than SGD, what has the same meaning; momentum is nan there.
+
+    >>> from torch import nn
+    >>> sgd = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    >>> read_setting(sgd, sgd.param_groups[0])
+    Setting(learning_rate=0.1, weight_decay=0.0001, momentum=0.9, dampening=0, nesterov=False, ...)
+    """
+    known = follows_sgd(optimizer)
+    return Setting(
+        learning_rate=_number(group.get("lr", math.nan)),
+        weight_decay=_number(group.get("weight_decay", 0.0)),
+        momentum=_number(group["momentum"]) if known else math.nan,
+        dampening=_number(group["dampening"]) if known else math.nan,
+        nesterov=bool(group.get("nesterov", False)),
+        maximize=bool(group.get("maximize", False)),
+        decoupled=bool(group.get("decoupled_weight_decay", isinstance(optimizer, AdamW))),
+    )
+
+
+def follows_sgd(optimizer: Optimizer) -> bool:
+    """Whether the update is that of `torch.optim.SGD`: the class itself or a subclass that keeps its `step`."""
+    return isinstance(optimizer, SGD) and inspect.unwrap(type(optimizer).step) is inspect.unwrap(SGD.step)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.device.type == "cpu":
+        return float(value)
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _comparable(value: Any) -> Any:
+    return "nan" if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,76 @@
+"""The update that a step made to one parameter, read back from what torch SGD leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.optimizers.setting import Setting
+
+__all__ = ["Update", "sgd_update"]
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """d = θ_{k+1} - θ_k of one parameter, with the gradient of what is minimised and the velocity after the step.
+
+    `gradient` is None where there was none; `velocity` is torch's buffer, idle or in use, None where there is none.
+    `first_step` is true where torch took v = G, undampened. `measured` is true where d is the difference of the
+    stored parameters, rounding included, and false where it is computed from the buffer.
+    """
+
+    difference: Tensor
+    after: Tensor
+    setting: Setting
+    gradient: Tensor | None = None
+    velocity: Tensor | None = None
+    first_step: bool = False
+    measured: bool = False
+
+    def before(self) -> Tensor:
+        """θ_k, the parameter that the gradient was taken at."""
+        return self.after - self.difference
+
+
+def sgd_update(after: Tensor, gradient: Tensor | None, velocity: Tensor | None, setting: Setting) -> Tensor:
+    """d from g, v_{k+1} and θ_{k+1}: no copy of θ_k is needed, and nothing cancels.
+
+    Heavy ball: d = -ηv. Nesterov and plain SGD: d = -η(g + λθ_k + βv) with θ_k = θ_{k+1} - d, so
+    d = -η(g + λθ_{k+1} + βv) / (1 - ηλ), with v = 0 for plain SGD.
+
+    >>> setting = Setting(learning_rate=0.1, weight_decay=0.5)
+    >>> before, gradient = torch.tensor([2.0], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
+    >>> after = before - 0.1 * (gradient + 0.5 * before)
+    >>> torch.allclose(sgd_update(after, gradient, None, setting), after - before, rtol=1e-15)
+    True
+    """
+    eta, decay = setting.learning_rate, setting.weight_decay
+    if velocity is not None and not setting.nesterov:
+        return velocity * -eta
+    if gradient is None:
+        raise ValueError("plain SGD and Nesterov need the gradient of the step to give its update; got None")
+    slope = gradient if _is_zero(decay) else gradient + decay * after
+    if velocity is not None:
+        slope = slope + setting.momentum * velocity
+    return slope * (-eta / (1.0 - eta * decay))
+
+
+def solvable(setting: Setting) -> bool:
+    """Whether d follows from what is left after the step: ηλ well below 1, else θ_k drowns in rounding."""
+    if setting.has_momentum and not setting.nesterov:
+        return True
+    eta, decay = setting.learning_rate, setting.weight_decay
+    if isinstance(eta, Tensor) or isinstance(decay, Tensor):
+        return _is_zero(decay)
+    return abs(eta * decay) < 0.5
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor itself, or the dense form of a sparse gradient."""
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+def _is_zero(value: float | Tensor) -> bool:
+    return not isinstance(value, Tensor) and value == 0.0

@@ -1,0 +1,169 @@
+"""Watching an optimiser step: before it, what cannot be known later; after it, the updates one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
+from neuralmechanics.optimizers.update import Update, dense, sgd_update, solvable
+
+__all__ = ["StepWatch"]
+
+_BUFFER = "momentum_buffer"
+# Below float32 the stored step differs from -ηv in its leading digits, so there only a snapshot tells d.
+_TRUSTED = (torch.float32, torch.float64)
+
+
+class StepWatch:
+    """Reads, for named parameters, what each optimiser step did. It never writes to the optimiser.
+
+    Everything but the settings and "first step" is read after the step: closures, clipping and other hooks between
+    the backward pass and the step are then part of what is read. Parameters are copied before a step only where the
+    update does not follow from what torch leaves behind: `exact_update`, an optimiser other than SGD, parameters
+    below float32, fused steps under a gradient scaler, ηλ near 1.
+    """
+
+    def __init__(self, optimizer: Optimizer, params: Mapping[str, Tensor], *, exact_update: bool = False) -> None:
+        self.known = follows_sgd(optimizer)
+        self._optimizer = optimizer
+        self._params = dict(params)
+        self._exact = exact_update
+        self._settings: dict[str, Setting] = {}
+        self._first: set[str] = set()
+        self._copies: dict[str, Tensor] = {}
+        self._idle: set[str] = set()
+        self._scaled = False
+        self._seen: dict[str, tuple[int, ...]] = {}
+        self._groups: dict[int, int] = {}
+        self._versions: dict[str, int] = {}
+
+    def before_step(self, *, copy: Iterable[str] = ()) -> None:
+        """To be called when a step begins; `copy` names further parameters to be copied for an exact update."""
+        wanted = set(copy)
+        self._find_groups()
+        settings = [read_setting(self._optimizer, group) for group in self._optimizer.param_groups]
+        self._scaled = getattr(self._optimizer, "found_inf", None) is not None
+        for name, parameter in self._params.items():
+            index = self._groups.get(id(parameter))
+            if index is None:
+                self._settings.pop(name, None)
+                continue
+            setting = self._settings[name] = settings[index]
+            self._versions[name] = parameter._version
+            self._note_buffer(name, parameter, setting)
+            if name in wanted or self._scaled or not self._computable(parameter, setting):
+                self._keep_copy(name, parameter)
+            else:
+                self._copies.pop(name, None)
+
+    def updates(self) -> Iterator[tuple[str, Update | None]]:
+        """After the step: every parameter with its update, or None where torch left it alone."""
+        for name, parameter in self._params.items():
+            self._seen[name] = _mark(parameter)
+            yield name, None if self._skipped(name) else self._update(name, parameter, self._settings[name])
+
+    def velocities(self) -> dict[str, Tensor]:
+        """The momentum buffers that are there, zero for the others; empty when there is none at all."""
+        found = {name: self._buffer(parameter) for name, parameter in self._params.items()}
+        if not self.known or all(buffer is None for buffer in found.values()):
+            return {}
+        return {
+            name: torch.zeros_like(self._params[name]) if buffer is None else dense(buffer)
+            for name, buffer in found.items()
+        }
+
+    def setting(self, name: str) -> Setting | None:
+        """The setting of a parameter as its group holds it now; None where the optimiser does not own it."""
+        self._find_groups()
+        index = self._groups.get(id(self._params[name]))
+        return None if index is None else read_setting(self._optimizer, self._optimizer.param_groups[index])
+
+    def role(self, name: str) -> tuple[Setting | None, bool]:
+        """After the step: the setting that moved a parameter, None where torch left it alone; torch's first step."""
+        return (None, False) if self._skipped(name) else (self._settings[name], name in self._first)
+
+    @property
+    def idle_buffers(self) -> bool:
+        """Whether a parameter moved without momentum past a buffer that torch keeps for when momentum returns."""
+        return bool(self._idle)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether a gradient scaler works inside the step and may have skipped it unseen."""
+        return self._scaled
+
+    def changed_outside(self) -> list[str]:
+        """Before a step: parameters that were written to in place since the last one, by something else."""
+        return [name for name, seen in self._seen.items() if seen[0] != self._params[name]._version]
+
+    def untouched(self) -> bool:
+        """Whether parameters and gradients are still those of the last step, so that `updates` may be read again."""
+        return bool(self._seen) and all(self._seen[name] == _mark(p) for name, p in self._params.items())
+
+    def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
+        after = parameter.detach()
+        gradient = None if parameter.grad is None else dense(parameter.grad.detach())
+        if gradient is not None and setting.maximize:
+            gradient = -gradient
+        buffer = self._buffer(parameter) if self.known else None
+        velocity = None if buffer is None else dense(buffer.detach())
+        used = velocity if setting.has_momentum else None
+        copied = self._copies.get(name)
+        if copied is not None:
+            difference = after - copied
+        elif gradient is not None or (used is not None and not setting.nesterov):
+            difference = sgd_update(after, gradient, used, setting)
+        else:
+            raise RuntimeError(
+                f"the gradient of {name!r} was gone when the step ended, so its update is unknown; set gradients to "
+                "None after optimizer.step() has returned, or use exact_update=True"
+            )
+        first = name in self._first
+        return Update(difference, after, setting, gradient, velocity, first, measured=copied is not None)
+
+    def _skipped(self, name: str) -> bool:
+        if name not in self._settings:
+            return True
+        parameter = self._params[name]
+        return self.known and parameter.grad is None and parameter._version == self._versions[name]
+
+    def _computable(self, parameter: Tensor, setting: Setting) -> bool:
+        return self.known and not self._exact and parameter.dtype in _TRUSTED and solvable(setting)
+
+    def _keep_copy(self, name: str, parameter: Tensor) -> None:
+        kept = self._copies.get(name)
+        if kept is not None and kept.shape == parameter.shape and kept.dtype == parameter.dtype:
+            kept.copy_(parameter.detach())
+        else:
+            self._copies[name] = parameter.detach().clone()
+
+    def _note_buffer(self, name: str, parameter: Tensor, setting: Setting) -> None:
+        """Torch's first step is the one that finds no buffer; without momentum a buffer lies idle."""
+        buffered = self.known and self._buffer(parameter) is not None
+        first, idle = setting.has_momentum and not buffered, buffered and not setting.has_momentum
+        (self._first.add if self.known and first else self._first.discard)(name)
+        (self._idle.add if idle else self._idle.discard)(name)
+
+    def _buffer(self, parameter: Tensor) -> Tensor | None:
+        # .get, because the state is a defaultdict and indexing would write into the optimiser.
+        state: Mapping[str, Any] = self._optimizer.state.get(parameter, {})
+        buffer = state.get(_BUFFER)
+        return buffer if isinstance(buffer, Tensor) else None
+
+    def _find_groups(self) -> None:
+        if len(self._groups) != sum(len(group["params"]) for group in self._optimizer.param_groups):
+            self._groups = {
+                id(parameter): index
+                for index, group in enumerate(self._optimizer.param_groups)
+                for parameter in group["params"]
+            }
+
+
+def _mark(parameter: Tensor) -> tuple[int, ...]:
+    gradient = parameter.grad
+    return (parameter._version, 0, 0) if gradient is None else (parameter._version, id(gradient), gradient._version)
