@@ -92,28 +92,27 @@ def train(members: int, steps: int, schedule: Schedule, *, eps: float = 0.0, see
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
     start = {name: draw(*shape) * 0.7 for name, shape in SHAPES.items()}
-    leaves = [{name: t.clone().requires_grad_() for name, t in start.items()} for _ in range(members)]
+    whole = {name: t.expand(members, *t.shape).clone().requires_grad_() for name, t in start.items()}
+    # the optimiser's parameters are each member's part of the same memory
+    leaves = [{name: t.detach()[m].requires_grad_() for name, t in whole.items()} for m in range(members)]
     x, y = draw(64, INPUTS), torch.randint(CLASSES, (64,), generator=generator)
     optimizer = torch.optim.SGD([{"params": list(leaf.values())} for leaf in leaves], lr=0.1, foreach=True)
 
-    def stacked(read: Callable[[Tensor], Tensor]) -> Params:
-        return {name: torch.stack([read(leaf[name]).detach() for leaf in leaves]) for name in SHAPES}
+    def parameters() -> Params:
+        return {name: t.detach().clone() for name, t in whole.items()}
 
     def buffer(leaf: Tensor) -> Tensor:
         kept = optimizer.state[leaf].get("momentum_buffer") if leaf in optimizer.state else None
         return torch.zeros_like(leaf) if kept is None else kept
 
-    theta = stacked(lambda leaf: leaf)
+    theta = parameters()
     charges, rows, hypers, losses = [pair(theta, theta)], [], [], []
     initial = sizes(theta)
     for step in range(steps):
         batch = torch.randint(64, (24,), generator=generator)
         plan = [schedule(step, member) for member in range(members)]
-        inputs = {name: torch.stack([leaf[name] for leaf in leaves]) for name in SHAPES}
-        loss = member_losses(inputs, x[batch], y[batch], eps)
-        optimizer.zero_grad()
-        loss.sum().backward()
-        gradient = stacked(lambda leaf: leaf.grad if leaf.grad is not None else torch.zeros_like(leaf))
+        loss = member_losses(whole, x[batch], y[batch], eps)
+        gradient = dict(zip(SHAPES, torch.autograd.grad(loss.sum(), list(whole.values())), strict=True))
         for i, (leaf, hyper, group) in enumerate(zip(leaves, plan, optimizer.param_groups, strict=True)):
             if hyper.first_step:
                 for tensor in leaf.values():
@@ -127,13 +126,14 @@ def train(members: int, steps: int, schedule: Schedule, *, eps: float = 0.0, see
                 nesterov=hyper.nesterov,
                 weight_decay=0.0 if hyper.decoupled else hyper.weight_decay,
             )
-            for tensor in leaf.values():
-                if not hyper.active:
-                    tensor.grad = None
-                elif hyper.decoupled:
+            for name, tensor in leaf.items():
+                # a copy: foreach SGD under Nesterov without decay adds its buffer into the gradient in place
+                tensor.grad = gradient[name][i].clone() if hyper.active else None
+                if hyper.active and hyper.decoupled:
                     tensor.data.mul_(1 - hyper.learning_rate * hyper.weight_decay)
         optimizer.step()
-        after, velocity = stacked(lambda leaf: leaf), stacked(buffer)
+        after = parameters()
+        velocity = {name: torch.stack([buffer(leaf[name]) for leaf in leaves]) for name in SHAPES}
         update = {name: after[name] - theta[name] for name in SHAPES}
         rows.append(
             Drives(
