@@ -55,6 +55,7 @@ class Setting:
 def read_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> Setting:
     """What a group holds now. For optimisers other than SGD, what has the same meaning; momentum is nan there.
 
+    >>> import torch
     >>> from torch import nn
     >>> sgd = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     >>> read_setting(sgd, sgd.param_groups[0])
