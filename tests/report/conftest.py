@@ -32,7 +32,7 @@ class StandInRun:
 
     def errors(self) -> pd.DataFrame:
         rows = []
-        relative = np.abs(self.data["predicted"] - self.data["charge"]) / np.abs(self.data["charge"][0])
+        relative = np.abs(self.data["predicted"] - self.data["charge"]) / self.data["scale"]
         for family in self.symmetries:
             mine = np.flatnonzero(self.data["family"].values == family.name)
             for law in LAWS:
@@ -70,7 +70,8 @@ def make_run(families: tuple[StandInFamily, ...] | None = None, records: int = 6
             "charge": (("step", "charge"), charge),
             "predicted": (("law", "step", "charge"), predicted),
             "residual": (("step", "charge"), 1e-8 * random.standard_normal(charge.shape)),
-            "learning_rate": ("step", np.where(step < step[-1] / 2, 0.1, 0.01)),
+            "scale": ("charge", np.abs(initial)),
+            "learning_rate": (("step", "charge"), np.tile(np.where(step < step[-1] / 2, 0.1, 0.01), (total, 1)).T),
             "loss": ("step", 2.3 * np.exp(-time[:, 0] * 4)),
             "parameter": (("step", "weight"), 0.1 * random.standard_normal((records, weights)).cumsum(axis=0)),
         },

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 from neuralmechanics.report import figures
 from neuralmechanics.report.palette import LAW_STYLES, MEASURED, in_reading_order, law_styles, shortened
-from neuralmechanics.report.scores import relative_errors
+from neuralmechanics.report.scores import largest_error, relative_errors, typical_error
 from neuralmechanics.report.source import spread, telling_family, thinned
 
 from .conftest import ERROR_OF_LAW, LAWS, StandInFamily, StandInRun, make_run
@@ -59,10 +59,20 @@ def test_errors_are_drawn_as_they_are(run: StandInRun) -> None:
         assert line.get_ydata()[-1] == pytest.approx(expected, rel=1e-6)
 
 
-def test_relative_errors_of_a_charge_that_starts_at_zero_stay_finite() -> None:
-    run = make_run()
-    run.data["charge"].values[0, 3] = 0.0
-    assert np.isfinite(relative_errors(run.data).values).all()
+def test_errors_over_time_end_in_the_table(run: StandInRun) -> None:
+    errors = run.errors().set_index(["family", "law"])["max_error"]
+    relative = relative_errors(run.data)
+    for law in LAWS:
+        for family in run.symmetries:
+            mine = run.data["family"].values == family.name
+            largest = np.nanmax(np.append(largest_error(relative.sel(law=law).values[:, mine]), 0.0))
+            assert largest == errors[family.name, law]
+
+
+def test_laws_that_speak_of_some_charges_are_scored_on_those() -> None:
+    errors = np.array([[0.0, 0.0, np.nan], [3.0, 4.0, np.nan], [np.nan, np.nan, np.nan]])
+    assert np.array_equal(largest_error(errors), [np.nan, 4.0, np.nan], equal_nan=True)
+    assert np.array_equal(typical_error(errors), [np.nan, np.sqrt(12.5), np.nan], equal_nan=True)
 
 
 def test_all_figures_are_saved(run: StandInRun, tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ def test_errors_by_law_keep_every_error_and_the_order(run: StandInRun) -> None:
         assert wide.set_index("family").loc[row.family, row.law] == row.max_error
 
 
+def test_a_law_that_speaks_of_fewer_charges_stays_in_its_row(run: StandInRun) -> None:
+    errors = run.errors()
+    errors.loc[1, "charges"] = 3
+    assert errors_by_law(errors).equals(errors_by_law(run.errors()))
+
+
 def test_a_law_that_a_family_lacks_is_a_dash(run: StandInRun) -> None:
     errors = run.errors().iloc[1:]
     assert "–" in text_table(errors_by_law(errors))

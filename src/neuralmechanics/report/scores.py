@@ -11,27 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def scale(data: xr.Dataset) -> NDArray[np.float64]:
-    """The size at the start that errors of each charge are measured in, shape [charge].
-
-    The run's own (coordinate or variable ``scale``) where it has one, else |charge(0)|, and where that is zero the
-    root mean square of its family, and 1 for a family that starts at zero altogether.
-    """
-    if "scale" in data.variables:
-        return np.asarray(data["scale"].values, dtype=np.float64)
-    initial: NDArray[np.float64] = np.abs(data["charge"].values[0].astype(np.float64))
-    family = data["family"].values.astype(str)
-    for name in np.unique(family):
-        mine = family == name
-        typical = float(np.sqrt(np.mean(initial[mine] ** 2))) or 1.0
-        initial[mine] = np.where(initial[mine] > 0, initial[mine], typical)
-    return initial
-
-
 def relative_errors(data: xr.Dataset) -> xr.DataArray:
-    """|predicted - measured| / size at the start, dimensions law, step, charge."""
+    """|predicted - measured| / scale, as ``run.errors()`` measures it, dimensions law, step, charge."""
     difference: xr.DataArray = abs(data["predicted"] - data["charge"])
-    relative: xr.DataArray = difference.transpose("law", "step", "charge") / scale(data)
+    relative: xr.DataArray = difference.transpose("law", "step", "charge") / data["scale"]
     return relative
 
 

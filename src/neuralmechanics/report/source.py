@@ -143,10 +143,19 @@ def _metrics(run: RunLike) -> Any:
     return open_metrics(path)
 
 
-def scalars(data: xr.Dataset) -> list[str]:
-    """Numeric variables with one value a step: losses, accuracies, hyperparameters."""
-    return [
-        str(name)
-        for name, array in data.data_vars.items()
-        if array.dims == ("step",) and np.issubdtype(array.dtype, np.number) and np.isfinite(array.values).any()
-    ]
+def scalars(data: xr.Dataset) -> dict[str, NDArray[np.float64]]:
+    """What has one value a step: logged numbers, and hyperparameters as far as they are the same for all charges."""
+    found = {}
+    for name, array in data.data_vars.items():
+        if not np.issubdtype(array.dtype, np.number) or str(name) in ("charge", "residual"):
+            continue
+        values = array.values.astype(np.float64)
+        if array.dims == ("step", "charge") and values.shape[1] and _same(values):
+            values = values[:, 0]
+        if values.shape == (data.sizes["step"],) and np.isfinite(values).any():
+            found[str(name)] = values
+    return found
+
+
+def _same(values: NDArray[np.float64]) -> bool:
+    return bool(np.array_equal(values, np.broadcast_to(values[:, :1], values.shape), equal_nan=True))

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-KEYS = ["family", "kind", "charges"]
-
 
 def errors_by_law(errors: pd.DataFrame, value: str = "max_error") -> pd.DataFrame:
     """The table of ``run.errors()`` with one row a family and one column a law, in reading order.
@@ -25,10 +23,12 @@ def errors_by_law(errors: pd.DataFrame, value: str = "max_error") -> pd.DataFram
     """
     if value not in errors:
         raise ValueError(f"the table of errors has no column {value!r}; it has: {', '.join(map(str, errors.columns))}")
-    wide = errors.pivot(index=KEYS, columns="law", values=value)
-    order = errors[KEYS].drop_duplicates().itertuples(index=False, name=None)
-    wide = wide.reindex(pd.MultiIndex.from_tuples(list(order), names=KEYS))
-    return wide[in_reading_order([str(law) for law in wide.columns])].rename_axis(columns=None).reset_index()
+    wide = errors.pivot(index=["family", "kind"], columns="law", values=value)
+    # A law may speak of fewer charges than its family has: the count is that of the family.
+    charges = errors.groupby(["family", "kind"], sort=False)["charges"].max()
+    wide = wide.reindex(charges.index)[in_reading_order([str(law) for law in wide.columns])]
+    wide.insert(0, "charges", charges)
+    return wide.rename_axis(columns=None).reset_index()
 
 
 def symmetries_found(symmetries: Iterable[Any]) -> pd.DataFrame:

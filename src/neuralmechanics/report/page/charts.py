@@ -62,13 +62,19 @@ def shown_families(data: xr.Dataset) -> list[str]:
 
 
 def _training(data: xr.Dataset) -> Chart:
-    names = sorted(scalars(data), key=lambda name: (name != "loss", "loss" not in name))
+    logged = scalars(data)
+    names = sorted(logged, key=lambda name: (name != "loss", "loss" not in name))
     keep = thinned(data.sizes["step"], MOST_POINTS)
     choices = {
-        name: spec([line(steps(data)[keep], data[name].values[keep], name=name, colour=BLUE)], ylabel=name)
-        for name in names
+        name: spec([line(steps(data)[keep], logged[name][keep], name=name, colour=BLUE)], ylabel=name) for name in names
     }
-    return Chart("training", "Training", "Everything that was logged with one value a step.", "quantity", choices)
+    return Chart(
+        "training",
+        "Training",
+        "What was logged, and the hyperparameters that the optimiser used, at every record.",
+        "quantity",
+        choices,
+    )
 
 
 def _parameters_and_charges(raw: RawWeights, data: xr.Dataset) -> Chart:

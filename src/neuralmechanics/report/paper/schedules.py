@@ -11,7 +11,7 @@ from neuralmechanics.report.palette import BLUE, OKABE_ITO, tidy
 from neuralmechanics.report.paper.momentum import law_handles, overlay
 from neuralmechanics.report.paper.panels import KINDS, blank, clear_inner_labels, family_for, grid, kind_label
 from neuralmechanics.report.paper.settings import error_table, label
-from neuralmechanics.report.source import kinds, of_family, spread, steps
+from neuralmechanics.report.source import kinds, of_family, scalars, spread, steps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +50,7 @@ def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
 
 
 def _time_step(run: RunLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    data = run.data
-    rate = data["learning_rate"].values.astype(np.float64).reshape(len(steps(data)), -1)[:, 0]
-    if "momentum" not in data:
-        return rate
-    return rate / (1 - data["momentum"].values.astype(np.float64).reshape(len(rate), -1)[:, 0])
+    used = scalars(run.data)
+    if "learning_rate" not in used:
+        raise ValueError("the run's learning rate differs between charges: there is no one schedule to draw")
+    return used["learning_rate"] / (1 - used.get("momentum", np.float64(0.0)))
