@@ -1,1 +1,78 @@
-"""Placeholder."""
+"""The paper's experiments: data, models, training, metrics and sweeps."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuralmechanics.experiments.config import (
+        ImageConfig,
+        OptimizerConfig,
+        RecordConfig,
+        ScheduleConfig,
+        TrainConfig,
+    )
+    from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict, load_config
+    from neuralmechanics.experiments.curvature import top_eigenvalues
+    from neuralmechanics.experiments.data import DataSet, data_names, load_data
+    from neuralmechanics.experiments.evaluation import Performance, evaluate
+    from neuralmechanics.experiments.lamb import Lamb
+    from neuralmechanics.experiments.losses import cross_entropy, mean_squared_error
+    from neuralmechanics.experiments.meter import Meter, SilentMeter
+    from neuralmechanics.experiments.metrics import open_metrics
+    from neuralmechanics.experiments.models import build_model, model_names, restore_weights
+    from neuralmechanics.experiments.targets import resolve_model
+    from neuralmechanics.experiments.training import TrainResult, train
+
+# Torch loads with the first network or training: configurations and the command line's help do without it.
+_EXPORTS = {
+    "config": ("ImageConfig", "OptimizerConfig", "RecordConfig", "ScheduleConfig", "TrainConfig"),
+    "configfile": ("config_from_dict", "config_to_dict", "load_config"),
+    "curvature": ("top_eigenvalues",),
+    "data": ("DataSet", "data_names", "load_data"),
+    "evaluation": ("Performance", "evaluate"),
+    "lamb": ("Lamb",),
+    "losses": ("cross_entropy", "mean_squared_error"),
+    "meter": ("Meter", "SilentMeter"),
+    "metrics": ("open_metrics",),
+    "models": ("build_model", "model_names", "restore_weights"),
+    "targets": ("resolve_model",),
+    "training": ("TrainResult", "train"),
+}
+
+__all__ = [
+    "DataSet",
+    "ImageConfig",
+    "Lamb",
+    "Meter",
+    "OptimizerConfig",
+    "Performance",
+    "RecordConfig",
+    "ScheduleConfig",
+    "SilentMeter",
+    "TrainConfig",
+    "TrainResult",
+    "build_model",
+    "config_from_dict",
+    "config_to_dict",
+    "cross_entropy",
+    "data_names",
+    "evaluate",
+    "load_config",
+    "load_data",
+    "mean_squared_error",
+    "model_names",
+    "open_metrics",
+    "resolve_model",
+    "restore_weights",
+    "top_eigenvalues",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _EXPORTS.items():
+        if name in names:
+            return getattr(importlib.import_module(f"neuralmechanics.experiments.{module}"), name)
+    raise AttributeError(f"module 'neuralmechanics.experiments' has no attribute {name!r}")

@@ -1,0 +1,79 @@
+"""The commands, and which function runs each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from neuralmechanics import __version__
+from neuralmechanics.cli.demo import Demo, run_demo
+from neuralmechanics.cli.looking import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
+from neuralmechanics.cli.reading import Errors, Report, run_errors, run_report
+from neuralmechanics.cli.training import Train, run_train
+from neuralmechanics.cli.working import Figures, Flow, Sweep, run_figures, run_flow, run_sweep_command
+from neuralmechanics.experiments.config import TrainConfig
+from neuralmechanics.experiments.configfile import load_config
+
+
+@dataclass(frozen=True)
+class Version:
+    """Print the version."""
+
+
+def run_version(command: Version) -> None:
+    """Print the package's version."""
+    print(__version__)
+
+
+_RUN: dict[type[Any], Callable[[Any], None]] = {
+    Demo: run_demo,
+    Find: run_find,
+    Check: run_check,
+    Count: run_count,
+    Lint: run_lint,
+    Train: run_train,
+    Errors: run_errors,
+    Report: run_report,
+    Figures: run_figures,
+    Sweep: run_sweep_command,
+    Flow: run_flow,
+    Version: run_version,
+}
+
+
+def commands(arguments: Sequence[str]) -> Any:
+    """The union of all commands; `train CONFIG …` takes its defaults from the file, so that flags override it."""
+    start = _training_default(arguments)
+    return (
+        Annotated[Demo, tyro.conf.subcommand("demo")]
+        | Annotated[Find, tyro.conf.subcommand("find")]
+        | Annotated[Check, tyro.conf.subcommand("check")]
+        | Annotated[Count, tyro.conf.subcommand("count")]
+        | Annotated[Lint, tyro.conf.subcommand("lint")]
+        | Annotated[Train, tyro.conf.subcommand("train", default=start)]
+        | Annotated[Errors, tyro.conf.subcommand("errors")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Figures, tyro.conf.subcommand("figures")]
+        | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+        | Annotated[Flow, tyro.conf.subcommand("flow")]
+        | Annotated[Version, tyro.conf.subcommand("version")]
+    )
+
+
+def _training_default(arguments: Sequence[str]) -> Train:
+    """`train`'s defaults: those in the file that follows it directly, or else in whatever argument ends in `.toml`."""
+    if not arguments or arguments[0] != "train":
+        return Train()
+    rest = arguments[1:]
+    files = [word for word in rest if word.endswith(".toml")]
+    if rest and not rest[0].startswith("-"):
+        files.insert(0, rest[0])
+    return Train(training=load_config(files[0], TrainConfig)) if files else Train()
+
+
+def run(command: Any) -> None:
+    """Run one parsed command."""
+    _RUN[type(command)](command)

@@ -1,0 +1,67 @@
+"""`errors`, `report`: what a recorded run says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Print the errors of every law, by family, relative to the initial charge."""
+
+    run: tyro.conf.Positional[str]
+    """folder of the run"""
+    by: Literal["max_error", "rms_error"] = "max_error"
+    """largest error, or root mean square"""
+    csv: bool = False
+    """print every column as CSV"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the run's page and figures."""
+
+    run: tyro.conf.Positional[str]
+    """folder of the run"""
+    out: str | None = None
+    """the page's file; default: report.html in the run's folder"""
+
+
+def run_errors(command: Errors) -> None:
+    """Print the error table."""
+    from neuralmechanics.report import errors_by_law, text_table
+
+    errors: pd.DataFrame = _verified(command.run).errors()
+    if command.csv:
+        print(errors.to_csv(index=False), end="")
+    else:
+        print(text_table(errors_by_law(errors, command.by)))
+
+
+def run_report(command: Report) -> None:
+    """Write page and figures and print where they are."""
+    for path in write_pictures(_verified(command.run), Path(command.run), command.out):
+        print(path)
+
+
+def write_pictures(run: Any, folder: Path, page: str | Path | None = None) -> list[Path]:
+    """The page and every figure of a run, as files."""
+    from neuralmechanics.report import save_figures, write_report
+
+    return [write_report(run, page or folder / "report.html"), *save_figures(run, folder / "figures")]
+
+
+def _verified(path: str) -> Any:
+    """The run at `path`; `ValueError` naming the first damaged shard."""
+    from neuralmechanics.monitor import open_run
+
+    run = open_run(path)
+    run.verify()
+    return run

@@ -1,0 +1,180 @@
+"""What defines one training: frozen values, checked when they are made, the same from TOML, flags or Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Literal
+
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "lamb"]
+ScheduleName = Literal["constant", "drops", "cosine", "linear", "double-batch", "linear-scaling", "halve"]
+Precision = Literal["float32", "float64", "bfloat16"]
+
+
+def _require(holds: bool, name: str, value: object, bound: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {bound}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Hyperparameters of one optimiser; those that it does not have are ignored only at their defaults."""
+
+    name: OptimizerName = "sgd"
+    """which optimiser"""
+    learning_rate: float = 0.1
+    """step size η"""
+    weight_decay: float = 0.0
+    """λ: coupled (L2) for sgd, adam and rmsprop, decoupled for adamw and lamb"""
+    momentum: float = 0.0
+    """β of sgd and rmsprop"""
+    dampening: float = 0.0
+    """α of sgd"""
+    nesterov: bool = False
+    """Nesterov's form of sgd momentum"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """averaging factors of adam, adamw and lamb"""
+    epsilon: float = 1e-8
+    """denominator floor of adam, adamw, rmsprop and lamb"""
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        _require(isfinite(rate) and rate > 0, "optimizer.learning_rate", rate, "a positive number")
+        decay = self.weight_decay
+        _require(isfinite(decay) and decay >= 0, "optimizer.weight_decay", decay, "zero or positive")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
+        _require(0 <= self.dampening <= 1, "optimizer.dampening", self.dampening, "in [0, 1]")
+        _require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "in [0, 1)")
+        _require(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "positive")
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError("optimizer.nesterov needs optimizer.momentum > 0 and optimizer.dampening = 0")
+        if self.name not in ("sgd", "rmsprop") and self.momentum != 0:
+            raise ValueError(f"optimizer.momentum belongs to sgd and rmsprop; {self.name} takes optimizer.betas")
+        if self.name != "sgd" and (self.dampening != 0 or self.nesterov):
+            raise ValueError(f"optimizer.dampening and optimizer.nesterov belong to sgd, not {self.name}")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How learning rate, momentum and batch size move during training (see `schedule.py`)."""
+
+    name: ScheduleName = "constant"
+    """constant, drops, cosine, linear, or an annealing of the paper: double-batch, linear-scaling, halve"""
+    milestones: tuple[float, ...] = ()
+    """where drops and annealings happen, in `unit`"""
+    factor: float = 0.1
+    """learning rate multiplier at each drop; for cosine and linear the final multiplier"""
+    warmup: float = 0.0
+    """length of a linear warm-up from zero, in `unit`"""
+    unit: Literal["epoch", "step"] = "epoch"
+    """unit of milestones and warmup"""
+
+    def __post_init__(self) -> None:
+        _require(self.factor >= 0, "schedule.factor", self.factor, "zero or positive")
+        _require(self.warmup >= 0, "schedule.warmup", self.warmup, "zero or positive")
+        rising = list(self.milestones) == sorted(set(self.milestones)) and all(m >= 0 for m in self.milestones)
+        _require(rising, "schedule.milestones", self.milestones, "rising and not negative")
+        if self.name in ("drops", "double-batch", "linear-scaling", "halve") and not self.milestones:
+            raise ValueError(f"schedule.name = {self.name!r} needs schedule.milestones, for instance [30, 60]")
+        if self.name in ("constant", "cosine", "linear") and self.milestones:
+            raise ValueError(f"schedule.milestones has no effect with schedule.name = {self.name!r}; use 'drops'")
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Where images lie and what happens to them on the way to the network."""
+
+    root: str | None = None
+    """folder with a local copy; without it the Hugging Face cache (or nothing, for made data)"""
+    size: int | None = None
+    """side length in pixels; None keeps the usual one of the data set"""
+    augment: bool = False
+    """random crop with padding 4 and horizontal flip, drawn from the seed"""
+    train_limit: int | None = None
+    """use only so many training examples"""
+    test_limit: int | None = None
+    """use only so many test examples"""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "train_limit", "test_limit"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"images.{name}", value, "positive")
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """What the monitor and the metrics write."""
+
+    enabled: bool = True
+    """attach a monitor at all"""
+    every: int = 10
+    """steps from one record to the next"""
+    residuals: bool = False
+    """measure the symmetry residual at every step, not at records only"""
+    metrics: tuple[str, ...] = ("performance",)
+    """extra metrics: performance, gradient-norm, weights-subset, phase-space, weights, gradients, hessian"""
+    subset: int = 64
+    """how many elements of each tensor weights-subset and phase-space keep"""
+    eigenvalues: int = 3
+    """how many Hessian eigenvalues the metric hessian computes"""
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 1, "record.every", self.every, "at least 1")
+        _require(self.subset >= 1, "record.subset", self.subset, "at least 1")
+        _require(self.eigenvalues >= 1, "record.eigenvalues", self.eigenvalues, "at least 1")
+        known = METRICS
+        for metric in self.metrics:
+            _require(metric in known, "record.metrics", metric, f"one of {', '.join(known)}")
+
+
+METRICS = (
+    "performance",
+    "gradient-norm",
+    "weights-subset",
+    "phase-space",
+    "weights",
+    "gradients",
+    "hessian",
+)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run: model, data, optimiser, length, and what is recorded."""
+
+    model: str = "mlp"
+    """a zoo name (mlp, convnet-bn, vgg16 …), package.module:factory, or hf:<transformers config>"""
+    data: str = "digits"
+    """data set name"""
+    epochs: float = 10.0
+    """passes over the training data"""
+    steps: int | None = None
+    """optimiser steps; if given, it decides the length in place of epochs"""
+    batch_size: int = 128
+    """examples in one step"""
+    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
+    """training loss; mse is against one-hot targets"""
+    seed: int = 0
+    """of weights, order, augmentation and dropout"""
+    device: str = "auto"
+    """auto takes CUDA when there is one"""
+    precision: Precision = "float32"
+    """float32, float64, or bfloat16 (autocast over float32 weights)"""
+    initialisation: Literal["default", "paper"] = "default"
+    """paper: Kaiming normal fan-out convolutions, N(0, 0.01) linear maps, zero biases"""
+    restore: str | None = None
+    """safetensors or weights-only checkpoint to start from"""
+    checkpoint_every: int | None = None
+    """steps between checkpoints; None: none but the final one"""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    images: ImageConfig = field(default_factory=ImageConfig)
+    record: RecordConfig = field(default_factory=RecordConfig)
+
+    def __post_init__(self) -> None:
+        _require(isfinite(self.epochs) and self.epochs > 0, "epochs", self.epochs, "positive")
+        _require(self.steps is None or self.steps > 0, "steps", self.steps, "positive")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        _require(self.seed >= 0, "seed", self.seed, "zero or positive")
+        every = self.checkpoint_every
+        _require(every is None or every >= 1, "checkpoint_every", every, "at least 1")

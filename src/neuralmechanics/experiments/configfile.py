@@ -1,0 +1,113 @@
+"""Frozen configurations from TOML and plain dictionaries: every key known, every value of its declared type."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def load_config(path: str | Path, kind: type[T]) -> T:
+    """Read one configuration of type `kind` from a TOML file.
+
+    Raises `ValueError` in one line for a file that is missing or not TOML, an unknown key (with the nearest known
+    one), a value of a wrong type, and whatever the configuration itself refuses.
+    """
+    return config_from_dict(read_toml(path), kind)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The content of a TOML file; `ValueError` in one line if there is none."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"no configuration file {str(path)!r}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{str(path)!r} is a folder, not a TOML configuration file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
+
+
+def config_from_dict(values: Mapping[str, Any], kind: type[T], prefix: str = "") -> T:
+    """Build `kind` from nested dictionaries; the keys in error messages are dotted paths.
+
+    >>> from neuralmechanics.experiments.config import TrainConfig
+    >>> config_from_dict({"optimizer": {"learning_rate": 1}}, TrainConfig).optimizer.learning_rate
+    1.0
+    >>> config_from_dict({"optimizer": {"learning_rat": 1}}, TrainConfig)
+    Traceback (most recent call last):
+    ValueError: unknown configuration key 'optimizer.learning_rat'; the nearest known key is 'optimizer.learning_rate'
+    """
+    hints = typing.get_type_hints(kind)
+    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise ValueError(unknown_key(prefix + key, [prefix + name for name in known]))
+    return kind(**{key: _convert(value, hints[key], prefix + key) for key, value in values.items()})
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """The one-line message for a key nobody knows."""
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"unknown configuration key {key!r}; the nearest known key is {nearest[0]!r}"
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain values of a configuration, ready for JSON; `config_from_dict` inverts it.
+
+    >>> from neuralmechanics.experiments.config import TrainConfig
+    >>> config_from_dict(config_to_dict(TrainConfig()), TrainConfig) == TrainConfig()
+    True
+    """
+    return typing.cast(dict[str, Any], _plain(asdict(config)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _convert(value: Any, hint: Any, key: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        return None if value is None else _convert(value, options[0], key)
+    if origin is typing.Literal:
+        return _choice(value, typing.get_args(hint), key)
+    if origin is tuple:
+        return _tuple(value, typing.get_args(hint), key)
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{key} must be a table, got {value!r}")
+        return config_from_dict(value, typing.cast(type[Any], hint), key + ".")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{key} must be of type {hint.__name__}, got {value!r}")
+    return value
+
+
+def _choice(value: Any, choices: tuple[Any, ...], key: str) -> Any:
+    if value not in choices:
+        raise ValueError(f"{key} must be one of {', '.join(map(str, choices))}, got {value!r}")
+    return value
+
+
+def _tuple(value: Any, hints: tuple[Any, ...], key: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{key} must be a list, got {value!r}")
+    if hints[-1] is Ellipsis:
+        hints = (hints[0],) * len(value)
+    if len(hints) != len(value):
+        raise ValueError(f"{key} must have {len(hints)} entries, got {value!r}")
+    return tuple(_convert(item, hint, key) for item, hint in zip(value, hints, strict=True))

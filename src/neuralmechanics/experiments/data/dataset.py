@@ -1,0 +1,49 @@
+"""A labelled data set in memory (or mapped from disk): unsigned bytes for images, integers for tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, Integer
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples and their labels; images are uint8 `[examples, channels, height, width]`, tokens int64."""
+
+    inputs: Integer[Tensor, "examples ..."]
+    labels: Int64[Tensor, "examples ..."]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, limit: int | None) -> Split:
+        """The first `limit` examples, or all."""
+        return self if limit is None else Split(self.inputs[:limit], self.labels[:limit])
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Training and test examples with what a network must know about them.
+
+    `mean` and `std` are per channel, on pixels scaled to [0, 1]; both are empty for tokens, which are not scaled.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return tuple(self.train.inputs.shape[1:])
+
+    def limited(self, train: int | None, test: int | None) -> DataSet:
+        """The same data set with fewer examples."""
+        return replace(self, train=self.train.first(train), test=self.test.first(test))

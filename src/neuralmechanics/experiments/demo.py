@@ -1,0 +1,36 @@
+"""The demonstration: one small VGG with and one without batch norm, on handwritten digits."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from neuralmechanics.experiments.config import OptimizerConfig, RecordConfig, ScheduleConfig, TrainConfig
+from neuralmechanics.experiments.meter import Meter
+from neuralmechanics.experiments.runfolder import CONFIG
+from neuralmechanics.experiments.training import TrainResult, train
+
+DEMO_MODELS = ("vgg-small", "vgg-small-bn")
+
+
+def demo_config(model: str) -> TrainConfig:
+    """Heavy ball with weight decay and one learning-rate drop: every term of the laws takes part."""
+    return TrainConfig(
+        model=model,
+        data="digits",
+        epochs=20,
+        batch_size=32,
+        optimizer=OptimizerConfig(learning_rate=0.02, momentum=0.9, weight_decay=1e-3),
+        schedule=ScheduleConfig("drops", milestones=(14.0,), factor=0.1),
+        record=RecordConfig(every=5, residuals=True, metrics=("performance", "weights-subset"), subset=8),
+    )
+
+
+def run_demo_trainings(out: str | Path, meter: Meter) -> Iterator[TrainResult]:
+    """Train the demo's networks one by one in `out`/<model>, replacing what an earlier demo left there."""
+    for model in DEMO_MODELS:
+        folder = Path(out) / model
+        if (folder / CONFIG).is_file():
+            shutil.rmtree(folder)
+        yield train(demo_config(model), folder, meter=meter)

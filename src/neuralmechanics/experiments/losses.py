@@ -1,0 +1,42 @@
+"""Training losses as functions of (model, batch): what symmetry search, training and checks all differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Batch = tuple[Tensor, Tensor]
+    LossFunction = Callable[[nn.Module, Batch], Tensor]
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits of a model's output: the tensor itself, or the field `logits` of a structured output."""
+    result: Tensor = getattr(output, "logits", output)
+    return result
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean of -log softmax(model(x))[y] over examples (and places of a sequence)."""
+    inputs, labels = batch
+    logits = logits_of(model(inputs))
+    return functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+
+def mean_squared_error(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean over examples and classes of (model(x) - one-hot(y))²."""
+    inputs, labels = batch
+    logits = logits_of(model(inputs))
+    return functional.mse_loss(logits, functional.one_hot(labels, logits.shape[-1]).to(logits.dtype))
+
+
+def loss_function(name: str) -> LossFunction:
+    """`cross_entropy` or `mean_squared_error` by its configuration name."""
+    known: dict[str, LossFunction] = {"cross-entropy": cross_entropy, "mse": mean_squared_error}
+    if name not in known:
+        raise ValueError(f"unknown loss {name!r}; known are {', '.join(known)}")
+    return known[name]

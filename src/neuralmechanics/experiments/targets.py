@@ -1,0 +1,124 @@
+"""What a user may call a model: a zoo name, `package.module:factory`, or `hf:<transformers config>`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from neuralmechanics.experiments.models import build_model, restore_weights
+from neuralmechanics.experiments.seeds import stream_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def resolve_model(
+    target: str,
+    *,
+    input_shape: tuple[int, ...],
+    classes: int,
+    seed: int = 0,
+    initialisation: str = "default",
+    restore: str | None = None,
+) -> nn.Module:
+    """The model that `target` names, in training mode, initialised from `seed`, with the weights at `restore` if given.
+
+    `package.module:factory` is imported with the current directory on the path; the factory is called with
+    `input_shape` and `classes` as far as it has parameters of those names. `hf:` takes a transformers config class
+    (`hf:GPT2Config`) or a folder with a `config.json`; nothing is downloaded and no weights are loaded. Raises
+    `ValueError` in one line.
+    """
+    if target.startswith("hf:"):
+        model = _seeded(lambda: _transformers_model(target.removeprefix("hf:"), classes), seed)
+    elif ":" in target:
+        factory = _factory(target)
+        model = _seeded(lambda: _call(factory, target, input_shape, classes), seed)
+    else:
+        model = build_model(target, input_shape=input_shape, classes=classes, seed=seed, initialisation=initialisation)
+    if restore is not None:
+        restore_weights(model, restore)
+    return model.train()
+
+
+def require_fit(model: nn.Module, target: str, inputs: Tensor) -> None:
+    """Run the model once without gradients; `ValueError` in one line when it does not take such a batch.
+
+    The module's buffers (running statistics) and torch's random state are left as they were.
+    """
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{target} does not take a batch of shape {tuple(inputs.shape)}: {reason}") from None
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+
+
+def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, "weights"))
+        return build()
+
+
+def _factory(target: str) -> Callable[..., Any]:
+    module_name, _, name = target.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module_name!r} of model {target!r}: {error}") from None
+    finally:
+        sys.path.remove(here)
+    factory: Callable[..., Any] | None = getattr(module, name, None)
+    if factory is None or not callable(factory):
+        raise ValueError(f"module {module_name!r} of model {target!r} has no callable {name!r}")
+    return factory
+
+
+def _call(factory: Callable[..., Any], target: str, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    offered = {"input_shape": input_shape, "classes": classes}
+    known = inspect.signature(factory).parameters
+    model = factory(**{name: value for name, value in offered.items() if name in known})
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model {target!r} made a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _transformers_model(name: str, classes: int) -> nn.Module:
+    try:
+        transformers: Any = importlib.import_module("transformers")
+    except ImportError:
+        raise ValueError(f"'hf:{name}' needs transformers: pip install 'neuralmechanics[trainers]'") from None
+    if Path(name).is_dir():
+        try:
+            config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"no transformers config in {name!r}: {str(error).splitlines()[0]}") from None
+    else:
+        kind = getattr(transformers, name, None)
+        if not (inspect.isclass(kind) and issubclass(kind, transformers.PretrainedConfig)):
+            raise ValueError(
+                f"'hf:{name}' is neither a transformers config class (as hf:GPT2Config) nor a local config folder"
+            )
+        config = kind()
+    if type(config) in transformers.AutoModelForCausalLM._model_mapping:
+        config.use_cache = False
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    elif type(config) in transformers.AutoModelForImageClassification._model_mapping:
+        config.num_labels = classes
+        model = transformers.AutoModelForImageClassification.from_config(config)
+    else:
+        raise ValueError(f"'hf:{name}' is no causal language model and no image classifier; use package.module:factory")
+    result: nn.Module = model
+    return result
