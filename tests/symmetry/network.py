@@ -94,6 +94,8 @@ def prepared(module: nn.Module, eps: float = 1e-20) -> nn.Module:
         for attribute in ("eps", "variance_epsilon", "layer_norm_epsilon", "epsilon"):
             if isinstance(getattr(part, attribute, None), float):
                 setattr(part, attribute, eps)
+        if isinstance(part, nn.RMSNorm):
+            part.eps = eps  # None there stands for the machine precision
         if isinstance(part, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)):
             part.p = 0.0
     return module

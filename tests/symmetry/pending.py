@@ -6,3 +6,4 @@ SOUNDNESS: dict[str, str] = {}  # must stay empty: a false symmetry is never tol
 DIMENSIONS: dict[str, str] = {}  # translations and diagonal symmetries of the zoo
 FIBRE: dict[str, str] = {}  # completeness at a point: linear and affine families
 ARCHITECTURES: dict[str, str] = {}  # finite transformations of whole architectures
+TRAPPED: dict[str, str] = {}  # false claims that are known; must end empty

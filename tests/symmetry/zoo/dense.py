@@ -309,3 +309,83 @@ def quotient_of_branches() -> nn.Module:
             return self.head(self.top(x) / self.bottom(x).square().sum(-1, keepdim=True).sqrt())
 
     return Quotient()
+
+
+@small("layer-norm-written-out", _ROWS)
+def layer_norm_written_out() -> nn.Module:
+    class Written(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            centred = x - x.mean(-1, keepdim=True)
+            return centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-20)
+
+    return _sandwich(Written(), nn.ReLU())
+
+
+@small("batch-norm-written-out", _ROWS)
+def batch_norm_written_out() -> nn.Module:
+    class Written(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x - x.mean(0)) / x.var(0).sqrt()
+
+    return _sandwich(Written(), nn.GELU())
+
+
+@small("row-plus-column-gain", (96, 9), "output")
+def row_plus_column_gain() -> nn.Module:
+    from .traps import RowPlusColumn
+
+    return RowPlusColumn()
+
+
+@small("transposed-reuse", _ROWS, "output")
+def transposed_reuse() -> nn.Module:
+    from .traps import Transposed
+
+    return Transposed()
+
+
+@small("one-norm-used-twice", _ROWS)
+def one_norm_used_twice() -> nn.Module:
+    from .traps import SharedNorm
+
+    return SharedNorm()
+
+
+@small("flat-parameter", _ROWS, "output")
+def flat_parameter() -> nn.Module:
+    from .traps import Aliased
+
+    return Aliased()
+
+
+@small("weights-made-from-data", _ROWS, "output")
+def weights_made_from_data() -> nn.Module:
+    from .traps import Hyper
+
+    return Hyper()
+
+
+@small("products-of-parameters", _ROWS, "output")
+def products_of_parameters() -> nn.Module:
+    class Products(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.u, self.s, self.v = (nn.Parameter(torch.randn(*n)) for n in ((4, 3), (3,), (3, 3)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ ((self.u * self.s.square()) @ self.v)
+
+    return Products()
+
+
+@small("sums-of-weights", _ROWS, "output")
+def sums_of_weights() -> nn.Module:
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Parameter(torch.randn(4, 3)) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x @ (self.a + self.b)) @ self.c.T
+
+    return Sums()

@@ -86,9 +86,15 @@ def densenet() -> nn.Module:
 @small("mobilenet", _IMAGE)
 def mobilenet() -> nn.Module:
     inner = nn.Sequential(
-        nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU6(),
-        nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1, bias=False), nn.BatchNorm2d(3),
-    )  # fmt: skip
+        nn.Conv2d(3, 4, 1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU6(),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 3, 1, bias=False),
+        nn.BatchNorm2d(3),
+    )
     return nn.Sequential(nn.Conv2d(2, 3, 1), Residual(inner), *_head(3))
 
 
