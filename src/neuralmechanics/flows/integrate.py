@@ -64,7 +64,7 @@ def integrate(
     system = flow.system(theta0)
     start = system.initial
     guard = Guard(max_evaluations, max_size if max_size is not None else 1e6 * (1 + _largest(start)))
-    recorder = Recorder(flow, system, symmetries)
+    recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
     listener = meter or SilentMeter()
     listener.start(len(instants), flow.label)
     reason, message = StopReason.COMPLETED, "all times reached"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from neuralmechanics.flows.layout import Layout
+from neuralmechanics.flows.objective import Loss
 from neuralmechanics.flows.path import Charges, Path, StopReason
 from neuralmechanics.flows.patterns import activation_pattern, count_changes
-from neuralmechanics.flows.system import Flow, System
 
 __all__ = ["Recorder"]
 
@@ -15,9 +16,10 @@ __all__ = ["Recorder"]
 class Recorder:
     """Parameters, losses, charges and activation patterns at each time that was reached."""
 
-    def __init__(self, flow: Flow, system: System, symmetries: Charges | None) -> None:
-        self.flow = flow
-        self.system = system
+    def __init__(self, loss: Loss, label: str, layout: Layout, symmetries: Charges | None) -> None:
+        self.loss = loss
+        self.label = label
+        self.layout = layout
         self.symmetries = symmetries
         self.losses: list[float] = []
         self._times: list[float] = []
@@ -29,21 +31,22 @@ class Recorder:
 
     def record(self, time: float, state: Tensor, error: float) -> None:
         """Keep one state; computes the loss there without derivatives."""
-        params = self.system.parameters(state.detach())
+        point = state.detach()[: self.layout.size]
+        params = self.layout.unflatten(point)
         with torch.no_grad():
-            self.losses.append(float(self.flow.loss(params)))
-        pattern = activation_pattern(self.flow.loss, params) if not self._times or self._pattern is not None else None
+            self.losses.append(float(self.loss(params)))
+        pattern = activation_pattern(self.loss, params) if not self._times or self._pattern is not None else None
         self._changes.append(count_changes(self._pattern, pattern))
         self._pattern = pattern
         if self.symmetries is not None:
             self._charges.append(self.symmetries.charge(params).detach().to(torch.float64))
         self._times.append(time)
-        self._states.append(state.detach()[: self.system.layout.size])
+        self._states.append(point)
         self._errors.append(error)
 
     def path(self, evaluations: int, reason: StopReason, message: str) -> Path:
         """All that was recorded."""
-        layout = self.system.layout
+        layout = self.layout
         count = len(self._times)
         states = torch.stack(self._states) if count else torch.empty(0, layout.size, dtype=torch.float64)
         parts = torch.split(states, [shape.numel() for shape in layout.shapes], dim=1)
@@ -61,5 +64,5 @@ class Recorder:
             message=message,
             error_estimate=torch.tensor(self._errors, dtype=torch.float64),
             pattern_changes=torch.tensor(self._changes, dtype=torch.int64) if self._pattern is not None else None,
-            label=self.flow.label,
+            label=self.label,
         )
