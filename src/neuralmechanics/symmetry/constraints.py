@@ -1,0 +1,197 @@
+"""A homogeneous linear system over labels, and a local basis of its null space.
+
+Variable 0 is the constant zero. Equalities and zeros, nearly all of what a network imposes, are settled by connected
+components of a signed graph; the few remaining rows are eliminated exactly, block by block, so that every basis vector
+stays as local as the network is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+__all__ = ["ConstraintSystem", "NullSpace"]
+
+
+@dataclass(frozen=True)
+class NullSpace:
+    """A basis of the solutions: ``matrix`` (variables × basis), and for each variable that is zero the cause."""
+
+    matrix: sparse.csr_matrix
+    representative: np.ndarray
+    rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]]
+
+    def cause(self, variables: np.ndarray) -> int | None:
+        """The first row's cause that ties any of the variables, or what they are equal to, to zero."""
+        wanted = np.unique(variables)
+        for coefficients, table, cause in self.rows:
+            if (len(coefficients) == 1 or (table == 0).any()) and np.isin(table, wanted).any():
+                return cause
+        # Equal through others: the first operation that involves them at all after their own.
+        for _, table, cause in reversed(self.rows):
+            if np.isin(table, wanted).any():
+                return cause
+        return None
+
+
+class ConstraintSystem:
+    """Collects variables and homogeneous linear rows; ``solve`` returns a local null-space basis."""
+
+    def __init__(self) -> None:
+        self.size = 1
+        self._rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]] = []
+
+    def new(self, count: int) -> np.ndarray:
+        """``count`` fresh variables."""
+        ids = np.arange(self.size, self.size + count, dtype=np.int64)
+        self.size += count
+        return ids
+
+    def add(self, coefficients: Sequence[Fraction | int | float], variables: np.ndarray, cause: int = -1) -> None:
+        """Σ_k coefficients[k]·variables[row, k] = 0 for every row; ``cause`` numbers the operation that asks for it."""
+        table = np.asarray(variables, dtype=np.int64).reshape(-1, len(coefficients))
+        if len(table):
+            self._rows.append((tuple(Fraction(c) for c in coefficients), table, cause))
+
+    def solve(self) -> NullSpace:
+        """The null space, with union of signed equalities first and exact elimination of what is left."""
+        root = np.arange(self.size)
+        sign = np.ones(self.size, dtype=np.int64)
+        pairs, general = self._simplify(root, sign, self._rows)
+        while True:
+            root, sign = _merge(root, sign, pairs)
+            pairs, general = self._simplify(root, sign, general)
+            if not pairs:
+                break
+        return NullSpace(self._basis(root, sign, general), root, self._rows)
+
+    def _simplify(
+        self, root: np.ndarray, sign: np.ndarray, rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]]
+    ) -> tuple[list[np.ndarray], list[tuple[tuple[Fraction, ...], np.ndarray, int]]]:
+        """Rows after substitution: signed pairs (a, b, s) meaning a = s·b, with b = 0 for a zero, and the rest."""
+        pairs: list[np.ndarray] = []
+        rest: dict[tuple[Fraction, ...], list[np.ndarray]] = {}
+        for coefficients, table, _ in rows:
+            for kept, variables in _collect(coefficients, root[table], sign[table]):
+                if len(kept) == 1:
+                    zeros = np.zeros((len(variables), 1), dtype=np.int64)
+                    pairs.append(np.hstack([variables, zeros, zeros + 1]))
+                elif len(kept) == 2 and abs(kept[0]) == abs(kept[1]):
+                    same = np.full((len(variables), 1), -1 if kept[0] == kept[1] else 1, dtype=np.int64)
+                    pairs.append(np.hstack([variables, same]))
+                else:
+                    rest.setdefault(kept, []).append(variables)
+        general = [(kept, np.unique(np.vstack(tables), axis=0), -1) for kept, tables in rest.items()]
+        return pairs, general
+
+    def _basis(
+        self, root: np.ndarray, sign: np.ndarray, general: list[tuple[tuple[Fraction, ...], np.ndarray, int]]
+    ) -> sparse.csr_matrix:
+        solved = _eliminate(general)
+        representatives = np.unique(root)
+        free = np.array([r for r in representatives.tolist() if r != 0 and r not in solved], dtype=np.int64)
+        column = {r: k for k, r in enumerate(free.tolist())}
+        entries: list[tuple[int, int, float]] = [(r, k, 1.0) for r, k in column.items()]
+        for variable, combination in solved.items():
+            entries += [(variable, column[other], float(value)) for other, value in combination.items()]
+        if entries:
+            rows, columns, values = (np.array(x) for x in zip(*entries, strict=True))
+        else:
+            rows, columns, values = np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+        by_root = sparse.csr_matrix((values, (rows, columns)), shape=(self.size, len(free)))
+        expand = sparse.csr_matrix((sign.astype(float), (np.arange(self.size), root)), shape=(self.size, self.size))
+        return sparse.csr_matrix(expand @ by_root)
+
+
+def _collect(
+    coefficients: tuple[Fraction, ...], variables: np.ndarray, signs: np.ndarray
+) -> list[tuple[tuple[Fraction, ...], np.ndarray]]:
+    """Rows with equal variables added up and zeros dropped, grouped by their remaining coefficients."""
+    groups: dict[tuple[Fraction, ...], list[np.ndarray]] = {}
+    order = np.argsort(variables, axis=1, kind="stable")
+    variables = np.take_along_axis(variables, order, axis=1)
+    signs = np.take_along_axis(signs, order, axis=1)
+    # Rows alike in where variables coincide, which are zero, and in signs and order, reduce to the same coefficients.
+    pattern = np.hstack([variables == 0, variables[:, 1:] == variables[:, :-1], signs > 0, order])
+    _, first, inverse = np.unique(pattern, axis=0, return_index=True, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    for kind, example in enumerate(first.tolist()):
+        rows = variables[inverse == kind]
+        totals: dict[int, Fraction] = {}
+        for position in range(variables.shape[1]):
+            if variables[example, position] != 0:
+                start = position
+                while start > 0 and variables[example, start - 1] == variables[example, position]:
+                    start -= 1
+                value = coefficients[order[example, position]] * int(signs[example, position])
+                totals[start] = totals.get(start, Fraction(0)) + value
+        kept = [(position, value) for position, value in totals.items() if value != 0]
+        if kept:
+            scale = kept[0][1]
+            key = tuple(value / scale for _, value in kept)
+            groups.setdefault(key, []).append(rows[:, [position for position, _ in kept]])
+    return [(key, np.vstack(tables)) for key, tables in groups.items()]
+
+
+def _merge(root: np.ndarray, sign: np.ndarray, pairs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Signed union: nodes (v, +) and (v, -); a component that holds both is zero."""
+    if not pairs:
+        return root, sign
+    size = len(root)
+    table = np.vstack(pairs)
+    a, b, s = table[:, 0], table[:, 1], table[:, 2]
+    twin = np.where(s > 0, b, b + size)
+    opposite = np.where(s > 0, b + size, b)
+    edges_from = np.concatenate([a, a + size, [0]])
+    edges_to = np.concatenate([twin, opposite, [size]])
+    graph = sparse.coo_matrix(
+        (np.ones(len(edges_from), dtype=np.int8), (edges_from, edges_to)), shape=(2 * size, 2 * size)
+    )
+    _, component = connected_components(graph, directed=False)
+    positive, negative = component[:size], component[size:]
+    smallest = np.full(component.max() + 1, 2 * size, dtype=np.int64)
+    np.minimum.at(smallest, component, np.arange(2 * size) % size)
+    leader = smallest[positive]
+    zero = positive == negative
+    leader[zero] = 0
+    same = component[leader] == positive
+    relative = np.where(zero | same, 1, -1)
+    # Compose with what was merged before: v = sign[v]·root[v] and root[v] = relative·leader.
+    return leader[root], np.where(leader[root] == 0, 1, sign * relative[root])
+
+
+def _eliminate(general: list[tuple[tuple[Fraction, ...], np.ndarray, int]]) -> dict[int, dict[int, Fraction]]:
+    """Exact elimination; the latest variable of a row is solved for, so that the earliest ones stay free."""
+    solved: dict[int, dict[int, Fraction]] = {}
+    uses: dict[int, set[int]] = {}
+    for coefficients, table, _ in general:
+        for variables in table.tolist():
+            row: dict[int, Fraction] = {}
+            for variable, value in zip(variables, coefficients, strict=True):
+                for other, factor in solved.get(variable, {variable: Fraction(1)}).items():
+                    row[other] = row.get(other, Fraction(0)) + value * factor
+            row = {variable: value for variable, value in row.items() if value}
+            if not row:
+                continue
+            pivot = max(row)
+            scale = -row.pop(pivot)
+            definition = {variable: value / scale for variable, value in row.items()}
+            for user in uses.pop(pivot, ()):  # substitute into what was solved before
+                factor = solved[user].pop(pivot)
+                for variable, value in definition.items():
+                    total = solved[user].get(variable, Fraction(0)) + factor * value
+                    if total:
+                        solved[user][variable] = total
+                        uses.setdefault(variable, set()).add(user)
+                    else:
+                        solved[user].pop(variable, None)
+                        uses.get(variable, set()).discard(user)
+            solved[pivot] = definition
+            for variable in definition:
+                uses.setdefault(variable, set()).add(pivot)
+    return solved

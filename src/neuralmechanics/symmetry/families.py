@@ -1,0 +1,244 @@
+"""From null spaces to families: basis vectors that touch the same tensors in the same way are the channels of one family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
+
+import numpy as np
+from scipy import sparse
+
+from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.family import Breaking, Family, Kind
+
+__all__ = ["Exponents", "collapse", "gather_families"]
+
+
+@dataclass(frozen=True, eq=False)
+class Exponents:
+    """What every basis vector does to one view of one parameter: coordinates (slice, basis vector, coefficient)."""
+
+    view: SliceView
+    slices: np.ndarray
+    basis: np.ndarray
+    coefficients: np.ndarray
+
+
+def read_off(
+    name: str, shape: Sequence[int], ids: np.ndarray, factor: float, matrix: sparse.csr_matrix
+) -> Exponents | None:
+    """The part of the basis that stands behind one compressed array of variables of a parameter."""
+    kept = tuple(d for d, n in enumerate(ids.shape) if n > 1)
+    chosen = sparse.coo_matrix(matrix[ids.reshape(-1)])
+    chosen.eliminate_zeros()
+    if chosen.nnz == 0:
+        return None
+    view = SliceView(name, tuple(shape), kept)
+    return Exponents(view, chosen.row.astype(np.int64), chosen.col.astype(np.int64), chosen.data * factor)
+
+
+def collapse(ids: np.ndarray, matrix: sparse.csr_matrix, representative: np.ndarray) -> np.ndarray:
+    """``ids`` with one entry along every dimension where all variables turned out to be the same."""
+    for d in range(ids.ndim):
+        if ids.shape[d] <= 1:
+            continue
+        roots = representative[ids]
+        first = np.take(ids, [0], axis=d)
+        if (roots == representative[first]).all():
+            # Equal roots may still differ in sign: compare one nonzero coefficient of each variable's row.
+            total = np.asarray(matrix.sum(axis=1)).reshape(-1)
+            if np.array_equal(total[ids], np.broadcast_to(total[first], ids.shape)):
+                ids = first
+    return ids
+
+
+def gather_families(
+    exponents: Sequence[Exponents],
+    size: int,
+    kind: Kind | None,
+    breakings: Sequence[tuple[np.ndarray, Breaking]],
+    requires: tuple[str, ...],
+) -> list[Family]:
+    """Families of the basis vectors that move any parameter.
+
+    ``kind`` None: scale where all exponents of a vector have one sign, rescale where they are mixed. ``breakings`` name the basis
+    vectors that a constant breaks.
+    """
+    low, high = _extremes(exponents, size)
+    moving = (low != 0) | (high != 0)
+    signature = _signatures(exponents, breakings, size)
+    sign = np.where(moving & (low * high >= 0), 1, 2) if kind is None else np.full(size, 3)
+    signature = np.where(moving, signature * np.uint64(4) + sign.astype(np.uint64), 0)
+    order, group, first = _grouped(exponents, signature, moving)
+    families = []
+    for number in range(len(first)):
+        members = order[group == number]
+        named = kind or ("scale" if sign[members[0]] == 1 else "rescale")
+        families.append(_family(exponents, members, size, named, breakings, requires))
+    return families
+
+
+def _extremes(exponents: Sequence[Exponents], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest exponent that any element has under each basis vector."""
+    low, high = np.zeros(size), np.zeros(size)
+    by_parameter: dict[str, list[Exponents]] = {}
+    for entry in exponents:
+        by_parameter.setdefault(entry.view.parameter, []).append(entry)
+    for entries in by_parameter.values():
+        least, greatest = np.zeros(size), np.zeros(size)
+        for entry in entries:
+            small, large = np.full(size, np.inf), np.full(size, -np.inf)
+            np.minimum.at(small, entry.basis, entry.coefficients)
+            np.maximum.at(large, entry.basis, entry.coefficients)
+            covered = np.bincount(entry.basis, minlength=size)
+            partial = covered < entry.view.size
+            small = np.where(partial, np.minimum(small, 0), small)
+            large = np.where(partial, np.maximum(large, 0), large)
+            least += np.where(covered > 0, small, 0)
+            greatest += np.where(covered > 0, large, 0)
+        low, high = np.minimum(low, least), np.maximum(high, greatest)
+    return low, high
+
+
+def _signatures(
+    exponents: Sequence[Exponents], breakings: Sequence[tuple[np.ndarray, Breaking]], size: int
+) -> np.ndarray:
+    """A number for each basis vector, equal where the same views are touched with the same range of coefficients."""
+    rng = np.random.default_rng(20210101)
+    total = np.zeros(size, dtype=np.uint64)
+    for entry in exponents:
+        code = np.uint64(rng.integers(1, 1 << 60))
+        touched, inverse = np.unique(entry.basis, return_inverse=True)
+        low = np.full(len(touched), np.inf)
+        high = np.full(len(touched), -np.inf)
+        np.minimum.at(low, inverse, entry.coefficients)
+        np.maximum.at(high, inverse, entry.coefficients)
+        flavour = np.round(low * 720 + high * 5040 * 720).astype(np.int64).astype(np.uint64)
+        with np.errstate(over="ignore"):
+            total[touched] += code * (np.uint64(2) * flavour + np.uint64(1))
+    for basis, _ in breakings:
+        code = np.uint64(rng.integers(1, 1 << 60))
+        with np.errstate(over="ignore"):
+            total[np.unique(basis)] += code
+    return total
+
+
+def _grouped(
+    exponents: Sequence[Exponents], signature: np.ndarray, moving: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Basis vectors in model order, the family of each, families numbered by their first appearance."""
+    first_seen = np.full(len(signature), np.iinfo(np.int64).max)
+    offset = 0
+    for entry in exponents:
+        np.minimum.at(first_seen, entry.basis, offset + entry.slices)
+        offset += entry.view.size
+    members = np.flatnonzero(moving)
+    members = members[np.argsort(first_seen[members], kind="stable")]
+    _, start, inverse = np.unique(signature[members], return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(start))
+    return members, rank[inverse.reshape(-1)], np.sort(start)
+
+
+def _family(
+    exponents: Sequence[Exponents],
+    members: np.ndarray,
+    size: int,
+    kind: Kind,
+    breakings: Sequence[tuple[np.ndarray, Breaking]],
+    requires: tuple[str, ...],
+) -> Family:
+    number = np.full(size, -1, dtype=np.int64)
+    number[members] = np.arange(len(members))
+    terms = []
+    for entry in exponents:
+        inside = number[entry.basis] >= 0
+        if inside.any():
+            basis = number[entry.basis[inside]]
+            terms.append(SliceTerm(entry.view, basis, entry.slices[inside], entry.coefficients[inside]))
+    scale = _normalisation(terms, len(members))
+    terms = [SliceTerm(t.view, t.charges, t.slices, t.coefficients * scale[t.charges]) for t in terms]
+    broken = tuple(dict.fromkeys(b for basis, b in breakings if (number[basis] >= 0).any()))
+    parameters = list(dict.fromkeys(t.view.parameter for t in terms))
+    return Family(
+        kind=kind,
+        name=_name(kind, parameters),
+        labels=_labels(terms, len(members)),
+        terms=tuple(terms),
+        broken_by=broken,
+        requires=requires,
+        layer=parameters[0].rpartition(".")[0],
+    )
+
+
+def _normalisation(terms: Sequence[SliceTerm], count: int) -> np.ndarray:
+    """Factors that make the exponents of each vector the least integers, the first one positive."""
+    scale = np.zeros(count)
+    for term in terms:
+        charges, index = np.unique(term.charges, return_index=True)
+        new = scale[charges] == 0
+        scale[charges[new]] = np.sign(term.coefficients[index[new]])
+    odd: dict[int, set[float]] = {}
+    for term in terms:
+        unusual = np.abs(term.coefficients) != 1
+        for charge in np.unique(term.charges[unusual]).tolist():
+            odd.setdefault(charge, set())
+    for term in terms:
+        for charge, value in zip(term.charges.tolist(), term.coefficients.tolist(), strict=True) if odd else ():
+            if charge in odd:
+                odd[charge].add(value)
+    for charge, values in odd.items():
+        fractions = [Fraction(v).limit_denominator(5040) for v in values]
+        common = lcm(*(f.denominator for f in fractions))
+        divisor = gcd(*(int(f * common) for f in fractions))
+        scale[charge] *= common / divisor
+    return scale
+
+
+def _name(kind: str, parameters: Sequence[str]) -> str:
+    """``kind: first → last layer``; parameters of one layer are named by the layer."""
+    layers = list(dict.fromkeys(p.rpartition(".")[0] or p for p in parameters))
+    if kind == "translation" and len(parameters) <= 2:
+        return f"{kind}: " + ", ".join(parameters)
+    if len(layers) <= 3:
+        return f"{kind}: " + " → ".join(layers)
+    return f"{kind}: {layers[0]} → … → {layers[-1]} ({len(layers)} layers)"
+
+
+def _labels(terms: Sequence[SliceTerm], count: int) -> tuple[str, ...]:
+    """Each charge by the first slice it holds."""
+    labels = [""] * count
+    for term in terms:
+        charges, index = np.unique(term.charges, return_index=True)
+        kept = [term.view.shape[d] for d in term.view.kept]
+        for charge, k in zip(charges.tolist(), index.tolist(), strict=True):
+            if not labels[charge]:
+                labels[charge] = term.view.parameter + _subscript(term.view, int(term.slices[k]), kept)
+    return tuple(labels)
+
+
+def _subscript(view: SliceView, position: int, sizes: Sequence[int]) -> str:
+    places = dict(zip(view.kept, (int(i) for i in np.unravel_index(position, sizes or (1,))), strict=False))
+    if not view.kept:
+        return ""
+    entries = [str(places[d]) if d in places else ":" for d in range(max(view.kept) + 1)]
+    return "[" + ", ".join(entries) + "]"
+
+
+def unique_names(families: Sequence[Family]) -> list[Family]:
+    """The same families, later ones of an equal name numbered."""
+    from dataclasses import replace
+
+    seen: dict[str, int] = {}
+    out = []
+    for family in families:
+        seen[family.name] = seen.get(family.name, 0) + 1
+        count = seen[family.name]
+        out.append(family if count == 1 else replace(family, name=f"{family.name} #{count}"))
+    return out
+
+
+def basis_of(ids: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
+    """The basis vectors that any of the variables takes part in."""
+    return np.unique(matrix[ids.reshape(-1)].indices)

@@ -1,0 +1,128 @@
+"""``find_symmetries``: capture once, interpret for scales and for shifts, read the families off the null spaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import fx, nn
+
+from neuralmechanics.symmetry.capture import Captured, LossFunction, capture, operation_name, place
+from neuralmechanics.symmetry.constraints import NullSpace
+from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
+from neuralmechanics.symmetry.family import Family
+from neuralmechanics.symmetry.interpreter import dependents, interpret, roles
+from neuralmechanics.symmetry.scales import Scales
+from neuralmechanics.symmetry.shifts import Shifts
+from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
+
+__all__ = ["analyse", "find_symmetries"]
+
+
+def find_symmetries(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -> Symmetries:
+    """Every continuous symmetry of the parameters that the model's graph has for any data.
+
+    ``loss_fn(model, batch)`` returns the scalar that must stay unchanged; without it, the model's whole output must. Only shapes of
+    ``batch`` matter. Nothing is allocated for weights on the meta device. Cost: one export of the model, then linear in
+    operations times channels. Source: Kunin et al. 2021, section 3; the labels are the logarithm of the scale group.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    >>> find_symmetries(model, torch.zeros(5, 3)).count()
+    {'translation': 0, 'scale': 0, 'rescale': 4, 'linear': 0}
+    """
+    return analyse(capture(model, batch, loss_fn))
+
+
+def analyse(captured: Captured) -> Symmetries:
+    """The symmetries of a captured graph."""
+    dependent = dependents(captured)
+    elementwise, groups = roles(captured)
+    scales = Scales(captured.shapes, elementwise, groups)
+    unknown = interpret(captured, scales, dependent)
+    shifts = Shifts(captured.shapes)
+    unknown += [u for u in interpret(captured, shifts, dependent) if u not in unknown]
+    requires = _requirements(captured)
+    scale_space, shift_space = scales.system.solve(), shifts.system.solve()
+    families = _translations(shifts, shift_space, requires) + _scalings(scales, scale_space, requires)
+    named = tuple(unique_names(families))
+    coverage = _coverage(captured, named, unknown, scales, scale_space)
+    return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
+
+
+def _translations(shifts: Shifts, space: NullSpace, requires: tuple[str, ...]) -> list[Family]:
+    entries = []
+    for name, arrays in shifts.parameters.items():
+        for ids in arrays:
+            entry = read_off(
+                name, shifts.shapes[name], collapse(ids, space.matrix, space.representative), 1.0, space.matrix
+            )
+            if entry is not None:
+                entries.append(entry)
+    return gather_families(entries, space.matrix.shape[1], "translation", [], requires)
+
+
+def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...]) -> list[Family]:
+    entries = []
+    for name, label in scales.parameters.items():
+        for term in label.terms:
+            ids = collapse(term.ids, space.matrix, space.representative)
+            entry = read_off(name, label.shape, ids, float(term.coefficient), space.matrix)
+            if entry is not None:
+                entries.append(entry)
+    breakings = [(basis_of(ids, space.matrix), broken_by) for ids, broken_by in scales.breakings]
+    breakings = [(basis, broken_by) for basis, broken_by in breakings if len(basis)]
+    return gather_families(entries, space.matrix.shape[1], None, breakings, requires)
+
+
+def _requirements(captured: Captured) -> tuple[str, ...]:
+    statistics = any("norm" in operation_name(n) and "batch" in operation_name(n) for n in captured.graph.nodes)
+    mode = ("training mode (batch statistics)",) if captured.training and statistics else ()
+    return (*mode, *captured.requirements())
+
+
+def _coverage(
+    captured: Captured, families: tuple[Family, ...], unknown: list[UnknownOperation], scales: Scales, space: NullSpace
+) -> tuple[Coverage, ...]:
+    """What became of every parameter, and of those without a symmetry the operation that ended it."""
+    nodes = list(captured.graph.nodes)
+    by_parameter: dict[str, list[str]] = {}
+    for family in families:
+        for name in family.parameters:
+            by_parameter.setdefault(name, []).append(family.name)
+    out = []
+    for name in captured.shapes:
+        if name in by_parameter:
+            out.append(Coverage(name, "covered", tuple(by_parameter[name])))
+        elif name not in scales.parameters:
+            out.append(Coverage(name, "unused"))
+        else:
+            cause = space.cause(np.concatenate([t.ids.reshape(-1) for t in scales.parameters[name].terms] or [[0]]))
+            node = nodes[cause] if cause is not None and cause < len(nodes) else None
+            ended = _described_node(node)
+            blind = any(str(u) == ended for u in unknown)
+            out.append(Coverage(name, "unknown" if blind else "free", (), ended))
+    out += [Coverage(name, "frozen") for name in captured.frozen]
+    return tuple(out)
+
+
+def _described_node(node: fx.Node | None) -> str:
+    if node is None or node.op == "output":
+        return "the output"
+    return f"{operation_name(node)} at {place(node)}"
+
+
+def _notes(captured: Captured) -> tuple[str, ...]:
+    notes = [f"captured by {captured.route}: valid for {text}" for text in captured.requirements()]
+    if captured.tied:
+        notes.append("tied: " + ", ".join(f"{alias} is {name}" for alias, name in captured.tied.items()))
+    return tuple(notes)
+
+
+def _described(captured: Captured) -> dict[str, Any]:
+    return {
+        "route": captured.route,
+        "training": captured.training,
+        "tied": dict(captured.tied),
+        "parameters": {name: list(shape) for name, shape in captured.shapes.items()},
+    }

@@ -1,0 +1,154 @@
+"""The walk over a captured graph that applies one rule an operation, for one kind of symmetry at a time."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx
+
+from neuralmechanics.symmetry.capture import Captured, is_in_place, operation_name, place
+from neuralmechanics.symmetry.rules import RULES
+from neuralmechanics.symmetry.symmetries import UnknownOperation
+
+__all__ = ["interpret", "roles"]
+
+
+def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) -> list[UnknownOperation]:
+    """Runs the whole graph through ``domain``; returns the operations on parameters that no rule covers.
+
+    Outputs, and the inputs of operations without a rule, are fixed. Operations that no parameter enters are data.
+    """
+    values: dict[fx.Node, Any] = {}
+    unknown: list[UnknownOperation] = []
+    for number, node in enumerate(captured.graph.nodes):
+        domain.cause = number
+        if node.op == "output":
+            continue
+        if node.name in captured.parameters:
+            values[node] = domain.parameter(captured.parameters[node.name])
+        elif node.op != "call_function":
+            values[node] = _data(domain, node)
+        else:
+            values[node] = _apply(domain, node, values, node in dependent, unknown)
+            if is_in_place(node) and isinstance(node.args[0], fx.Node):
+                values[node.args[0]] = values[node]
+    domain.cause = len(captured.graph.nodes)
+    for output in captured.outputs:
+        domain.fix(*_flat(values[output]))
+    return unknown
+
+
+def _apply(
+    domain: Any, node: fx.Node, values: Mapping[fx.Node, Any], dependent: bool, unknown: list[UnknownOperation]
+) -> Any:
+    if node.target is operator.getitem:
+        source = values[node.args[0]]
+        return source[node.args[1]] if isinstance(source, (tuple, list)) else _data(domain, node)
+    name = operation_name(node)
+    rule = RULES.get(name)
+    if rule is None and name.endswith("_"):
+        rule = RULES.get(name[:-1])
+    args = fx.node.map_arg(node.args, lambda n: values[n])
+    kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+    if rule is not None and (dependent or _has_tensor(node)):
+        try:
+            return rule(domain, node, *args, **kwargs)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, StopIteration):
+            if dependent:  # a form of the operation that its rule does not know
+                return _refuse(domain, node, (args, kwargs), unknown)
+            return _data(domain, node)
+    if dependent:
+        return _refuse(domain, node, (args, kwargs), unknown)
+    return _data(domain, node)
+
+
+def _refuse(domain: Any, node: fx.Node, inputs: Any, unknown: list[UnknownOperation]) -> Any:
+    entry = UnknownOperation(operation_name(node), place(node))
+    if entry not in unknown:
+        unknown.append(entry)
+    domain.fix(*_flat(inputs))
+    return _data(domain, node)
+
+
+def _has_tensor(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return hasattr(value, "shape") and any(hasattr(n.meta.get("val"), "shape") for n in node.all_input_nodes)
+
+
+def _data(domain: Any, node: fx.Node) -> Any:
+    return _constants(domain, node.meta.get("val"))
+
+
+def _constants(domain: Any, value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return tuple(_constants(domain, v) for v in value)
+    shape = getattr(value, "shape", None)
+    return value if shape is None else domain.constant(tuple(int(n) for n in shape))
+
+
+def _flat(value: Any) -> list[Any]:
+    """Every domain value in a nest of arguments."""
+    if isinstance(value, (tuple, list)):
+        return [v for entry in value for v in _flat(entry)]
+    if isinstance(value, Mapping):
+        return [v for entry in value.values() for v in _flat(entry)]
+    return [value] if hasattr(value, "terms") else []
+
+
+def dependents(captured: Captured) -> frozenset[fx.Node]:
+    """The nodes that a trainable parameter reaches."""
+    reached: set[fx.Node] = set()
+    for node in captured.graph.nodes:
+        if node.name in captured.parameters or any(n in reached for n in node.all_input_nodes):
+            reached.add(node)
+            if is_in_place(node):
+                reached.add(node.args[0])
+    return frozenset(reached)
+
+
+_VIEWS = frozenset(
+    f"aten.{name}"
+    for name in ["view", "reshape", "permute", "transpose", "t", "numpy_T", "unsqueeze", "squeeze", "expand", "flatten", "clone", "contiguous", "to", "slice", "select", "split", "chunk", "alias", "unflatten", "mT", "_to_copy", "narrow", "unbind"]
+)
+_MATRIX = frozenset(
+    f"aten.{name}"
+    for name in ["linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "embedding", "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "bilinear", "mv", "scaled_dot_product_attention", "index", "index_select"]
+)
+
+
+def roles(captured: Captured) -> tuple[frozenset[str], dict[str, int]]:
+    """Parameters that only elementwise operations read, and the groups of those that grouped convolutions read."""
+    matrix: set[str] = set()
+    groups: dict[str, int] = {}
+    for node in captured.graph.nodes:
+        name = captured.parameters.get(node.name)
+        if name is None:
+            continue
+        frontier = list(node.users)
+        seen = set(frontier)
+        while frontier:
+            user = frontier.pop()
+            operation = operation_name(user)
+            if operation in _MATRIX and not (operation == "aten.linear" and _is_bias(user, node)):
+                matrix.add(name)
+                count = _groups(user)
+                if count > 1 and len(user.args) > 1 and user.args[1] is node:
+                    groups[name] = count
+            if operation in _VIEWS or user.target is operator.getitem:
+                new = [n for n in user.users if n not in seen]
+                seen.update(new)
+                frontier += new
+    return frozenset(captured.shapes) - matrix, groups
+
+
+def _is_bias(user: fx.Node, node: fx.Node) -> bool:
+    return len(user.args) > 2 and user.args[2] is node and user.args[1] is not node
+
+
+def _groups(user: fx.Node) -> int:
+    name = operation_name(user)
+    if name in ("aten.conv1d", "aten.conv2d", "aten.conv3d"):
+        return int(user.args[6]) if len(user.args) > 6 else int(user.kwargs.get("groups", 1))
+    return int(user.args[8]) if name == "aten.convolution" else 1

@@ -1,0 +1,218 @@
+"""Normalisations: what scales alike, and what is constant, over the normalised axes is divided out and subtracted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx
+
+from neuralmechanics.symmetry.capture import place
+from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.rules.registry import rule
+from neuralmechanics.symmetry.rules.views import reshape
+
+
+def _eps(node: fx.Node, eps: float | None, name: str = "eps") -> Breaking | None:
+    return Breaking(name, float(eps), place(node)) if eps else None
+
+
+def _affine(d: Any, x: Any, weight: Any, bias: Any, shape: Sequence[int]) -> Any:
+    """γ·x + β with γ, β viewed as ``shape``."""
+    if weight is not None:
+        x = d.mul(x, reshape(d, weight, shape))
+    if bias is not None:
+        x = d.add(x, reshape(d, bias, shape))
+    return x
+
+
+def _channels(x: Any) -> tuple[int, ...]:
+    return (x.shape[1], *((1,) * (len(x.shape) - 2)))
+
+
+def batch_normalised(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, training: bool, eps: float) -> Any:
+    """Training mode: over batch and positions. Evaluation mode: an affine map with fixed numbers."""
+    if training:
+        dims = (0, *range(2, len(x.shape)))
+        y = d.normalise(x, dims, True, _eps(node, eps))
+    else:
+        per_channel = d.constant(_channels(x))
+        y = d.mul(d.add(x, per_channel, -1.0), d.constant(_channels(x)))
+    return _affine(d, y, weight, bias, _channels(x))
+
+
+@rule("batch_norm")
+def batch_norm(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool = True,
+) -> Any:
+    return batch_normalised(d, node, x, weight, bias, training or mean is None, eps)
+
+
+@rule("_native_batch_norm_legit_functional", "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm")
+def native_batch_norm(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Any, ...]:
+    out = batch_normalised(d, node, x, weight, bias, training or mean is None, eps)
+    return (out, *(d.constant((x.shape[1],)) for _ in range(4)))
+
+
+@rule("instance_norm")
+def instance_norm(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool = True,
+) -> Any:
+    """Over positions, for each sample and channel."""
+    if not use_input_stats:
+        return batch_normalised(d, node, x, weight, bias, False, eps)
+    y = d.normalise(x, tuple(range(2, len(x.shape))), True, _eps(node, eps))
+    return _affine(d, y, weight, bias, _channels(x))
+
+
+@rule("layer_norm")
+def layer_norm(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    shape: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    cudnn: bool = True,
+) -> Any:
+    """Over the last dimensions."""
+    dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    return _affine(d, d.normalise(x, dims, True, _eps(node, eps)), weight, bias, shape)
+
+
+@rule("native_layer_norm")
+def native_layer_norm(
+    d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float
+) -> tuple[Any, ...]:
+    out = layer_norm(d, node, x, shape, weight, bias, eps)
+    return (out, d.constant(x.shape), d.constant(x.shape))
+
+
+@rule("rms_norm")
+def rms_norm(d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
+    """Over the last dimensions, without centring; eps defaults to the dtype's machine precision."""
+    import torch
+
+    dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    value = torch.finfo(node.meta["val"].dtype).eps if eps is None else eps
+    return _affine(d, d.normalise(x, dims, False, _eps(node, value)), weight, None, shape)
+
+
+@rule("_fused_rms_norm")
+def fused_rms_norm(
+    d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None
+) -> tuple[Any, ...]:
+    return rms_norm_of(d, node, x, shape, weight, eps), d.constant(x.shape)
+
+
+def rms_norm_of(d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> Any:
+    dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    return _affine(d, d.normalise(x, dims, False, _eps(node, eps)), weight, None, shape)
+
+
+@rule("group_norm")
+def group_norm(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    cudnn: bool = True,
+) -> Any:
+    """Over the channels of a group and the positions."""
+    split = reshape(d, x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    y = d.normalise(split, tuple(range(2, len(split.shape))), True, _eps(node, eps))
+    return _affine(d, reshape(d, y, x.shape), weight, bias, _channels(x))
+
+
+@rule("native_group_norm")
+def native_group_norm(
+    d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, n: int, c: int, area: int, groups: int, eps: float
+) -> tuple[Any, ...]:
+    return group_norm(d, node, x, groups, weight, bias, eps), d.constant((n, groups)), d.constant((n, groups))
+
+
+@rule("_weight_norm_interface", "_weight_norm")
+def weight_norm(d: Any, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
+    """g·v/|v| with the norm over all dimensions but ``dim``: exact, there is no eps."""
+    dims = tuple(k for k in range(len(v.shape)) if k != dim % len(v.shape))
+    out = d.mul(d.normalise(v, dims, False, None), g)
+    return (out, d.constant(g.shape)) if "interface" in str(node.target) else out
+
+
+@rule("linalg_vector_norm", "norm", "frobenius_norm", "linalg_norm")
+def vector_norm(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """A norm over some dimensions: homogeneous of degree one."""
+    lists = [a for a in (*args, kwargs.get("dim")) if isinstance(a, (list, tuple))]
+    single = [a for a in args[1:2] if isinstance(a, int) and not isinstance(a, bool)]
+    dims = tuple(lists[0]) if lists and lists[0] else tuple(single) or tuple(range(len(x.shape)))
+    shape = tuple(node.meta["val"].shape)
+    keepdim = len(shape) == len(x.shape)
+    out = d.reduce(d.homogeneous(x), dims, keepdim, False)
+    return reshape(d, out, shape)
+
+
+@rule("norm_except_dim")
+def norm_except(d: Any, node: fx.Node, x: Any, power: int = 2, dim: int = 0) -> Any:
+    dims = tuple(k for k in range(len(x.shape)) if k != dim)
+    return d.reduce(d.homogeneous(x), dims, True, False)
+
+
+@rule("var", "std")
+def spread_of(d: Any, node: fx.Node, x: Any, dim: Any = None, *_: Any, **kwargs: Any) -> Any:
+    """Degree two (variance) or one (deviation), blind to constants along ``dim``."""
+    dims = dim if isinstance(dim, (list, tuple)) and dim else ([dim] if isinstance(dim, int) else range(len(x.shape)))
+    shape = tuple(node.meta["val"].shape)
+    out = d.deviation(x, tuple(k % len(x.shape) for k in dims), len(shape) == len(x.shape))
+    return d.power(reshape(d, out, shape), 2.0) if "var" in str(node.target) else reshape(d, out, shape)
+
+
+@rule("var_mean", "std_mean")
+def spread_and_mean(d: Any, node: fx.Node, x: Any, dim: Any = None, *_: Any, **kwargs: Any) -> tuple[Any, Any]:
+    dims = dim if isinstance(dim, (list, tuple)) and dim else ([dim] if isinstance(dim, int) else range(len(x.shape)))
+    dims = tuple(k % len(x.shape) for k in dims)
+    keepdim = len(node.meta["val"][0].shape) == len(x.shape)
+    out = d.deviation(x, dims, keepdim)
+    return (d.power(out, 2.0) if "var_mean" in str(node.target) else out), d.reduce(x, dims, keepdim, True)
+
+
+@rule("cosine_similarity")
+def cosine(d: Any, node: fx.Node, x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    dim %= len(x.shape)
+    broken = _eps(node, eps)
+    both = d.mul(d.normalise(x, (dim,), False, broken), d.normalise(y, (dim,), False, broken))
+    return d.reduce(both, (dim,), False, False)

@@ -1,0 +1,51 @@
+"""The table of rules: one function for each ATen operation, written once for every kind of symmetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+__all__ = ["RULES", "Rule", "rule"]
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*operations: str) -> Callable[[Rule], Rule]:
+    """Registers a function ``(domain, node, *args, **kwargs) -> value`` for ATen operations (names without ``aten.``).
+
+    The function translates the operation into the primitives of ``domain.Domain``. Tensor arguments arrive as the domain's values,
+    everything else as it stands in the graph.
+    """
+
+    def register(function: Rule) -> Rule:
+        for operation in operations:
+            name = f"aten.{operation}"
+            if name in RULES:
+                raise ValueError(f"operation {name} has a rule already: {RULES[name].__name__}")
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def number_behind(node: object) -> float | None:
+    """The number that a tensor is filled with, where the graph shows it; None otherwise."""
+    if isinstance(node, (int, float)) and not isinstance(node, bool):
+        return float(node)
+    if not isinstance(node, fx.Node) or node.op != "call_function":
+        return None
+    name = str(getattr(node.target, "overloadpacket", node.target))
+    if name in ("aten.zeros", "aten.zeros_like", "aten.new_zeros"):
+        return 0.0
+    if name in ("aten.ones", "aten.ones_like", "aten.new_ones"):
+        return 1.0
+    if name in ("aten.full", "aten.full_like", "aten.new_full") and isinstance(node.args[-1], (int, float)):
+        return float(node.args[-1])
+    if name == "aten.scalar_tensor" and isinstance(node.args[0], (int, float)):
+        return float(node.args[0])
+    if name in ("aten.to", "aten._to_copy", "aten.expand", "aten.clone", "aten.detach", "aten.lift_fresh_copy"):
+        return number_behind(node.args[0])
+    return None

@@ -1,0 +1,426 @@
+"""Scales: every tensor carries, for each element, the logarithm of the factor it is multiplied by.
+
+A label is a sum of terms, each a compressed array of variables times a rational coefficient; a parameter of shape
+(rows, columns) has label r_i + c_j. Operations add linear constraints; the null space is the algebra of all scale and
+rescale symmetries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from neuralmechanics.symmetry.constraints import ConstraintSystem
+from neuralmechanics.symmetry.domain import Contraction
+from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.views import Expand, View
+
+__all__ = ["Label", "LabelTerm", "Scales"]
+
+Shape = tuple[int, ...]
+SMALL = 1e-3  # numbers up to this one, added to a quantity, are taken as stabilisers (eps) that break a scale a little
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTerm:
+    """coefficient·variable[index], compressed. ``origin``: (parameter, position of the term in its label), for the gauge."""
+
+    coefficient: Fraction
+    ids: np.ndarray
+    origin: tuple[str, int] | None = None
+    gathered: bool = False
+
+    def dims(self) -> frozenset[int]:
+        return frozenset(d for d, n in enumerate(self.ids.shape) if n > 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """The log-scale of every element of a tensor with this shape; no terms: unchanged."""
+
+    shape: Shape
+    terms: tuple[LabelTerm, ...] = ()
+
+
+class Scales:
+    """The scale interpreter of the primitives (see ``domain.Domain``)."""
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        elementwise: frozenset[str] = frozenset(),
+        groups: Mapping[str, int] | None = None,
+    ) -> None:
+        self.system = ConstraintSystem()
+        self.shapes = shapes
+        self.parameters: dict[str, Label] = {}
+        self.breakings: list[tuple[np.ndarray, Breaking]] = []
+        self.cause = -1
+        self._elementwise = elementwise
+        self._groups = dict(groups or {})
+        self._ungauged: dict[str, set[int]] = {}
+
+    # --- leaves -------------------------------------------------------------------------------------------------
+
+    def constant(self, shape: Sequence[int]) -> Label:
+        return Label(tuple(shape))
+
+    def parameter(self, name: str) -> Label:
+        """One variable a row, a column, … ; a variable an element where only elementwise operations read it."""
+        if name not in self.parameters:
+            shape = self.shapes[name]
+            terms = []
+            for position, support in enumerate(self._supports(name, shape)):
+                sizes = [n if d in support else 1 for d, n in enumerate(shape)]
+                ids = self.system.new(math.prod(sizes)).reshape(sizes)
+                terms.append(LabelTerm(Fraction(1), ids, (name, position)))
+            groups = self._groups.get(name, 1)
+            if groups > 1 and len(terms) > 1:  # grouped convolution: input channels of each group apart
+                inner = self.system.new(groups * shape[1]).reshape(groups, shape[1], *(1,) * (len(shape) - 2))
+                position = next(k for k, t in enumerate(terms) if t.ids.shape[1] > 1)
+                terms[position] = replace(terms[position], ids=np.repeat(inner, shape[0] // groups, axis=0))
+            self.parameters[name] = Label(shape, tuple(terms))
+            self._ungauged[name] = set(range(len(terms)))
+        return self.parameters[name]
+
+    def _supports(self, name: str, shape: Shape) -> list[tuple[int, ...]]:
+        wide = [d for d, n in enumerate(shape) if n > 1]
+        if name in self._elementwise or len(wide) <= 1:
+            return [tuple(wide)]
+        if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
+            return [(0, 1), (0, 2)]
+        return [(d,) for d in wide]
+
+    # --- constraints --------------------------------------------------------------------------------------------
+
+    def _settle(self, terms: Sequence[LabelTerm], dims: frozenset[int]) -> list[LabelTerm]:
+        """Demands that Σ terms be constant along ``dims``; returns terms that no longer depend on them."""
+        terms = _compact(terms)
+        free = [t for t in terms if not (t.dims() & dims)]
+        bound = [t for t in terms if t.dims() & dims]
+        for group in _linked(bound, dims):
+            free += self._settle_group(group, dims, terms)
+        return free
+
+    def _settle_group(
+        self, group: list[LabelTerm], dims: frozenset[int], context: Sequence[LabelTerm]
+    ) -> list[LabelTerm]:
+        rank = group[0].ids.ndim
+        support = frozenset().union(*(t.dims() for t in group))
+        kept = support - dims
+        sizes = [max(t.ids.shape[d] for t in group) for d in range(rank)]
+        gauged = self._gauge(group, kept, context)
+        small = [n if d in kept else 1 for d, n in enumerate(sizes)]
+        constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
+        tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in group]
+        tables.append(np.broadcast_to(constant, sizes).reshape(-1))
+        coefficients = [*(t.coefficient for t in group), Fraction(-1)]
+        self.system.add(coefficients, np.unique(np.stack(tables, axis=1), axis=0), self.cause)
+        return [] if gauged else [LabelTerm(Fraction(1), constant)]
+
+    def _gauge(self, group: list[LabelTerm], kept: frozenset[int], context: Sequence[LabelTerm]) -> bool:
+        """Whether the group's constant may be taken as zero: r_i + c_j = (r_i + t) + (c_j - t), once a parameter."""
+        owners = [t for t in group if t.origin is not None]
+        for term in owners:
+            name, position = term.origin  # type: ignore[misc]
+            unfixed = self._ungauged[name]
+            if position not in unfixed or sum(1 for t in owners if t.origin and t.origin[0] == name) > 1:
+                continue
+            partners = [
+                t
+                for t in context
+                if t.origin and t.origin[0] == name and t.origin[1] in unfixed - {position} and kept <= t.dims()
+            ]
+            if partners and kept <= term.dims():
+                unfixed.discard(position)
+                return True
+        return False
+
+    def _vanish(self, terms: Sequence[LabelTerm]) -> None:
+        """Demands Σ terms = 0 for every element."""
+        terms = _compact(terms)
+        if not terms:
+            return
+        if len(terms) == 1:
+            self.system.add([1], np.unique(terms[0].ids).reshape(-1, 1), self.cause)
+            return
+        left = self._settle(terms, frozenset(range(terms[0].ids.ndim)))
+        if left:
+            self.system.add(
+                [t.coefficient for t in left], np.array([[int(t.ids.reshape(-1)[0]) for t in left]]), self.cause
+            )
+
+    def _uniform(self, x: Label, dims: Iterable[int]) -> Label:
+        """x with its label demanded constant along ``dims``."""
+        terms = self._ungather(x.terms)
+        return Label(x.shape, tuple(self._settle(terms, frozenset(dims))))
+
+    def _ungather(self, terms: Sequence[LabelTerm]) -> tuple[LabelTerm, ...]:
+        """Labels of gathered rows made known: all rows alike (which row stands where is data)."""
+        out = []
+        for term in terms:
+            if term.gathered:
+                rows = LabelTerm(term.coefficient, term.ids.reshape(-1), term.origin)
+                rank = len(term.ids.shape)
+                for settled in self._settle([rows], frozenset({0})):
+                    out.append(LabelTerm(settled.coefficient, settled.ids.reshape((1,) * rank)))
+            else:
+                out.append(term)
+        return tuple(out)
+
+    def fix(self, *xs: Label) -> None:
+        for x in xs:
+            self._vanish(self._ungather(x.terms))
+
+    # --- primitives ---------------------------------------------------------------------------------------------
+
+    def view(self, x: Label, view: View) -> Label:
+        terms = tuple(replace(t, ids=view.apply(t.ids, x.shape)) for t in self._ungather(x.terms))
+        return Label(tuple(view.output_shape(x.shape)), terms)
+
+    def cat(self, xs: Sequence[Label], dim: int) -> Label:
+        shape = list(xs[0].shape)
+        shape[dim] = sum(x.shape[dim] for x in xs)
+        if not any(x.terms for x in xs):
+            return Label(tuple(shape))
+        columns = [self._single(x) for x in xs]
+        sizes = [max(c.shape[d] for c in columns) for d in range(len(shape))]
+        parts = []
+        for x, ids in zip(xs, columns, strict=True):
+            sizes[dim] = x.shape[dim]
+            parts.append(np.broadcast_to(ids, sizes))
+        return Label(tuple(shape), (LabelTerm(Fraction(1), np.concatenate(parts, axis=dim)),))
+
+    def _single(self, x: Label) -> np.ndarray:
+        """The label as one array of variables."""
+        terms = _compact(self._ungather(x.terms))
+        if not terms:
+            return np.zeros((1,) * len(x.shape), np.int64)
+        if len(terms) == 1 and terms[0].coefficient == 1:
+            return terms[0].ids
+        sizes = [max(t.ids.shape[d] for t in terms) for d in range(len(x.shape))]
+        ids = self.system.new(math.prod(sizes)).reshape(sizes)
+        tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in terms] + [ids.reshape(-1)]
+        self.system.add([*(t.coefficient for t in terms), -1], np.stack(tables, axis=1), self.cause)
+        return ids
+
+    def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:
+        """A sum scales only when both summands scale alike."""
+        if scale == 0:
+            return x
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        x, y = self._aligned(x, shape), self._aligned(y, shape)
+        if not x.terms and not y.terms:
+            return Label(shape)
+        left, right = self._ungather(x.terms), self._ungather(y.terms)
+        self._vanish([*left, *(replace(t, coefficient=-t.coefficient) for t in right)])
+        return Label(shape, left if _simpler(left, right) else right)
+
+    def _aligned(self, x: Label, shape: Shape) -> Label:
+        if x.shape == shape:
+            return x
+        return Label(shape, tuple(replace(t, ids=Expand(shape).apply(t.ids, x.shape)) for t in x.terms))
+
+    def add_number(self, x: Label, number: float, broken_by: Breaking | None = None) -> Label:
+        if number == 0 or not x.terms:
+            return x
+        if broken_by is not None and abs(number) <= SMALL:
+            self._breaks(x.terms, broken_by)
+            return x
+        self.fix(x)
+        return Label(x.shape)
+
+    def _breaks(self, terms: Sequence[LabelTerm], broken_by: Breaking) -> None:
+        for term in terms:
+            self.breakings.append((np.unique(term.ids), broken_by))
+
+    def scaled(self, x: Label, factor: float) -> Label:
+        return x
+
+    def mul(self, x: Label, y: Label) -> Label:
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        x, y = self._aligned(x, shape), self._aligned(y, shape)
+        if any(t.gathered for t in (*x.terms, *y.terms)) and x.terms and y.terms:
+            return Label(shape, tuple(_compact([*self._ungather(x.terms), *self._ungather(y.terms)])))
+        return Label(shape, tuple(_compact([*x.terms, *y.terms])))
+
+    def power(self, x: Label, exponent: float) -> Label:
+        factor = Fraction(exponent).limit_denominator(1 << 20)
+        if float(factor) != exponent:
+            self.fix(x)
+            return Label(x.shape)
+        terms = tuple(replace(t, coefficient=t.coefficient * factor, origin=None) for t in x.terms)
+        return Label(x.shape, terms if factor else ())
+
+    def homogeneous(self, x: Label) -> Label:
+        return x
+
+    def nonlinear(self, *xs: Label) -> Label:
+        self.fix(*xs)
+        return Label(np.broadcast_shapes(*(x.shape for x in xs)))
+
+    def noise(self, x: Label) -> Label:
+        return x
+
+    def contract(self, x: Label, y: Label, how: Contraction) -> Label:
+        """Along a summed index, the labels of the two factors must add up to the same value everywhere."""
+        letters = list(dict.fromkeys(how.out + how.x + how.y))
+        inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
+        summed = frozenset(k for k, letter in enumerate(letters) if letter not in how.out or letter in inner)
+        terms = [_lettered(t, how.x, letters) for t in self._ungather_over(x, how.x, how.out)]
+        terms += [_lettered(t, how.y, letters) for t in self._ungather_over(y, how.y, how.out)]
+        settled = self._settle(terms, summed)
+        sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
+        shape = tuple(sizes.get(letter, 1) for letter in how.out)
+        out = [replace(t, ids=t.ids.reshape(t.ids.shape[: len(how.out)])) for t in settled]
+        return Label(shape, tuple(out))
+
+    def _ungather_over(self, x: Label, letters: str, out: str) -> tuple[LabelTerm, ...]:
+        """Gathered terms survive a contraction that leaves their axes alone; here all are made known."""
+        return self._ungather(x.terms)
+
+    def reduce(self, x: Label, dims: Sequence[int], keepdim: bool, mean: bool) -> Label:
+        settled = self._uniform(x, dims)
+        return _dropped(settled, dims, keepdim)
+
+    def extremum(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        return self.reduce(x, dims, keepdim, True)
+
+    def pool(self, x: Label, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool) -> Label:
+        settled = self._uniform(x, dims)
+        return Label(tuple(shape), settled.terms)
+
+    def normalise(self, x: Label, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Label:
+        """What scales alike over the normalised dimensions is divided out."""
+        bound = frozenset(dims)
+        terms = [t for t in x.terms if not t.gathered]
+        settled = self._settle(terms, bound)
+        if broken_by is not None:
+            self._breaks([*settled, *(t for t in x.terms if t.gathered)], broken_by)
+        return Label(x.shape)
+
+    def softmax(self, x: Label, dim: int) -> Label:
+        self.fix(x)
+        return Label(x.shape)
+
+    def gather(self, x: Label, dim: int, index_shape: Sequence[int], index: Any) -> Label:
+        shape = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :])
+        ones = (1,) * len(index_shape)
+        terms: list[LabelTerm] = []
+        for term in self._ungather(x.terms):
+            if term.ids.shape[dim] == 1:
+                terms.append(
+                    replace(term, ids=term.ids.reshape(*term.ids.shape[:dim], *ones, *term.ids.shape[dim + 1 :]))
+                )
+            else:
+                kept = self._settle([term], frozenset({dim}))
+                terms += [
+                    replace(t, ids=t.ids.reshape(*t.ids.shape[:dim], *ones, *t.ids.shape[dim + 1 :])) for t in kept
+                ]
+        return Label(shape, tuple(terms))
+
+    def select(self, x: Label, y: Label, shape: Sequence[int]) -> Label:
+        out = self.add(x, y)
+        return self._aligned(out, tuple(shape))
+
+    def masked(self, x: Label, number: float, shape: Sequence[int]) -> Label:
+        """Some entries replaced by a number: zero and the infinities scale with anything."""
+        if number == 0 or math.isinf(number):
+            return self._aligned(x, tuple(shape))
+        self.fix(x)
+        return Label(tuple(shape))
+
+    def zero_padded(self, x: Label, dim: int, before: int, after: int, fill: float | None) -> Label:
+        """Zeros around the data take the label of the nearest entry."""
+        shape = tuple(n + before + after if d == dim else n for d, n in enumerate(x.shape))
+        if fill != 0:
+            self.fix(x)
+            return Label(shape)
+        n = x.shape[dim]
+        places = [min(max(k, 0), n - 1) for k in range(-before, n + after)]
+        terms = tuple(t if t.ids.shape[dim] == 1 else replace(t, ids=t.ids.take(places, axis=dim)) for t in x.terms)
+        return Label(shape, terms)
+
+    def resized(self, x: Label, shape: Sequence[int]) -> Label:
+        """The same labels for a tensor of another size along dimensions where they are constant."""
+        return Label(tuple(shape), x.terms)
+
+    def deviation(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        """The standard deviation over ``dims``."""
+        return self.reduce(x, dims, keepdim, True)
+
+    def positions(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        """Where the extremum over ``dims`` stands."""
+        return self.reduce(x, dims, keepdim, True)
+
+    def spread_along(self, x: Label, dim: int) -> Label:
+        """Entries along ``dim`` in places that only the data know."""
+        return self._uniform(x, (dim,))
+
+    def placed(self, x: Label | None, source: Label, dim: int, shape: Sequence[int]) -> Label:
+        """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""
+        source = self.resized(self._uniform(source, (dim,)), shape)
+        return source if x is None else self.add(self._uniform(x, (dim,)), source)
+
+
+def _compact(terms: Iterable[LabelTerm]) -> list[LabelTerm]:
+    """Terms without those that are zero everywhere, equal ones added up."""
+    out: list[LabelTerm] = []
+    for term in terms:
+        if not term.ids.any():
+            continue
+        for k, other in enumerate(out):
+            if (
+                other.ids.shape == term.ids.shape
+                and other.gathered == term.gathered
+                and np.array_equal(other.ids, term.ids)
+            ):
+                out[k] = replace(other, coefficient=other.coefficient + term.coefficient)
+                break
+        else:
+            out.append(term)
+    return [t for t in out if t.coefficient]
+
+
+def _linked(terms: Sequence[LabelTerm], dims: frozenset[int]) -> list[list[LabelTerm]]:
+    """Groups of terms that share a bound dimension, directly or through others."""
+    groups: list[tuple[frozenset[int], list[LabelTerm]]] = []
+    for term in terms:
+        touched = term.dims() & dims
+        members = [term]
+        rest = []
+        for other, group in groups:
+            if other & touched:
+                touched |= other
+                members = group + members
+            else:
+                rest.append((other, group))
+        groups = [*rest, (touched, members)]
+    return [members for _, members in groups]
+
+
+def _lettered(term: LabelTerm, letters: str, order: Sequence[str]) -> LabelTerm:
+    """The term's array with one axis for each letter of ``order``."""
+    present = [letter for letter in order if letter in letters]
+    moved = term.ids.transpose([letters.index(letter) for letter in present])
+    sizes = [moved.shape[present.index(letter)] if letter in present else 1 for letter in order]
+    return replace(term, ids=moved.reshape(sizes))
+
+
+def _dropped(x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+    bound = {d % len(x.shape) for d in dims} if x.shape else set()
+    if keepdim:
+        return Label(tuple(1 if d in bound else n for d, n in enumerate(x.shape)), x.terms)
+    kept = [d for d in range(len(x.shape)) if d not in bound]
+    terms = tuple(replace(t, ids=t.ids.reshape([t.ids.shape[d] for d in kept])) for t in x.terms)
+    return Label(tuple(x.shape[d] for d in kept), terms)
+
+
+def _simpler(left: Sequence[LabelTerm], right: Sequence[LabelTerm]) -> bool:
+    """Which of two equal labels to carry on: fewer terms, and of those the one with fewer entries."""
+    return (len(left), sum(t.ids.size for t in left)) <= (len(right), sum(t.ids.size for t in right)) or not right
