@@ -16,6 +16,7 @@ MODES = {
     "heavy_ball": {"momentum": 0.9, "weight_decay": 1e-2},
     "dampened": {"momentum": 0.9, "dampening": 0.5, "weight_decay": 1e-3},
     "nesterov": {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-2},
+    "nesterov_without_decay": {"momentum": 0.9, "nesterov": True},
     "maximize": {"momentum": 0.9, "maximize": True, "weight_decay": 1e-2},
     "maximize_plain": {"maximize": True, "weight_decay": 1e-2},
     "maximize_nesterov": {"momentum": 0.8, "nesterov": True, "maximize": True, "weight_decay": 1e-2},
@@ -70,12 +71,18 @@ def test_update_is_the_difference_of_the_parameters(mode: str, how: str) -> None
     optimizer, watch = make(model, **MODES[mode], **IMPLEMENTATIONS[how])
     for step in range(6):
         backward(model, step)
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         if step == 3:
             optimizer.param_groups[0]["lr"] = 0.03
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         happened, read = watched_step(watch, model, optimizer)
         assert_read(happened, read, before)
-        assert not any(update.measured for update in read.values() if update)
+        for name, update in read.items():
+            assert update is not None
+            assert update.gradient is not None
+            assert not update.measured
+            sign = -1.0 if update.setting.maximize else 1.0
+            assert (update.gradient - sign * gradients[name]).abs().max() <= 1e-15
 
 
 def test_no_parameter_is_copied_for_sgd() -> None:

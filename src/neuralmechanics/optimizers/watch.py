@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from neuralmechanics.optimizers.nesterov import NesterovHabit
 from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
 from neuralmechanics.optimizers.update import Update, dense, sgd_update, solvable
 
@@ -38,6 +39,8 @@ class StepWatch:
         self._copies: dict[str, Tensor] = {}
         self._idle: set[str] = set()
         self._scaled = False
+        self._habit = NesterovHabit()
+        self._absorbed: set[int] = set()
         self._seen: dict[str, tuple[int, ...]] = {}
         self._groups: dict[int, int] = {}
         self._versions: dict[str, int] = {}
@@ -47,6 +50,10 @@ class StepWatch:
         wanted = set(copy)
         self._find_groups()
         settings = [read_setting(self._optimizer, group) for group in self._optimizer.param_groups]
+        self._absorbed = set()
+        if self.known:
+            groups = enumerate(self._optimizer.param_groups)
+            self._absorbed = {index for index, group in groups if self._habit.applies(group)}
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
         for name, parameter in self._params.items():
             index = self._groups.get(id(parameter))
@@ -113,6 +120,8 @@ class StepWatch:
         buffer = self._buffer(parameter) if self.known else None
         velocity = None if buffer is None else dense(buffer.detach())
         used = velocity if setting.has_momentum else None
+        if gradient is not None and used is not None and self._groups[id(parameter)] in self._absorbed:
+            gradient = gradient - setting.momentum * used
         copied = self._copies.get(name)
         if copied is not None:
             difference = after - copied
