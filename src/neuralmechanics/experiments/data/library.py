@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 
 from neuralmechanics.experiments.config import ImageConfig
 from neuralmechanics.experiments.data.dataset import DataSet
 from neuralmechanics.experiments.data.digits import digits
+from neuralmechanics.experiments.data.published import SOURCES, image_folder, published
 from neuralmechanics.experiments.data.sequences import sequences
 from neuralmechanics.experiments.data.textures import textures
 
@@ -37,6 +39,8 @@ _LOADERS: dict[str, Callable[[ImageConfig], DataSet]] = {
     "digits": _digits,
     "textures": _textures,
     "sequences": _sequences,
+    **{name: partial(published, name) for name in SOURCES},
+    "folder": image_folder,
 }
 
 
