@@ -1,8 +1,8 @@
 """Measures what each difference from the reference costs, on digits, and prints the table of `experiments.md`.
 
 A ReLU network 64-32-10 in float64, 1,000 steps of batch 64; its 32 rescale charges (hidden units) are predicted from
-the start, once by the exact law and once with one thing changed. Errors are the largest over charges and steps, relative
-to |θ_A1|² + |θ_A2|² at the start.
+the start, once by the exact law and once with one thing changed. Errors are the largest over charges and steps,
+relative to |θ_A1|² + |θ_A2|² at the start.
 """
 
 from __future__ import annotations
