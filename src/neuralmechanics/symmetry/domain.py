@@ -80,6 +80,9 @@ class Domain(Protocol[V]):
     def nonlinear(self, *xs: V) -> V:
         """Any other elementwise function of the broadcast inputs."""
 
+    def larger(self, x: V, y: V) -> V:
+        """The elementwise maximum or minimum of two tensors."""
+
     def noise(self, x: V) -> V:
         """x times a random mask (dropout)."""
 

@@ -37,8 +37,8 @@ def find_symmetries(model: nn.Module, batch: Any, loss_fn: LossFunction | None =
 def analyse(captured: Captured) -> Symmetries:
     """The symmetries of a captured graph."""
     dependent = dependents(captured)
-    elementwise, groups = roles(captured)
-    scales = Scales(captured.shapes, elementwise, groups)
+    read = roles(captured)
+    scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted)
     unknown = interpret(captured, scales, dependent)
     shifts = Shifts(captured.shapes)
     unknown += [u for u in interpret(captured, shifts, dependent) if u not in unknown]

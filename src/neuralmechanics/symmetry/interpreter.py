@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
@@ -12,7 +13,7 @@ from neuralmechanics.symmetry.capture import Captured, is_in_place, operation_na
 from neuralmechanics.symmetry.rules import RULES
 from neuralmechanics.symmetry.symmetries import UnknownOperation
 
-__all__ = ["interpret", "roles"]
+__all__ = ["Roles", "dependents", "interpret", "roles"]
 
 
 def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) -> list[UnknownOperation]:
@@ -118,10 +119,20 @@ _MATRIX = frozenset(
 )
 
 
-def roles(captured: Captured) -> tuple[frozenset[str], dict[str, int]]:
-    """Parameters that only elementwise operations read, and the groups of those that grouped convolutions read."""
+@dataclass(frozen=True)
+class Roles:
+    """How parameters are read: only elementwise; by a convolution in groups; by an einsum, with joint index sets."""
+
+    elementwise: frozenset[str]
+    groups: dict[str, int]
+    contracted: dict[str, list[tuple[int, ...]]]
+
+
+def roles(captured: Captured) -> Roles:
+    """Looks at the operations that read each parameter, directly or through views."""
     matrix: set[str] = set()
     groups: dict[str, int] = {}
+    contracted: dict[str, list[tuple[int, ...]]] = {}
     for node in captured.graph.nodes:
         name = captured.parameters.get(node.name)
         if name is None:
@@ -133,6 +144,8 @@ def roles(captured: Captured) -> tuple[frozenset[str], dict[str, int]]:
             operation = operation_name(user)
             if operation in _MATRIX and not (operation == "aten.linear" and _is_bias(user, node)):
                 matrix.add(name)
+                if operation == "aten.einsum" and node in user.args[1]:
+                    contracted.setdefault(name, _index_sets(user, node))
                 count = _groups(user)
                 if count > 1 and len(user.args) > 1 and user.args[1] is node:
                     groups[name] = count
@@ -140,7 +153,21 @@ def roles(captured: Captured) -> tuple[frozenset[str], dict[str, int]]:
                 new = [n for n in user.users if n not in seen]
                 seen.update(new)
                 frontier += new
-    return frozenset(captured.shapes) - matrix, groups
+    return Roles(frozenset(captured.shapes) - matrix, groups, contracted)
+
+
+def _index_sets(user: fx.Node, node: fx.Node) -> list[tuple[int, ...]]:
+    """Dimensions of an einsum operand that are summed, and those that stay, each with those shared by all (batch)."""
+    inputs, _, out = user.args[0].replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    mine = terms[user.args[1].index(node)]
+    others = "".join(t for t, operand in zip(terms, user.args[1], strict=True) if operand is not node)
+    if "." in mine or not out:
+        return [(d,) for d in range(len(mine.replace("...", "")))]
+    batch = [d for d, letter in enumerate(mine) if letter in out and letter in others]
+    kept = [d for d, letter in enumerate(mine) if letter in out and letter not in others]
+    summed = [d for d, letter in enumerate(mine) if letter not in out]
+    return [tuple(sorted([*batch, *dims])) for dims in (kept, summed) if dims] or [tuple(batch)]
 
 
 def _is_bias(user: fx.Node, node: fx.Node) -> bool:

@@ -55,6 +55,7 @@ class Scales:
         shapes: Mapping[str, Shape],
         elementwise: frozenset[str] = frozenset(),
         groups: Mapping[str, int] | None = None,
+        contracted: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
     ) -> None:
         self.system = ConstraintSystem()
         self.shapes = shapes
@@ -63,6 +64,7 @@ class Scales:
         self.cause = -1
         self._elementwise = elementwise
         self._groups = dict(groups or {})
+        self._contracted = dict(contracted or {})
         self._ungauged: dict[str, set[int]] = {}
 
     # --- leaves -------------------------------------------------------------------------------------------------
@@ -82,8 +84,9 @@ class Scales:
             groups = self._groups.get(name, 1)
             if groups > 1 and len(terms) > 1:  # grouped convolution: input channels of each group apart
                 inner = self.system.new(groups * shape[1]).reshape(groups, shape[1], *(1,) * (len(shape) - 2))
-                position = next(k for k, t in enumerate(terms) if t.ids.shape[1] > 1)
-                terms[position] = replace(terms[position], ids=np.repeat(inner, shape[0] // groups, axis=0))
+                for position, term in enumerate(terms):
+                    if term.ids.shape[1] > 1:
+                        terms[position] = replace(term, ids=np.repeat(inner, shape[0] // groups, axis=0))
             self.parameters[name] = Label(shape, tuple(terms))
             self._ungauged[name] = set(range(len(terms)))
         return self.parameters[name]
@@ -92,6 +95,8 @@ class Scales:
         wide = [d for d, n in enumerate(shape) if n > 1]
         if name in self._elementwise or len(wide) <= 1:
             return [tuple(wide)]
+        if name in self._contracted:
+            return [dims for dims in self._contracted[name] if any(shape[d] > 1 for d in dims)]
         if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
             return [(0, 1), (0, 2)]
         return [(d,) for d in wide]
@@ -158,7 +163,7 @@ class Scales:
     def _uniform(self, x: Label, dims: Iterable[int]) -> Label:
         """x with its label demanded constant along ``dims``."""
         terms = self._ungather(x.terms)
-        return Label(x.shape, tuple(self._settle(terms, frozenset(dims))))
+        return Label(x.shape, tuple(self._settle(terms, frozenset(d % len(x.shape) for d in dims))))
 
     def _ungather(self, terms: Sequence[LabelTerm]) -> tuple[LabelTerm, ...]:
         """Labels of gathered rows made known: all rows alike (which row stands where is data)."""
@@ -264,6 +269,10 @@ class Scales:
         self.fix(*xs)
         return Label(np.broadcast_shapes(*(x.shape for x in xs)))
 
+    def larger(self, x: Label, y: Label) -> Label:
+        """The elementwise maximum or minimum of two tensors."""
+        return self.add(x, y)
+
     def noise(self, x: Label) -> Label:
         return x
 
@@ -297,7 +306,7 @@ class Scales:
 
     def normalise(self, x: Label, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Label:
         """What scales alike over the normalised dimensions is divided out."""
-        bound = frozenset(dims)
+        bound = frozenset(d % len(x.shape) for d in dims)
         terms = [t for t in x.terms if not t.gathered]
         settled = self._settle(terms, bound)
         if broken_by is not None:
@@ -311,17 +320,8 @@ class Scales:
     def gather(self, x: Label, dim: int, index_shape: Sequence[int], index: Any) -> Label:
         shape = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :])
         ones = (1,) * len(index_shape)
-        terms: list[LabelTerm] = []
-        for term in self._ungather(x.terms):
-            if term.ids.shape[dim] == 1:
-                terms.append(
-                    replace(term, ids=term.ids.reshape(*term.ids.shape[:dim], *ones, *term.ids.shape[dim + 1 :]))
-                )
-            else:
-                kept = self._settle([term], frozenset({dim}))
-                terms += [
-                    replace(t, ids=t.ids.reshape(*t.ids.shape[:dim], *ones, *t.ids.shape[dim + 1 :])) for t in kept
-                ]
+        settled = self._settle(self._ungather(x.terms), frozenset({dim}))
+        terms = [replace(t, ids=t.ids.reshape(*t.ids.shape[:dim], *ones, *t.ids.shape[dim + 1 :])) for t in settled]
         return Label(shape, tuple(terms))
 
     def select(self, x: Label, y: Label, shape: Sequence[int]) -> Label:

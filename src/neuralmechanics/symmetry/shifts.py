@@ -161,7 +161,23 @@ class Shifts:
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = _aligned(x, shape), _aligned(y, shape)
         terms = (*x.terms, *(replace(t, factor=t.factor * scale) for t in y.terms))
-        return Change(shape, x.varies | y.varies, ("add", x.name, y.name, scale), _merged(terms))
+        return Change(shape, x.varies | y.varies, ("add", x.name, y.name, scale), self._combined(terms))
+
+    def _combined(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
+        """Terms of one function as one term, with new variables for the sums of their coefficients."""
+        out = []
+        for group in _by_key(_merged(terms)):
+            if len(group) == 1:
+                out.append(group[0])
+                continue
+            sizes = np.broadcast_shapes(*(t.ids.shape for t in group))
+            table = np.stack([np.broadcast_to(t.ids, sizes).reshape(-1) for t in group], axis=1)
+            rows, inverse = np.unique(table, axis=0, return_inverse=True)
+            sums = self.system.new(len(rows))
+            self.system.add([*(t.factor for t in group), -1.0], np.hstack([rows, sums[:, None]]), self.cause)
+            varies = frozenset().union(*(t.varies for t in group))
+            out.append(ChangeTerm(group[0].key, sums[inverse.reshape(-1)].reshape(sizes), varies))
+        return tuple(out)
 
     def add_number(self, x: Change, number: float, broken_by: Breaking | None = None) -> Change:
         return replace(x, name=("add", x.name, number), sums_to_one=None)
@@ -191,6 +207,13 @@ class Shifts:
         shape = np.broadcast_shapes(*(x.shape for x in xs))
         varies = frozenset().union(*(_aligned(x, shape).varies for x in xs))
         return Change(shape, varies, self._fresh())
+
+    def larger(self, x: Change, y: Change) -> Change:
+        """max(x + u, y + u) = max(x, y) + u."""
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        x, y = _aligned(x, shape), _aligned(y, shape)
+        self.fix(self.add(x, y, -1.0))
+        return Change(shape, x.varies | y.varies, self._fresh(), x.terms)
 
     def noise(self, x: Change) -> Change:
         return self.mul(x, self.constant(x.shape))
@@ -261,7 +284,7 @@ class Shifts:
         return Change(tuple(shape), varies, self._fresh(), _merged(moved))
 
     def normalise(self, x: Change, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Change:
-        bound = frozenset(dims)
+        bound = frozenset(d % len(x.shape) for d in dims)
         if center:
             self._kill(x.terms, bound)
         else:
@@ -278,7 +301,7 @@ class Shifts:
         new = frozenset(range(dim, dim + count))
         after = {d: d if d < dim else d + count - 1 for d in range(len(x.shape)) if d != dim}
         terms = []
-        for t in x.terms:
+        for t in [part for t in x.terms for part in self._based(t, dim)]:
             touched = dim in t.varies or t.ids.shape[dim] > 1
             ids = t.absorbed([dim], x.shape)
             ids = ids.reshape(*ids.shape[:dim], *((1,) * count), *ids.shape[dim + 1 :])
@@ -287,6 +310,20 @@ class Shifts:
             terms.append(ChangeTerm(key, ids, varies, t.factor))
         varies = frozenset(after[d] for d in x.varies if d != dim) | new
         return Change(shape, varies, ("gather", x.name, dim, index), _merged(terms))
+
+    def _based(self, t: ChangeTerm, dim: int) -> list[ChangeTerm]:
+        """Coefficients that differ along ``dim`` as those of the first entry plus differences.
+
+        What is the same for every entry is a constant function whatever is picked, and may cancel another constant.
+        """
+        if t.ids.shape[dim] == 1:
+            return [t]
+        base = _first(t.ids, frozenset({dim}))
+        rest = t.ids.take(np.arange(1, t.ids.shape[dim]), axis=dim)
+        differences = self.system.new(rest.size).reshape(rest.shape)
+        table = np.stack([rest.reshape(-1), np.broadcast_to(base, rest.shape).reshape(-1), differences.reshape(-1)], 1)
+        self.system.add([1.0, -1.0, -1.0], table, self.cause)
+        return [replace(t, ids=base), replace(t, ids=np.concatenate([np.zeros_like(base), differences], axis=dim))]
 
     def select(self, x: Change, y: Change, shape: Sequence[int]) -> Change:
         """A mask times one, plus its complement times the other."""
@@ -320,7 +357,7 @@ class Shifts:
 
     def deviation(self, x: Change, dims: Sequence[int], keepdim: bool) -> Change:
         """The standard deviation over ``dims``: blind to constants along them."""
-        bound = frozenset(dims)
+        bound = frozenset(d % len(x.shape) for d in dims)
         self._kill(x.terms, bound)
         return _dropped(Change(x.shape, x.varies - bound, self._fresh()), bound, keepdim)
 

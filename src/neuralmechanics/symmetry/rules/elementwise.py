@@ -150,7 +150,7 @@ def clamped(d: Any, node: fx.Node, x: Any, low: Any = None, high: Any = None, **
 @rule("maximum", "minimum", "fmax", "fmin")
 def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     """Homogeneous when both scale alike."""
-    return d.homogeneous(d.add(x, y))
+    return d.larger(x, y)
 
 
 @rule(

@@ -35,7 +35,7 @@ def extreme(d: Any, node: fx.Node, x: Any, dim: Any = (), keepdim: bool = False)
 def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Over everything, over one dimension (values and positions), or of two tensors."""
     if dim is not None and not isinstance(dim, int):
-        return d.homogeneous(d.add(x, dim))
+        return d.larger(x, dim)
     if dim is None:
         return d.extremum(x, _dims(x, None), False) if x.shape else x
     return d.extremum(x, _dims(x, dim), keepdim), d.constant(meta_shape_of(node, 1))
