@@ -65,7 +65,18 @@ def modes(
     # 1 - cosine, rid of its cancellation: e^{-γt}·2sinh²(κt/2) = e^{a₊t}(1-e^{-κt})²/2
     missing = -torch.expm1(-γ * t) - slow * torch.where(over, fall * fall / 2, -2 * torch.sin(s * t / 2).square())
     near = (missing - γ * sine) / torch.where(ω2 == 0, 1.0, ω2)
-    near = torch.where((ω2 == 0) & (γ == 0), t * t / 2, near)
     split = over & (2 * κ > γ)  # roots far apart: the difference of two relaxations does not cancel
     far = t * (growth(-ω2 / pole * t) - growth(-(γ + κ) * t)) / torch.where(split, 2 * κ, 1.0)
-    return Modes(γ, ω2, cosine, sine, torch.where(split, far, near))
+    response = torch.where(split, far, near)
+    brief = (γ * t <= 0.1) & (ω2.abs() * t * t <= 0.01)  # there both forms lose digits as 1/(γt)
+    return Modes(γ, ω2, cosine, sine, torch.where(brief, _brief_response(γ * t, ω2 * t * t) * t * t, response))
+
+
+def _brief_response(damping: Tensor, frequency_squared: Tensor) -> Tensor:
+    """Σ hₙ/(n+2)!, hₙ = -2γhₙ₋₁ - ω²hₙ₋₂: the power series of the response at t = 1, to rounding for γ, ω <= 0.1."""
+    before, term, total, factorial = torch.zeros_like(damping), torch.ones_like(damping), 0.5 + 0 * damping, 2.0
+    for n in range(1, 13):
+        before, term = term, -2 * damping * term - frequency_squared * before
+        factorial *= n + 2
+        total = total + term / factorial
+    return total
