@@ -25,8 +25,10 @@ class Verdict:
     name: str
     truth: Truth
     count: Mapping[str, int]
-    translations: int  # rank of the constant generators
+    translations: int  # rank of the constant generators, lone elements apart
     diagonal: int  # dimension of the diagonal generators in the span, lone elements apart
+    silent: int  # lone elements that lie in the span of the generators
+    independent: int  # rank of the translations, plus dimension of all diagonal generators
     orbit: int  # rank of all generators at one point
     violation: float  # largest |Jξ| / (|J| |ξ|)
     violator: str
@@ -40,7 +42,15 @@ class Verdict:
     def equal(self) -> bool:
         """Translations and diagonal symmetries complete and independent."""
         t = self.truth
-        return (self.translations, self.diagonal) == (t.translations, t.multiplicative)
+        mine = (self.translations, self.diagonal, self.silent)
+        return mine == (t.translations - t.lone, t.multiplicative, t.lone)
+
+    @property
+    def counted(self) -> bool:
+        """Every counted charge is independent of the others (where no linear block hides the diagonal)."""
+        if self.count.get("linear", 0):
+            return True
+        return sum(self.count.get(kind, 0) for kind in ("translation", "scale", "rescale")) == self.independent
 
     @property
     def complete(self) -> bool:
@@ -50,8 +60,9 @@ class Verdict:
     def __str__(self) -> str:
         t = self.truth
         return (
-            f"{self.name}: translations {self.translations} of {t.translations}, diagonal {self.diagonal} of "
-            f"{t.multiplicative} (+{t.lone} lone), orbit {self.orbit} of {t.fibre}, violation {self.violation:.1e} "
+            f"{self.name}: translations {self.translations} of {t.translations - t.lone}, "
+            f"diagonal {self.diagonal} of {t.multiplicative}, lone {self.silent} of {t.lone}, "
+            f"independent {self.independent}, orbit {self.orbit} of {t.fibre}, violation {self.violation:.1e} "
             f"{self.violator}, count {dict(self.count)}, unknown {list(self.unknown)}"
         )
 
@@ -111,7 +122,7 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
     """Measures everything; judges nothing."""
     truth = brute_force(network, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    constant: list[Tensor] = []
+    constant = torch.zeros(0)
     moving: list[Tensor] = []
     thetas: list[Tensor] = []
     orbit, violation, violator = 0, 0.0, ""
@@ -130,15 +141,21 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
             if error > violation:
                 violation, violator = error, repr(family)
         thetas.append(theta)
-        constant = [v for family, v in vectors if family.kind == "translation"]
+        constant = _columns([v for family, v in vectors if family.kind == "translation"], len(theta))
         moving.append(_columns([v for f, v in vectors if f.kind not in ("translation", "affine")], len(theta)))
         orbit = max(orbit, rank(_columns([v for _, v in vectors], len(theta))))
+    lone = truth.silent
+    everything = torch.cat([constant, moving[-1]], dim=1)
+    units = torch.eye(len(lone), dtype=torch.float64)[:, lone]
+    none = torch.zeros_like(lone)
     return Verdict(
         name=network.name,
         truth=truth,
         count=symmetries.count(),
-        translations=rank(_columns(constant, len(thetas[0]))),
-        diagonal=diagonal_dimension(moving, thetas, truth.silent),
+        translations=rank(constant[~lone]),
+        diagonal=diagonal_dimension(moving, thetas, lone),
+        silent=rank(everything) + truth.lone - rank(torch.cat([everything, units], dim=1)),
+        independent=rank(constant) + diagonal_dimension(moving, thetas, none),
         orbit=orbit,
         violation=violation,
         violator=violator,

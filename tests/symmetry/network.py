@@ -98,4 +98,6 @@ def prepared(module: nn.Module, eps: float = 1e-20) -> nn.Module:
             part.eps = eps  # None there stands for the machine precision
         if isinstance(part, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)):
             part.p = 0.0
+        elif isinstance(getattr(part, "dropout", None), float):
+            part.dropout = 0.0  # attention and recurrent modules keep a rate
     return module

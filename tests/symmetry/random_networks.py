@@ -220,7 +220,8 @@ def normed_cnns(draw: Draw) -> Network:
             nn.InstanceNorm2d(channels, affine=_flag(draw)),
         )
         convolution = nn.Conv2d(channels, channels, 1, groups=_one_of(draw, 1, 2, 4), bias=_flag(draw))
-        block = [norm, ACTIVATIONS[_one_of(draw, *ACTIVATIONS)](), convolution]
+        # Not the identity: positions of a normalised channel add up to zero, which pooling would then read.
+        block = [norm, ACTIVATIONS[_one_of(draw, *(name for name in ACTIVATIONS if name != "identity"))](), convolution]
         if draw(st.integers(0, 3)) == 3:
             block.append(nn.GLU(dim=1))
             convolution = nn.Conv2d(channels, 2 * channels, 1, bias=_flag(draw))

@@ -105,7 +105,7 @@ for _name, _function in {
     "log-sum-exp": lambda x: torch.logsumexp(x, dim=-1, keepdim=True) + torch.zeros_like(x),
     "self-product": lambda x: x * x,
     "product-with-neighbour": lambda x: x * x.roll(1, dims=-1),
-    "divided-by-sum": lambda x: torch.relu(x) / torch.relu(x).sum(-1, keepdim=True),
+    "divided-by-sum": lambda x: x.abs() / x.abs().sum(-1, keepdim=True),
     "divided-by-maximum": lambda x: x / x.abs().amax(-1, keepdim=True),
     "batch-softmax": lambda x: torch.softmax(x, dim=0),
     "softmax-of-scaled": lambda x: torch.softmax(3.0 * x, dim=-1),
@@ -319,3 +319,81 @@ for _title, _criterion in {
     "detached-target": lambda m, o, y: (o - 2 * o.detach()).square().mean(),
 }.items():
     add("loss-" + _title, _model, _loss(_criterion))
+
+
+def copied_into(x: Tensor) -> Tensor:
+    y = torch.relu(x)
+    z = torch.zeros_like(y)
+    z[:, 1:] = y[:, :-1]
+    z[:, 0] = torch.sigmoid(y[:, 0])
+    return z
+
+
+def filled(x: Tensor) -> Tensor:
+    y = torch.relu(x) * 1.0
+    y[:, 2].fill_(0.7)
+    return y
+
+
+def masked_assignment(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[y > 0.4] = 0.4
+    return y
+
+
+add("copied-into-a-buffer", rows(copied_into))
+add("filled-column", rows(filled))
+add("masked-assignment", rows(masked_assignment))
+add("picked-by-argmax", rows(lambda x: x.gather(1, x.argmax(1, keepdim=True)).expand(-1, 5)))
+add("batch-rows-by-argsort", rows(lambda x: torch.relu(x)[x[:, 0].argsort()]))
+add("embedded-argmax", lambda: Between(lambda x: x.argmax(-1), nn.Linear(4, 6), nn.Embedding(6, 3)))
+add("masked-fill-number", rows(lambda x: x.masked_fill(torch.arange(5) < 2, 0.5)))
+add("masked-fill-zero", rows(lambda x: torch.relu(x).masked_fill(torch.arange(5) < 2, 0.0)))
+add("masked-fill-by-sign", rows(lambda x: x.masked_fill(x < 0, 0.0)))
+add("masked-fill-by-size", rows(lambda x: x.masked_fill(x < 0.3, 0.0)))
+add("norm-order-one", rows(lambda x: x / x.abs().sum(-1, keepdim=True)))
+add("lp-normalised", rows(lambda x: functional.normalize(x, p=3, dim=-1)))
+add("batch-variance", rows(lambda x: x * x.var(0)))
+add("layer-deviation", rows(lambda x: x / x.std(-1, keepdim=True)))
+add("maximum-of-units", rows(lambda x: x.max(-1, keepdim=True).values.expand(-1, 5)))
+add("median-of-units", rows(lambda x: x - x.median(-1, keepdim=True).values))
+add("maximum-of-batch", rows(lambda x: torch.tanh(x - x.max(0).values)))
+add("weighted-by-position", rows(lambda x: torch.relu(x) * torch.arange(5)))
+add("lerp", rows(lambda x: torch.lerp(torch.relu(x), torch.ones_like(x), 0.3)))
+add("addcmul", rows(lambda x: torch.addcmul(torch.relu(x), torch.relu(x), x.sign(), value=0.5)))
+add("rounded-quotient", rows(lambda x: torch.div(x, 0.5, rounding_mode="floor")))
+add("remainder", rows(lambda x: torch.remainder(x, 1.0)))
+add(
+    "distance-to-centres",
+    lambda: Between(lambda x: torch.cdist(x, torch.eye(5, dtype=x.dtype)), nn.Linear(4, 5), nn.Linear(5, 3)),
+)
+add("gumbel-hard", rows(lambda x: torch.zeros_like(x).scatter(-1, x.argmax(-1, keepdim=True), 1.0) - x.detach() + x))
+
+
+class Projected(nn.Module):
+    """An LSTM whose hidden state is projected, two layers, both directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.LSTM(2, 4, 2, batch_first=True, bidirectional=True, proj_size=2)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(x)[0].sum(1))
+
+
+add("lstm-with-projection", Projected, shape=(6, 3, 2))
+
+
+class Quadratic(nn.Module):
+    """Distances between projections: x enters twice, as itself and squared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last((self.a(x) - self.b(x)) ** 2 + self.a(x).detach())
+
+
+add("difference-squared", Quadratic)
