@@ -48,6 +48,7 @@ def test_toml_and_python_agree(tmp_path):
         ({"epochs": float("nan")}, "epochs must be positive, got nan"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"record": {"metrics": ["speed"]}}, "record.metrics must be one of performance"),
+        ({"checkpoint_every": 15}, "checkpoint_every must be a multiple of record.every = 10, got 15"),
         ({"record": {"every": 0}}, "record.every must be at least 1, got 0"),
     ],
 )

@@ -81,9 +81,20 @@ def test_mean_squared_error_is_against_one_hot_targets():
     torch.testing.assert_close(mean_squared_error(model, (inputs, labels)), expected)
 
 
+DROPPY = """
+from torch import nn
+
+def make(classes):
+    hidden = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.5))
+    return nn.Sequential(nn.Flatten(), hidden, nn.Linear(32, classes))
+"""
+
+
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "droppy_mlp.py").write_text(DROPPY)
     config = TrainConfig(
-        model="vgg11",  # dropout draws from torch's random state
+        model="droppy_mlp:make",  # dropout draws from torch's random state
         data="digits",
         epochs=3,
         batch_size=64,

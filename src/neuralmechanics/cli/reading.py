@@ -36,9 +36,10 @@ class Report:
 
 def run_errors(command: Errors) -> None:
     """Print the error table."""
+    from neuralmechanics.monitor import open_run
     from neuralmechanics.report import errors_by_law, text_table
 
-    errors: pd.DataFrame = _verified(command.run).errors()
+    errors: pd.DataFrame = open_run(command.run).errors()
     if command.csv:
         print(errors.to_csv(index=False), end="")
     else:
@@ -47,7 +48,9 @@ def run_errors(command: Errors) -> None:
 
 def run_report(command: Report) -> None:
     """Write page and figures and print where they are."""
-    for path in write_pictures(_verified(command.run), Path(command.run), command.out):
+    from neuralmechanics.monitor import open_run
+
+    for path in write_pictures(open_run(command.run), Path(command.run), command.out):
         print(path)
 
 
@@ -56,12 +59,3 @@ def write_pictures(run: Any, folder: Path, page: str | Path | None = None) -> li
     from neuralmechanics.report import save_figures, write_report
 
     return [write_report(run, page or folder / "report.html"), *save_figures(run, folder / "figures")]
-
-
-def _verified(path: str) -> Any:
-    """The run at `path`; `ValueError` naming the first damaged shard."""
-    from neuralmechanics.monitor import open_run
-
-    run = open_run(path)
-    run.verify()
-    return run

@@ -165,7 +165,7 @@ class TrainConfig:
     restore: str | None = None
     """safetensors or weights-only checkpoint to start from"""
     checkpoint_every: int | None = None
-    """steps between checkpoints; None: none but the final one"""
+    """steps between checkpoints, a multiple of record.every; None: none but the final one"""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     images: ImageConfig = field(default_factory=ImageConfig)
@@ -178,3 +178,7 @@ class TrainConfig:
         _require(self.seed >= 0, "seed", self.seed, "zero or positive")
         every = self.checkpoint_every
         _require(every is None or every >= 1, "checkpoint_every", every, "at least 1")
+        if every is not None and self.record.enabled:
+            # A monitor continues a run where a record has the very charges of the resumed parameters.
+            records = self.record.every
+            _require(every % records == 0, "checkpoint_every", every, f"a multiple of record.every = {records}")

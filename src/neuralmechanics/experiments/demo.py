@@ -19,10 +19,10 @@ def demo_config(model: str) -> TrainConfig:
     return TrainConfig(
         model=model,
         data="digits",
-        epochs=20,
+        epochs=16,
         batch_size=32,
         optimizer=OptimizerConfig(learning_rate=0.02, momentum=0.9, weight_decay=1e-3),
-        schedule=ScheduleConfig("drops", milestones=(14.0,), factor=0.1),
+        schedule=ScheduleConfig("drops", milestones=(11.0,), factor=0.1),
         record=RecordConfig(every=5, residuals=True, metrics=("performance", "weights-subset"), subset=8),
     )
 

@@ -133,6 +133,8 @@ def _run(training: _Training, position: Position, meter: Meter) -> tuple[Positio
                 evaluated = _evaluate(training, position)
             # After the evaluation: what a resumed training does next is then the next step.
             if out is not None and config.checkpoint_every and position.step % config.checkpoint_every == 0:
+                if monitor is not None:
+                    monitor.flush()  # the record of a checkpoint must be on the disk before it
                 save_checkpoint(out / CHECKPOINTS, training.model, training.optimizer, position)
             meter.advance(1, loss=value)
     if out is not None:
