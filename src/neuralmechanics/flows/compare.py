@@ -127,6 +127,7 @@ def compare_flows(
     rtol: float = 1e-8,
     atol: float = 1e-10,
     max_evaluations: int = 200_000,
+    estimate_error: bool = True,
     meter: Meter | None = None,
 ) -> Comparison:
     """The real optimiser and every flow from θ0, compared at the optimiser's times.
@@ -162,6 +163,7 @@ def compare_flows(
             rtol=rtol,
             atol=atol,
             max_evaluations=max_evaluations,
+            estimate_error=estimate_error,
             meter=meter,
         )
     return Comparison(run, paths)

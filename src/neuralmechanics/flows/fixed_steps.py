@@ -30,7 +30,8 @@ def fixed_steps(
         for piece in system.pieces(begin, end):
             field = guard.watch(piece.field)
             # An even number of steps lets the coarse run take exactly half as many.
-            count = 2 * max(1, math.ceil((piece.end - piece.start) / (2 * step) - 1e-9))
+            stride = 2 if estimate_error else 1
+            count = stride * max(1, math.ceil((piece.end - piece.start) / (stride * step) - 1e-9))
             h = (piece.end - piece.start) / count
             for _ in range(count):
                 fine = guard.accept(stepper.step(field, fine, h))

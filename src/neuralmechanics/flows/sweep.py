@@ -70,7 +70,7 @@ def sweep_learning_rates(
     flows: Callable[[float], Mapping[str, Flow]] | None = None,
     symmetries: Charges | None = None,
     method: str = "rk4",
-    steps_per_step: int = 2,
+    steps_per_step: int = 1,
     rtol: float = 1e-10,
     atol: float = 1e-12,
 ) -> OrderSweep:
@@ -103,6 +103,7 @@ def sweep_learning_rates(
             step=h / steps_per_step,
             rtol=rtol,
             atol=atol,
+            estimate_error=False,
         )
         for name, distance in compared.distance.items():
             errors.setdefault(name, []).append(float(distance[-1]))
