@@ -56,7 +56,7 @@ class ConstraintSystem:
         """Σ_k coefficients[k]·variables[row, k] = 0 for every row; ``cause`` numbers the operation that asks for it."""
         table = np.asarray(variables, dtype=np.int64).reshape(-1, len(coefficients))
         if len(table):
-            self._rows.append((tuple(Fraction(c) for c in coefficients), table, cause))
+            self._rows.append((tuple(_exact(c) for c in coefficients), table, cause))
 
     def solve(self) -> NullSpace:
         """The null space, with union of signed equalities first and exact elimination of what is left."""
@@ -106,6 +106,14 @@ class ConstraintSystem:
         by_root = sparse.csr_matrix((values, (rows, columns)), shape=(self.size, len(free)))
         expand = sparse.csr_matrix((sign.astype(float), (np.arange(self.size), root)), shape=(self.size, self.size))
         return sparse.csr_matrix(expand @ by_root)
+
+
+def _exact(value: Fraction | int | float) -> Fraction:
+    """The simple fraction that a float stands for (1/5, not its binary neighbour), or the float itself."""
+    if isinstance(value, float):
+        simple = Fraction(value).limit_denominator(1 << 16)
+        return simple if abs(float(simple) - value) <= 1e-15 * abs(value) else Fraction(value)
+    return Fraction(value)
 
 
 def _collect(

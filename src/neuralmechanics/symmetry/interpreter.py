@@ -176,6 +176,6 @@ def _is_bias(user: fx.Node, node: fx.Node) -> bool:
 
 def _groups(user: fx.Node) -> int:
     name = operation_name(user)
-    if name in ("aten.conv1d", "aten.conv2d", "aten.conv3d"):
+    if name in ("aten.conv1d", "aten.conv2d", "aten.conv3d") or name.startswith("aten.conv_transpose"):
         return int(user.args[6]) if len(user.args) > 6 else int(user.kwargs.get("groups", 1))
     return int(user.args[8]) if name == "aten.convolution" else 1

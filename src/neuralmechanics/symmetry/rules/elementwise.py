@@ -40,7 +40,10 @@ def added(d: Any, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
         x, other = y, x
         if "sub" in name and "rsub" not in name:
             x = d.scaled(x, -1.0)
-    if is_number(other):
+    first = None if is_number(x) else number_behind(node.args[0])
+    if first == 0 and not is_number(other) and "sub" not in name:
+        out = d.scaled(y, float(alpha))
+    elif is_number(other):
         out = d.add_number(x, float(other) * sign, stabiliser(node, other))
     elif "rsub" in name:
         out = d.add(d.scaled(x, -1.0), y)

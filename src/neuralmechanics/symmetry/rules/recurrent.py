@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.rules.registry import rule
+from neuralmechanics.symmetry.domain import Contraction
+from neuralmechanics.symmetry.rules.registry import number_behind, rule
 
 
 def _constants(d: Any, node: fx.Node) -> Any:
@@ -81,6 +82,11 @@ def gru_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any =
 
 @rule("rnn_tanh_cell", "rnn_relu_cell")
 def rnn_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
-    _gates(d, x, d.constant(()), [w, v] if b is None else [w, v, b, c], 0)
-    d.fix(state)
-    return _constants(d, node)
+    """f(W x + b + V h + c), written out."""
+    read = Contraction("az", "yz", "ay") if len(x.shape) == 2 else Contraction("z", "yz", "y")
+    total = d.contract(x, w, read)
+    if number_behind(node.args[1]) != 0:
+        total = d.add(total, d.contract(state, v, read))
+    if b is not None:
+        total = d.add(total, d.add(b, c))
+    return d.homogeneous(total) if "relu" in str(node.target) else d.nonlinear(total)

@@ -46,6 +46,23 @@ def number_behind(node: object) -> float | None:
         return float(node.args[-1])
     if name == "aten.scalar_tensor" and isinstance(node.args[0], (int, float)):
         return float(node.args[0])
-    if name in ("aten.to", "aten._to_copy", "aten.expand", "aten.clone", "aten.detach", "aten.lift_fresh_copy"):
+    if name in _CARRIED:
         return number_behind(node.args[0])
+    if name in ("aten.mul", "aten.matmul", "aten.mm", "aten.bmm") and any(_is_zero(a) for a in node.args[:2]):
+        return 0.0
+    if name == "aten.linear" and len(node.args) < 3 and _is_zero(node.args[0]):
+        return 0.0
     return None
+
+
+_CARRIED = frozenset(
+    f"aten.{name}"
+    for name in (
+        "to _to_copy expand clone detach lift_fresh_copy select slice view reshape unsqueeze squeeze permute transpose t "
+        "contiguous repeat expand_as flatten narrow"
+    ).split()
+)
+
+
+def _is_zero(node: object) -> bool:
+    return isinstance(node, fx.Node) and number_behind(node) == 0.0

@@ -82,10 +82,6 @@ def reshaped(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     "resolve_neg",
     "real",
     "requires_grad_",
-    "wrap_with_set_grad_enabled",
-    "view_as_real_copy",
-    "fill",
-    "copy",
 )
 def unchanged(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     """The same values (up to rounding of a dtype change)."""
@@ -280,3 +276,28 @@ def pixel_shuffled(d: Any, node: fx.Node, x: Any, factor: int) -> Any:
 def upsampled(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Weighted means over neighbours, with weights that sum to one."""
     return d.pool(x, tuple(range(2, len(x.shape))), meta_shape(node), True, True)
+
+
+@rule("copy")
+def copied(d: Any, node: fx.Node, x: Any, source: Any, *_: Any) -> Any:
+    """The source's values in the shape of x."""
+    return expand(d, source, meta_shape(node))
+
+
+@rule("fill")
+def overwritten(d: Any, node: fx.Node, x: Any, value: Any) -> Any:
+    if hasattr(value, "shape"):
+        d.fix(value)
+    return d.constant(meta_shape(node))
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffled(d: Any, node: fx.Node, x: Any, groups: int) -> Any:
+    split = reshape(d, x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    swapped = d.view(split, Permute((0, 2, 1, *range(3, len(split.shape)))))
+    return reshape(d, swapped, x.shape)
+
+
+@rule("broadcast_tensors")
+def broadcast(d: Any, node: fx.Node, xs: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(expand(d, x, tuple(v.shape)) for x, v in zip(xs, node.meta["val"], strict=True))
