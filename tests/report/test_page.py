@@ -110,7 +110,7 @@ def test_hostile_names_stay_text(hostile_page: Path) -> None:
     # Plotly reads some HTML in its labels, so there they are escaped once more.
     plotted = json.loads(outline.scripts[0])
     assert "<img" not in json.dumps(plotted)
-    shown = {unescape(trace["text"]) for choice in plotted["laws"] for trace in choice["data"]}
+    shown = {unescape(trace["text"]) for choice in plotted["laws"]["choices"] for trace in choice["data"]}
     assert shown == set(HOSTILE)
 
 

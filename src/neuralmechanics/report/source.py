@@ -63,14 +63,14 @@ def of_family(data: xr.Dataset, family: str) -> xr.Dataset:
 
 
 def telling_family(data: xr.Dataset, kind: str) -> str:
-    """The family of a kind that shows most: the largest charges at the start.
+    """The family of a kind that shows most: the largest charges at the start, added up.
 
-    A bias before a norm starts at zero and stays there; the last layer's column sums do not.
+    A bias before a norm starts near zero and stays there; the last layer's column sums do not.
     """
     names = families(data, kind)
     if not names:
         raise ValueError(f"the run has no {kind} charges; it has: {', '.join(kinds(data)) or 'none'}")
-    return max(names, key=lambda name: float(np.abs(of_family(data, name)["charge"].values[0]).mean()))
+    return max(names, key=lambda name: float(np.abs(of_family(data, name)["charge"].values[0]).sum()))
 
 
 def default_family(data: xr.Dataset) -> str:
@@ -103,6 +103,11 @@ class RawWeights:
     step: NDArray[np.float64]
     names: tuple[str, ...]
     values: NDArray[np.float64]
+
+    @property
+    def moved(self) -> NDArray[np.float64]:
+        """How far each weight has come from its start: weights, biases and gains of a norm on one axis."""
+        return self.values - self.values[:1]
 
 
 def raw_weights(run: RunLike) -> RawWeights | None:

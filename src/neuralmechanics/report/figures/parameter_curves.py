@@ -11,7 +11,7 @@ from neuralmechanics.report.source import RunLike, default_family, families, of_
 
 
 def parameters_and_charges(run: RunLike, family: str | None = None) -> Figure:
-    """A random subset of raw weights (left) and the charges of one family (right) over the steps.
+    """How far a random subset of raw weights has moved (left) and the charges of one family (right) over the steps.
 
     ``family`` defaults to the most telling one of the kinds scale, rescale, translation, in this order.
     Raises ``ValueError`` where the run recorded no raw weights. Source: Kunin et al., ICLR 2021, Fig. 1.
@@ -29,8 +29,8 @@ def parameters_and_charges(run: RunLike, family: str | None = None) -> Figure:
 
     figure = Figure(figsize=(8.4, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    draw_bands(left, raw.step, raw.values, VERMILLION, lines=16)
-    tidy(left, title=f"{len(raw.names)} raw parameters", xlabel="step", ylabel="value")
+    draw_bands(left, raw.step, raw.moved, VERMILLION)
+    tidy(left, title=f"{len(raw.names)} raw parameters", xlabel="step", ylabel="weight − weight at the start")
     draw_bands(right, steps(data), charges, BLUE)
     title = f"{charges.shape[1]} charges of {shortened(family, 36)}"
     tidy(right, title=title, xlabel="step", ylabel=AXIS_LABELS.get(kind, kind))

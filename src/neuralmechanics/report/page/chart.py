@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 Spec = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One place of the page: a title, a sentence, and one plotly specification for each choice."""
+    """One place of the page: a title, a sentence, and one plotly specification for each choice.
+
+    ``shared`` traces belong to every choice. A trace names its steps by their position in ``steps``, so that they are
+    sent once and not with every line.
+    """
 
     name: str
     title: str
     text: str
     choice: str
     choices: Mapping[str, Spec]
+    steps: Sequence[NDArray[np.float64]]
+    shared: Sequence[Spec] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        steps = [packed(step) for step in self.steps]
+        return {"choices": list(self.choices.values()), "shared": list(self.shared), "steps": steps}
 
 
 def literal(text: object) -> str:
@@ -37,13 +48,13 @@ def packed(values: ArrayLike) -> dict[str, str]:
     return {"dtype": "f4", "bdata": base64.b64encode(np.asarray(values, dtype="<f4").tobytes()).decode("ascii")}
 
 
-def line(x: ArrayLike, y: ArrayLike, *, name: object, colour: str, **extra: Any) -> Spec:
-    """One line; ``extra`` goes to plotly, with ``width`` and ``dash`` taken for the line itself."""
+def line(y: ArrayLike, *, name: object, colour: str, steps: int = 0, **extra: Any) -> Spec:
+    """One line over ``steps``; ``extra`` goes to plotly, with ``width`` and ``dash`` taken for the line itself."""
     pen = {"color": colour, "width": extra.pop("width", 1.3), "dash": extra.pop("dash", "solid")}
     return {
         "type": "scatter",
         "mode": "lines",
-        "x": packed(x),
+        "steps": steps,
         "y": packed(y),
         "name": literal(name),
         "line": pen,

@@ -65,44 +65,36 @@ def _training(data: xr.Dataset) -> Chart:
     logged = scalars(data)
     names = sorted(logged, key=lambda name: (name != "loss", "loss" not in name))
     keep = thinned(data.sizes["step"], MOST_POINTS)
-    choices = {
-        name: spec([line(steps(data)[keep], logged[name][keep], name=name, colour=BLUE)], ylabel=name) for name in names
-    }
-    return Chart(
-        "training",
-        "Training",
-        "What was logged, and the hyperparameters that the optimiser used, at every record.",
-        "quantity",
-        choices,
-    )
+    choices = {name: spec([line(logged[name][keep], name=name, colour=BLUE)], ylabel=name) for name in names}
+    text = "What was logged, and the hyperparameters that the optimiser used, at every record."
+    return Chart("training", "Training", text, "quantity", choices, [steps(data)[keep]])
 
 
 def _parameters_and_charges(raw: RawWeights, data: xr.Dataset) -> Chart:
-    sampled = thinned(len(raw.step), MOST_POINTS)
+    sampled, keep = thinned(len(raw.step), MOST_POINTS), thinned(data.sizes["step"], MOST_POINTS)
     left = [
-        line(
-            raw.step[sampled], raw.values[sampled, k], name=raw.names[k], colour=VERMILLION, width=0.8, showlegend=False
-        )
-        for k in spread(raw.values[-1], LINES_SHOWN)
+        line(raw.moved[sampled, k], name=raw.names[k], colour=VERMILLION, width=0.8, showlegend=False)
+        for k in spread(raw.moved[-1], LINES_SHOWN)
     ]
-    keep = thinned(data.sizes["step"], MOST_POINTS)
-    step = steps(data)[keep]
     choices = {}
     # What moves while its weights jump about says more than a sum that only decays: norms come first here.
     for family in dict.fromkeys([default_family(data), *shown_families(data)]):
         part = of_family(data, family)
         charge, labels = part["charge"].values[keep], part["label"].values
         right = [
-            line(step, charge[:, k], name=labels[k], colour=BLUE, width=0.8, showlegend=False, xaxis="x2", yaxis="y2")
+            line(
+                charge[:, k], name=labels[k], colour=BLUE, steps=1, width=0.8, xaxis="x2", yaxis="y2", showlegend=False
+            )
             for k in spread(charge[-1], LINES_SHOWN)
         ]
-        choices[family] = _side_by_side(left + right, AXIS_LABELS.get(str(part["kind"].values[0]), "charge"))
-    text = "Left a random subset of raw weights, right the charges of one family over the same steps."
-    return Chart("parameters", "Parameters and charges", text, "family", choices)
+        choices[family] = _side_by_side(right, AXIS_LABELS.get(str(part["kind"].values[0]), "charge"))
+    text = "Left how far a random subset of raw weights has moved, right the charges of one family over the same steps."
+    both = [raw.step[sampled], steps(data)[keep]]
+    return Chart("parameters", "Parameters and charges", text, "family", choices, both, left)
 
 
 def _side_by_side(traces: list[Spec], ylabel: str) -> Spec:
-    both = spec(traces, ylabel="raw weight")
+    both = spec(traces, ylabel="weight − weight at the start")
     layout = both["layout"]
     layout["xaxis"]["domain"] = [0, 0.46]
     layout["xaxis2"] = {**layout["xaxis"], "domain": [0.56, 1], "anchor": "y2"}
@@ -116,16 +108,17 @@ def _charges_and_laws(data: xr.Dataset) -> Chart:
         "family, spread over their sizes. Click a law in the legend to hide it, double-click to see it alone."
     )
     choices = {family: _family_spec(of_family(data, family)) for family in shown_families(data)}
-    return Chart("laws", "Charges and laws", text, "family", choices)
+    kept = steps(data)[thinned(data.sizes["step"], MOST_POINTS)]
+    return Chart("laws", "Charges and laws", text, "family", choices, [kept])
 
 
 def _family_spec(part: xr.Dataset) -> Spec:
     keep = thinned(part.sizes["step"], MOST_POINTS)
-    step, labels = steps(part)[keep], part["label"].values
+    labels = part["label"].values
     measured = part["charge"].values[keep]
     positions = spread(measured[0], CHARGES_SHOWN)
     traces = [
-        line(step, measured[:, k], name="measured", colour=MEASURED, width=5, legendgroup="measured", text=labels[k])
+        line(measured[:, k], name="measured", colour=MEASURED, width=5, legendgroup="measured", text=labels[k])
         for k in positions
     ]
     drawn = in_reading_order(laws(part))
@@ -136,7 +129,6 @@ def _family_spec(part: xr.Dataset) -> Spec:
             continue
         traces += [
             line(
-                step,
                 predicted[:, k],
                 name=style.label,
                 colour=style.colour,
@@ -165,7 +157,8 @@ def _errors(data: xr.Dataset) -> Chart:
     groups |= {family: family_of == family for family in shown_families(data)}
     choices = {name: _error_spec(errors, data, mine) for name, mine in groups.items()}
     text = "Largest error over the charges, relative to their size at the start; exact zeros are not drawn."
-    return Chart("errors", "Error over time", text, "charges", choices)
+    kept = steps(data)[thinned(data.sizes["step"], MOST_POINTS)]
+    return Chart("errors", "Error over time", text, "charges", choices, [kept])
 
 
 def _error_spec(errors: xr.DataArray, data: xr.Dataset, mine: NDArray[np.bool_]) -> Spec:
@@ -180,7 +173,6 @@ def _error_spec(errors: xr.DataArray, data: xr.Dataset, mine: NDArray[np.bool_])
         style = styles[law]
         traces.append(
             line(
-                steps(data)[keep],
                 largest,
                 name=style.label,
                 colour=style.colour,

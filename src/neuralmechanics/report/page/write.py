@@ -94,7 +94,7 @@ def _policy(*scripts: str) -> str:
 def _json(drawn: list[Chart]) -> Markup:
     from markupsafe import Markup
 
-    data = {chart.name: list(chart.choices.values()) for chart in drawn}
+    data = {chart.name: chart.plain() for chart in drawn}
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     # Inside a script element only "<" can end or open anything; JSON may write it by its number.
     return Markup(text.replace("<", "\\u003c"))
@@ -109,9 +109,7 @@ def _title(run: RunLike) -> str:
 def _facts(run: RunLike, found: pd.DataFrame) -> list[tuple[str, str]]:
     step = steps(run.data)
     facts = [("families of symmetries", f"{len(found)}"), ("charges", f"{run.data.sizes.get('charge', 0)}")]
-    facts += [("records", f"{len(step)}"), ("steps", f"{int(step[-1])}")]
-    place = getattr(run, "path", None)
-    return facts + ([("folder", str(place))] if place else [])
+    return [*facts, ("records", f"{len(step)}"), ("steps", f"{int(step[-1])}")]
 
 
 def _error_rows(errors: pd.DataFrame) -> dict[str, Any] | None:

@@ -11,8 +11,10 @@ const common = {
 const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"] };
 
 function draw(name, position) {
-  const chart = charts[name][position];
-  return Plotly.react("plot-" + name, chart.data, { ...common, ...chart.layout }, options);
+  const chart = charts[name];
+  const { data, layout } = chart.choices[position];
+  const traces = [...chart.shared, ...data].map(({ steps, ...trace }) => ({ ...trace, x: chart.steps[steps] }));
+  return Plotly.react("plot-" + name, traces, { ...common, ...layout }, options);
 }
 
 for (const menu of document.querySelectorAll("select[data-chart]")) {
