@@ -8,32 +8,22 @@ every known charge is a law, so the rank of their gradients bounds it from below
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics.symmetry.known_laws import KnownSymmetries, known_generators, known_laws
+from neuralmechanics.symmetry.generic_place import Place, column_scale, generic_place
+from neuralmechanics.symmetry.known_laws import KnownSymmetries, known_laws
 from neuralmechanics.symmetry.law_count import LawCount
 from neuralmechanics.symmetry.lie_brackets import bracket_with_scale
-from neuralmechanics.symmetry.optimizer_flows import GradientFlow, OptimizerFlow, SignDescent, optimizer_flow
+from neuralmechanics.symmetry.optimizer_flows import OptimizerFlow, SignDescent, optimizer_flow
 from neuralmechanics.symmetry.potentials import Objective, Potentials
 from neuralmechanics.symmetry.rank import Gap, Span, matrix_rank
 
 __all__ = ["count_laws"]
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class _Start:
-    theta: Tensor
-    z: Tensor
-    jacobian: Tensor
-    rank: int
-    gap: Gap
-    laws: Tensor
 
 
 def count_laws(
@@ -79,6 +69,8 @@ def count_laws(
     >>> count_laws(layers, torch.zeros(4, 3), symmetries=()).upper  # UᵀU - VVᵀ, a symmetric 2 × 2 matrix
     3
     """
+    if point not in ("generic", "model"):
+        raise ValueError(f"point={point!r}; use 'generic' or 'model'")
     flow = optimizer_flow(optimizer)
     potentials = Potentials(model, batch, loss_fn, data, seed, norm_eps)
     if potentials.dimension > max_parameters:
@@ -91,13 +83,15 @@ def count_laws(
 
         symmetries = find_symmetries(model, batch, loss_fn)
     tell = progress or (lambda text: None)
-    start = _best_point(potentials, flow, symmetries, point, draws, tolerance, tell)
-    generators, generator_gap = known_generators(potentials, symmetries, start.theta, start.jacobian, tolerance)
-    lower, lower_gap = _rank_of_laws(start.laws, tolerance)
-    z = start.z
-    gaps = [start.gap, *([generator_gap, lower_gap] if len(symmetries) else [])]
-    rank, levels = _orbit_dimension(potentials, flow, z, start.jacobian, lower, max_level, tolerance, gaps, tell)
-    fibre = potentials.dimension - start.rank
+    place = generic_place(potentials, symmetries, draws if point == "generic" else 0, tolerance, tell)
+    z = flow.point(place.theta, potentials.generator)
+    laws = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
+    norms = laws.norm(dim=1, keepdim=True)
+    lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
+    gaps = [*place.gaps, law_gap]
+    rank, levels = _orbit_dimension(potentials, flow, z, place, lower, max_level, tolerance, gaps, tell)
+    fibre = potentials.dimension - place.rank
+    generators = place.generators
     return LawCount(
         lower=lower,
         upper=int(z.numel()) - rank,
@@ -112,70 +106,11 @@ def count_laws(
     )
 
 
-def _best_point(
-    potentials: Potentials,
-    flow: OptimizerFlow,
-    symmetries: Any,
-    point: str,
-    draws: int,
-    tolerance: float,
-    tell: Progress,
-) -> _Start:
-    """The point of greatest Jacobian rank among independent draws and then partial redraws of the best.
-
-    Stops where the known laws explain the whole fibre, or where the first four draws agree.
-    """
-    if point not in ("generic", "model"):
-        raise ValueError(f"point={point!r}; use 'generic' or 'model'")
-    if point == "model":
-        return _start(potentials, flow, symmetries, potentials.origin, tolerance)
-    ranks: list[int] = []
-    best: _Start | None = None
-    for draw in range(max(1, draws)):
-        theta = potentials.generic_point(best.theta if best is not None and draw >= _INDEPENDENT else None)
-        start = _start(potentials, flow, symmetries, theta, tolerance)
-        ranks.append(start.rank)
-        tell(f"point {draw + 1}: {start.rank} of {potentials.dimension} directions")
-        if best is None or (start.rank, start.gap.kept) > (best.rank, best.gap.kept):
-            best = start
-        explained = isinstance(flow, GradientFlow) and (
-            potentials.dimension - best.rank == _rank_of_laws(best.laws, tolerance)[0]
-        )
-        if explained or (draw + 1 == _INDEPENDENT and len(set(ranks)) == 1):
-            break
-    assert best is not None
-    return best
-
-
-_INDEPENDENT = 4
-
-
-def _start(potentials: Potentials, flow: OptimizerFlow, symmetries: Any, theta: Tensor, tolerance: float) -> _Start:
-    """The Jacobian at θ over inputs enough to meet small linear regions, its rank, and the known laws there."""
-    jacobian = potentials.jacobian(theta, 16 * potentials.dimension + 64)
-    rank, _, gap = matrix_rank(jacobian / _column_scale(jacobian), tolerance, "gradients")
-    z = flow.point(theta, potentials.generator)
-    laws = known_laws(flow, potentials, symmetries, z, jacobian, tolerance)
-    return _Start(theta, z, jacobian, rank, gap, laws)
-
-
-def _rank_of_laws(laws: Tensor, tolerance: float) -> tuple[int, Gap]:
-    norms = laws.norm(dim=1, keepdim=True)
-    rank, _, gap = matrix_rank(laws / norms.clamp_min(torch.finfo(laws.dtype).tiny), tolerance, "known laws")
-    return rank, gap
-
-
-def _column_scale(rows: Tensor) -> Tensor:
-    """Column norms relative to the greatest, from 1e-3 up: evens out the coordinates without raising noise."""
-    norms = rows.norm(dim=0)
-    return (norms / norms.max().clamp_min(torch.finfo(norms.dtype).tiny)).clamp_min(1e-3)
-
-
 def _orbit_dimension(
     potentials: Potentials,
     flow: OptimizerFlow,
     z: Tensor,
-    jacobian: Tensor,
+    place: Place,
     lower: int,
     max_level: int,
     tolerance: float,
@@ -187,12 +122,11 @@ def _orbit_dimension(
     A level is drawn until a round adds nothing; the search ends with the first level that adds nothing in two rounds of
     fresh inputs. Then [W, Δ] ⊆ Δ near a generic point, so no deeper bracket leaves Δ.
     """
-    rows = flow.rows(jacobian, z)
-    scale = _column_scale(rows)
+    rows = flow.rows(place.rows, z)
+    scale = column_scale(rows)
     _, basis, gap = matrix_rank(rows / scale, tolerance, "fields")
+    gaps.append(gap)
     span = Span(basis, tolerance)
-    if rows is not jacobian:
-        gaps.append(gap)
     if isinstance(flow, SignDescent):
         return span.rank, 0
     z = z.detach().requires_grad_()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["call", "resample", "to_double"]
+__all__ = ["call", "pick", "resample", "signature", "stack", "to_double"]
 
 
 def to_double(batch: Any) -> Any:
@@ -18,33 +19,59 @@ def to_double(batch: Any) -> Any:
     )
 
 
-def resample(batch: Any, generator: torch.Generator) -> Any:
-    """A batch of the same structure and shapes with new content.
+def resample(batch: Any, generator: torch.Generator, count: int) -> Any:
+    """``count`` batches of the same structure and shapes with new content, stacked along a new first dimension.
 
-    Floating tensors become normal, of a spread drawn anew per sample between ½ and 2, so that kinks away from the
-    origin are met; integers become uniform between the least and greatest value present (a class or token that the
-    batch lacks is never drawn); booleans and everything else stay.
+    Floating tensors become normal, of a spread drawn anew per sample: half of them between ½ and 2, half log-uniform
+    between 1/32 and 32, so that linear pieces near and far from the origin are met. Integers become uniform between
+    the least and greatest value present (a class or token that the batch lacks is never drawn); booleans stay.
     """
-    return pytree.tree_map(lambda leaf: _fresh(leaf, generator) if isinstance(leaf, Tensor) else leaf, batch)
+
+    def fresh(leaf: Any) -> Any:
+        return _fresh(leaf, generator, count) if isinstance(leaf, Tensor) else leaf
+
+    return pytree.tree_map(fresh, batch)
 
 
-def _fresh(leaf: Tensor, generator: torch.Generator) -> Tensor:
+def _fresh(leaf: Tensor, generator: torch.Generator, count: int) -> Tensor:
+    shape = (count, *leaf.shape)
     if leaf.is_floating_point():
-        noise = torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
-        if leaf.ndim == 0:
-            return noise
-        spread = torch.rand((leaf.shape[0], *[1] * (leaf.ndim - 1)), generator=generator, dtype=leaf.dtype)
-        return noise * 4.0 ** (spread - 0.5)
+        lead = (*shape[:2], *[1] * (len(shape) - 2))
+        wide, exponent = torch.rand(2, *lead, generator=generator, dtype=leaf.dtype)
+        spread = torch.where(wide < 0.5, 4.0, 1024.0) ** (exponent - 0.5)
+        normal: Tensor = torch.randn(shape, generator=generator, dtype=leaf.dtype)
+        scaled: Tensor = normal * spread
+        return scaled
     if leaf.dtype == torch.bool or leaf.is_complex() or leaf.numel() == 0:
-        return leaf
+        return leaf.expand(shape)
     low, high = int(leaf.min()), int(leaf.max())
-    return torch.randint(low, high + 1, leaf.shape, generator=generator, dtype=leaf.dtype)
+    return torch.randint(low, high + 1, shape, generator=generator, dtype=leaf.dtype)
+
+
+def pick(stack: Any, index: int) -> Any:
+    """One batch of a stack."""
+    return pytree.tree_map(lambda leaf: leaf[index] if isinstance(leaf, Tensor) else leaf, stack)
+
+
+def stack(batches: Sequence[Any]) -> Any:
+    """Batches of one structure and of equal shapes, stacked along a new first dimension."""
+    leaves, structures = zip(*(pytree.tree_flatten(batch) for batch in batches), strict=True)
+    merged = [
+        torch.stack(column) if isinstance(column[0], Tensor) else column[0] for column in zip(*leaves, strict=True)
+    ]
+    return pytree.tree_unflatten(merged, structures[0])
+
+
+def signature(batch: Any) -> Hashable:
+    """What two batches must share to be stacked: their structure, and shape and type of every tensor."""
+    leaves, structure = pytree.tree_flatten(batch)
+    return (str(structure), *((tuple(x.shape), x.dtype) if isinstance(x, Tensor) else repr(x) for x in leaves))
 
 
 def call(model: Any, batch: Any) -> Tensor:
     """The model's output on a batch, as one real tensor: a tensor is one argument, a tuple several, a dict names them.
 
-    Of a structured output the field ``logits`` is taken where there is one, else its floating tensors, one after another.
+    Of a structured output the field ``logits`` is taken where there is one, else its floating tensors in turn.
     """
     if isinstance(batch, dict):
         output = model(**batch)
@@ -54,9 +81,7 @@ def call(model: Any, batch: Any) -> Tensor:
         output = model(batch)
     if isinstance(getattr(output, "logits", None), Tensor):
         output = output.logits
-    leaves = [
-        leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and not _is_integral(leaf)
-    ]
+    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and not _is_integral(leaf)]
     if not leaves:
         raise TypeError(
             f"the model returned {type(output).__name__} without a floating tensor; pass loss_fn(model, batch)"

@@ -103,7 +103,9 @@ def _units(family: KnownFamily) -> Iterator[Tensor]:
     """Unit weights of every generator; of linear blocks the symmetric matrices first, then the antisymmetric ones."""
     width = int(getattr(family, "width", 0))
     if not width:
-        yield from torch.eye(family.size, dtype=torch.float64)
+        # a family may count rotations that no single weight drives: its weights are as many as its labels
+        count = len(getattr(family, "labels", range(family.size)))
+        yield from torch.eye(count, dtype=torch.float64)
         return
     for block in range(int(getattr(family, "blocks", 1))):
         for i in range(width):

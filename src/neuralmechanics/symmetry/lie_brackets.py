@@ -103,11 +103,13 @@ class Sum:
 class Bracket:
     """[u, v] = Dv·u - Du·v.
 
-    >>> rotation, stretch = (torch.tensor(m, dtype=torch.float64) for m in ([[0., -1.], [1., 0.]], [[1., 0.], [0., 0.]]))
+    >>> torch.set_default_dtype(torch.float64)
+    >>> rotation, stretch = torch.tensor([[0.0, -1.0], [1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     >>> fields = [GeneralField(lambda z, m=m: m @ z) for m in (rotation, stretch)]
-    >>> z = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    >>> z = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> Bracket(*fields).value(z).tolist() == ((stretch @ rotation - rotation @ stretch) @ z).tolist()
     True
+    >>> torch.set_default_dtype(torch.float32)
     """
 
     u: Field

@@ -17,7 +17,7 @@ sign descent       θ              none                                        s
 Time is a coordinate, so a law may depend on it (e^{2λt}Q(θ), e^{∫τ}θᵀAv); it is no law itself, since X₀ moves it.
 
 Sources: Marcotte, Gribonval, Peyré, "Abide by the law and follow the flow: conservation laws for gradient flows"
-(NeurIPS 2023), section 3; "Keep the momentum: conservation laws beyond Euclidean gradient flows" (ICML 2024), section 2.
+(NeurIPS 2023), section 3; "Keep the momentum: conservation laws beyond Euclidean gradient flows" (ICML 2024).
 """
 
 from __future__ import annotations

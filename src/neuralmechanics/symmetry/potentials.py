@@ -10,14 +10,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 
-from neuralmechanics.symmetry.inputs import call, resample, to_double
+from neuralmechanics.symmetry.inputs import call, pick, resample, signature, stack, to_double
+from neuralmechanics.symmetry.primitive_norms import PrimitiveNorms
 
 __all__ = ["Potentials"]
 
@@ -60,10 +63,13 @@ class Potentials:
         self.batch = to_double(batch)
         self.generator = torch.Generator().manual_seed(seed)
         self._seed = seed
+        self._vectorised = True
         self._evaluated = _Evaluated(double, loss_fn)
         trainable = [(n, p) for n, p in double.named_parameters() if p.requires_grad]
         if not trainable:
-            raise ValueError("the model has no trainable parameter (requires_grad), so nothing moves and nothing counts")
+            raise ValueError(
+                "the model has no trainable parameter (requires_grad), so nothing moves and nothing counts"
+            )
         self.names = tuple(n for n, _ in trainable)
         self.shapes = tuple(p.shape for _, p in trainable)
         self.sizes = tuple(p.numel() for _, p in trainable)
@@ -75,7 +81,7 @@ class Potentials:
         """D, the number of trainable parameters."""
         return int(self.origin.numel())
 
-    def generic_point(self, like: Tensor | None = None, share: float = 0.3) -> Float64[Tensor, " D"]:
+    def generic_point(self, like: Tensor | None = None, share: float = 0.2) -> Float64[Tensor, " D"]:
         """θ drawn anew; or ``like`` with that share of its rows redrawn.
 
         Rows of matrices are normal of variance 1/fan-in with most of their mean taken out: a unit that reads
@@ -83,7 +89,7 @@ class Potentials:
         move by 0.4 of a normal from the model's values.
         """
         parts = []
-        for index, (shape, value) in enumerate(zip(self.shapes, self.origin.split(self.sizes), strict=True)):
+        for index, (shape, value) in enumerate(zip(self.shapes, self._split(self.origin), strict=True)):
             noise = torch.randn(shape, generator=self.generator, dtype=torch.float64)
             if len(shape) > 1:
                 rows = noise.reshape(shape[0], -1)
@@ -92,13 +98,16 @@ class Potentials:
                 fresh = (value.reshape(shape) + 0.4 * noise).reshape(-1, 1)
             if like is not None:
                 keep = torch.rand(fresh.shape[0], 1, generator=self.generator, dtype=torch.float64) > share
-                fresh = torch.where(keep, like.split(self.sizes)[index].reshape(fresh.shape), fresh)
+                fresh = torch.where(keep, self._split(like)[index].reshape(fresh.shape), fresh)
             parts.append(fresh.reshape(-1))
         return torch.cat(parts)
 
+    def _split(self, theta: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(theta, list(self.sizes))
+
     def unflatten(self, theta: Float64[Tensor, " D"]) -> dict[str, Tensor]:
         """The flat vector as named parameters."""
-        pieces = theta.split(self.sizes)
+        pieces = self._split(theta)
         return {n: x.reshape(s) for n, x, s in zip(self.names, pieces, self.shapes, strict=True)}
 
     def flatten(self, named: Mapping[str, Tensor]) -> Float64[Tensor, " D"]:
@@ -109,25 +118,17 @@ class Potentials:
         ]
         return torch.cat(pieces)
 
-    def draw(self) -> Any:
-        """A batch: fresh random content, or one of the given data."""
-        if self.data is None:
-            return resample(self.batch, self.generator)
-        return self.data[int(torch.randint(len(self.data), (), generator=self.generator))]
-
-    def values(self, theta: Float64[Tensor, " D"], batch: Any) -> Float64[Tensor, " rows"]:
+    def values(self, theta: Float64[Tensor, " D"], batch: Any) -> Float64[Tensor, " entries"]:
         """φ_j(θ) of one batch."""
         named = {f"model.{name}": value for name, value in self.unflatten(theta).items()}
-        with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
+        with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH), PrimitiveNorms():
             torch.default_generator.manual_seed(self._seed)
             values: Tensor = torch.func.functional_call(self._evaluated, named, (batch,))
-        if not bool(torch.isfinite(values).all()):
-            raise ValueError("the output is not finite at a random point of parameter space; pass point='model'")
         return values.double()
 
-    def random_potential(self, batches: int = 2) -> Callable[[Tensor], Tensor]:
-        """φ = Σ c_j φ_j over the entries of a few batches, with normal c."""
-        chosen = [self.draw() for _ in range(batches)]
+    def random_potential(self, entries: int = 2) -> Callable[[Tensor], Tensor]:
+        """φ = Σ c_j φ_j over at least that many entries with normal c."""
+        chosen = [self._one() for _ in range(-(-entries // max(1, self.entries)))]
         weights: list[Tensor] = []
 
         def potential(theta: Tensor) -> Tensor:
@@ -138,60 +139,78 @@ class Potentials:
 
         return potential
 
-    def jacobian(self, theta: Float64[Tensor, " D"], entries: int) -> Float64[Tensor, "rows D"]:
-        """Rows that span the gradients of at least ``entries`` entries φ_j, from four batches at least (all the data).
+    @cached_property
+    def entries(self) -> int:
+        """Number of functions φ_j that one batch gives."""
+        return int(self.values(self.origin, self._one()).numel())
 
-        Where there are many more entries than parameters, D + 16 normal combinations of them have the same span: many
-        inputs then cost few rows.
+    def _one(self) -> Any:
+        if self.data is None:
+            return pick(resample(self.batch, self.generator, 1), 0)
+        return self.data[int(torch.randint(len(self.data), (), generator=self.generator))]
+
+    def gradients(self, theta: Float64[Tensor, " D"], entries: int) -> Iterator[Float64[Tensor, "rows D"]]:
+        """∂φ_j/∂θ of at least ``entries`` functions over random inputs, or of all the given data, in chunks of 128 MB.
+
+        Raises ValueError where a gradient is not finite.
         """
-        limit = self.dimension + 16
-        rows: list[Tensor] = []
-        mixed: Tensor | None = None
-        count = 0
-        for index, batch in enumerate(self._batches()):
-            if self.data is None and index >= 4 and count >= entries:
-                break
-            values = self.values(leaf := theta.detach().requires_grad_(), batch)
-            count += values.numel()
-            if values.numel() <= limit and mixed is None and count <= 3 * limit:
-                rows.append(_pull(values, leaf, torch.eye(values.numel(), dtype=torch.float64)))
-                continue
-            weights = torch.randn(limit, values.numel(), generator=self.generator, dtype=torch.float64)
-            more = _pull(values, leaf, weights / math.sqrt(values.numel()))
-            mixed = more if mixed is None else mixed + more
-        return torch.cat(rows if mixed is None else [*rows, mixed])
+        per_chunk = max(1, _CHUNK // (self.entries * self.dimension))
+        if self.data is None:
+            batches = -(-entries // max(1, self.entries))
+            stacks = [(resample(self.batch, self.generator, n), n) for n in _pieces(batches, per_chunk)]
+        else:
+            alike: dict[Any, list[Any]] = {}
+            for batch in self.data:
+                alike.setdefault(signature(batch), []).append(batch)
+            groups = [g[i : i + per_chunk] for g in alike.values() for i in range(0, len(g), per_chunk)]
+            stacks = [(stack(group), len(group)) for group in groups]
+        for many, count in stacks:
+            rows = self._rows(theta, many, count)
+            if not bool(torch.isfinite(rows).all()):
+                raise ValueError(
+                    "a gradient is not finite at a random input or point; pass data=batches or point='model'"
+                )
+            yield rows
 
-    def _batches(self) -> Iterator[Any]:
-        if self.data is not None:
-            yield from self.data
-            return
-        while True:
-            yield self.draw()
+    def _rows(self, theta: Tensor, many: Any, count: int) -> Tensor:
+        """∂φ/∂θ of a stack of batches: all at once where the model allows vmap, else batch by batch."""
+        theta = theta.detach()
+        if self._vectorised:
+            leaves, structure = pytree.tree_flatten(many)
+            where = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+            def one(at: Tensor, *tensors: Tensor) -> Tensor:
+                filled = list(leaves)
+                for i, tensor in zip(where, tensors, strict=True):
+                    filled[i] = tensor
+                return self.values(at, pytree.tree_unflatten(filled, structure))
+
+            jacobians = torch.func.vmap(torch.func.jacrev(one), in_dims=(None, *[0] * len(where)), randomness="same")
+            try:
+                rows: Tensor = jacobians(theta, *(leaves[i] for i in where))
+                return rows.reshape(-1, self.dimension).detach()
+            except RuntimeError:  # in-place statistics, data-dependent branches: same result, one batch at a time
+                self._vectorised = False
+        return torch.cat([self._rows_of(theta, pick(many, index)) for index in range(count)])
+
+    def _rows_of(self, theta: Tensor, batch: Any) -> Tensor:
+        leaf = theta.detach().requires_grad_()
+        values = self.values(leaf, batch)
+        if not values.requires_grad:
+            return torch.zeros(values.numel(), self.dimension, dtype=torch.float64)
+        rows = [torch.autograd.grad(v, leaf, retain_graph=True, materialize_grads=True)[0] for v in values]
+        return torch.stack(rows)
 
 
-def _pull(values: Float64[Tensor, " entries"], theta: Tensor, weights: Float64[Tensor, "rows entries"]) -> Tensor:
-    """weights·∂values/∂θ."""
-    if not values.requires_grad:
-        return torch.zeros(weights.shape[0], theta.numel(), dtype=torch.float64)
-    if weights.shape[0] == 1:
-        return torch.autograd.grad(values, theta, weights[0], materialize_grads=True)[0][None]
-    pieces = [
-        torch.autograd.grad(
-            values, theta, chunk, is_grads_batched=True, retain_graph=True, materialize_grads=True
-        )[0]
-        for chunk in weights.split(256)
-    ]
-    return torch.cat(pieces)
+_CHUNK = 1 << 24
 
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+def _pieces(total: int, size: int) -> list[int]:
+    return [min(size, total - start) for start in range(0, total, size)]
 
 
 def _set_eps(model: nn.Module, eps: float) -> None:
     for module in model.modules():
         for name in ("eps", "variance_epsilon", "epsilon"):
             if isinstance(getattr(module, name, None), float):
-                # torch refuses batch_norm with eps = 0 in training: the least normal number is 0 to every statistic
-                setattr(module, name, max(eps, 1e-300) if isinstance(module, _BATCH_NORMS) else eps)
-
-
+                setattr(module, name, eps)

@@ -74,6 +74,23 @@ class Span:
             vectors = vectors - (vectors @ self.basis) @ self.basis.mT
         return vectors
 
+    @property
+    def complement(self) -> Float64[Tensor, "n rest"]:
+        """An orthonormal basis of what is left."""
+        full: Tensor = torch.linalg.qr(self.basis, mode="complete").Q
+        return full[:, self.rank :]
+
+    def absorb(self, rows: Float64[Tensor, "count n"], where: str = "") -> tuple[int, Gap]:
+        """``extend`` for very many rows and few missing directions: works in the complement, at its small dimension."""
+        rest = self.complement
+        size = float(rows.norm(dim=1).max()) if rows.numel() else 0.0
+        if rest.shape[1] == 0 or size == 0.0:
+            return 0, Gap(float("inf"), 0.0, where)
+        rank, within, gap = matrix_rank(rows @ rest, self.tolerance, where, scale=size)
+        if rank:
+            self.basis = torch.linalg.qr(torch.cat([self.basis, rest @ within], dim=1)).Q
+        return rank, gap
+
     def extend(self, vectors: Float64[Tensor, "count n"], where: str = "") -> tuple[int, Gap]:
         """Adds the directions of ``vectors`` (each of natural size 1) outside the span; how many, and the gap."""
         rank, basis, gap = matrix_rank(self.residual(vectors), self.tolerance, where, scale=1.0)

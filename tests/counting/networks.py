@@ -1,0 +1,65 @@
+"""Small networks whose numbers of conservation laws are known."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+def linear_network(*widths: int) -> nn.Sequential:
+    """W_L … W_1 x without biases."""
+    return nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairwise(widths)))
+
+
+def relu_network(widths: list[int], bias: bool) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Linear(a, b, bias=bias), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate x)·(up x))."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.up = nn.Linear(dim, hidden, bias=False), nn.Linear(dim, hidden, bias=False)
+        self.down = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Attention(nn.Module):
+    """Softmax attention without position encoding: ``heads`` heads of size ``size``."""
+
+    def __init__(self, dim: int, heads: int, size: int) -> None:
+        super().__init__()
+        self.heads, self.size = heads, size
+        self.query, self.key, self.value = (nn.Linear(dim, heads * size, bias=False) for _ in range(3))
+        self.output = nn.Linear(heads * size, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            m(x).unflatten(-1, (self.heads, self.size)).transpose(1, 2) for m in (self.query, self.key, self.value)
+        )
+        return self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean cross-entropy of a (inputs, classes) pair."""
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def feed_forward(dim: int, hidden: int, activation: nn.Module, bias: bool = True) -> nn.Sequential:
+    """Two linear layers with an activation between."""
+    return nn.Sequential(nn.Linear(dim, hidden, bias=bias), activation, nn.Linear(hidden, dim, bias=bias))
+
+
+def one(width: int) -> Tensor:
+    """A batch of a single input."""
+    return torch.zeros(1, width)
