@@ -1,0 +1,64 @@
+"""Sweeps on one machine without Ray: one process a run, several at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from neuralmechanics.experiments.configfile import config_to_dict
+from neuralmechanics.experiments.meter import Meter
+from neuralmechanics.experiments.sweep.grid import Point, Sweep
+from neuralmechanics.experiments.sweep.worker import is_settled, train_point
+
+ATTEMPTS = 4
+_POLL = 0.05
+
+
+@dataclass
+class _Job:
+    point: Point
+    folder: Path
+    attempts: int = 0
+    process: BaseProcess | None = None
+
+
+def run_in_processes(sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter) -> None:
+    """Train `points`, `workers` at a time; a process that dies is started again, at most four times in all.
+
+    Raises `ChildProcessError` if one keeps dying. Processes are ended if this function is left by an exception.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = deque(_Job(point, sweep.folder(point)) for point in points)
+    running: list[_Job] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.popleft()
+                job.attempts += 1
+                arguments = (config_to_dict(job.point.config), str(job.folder.absolute()), os.getcwd())
+                job.process = context.Process(target=train_point, args=arguments)
+                job.process.start()
+                running.append(job)
+            time.sleep(_POLL)
+            for job in [job for job in running if job.process is not None and not job.process.is_alive()]:
+                running.remove(job)
+                if is_settled(job.folder):
+                    meter.advance(1)
+                elif job.attempts < ATTEMPTS:
+                    waiting.append(job)
+                else:
+                    code = job.process.exitcode if job.process is not None else None
+                    raise ChildProcessError(
+                        f"the process of run {job.point.name} died {ATTEMPTS} times (last status {code})"
+                    )
+    finally:
+        for job in running:
+            if job.process is not None:
+                job.process.terminate()
+                job.process.join()

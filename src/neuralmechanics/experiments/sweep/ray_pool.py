@@ -1,0 +1,54 @@
+"""Sweeps on Ray: a local one started for the sweep, or a cluster that shares the folder."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from neuralmechanics.experiments.configfile import config_to_dict
+from neuralmechanics.experiments.meter import Meter
+from neuralmechanics.experiments.sweep.grid import Point, Sweep
+from neuralmechanics.experiments.sweep.worker import train_point
+
+RETRIES = 3
+
+
+def run_on_ray(sweep: Sweep, points: Sequence[Point], workers: int, address: str | None, meter: Meter) -> None:
+    """Train `points` as Ray tasks of one core each; a task whose worker dies is tried again up to three times.
+
+    With `address` the sweep's folder must be the same on every node. Without, a local Ray of `workers` cores is
+    started and stopped again. Raises `ChildProcessError` if a task keeps dying.
+    """
+    ray: Any = importlib.import_module("ray")
+    ours = not ray.is_initialized()
+    if ours:
+        local = {"num_cpus": workers, "include_dashboard": False} if address is None else {"address": address}
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", **local)
+        except (ConnectionError, ValueError, OSError) as error:
+            raise ValueError(f"no Ray at {address!r}: {str(error).splitlines()[0]}") from None
+    try:
+        _drain(ray, sweep, points, workers, meter)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter) -> None:
+    gpus = float(ray.cluster_resources().get("GPU", 0))
+    remote = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / workers), max_retries=RETRIES)(train_point)
+    names: dict[Any, str] = {}
+    for point in points:
+        task = remote.remote(config_to_dict(point.config), str(sweep.folder(point).absolute()), os.getcwd())
+        names[task] = point.name
+    waiting = list(names)
+    while waiting:
+        finished, waiting = ray.wait(waiting, num_returns=1)
+        for task in finished:
+            try:
+                ray.get(task)
+            except ray.exceptions.WorkerCrashedError:
+                raise ChildProcessError(f"the worker of run {names[task]} died {RETRIES + 1} times") from None
+            meter.advance(1)

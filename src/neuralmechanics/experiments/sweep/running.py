@@ -1,0 +1,61 @@
+"""A sweep from start to table."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING
+
+from neuralmechanics.experiments.meter import Meter, SilentMeter
+from neuralmechanics.experiments.sweep.gather import gather, gather_errors
+from neuralmechanics.experiments.sweep.grid import Sweep
+from neuralmechanics.experiments.sweep.processes import run_in_processes
+from neuralmechanics.experiments.sweep.ray_pool import run_on_ray
+from neuralmechanics.experiments.sweep.worker import is_finished
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run_sweep(
+    sweep: Sweep,
+    *,
+    workers: int | None = None,
+    backend: str = "auto",
+    address: str | None = None,
+    meter: Meter | None = None,
+) -> pd.DataFrame:
+    """Train what is missing of `sweep` and gather `table.csv` and `errors.csv` in its folder; returns the table.
+
+    `backend`: ray, processes, or auto (Ray where it is installed). A run that a killed worker or an earlier,
+    interrupted sweep left behind continues from its last checkpoint; a training that fails by itself is a row of the
+    table.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if backend not in ("auto", "ray", "processes"):
+        raise ValueError(f"backend must be auto, ray or processes, got {backend!r}")
+    installed = importlib.util.find_spec("ray") is not None
+    if backend == "ray" and not installed:
+        raise ValueError("backend ray needs Ray: pip install 'neuralmechanics[sweep]', or use backend processes")
+    if address is not None and (backend == "processes" or not installed):
+        raise ValueError("address names a Ray cluster: it needs Ray and backend ray or auto")
+    meter = meter or SilentMeter()
+    missing = [point for point in sweep.points if not is_finished(sweep.folder(point))]
+    count = min(workers or os.cpu_count() or 1, max(1, len(missing)))
+    sweep.out.mkdir(parents=True, exist_ok=True)
+    meter.start(len(sweep.points), f"{len(sweep.points)} runs")
+    meter.advance(len(sweep.points) - len(missing))
+    try:
+        if not missing:
+            pass
+        elif backend == "ray" or (backend == "auto" and installed):
+            run_on_ray(sweep, missing, count, address, meter)
+        else:
+            run_in_processes(sweep, missing, count, meter)
+    finally:
+        meter.finish()
+    table = gather(sweep)
+    table.to_csv(sweep.out / "table.csv", index=False)
+    gather_errors(sweep).to_csv(sweep.out / "errors.csv", index=False)
+    return table

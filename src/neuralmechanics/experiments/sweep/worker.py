@@ -1,0 +1,44 @@
+"""One training of a sweep, in whatever process it finds itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from neuralmechanics.experiments.config import TrainConfig
+from neuralmechanics.experiments.configfile import config_from_dict
+from neuralmechanics.experiments.runfolder import RESULT, write_json
+
+FAILED = "failed.json"
+
+
+def train_point(config: dict[str, Any], folder: str, directory: str) -> None:
+    """Train `config` in `folder`, continuing what a killed worker left; a failure of the training is recorded there.
+
+    One thread, whatever the machine: so a run's numbers do not depend on where it ran. `directory` is where models
+    named `package.module:factory` are imported from.
+    """
+    import torch
+
+    from neuralmechanics.experiments.training import train
+
+    torch.set_num_threads(1)
+    os.chdir(directory)
+    out = Path(folder)
+    (out / FAILED).unlink(missing_ok=True)
+    try:
+        train(config_from_dict(config, TrainConfig), out, resume=True)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / FAILED, {"error": f"{type(error).__name__}: {error}"})
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run is complete."""
+    return (folder / RESULT).is_file()
+
+
+def is_settled(folder: Path) -> bool:
+    """Whether a worker got to an end here: a result, or a failure of the training itself."""
+    return is_finished(folder) or (folder / FAILED).is_file()
