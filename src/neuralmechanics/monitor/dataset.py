@@ -98,7 +98,7 @@ def _matrix(parts: list[Arrays], name: str, charges: int) -> np.ndarray[Any, Any
     if not any(name in part for part in parts):
         return np.full((sum(len(p["step"]) for p in parts), charges), np.nan)
     rows = stacked(parts, name)
-    return np.ascontiguousarray(np.broadcast_to(rows, (len(rows), charges)))
+    return np.array(np.broadcast_to(rows, (len(rows), charges)))
 
 
 def _column(parts: list[Arrays], name: str, dtype: Any = np.float64) -> np.ndarray[Any, Any]:

@@ -29,15 +29,15 @@ def drive_history(source: RunSource) -> DriveHistory:
         raise ValueError(f"run {source.path} has no drives of step {gap}: a law cannot be replayed across the gap")
     start = source.segments[0].start
     measured = {
-        field.name: torch.from_numpy(stacked(parts, DRIVE_PREFIX + field.name))
+        field.name: torch.from_numpy(np.array(stacked(parts, DRIVE_PREFIX + field.name)))
         for field in fields(Drives)
         if any(DRIVE_PREFIX + field.name in part for part in parts)
     }
     return DriveHistory(
-        charge0=torch.from_numpy(start["charge"].copy()),
+        charge0=torch.from_numpy(np.array(start["charge"])),
         hyperparameters=_hyperparameters(parts, len(steps)),
         drives=Drives(**measured),
-        companion0=torch.from_numpy(start["companion"].copy()) if "companion" in start else None,
+        companion0=torch.from_numpy(np.array(start["companion"])) if "companion" in start else None,
     )
 
 

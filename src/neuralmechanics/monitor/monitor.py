@@ -62,7 +62,13 @@ class Monitor:
         if not params:
             raise ValueError("the symmetries hold no charge, so there is nothing to monitor in this model")
         plain = any(group.get("momentum", 0.0) == 0.0 for group in optimizer.param_groups)
-        names = law_names(laws, sgd=follows_sgd(optimizer), plain=plain)
+        sgd = follows_sgd(optimizer)
+        names = law_names(laws, sgd=sgd, plain=plain)
+        if not sgd and laws is None:
+            announce(
+                f"{type(optimizer).__name__} obeys no closed law: its charges are followed by the identity alone, from "
+                "copies of the parameters taken before each step"
+            )
         options = {
             "every": every,
             "laws": list(names),

@@ -1,0 +1,255 @@
+"""The laws, fed by a monitor, against the charges that the monitor measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import neuralmechanics as nm
+from neuralmechanics import laws
+from neuralmechanics.monitor import MonitorWarning
+
+MODES: dict[str, dict[str, Any]] = {
+    "plain": {"weight_decay": 1e-2},
+    "heavy_ball": {"momentum": 0.9, "weight_decay": 1e-3},
+    "dampened": {"momentum": 0.9, "dampening": 0.5, "weight_decay": 1e-3},
+    "nesterov": {"momentum": 0.95, "nesterov": True, "weight_decay": 1e-3},
+    "nesterov_foreach": {"momentum": 0.9, "nesterov": True, "foreach": True},
+    "maximize": {"momentum": 0.5, "maximize": True, "weight_decay": 1e-2, "lr": 1e-3},
+}
+
+
+def relative_error(run: nm.Run, law: str) -> float:
+    data = run.data
+    error = np.abs(data["predicted"].sel(law=law) - data["charge"]) / data["scale"]
+    assert not np.isnan(error).any()
+    return float(error.max())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_exact_and_identity_reproduce_the_charges(training: Any, mode: str) -> None:
+    optimizer = training.sgd(**MODES[mode])
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        training.run(optimizer, range(30))
+        optimizer.param_groups[0]["lr"] /= 10
+        training.run(optimizer, range(30, 43))
+    assert list(monitor.run.data["step"].values) == [*range(0, 41, 10), 43]
+    for law in ("exact", "identity"):
+        assert relative_error(monitor.run, law) < 1e-13
+    assert float(np.nanmax(np.abs(monitor.run.data["residual"]))) < 1e-14
+
+
+def test_momentum_off_and_on_again(training: Any) -> None:
+    optimizer = training.sgd(momentum=0.9, weight_decay=1e-3)
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        for start, momentum in ((0, 0.9), (30, 0.0), (60, 0.8)):
+            optimizer.param_groups[0]["momentum"] = momentum
+            training.run(optimizer, range(start, start + 30))
+    assert relative_error(monitor.run, "exact") < 1e-13
+
+
+def test_first_order_is_followed_without_momentum_only(training: Any) -> None:
+    with nm.Monitor(training.model, training.sgd(), training.symmetries, strict=True) as monitor:
+        pass
+    assert "first_order" in monitor.run.data["law"]
+    with nm.Monitor(training.model, training.sgd(momentum=0.1), training.symmetries, strict=True) as monitor:
+        pass
+    assert "first_order" not in monitor.run.data["law"]
+
+
+def test_float32_identity(make: Callable[..., Any]) -> None:
+    training = make("convnet", torch.float32)
+    optimizer = training.sgd(momentum=0.9, weight_decay=1e-3, lr=0.02)
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        training.run(optimizer, range(60))
+    errors = monitor.run.errors().set_index(["family", "kind", "law"])["max_error"]
+    assert errors.xs("identity", level="law").max() < 1e-6
+
+
+def test_batch_norm_eps_separates_exact_from_identity(make: Callable[..., Any]) -> None:
+    training = make("convnet")
+    training.model.features[1].eps = 0.1
+    optimizer = training.sgd(momentum=0.9, weight_decay=1e-3)
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        training.run(optimizer, range(30))
+    errors = monitor.run.errors().set_index(["family", "kind", "law"])["max_error"]
+    assert errors["all", "scale", "identity"] < 1e-13
+    assert errors["all", "scale", "exact"] > 1e-4
+    assert errors["all", "translation", "exact"] < 1e-13
+
+
+def test_without_residuals_identity_is_nan_and_residuals_are_at_records(training: Any) -> None:
+    optimizer = training.sgd(momentum=0.9)
+    with nm.Monitor(training.model, optimizer, training.symmetries, every=4, strict=True) as monitor:
+        training.run(optimizer, range(10))
+    data = monitor.run.data
+    assert bool(np.isnan(data["predicted"].sel(law="identity")).all())
+    assert list(np.isnan(data["residual"]).all("charge").values) == [True, False, False, False]
+    assert "identity" not in set(monitor.run.errors()["law"])
+
+
+def test_uneven_decay_inside_a_charge_leaves_the_closed_laws_once(training: Any) -> None:
+    model: nn.Sequential = training.model
+    groups = [
+        {"params": list(model[0].parameters()), "weight_decay": 1e-2},
+        {"params": [*model[2].parameters(), *model[4].parameters()], "weight_decay": 1e-3},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    with (
+        pytest.warns(MonitorWarning, match="differ in learning rate") as caught,
+        nm.Monitor(model, optimizer, training.symmetries, residuals=True, strict=True) as monitor,
+    ):
+        training.run(optimizer, range(50))
+    assert len([w for w in caught if w.category is MonitorWarning]) == 1
+    data = monitor.run.data
+    exact = data["predicted"].sel(law="exact").isel(step=slice(1, None))
+    left = np.isnan(exact).all("step").values
+    assert left.sum() == 7
+    assert not np.isnan(exact).any("step").values[~left].any()
+    assert relative_error(monitor.run, "identity") < 1e-13
+    decay = data["weight_decay"].isel(step=-1).values
+    assert set(decay[~left]) == {1e-3}
+
+
+def test_different_groups_that_cut_no_charge_keep_every_law(training: Any) -> None:
+    model: nn.Sequential = training.model
+    last = [model[4].weight]
+    others = [p for p in model.parameters() if p is not last[0] and p is not model[4].bias]
+    groups = [{"params": others}, {"params": last}, {"params": [model[4].bias], "lr": 0.01, "weight_decay": 0.1}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-3)
+    with nm.Monitor(model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        training.run(optimizer, range(50))
+    assert relative_error(monitor.run, "exact") < 1e-13
+    assert sorted(np.unique(monitor.run.data["learning_rate"].isel(step=-1))) == [0.01, 0.1]
+
+
+@pytest.mark.parametrize("residuals", [False, True])
+def test_a_gradient_that_goes_missing_leaves_the_closed_laws(training: Any, residuals: bool) -> None:
+    optimizer = training.sgd(momentum=0.9, weight_decay=1e-3)
+    frozen = training.model[2].weight
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=residuals, strict=True) as monitor:
+        training.run(optimizer, range(20))
+        frozen.requires_grad_(False)
+        frozen.grad = None
+        with pytest.warns(MonitorWarning, match="got no gradient"):
+            training.run(optimizer, range(20, 40))
+    data = monitor.run.data
+    exact = data["predicted"].sel(law="exact")
+    left = np.isnan(exact.isel(step=-1)).values
+    assert left.sum() == 13
+    assert not np.isnan(exact.sel(step=20)).any()
+    identity = data["predicted"].sel(law="identity")
+    error = np.abs(identity - data["charge"]) / data["scale"]
+    assert float(error.isel(step=slice(3, None)).isel(charge=left).max()) < 1e-13
+
+
+def test_a_frozen_layer_is_not_moved_by_any_law(training: Any) -> None:
+    for parameter in training.model.parameters():
+        parameter.requires_grad_(False)
+    training.model[4].bias.requires_grad_(True)
+    optimizer = training.sgd(momentum=0.9, weight_decay=0.1)
+    with nm.Monitor(training.model, optimizer, training.symmetries, strict=True) as monitor:
+        training.run(optimizer, range(20))
+    data = monitor.run.data
+    still = np.flatnonzero(data["active"].isel(step=-1).values == 0)
+    assert len(still) == 19
+    assert np.array_equal(
+        data["predicted"].sel(law="exact").isel(step=-1, charge=still), data["charge"].values[0, still]
+    )
+
+
+def test_other_optimisers_follow_the_identity(training: Any) -> None:
+    optimizer = torch.optim.Adam(training.model.parameters(), lr=0.01, weight_decay=0.1)
+    with (
+        pytest.warns(MonitorWarning, match="Adam obeys no closed law"),
+        nm.Monitor(training.model, optimizer, training.symmetries, strict=True) as monitor,
+    ):
+        training.run(optimizer, range(50))
+    assert list(monitor.run.data["law"].values) == ["identity"]
+    assert relative_error(monitor.run, "identity") < 1e-13
+    assert bool(np.isnan(monitor.run.data["momentum"]).all())
+    assert set(monitor.run.data["learning_rate"].values.flat) == {0.01}
+    with pytest.raises(ValueError, match=r"holds for torch\.optim\.SGD alone"):
+        nm.Monitor(training.model, optimizer, training.symmetries, laws=["exact"])
+
+
+def test_closures_and_clipping(training: Any) -> None:
+    optimizer = training.sgd(momentum=0.9, weight_decay=1e-3, nesterov=True)
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        for step in range(40):
+
+            def closure(step: int = step) -> torch.Tensor:
+                optimizer.zero_grad()
+                x, y = training.batch(step)
+                loss = nn.functional.cross_entropy(training.model(x), y)
+                loss.backward()
+                nn.utils.clip_grad_norm_(training.model.parameters(), 0.1)
+                return loss
+
+            optimizer.step(closure)
+    assert relative_error(monitor.run, "exact") < 1e-13
+
+
+def test_clipping_by_value_breaks_exact_and_not_identity(training: Any) -> None:
+    optimizer = training.sgd(momentum=0.9)
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        for step in range(40):
+            x, y = training.batch(step)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(training.model(x), y).backward()
+            nn.utils.clip_grad_value_(training.model.parameters(), 1e-3)
+            optimizer.step()
+    assert relative_error(monitor.run, "identity") < 1e-13
+    assert relative_error(monitor.run, "exact") > 1e-6
+
+
+@pytest.mark.parametrize("mode", ["plain", "heavy_ball", "nesterov"])
+def test_every_law_replays_from_the_run(training: Any, store: Path, mode: str) -> None:
+    optimizer = training.sgd(**MODES[mode])
+    with nm.Monitor(training.model, optimizer, training.symmetries, store, drives=True, strict=True, every=7):
+        training.run(optimizer, range(30))
+        optimizer.param_groups[0]["lr"] = 0.01
+        training.run(optimizer, range(30, 60))
+    run = nm.open_run(store)
+    history = run.drive_history()
+    assert len(history) == 60
+    quadratic = run.symmetries.quadratic
+    names = {
+        "exact": laws.ExactLaw(quadratic),
+        "identity": laws.ExactLaw(quadratic, measured_residual=True),
+        "modified_flow": laws.ModifiedFlowLaw(quadratic),
+        "modified_loss": laws.ModifiedLossLaw(quadratic),
+        "gradient_flow": laws.GradientFlowLaw(quadratic),
+    }
+    for name, law in names.items():
+        path = laws.replay(law, history)[list(run.data["step"].values)]
+        recorded = torch.from_numpy(run.data["predicted"].sel(law=name).values)
+        assert torch.equal(path, recorded), name
+    anything = laws.replay(laws.IdentityLaw(quadratic), history)[list(run.data["step"].values)]
+    error = (anything - torch.from_numpy(run.data["charge"].values)).abs() / torch.from_numpy(run.data["scale"].values)
+    assert float(error.max()) < 1e-13
+
+
+def test_a_parameter_written_outside_the_optimiser_is_said_once(training: Any) -> None:
+    optimizer = training.sgd()
+    with nm.Monitor(training.model, optimizer, training.symmetries, strict=True):
+        training.run(optimizer, range(3))
+        with torch.no_grad():
+            training.model[0].weight.mul_(0.5)
+        with pytest.warns(MonitorWarning, match=r"'0.weight' was written to in place between two steps") as caught:
+            training.run(optimizer, range(3, 6))
+    assert len(caught) == 1
+
+
+def test_weights_loaded_after_the_monitor_was_made_are_those_that_count(training: Any) -> None:
+    optimizer = training.sgd()
+    with nm.Monitor(training.model, optimizer, training.symmetries, strict=True) as monitor:
+        training.model.load_state_dict({k: 2 * v for k, v in training.model.state_dict().items()})
+        training.run(optimizer, range(12))
+    assert relative_error(monitor.run, "exact") < 1e-13
