@@ -25,6 +25,11 @@ class Exponents:
     basis: np.ndarray
     coefficients: np.ndarray
 
+    def without(self, basis: np.ndarray) -> Exponents:
+        """The same but for some basis vectors."""
+        keep = ~np.isin(self.basis, basis) if len(basis) else np.ones(len(self.basis), dtype=bool)
+        return Exponents(self.view, self.slices[keep], self.basis[keep], self.coefficients[keep])
+
 
 def read_off(
     name: str, shape: Sequence[int], ids: np.ndarray, factor: float, matrix: sparse.csr_matrix
@@ -163,7 +168,7 @@ def _family(
     parameters = list(dict.fromkeys(t.view.parameter for t in terms))
     return Family(
         kind=kind,
-        name=_name(kind, parameters),
+        name=title(kind, parameters),
         labels=_labels(terms, len(members)),
         terms=tuple(terms),
         broken_by=broken,
@@ -196,7 +201,7 @@ def _normalisation(terms: Sequence[SliceTerm], count: int) -> np.ndarray:
     return scale
 
 
-def _name(kind: str, parameters: Sequence[str]) -> str:
+def title(kind: str, parameters: Sequence[str]) -> str:
     """``kind: first → last layer``; parameters of one layer are named by the layer."""
     layers = list(dict.fromkeys(p.rpartition(".")[0] or p for p in parameters))
     if kind == "translation" and len(parameters) <= 2:
@@ -214,11 +219,11 @@ def _labels(terms: Sequence[SliceTerm], count: int) -> tuple[str, ...]:
         kept = [term.view.shape[d] for d in term.view.kept]
         for charge, k in zip(charges.tolist(), index.tolist(), strict=True):
             if not labels[charge]:
-                labels[charge] = term.view.parameter + _subscript(term.view, int(term.slices[k]), kept)
+                labels[charge] = term.view.parameter + subscript(term.view, int(term.slices[k]), kept)
     return tuple(labels)
 
 
-def _subscript(view: SliceView, position: int, sizes: Sequence[int]) -> str:
+def subscript(view: SliceView, position: int, sizes: Sequence[int]) -> str:
     places = dict(zip(view.kept, (int(i) for i in np.unravel_index(position, sizes or (1,))), strict=False))
     if not view.kept:
         return ""

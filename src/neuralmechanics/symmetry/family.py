@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
@@ -45,7 +45,7 @@ class Family:
 
     kind: Kind
     name: str
-    labels: tuple[str, ...]
+    labels: Sequence[str]
     terms: tuple[SliceTerm, ...] = ()
     grams: tuple[GramTerm, ...] = ()
     blocks: int = 0

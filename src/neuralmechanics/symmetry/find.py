@@ -12,6 +12,8 @@ from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.interpreter import dependents, interpret, roles
+from neuralmechanics.symmetry.linear_families import linear_families
+from neuralmechanics.symmetry.mixings import Mixings
 from neuralmechanics.symmetry.scales import Scales
 from neuralmechanics.symmetry.shifts import Shifts
 from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
@@ -44,7 +46,11 @@ def analyse(captured: Captured) -> Symmetries:
     unknown += [u for u in interpret(captured, shifts, dependent) if u not in unknown]
     requires = _requirements(captured)
     scale_space, shift_space = scales.system.solve(), shifts.system.solve()
-    families = _translations(shifts, shift_space, requires) + _scalings(scales, scale_space, requires)
+    mixings = Mixings(scales, scale_space, frozenset())
+    interpret(captured, mixings, dependent)
+    blocks = mixings.blocks(scales.parameters)
+    linear, mixed = linear_families(blocks.mixing, scales.parameters, scale_space.matrix, requires)
+    families = _translations(shifts, shift_space, requires) + _scalings(scales, scale_space, requires, mixed) + linear
     named = tuple(unique_names(families))
     coverage = _coverage(captured, named, unknown, scales, scale_space)
     return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
@@ -62,7 +68,8 @@ def _translations(shifts: Shifts, space: NullSpace, requires: tuple[str, ...]) -
     return gather_families(entries, space.matrix.shape[1], "translation", [], requires)
 
 
-def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...]) -> list[Family]:
+def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed: np.ndarray) -> list[Family]:
+    """Scales and rescales, without those that are the diagonal of a linear block."""
     entries = []
     for name, label in scales.parameters.items():
         for term in label.terms:
@@ -72,7 +79,7 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...]) -> li
                 entries.append(entry)
     breakings = [(basis_of(ids, space.matrix), broken_by) for ids, broken_by in scales.breakings]
     breakings = [(basis, broken_by) for basis, broken_by in breakings if len(basis)]
-    return gather_families(entries, space.matrix.shape[1], None, breakings, requires)
+    return gather_families([e.without(mixed) for e in entries], space.matrix.shape[1], None, breakings, requires)
 
 
 def _requirements(captured: Captured) -> tuple[str, ...]:

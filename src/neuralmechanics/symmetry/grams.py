@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,34 @@ from torch import Tensor
 
 from neuralmechanics.slices import SliceView
 
-__all__ = ["GramTerm", "act", "add_gram_", "gram", "infinitesimal"]
+__all__ = ["BlockLabels", "GramTerm", "act", "add_gram_", "gram", "infinitesimal"]
+
+
+class BlockLabels(Sequence[str]):
+    """The labels of all charges of linear blocks, made when they are asked for: ``block (i, j)`` with i ≤ j."""
+
+    def __init__(self, names: Sequence[str], width: int) -> None:
+        self.names = tuple(names)
+        self.width = width
+
+    def __len__(self) -> int:
+        return len(self.names) * (self.width * (self.width + 1) // 2)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[k] for k in range(*index.indices(len(self))))
+        block, place = divmod(range(len(self))[index], self.width * (self.width + 1) // 2)
+        row = 0
+        while place >= self.width - row:
+            place -= self.width - row
+            row += 1
+        return f"{self.names[block]} ({row}, {row + place})"
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self.names:
+            for i in range(self.width):
+                for j in range(i, self.width):
+                    yield f"{name} ({i}, {j})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,9 +62,9 @@ class Scales:
         self.parameters: dict[str, Label] = {}
         self.breakings: list[tuple[np.ndarray, Breaking]] = []
         self.cause = -1
-        self._elementwise = elementwise
-        self._groups = dict(groups or {})
-        self._contracted = dict(contracted or {})
+        self.elementwise = elementwise
+        self.groups = dict(groups or {})
+        self.contracted = dict(contracted or {})
         self._ungauged: dict[str, set[int]] = {}
 
     # --- leaves -------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class Scales:
                 sizes = [n if d in support else 1 for d, n in enumerate(shape)]
                 ids = self.system.new(math.prod(sizes)).reshape(sizes)
                 terms.append(LabelTerm(Fraction(1), ids, (name, position)))
-            groups = self._groups.get(name, 1)
+            groups = self.groups.get(name, 1)
             if groups > 1 and len(terms) > 1:  # grouped convolution: input channels of each group apart
                 inner = self.system.new(groups * shape[1]).reshape(groups, shape[1], *(1,) * (len(shape) - 2))
                 for position, term in enumerate(terms):
@@ -93,10 +93,10 @@ class Scales:
 
     def _supports(self, name: str, shape: Shape) -> list[tuple[int, ...]]:
         wide = [d for d, n in enumerate(shape) if n > 1]
-        if name in self._elementwise or len(wide) <= 1:
+        if name in self.elementwise or len(wide) <= 1:
             return [tuple(wide)]
-        if name in self._contracted:
-            return [dims for dims in self._contracted[name] if any(shape[d] > 1 for d in dims)]
+        if name in self.contracted:
+            return [dims for dims in self.contracted[name] if any(shape[d] > 1 for d in dims)]
         if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
             return [(0, 1), (0, 2)]
         return [(d,) for d in wide]

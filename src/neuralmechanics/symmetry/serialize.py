@@ -11,7 +11,7 @@ import numpy as np
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.affine import AffineTerm
 from neuralmechanics.symmetry.family import Breaking, Family
-from neuralmechanics.symmetry.grams import GramTerm
+from neuralmechanics.symmetry.grams import BlockLabels, GramTerm
 from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
 
 __all__ = ["symmetries_from_dict", "symmetries_to_dict"]
@@ -48,7 +48,7 @@ def _family_to(family: Family) -> dict[str, Any]:
     return {
         "kind": family.kind,
         "name": family.name,
-        "labels": list(family.labels),
+        "labels": _labels_to(family.labels),
         "terms": [_arrays(t, "charges", "slices", "coefficients") for t in family.terms],
         "grams": [_arrays(t, "slices", "blocks", "signs") for t in family.grams],
         "blocks": family.blocks,
@@ -64,7 +64,7 @@ def _family_from(data: Mapping[str, Any]) -> Family:
     return Family(
         kind=data["kind"],
         name=data["name"],
-        labels=tuple(data["labels"]),
+        labels=_labels_from(data["labels"]),
         terms=tuple(
             SliceTerm(
                 _view(t["view"]),
@@ -84,6 +84,14 @@ def _family_from(data: Mapping[str, Any]) -> Family:
         requires=tuple(data["requires"]),
         layer=data["layer"],
     )
+
+
+def _labels_to(labels: Any) -> Any:
+    return {"names": list(labels.names), "width": labels.width} if isinstance(labels, BlockLabels) else list(labels)
+
+
+def _labels_from(data: Any) -> Any:
+    return BlockLabels(data["names"], data["width"]) if isinstance(data, Mapping) else tuple(data)
 
 
 def _arrays(term: SliceTerm | GramTerm, *fields: str) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""From blocks of mixing channels to linear families: which channels of which parameters transform, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import sparse
+
+from neuralmechanics.slices import SliceView
+from neuralmechanics.symmetry.families import subscript, title
+from neuralmechanics.symmetry.family import Family
+from neuralmechanics.symmetry.grams import BlockLabels, GramTerm
+from neuralmechanics.symmetry.scales import Label
+
+__all__ = ["linear_families"]
+
+
+def linear_families(
+    blocks: Sequence[np.ndarray], labels: Mapping[str, Label], matrix: sparse.csr_matrix, requires: tuple[str, ...]
+) -> tuple[list[Family], np.ndarray]:
+    """One family for all blocks that touch the same parameters alike; and the basis vectors they account for.
+
+    A block whose channels stand in a parameter in different numbers or with different signs is left to the rescalings.
+    """
+    member, place = _membership(blocks, matrix.shape[1])
+    pieces: dict[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]] = {}
+    refused: set[int] = set()
+    for name, label in labels.items():
+        for term in label.terms:
+            view = SliceView(name, label.shape, tuple(d for d, n in enumerate(term.ids.shape) if n > 1))
+            for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, place, blocks):
+                if slices is None:
+                    refused.add(block)
+                else:
+                    pieces.setdefault(block, []).append((name, view, slices, signs))
+    groups: dict[object, list[int]] = {}
+    for block in sorted(pieces):
+        if block not in refused:
+            key = (len(blocks[block]), tuple((n, v, len(s), tuple(g.tolist())) for n, v, s, g in pieces[block]))
+            groups.setdefault(key, []).append(block)
+    families = [_family(numbers, pieces, blocks, requires) for numbers in groups.values()]
+    used = [blocks[block] for numbers in groups.values() for block in numbers]
+    return families, np.concatenate(used) if used else np.zeros(0, np.int64)
+
+
+def _membership(blocks: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
+    member, place = np.full(size, -1), np.zeros(size, dtype=np.int64)
+    for number, basis in enumerate(blocks):
+        member[basis] = number
+        place[basis] = np.arange(len(basis))
+    return member, place
+
+
+def _rows(
+    ids: np.ndarray, coefficient: float, matrix: sparse.csr_matrix, member: np.ndarray, place: np.ndarray,
+    blocks: Sequence[np.ndarray],
+) -> list[tuple[int, np.ndarray | None, np.ndarray]]:  # fmt: skip
+    """For each block in the array: its channels' slices, one row for each time that the block occurs."""
+    rows = sparse.coo_matrix(matrix[ids.reshape(-1)])
+    keep = member[rows.col] >= 0
+    slices, basis, value = rows.row[keep], rows.col[keep], rows.data[keep] * coefficient
+    order = np.lexsort((slices, basis, member[basis]))
+    slices, basis, value = slices[order], basis[order], value[order]
+    out: list[tuple[int, np.ndarray | None, np.ndarray]] = []
+    edges = np.flatnonzero(np.diff(member[basis], prepend=-1, append=-1)) if len(basis) else np.zeros(0, np.int64)
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
+        block = int(member[basis[start]])
+        width = len(blocks[block])
+        times, odd = divmod(end - start, width)
+        table = slices[start:end].reshape(width, times).T if not odd else None
+        signs = value[start:end].reshape(width, times).T if not odd else np.zeros((0, 0))
+        regular = (
+            table is not None
+            and np.array_equal(np.unique(basis[start:end], return_counts=True)[1], np.full(width, times))
+            and (signs == signs[:, :1]).all()
+            and (np.abs(signs) == 1).all()
+        )
+        out.append((block, table if regular else None, signs[:, 0].astype(np.int64) if regular else np.zeros(0)))
+    return out
+
+
+def _family(
+    numbers: Sequence[int],
+    pieces: Mapping[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]],
+    blocks: Sequence[np.ndarray],
+    requires: tuple[str, ...],
+) -> Family:
+    first = pieces[numbers[0]]
+    sign = int(first[0][3][0])  # the first parameter's channels transform with A
+    terms = []
+    for k, (_, view, table, signs) in enumerate(first):
+        slices = np.concatenate([pieces[n][k][2] for n in numbers])
+        owners = np.repeat(np.arange(len(numbers)), len(table))
+        terms.append(GramTerm(view, slices, owners, np.tile(signs * sign, len(numbers))))
+    parameters = list(dict.fromkeys(name for name, *_ in first))
+    names = [_block_name(pieces[n][0]) for n in numbers]
+    return Family(
+        kind="linear",
+        name=title("linear", parameters),
+        labels=BlockLabels(names, len(blocks[numbers[0]])),
+        grams=tuple(terms),
+        blocks=len(numbers),
+        requires=requires,
+        layer=parameters[0].rpartition(".")[0],
+    )
+
+
+def _block_name(piece: tuple[str, SliceView, np.ndarray, np.ndarray]) -> str:
+    name, view, slices, _ = piece
+    sizes = [view.shape[d] for d in view.kept]
+    return name + subscript(view, int(slices[0, 0]), sizes) + "…"

@@ -1,0 +1,207 @@
+"""Mixings: spaces whose channels meet only operations that treat them alike admit any invertible linear map.
+
+The walk over the graph is repeated with the solved scales. Every channel is known by the basis vector of the scale null
+space that scales it alone; each operation adds to a channel's signature how it treats the channel. Channels with equal
+signatures at the end are one block: GL(d) acts on it, the rescalings being its diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neuralmechanics.symmetry.constraints import NullSpace
+from neuralmechanics.symmetry.domain import Contraction
+from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.scales import Label, LabelTerm, Scales
+
+__all__ = ["Blocks", "Mixings"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Sets of basis vectors of the scale null space that mix freely, and pairs of channels that rotate as one."""
+
+    mixing: tuple[np.ndarray, ...]
+    rotating: np.ndarray
+
+
+class Mixings(Scales):
+    """The scale interpreter once more, watching how each channel is treated."""
+
+    def __init__(self, original: Scales, space: NullSpace, rotations: frozenset[Any]) -> None:
+        super().__init__(original.shapes, original.elementwise, original.groups, original.contracted)
+        matrix = space.matrix
+        count = np.diff(matrix.indptr)
+        first = np.minimum(matrix.indptr[:-1], max(0, matrix.nnz - 1))
+        basis = matrix.indices[first] if matrix.nnz else np.zeros(len(count), np.int64)
+        value = matrix.data[first] if matrix.nnz else np.zeros(len(count))
+        alone = (count == 1) & (np.abs(value) == 1)
+        self._basis = np.where(alone, basis, -1).astype(np.int64)
+        self._sign = np.where(alone, np.sign(value), 0).astype(np.int64)
+        self._matrix = matrix
+        size = matrix.shape[1]
+        self._signature = np.zeros(size, dtype=np.uint64)
+        self._stiff = np.zeros(size, dtype=bool)
+        self._split = np.zeros(size, dtype=bool)
+        self._paired = np.zeros(size, dtype=bool)
+        self._rotations = rotations
+        self._stiff[np.unique(matrix[np.flatnonzero(~alone & (count > 0))].indices)] = True
+
+    # --- bookkeeping --------------------------------------------------------------------------------------------
+
+    def _treated(self, terms: Iterable[LabelTerm], dims: Iterable[int], role: int) -> None:
+        """Adds to the channels' signatures an operation that tells places along ``dims`` apart."""
+        told = tuple(sorted(dims))
+        for number, term in enumerate(terms):
+            basis = self._basis[term.ids]
+            chosen = basis >= 0
+            if not chosen.any():
+                continue
+            code = np.zeros((1,) * term.ids.ndim, dtype=np.int64)
+            for d in told:
+                n = term.ids.shape[d]
+                place = np.arange(n).reshape([n if k == d else 1 for k in range(term.ids.ndim)])
+                code = code * (n + 1) + place + 1
+            code = np.broadcast_to(code, term.ids.shape)[chosen]
+            salt = np.uint64(hash((self.cause, role, number, told)) & 0xFFFFFFFFFFFFFFFF)
+            with np.errstate(over="ignore"):
+                np.add.at(
+                    self._signature, basis[chosen], _scrambled(code.astype(np.uint64) + _scrambled(salt)) | np.uint64(1)
+                )
+            self._note_splits(basis[chosen], code)
+
+    def _note_splits(self, basis: np.ndarray, code: np.ndarray) -> None:
+        """Channels of one basis vector that the operation tells apart do not rotate into one another."""
+        if self.cause in self._rotations:
+            return
+        low = np.full(len(self._split), np.iinfo(np.int64).max)
+        high = np.full(len(self._split), -1)
+        np.minimum.at(low, basis, code)
+        np.maximum.at(high, basis, code)
+        self._split |= (high >= 0) & (low != high)
+
+    def _stiffen(self, terms: Iterable[LabelTerm]) -> None:
+        for term in terms:
+            self._stiff[np.unique(self._matrix[term.ids.reshape(-1)].indices)] = True
+
+    # --- primitives that tell channels apart ----------------------------------------------------------------------
+
+    def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:
+        self._treated(x.terms, (), 1)
+        self._treated(y.terms, (), 2)
+        return super().add(x, y, scale)
+
+    def mul(self, x: Label, y: Label) -> Label:
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        for role, (one, other) in enumerate(((x, y), (y, x))):
+            aligned = self._aligned(one, shape)
+            front = len(shape) - len(other.shape)
+            told = [d for d in range(len(shape)) if d >= front and other.shape[d - front] > 1]
+            self._treated(aligned.terms, told, 3 + role)
+        return super().mul(x, y)
+
+    def power(self, x: Label, exponent: float) -> Label:
+        if exponent != 1:
+            self._stiffen(x.terms)
+        return super().power(x, exponent)
+
+    def homogeneous(self, x: Label) -> Label:
+        self._stiffen(x.terms)
+        return super().homogeneous(x)
+
+    def larger(self, x: Label, y: Label) -> Label:
+        self._stiffen((*x.terms, *y.terms))
+        return super().larger(x, y)
+
+    def noise(self, x: Label) -> Label:
+        self._treated(x.terms, range(len(x.shape)), 5)
+        return super().noise(x)
+
+    def contract(self, x: Label, y: Label, how: Contraction) -> Label:
+        inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
+        for role, (one, mine, other, theirs) in enumerate(((x, how.x, y, how.y), (y, how.y, x, how.x))):
+            summed = {letter for letter in mine if letter not in how.out or letter in inner}
+            shared = {
+                letter for d, letter in enumerate(theirs) if letter in mine and letter in how.out and other.shape[d] > 1
+            }
+            for number, term in enumerate(one.terms):
+                touched = {mine[d] for d in term.dims()}
+                told = shared | (touched - summed if touched & summed else set())
+                self._treated([term], [d for d, letter in enumerate(mine) if letter in told], 10 + 10 * role + number)
+        return super().contract(x, y, how)
+
+    def extremum(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        self._stiffen(x.terms)
+        return super().extremum(x, dims, keepdim)
+
+    def pool(self, x: Label, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool) -> Label:
+        if not linear:
+            self._stiffen(x.terms)
+        return super().pool(x, dims, shape, linear, keeps_constants)
+
+    def normalise(self, x: Label, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Label:
+        self._stiffen(x.terms)
+        return super().normalise(x, dims, center, broken_by)
+
+    def deviation(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        self._stiffen(x.terms)
+        return super().deviation(x, dims, keepdim)
+
+    def positions(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        self._stiffen(x.terms)
+        return super().positions(x, dims, keepdim)
+
+    def masked(self, x: Label, number: float, shape: Sequence[int]) -> Label:
+        self._treated(self._aligned(x, tuple(shape)).terms, range(len(shape)), 6)
+        return super().masked(x, number, shape)
+
+    def select(self, x: Label, y: Label, shape: Sequence[int]) -> Label:
+        self._treated(self._aligned(x, tuple(shape)).terms, range(len(shape)), 7)
+        self._treated(self._aligned(y, tuple(shape)).terms, range(len(shape)), 8)
+        return super().select(x, y, shape)
+
+    def cat(self, xs: Sequence[Label], dim: int) -> Label:
+        for number, x in enumerate(xs):
+            self._treated(x.terms, (), 100 + number)
+        return super().cat(xs, dim)
+
+    def rotate(self, x: Label) -> None:
+        """Marks that the operation turns pairs of channels (rotary embedding): they may rotate together."""
+        for term in x.terms:
+            basis = self._basis[term.ids]
+            self._paired[np.unique(basis[basis >= 0])] = True
+
+    # --- the result ---------------------------------------------------------------------------------------------
+
+    def blocks(self, labels: Mapping[str, Label]) -> Blocks:
+        """Blocks of at least two channels, and the paired channels that no operation tells apart."""
+        held = np.zeros(len(self._signature), dtype=bool)
+        for number, label in enumerate(labels.values()):
+            for position, term in enumerate(label.terms):
+                basis = self._basis[term.ids].reshape(-1)
+                sign = self._sign[term.ids].reshape(-1)
+                chosen = basis >= 0
+                held[basis[chosen]] = True
+                salt = _scrambled(np.uint64(1 + 64 * number + position))
+                with np.errstate(over="ignore"):
+                    np.add.at(self._signature, basis[chosen], _scrambled(salt + (sign[chosen] + 2).astype(np.uint64)))
+        free = np.flatnonzero(held & ~self._stiff)
+        _, inverse, count = np.unique(self._signature[free], return_inverse=True, return_counts=True)
+        order = np.argsort(inverse.reshape(-1), kind="stable")
+        pieces = np.split(free[order], np.cumsum(count)[:-1]) if len(free) else []
+        rotating = np.flatnonzero(held & ~self._stiff & self._paired & ~self._split)
+        return Blocks(tuple(p for p in pieces if len(p) > 1), rotating)
+
+
+def _scrambled(value: Any) -> Any:
+    """A 64-bit mixing of bits, so that sums of values identify multisets."""
+    with np.errstate(over="ignore"):
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return value ^ (value >> np.uint64(31))
