@@ -212,11 +212,76 @@ def _needs_functional_form(graph: fx.Graph) -> bool:
 
 _SIMPLE_IN_PLACE = frozenset(
     f"aten.{name}_"
-    for name in ["relu", "add", "sub", "mul", "div", "leaky_relu", "silu", "gelu", "sigmoid", "tanh", "hardtanh", "elu", "celu", "selu", "neg", "relu6", "dropout", "hardswish", "hardsigmoid", "mish", "clamp", "exp", "sqrt", "rsqrt", "pow"]
+    for name in [
+        "relu",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "leaky_relu",
+        "silu",
+        "gelu",
+        "sigmoid",
+        "tanh",
+        "hardtanh",
+        "elu",
+        "celu",
+        "selu",
+        "neg",
+        "relu6",
+        "dropout",
+        "hardswish",
+        "hardsigmoid",
+        "mish",
+        "clamp",
+        "exp",
+        "sqrt",
+        "rsqrt",
+        "pow",
+    ]
 )
 _FRESH = frozenset(
     f"aten.{name}"
-    for name in ["linear", "conv1d", "conv2d", "conv3d", "batch_norm", "group_norm", "layer_norm", "instance_norm", "add", "sub", "mul", "div", "relu", "matmul", "mm", "bmm", "cat", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool2d", "gelu", "silu", "sigmoid", "tanh", "dropout", "prelu", "leaky_relu", "conv_transpose2d", "conv_transpose1d", "rms_norm", "softmax", "embedding", "addmm", "baddbmm"]
+    for name in [
+        "linear",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "batch_norm",
+        "group_norm",
+        "layer_norm",
+        "instance_norm",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "relu",
+        "matmul",
+        "mm",
+        "bmm",
+        "cat",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "avg_pool1d",
+        "avg_pool2d",
+        "avg_pool3d",
+        "adaptive_avg_pool2d",
+        "gelu",
+        "silu",
+        "sigmoid",
+        "tanh",
+        "dropout",
+        "prelu",
+        "leaky_relu",
+        "conv_transpose2d",
+        "conv_transpose1d",
+        "rms_norm",
+        "softmax",
+        "embedding",
+        "addmm",
+        "baddbmm",
+    ]
 )
 
 

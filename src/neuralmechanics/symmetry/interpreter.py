@@ -111,11 +111,62 @@ def dependents(captured: Captured) -> frozenset[fx.Node]:
 
 _VIEWS = frozenset(
     f"aten.{name}"
-    for name in ["view", "reshape", "permute", "transpose", "t", "numpy_T", "unsqueeze", "squeeze", "expand", "flatten", "clone", "contiguous", "to", "slice", "select", "split", "chunk", "alias", "unflatten", "mT", "_to_copy", "narrow", "unbind"]
+    for name in [
+        "view",
+        "reshape",
+        "permute",
+        "transpose",
+        "t",
+        "numpy_T",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "flatten",
+        "clone",
+        "contiguous",
+        "to",
+        "slice",
+        "select",
+        "split",
+        "chunk",
+        "alias",
+        "unflatten",
+        "mT",
+        "_to_copy",
+        "narrow",
+        "unbind",
+    ]
 )
 _MATRIX = frozenset(
     f"aten.{name}"
-    for name in ["linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "embedding", "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "bilinear", "mv", "scaled_dot_product_attention", "index", "index_select"]
+    for name in [
+        "linear",
+        "matmul",
+        "mm",
+        "bmm",
+        "addmm",
+        "baddbmm",
+        "einsum",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "convolution",
+        "embedding",
+        "lstm",
+        "gru",
+        "rnn_tanh",
+        "rnn_relu",
+        "lstm_cell",
+        "gru_cell",
+        "bilinear",
+        "mv",
+        "scaled_dot_product_attention",
+        "index",
+        "index_select",
+    ]
 )
 
 
