@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import neuralmechanics as nm
 from neuralmechanics.symmetry import Symmetries
 
 Batch = tuple[Tensor, Tensor]
