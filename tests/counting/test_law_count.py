@@ -13,7 +13,7 @@ from neuralmechanics.symmetry.counting import count_laws
 from neuralmechanics.symmetry.law_count import LawCount
 from neuralmechanics.symmetry.rank import Gap, Span, matrix_rank
 
-from .networks import SwiGLU, cross_entropy, feed_forward, linear_network, one, relu_network
+from .networks import Attention, SwiGLU, cross_entropy, feed_forward, linear_network, one, relu_network
 from .stand_ins import LinearPair
 
 
@@ -23,9 +23,12 @@ from .stand_ins import LinearPair
         (relu_network([3, 4, 3, 2], True), one(3), None, 7),
         (SwiGLU(3, 4), one(3), None, 4),
         (feed_forward(3, 4, nn.GELU()), one(3), None, 0),
+        (linear_network(3, 2, 2), one(3), None, 3),
+        (linear_network(3, 4, 2, 4), one(3), None, 13),
+        (Attention(4, 2, 2), torch.zeros(1, 3, 4), None, 12),
         (nn.Linear(4, 3), (torch.zeros(3, 4), torch.tensor([0, 1, 2])), cross_entropy, 5),
     ],
-    ids=["relu", "swiglu", "gelu", "softmax"],
+    ids=["relu", "swiglu", "gelu", "linear", "deep linear", "attention", "softmax"],
 )
 def test_found_symmetries_certify_the_count(model: nn.Module, batch: Any, loss_fn: Any, laws: int) -> None:
     count = count_laws(model, batch, loss_fn)

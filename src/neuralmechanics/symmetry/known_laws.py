@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.optimizer_flows import GradientFlow, HeavyBall, Op
 from neuralmechanics.symmetry.potentials import Potentials
 from neuralmechanics.symmetry.rank import Gap, matrix_rank
 
-__all__ = ["KnownFamily", "KnownSymmetries", "known_generators", "known_laws"]
+__all__ = ["KnownFamily", "KnownSymmetries", "known_generators", "known_laws", "unit_weights"]
 
 
 class KnownFamily(Protocol):
@@ -34,7 +34,7 @@ def known_generators(
     potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, jacobian: Tensor, tolerance: float
 ) -> tuple[int, Gap]:
     """Rank at θ of all generators that the functions' gradients really are orthogonal to."""
-    rows = [_flat(potentials, family, theta, weights) for family in symmetries for weights in _units(family)]
+    rows = [_flat(potentials, family, theta, weights) for family in symmetries for weights in unit_weights(family)]
     kept = [row for row in rows if _annihilated(jacobian, row, tolerance)]
     if not kept:
         return 0, Gap(float("inf"), 0.0, "known generators")
@@ -55,7 +55,7 @@ def known_laws(
     theta = flow.parameters_at(z)
     rows: list[Tensor] = []
     for family in symmetries:
-        for weights in _units(family):
+        for weights in unit_weights(family):
             xi = _flat(potentials, family, theta, weights)
             if not _annihilated(jacobian, xi, tol):
                 continue
@@ -99,7 +99,7 @@ def _sign_relation(xi: Tensor) -> list[Tensor]:
     return [row]
 
 
-def _units(family: KnownFamily) -> Iterator[Tensor]:
+def unit_weights(family: KnownFamily) -> Iterator[Tensor]:
     """Unit weights of every generator; of linear blocks the symmetric matrices first, then the antisymmetric ones."""
     width = int(getattr(family, "width", 0))
     if not width:
