@@ -69,7 +69,7 @@ class Verdict:
 
 def one_by_one(family: Family, params: Mapping[str, Tensor]) -> list[Tensor]:
     """Every generator of the family at θ, each as a flat vector over all parameters."""
-    shape = (family.blocks, family.width, family.width) if family.grams else (len(family.labels),)
+    shape = family.generator_shape
     vectors = []
     for position in range(int(torch.tensor(shape).prod())):
         weights = torch.zeros(shape, dtype=torch.float64)

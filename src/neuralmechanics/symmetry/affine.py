@@ -17,37 +17,34 @@ __all__ = ["AffineTerm"]
 
 @dataclass(frozen=True, eq=False)
 class AffineTerm:
-    """b_A → b_A + u, b_B → b_B - M u, where M sums the weight over everything but its kept slices.
+    """What one bias absorbs of the shifts: b → b - M u, with M the weight summed over all but its two kept dimensions.
 
-    ``source`` and ``absorber`` view the two biases elementwise; ``weight`` keeps two dimensions, outputs and inputs
-    (kernel positions are summed). Generator k shifts element ``elements[k]`` of the source, which the map reads in
-    its input column ``inputs[k]``.
+    The shift enters the map in its input columns ``inputs`` (none: in all of them alike) with ``coefficients`` times the weight of
+    ``generators``. ``output_first``: whether the outputs are the first of the kept dimensions.
     """
 
-    source: SliceView
-    absorber: SliceView
+    absorber: str
     weight: SliceView
     output_first: bool
-    elements: np.ndarray
     inputs: np.ndarray
+    generators: np.ndarray
+    coefficients: np.ndarray
 
-    def matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "outputs generators"]:
-        """The columns of the linear map that the generators use."""
+    def matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "outputs inputs"]:
+        """The linear map, outputs first."""
         weight = params[self.weight.parameter].detach().double().reshape(self.weight.shape)
         if self.weight.summed:
             weight = weight.sum(dim=self.weight.summed)
-        full = weight if self.output_first else weight.mT
-        return full[:, torch.as_tensor(self.inputs, device=full.device)]
+        return weight if self.output_first else weight.mT
 
     def add_generator_(self, out: dict[str, Tensor], params: Mapping[str, Tensor], weights: Tensor) -> None:
-        """Adds (u on the source, -M u on the absorber), for u given by ``weights``, to ``out``."""
-        source, absorber = params[self.source.parameter], params[self.absorber.parameter]
-        shift = torch.zeros(source.numel(), dtype=torch.float64, device=source.device)
-        shift.index_add_(0, torch.as_tensor(self.elements, device=source.device), weights)
-        answer = -(self.matrix(params) @ weights)
-        for name, like, step in (
-            (self.source.parameter, source, shift),
-            (self.absorber.parameter, absorber, answer),
-        ):
-            moved = step.reshape(like.shape).to(like.dtype)
-            out[name] = out[name] + moved if name in out else moved
+        """Adds the absorbing bias's answer -M u to ``out``."""
+        matrix = self.matrix(params)
+        device = matrix.device
+        amount = weights[torch.as_tensor(self.generators, device=device)]
+        amount = amount * torch.as_tensor(self.coefficients, dtype=torch.float64, device=device)
+        shift = torch.zeros(matrix.shape[1], dtype=torch.float64, device=device)
+        shift.index_add_(0, torch.as_tensor(self.inputs, device=device), amount)
+        like = params[self.absorber]
+        step = -(matrix @ shift).reshape(like.shape).to(like.dtype)
+        out[self.absorber] = out[self.absorber] + step if self.absorber in out else step

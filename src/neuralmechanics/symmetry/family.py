@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from neuralmechanics.slices import SliceMix, SliceTerm
 from neuralmechanics.symmetry.affine import AffineTerm
-from neuralmechanics.symmetry.grams import GramTerm, act, gram, infinitesimal
+from neuralmechanics.symmetry.grams import GramTerm, act, complex_matrices, gram, infinitesimal
 
 __all__ = ["KINDS", "Breaking", "Family", "Kind"]
 
@@ -38,8 +39,8 @@ class Family:
     """Symmetries of one kind that share tensors (all channels of one layer).
 
     ``terms`` hold the diagonal symmetries: exponents for scale and rescale, unit shifts for translation. ``grams``
-    hold linear blocks of ``width`` channels; ``affine`` the pairs (bias, absorbing bias). ``rotations`` counts
-    generators without a charge of their own (antisymmetric ones). ``requires`` names what the family holds for
+    hold linear blocks of ``width`` channels, which are only scaled and rotated (pairs of channels as one complex number)
+    where ``complex`` is set; ``affine`` says what later biases absorb of the shifts in ``terms``. ``requires`` names what the family holds for
     (training mode, the captured branch…).
     """
 
@@ -50,22 +51,27 @@ class Family:
     grams: tuple[GramTerm, ...] = ()
     blocks: int = 0
     affine: tuple[AffineTerm, ...] = ()
-    rotations: int = 0
+    complex: bool = False
     broken_by: tuple[Breaking, ...] = ()
     requires: tuple[str, ...] = ()
     layer: str = field(default="")
 
     @property
     def charges(self) -> int:
-        """Number of conserved quantities."""
+        """Number of conserved quantities (an affine symmetry is a constraint and has none)."""
         return len(self.labels) if self.kind != "affine" else 0
 
     @cached_property
     def size(self) -> int:
         """Number of generators."""
-        if self.grams:
-            return self.blocks * self.width**2
-        return len(self.labels) + self.rotations
+        return math.prod(self.generator_shape)
+
+    @cached_property
+    def generator_shape(self) -> tuple[int, ...]:
+        """Shape of the weights that pick a generator: one number each, a matrix a block, or (real, imaginary) a block."""
+        if self.complex:
+            return (self.blocks, 2)
+        return (self.blocks, self.width, self.width) if self.grams else (len(self.labels),)
 
     @property
     def exact(self) -> bool:
@@ -79,8 +85,8 @@ class Family:
 
     @property
     def quadratic(self) -> bool:
-        """Whether the charges are quadratic in the parameters (all kinds but translation)."""
-        return self.kind != "translation"
+        """Whether the charges are quadratic in the parameters (all but shifts)."""
+        return self.kind not in ("translation", "affine")
 
     @cached_property
     def mix(self) -> SliceMix:
@@ -91,7 +97,7 @@ class Family:
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that the family moves."""
         names = [t.view.parameter for t in self.terms] + [t.view.parameter for t in self.grams]
-        names += [name for t in self.affine for name in (t.source.parameter, t.absorber.parameter)]
+        names += [t.absorber for t in self.affine]
         return tuple(dict.fromkeys(names))
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
@@ -102,10 +108,15 @@ class Family:
         if self.kind == "affine":
             return torch.zeros(0, dtype=torch.float64)
         if self.grams:
-            matrices = gram(self.grams, self.blocks, a, b)
-            rows, columns = torch.triu_indices(self.width, self.width, device=matrices.device)
-            return matrices[:, rows, columns].reshape(-1)
+            return self.entries(gram(self.grams, self.blocks, a, b))
         return self.mix.products(a, b) if self.quadratic else self.mix.sums(a)
+
+    def entries(self, matrices: Float64[Tensor, "blocks width width"]) -> Float64[Tensor, " charges"]:
+        """The independent charges in the charge matrices: the upper triangle, or the trace of a complex pair."""
+        if self.complex:
+            return matrices.diagonal(dim1=1, dim2=2).sum(-1)
+        rows, columns = torch.triu_indices(self.width, self.width, device=matrices.device)
+        return matrices[:, rows, columns].reshape(-1)
 
     def charge(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """The conserved quantities at ``params``, in float64 (no factor ½)."""
@@ -134,16 +145,13 @@ class Family:
             return out
         device = params[self.parameters[0]].device
         weights = self._weights(weights, device, 1.0)
-        if self.affine:
-            out = {}
-            for pair in self.affine:
-                pair.add_generator_(out, params, weights)
-            return out
         out = {}
         for name in self.mix.parameters:
             value = params[name].detach()
             exponents = self.mix.exponents(name, weights, value.shape)
             out[name] = (value.double() * exponents if self.quadratic else exponents).to(value.dtype)
+        for term in self.affine:
+            term.add_generator_(out, params, weights)
         return out
 
     def transform(self, params: Mapping[str, Tensor], a: float | Tensor) -> dict[str, Tensor]:
@@ -151,7 +159,7 @@ class Family:
 
         ``a`` is a number or a tensor [size]: what is added, for translation and affine (identity 0); the positive
         factor, for scale and rescale (identity 1), raised to each element's exponent. For linear blocks it is A, of
-        shape [blocks, width, width] or [width, width], or a factor.
+        shape [blocks, width, width] or [width, width], or a factor; for complex pairs the factor's (real, imaginary) parts.
         """
         out = dict(params)
         if self.grams:
@@ -162,21 +170,17 @@ class Family:
             return out
         device = params[self.parameters[0]].device
         values = self._weights(a, device, 1.0)
-        if self.affine:
-            moved: dict[str, Tensor] = {}
-            for pair in self.affine:
-                pair.add_generator_(moved, params, values)
-            return out | {name: params[name].detach() + step for name, step in moved.items()}
-        if self.quadratic and not bool((values > 0).all()):
+        if not self.quadratic:
+            steps = self.generator(params, values)
+            return out | {name: (params[name].detach().double() + step).to(step.dtype) for name, step in steps.items()}
+        if not bool((values > 0).all()):
             raise ValueError(
                 f"family {self.name!r}: a {self.kind} factor must be positive, got {float(values.min()):g}; use a > 0"
             )
-        weights = values.log() if self.quadratic else values
         for name in self.mix.parameters:
             value = params[name].detach()
-            exponents = self.mix.exponents(name, weights, value.shape)
-            moved_value = value.double() * exponents.exp() if self.quadratic else value.double() + exponents
-            out[name] = moved_value.to(value.dtype)
+            exponents = self.mix.exponents(name, values.log(), value.shape)
+            out[name] = (value.double() * exponents.exp()).to(value.dtype)
         return out
 
     def _weights(self, weights: float | Tensor | None, device: torch.device, default: float) -> Tensor:
@@ -193,6 +197,13 @@ class Family:
 
     def _matrices(self, params: Mapping[str, Tensor], given: Tensor | None) -> Tensor:
         device = params[self.parameters[0]].device
+        if self.complex and given is not None and given.ndim:
+            if given.shape != (self.blocks, 2):
+                raise ValueError(
+                    f"family {self.name!r}: factors of shape {tuple(given.shape)} given, ({self.blocks}, 2) is needed: "
+                    "real and imaginary part of each pair's factor"
+                )
+            return complex_matrices(given.to(device))
         unit = torch.eye(self.width, dtype=torch.float64, device=device)
         full = (self.blocks, self.width, self.width)
         if given is None:

@@ -12,8 +12,9 @@ from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.interpreter import dependents, interpret, roles
-from neuralmechanics.symmetry.linear_families import linear_families
+from neuralmechanics.symmetry.linear_families import linear_families, rotating_families
 from neuralmechanics.symmetry.mixings import Mixings
+from neuralmechanics.symmetry.rotary import rotary_operations
 from neuralmechanics.symmetry.scales import Scales
 from neuralmechanics.symmetry.shifts import Shifts
 from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
@@ -46,14 +47,24 @@ def analyse(captured: Captured) -> Symmetries:
     unknown += [u for u in interpret(captured, shifts, dependent) if u not in unknown]
     requires = _requirements(captured)
     scale_space, shift_space = scales.system.solve(), shifts.system.solve()
-    mixings = Mixings(scales, scale_space, frozenset())
-    interpret(captured, mixings, dependent)
-    blocks = mixings.blocks(scales.parameters)
-    linear, mixed = linear_families(blocks.mixing, scales.parameters, scale_space.matrix, requires)
+    linear, mixed = _linear(captured, scales, scale_space, dependent, requires)
     families = _translations(shifts, shift_space, requires) + _scalings(scales, scale_space, requires, mixed) + linear
     named = tuple(unique_names(families))
     coverage = _coverage(captured, named, unknown, scales, scale_space)
     return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
+
+
+def _linear(
+    captured: Captured, scales: Scales, space: NullSpace, dependent: frozenset[fx.Node], requires: tuple[str, ...]
+) -> tuple[list[Family], np.ndarray]:
+    """Linear blocks, then rotary pairs; and the basis vectors of the scale null space that they account for."""
+    mixings = Mixings(scales, space, rotary_operations(captured.graph))
+    interpret(captured, mixings, dependent)
+    blocks = mixings.blocks(scales.parameters)
+    linear, mixed = linear_families(blocks.mixing, scales.parameters, space.matrix, requires)
+    alone = np.setdiff1d(blocks.rotating, mixed)
+    pairs, turned = rotating_families(alone, scales.parameters, space.matrix, requires)
+    return linear + pairs, np.concatenate([mixed, turned])
 
 
 def _translations(shifts: Shifts, space: NullSpace, requires: tuple[str, ...]) -> list[Family]:

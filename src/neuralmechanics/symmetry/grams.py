@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuralmechanics.slices import SliceView
 
-__all__ = ["BlockLabels", "GramTerm", "act", "add_gram_", "gram", "infinitesimal"]
+__all__ = ["BlockLabels", "GramTerm", "act", "add_gram_", "complex_matrices", "gram", "infinitesimal"]
 
 
 class BlockLabels(Sequence[str]):
@@ -104,6 +104,12 @@ def infinitesimal(term: GramTerm, tensor: Tensor, matrices: Float64[Tensor, "blo
     chosen = matrices[torch.as_tensor(term.blocks, device=matrices.device)]
     negative = torch.as_tensor(term.signs < 0, device=matrices.device)
     return _mix(term, tensor, torch.where(negative[:, None, None], -chosen.mT, chosen), keep=False)
+
+
+def complex_matrices(parts: Float64[Tensor, "blocks 2"]) -> Float64[Tensor, "blocks 2 2"]:
+    """The real matrix [[a, -b], [b, a]] of multiplication by a + ib."""
+    a, b = parts.double().unbind(-1)
+    return torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], -2)
 
 
 def _mix(term: GramTerm, tensor: Tensor, chosen: Tensor, *, keep: bool) -> Tensor:

@@ -13,23 +13,37 @@ from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.grams import BlockLabels, GramTerm
 from neuralmechanics.symmetry.scales import Label
 
-__all__ = ["linear_families"]
+__all__ = ["linear_families", "rotating_families"]
+
+
+def rotating_families(
+    basis: np.ndarray, labels: Mapping[str, Label], matrix: sparse.csr_matrix, requires: tuple[str, ...]
+) -> tuple[list[Family], np.ndarray]:
+    """Families of complex pairs: each basis vector scales two channels alike, which also rotate into one another."""
+    blocks = [np.array([b]) for b in basis.tolist()]
+    return linear_families(blocks, labels, matrix, requires, pairs=True)
 
 
 def linear_families(
-    blocks: Sequence[np.ndarray], labels: Mapping[str, Label], matrix: sparse.csr_matrix, requires: tuple[str, ...]
+    blocks: Sequence[np.ndarray],
+    labels: Mapping[str, Label],
+    matrix: sparse.csr_matrix,
+    requires: tuple[str, ...],
+    pairs: bool = False,
 ) -> tuple[list[Family], np.ndarray]:
     """One family for all blocks that touch the same parameters alike; and the basis vectors they account for.
 
     A block whose channels stand in a parameter in different numbers or with different signs is left to the rescalings.
     """
-    member, place = _membership(blocks, matrix.shape[1])
+    member = np.full(matrix.shape[1], -1)
+    for number, basis in enumerate(blocks):
+        member[basis] = number
     pieces: dict[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]] = {}
     refused: set[int] = set()
     for name, label in labels.items():
         for term in label.terms:
             view = SliceView(name, label.shape, tuple(d for d, n in enumerate(term.ids.shape) if n > 1))
-            for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, place, blocks):
+            for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, blocks, pairs):
                 if slices is None:
                     refused.add(block)
                 else:
@@ -39,22 +53,14 @@ def linear_families(
         if block not in refused:
             key = (len(blocks[block]), tuple((n, v, len(s), tuple(g.tolist())) for n, v, s, g in pieces[block]))
             groups.setdefault(key, []).append(block)
-    families = [_family(numbers, pieces, blocks, requires) for numbers in groups.values()]
+    families = [_family(numbers, pieces, blocks, requires, pairs) for numbers in groups.values()]
     used = [blocks[block] for numbers in groups.values() for block in numbers]
     return families, np.concatenate(used) if used else np.zeros(0, np.int64)
 
 
-def _membership(blocks: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
-    member, place = np.full(size, -1), np.zeros(size, dtype=np.int64)
-    for number, basis in enumerate(blocks):
-        member[basis] = number
-        place[basis] = np.arange(len(basis))
-    return member, place
-
-
 def _rows(
-    ids: np.ndarray, coefficient: float, matrix: sparse.csr_matrix, member: np.ndarray, place: np.ndarray,
-    blocks: Sequence[np.ndarray],
+    ids: np.ndarray, coefficient: float, matrix: sparse.csr_matrix, member: np.ndarray, blocks: Sequence[np.ndarray],
+    pairs: bool,
 ) -> list[tuple[int, np.ndarray | None, np.ndarray]]:  # fmt: skip
     """For each block in the array: its channels' slices, one row for each time that the block occurs."""
     rows = sparse.coo_matrix(matrix[ids.reshape(-1)])
@@ -66,13 +72,16 @@ def _rows(
     edges = np.flatnonzero(np.diff(member[basis], prepend=-1, append=-1)) if len(basis) else np.zeros(0, np.int64)
     for start, end in zip(edges[:-1], edges[1:], strict=True):
         block = int(member[basis[start]])
-        width = len(blocks[block])
+        width = 2 if pairs else len(blocks[block])
         times, odd = divmod(end - start, width)
-        table = slices[start:end].reshape(width, times).T if not odd else None
-        signs = value[start:end].reshape(width, times).T if not odd else np.zeros((0, 0))
+        shape = (times, width) if pairs else (width, times)
+        table = slices[start:end].reshape(shape) if not odd else None
+        signs = value[start:end].reshape(shape) if not odd else np.zeros((1, 1))
+        if not pairs:
+            table, signs = table.T if table is not None else None, signs.T
         regular = (
             table is not None
-            and np.array_equal(np.unique(basis[start:end], return_counts=True)[1], np.full(width, times))
+            and len(set(np.unique(basis[start:end], return_counts=True)[1].tolist())) == 1
             and (signs == signs[:, :1]).all()
             and (np.abs(signs) == 1).all()
         )
@@ -85,6 +94,7 @@ def _family(
     pieces: Mapping[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]],
     blocks: Sequence[np.ndarray],
     requires: tuple[str, ...],
+    pairs: bool,
 ) -> Family:
     first = pieces[numbers[0]]
     sign = int(first[0][3][0])  # the first parameter's channels transform with A
@@ -98,9 +108,10 @@ def _family(
     return Family(
         kind="linear",
         name=title("linear", parameters),
-        labels=BlockLabels(names, len(blocks[numbers[0]])),
+        labels=tuple(names) if pairs else BlockLabels(names, len(blocks[numbers[0]])),
         grams=tuple(terms),
         blocks=len(numbers),
+        complex=pairs,
         requires=requires,
         layer=parameters[0].rpartition(".")[0],
     )
@@ -109,4 +120,4 @@ def _family(
 def _block_name(piece: tuple[str, SliceView, np.ndarray, np.ndarray]) -> str:
     name, view, slices, _ = piece
     sizes = [view.shape[d] for d in view.kept]
-    return name + subscript(view, int(slices[0, 0]), sizes) + "…"
+    return name + subscript(view, int(slices[0, 0]), sizes) + " block"

@@ -16,6 +16,7 @@ import numpy as np
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.scales import Label, LabelTerm, Scales
 
 __all__ = ["Blocks", "Mixings"]
@@ -34,7 +35,7 @@ class Blocks:
 class Mixings(Scales):
     """The scale interpreter once more, watching how each channel is treated."""
 
-    def __init__(self, original: Scales, space: NullSpace, rotations: frozenset[Any]) -> None:
+    def __init__(self, original: Scales, space: NullSpace, rotary: Rotary) -> None:
         super().__init__(original.shapes, original.elementwise, original.groups, original.contracted)
         matrix = space.matrix
         count = np.diff(matrix.indptr)
@@ -50,7 +51,7 @@ class Mixings(Scales):
         self._stiff = np.zeros(size, dtype=bool)
         self._split = np.zeros(size, dtype=bool)
         self._paired = np.zeros(size, dtype=bool)
-        self._rotations = rotations
+        self._rotary = rotary
         self._stiff[np.unique(matrix[np.flatnonzero(~alone & (count > 0))].indices)] = True
 
     # --- bookkeeping --------------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ class Mixings(Scales):
 
     def _note_splits(self, basis: np.ndarray, code: np.ndarray) -> None:
         """Channels of one basis vector that the operation tells apart do not rotate into one another."""
-        if self.cause in self._rotations:
+        if self.cause in self._rotary.products:
             return
         low = np.full(len(self._split), np.iinfo(np.int64).max)
         high = np.full(len(self._split), -1)
@@ -95,6 +96,8 @@ class Mixings(Scales):
     def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:
         self._treated(x.terms, (), 1)
         self._treated(y.terms, (), 2)
+        if self.cause in self._rotary.sums:
+            self._pair(x)
         return super().add(x, y, scale)
 
     def mul(self, x: Label, y: Label) -> Label:
@@ -171,8 +174,8 @@ class Mixings(Scales):
             self._treated(x.terms, (), 100 + number)
         return super().cat(xs, dim)
 
-    def rotate(self, x: Label) -> None:
-        """Marks that the operation turns pairs of channels (rotary embedding): they may rotate together."""
+    def _pair(self, x: Label) -> None:
+        """Rotary embedding turns pairs of channels: they may rotate together, unless another operation splits them."""
         for term in x.terms:
             basis = self._basis[term.ids]
             self._paired[np.unique(basis[basis >= 0])] = True

@@ -53,7 +53,7 @@ def _family_to(family: Family) -> dict[str, Any]:
         "grams": [_arrays(t, "slices", "blocks", "signs") for t in family.grams],
         "blocks": family.blocks,
         "affine": [_affine_to(t) for t in family.affine],
-        "rotations": family.rotations,
+        "complex": family.complex,
         "broken_by": [asdict(b) for b in family.broken_by],
         "requires": list(family.requires),
         "layer": family.layer,
@@ -79,7 +79,7 @@ def _family_from(data: Mapping[str, Any]) -> Family:
         ),
         blocks=data["blocks"],
         affine=tuple(_affine_from(t) for t in data["affine"]),
-        rotations=data["rotations"],
+        complex=data["complex"],
         broken_by=tuple(Breaking(**b) for b in data["broken_by"]),
         requires=tuple(data["requires"]),
         layer=data["layer"],
@@ -99,14 +99,19 @@ def _arrays(term: SliceTerm | GramTerm, *fields: str) -> dict[str, Any]:
 
 
 def _affine_to(term: AffineTerm) -> dict[str, Any]:
-    views = {name: asdict(getattr(term, name)) for name in ("source", "absorber", "weight")}
-    arrays = {name: getattr(term, name).tolist() for name in ("elements", "inputs")}
-    return views | {"output_first": term.output_first} | arrays
+    arrays = {name: getattr(term, name).tolist() for name in ("inputs", "generators", "coefficients")}
+    return {"absorber": term.absorber, "weight": asdict(term.weight), "output_first": term.output_first} | arrays
 
 
 def _affine_from(data: Mapping[str, Any]) -> AffineTerm:
-    source, absorber, weight = (_view(data[name]) for name in ("source", "absorber", "weight"))
-    return AffineTerm(source, absorber, weight, data["output_first"], _int(data["elements"]), _int(data["inputs"]))
+    return AffineTerm(
+        data["absorber"],
+        _view(data["weight"]),
+        data["output_first"],
+        _int(data["inputs"]),
+        _int(data["generators"]),
+        np.asarray(data["coefficients"], dtype=float),
+    )
 
 
 def _view(data: Mapping[str, Any]) -> SliceView:

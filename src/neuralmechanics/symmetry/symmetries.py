@@ -133,11 +133,11 @@ class Symmetries(Sequence[Family]):
         return SliceMix(self.charges, linear), SliceMix(self.charges, quadratic)
 
     @cached_property
-    def _grams(self) -> dict[str, list[tuple[GramTerm, int, int]]]:
-        out: dict[str, list[tuple[GramTerm, int, int]]] = {}
+    def _grams(self) -> dict[str, list[tuple[GramTerm, Family, int]]]:
+        out: dict[str, list[tuple[GramTerm, Family, int]]] = {}
         for family, offset in zip(self.charged, self.offsets[:-1], strict=True):
             for term in family.grams:
-                out.setdefault(term.view.parameter, []).append((term, family.blocks, offset))
+                out.setdefault(term.view.parameter, []).append((term, family, offset))
         return out
 
     @cached_property
@@ -151,13 +151,12 @@ class Symmetries(Sequence[Family]):
         linear, quadratic = self._mixes
         linear.add_sums_(out, name, a)
         quadratic.add_products_(out, name, a, b)
-        for term, blocks, offset in self._grams.get(name, ()):
+        for term, family, offset in self._grams.get(name, ()):
             width = term.slices.shape[1]
-            matrices = torch.zeros(blocks, width, width, dtype=torch.float64, device=out.device)
+            matrices = torch.zeros(family.blocks, width, width, dtype=torch.float64, device=out.device)
             add_gram_(matrices, term, a, b)
-            rows, columns = torch.triu_indices(width, width, device=out.device)
-            upper = matrices[:, rows, columns].reshape(-1)
-            out[offset : offset + upper.numel()] += upper
+            entries = family.entries(matrices)
+            out[offset : offset + entries.numel()] += entries
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨a, M b⟩ of every quadratic charge (symmetrised) and ⟨a, 1_A⟩ of every translation charge."""
@@ -201,6 +200,8 @@ class Symmetries(Sequence[Family]):
         for term in family.grams:
             positive = GramTerm(term.view, term.slices, term.blocks, np.abs(term.signs))
             add_gram_(total, positive, params[term.view.parameter], params[term.view.parameter])
+        if family.complex:
+            return family.entries(total)
         size = total.diagonal(dim1=1, dim2=2).sqrt()
         rows, columns = torch.triu_indices(width, width, device=total.device)
         return (size[:, rows] * size[:, columns]).reshape(-1)
