@@ -1,0 +1,138 @@
+"""Errors of the laws on the paper's networks, and of the exact law where closed forms fail.
+
+    python benchmarks/paper_laws.py vgg  [--steps 150] [--batch-size 32] [--out runs/paper_laws]
+    python benchmarks/paper_laws.py long [--steps 20000]
+
+`vgg`: VGG-16 without and with batch norm on textures (64×64, 200 classes), λ ∈ {0, 1e-3}, β ∈ {0, .9}: column sums
+of the last layer, norms of conv 2, conv 5 against conv 4. `long`: a small network through a learning-rate drop,
+dampening .5, Nesterov, and 20,000 steps at β = .99, λ = 5e-4. Errors are the largest over charges and records, relative
+to the initial charge. Runs that exist are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from neuralmechanics.experiments import (
+    OptimizerConfig,
+    RecordConfig,
+    ScheduleConfig,
+    TrainConfig,
+    train,
+)
+from neuralmechanics.experiments.runfolder import RESULT, read_json
+from neuralmechanics.experiments.sweep import Point
+from neuralmechanics.monitor import open_run
+
+FAMILIES = {
+    "translation": ("classifier.head.weight",),
+    "scale": ("features.conv2",),
+    "rescale": ("features.conv4 → features.conv5", "features.norm4 → features.conv5"),
+}
+LAWS = ["first_order", "exact", "identity", "modified_flow", "gradient_flow"]
+
+
+def main() -> None:
+    """Measure one part and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("part", choices=("vgg", "long"))
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--models", nargs="+", default=["vgg16", "vgg16-bn"])
+    parser.add_argument("--decays", nargs="+", type=float, default=[0.0, 1e-3])
+    parser.add_argument("--momenta", nargs="+", type=float, default=[0.0, 0.9])
+    parser.add_argument("--out", type=Path, default=Path("runs/paper_laws"))
+    given = parser.parse_args()
+    table = vgg(given) if given.part == "vgg" else long(given)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.2e}"))
+
+
+def vgg(given: argparse.Namespace) -> pd.DataFrame:
+    """One row a model, λ, β and shown family; one column a law."""
+    rows = []
+    for model in given.models:
+        for decay in given.decays:
+            for momentum in given.momenta:
+                config = TrainConfig(
+                    model=model,
+                    data="textures",
+                    steps=given.steps or 150,
+                    batch_size=given.batch_size,
+                    initialisation="paper",
+                    optimizer=OptimizerConfig(
+                        learning_rate=0.1 if momentum == 0 else 0.01, momentum=momentum, weight_decay=decay
+                    ),
+                    record=RecordConfig(every=5, residuals=True, metrics=()),
+                )
+                settings = {"model": model, "weight_decay": decay, "momentum": momentum}
+                rows += [settings | row for row in _measure(config, given.out, shown=True)]
+    return pd.DataFrame(rows)
+
+
+def long(given: argparse.Namespace) -> pd.DataFrame:
+    """One row a setting and kind; one column a law."""
+    drop = ScheduleConfig("drops", milestones=(15.0,))
+    settings = {
+        "drop": (OptimizerConfig(learning_rate=0.05, momentum=0.9, weight_decay=1e-3), drop, 2000),
+        "dampening .5": (
+            OptimizerConfig(learning_rate=0.05, momentum=0.9, dampening=0.5, weight_decay=1e-3),
+            ScheduleConfig(),
+            2000,
+        ),
+        "nesterov": (
+            OptimizerConfig(learning_rate=0.02, momentum=0.9, nesterov=True, weight_decay=1e-3),
+            ScheduleConfig(),
+            2000,
+        ),
+        "β=.99 λ=5e-4": (
+            OptimizerConfig(learning_rate=0.01, momentum=0.99, weight_decay=5e-4),
+            ScheduleConfig(),
+            given.steps or 20_000,
+        ),
+    }
+    rows = []
+    for name, (optimizer, schedule, steps) in settings.items():
+        for model in ("mlp", "mlp-bn"):
+            config = TrainConfig(
+                model=model,
+                steps=steps,
+                batch_size=64,
+                precision="float64",
+                optimizer=optimizer,
+                schedule=schedule,
+                record=RecordConfig(every=max(10, steps // 200), residuals=True, metrics=()),
+            )
+            rows += [{"setting": name, "model": model} | row for row in _measure(config, given.out, shown=False)]
+    return pd.DataFrame(rows)
+
+
+def _measure(config: TrainConfig, out: Path, *, shown: bool) -> list[dict[str, object]]:
+    folder = out / Point({"model": config.model}, config).name
+    if not (folder / RESULT).is_file():
+        began = time.perf_counter()
+        train(config, folder)
+        print(f"# {folder.name}: {time.perf_counter() - began:.0f} s", flush=True)
+    errors = open_run(folder).errors()
+    rows = []
+    for kind, wanted in FAMILIES.items():
+        chosen = errors[errors["kind"] == kind]
+        if shown:
+            chosen = chosen[[any(str(family).endswith(part) for part in wanted) for family in chosen["family"]]]
+        else:
+            chosen = chosen[chosen["family"] == "all"]
+        for family, part in chosen.groupby("family"):
+            found = dict(zip(part["law"], part["max_error"], strict=True))
+            rows.append(
+                {"kind": kind, "family": family, "charges": part["charges"].iloc[0]}
+                | {law: found.get(law, float("nan")) for law in LAWS}
+                | {"loss": read_json(folder / RESULT)["loss"]}
+            )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Every model and data name: one monitored epoch on a tiny set, from a file of the real format if there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from neuralmechanics.experiments import (
+    ImageConfig,
+    OptimizerConfig,
+    RecordConfig,
+    TrainConfig,
+    data_names,
+    model_names,
+    train,
+)
+from neuralmechanics.monitor import open_run
+
+from .formats import random_images, write_cifar, write_image, write_image_folder, write_mnist, write_tiny_imagenet
+
+# The deepest and widest take a minute each on one core: tested where time is no matter.
+HEAVY = ("vgg13", "vgg16", "vgg19", "resnet34", "resnet50", "resnet101", "resnet152", "wide-resnet")
+# Their variants with batch norm stay.
+HEAVY_PLAIN = ("vgg11", "resnet18")
+
+
+def prepare(name: str, root) -> ImageConfig:
+    """A tiny data set called `name`, its files written below `root` if it has files."""
+    if name == "mnist":
+        write_mnist(root)
+    elif name.startswith("cifar"):
+        write_cifar(root, int(name.removeprefix("cifar")))
+    elif name == "tiny-imagenet":
+        write_tiny_imagenet(root)
+    elif name == "folder":
+        write_image_folder(root)
+    elif name == "imagenet":
+        for index, image in enumerate(random_images(12, 3, 48)):
+            write_image(root / ("val" if index < 4 else "train") / f"n{index % 2}" / f"{index}.png", image)
+        return ImageConfig(root=str(root), size=32)
+    else:
+        return ImageConfig(size=16 if name == "textures" else None, train_limit=40, test_limit=12)
+    return ImageConfig(root=str(root))
+
+
+def one_epoch(model: str, data: str, images: ImageConfig, out) -> None:
+    """Train for one monitored epoch and hold every prediction against the measured charges."""
+    config = TrainConfig(
+        model=model,
+        data=data,
+        epochs=1,
+        batch_size=16,
+        precision="float64",
+        images=images,
+        optimizer=OptimizerConfig(learning_rate=0.01, momentum=0.9, weight_decay=1e-3),
+        record=RecordConfig(every=1, residuals=True),
+    )
+    result = train(config, out)
+    assert result.steps >= 1
+    assert all(parameter.grad is not None for parameter in result.model.parameters() if parameter.requires_grad)
+    run = open_run(out)
+    assert run.data.sizes["step"] == result.steps + 1
+    identity = run.errors().query("law == 'identity'")
+    assert len(identity) > 0
+    assert identity["max_error"].max() < 1e-9
+
+
+@pytest.mark.parametrize("data", data_names())
+def test_every_data_name_trains(data, tmp_path):
+    images = prepare(data, tmp_path)
+    one_epoch("gpt" if data == "sequences" else "mlp-bn", data, images, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(m, marks=pytest.mark.slow) if m.startswith(HEAVY) or m in HEAVY_PLAIN else m for m in model_names()],
+)
+def test_every_model_trains(model, tmp_path):
+    if model == "gpt":
+        one_epoch(model, "sequences", ImageConfig(train_limit=32, test_limit=8), tmp_path / "run")
+    else:
+        one_epoch(model, "textures", ImageConfig(size=16, train_limit=32, test_limit=8), tmp_path / "run")
+
+
+def test_augmented_textures_at_full_size(tmp_path):
+    images = ImageConfig(train_limit=16, test_limit=4, augment=True)
+    one_epoch("convnet-bn", "textures", images, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["GPT2Config", "ViTConfig"])
+def test_transformers_configurations_train(config, tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    small = {"GPT2Config": {"n_layer": 1, "n_embd": 16, "n_head": 2, "vocab_size": 32, "n_positions": 16}}
+    vit = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    small["ViTConfig"] = vit | {"image_size": 16, "patch_size": 8}
+    folder = tmp_path / "config"
+    getattr(transformers, config)(**small[config]).save_pretrained(folder)
+    data, images = ("sequences", ImageConfig(train_limit=32, test_limit=8))
+    if config == "ViTConfig":
+        data, images = ("textures", ImageConfig(size=16, train_limit=32, test_limit=8))
+    one_epoch(f"hf:{folder}", data, images, tmp_path / "run")
+    assert torch.get_default_dtype() == torch.float32
