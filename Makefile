@@ -22,8 +22,9 @@ help:
 	@echo "make docs      the documentation as HTML in docs/_build/html"
 	@echo "make clean     remove the virtual environment and everything built"
 
+# Its networks are too small to share a matrix product; one thread an operation is as fast and leaves the other core free.
 demo: $(STAMPS)/package
-	$(BIN)/neuralmechanics demo --out $(OUT)
+	OMP_NUM_THREADS=1 $(BIN)/neuralmechanics demo --out $(OUT)
 
 test: lint $(STAMPS)/browser
 	$(PYTEST)

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every common colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
@@ -93,3 +96,19 @@ def tidy(axes: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> 
     axes.set_title(literal(title), fontsize=9.5, color=INK, loc="left")
     axes.set_xlabel(literal(xlabel), fontsize=8.5, color=INK)
     axes.set_ylabel(literal(ylabel), fontsize=8.5, color=INK)
+
+
+def frame(axes: Axes, values: Sequence[NDArray[np.float64]]) -> None:
+    """Vertical limits around all of ``values``: at least 4 % of their size, so that rounding is not drawn as motion."""
+    low, high = padded(values)
+    axes.set_ylim(low, high)
+    axes.margins(x=0)
+
+
+def padded(values: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """The finite range of ``values`` and some room on both sides."""
+    finite = np.concatenate([np.ravel(value)[np.isfinite(np.ravel(value))] for value in values] or [np.zeros(1)])
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    size = max(abs(low), abs(high)) or 1.0
+    pad = max(0.08 * (high - low), 0.02 * size)
+    return low - pad, high + pad

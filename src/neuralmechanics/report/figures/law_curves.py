@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from neuralmechanics.report.palette import AXIS_LABELS, MEASURED, in_reading_order, law_styles, shortened, tidy
+from neuralmechanics.report.palette import AXIS_LABELS, MEASURED, frame, in_reading_order, law_styles, shortened, tidy
 from neuralmechanics.report.source import RunLike, kinds, laws, of_family, spread, steps, telling_family, thinned
 
 if TYPE_CHECKING:
@@ -58,16 +58,13 @@ def draw_family(axes: Axes, data: xr.Dataset, drawn: Sequence[str], charges: int
     styles = law_styles(drawn)
     for position in positions:
         axes.plot(step, measured[:, position], color=MEASURED, linewidth=4.0, solid_capstyle="round", zorder=2)
-    low, high = axes.get_ylim()
     for order, law in enumerate(reversed(drawn)):
         predicted = data["predicted"].sel(law=law).transpose("step", "charge").values.astype(np.float64)[keep]
         style = styles[law]
         lines = axes.plot(step, predicted[:, positions], color=style.colour, linewidth=1.2, zorder=3 + order)
         for line in lines:
             line.set_linestyle(style.dash)
-    pad = 0.08 * (high - low)
-    axes.set_ylim(low - pad, high + pad)
-    axes.margins(x=0)
+    frame(axes, [measured[:, positions]])
     family, kind = str(data["family"].values[0]), str(data["kind"].values[0])
     tidy(axes, title=shortened(family, 40), xlabel="step", ylabel=AXIS_LABELS.get(kind, kind))
 

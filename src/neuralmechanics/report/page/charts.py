@@ -14,6 +14,7 @@ from neuralmechanics.report.palette import (
     VERMILLION,
     in_reading_order,
     law_styles,
+    padded,
 )
 from neuralmechanics.report.scores import largest_error, relative_errors
 from neuralmechanics.report.source import (
@@ -142,10 +143,8 @@ def _family_spec(part: xr.Dataset) -> Spec:
         trace["showlegend"] = position % len(positions) == 0
         trace["text"] = literal(trace["text"])
         trace["hovertemplate"] = "%{text}<br>step %{x}: %{y:.6g}"
-    low, high = float(measured[:, positions].min()), float(measured[:, positions].max())
-    pad = 0.08 * (high - low) or abs(high) or 1.0
     made = spec(traces, ylabel=AXIS_LABELS.get(str(part["kind"].values[0]), "charge"))
-    made["layout"]["yaxis"]["range"] = [low - pad, high + pad]
+    made["layout"]["yaxis"]["range"] = list(padded([measured[:, positions]]))
     made["layout"]["legend"] = {"traceorder": "reversed"}
     return made
 

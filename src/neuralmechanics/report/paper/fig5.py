@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from neuralmechanics.experiments.paper import SHOWN_FAMILIES
 from neuralmechanics.report.figures.law_curves import draw_family, legend_handles
 from neuralmechanics.report.palette import in_reading_order, tidy
 from neuralmechanics.report.paper.panels import (
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 def fig5(runs: Sequence[RunLike], families: Mapping[str, Sequence[str]] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Rows translation, scale, rescale; columns weight decay λ, rising; measured charges under every law.
 
-    ``families`` gives, for a kind, parts of family names to prefer (the paper shows the last layer's columns, the
-    filters of conv 2, conv 5 against conv 4); without it the family with the largest charges is shown.
+    ``families`` gives, for a kind, parts of family names to prefer, by default those that the paper shows (the last
+    layer's columns, the filters of conv 2, conv 5 against conv 4); where none fits, the largest charges are shown.
     Source: Kunin et al., ICLR 2021, Fig. 5.
     """
-    errors = error_table(runs)
+    errors, preferred = error_table(runs), SHOWN_FAMILIES if families is None else families
     decays = distinct(runs, "weight_decay")
     figure, panels = grid(len(KINDS), len(decays))
     drawn: list[str] = []
@@ -44,7 +45,7 @@ def fig5(runs: Sequence[RunLike], families: Mapping[str, Sequence[str]] | None =
             if run is None:
                 blank(axes, f"no {kind} charges")
                 continue
-            family = family_for(run, kind, (families or {}).get(kind, ()))
+            family = family_for(run, kind, preferred.get(kind, ()))
             drawn += laws(run.data)
             draw_family(axes, of_family(run.data, family), in_reading_order(laws(run.data)), charges=4)
             title = f"{label(run, 'weight_decay')}: {label(run, 'model')}" if row == 0 else label(run, "model")

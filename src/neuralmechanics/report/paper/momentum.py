@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.lines import Line2D
 
-from neuralmechanics.report.palette import INK, OKABE_ITO, VERMILLION, tidy
+from neuralmechanics.report.palette import INK, OKABE_ITO, VERMILLION, frame, tidy
 from neuralmechanics.report.paper.panels import (
     KINDS,
     blank,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from neuralmechanics.report.source import RunLike
 
@@ -44,14 +45,15 @@ def momentum(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
     for row, values in enumerate(rows):
         here = matching(runs, ("momentum", "dampening"), values)
         for column, kind in enumerate(KINDS):
-            axes = panels[row, column]
+            axes, measured = panels[row, column], []
             for decay, colour in zip(decays, OKABE_ITO, strict=False):
                 run = run_with(matching(here, ("weight_decay",), decay), kind)
                 if run is not None:
-                    overlay(axes, typical_charge(run.data, family_for(run, kind, ())), colour)
-            if not axes.lines:
+                    measured.append(overlay(axes, typical_charge(run.data, family_for(run, kind, ())), colour))
+            if not measured:
                 blank(axes, f"no {kind} charges")
                 continue
+            frame(axes, measured)
             tidy(axes, title=label(here[0], "momentum", "dampening"), xlabel="step", ylabel=kind_label(kind))
     for row in range(len(rows) - 1):
         for axes in panels[row]:
@@ -65,19 +67,17 @@ def momentum(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
     return figure, errors
 
 
-def overlay(axes: Axes, part: xr.Dataset, colour: str) -> None:
-    """One measured charge, wide and pale, under the laws of ``OVERLAID``, thin."""
+def overlay(axes: Axes, part: xr.Dataset, colour: str) -> NDArray[np.float64]:
+    """One measured charge, wide and pale, under the laws of ``OVERLAID``, thin; what was measured, to set the frame."""
     step = steps(part)
-    measured = part["charge"].values[:, 0].astype(np.float64)
+    measured: NDArray[np.float64] = part["charge"].values[:, 0].astype(np.float64)
     axes.plot(step, measured, color=colour, linewidth=4, alpha=0.45, solid_capstyle="butt")
-    limits = axes.get_ylim()
     for law, (pen, dash) in OVERLAID.items():
         if law in laws(part):
             predicted = part["predicted"].sel(law=law).values.reshape(len(step))
             (line,) = axes.plot(step, predicted, color=pen, linewidth=1.1)
             line.set_linestyle(dash)  # type: ignore[arg-type]
-    axes.set_ylim(limits)
-    axes.margins(x=0)
+    return measured
 
 
 def law_handles() -> list[Line2D]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuralmechanics.report.palette import BLUE, OKABE_ITO, tidy
+from neuralmechanics.report.palette import BLUE, OKABE_ITO, frame, tidy
 from neuralmechanics.report.paper.momentum import law_handles, overlay
 from neuralmechanics.report.paper.panels import KINDS, blank, clear_inner_labels, family_for, grid, kind_label
 from neuralmechanics.report.paper.settings import error_table, label
@@ -31,6 +31,7 @@ def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
     for column, run in enumerate(runs):
         top = panels[0, column]
         top.step(steps(run.data), _time_step(run), where="post", color=BLUE, linewidth=1.4)
+        top.set_ylim(bottom=0)
         top.margins(x=0)
         tidy(top, title=label(run, "schedule", "model"), xlabel="step", ylabel="η / (1 − β)")
         for row, kind in enumerate(present, start=1):
@@ -39,10 +40,14 @@ def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
                 blank(axes, f"no {kind} charges")
                 continue
             part = of_family(run.data, family_for(run, kind, ()))
-            for position, colour in zip(spread(part["charge"].values[0], 4), OKABE_ITO, strict=False):
-                overlay(axes, part.isel(charge=[position]), colour)
-            axes.relim()
-            axes.autoscale(axis="y")
+            positions = spread(part["charge"].values[0], 4)
+            frame(
+                axes,
+                [
+                    overlay(axes, part.isel(charge=[position]), colour)
+                    for position, colour in zip(positions, OKABE_ITO, strict=False)
+                ],
+            )
             tidy(axes, xlabel="step", ylabel=kind_label(kind))
     clear_inner_labels(panels)
     figure.legend(handles=law_handles(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
