@@ -30,6 +30,14 @@ def valley(params: dict[str, Tensor]) -> Tensor:
     return (x * y - 1) ** 2 / 2 + torch.cos(x - 0.3 * y) + 0.1 * y**2
 
 
+class Standardise(nn.Module):
+    """Batch norm without its eps, which would break the scale symmetry."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(0)
+        return centred / centred.square().mean(0).sqrt()
+
+
 def network(kind: str, width: int = 4, seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     middle: dict[str, list[nn.Module]] = {
@@ -37,7 +45,7 @@ def network(kind: str, width: int = 4, seed: int = 0) -> nn.Sequential:
         "linear": [],
         "relu": [nn.ReLU()],
         "softmax": [nn.Tanh()],
-        "batch_norm": [nn.BatchNorm1d(width, eps=0.0, affine=False), nn.Tanh()],
+        "batch_norm": [Standardise(), nn.Tanh()],
     }
     return nn.Sequential(nn.Linear(3, width), *middle[kind], nn.Linear(width, 3))
 

@@ -28,7 +28,12 @@ def _measured_order(loss, theta0, order, route, steps, horizon, weight_decay=0.0
         )
         flow = ModifiedFlow(loss, learning_rate=rate, order=order, route=route, weight_decay=weight_decay)
         path = integrate(
-            flow, theta0, [0, horizon], method="dopri5-fixed", step=horizon / (40 if order < 6 else 64), estimate_error=False
+            flow,
+            theta0,
+            [0, horizon],
+            method="dopri5-fixed",
+            step=horizon / {6: 60, 8: 80}.get(order, 40),
+            estimate_error=False,
         ).require_completed()
         errors.append(float((layout.flatten(path.final) - layout.flatten(run.final)).norm()))
     rates = torch.tensor([horizon / count for count in steps])
@@ -56,7 +61,7 @@ def test_map_logarithm_reaches_its_order(problem: str, order: int) -> None:
         measured = _measured_order(quadratic(ROTATED), point(1.0, 0.3), order, "map", steps, 0.5, weight_decay=0.1)
     else:
         loss = network_loss("tanh")
-        steps = {6: (20, 26, 32), 8: (18, 22, 26)}.get(order, (12, 16, 20))
+        steps = {6: (40, 48, 56), 8: (40, 48, 56)}.get(order, (12, 16, 20))
         measured = _measured_order(loss, loss.theta0, order, "map", steps, 2.0, weight_decay=0.1)
     assert measured == pytest.approx(order, abs=0.3)
 

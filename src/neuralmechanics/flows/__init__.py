@@ -3,6 +3,7 @@
 from neuralmechanics.flows.adaptive import AdamFlow, RMSpropFlow
 from neuralmechanics.flows.balance import balance_rate, noise_along_generators
 from neuralmechanics.flows.compare import Comparison, compare_flows
+from neuralmechanics.flows.config import FlowConfig, read_config
 from neuralmechanics.flows.descend import descend
 from neuralmechanics.flows.drift import drift_by_kind, drift_table, law_rate
 from neuralmechanics.flows.gradient_flow import GradientFlow, MomentumFlow
@@ -16,6 +17,7 @@ from neuralmechanics.flows.path import Path, StopReason
 from neuralmechanics.flows.patterns import activation_pattern
 from neuralmechanics.flows.principal_flow import PrincipalFlow
 from neuralmechanics.flows.problem import ModuleLoss, module_loss, module_losses
+from neuralmechanics.flows.run_config import FlowReport, run_config
 from neuralmechanics.flows.schedule import Schedule
 from neuralmechanics.flows.series import coefficients
 from neuralmechanics.flows.simulate import simulate
@@ -27,6 +29,8 @@ __all__ = [
     "AdamFlow",
     "Comparison",
     "Flow",
+    "FlowConfig",
+    "FlowReport",
     "GradientFlow",
     "MapFlow",
     "ModifiedFieldFlow",
@@ -54,6 +58,8 @@ __all__ = [
     "module_loss",
     "module_losses",
     "noise_along_generators",
+    "read_config",
+    "run_config",
     "simulate",
     "sweep_learning_rates",
     "velocity",

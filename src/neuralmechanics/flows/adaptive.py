@@ -17,7 +17,7 @@ from neuralmechanics.flows.system import Field, Piece, System
 __all__ = ["AdamFlow", "RMSpropFlow"]
 
 # A moving average's start-up, ρ^n, is over when it no longer shows in float64 sums.
-_FORGOTTEN = 1e-14
+_FORGOTTEN = 1e-12
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.flows.layout import Layout
-from neuralmechanics.flows.objective import Loss
+from neuralmechanics.flows.objective import Loss, Objective
 from neuralmechanics.flows.path import Charges, Path, StopReason
 from neuralmechanics.flows.patterns import activation_pattern, count_changes
 
@@ -33,8 +33,7 @@ class Recorder:
         """Keep one state; computes the loss there without derivatives."""
         point = state.detach()[: self.layout.size]
         params = self.layout.unflatten(point)
-        with torch.no_grad():
-            self.losses.append(float(self.loss(params)))
+        self.losses.append(Objective(self.loss, self.layout).value(point))
         pattern = activation_pattern(self.loss, params) if not self._times or self._pattern is not None else None
         self._changes.append(count_changes(self._pattern, pattern))
         self._pattern = pattern

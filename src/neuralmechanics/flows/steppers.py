@@ -61,7 +61,8 @@ def _gauss(matrix: list[list[float]], weights: list[float]) -> Callable[[Field, 
             slopes = updated
             if not math.isfinite(change):
                 break
-            resolution = 4 * torch.finfo(x.dtype).eps * (1 + float(x.abs().max()))
+            # Near the end only the field's own rounding is left, and the changes no longer shrink.
+            resolution = 64 * torch.finfo(x.dtype).eps * (1 + float(x.abs().max()))
             if change == 0 or (change <= resolution and change >= last / 2):
                 return x + h * (b.to(x.device) @ slopes)
             last = change

@@ -50,28 +50,31 @@ def gradient_fields() -> Figure:
 def conserved_surfaces() -> Figure:
     """Fig. 3: gradient flow from several starts on one level set of the charge, in three weights."""
     figure = _figure((13.2, 4.7))
-    panels: list[tuple[str, Loss, Callable[[], tuple[Any, Any, Any]], list[list[float]], float]] = [
-        ("Translation: the plane $\\sum_i\\theta_i = 0$", softmax_pair, _plane_surface, _plane_starts(), 6.0),
-        ("Scale: the sphere $|\\theta|^2 = 1$", norm_neuron, _sphere_surface, _sphere_starts(), 6.0),
+    panels: list[tuple[str, Loss, Callable[[], tuple[Any, Any, Any]], list[list[float]], float, tuple[int, int]]] = [
+        ("Translation: the plane $\\sum_i\\theta_i = 0$", softmax_pair, _plane_surface, _plane_starts(), 6.0, (14, 18)),
+        ("Scale: the sphere $|\\theta|^2 = 1$", norm_neuron, _sphere_surface, _sphere_starts(), 6.0, (22, -25)),
         (
             "Rescale: the hyperboloid $\\theta_1^2+\\theta_2^2-\\theta_3^2 = 0.36$",
             weighted_unit,
             _hyperboloid_surface,
             _hyperboloid_starts(),
             12.0,
+            (18, -60),
         ),
     ]
-    for index, (title, loss, surface, starts, horizon) in enumerate(panels):
+    for index, (title, loss, surface, starts, horizon, view) in enumerate(panels):
         axes: Any = figure.add_subplot(1, 3, index + 1, projection="3d", computed_zorder=False)
         axes.plot_surface(
             *surface(), color="#dbe7f0", alpha=0.55, linewidth=0.25, edgecolor="#b9c9d6", shade=False, zorder=1
         )
         for number, start in enumerate(starts):
-            path = integrate(GradientFlow(loss), {"x": torch.tensor(start)}, np.linspace(0, horizon, 160))
+            times = torch.linspace(0, horizon, 160, dtype=torch.float64)
+            path = integrate(GradientFlow(loss), {"x": torch.tensor(start)}, times, method="dopri5", rtol=1e-6)
             x = path.require_completed().params["x"].numpy()
             axes.plot(*x.T, color=BLUE, lw=1.8, zorder=3, label="gradient flow" if number == 0 else None)
             axes.scatter(*x[0], color="white", edgecolor=BLUE, s=26, zorder=4, depthshade=False)
             axes.scatter(*x[-1], color=VERMILLION, s=26, zorder=5, depthshade=False)
+        axes.view_init(*view)
         _bare(axes, title)
     figure.legend(handles=_flow_handles(), loc="lower center", ncols=3, frameon=False, fontsize=10)
     figure.subplots_adjust(left=0.0, right=1.0, top=0.93, bottom=0.08, wspace=0.0)
@@ -108,12 +111,13 @@ def _values(loss: Loss, points: NDArray[Any]) -> NDArray[Any]:
 
 
 def _plane(axes: Axes, loss: Loss, orbits: Callable[[NDArray[Any]], list[NDArray[Any]]]) -> None:
-    fine = np.linspace(-_REACH, _REACH, 60)
+    fine = np.linspace(-_REACH, _REACH, 48)
     grid = np.stack(np.meshgrid(fine, fine), axis=-1)
-    values = _values(loss, grid.reshape(-1, 2)).reshape(60, 60)
-    # Equal areas between contours: losses differ by orders of magnitude across the plane.
-    levels = np.unique(np.quantile(values[np.isfinite(values)], np.linspace(0.02, 0.98, 11)))
-    axes.contourf(fine, fine, values, levels=levels, cmap="Greys", alpha=0.35, extend="both")
+    values = _values(loss, grid.reshape(-1, 2)).reshape(48, 48)
+    # Shaded by rank: losses differ by orders of magnitude across the plane.
+    ranks = values.argsort(axis=None).argsort().reshape(values.shape) / values.size
+    edges = (-_REACH, _REACH, -_REACH, _REACH)
+    axes.imshow(ranks, origin="lower", extent=edges, cmap="Greys", vmin=0, vmax=2.6, interpolation="bilinear")
     for number, orbit in enumerate(orbits(fine)):
         axes.plot(*orbit, color=ORANGE, lw=1.0, dashes=(4, 2), label="orbit of the symmetry" if number == 0 else None)
     coarse = np.linspace(-_REACH * 0.92, _REACH * 0.92, 14)
@@ -123,7 +127,8 @@ def _plane(axes: Axes, loss: Loss, orbits: Callable[[NDArray[Any]], list[NDArray
     # Lengths are compressed so that small gradients stay visible.
     drawn = slopes / np.maximum(length, 1e-12) * (length / (length + np.median(length)))
     axes.quiver(
-        *points.T, *drawn.T, color=BLUE, angles="xy", scale_units="xy", scale=4.2, width=0.006, zorder=3,
+        *points.T, *drawn.T, color=BLUE, angles="xy", scale_units="xy", scale=3.4, width=0.006,
+        headwidth=3.6, headlength=4.2, headaxislength=3.8, minlength=0.4, zorder=3,
         label="$-\\nabla L$",
     )  # fmt: skip
     axes.set(xlim=(-_REACH, _REACH), ylim=(-_REACH, _REACH), aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
@@ -174,7 +179,8 @@ def _sphere_field(axes: Any) -> None:
     rays = points[:: max(1, len(points) // 9)]
     for ray in rays:
         axes.plot(*np.stack([ray * 1.02, ray * 1.3]).T, color=ORANGE, lw=1.0, zorder=4)
-    _bare(axes, "")
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
+    _bare(axes, "", zoom=1.15)
 
 
 def _direction(elevation: float, azimuth: float) -> NDArray[Any]:
@@ -182,12 +188,11 @@ def _direction(elevation: float, azimuth: float) -> NDArray[Any]:
     return np.array([math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e)])
 
 
-def _bare(axes: Any, title: str) -> None:
+def _bare(axes: Any, title: str, zoom: float = 1.12) -> None:
     axes.set_title(title, fontsize=11, color=INK, y=0.98)
-    axes.set_box_aspect((1, 1, 1), zoom=1.12)
+    axes.set_box_aspect((1, 1, 1), zoom=zoom)
     for axis, name in ((axes.xaxis, "1"), (axes.yaxis, "2"), (axes.zaxis, "3")):
-        axis.set_ticklabels([])
-        axis.set_tick_params(length=0)
+        axis.set_ticks([])
         axis.set_pane_color((1, 1, 1, 0))
         axis.line.set_color(FAINT)
         axis.set_label_text(f"$\\theta_{name}$")
@@ -210,10 +215,8 @@ def _plane_starts() -> list[list[float]]:
 
 
 def _sphere_starts() -> list[list[float]]:
-    return [
-        list(_direction(elevation, azimuth))
-        for elevation, azimuth in ((70, -80), (35, -20), (-10, -100), (-50, -30), (10, 20), (60, 60))
-    ]
+    angles = ((70, -80), (35, -75), (-10, -100), (-50, -50), (10, 60), (60, 50))
+    return [list(_direction(elevation, azimuth)) for elevation, azimuth in angles]
 
 
 def _hyperboloid_surface() -> tuple[Any, Any, Any]:
