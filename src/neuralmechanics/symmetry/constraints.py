@@ -44,19 +44,51 @@ class ConstraintSystem:
 
     def __init__(self) -> None:
         self.size = 1
+        self._parent = np.zeros(1024, dtype=np.int64)
         self._rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]] = []
 
     def new(self, count: int) -> np.ndarray:
         """``count`` fresh variables."""
         ids = np.arange(self.size, self.size + count, dtype=np.int64)
         self.size += count
+        if self.size > len(self._parent):
+            known = len(self._parent)
+            self._parent = np.concatenate([self._parent, np.arange(known, max(self.size, 2 * known))])
+        self._parent[ids] = ids
         return ids
+
+    def resolve(self, ids: np.ndarray) -> np.ndarray:
+        """The variables by which equalities and zeros, as far as they are known by now, replace ``ids``."""
+        found = self._parent[ids]
+        while not np.array_equal(found, following := self._parent[found]):
+            found = following
+        return found
+
+    def _unite(self, left: np.ndarray, right: np.ndarray) -> None:
+        """Makes two arrays of variables equal, each set known by its smallest member (zero, where it holds it)."""
+        left, right = self.resolve(left), self.resolve(right)
+        differ = left != right
+        if not differ.any():
+            return
+        nodes, index = np.unique(np.concatenate([left[differ], right[differ]]), return_inverse=True)
+        first, second = index[: differ.sum()], index[differ.sum() :]
+        graph = sparse.coo_matrix((np.ones(len(first), dtype=np.int8), (first, second)), shape=(len(nodes), len(nodes)))
+        _, component = connected_components(graph, directed=False)
+        smallest = np.full(component.max() + 1, nodes.max() + 1)
+        np.minimum.at(smallest, component, nodes)
+        self._parent[nodes] = smallest[component]
 
     def add(self, coefficients: Sequence[Fraction | int | float], variables: np.ndarray, cause: int = -1) -> None:
         """Σ_k coefficients[k]·variables[row, k] = 0 for every row; ``cause`` numbers the operation that asks for it."""
         table = np.asarray(variables, dtype=np.int64).reshape(-1, len(coefficients))
-        if len(table):
-            self._rows.append((tuple(_exact(c) for c in coefficients), table, cause))
+        if not len(table):
+            return
+        exact = tuple(_exact(c) for c in coefficients)
+        self._rows.append((exact, table, cause))
+        if len(exact) == 1:
+            self._unite(table[:, 0], np.zeros(len(table), np.int64))
+        elif len(exact) == 2 and exact[0] == -exact[1]:
+            self._unite(table[:, 0], table[:, 1])
 
     def solve(self) -> NullSpace:
         """The null space, with union of signed equalities first and exact elimination of what is left."""

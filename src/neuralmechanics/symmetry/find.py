@@ -11,8 +11,8 @@ from neuralmechanics.symmetry.capture import Captured, LossFunction, capture, op
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.family import Family
-from neuralmechanics.symmetry.interpreter import dependents, interpret, roles
-from neuralmechanics.symmetry.linear_families import linear_families, rotating_families
+from neuralmechanics.symmetry.interpreter import Roles, dependents, interpret, roles
+from neuralmechanics.symmetry.linear_families import linear_families
 from neuralmechanics.symmetry.mixings import Mixings
 from neuralmechanics.symmetry.rotary import rotary_operations
 from neuralmechanics.symmetry.scales import Scales
@@ -47,7 +47,7 @@ def analyse(captured: Captured) -> Symmetries:
     unknown += [u for u in interpret(captured, shifts, dependent) if u not in unknown]
     requires = _requirements(captured)
     scale_space, shift_space = scales.system.solve(), shifts.system.solve()
-    linear, mixed = _linear(captured, scales, scale_space, dependent, requires)
+    linear, mixed = _linear(captured, read, scales, scale_space, requires)
     families = _translations(shifts, shift_space, requires) + _scalings(scales, scale_space, requires, mixed) + linear
     named = tuple(unique_names(families))
     coverage = _coverage(captured, named, unknown, scales, scale_space)
@@ -55,16 +55,35 @@ def analyse(captured: Captured) -> Symmetries:
 
 
 def _linear(
-    captured: Captured, scales: Scales, space: NullSpace, dependent: frozenset[fx.Node], requires: tuple[str, ...]
+    captured: Captured, read: Roles, scales: Scales, space: NullSpace, requires: tuple[str, ...]
 ) -> tuple[list[Family], np.ndarray]:
     """Linear blocks, then rotary pairs; and the basis vectors of the scale null space that they account for."""
-    mixings = Mixings(scales, space, rotary_operations(captured.graph))
+    dependent = dependents(captured)
+    mixings = Mixings(scales, space)
     interpret(captured, mixings, dependent)
-    blocks = mixings.blocks(scales.parameters)
-    linear, mixed = linear_families(blocks.mixing, scales.parameters, space.matrix, requires)
-    alone = np.setdiff1d(blocks.rotating, mixed)
-    pairs, turned = rotating_families(alone, scales.parameters, space.matrix, requires)
-    return linear + pairs, np.concatenate([mixed, turned])
+    blocks = mixings.blocks(scales.parameters).mixing
+    linear, mixed = linear_families(blocks, scales.parameters, space.matrix, requires)
+    rotary = rotary_operations(captured.graph)
+    if not rotary.sums:
+        return linear, mixed
+    through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, rotary)
+    interpret(captured, through, dependent)
+    clear = through.system.solve()
+    turning = Mixings(through, clear)
+    interpret(captured, turning, dependent)
+    pairs = list(turning.blocks(through.parameters).rotating)
+    turned, _ = linear_families(pairs, through.parameters, clear.matrix, requires, complex_pairs=True)
+    return linear + turned, np.concatenate([mixed, *(_scaled_by(f, scales, space) for f in turned)])
+
+
+def _scaled_by(family: Family, scales: Scales, space: NullSpace) -> np.ndarray:
+    """The basis vectors of the scale null space that scale the channels of a family of complex pairs."""
+    found = []
+    for term in family.grams:
+        for label in scales.parameters[term.view.parameter].terms:
+            if tuple(d for d, n in enumerate(label.ids.shape) if n > 1) == term.view.kept:
+                found.append(basis_of(label.ids.reshape(-1)[term.slices.reshape(-1)], space.matrix))
+    return np.unique(np.concatenate(found))
 
 
 def _translations(shifts: Shifts, space: NullSpace, requires: tuple[str, ...]) -> list[Family]:

@@ -13,15 +13,7 @@ from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.grams import BlockLabels, GramTerm
 from neuralmechanics.symmetry.scales import Label
 
-__all__ = ["linear_families", "rotating_families"]
-
-
-def rotating_families(
-    basis: np.ndarray, labels: Mapping[str, Label], matrix: sparse.csr_matrix, requires: tuple[str, ...]
-) -> tuple[list[Family], np.ndarray]:
-    """Families of complex pairs: each basis vector scales two channels alike, which also rotate into one another."""
-    blocks = [np.array([b]) for b in basis.tolist()]
-    return linear_families(blocks, labels, matrix, requires, pairs=True)
+__all__ = ["linear_families"]
 
 
 def linear_families(
@@ -29,7 +21,7 @@ def linear_families(
     labels: Mapping[str, Label],
     matrix: sparse.csr_matrix,
     requires: tuple[str, ...],
-    pairs: bool = False,
+    complex_pairs: bool = False,
 ) -> tuple[list[Family], np.ndarray]:
     """One family for all blocks that touch the same parameters alike; and the basis vectors they account for.
 
@@ -43,7 +35,7 @@ def linear_families(
     for name, label in labels.items():
         for term in label.terms:
             view = SliceView(name, label.shape, tuple(d for d, n in enumerate(term.ids.shape) if n > 1))
-            for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, blocks, pairs):
+            for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, blocks):
                 if slices is None:
                     refused.add(block)
                 else:
@@ -53,14 +45,13 @@ def linear_families(
         if block not in refused:
             key = (len(blocks[block]), tuple((n, v, len(s), tuple(g.tolist())) for n, v, s, g in pieces[block]))
             groups.setdefault(key, []).append(block)
-    families = [_family(numbers, pieces, blocks, requires, pairs) for numbers in groups.values()]
+    families = [_family(numbers, pieces, blocks, requires, complex_pairs) for numbers in groups.values()]
     used = [blocks[block] for numbers in groups.values() for block in numbers]
     return families, np.concatenate(used) if used else np.zeros(0, np.int64)
 
 
 def _rows(
     ids: np.ndarray, coefficient: float, matrix: sparse.csr_matrix, member: np.ndarray, blocks: Sequence[np.ndarray],
-    pairs: bool,
 ) -> list[tuple[int, np.ndarray | None, np.ndarray]]:  # fmt: skip
     """For each block in the array: its channels' slices, one row for each time that the block occurs."""
     rows = sparse.coo_matrix(matrix[ids.reshape(-1)])
@@ -72,13 +63,10 @@ def _rows(
     edges = np.flatnonzero(np.diff(member[basis], prepend=-1, append=-1)) if len(basis) else np.zeros(0, np.int64)
     for start, end in zip(edges[:-1], edges[1:], strict=True):
         block = int(member[basis[start]])
-        width = 2 if pairs else len(blocks[block])
+        width = len(blocks[block])
         times, odd = divmod(end - start, width)
-        shape = (times, width) if pairs else (width, times)
-        table = slices[start:end].reshape(shape) if not odd else None
-        signs = value[start:end].reshape(shape) if not odd else np.zeros((1, 1))
-        if not pairs:
-            table, signs = table.T if table is not None else None, signs.T
+        table = slices[start:end].reshape(width, times).T if not odd else None
+        signs = value[start:end].reshape(width, times).T if not odd else np.zeros((1, 1))
         regular = (
             table is not None
             and len(set(np.unique(basis[start:end], return_counts=True)[1].tolist())) == 1
@@ -94,7 +82,7 @@ def _family(
     pieces: Mapping[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]],
     blocks: Sequence[np.ndarray],
     requires: tuple[str, ...],
-    pairs: bool,
+    complex_pairs: bool,
 ) -> Family:
     first = pieces[numbers[0]]
     sign = int(first[0][3][0])  # the first parameter's channels transform with A
@@ -108,10 +96,10 @@ def _family(
     return Family(
         kind="linear",
         name=title("linear", parameters),
-        labels=tuple(names) if pairs else BlockLabels(names, len(blocks[numbers[0]])),
+        labels=tuple(names) if complex_pairs else BlockLabels(names, len(blocks[numbers[0]])),
         grams=tuple(terms),
         blocks=len(numbers),
-        complex=pairs,
+        complex=complex_pairs,
         requires=requires,
         layer=parameters[0].rpartition(".")[0],
     )

@@ -16,7 +16,6 @@ import numpy as np
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
-from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.scales import Label, LabelTerm, Scales
 
 __all__ = ["Blocks", "Mixings"]
@@ -26,7 +25,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Sets of basis vectors of the scale null space that mix freely, and pairs of channels that rotate as one."""
+    """Sets of basis vectors of the scale null space that mix freely, and pairs that rotate as one complex number."""
 
     mixing: tuple[np.ndarray, ...]
     rotating: np.ndarray
@@ -35,8 +34,10 @@ class Blocks:
 class Mixings(Scales):
     """The scale interpreter once more, watching how each channel is treated."""
 
-    def __init__(self, original: Scales, space: NullSpace, rotary: Rotary) -> None:
-        super().__init__(original.shapes, original.elementwise, original.groups, original.contracted)
+    def __init__(self, original: Scales, space: NullSpace) -> None:
+        super().__init__(
+            original.shapes, original.elementwise, original.groups, original.contracted, original.transparent
+        )
         matrix = space.matrix
         count = np.diff(matrix.indptr)
         first = np.minimum(matrix.indptr[:-1], max(0, matrix.nnz - 1))
@@ -49,9 +50,7 @@ class Mixings(Scales):
         size = matrix.shape[1]
         self._signature = np.zeros(size, dtype=np.uint64)
         self._stiff = np.zeros(size, dtype=bool)
-        self._split = np.zeros(size, dtype=bool)
-        self._paired = np.zeros(size, dtype=bool)
-        self._rotary = rotary
+        self._pairs: list[np.ndarray] = []
         self._stiff[np.unique(matrix[np.flatnonzero(~alone & (count > 0))].indices)] = True
 
     # --- bookkeeping --------------------------------------------------------------------------------------------
@@ -75,17 +74,6 @@ class Mixings(Scales):
                 np.add.at(
                     self._signature, basis[chosen], _scrambled(code.astype(np.uint64) + _scrambled(salt)) | np.uint64(1)
                 )
-            self._note_splits(basis[chosen], code)
-
-    def _note_splits(self, basis: np.ndarray, code: np.ndarray) -> None:
-        """Channels of one basis vector that the operation tells apart do not rotate into one another."""
-        if self.cause in self._rotary.products:
-            return
-        low = np.full(len(self._split), np.iinfo(np.int64).max)
-        high = np.full(len(self._split), -1)
-        np.minimum.at(low, basis, code)
-        np.maximum.at(high, basis, code)
-        self._split |= (high >= 0) & (low != high)
 
     def _stiffen(self, terms: Iterable[LabelTerm]) -> None:
         for term in terms:
@@ -94,13 +82,16 @@ class Mixings(Scales):
     # --- primitives that tell channels apart ----------------------------------------------------------------------
 
     def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:
+        if self.cause in self.transparent.sums:
+            self._pair((x, y)[self.transparent.sums[self.cause]])
+            return super().add(x, y, scale)
         self._treated(x.terms, (), 1)
         self._treated(y.terms, (), 2)
-        if self.cause in self._rotary.sums:
-            self._pair(x)
         return super().add(x, y, scale)
 
     def mul(self, x: Label, y: Label) -> Label:
+        if self.cause in self.transparent.inner:
+            return super().mul(x, y)
         shape = np.broadcast_shapes(x.shape, y.shape)
         for role, (one, other) in enumerate(((x, y), (y, x))):
             aligned = self._aligned(one, shape)
@@ -170,20 +161,24 @@ class Mixings(Scales):
         return super().select(x, y, shape)
 
     def cat(self, xs: Sequence[Label], dim: int) -> Label:
-        for number, x in enumerate(xs):
-            self._treated(x.terms, (), 100 + number)
+        if self.cause not in self.transparent.inner:
+            for number, x in enumerate(xs):
+                self._treated(x.terms, (), 100 + number)
         return super().cat(xs, dim)
 
     def _pair(self, x: Label) -> None:
-        """Rotary embedding turns pairs of channels: they may rotate together, unless another operation splits them."""
+        """Notes channel i and channel i + D/2 along the last dimension as one complex number."""
         for term in x.terms:
             basis = self._basis[term.ids]
-            self._paired[np.unique(basis[basis >= 0])] = True
+            half = x.shape[-1] // 2
+            if basis.shape[-1] == 2 * half:
+                both = np.stack([basis[..., :half].reshape(-1), basis[..., half:].reshape(-1)], axis=1)
+                self._pairs.append(np.unique(both[(both >= 0).all(axis=1)], axis=0))
 
     # --- the result ---------------------------------------------------------------------------------------------
 
     def blocks(self, labels: Mapping[str, Label]) -> Blocks:
-        """Blocks of at least two channels, and the paired channels that no operation tells apart."""
+        """Blocks of at least two channels, and the pairs that no operation but the rotation tells apart."""
         held = np.zeros(len(self._signature), dtype=bool)
         for number, label in enumerate(labels.values()):
             for position, term in enumerate(label.terms):
@@ -198,8 +193,15 @@ class Mixings(Scales):
         _, inverse, count = np.unique(self._signature[free], return_inverse=True, return_counts=True)
         order = np.argsort(inverse.reshape(-1), kind="stable")
         pieces = np.split(free[order], np.cumsum(count)[:-1]) if len(free) else []
-        rotating = np.flatnonzero(held & ~self._stiff & self._paired & ~self._split)
-        return Blocks(tuple(p for p in pieces if len(p) > 1), rotating)
+        return Blocks(tuple(p for p in pieces if len(p) > 1), self._rotating(held))
+
+    def _rotating(self, held: np.ndarray) -> np.ndarray:
+        """Pairs that appear in one partnership only, whose members are treated alike everywhere."""
+        pairs = np.unique(np.concatenate(self._pairs or [np.zeros((0, 2), np.int64)]), axis=0)
+        uses = np.bincount(pairs.reshape(-1), minlength=len(held))
+        good = held & ~self._stiff & (uses == 1)
+        first, second = pairs[:, 0], pairs[:, 1]
+        return pairs[good[first] & good[second] & (self._signature[first] == self._signature[second])]
 
 
 def _scrambled(value: Any) -> Any:

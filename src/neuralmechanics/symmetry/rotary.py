@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import fx
 
@@ -13,10 +13,13 @@ __all__ = ["Rotary", "rotary_operations"]
 
 @dataclass(frozen=True)
 class Rotary:
-    """Numbers of the graph's nodes: the products with cosine and sine, and the sums that complete the rotation."""
+    """Numbers of the graph's nodes: the inner ones (cat, inner with cosine and sine), and the sums that end it.
 
-    products: frozenset[int]
-    sums: frozenset[int]
+    A sum is given with the place (0 or 1) of its operand x·cos.
+    """
+
+    inner: frozenset[int] = frozenset()
+    sums: dict[int, int] = field(default_factory=dict)
 
 
 def rotary_operations(graph: fx.Graph) -> Rotary:
@@ -26,18 +29,19 @@ def rotary_operations(graph: fx.Graph) -> Rotary:
     cos and sin are built by concatenating one tensor with itself.
     """
     numbers = {node: k for k, node in enumerate(graph.nodes)}
-    products: set[int] = set()
-    sums: set[int] = set()
+    inner: set[int] = set()
+    sums: dict[int, int] = {}
     for node in graph.nodes:
         if node.op != "call_function" or operation_name(node) != "aten.add" or len(node.args) < 2:
             continue
         left, right = node.args[:2]
-        for first, second in ((left, right), (right, left)):
+        for position, (first, second) in enumerate(((left, right), (right, left))):
             if _is_product(first) and _is_product(second) and _complete(first, second):
-                products |= {numbers[first], numbers[second]}
-                sums.add(numbers[node])
+                inner |= {numbers[first], numbers[second]}
+                inner |= {numbers[n] for n in second.args[:2] if _turned(n) is not None}
+                sums[numbers[node]] = position
                 break
-    return Rotary(frozenset(products), frozenset(sums))
+    return Rotary(frozenset(inner), sums)
 
 
 def _is_product(node: object) -> bool:

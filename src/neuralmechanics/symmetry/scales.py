@@ -18,6 +18,7 @@ import numpy as np
 from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.views import Expand, View
 
 __all__ = ["Label", "LabelTerm", "Scales"]
@@ -56,6 +57,7 @@ class Scales:
         elementwise: frozenset[str] = frozenset(),
         groups: Mapping[str, int] | None = None,
         contracted: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
+        transparent: Rotary | None = None,
     ) -> None:
         self.system = ConstraintSystem()
         self.shapes = shapes
@@ -65,6 +67,7 @@ class Scales:
         self.elementwise = elementwise
         self.groups = dict(groups or {})
         self.contracted = dict(contracted or {})
+        self.transparent = transparent or Rotary()  # rotations to look through, as if they were not there
         self._ungauged: dict[str, set[int]] = {}
 
     # --- leaves -------------------------------------------------------------------------------------------------
@@ -103,9 +106,24 @@ class Scales:
 
     # --- constraints --------------------------------------------------------------------------------------------
 
+    def _compact(self, terms: Iterable[LabelTerm]) -> list[LabelTerm]:
+        """Terms by what is known of their variables: constant dimensions dropped, zeros left out, equal ones added up."""
+        out: list[LabelTerm] = []
+        for term in terms:
+            ids = _squeezed(self.system.resolve(term.ids))
+            if not ids.any():
+                continue
+            for k, other in enumerate(out):
+                if other.ids.shape == ids.shape and np.array_equal(other.ids, ids):
+                    out[k] = replace(other, coefficient=other.coefficient + term.coefficient)
+                    break
+            else:
+                out.append(replace(term, ids=ids))
+        return [t for t in out if t.coefficient]
+
     def _settle(self, terms: Sequence[LabelTerm], dims: frozenset[int]) -> list[LabelTerm]:
         """Demands that Σ terms be constant along ``dims``; returns terms that no longer depend on them."""
-        terms = _compact(terms)
+        terms = self._compact(terms)
         free = [t for t in terms if not (t.dims() & dims)]
         bound = [t for t in terms if t.dims() & dims]
         for group in _linked(bound, dims):
@@ -120,6 +138,11 @@ class Scales:
         kept = support - dims
         sizes = [max(t.ids.shape[d] for t in group) for d in range(rank)]
         gauged = self._gauge(group, kept, context)
+        if len(group) == 1 and not gauged:
+            first = group[0].ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(rank))]
+            pairs = [group[0].ids.reshape(-1), np.broadcast_to(first, group[0].ids.shape).reshape(-1)]
+            self.system.add([1, -1], np.unique(np.stack(pairs, axis=1), axis=0), self.cause)
+            return [replace(group[0], ids=first, origin=None)]
         small = [n if d in kept else 1 for d, n in enumerate(sizes)]
         constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
         tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in group]
@@ -148,7 +171,7 @@ class Scales:
 
     def _vanish(self, terms: Sequence[LabelTerm]) -> None:
         """Demands Σ terms = 0 for every element."""
-        terms = _compact(terms)
+        terms = self._compact(terms)
         if not terms:
             return
         if len(terms) == 1:
@@ -203,7 +226,7 @@ class Scales:
 
     def _single(self, x: Label) -> np.ndarray:
         """The label as one array of variables."""
-        terms = _compact(self._ungather(x.terms))
+        terms = self._compact(self._ungather(x.terms))
         if not terms:
             return np.zeros((1,) * len(x.shape), np.int64)
         if len(terms) == 1 and terms[0].coefficient == 1:
@@ -218,6 +241,8 @@ class Scales:
         """A sum scales only when both summands scale alike."""
         if scale == 0:
             return x
+        if self.cause in self.transparent.sums:
+            return (x, y)[self.transparent.sums[self.cause]]
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = self._aligned(x, shape), self._aligned(y, shape)
         if not x.terms and not y.terms:
@@ -250,9 +275,11 @@ class Scales:
     def mul(self, x: Label, y: Label) -> Label:
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = self._aligned(x, shape), self._aligned(y, shape)
+        if self.cause in self.transparent.inner:
+            return x if x.terms else y
         if any(t.gathered for t in (*x.terms, *y.terms)) and x.terms and y.terms:
-            return Label(shape, tuple(_compact([*self._ungather(x.terms), *self._ungather(y.terms)])))
-        return Label(shape, tuple(_compact([*x.terms, *y.terms])))
+            return Label(shape, tuple(self._compact([*self._ungather(x.terms), *self._ungather(y.terms)])))
+        return Label(shape, tuple(self._compact([*x.terms, *y.terms])))
 
     def power(self, x: Label, exponent: float) -> Label:
         factor = Fraction(exponent).limit_denominator(1 << 20)
@@ -368,23 +395,14 @@ class Scales:
         return source if x is None else self.add(self._uniform(x, (dim,)), source)
 
 
-def _compact(terms: Iterable[LabelTerm]) -> list[LabelTerm]:
-    """Terms without those that are zero everywhere, equal ones added up."""
-    out: list[LabelTerm] = []
-    for term in terms:
-        if not term.ids.any():
-            continue
-        for k, other in enumerate(out):
-            if (
-                other.ids.shape == term.ids.shape
-                and other.gathered == term.gathered
-                and np.array_equal(other.ids, term.ids)
-            ):
-                out[k] = replace(other, coefficient=other.coefficient + term.coefficient)
-                break
-        else:
-            out.append(term)
-    return [t for t in out if t.coefficient]
+def _squeezed(ids: np.ndarray) -> np.ndarray:
+    """``ids`` with one entry along every dimension where all entries are equal."""
+    for d in range(ids.ndim):
+        if ids.shape[d] > 1:
+            first = ids[(slice(None),) * d + (slice(0, 1),)]
+            if (ids == first).all():
+                ids = first
+    return ids
 
 
 def _linked(terms: Sequence[LabelTerm], dims: frozenset[int]) -> list[list[LabelTerm]]:
