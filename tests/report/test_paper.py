@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from neuralmechanics.report.palette import padded
 from neuralmechanics.report.paper import RUN_FIGURES, fig1, fig5, momentum, phase, save_paper_figure, schedules
 from neuralmechanics.report.paper.phase import velocity
 from neuralmechanics.report.paper.settings import distinct, error_table, setting
@@ -66,6 +67,21 @@ def test_momentum_has_a_row_for_each_momentum_and_a_colour_for_each_decay(runs: 
     # One measured line and two laws for each weight decay.
     assert all(len(axes.lines) == 3 * len(DECAYS) for axes in figure.axes)
     assert set(errors["momentum"]) == set(MOMENTA)
+
+
+def test_momentum_frames_what_was_measured(runs: list[StandInRun]) -> None:
+    figure, _ = momentum(runs)
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        for measured in axes.lines[::3]:
+            assert low < measured.get_ydata().min()
+            assert measured.get_ydata().max() < high
+
+
+def test_rounding_is_not_drawn_as_motion() -> None:
+    low, high = padded([np.array([1.0, 1.0 + 1e-7, np.nan])])
+    assert high - low == pytest.approx(0.04, rel=1e-3)
+    assert padded([np.array([np.inf])]) == (-0.02, 0.02)
 
 
 def test_phase_shows_the_runs_with_norms(runs: list[StandInRun]) -> None:
