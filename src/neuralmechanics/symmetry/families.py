@@ -68,21 +68,37 @@ def gather_families(
 ) -> list[Family]:
     """Families of the basis vectors that move any parameter.
 
-    ``kind`` None: scale where all exponents of a vector have one sign, rescale where they are mixed. ``breakings`` name the basis
-    vectors that a constant breaks.
+    ``kind`` None: scale where all exponents of a vector have one sign, rescale where they are mixed. ``breakings`` name
+    the basis vectors that a constant breaks.
+    """
+    families = []
+    for members, sign in members_alike(exponents, size, [basis for basis, _ in breakings], signed=kind is None):
+        named: Kind = kind or ("scale" if sign == 1 else "rescale")
+        terms = family_terms(exponents, members, size)
+        scale = _normalisation(terms, len(members))
+        terms = [SliceTerm(t.view, t.charges, t.slices, t.coefficients * scale[t.charges]) for t in terms]
+        chosen = np.zeros(size, dtype=bool)
+        chosen[members] = True
+        broken = tuple(dict.fromkeys(b for basis, b in breakings if chosen[basis].any()))
+        families.append(build_family(named, terms, len(members), broken, requires))
+    return families
+
+
+def members_alike(
+    exponents: Sequence[Exponents], size: int, marks: Sequence[np.ndarray], signed: bool
+) -> list[tuple[np.ndarray, int]]:
+    """Sets of basis vectors that touch the same views alike and bear the same marks, in model order.
+
+    With each comes 1 where all its exponents have one sign, 2 where they are mixed (``signed``), else 3.
     """
     low, high = _extremes(exponents, size)
     moving = (low != 0) | (high != 0)
-    signature = _signatures(exponents, breakings, size)
-    sign = np.where(moving & (low * high >= 0), 1, 2) if kind is None else np.full(size, 3)
+    signature = _signatures(exponents, marks, size)
+    sign = np.where(moving & (low * high >= 0), 1, 2) if signed else np.full(size, 3)
     signature = np.where(moving, signature * np.uint64(4) + sign.astype(np.uint64), 0)
     order, group, first = _grouped(exponents, signature, moving)
-    families = []
-    for number in range(len(first)):
-        members = order[group == number]
-        named = kind or ("scale" if sign[members[0]] == 1 else "rescale")
-        families.append(_family(exponents, members, size, named, breakings, requires))
-    return families
+    sets = [order[group == number] for number in range(len(first))]
+    return [(members, int(sign[members[0]])) for members in sets]
 
 
 def _extremes(exponents: Sequence[Exponents], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,9 +123,7 @@ def _extremes(exponents: Sequence[Exponents], size: int) -> tuple[np.ndarray, np
     return low, high
 
 
-def _signatures(
-    exponents: Sequence[Exponents], breakings: Sequence[tuple[np.ndarray, Breaking]], size: int
-) -> np.ndarray:
+def _signatures(exponents: Sequence[Exponents], marks: Sequence[np.ndarray], size: int) -> np.ndarray:
     """A number for each basis vector, equal where the same views are touched with the same range of coefficients."""
     rng = np.random.default_rng(20210101)
     total = np.zeros(size, dtype=np.uint64)
@@ -123,7 +137,7 @@ def _signatures(
         flavour = np.round(low * 720 + high * 5040 * 720).astype(np.int64).astype(np.uint64)
         with np.errstate(over="ignore"):
             total[touched] += code * (np.uint64(2) * flavour + np.uint64(1))
-    for basis, _ in breakings:
+    for basis in marks:
         code = np.uint64(rng.integers(1, 1 << 60))
         with np.errstate(over="ignore"):
             total[np.unique(basis)] += code
@@ -146,14 +160,8 @@ def _grouped(
     return members, rank[inverse.reshape(-1)], np.sort(start)
 
 
-def _family(
-    exponents: Sequence[Exponents],
-    members: np.ndarray,
-    size: int,
-    kind: Kind,
-    breakings: Sequence[tuple[np.ndarray, Breaking]],
-    requires: tuple[str, ...],
-) -> Family:
+def family_terms(exponents: Sequence[Exponents], members: np.ndarray, size: int) -> list[SliceTerm]:
+    """The members' exponents as terms, charges numbered in the members' order."""
     number = np.full(size, -1, dtype=np.int64)
     number[members] = np.arange(len(members))
     terms = []
@@ -162,16 +170,20 @@ def _family(
         if inside.any():
             basis = number[entry.basis[inside]]
             terms.append(SliceTerm(entry.view, basis, entry.slices[inside], entry.coefficients[inside]))
-    scale = _normalisation(terms, len(members))
-    terms = [SliceTerm(t.view, t.charges, t.slices, t.coefficients * scale[t.charges]) for t in terms]
-    broken = tuple(dict.fromkeys(b for basis, b in breakings if (number[basis] >= 0).any()))
+    return terms
+
+
+def build_family(
+    kind: Kind, terms: Sequence[SliceTerm], count: int, broken_by: tuple[Breaking, ...], requires: tuple[str, ...]
+) -> Family:
+    """A family of ``count`` diagonal symmetries with its name and labels."""
     parameters = list(dict.fromkeys(t.view.parameter for t in terms))
     return Family(
         kind=kind,
         name=title(kind, parameters),
-        labels=_labels(terms, len(members)),
+        labels=_labels(terms, count),
         terms=tuple(terms),
-        broken_by=broken,
+        broken_by=broken_by,
         requires=requires,
         layer=parameters[0].rpartition(".")[0],
     )

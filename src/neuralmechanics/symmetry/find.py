@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx, nn
 
+from neuralmechanics.symmetry.affine_families import affine_families
 from neuralmechanics.symmetry.capture import Captured, LossFunction, capture, operation_name, place
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
@@ -48,7 +49,9 @@ def analyse(captured: Captured) -> Symmetries:
     requires = _requirements(captured)
     scale_space, shift_space = scales.system.solve(), shifts.system.solve()
     linear, mixed = _linear(captured, read, scales, scale_space, requires)
-    families = _translations(shifts, shift_space, requires) + _scalings(scales, scale_space, requires, mixed) + linear
+    translations = _translations(shifts, shift_space, requires)
+    families = translations + _scalings(scales, scale_space, requires, mixed) + linear
+    families += _affine(captured, dependent, translations, requires)
     named = tuple(unique_names(families))
     coverage = _coverage(captured, named, unknown, scales, scale_space)
     return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
@@ -74,6 +77,17 @@ def _linear(
     pairs = list(turning.blocks(through.parameters).rotating)
     turned, _ = linear_families(pairs, through.parameters, clear.matrix, requires, complex_pairs=True)
     return linear + turned, np.concatenate([mixed, *(_scaled_by(f, scales, space) for f in turned)])
+
+
+def _affine(
+    captured: Captured, dependent: frozenset[fx.Node], translations: list[Family], requires: tuple[str, ...]
+) -> list[Family]:
+    """Shifts that later biases absorb: one more walk in which they may."""
+    absorbing = Shifts(captured.shapes, absorbing=True)
+    interpret(captured, absorbing, dependent)
+    if not absorbing.absorbed:
+        return []
+    return affine_families(absorbing, absorbing.system.solve(), translations, requires)
 
 
 def _scaled_by(family: Family, scales: Scales, space: NullSpace) -> np.ndarray:

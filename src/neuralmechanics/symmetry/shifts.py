@@ -27,6 +27,29 @@ Key = tuple[Hashable, ...]
 ELEMENTWISE_LIMIT = 1 << 16  # parameters up to this size get a variable an element; larger ones, one a row and a column
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """The step of a function's identity that a sum of products with another tensor is.
+
+    ``absorbed``: the dimensions of the changed tensor whose coefficients became numbers of functions.
+    """
+
+    other: Hashable
+    how: Contraction
+    letters: str
+    absorbed: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Absorbed:
+    """A change that the bias ``absorber`` answers: -factor·Σ_k u[ids[k]]·(column k of the linear map)."""
+
+    absorber: str
+    step: Mapped
+    ids: np.ndarray
+    factor: float
+
+
 @dataclass(frozen=True, eq=False)
 class ChangeTerm:
     """factor·Σ_k u[ids[…, k]]·φ_k, with φ_k varying along ``varies`` (where ``ids`` has one entry) and constant elsewhere.
@@ -71,9 +94,11 @@ class Change:
 class Shifts:
     """The shift interpreter of the primitives (see ``domain.Domain``)."""
 
-    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+    def __init__(self, shapes: Mapping[str, Shape], absorbing: bool = False) -> None:
         self.system = ConstraintSystem()
         self.shapes = shapes
+        self.absorbing = absorbing
+        self.absorbed: list[Absorbed] = []
         self.parameters: dict[str, list[np.ndarray]] = {}
         self.cause = -1
         self._values: dict[str, Change] = {}
@@ -160,8 +185,30 @@ class Shifts:
     def add(self, x: Change, y: Change, scale: float = 1.0) -> Change:
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = _aligned(x, shape), _aligned(y, shape)
+        if self.absorbing and scale == 1:
+            x = self._absorb(x, y)
         terms = (*x.terms, *(replace(t, factor=t.factor * scale) for t in y.terms))
         return Change(shape, x.varies | y.varies, ("add", x.name, y.name, scale), self._combined(terms))
+
+    def _absorb(self, x: Change, bias: Change) -> Change:
+        """x without the terms that a shift of the bias can answer: a linear map's image of a constant."""
+        name = _parameter_behind(bias.name)
+        if name is None or len(bias.varies) != 1:
+            return x
+        kept = []
+        for t in x.terms:
+            step = t.key[1:]
+            if (
+                t.key[0] == "constant"
+                and len(step) == 1
+                and isinstance(step[0], Mapped)
+                and t.varies == bias.varies
+                and not t.pattern()
+            ):
+                self.absorbed.append(Absorbed(name, step[0], t.ids.reshape(-1), t.factor))
+            else:
+                kept.append(t)
+        return replace(x, terms=tuple(kept))
 
     def _combined(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
         """Terms of one function as one term, with new variables for the sums of their coefficients."""
@@ -235,17 +282,19 @@ class Shifts:
         count = math.prod(x.shape[d] for d in bound)
         terms = []
         for t in x.terms:
-            if t.varies & bound:
-                ids = t.absorbed(bound, x.shape)
-                key = (*t.key, "reduced", tuple(sorted(bound)), tuple(sorted(t.pattern() & bound)))
-                t = ChangeTerm(key, ids, t.varies - bound, t.factor)
-            elif t.pattern() & bound:
-                t = self._summed(t, bound, x.shape)
-            else:
-                t = replace(t, factor=t.factor * count)
-            terms.append(replace(t, factor=t.factor / count if mean else t.factor))
+            total = self._reduced(t, bound, x.shape, count)
+            terms.append(replace(total, factor=total.factor / count if mean else total.factor))
         reduced = Change(x.shape, x.varies - bound, ("reduced", x.name, tuple(sorted(bound)), mean), tuple(terms))
         return _dropped(reduced, bound, keepdim)
+
+    def _reduced(self, t: ChangeTerm, bound: frozenset[int], shape: Shape, count: int) -> ChangeTerm:
+        """The sum of one term over ``bound``."""
+        if t.varies & bound:
+            key = (*t.key, "reduced", tuple(sorted(bound)), tuple(sorted(t.pattern() & bound)))
+            return ChangeTerm(key, t.absorbed(bound, shape), t.varies - bound, t.factor)
+        if t.pattern() & bound:
+            return self._summed(t, bound, shape)
+        return replace(t, factor=t.factor * count)
 
     def _summed(self, t: ChangeTerm, bound: frozenset[int], shape: Shape) -> ChangeTerm:
         """New variables for the sums of the coefficients along ``bound``."""
@@ -432,6 +481,10 @@ def _times(t: ChangeTerm, other: Change) -> ChangeTerm:
 def _contracted(t: ChangeTerm, letters: str, other: Change, other_letters: str, how: Contraction) -> ChangeTerm:
     """The term after a sum of products with ``other``."""
     outer = _letters(other.varies, other_letters)
+    if other.sums_to_one is not None:
+        letter = other_letters[other.sums_to_one]
+        if letter in letters and letter not in how.out and letters.index(letter) not in t.varies | t.pattern():
+            return _averaged(t, letters, how)
     windows = {w.x: w for w in how.windows} | {w.kernel: w for w in how.windows}
     moved = {letter for letter in letters if letter not in how.out or letter in outer or letter in windows}
     absorbed = tuple(d for d, letter in enumerate(letters) if letter in moved and t.ids.shape[d] > 1)
@@ -445,7 +498,26 @@ def _contracted(t: ChangeTerm, letters: str, other: Change, other_letters: str, 
     rest = [d for d in range(len(letters)) if d not in order]
     ids = ids.transpose([*order, *rest, len(letters)]).reshape([*shape, ids.shape[-1]])
     varies = frozenset(k for k, letter in enumerate(how.out) if letter in varying)
-    return ChangeTerm((*t.key, "contracted", other.name, how, letters, absorbed), ids, varies, t.factor)
+    return ChangeTerm((*t.key, Mapped(other.name, how, letters, absorbed)), ids, varies, t.factor)
+
+
+def _averaged(t: ChangeTerm, letters: str, how: Contraction) -> ChangeTerm:
+    """The term after a mean along an axis where it is constant, with any weights that sum to one: as it was."""
+    order = [letters.index(letter) for letter in how.out if letter in letters]
+    rest = [d for d in range(len(letters)) if d not in order]
+    shape = [t.ids.shape[letters.index(letter)] if letter in letters else 1 for letter in how.out]
+    ids = t.ids.transpose([*order, *rest, len(letters)]).reshape([*shape, t.ids.shape[-1]])
+    varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters and letters.index(letter) in t.varies)
+    return ChangeTerm(t.key, ids, varies, t.factor)
+
+
+def _parameter_behind(name: Hashable) -> str | None:
+    """The parameter that a value is, up to reshapes and broadcasts."""
+    while isinstance(name, tuple) and name and name[0] in ("view", "expand"):
+        if name[0] == "view" and not isinstance(name[2], (Reshape, Expand)):
+            return None
+        name = name[1]
+    return name[1] if isinstance(name, tuple) and name[:1] == ("parameter",) else None
 
 
 def _dropped(x: Change, bound: frozenset[int], keepdim: bool) -> Change:
