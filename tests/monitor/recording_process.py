@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+import safetensors.numpy  # noqa: F401 - loaded before the forks, like the packages below
 import torch
 from torch import nn
 
@@ -50,6 +51,7 @@ def find() -> Symmetries:
 def main() -> None:
     torch.set_num_threads(1)
     symmetries = find()
+    _ = nm.Monitor  # resolved once, so that no child imports anything
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
