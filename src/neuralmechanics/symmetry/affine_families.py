@@ -34,7 +34,7 @@ def affine_families(
     entries = []
     for name, arrays in shifts.parameters.items():
         for ids in arrays:
-            kept = collapse(ids, space.matrix, space.representative)
+            kept = collapse(ids, space)
             entry = read_off(name, shifts.shapes[name], kept, 1.0, space.matrix)
             if entry is not None:
                 entries.append(entry)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -24,19 +25,17 @@ class NullSpace:
 
     matrix: sparse.csr_matrix
     representative: np.ndarray
-    rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]]
+    causes: np.ndarray
+
+    @cached_property
+    def totals(self) -> np.ndarray:
+        """The sum of every variable's row, by which equal variables are told from opposite ones."""
+        return np.asarray(self.matrix.sum(axis=1)).reshape(-1)
 
     def cause(self, variables: np.ndarray) -> int | None:
-        """The first row's cause that ties any of the variables, or what they are equal to, to zero."""
-        wanted = np.unique(variables)
-        for coefficients, table, cause in self.rows:
-            if (len(coefficients) == 1 or (table == 0).any()) and np.isin(table, wanted).any():
-                return cause
-        # Equal through others: the first operation that involves them at all after their own.
-        for _, table, cause in reversed(self.rows):
-            if np.isin(table, wanted).any():
-                return cause
-        return None
+        """The first operation that forced any of the variables to zero, where one did so directly."""
+        found = self.causes[np.unique(variables)]
+        return int(found[found >= 0].min()) if (found >= 0).any() else None
 
 
 class ConstraintSystem:
@@ -46,6 +45,7 @@ class ConstraintSystem:
         self.size = 1
         self._parent = np.zeros(1024, dtype=np.int64)
         self._rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]] = []
+        self._zeros: list[tuple[np.ndarray, int]] = []
 
     def new(self, count: int) -> np.ndarray:
         """``count`` fresh variables."""
@@ -63,6 +63,13 @@ class ConstraintSystem:
         while not np.array_equal(found, following := self._parent[found]):
             found = following
         return found
+
+    def _vanish(self, variables: np.ndarray, cause: int) -> None:
+        roots = self.resolve(variables)
+        roots = roots[roots != 0]
+        if len(roots):
+            self._zeros.append((roots, cause))
+            self._parent[roots] = 0
 
     def _unite(self, left: np.ndarray, right: np.ndarray) -> None:
         """Makes two arrays of variables equal, each set known by its smallest member (zero, where it holds it)."""
@@ -84,15 +91,16 @@ class ConstraintSystem:
         if not len(table):
             return
         exact = tuple(_exact(c) for c in coefficients)
-        self._rows.append((exact, table, cause))
         if len(exact) == 1:
-            self._unite(table[:, 0], np.zeros(len(table), np.int64))
+            self._vanish(table[:, 0], cause)
         elif len(exact) == 2 and exact[0] == -exact[1]:
             self._unite(table[:, 0], table[:, 1])
+        else:
+            self._rows.append((exact, table, cause))
 
     def solve(self) -> NullSpace:
         """The null space, with union of signed equalities first and exact elimination of what is left."""
-        root = np.arange(self.size)
+        root = self.resolve(np.arange(self.size))
         sign = np.ones(self.size, dtype=np.int64)
         pairs, general = self._simplify(root, sign, self._rows)
         while True:
@@ -100,7 +108,14 @@ class ConstraintSystem:
             pairs, general = self._simplify(root, sign, general)
             if not pairs:
                 break
-        return NullSpace(self._basis(root, sign, general), root, self._rows)
+        return NullSpace(self._basis(root, sign, general), root, self._causes())
+
+    def _causes(self) -> np.ndarray:
+        """For every variable that was forced to zero by itself, the operation that did so; -1 for the others."""
+        causes = np.full(self.size, -1, dtype=np.int64)
+        for variables, cause in reversed(self._zeros):
+            causes[variables] = cause
+        return causes
 
     def _simplify(
         self, root: np.ndarray, sign: np.ndarray, rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]]

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.family import Breaking, Family, Kind
 
 __all__ = ["Exponents", "collapse", "gather_families"]
@@ -44,18 +45,17 @@ def read_off(
     return Exponents(view, chosen.row.astype(np.int64), chosen.col.astype(np.int64), chosen.data * factor)
 
 
-def collapse(ids: np.ndarray, matrix: sparse.csr_matrix, representative: np.ndarray) -> np.ndarray:
+def collapse(ids: np.ndarray, space: NullSpace) -> np.ndarray:
     """``ids`` with one entry along every dimension where all variables turned out to be the same."""
     for d in range(ids.ndim):
         if ids.shape[d] <= 1:
             continue
-        roots = representative[ids]
-        first = np.take(ids, [0], axis=d)
-        if (roots == representative[first]).all():
-            # Equal roots may still differ in sign: compare one nonzero coefficient of each variable's row.
-            total = np.asarray(matrix.sum(axis=1)).reshape(-1)
-            if np.array_equal(total[ids], np.broadcast_to(total[first], ids.shape)):
-                ids = first
+        first = ids[(slice(None),) * d + (slice(0, 1),)]
+        # Equal representatives may still differ in sign.
+        if (space.representative[ids] == space.representative[first]).all() and np.allclose(
+            space.totals[ids], space.totals[first], rtol=1e-12, atol=0
+        ):
+            ids = first
     return ids
 
 

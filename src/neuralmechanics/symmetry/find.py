@@ -104,9 +104,7 @@ def _translations(shifts: Shifts, space: NullSpace, requires: tuple[str, ...]) -
     entries = []
     for name, arrays in shifts.parameters.items():
         for ids in arrays:
-            entry = read_off(
-                name, shifts.shapes[name], collapse(ids, space.matrix, space.representative), 1.0, space.matrix
-            )
+            entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space.matrix)
             if entry is not None:
                 entries.append(entry)
     return gather_families(entries, space.matrix.shape[1], "translation", [], requires)
@@ -117,7 +115,7 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed
     entries = []
     for name, label in scales.parameters.items():
         for term in label.terms:
-            ids = collapse(term.ids, space.matrix, space.representative)
+            ids = collapse(term.ids, space)
             entry = read_off(name, label.shape, ids, float(term.coefficient), space.matrix)
             if entry is not None:
                 entries.append(entry)

@@ -19,7 +19,7 @@ from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rotary import Rotary
-from neuralmechanics.symmetry.views import Expand, View
+from neuralmechanics.symmetry.views import Expand, View, squeezed
 
 __all__ = ["Label", "LabelTerm", "Scales"]
 
@@ -110,7 +110,7 @@ class Scales:
         """Terms by what is known of their variables: constant dimensions dropped, zeros left out, equal ones added up."""
         out: list[LabelTerm] = []
         for term in terms:
-            ids = _squeezed(self.system.resolve(term.ids))
+            ids = squeezed(self.system.resolve(term.ids))
             if not ids.any():
                 continue
             for k, other in enumerate(out):
@@ -141,7 +141,7 @@ class Scales:
         if len(group) == 1 and not gauged:
             first = group[0].ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(rank))]
             pairs = [group[0].ids.reshape(-1), np.broadcast_to(first, group[0].ids.shape).reshape(-1)]
-            self.system.add([1, -1], np.unique(np.stack(pairs, axis=1), axis=0), self.cause)
+            self.system.add([1, -1], np.stack(pairs, axis=1), self.cause)
             return [replace(group[0], ids=first, origin=None)]
         small = [n if d in kept else 1 for d, n in enumerate(sizes)]
         constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
@@ -175,7 +175,7 @@ class Scales:
         if not terms:
             return
         if len(terms) == 1:
-            self.system.add([1], np.unique(terms[0].ids).reshape(-1, 1), self.cause)
+            self.system.add([1], terms[0].ids.reshape(-1, 1), self.cause)
             return
         left = self._settle(terms, frozenset(range(terms[0].ids.ndim)))
         if left:
@@ -393,16 +393,6 @@ class Scales:
         """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""
         source = self.resized(self._uniform(source, (dim,)), shape)
         return source if x is None else self.add(self._uniform(x, (dim,)), source)
-
-
-def _squeezed(ids: np.ndarray) -> np.ndarray:
-    """``ids`` with one entry along every dimension where all entries are equal."""
-    for d in range(ids.ndim):
-        if ids.shape[d] > 1:
-            first = ids[(slice(None),) * d + (slice(0, 1),)]
-            if (ids == first).all():
-                ids = first
-    return ids
 
 
 def _linked(terms: Sequence[LabelTerm], dims: frozenset[int]) -> list[list[LabelTerm]]:

@@ -18,7 +18,7 @@ import numpy as np
 from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
-from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take, View, dimension_groups
+from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take, View, dimension_groups, squeezed
 
 __all__ = ["Change", "ChangeTerm", "Shifts"]
 
@@ -136,19 +136,35 @@ class Shifts:
 
     def fix(self, *xs: Change) -> None:
         for x in xs:
-            for group in _by_key(x.terms):
+            for group in _by_key(self._known(x.terms)):
                 self._vanish(group)
 
     def _vanish(self, terms: Sequence[ChangeTerm]) -> None:
+        if len(terms) == 1:
+            self.system.add([1], terms[0].ids.reshape(-1, 1), self.cause)
+            return
         sizes = np.broadcast_shapes(*(t.ids.shape for t in terms))
         tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in terms]
         self.system.add([t.factor for t in terms], np.unique(np.stack(tables, axis=1), axis=0), self.cause)
 
+    def _known(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
+        """Terms by what is known of their coefficients: constant dimensions dropped, zeros left out."""
+        out = []
+        for t in terms:
+            ids = squeezed(self.system.resolve(t.ids), t.ids.ndim - 1)
+            if t.factor and ids.any():
+                out.append(replace(t, ids=ids))
+        return tuple(out)
+
     def _kill(self, terms: Sequence[ChangeTerm], dims: frozenset[int]) -> None:
         """Demands that the terms' sum be constant along ``dims``."""
-        for group in _by_key(terms):
+        for group in _by_key(self._known(terms)):
             if any(t.varies & dims for t in group):
                 self._vanish(group)
+                continue
+            if len(group) == 1:
+                ids = group[0].ids
+                self.system.add([1, -1], _pairs(ids, _first(ids, dims)), self.cause)
                 continue
             sizes = list(np.broadcast_shapes(*(t.ids.shape for t in group)))
             first = [1 if d in dims else n for d, n in enumerate(sizes)]
@@ -213,7 +229,7 @@ class Shifts:
     def _combined(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
         """Terms of one function as one term, with new variables for the sums of their coefficients."""
         out = []
-        for group in _by_key(_merged(terms)):
+        for group in _by_key(self._known(terms)):
             if len(group) == 1:
                 out.append(group[0])
                 continue
@@ -239,7 +255,7 @@ class Shifts:
         x, y = _aligned(x, shape), _aligned(y, shape)
         name = ("mul", x.name, y.name)
         terms = [_times(t, y) for t in x.terms] + [_times(t, x) for t in y.terms]
-        return Change(shape, x.varies | y.varies, name, _merged(terms))
+        return Change(shape, x.varies | y.varies, name, self._known(terms))
 
     def power(self, x: Change, exponent: float) -> Change:
         if exponent == 1:
@@ -275,7 +291,7 @@ class Shifts:
         letters = _letters(x.varies, how.x) | _letters(y.varies, how.y)
         letters |= {w.out for w in how.windows if w.x in letters or not w.keeps_constants}
         varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters)
-        return Change(shape, varies, name, _merged(terms))
+        return Change(shape, varies, name, self._known(terms))
 
     def reduce(self, x: Change, dims: Sequence[int], keepdim: bool, mean: bool) -> Change:
         bound = frozenset(d % len(x.shape) for d in dims) if x.shape else frozenset()
@@ -330,7 +346,7 @@ class Shifts:
                 key = (*t.key, "pooled", tuple(sorted(bound)), tuple(shape), tuple(sorted(t.pattern() & bound)))
                 moved.append(ChangeTerm(key, t.absorbed(bound, x.shape), t.varies | bound, t.factor))
         varies = x.varies if keeps_constants else x.varies | bound
-        return Change(tuple(shape), varies, self._fresh(), _merged(moved))
+        return Change(tuple(shape), varies, self._fresh(), self._known(moved))
 
     def normalise(self, x: Change, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Change:
         bound = frozenset(d % len(x.shape) for d in dims)
@@ -358,7 +374,7 @@ class Shifts:
             key = (*t.key, "gathered", index, t.ids.shape[dim] > 1) if touched else t.key
             terms.append(ChangeTerm(key, ids, varies, t.factor))
         varies = frozenset(after[d] for d in x.varies if d != dim) | new
-        return Change(shape, varies, ("gather", x.name, dim, index), _merged(terms))
+        return Change(shape, varies, ("gather", x.name, dim, index), self._known(terms))
 
     def _based(self, t: ChangeTerm, dim: int) -> list[ChangeTerm]:
         """Coefficients that differ along ``dim`` as those of the first entry plus differences.
@@ -451,9 +467,9 @@ def _by_key(terms: Iterable[ChangeTerm]) -> list[list[ChangeTerm]]:
     return list(groups.values())
 
 
-def _merged(terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
-    """Terms without those whose coefficients are all the constant zero."""
-    return tuple(t for t in terms if t.ids.any() and t.factor)
+def _pairs(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Rows (left, right) of two arrays that broadcast against each other."""
+    return np.stack([left.reshape(-1), np.broadcast_to(right, left.shape).reshape(-1)], axis=1)
 
 
 def _first(ids: np.ndarray, dims: frozenset[int]) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Expand", "Permute", "Reshape", "Take", "View", "dimension_groups"]
+__all__ = ["Expand", "Permute", "Reshape", "Take", "View", "dimension_groups", "squeezed"]
 
 Shape = tuple[int, ...]
 
@@ -80,6 +80,16 @@ class Take:
         if array.shape[self.dim] == 1:
             return array
         return array.take(np.asarray(self.positions, dtype=np.int64), axis=self.dim)
+
+
+def squeezed(ids: np.ndarray, rank: int | None = None) -> np.ndarray:
+    """``ids`` with one entry along every dimension (of the first ``rank``) where all entries are equal."""
+    for d in range(ids.ndim if rank is None else rank):
+        if ids.shape[d] > 1:
+            first = ids[(slice(None),) * d + (slice(0, 1),)]
+            if (ids == first).all():
+                ids = first
+    return ids
 
 
 View = Reshape | Permute | Expand | Take
