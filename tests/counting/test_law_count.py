@@ -117,7 +117,7 @@ def test_table_and_plain_data() -> None:
 def test_progress_is_told() -> None:
     said: list[str] = []
     count_laws(linear_network(2, 2, 2), one(2), symmetries=(), progress=said.append)
-    assert any("point 1" in text for text in said)
+    assert any("point 2" in text for text in said)
     assert any("level 1" in text for text in said)
 
 

@@ -35,7 +35,7 @@ def count_laws(
     symmetries: KnownSymmetries | Sequence[Any] | None = None,
     *,
     point: Literal["generic", "model"] = "generic",
-    draws: int = 40,
+    patience: int = 80,
     max_level: int = 4,
     tolerance: float = 1e-9,
     norm_eps: float | None = None,
@@ -54,9 +54,9 @@ def count_laws(
     optimizer: "gradient_flow", "weight_decay", "heavy_ball", "sign_descent", or one of the classes with its constants.
     data: restrict W to these batches (laws of this data set); None: all inputs, drawn at random in the batch's shapes.
     symmetries: the known symmetries for the lower bound; None finds them, an empty tuple leaves the bound at 0.
-    point: "generic" draws up to ``draws`` points and keeps the one of greatest Jacobian rank (a law on all of
-        parameter space holds there too, while at a point with dead units there are more); "model" takes the
-        parameters as they are.
+    point: "generic" draws points until ``patience`` of them bring no greater Jacobian rank (a law on all of parameter
+        space holds at the best too, while at a point with dead units there are more); "model" takes the parameters
+        as they are.
     max_level: deepest iterated bracket, 1 being [u, v]. Level k costs about 6^k gradients each.
     tolerance: singular values below this fraction of the natural scale are zeros; the gaps show how safe that is.
     norm_eps: value to put for every norm's eps (0: the laws of the ideal norms); None leaves it.
@@ -83,7 +83,7 @@ def count_laws(
 
         symmetries = find_symmetries(model, batch, loss_fn)
     tell = progress or (lambda text: None)
-    place = generic_place(potentials, symmetries, draws if point == "generic" else 0, tolerance, tell)
+    place = generic_place(potentials, symmetries, patience if point == "generic" else 0, tolerance, tell)
     z = flow.point(place.theta, potentials.generator)
     laws = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
     norms = laws.norm(dim=1, keepdim=True)
@@ -126,7 +126,8 @@ def _orbit_dimension(
     scale = column_scale(rows)
     _, basis, gap = matrix_rank(rows / scale, tolerance, "fields")
     gaps.append(gap)
-    span = Span(basis, tolerance)
+    # A direction that was seen with the relative size s is known to 1e-16/s: residuals below that are no growth.
+    span = Span(basis, max(tolerance, 1e-13 / min(gap.kept for gap in gaps)))
     if isinstance(flow, SignDescent):
         return span.rank, 0
     z = z.detach().requires_grad_()

@@ -46,39 +46,45 @@ def column_scale(rows: Float64[Tensor, "rows columns"]) -> Float64[Tensor, " col
 def generic_place(
     potentials: Potentials,
     symmetries: KnownSymmetries,
-    draws: int,
+    patience: int,
     tolerance: float,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Place:
-    """The place of greatest gradient rank among ``draws`` (0: the model's own parameters).
+    """A place of greatest gradient rank (``patience`` 0: the model's own parameters).
 
-    First come independent draws, then partial redraws of the best, which repair dead units one by one. The search stops
-    where the known generators fill the fibre, or where the independent draws agree.
+    First come independent draws, then a walk of partial redraws that never lowers the rank: it repairs units that are
+    always on or always off one by one. The search ends where the known generators fill the fibre, where the
+    independent draws agree, or after ``patience`` draws without a gain.
     """
-    if draws <= 0:
+    if patience <= 0:
         return _widened(potentials, _place(potentials, symmetries, potentials.origin, tolerance), tolerance, tell)
-    best: Place | None = None
-    ranks: list[int] = []
-    for draw in range(draws):
-        like = best.theta if best is not None and draw >= _INDEPENDENT else None
-        place = _place(potentials, symmetries, potentials.generic_point(like), tolerance)
+    best = _place(potentials, symmetries, potentials.generic_point(), tolerance)
+    ranks, since = [best.rank], 0
+    while not best.explained and since < patience and not (len(ranks) == _INDEPENDENT and len(set(ranks)) == 1):
+        share = float(10.0 ** -(0.4 + 1.2 * torch.rand((), generator=potentials.generator)))
+        theta = potentials.generic_point(best.theta if len(ranks) >= _INDEPENDENT else None, share)
+        place = _place(potentials, symmetries, theta, tolerance)
         ranks.append(place.rank)
-        tell(f"point {draw + 1} of at most {draws}: {place.rank} of {potentials.dimension} directions")
-        if best is None or (place.rank, place.gaps[0].kept) > (best.rank, best.gaps[0].kept):
-            best = place
-        if best.explained or (draw + 1 == _INDEPENDENT and len(set(ranks)) == 1):
-            break
-    assert best is not None
+        since = 0 if place.rank > best.rank else since + 1
+        best = place if place.rank >= best.rank else best
+        tell(f"point {len(ranks)}: {place.rank} of {potentials.dimension} directions, best {best.rank}")
     return _widened(potentials, best, tolerance, tell)
 
 
 def _place(potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, tolerance: float) -> Place:
     size = potentials.dimension
     entries = max(2 * size + 64, min(6 * size + 512, 4_000_000 // size))
-    rows = torch.cat(list(potentials.gradients(theta, entries)))
+    rows = _evened(torch.cat(list(potentials.gradients(theta, entries))))
     rank, _, gap = matrix_rank(rows / column_scale(rows), tolerance, "gradients")
     generators, generator_gap = known_generators(potentials, symmetries, theta, rows, tolerance)
     return Place(theta, rows, rank, generators, (gap, generator_gap))
+
+
+def _evened(rows: Float64[Tensor, "rows D"]) -> Float64[Tensor, "rows D"]:
+    """Rows of unit length, so that small gradients count too; below 1e-6 of the longest rounding may rule."""
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    scaled: Tensor = rows / norms.clamp_min(1e-6 * float(norms.max()) + 1e-300)
+    return scaled
 
 
 def _widened(potentials: Potentials, place: Place, tolerance: float, tell: Callable[[str], None]) -> Place:
@@ -93,7 +99,7 @@ def _widened(potentials: Potentials, place: Place, tolerance: float, tell: Calla
     while quiet < 2 and seen < _MOST_ENTRIES and span.rank < place.theta.numel():
         found = 0
         for rows in potentials.gradients(place.theta, entries):
-            more, gap = span.absorb(rows / scale, "more gradients")
+            more, gap = span.absorb(_evened(rows) / scale, "more gradients")
             found += more
             gaps.append(gap)
         seen, entries = seen + entries, 2 * entries
