@@ -39,8 +39,11 @@ def steps(data: xr.Dataset) -> NDArray[np.float64]:
 
 
 def laws(data: xr.Dataset) -> list[str]:
-    """Names of the laws that the run predicted with."""
-    return [str(law) for law in data["law"].values] if "predicted" in data else []
+    """Names of the laws that the run predicted with; one that held for no charge at any record is left out."""
+    if "predicted" not in data:
+        return []
+    spoken = ~np.isnan(data["predicted"].transpose("law", "step", "charge").values)
+    return [str(law) for law, any_spoken in zip(data["law"].values, spoken.any(axis=(1, 2)), strict=True) if any_spoken]
 
 
 def families(data: xr.Dataset, kind: str | None = None) -> list[str]:

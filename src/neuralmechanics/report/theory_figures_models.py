@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 
 from neuralmechanics.flows import (
     GradientFlow,
-    MapFlow,
     ModifiedFieldFlow,
     ModifiedFlow,
     ModifiedLoss,
@@ -90,21 +89,13 @@ def _spiral() -> tuple[str, Path, dict[str, Path]]:
     def radius(params: dict[str, torch.Tensor]) -> torch.Tensor:
         return params["x"].square().sum()
 
-    def euler(params: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {"x": params["x"] + step * rotation(params)["x"]}
-
-    iterates = [_start()]
-    for _ in range(100):
-        iterates.append(euler(iterates[-1]))
     flows: dict[str, Flow] = {
         "gradient flow": ModifiedFieldFlow(rotation, time_step=step, order=1, loss=radius),
         "modified flow": ModifiedFieldFlow(rotation, time_step=step, order=2, loss=radius),
     }
+    # Euler's method at the step of the rotation is the iteration itself.
     times = [step * k for k in range(101)]
-    exact = MapFlow(euler, loss=radius, time_step=step, order=12)
-    steps = integrate(exact, _start(), times, method="dopri5")
-    points = torch.stack([params["x"] for params in iterates])
-    steps = Path(**{**steps.__dict__, "params": {"x": points}})
+    steps = integrate(flows["gradient flow"], _start(), times, method="euler", step=step, estimate_error=False)
     return "Rotation: $\\eta = 0.1$, 100 steps", steps, _solve(flows, steps)
 
 

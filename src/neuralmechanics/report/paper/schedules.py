@@ -30,8 +30,9 @@ def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
     figure, panels = grid(1 + len(present), len(runs))
     for column, run in enumerate(runs):
         top = panels[0, column]
-        top.step(steps(run.data), _time_step(run), where="post", color=BLUE, linewidth=1.4)
-        top.set_ylim(bottom=0)
+        used = _time_step(run)
+        top.step(steps(run.data), used, where="post", color=BLUE, linewidth=1.4)
+        top.set_ylim(0, 1.1 * np.nanmax(used))
         top.margins(x=0)
         tidy(top, title=label(run, "schedule", "model"), xlabel="step", ylabel="η / (1 − β)")
         for row, kind in enumerate(present, start=1):
