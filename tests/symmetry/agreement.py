@@ -169,6 +169,10 @@ def _columns(vectors: list[Tensor], length: int) -> Tensor:
 
 def amounts(family: Family, generator: torch.Generator, decades: float) -> Tensor:
     """A random group element: shifts of order one, factors within ± `decades`, well-conditioned matrices."""
+    if family.complex:
+        size = 10.0 ** (decades * (2 * torch.rand(family.blocks, generator=generator).double() - 1))
+        angle = 6.28 * torch.rand(family.blocks, generator=generator).double()
+        return torch.stack([size * angle.cos(), size * angle.sin()], dim=1)
     if family.grams:
         shape = (family.blocks, family.width, family.width)
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -30,10 +30,11 @@ class Kernel:
     basis: Tensor  # [elements, dimension]
     kept: float  # smallest relative singular value counted as nonzero
     dropped: float  # largest one counted as zero
+    dubious: int  # columns neither clearly zero nor clearly not: rounding blown up at a nearly constant channel
 
     @property
     def clear(self) -> bool:
-        return self.kept > 1e-8 and self.dropped < 1e-11
+        return not self.dubious and self.kept > 1e-8 and self.dropped < 1e-11
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def kernel(matrix: Tensor) -> Kernel:
         basis = torch.linalg.qr(basis)[0]
     kept = float(values[~null].min()) if (~null).any() else 1.0
     dropped = float(values[null].max()) if null.any() else 0.0
-    return Kernel(int(null.sum()), basis, kept, dropped)
+    dubious = int(((size > 1e-13 * size.max()) & (size < 1e-9 * size.max())).sum())
+    return Kernel(int(null.sum()), basis, kept, dropped, dubious)
 
 
 def common_kernels(network: Network, seed: int = 0, most: int = 14) -> tuple[Kernel, Kernel, list[Kernel], Tensor]:

@@ -3,7 +3,71 @@
 from __future__ import annotations
 
 SOUNDNESS: dict[str, str] = {}  # must stay empty: a false symmetry is never tolerated
-DIMENSIONS: dict[str, str] = {}  # translations and diagonal symmetries of the zoo
-FIBRE: dict[str, str] = {}  # completeness at a point: linear and affine families
-ARCHITECTURES: dict[str, str] = {}  # finite transformations of whole architectures
-TRAPPED: dict[str, str] = {}  # false claims that are known; must end empty
+TRAPPED: dict[str, str] = {}  # likewise
+
+_MONOMIALS = "products of data coincide (x_i x_j = x_j x_i)"
+
+# Translations and diagonal symmetries of the zoo.
+DIMENSIONS: dict[str, str] = {
+    "vit": "positions that the head never reads scale on their own",
+    "layer-norm-without-gain": "normalised entries add up to zero, so readers' rows may shift",
+    "bilinear-pooling": _MONOMIALS,
+    "weights-made-from-data": _MONOMIALS,
+}
+
+# Completeness at a point. `_LINEAR`: linear blocks and affine gauges that are not found yet. `_OTHER`: directions that
+# exist at a point but belong to no one-parameter group that is linear in the parameters, or only on the sampled inputs.
+_LINEAR = "linear blocks or affine gauges"
+_OTHER = "outside the five kinds"
+
+FIBRE: dict[str, str] = {
+    "attention-no-bias": _LINEAR,
+    "attention-all-biases": _LINEAR,
+    "attention-key-bias": _LINEAR,
+    "attention-fused-causal": _LINEAR,
+    "attention-rotary": _LINEAR,
+    "attention-rotary-key-bias": _LINEAR,
+    "attention-grouped-queries": _LINEAR,
+    "attention-qk-norm": _LINEAR,
+    "attention-qk-norm-rotary": _LINEAR,
+    "attention-pre-layer-norm": _LINEAR,
+    "attention-post-layer-norm": _LINEAR,
+    "multihead-attention-module": _LINEAR,
+    "cross-attention": _LINEAR,
+    "linear-attention": _LINEAR,
+    "learned-attention-bias": _LINEAR,
+    "encoder-layer-module": _LINEAR,
+    "encoder-layer-norm-first": _LINEAR,
+    "llama-block-on-vectors": _LINEAR,
+    "vit": _OTHER,
+    "mamba-scan": _OTHER,
+    "vgg": _OTHER,
+    "resnet-identity": _OTHER,
+    "mobilenet": _OTHER,
+    "squeeze-excite": _OTHER,
+    "convnext": _LINEAR,
+    "conv3d-stack": _OTHER,
+    "split-branches": _OTHER,
+    "bilinear-pooling": _OTHER,
+    "maxout": _OTHER,
+    "gated-identity": _LINEAR,
+    "layer-norm-without-gain": _LINEAR,
+    "layer-norm-into-linear": _LINEAR,
+    "normalize-features": _OTHER,
+    "weight-norm": _OTHER,
+    "exponential-temperature": _OTHER,
+    "residual-of-linear": _LINEAR,
+    "quotient-of-branches": _LINEAR,
+    "weights-made-from-data": _OTHER,
+    "products-of-parameters": _LINEAR,
+    "gpt2-tied": _LINEAR,
+    "bert": _LINEAR,
+    "llama": _LINEAR,
+    "qwen3": _LINEAR,
+    "dense-experts": _LINEAR,
+    "routed-experts": _LINEAR,
+    "masked-mean-pool": _LINEAR,
+}
+
+# Finite transformations of whole architectures.
+ARCHITECTURES: dict[str, str] = {"hf-mixtral": "experts picked through nonzero, item and index_add have no rule"}

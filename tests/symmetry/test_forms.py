@@ -41,6 +41,7 @@ def test_any_precision(dtype: torch.dtype) -> None:
     assert counted(mlp().to(dtype), batch(dtype)) == EXPECTED
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised inside torch.compile
 def test_compiled() -> None:
     assert counted(torch.compile(mlp())) == EXPECTED
 

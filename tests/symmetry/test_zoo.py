@@ -6,18 +6,24 @@ from functools import cache
 
 import pytest
 
-from neuralmechanics import find_symmetries
+from neuralmechanics import Symmetries, find_symmetries
 
 from .agreement import Verdict, judge
+from .network import Network
 from .pending import DIMENSIONS, FIBRE
 from .test_classical import assert_transformations
 from .zoo import SMALL
 
 
 @cache
-def verdict_of(name: str) -> Verdict:
+def found(name: str) -> tuple[Network, Symmetries]:
     network = SMALL[name]()
-    return judge(network, find_symmetries(network.module, network.batch(), network.loss_fn))
+    return network, find_symmetries(network.module, network.batch(), network.loss_fn)
+
+
+@cache
+def verdict_of(name: str) -> Verdict:
+    return judge(*found(name))
 
 
 def cases(pending: dict[str, str]) -> list[object]:
@@ -57,6 +63,4 @@ def test_every_continuous_symmetry_is_explained(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_finite_transformations(name: str) -> None:
-    network = SMALL[name]()
-    symmetries = find_symmetries(network.module, network.batch(), network.loss_fn)
-    assert_transformations(network, symmetries, tolerance=1e-11)
+    assert_transformations(*found(name), tolerance=1e-11)

@@ -59,6 +59,11 @@ def layer_norm() -> nn.Module:
     return _sandwich(nn.LayerNorm(5), nn.ReLU())
 
 
+@small("layer-norm-without-gain", _ROWS)
+def layer_norm_without_gain() -> nn.Module:
+    return _sandwich(nn.LayerNorm(5, elementwise_affine=False), nn.Linear(5, 5), nn.ReLU())
+
+
 @small("layer-norm-into-linear", _ROWS, "output")
 def layer_norm_into_linear() -> nn.Module:
     return _sandwich(nn.LayerNorm(5))

@@ -88,7 +88,7 @@ def mobilenet() -> nn.Module:
     inner = nn.Sequential(
         nn.Conv2d(3, 4, 1, bias=False),
         nn.BatchNorm2d(4),
-        nn.ReLU6(),
+        nn.Hardtanh(0.0, 1.0),  # ReLU6 at a bound that small random networks reach
         nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
         nn.BatchNorm2d(4),
         nn.ReLU(),
@@ -223,7 +223,7 @@ def split_branches() -> nn.Module:
     class Split(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b = nn.Conv2d(2, 3, 1), nn.Conv2d(2, 2, 2, padding="same")
+            self.a, self.b = nn.Conv2d(2, 3, 1), nn.Conv2d(2, 2, 3, padding="same")
 
         def forward(self, x: Tensor) -> Tensor:
             left, right = x.chunk(2, dim=1)
