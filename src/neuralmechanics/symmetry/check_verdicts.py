@@ -1,0 +1,75 @@
+"""The verdict on a family: exact, approximate with what breaks it, or broken with the measure that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from neuralmechanics.symmetry.check_measures import Measure
+from neuralmechanics.symmetry.family import Family
+
+__all__ = ["LIMIT", "Explanation", "Verdict", "judge_family"]
+
+Verdict = Literal["exact", "approximate", "broken"]
+
+# Roundings up to which a residual is put down to rounding: measured on the architectures of the tests, exact families
+# stay below 10 in float64, float32 and bfloat16.
+LIMIT = 20.0
+# Relative residual up to which a named constant may break a symmetry without its formula being asked.
+_SMALL = 0.1
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a constant breaks the family: ⟨g, ξ⟩ as measured, the loss's own slope along the orbit, the norms' formula.
+
+    ``slack`` is by how much measured and slope may differ through rounding.
+    """
+
+    measured: float
+    slope: float
+    predicted: float
+    slack: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the gradient is the derivative of the loss along the orbit."""
+        return abs(self.measured - self.slope) <= self.slack + 1e-3 * abs(self.slope)
+
+    @property
+    def foreseen(self) -> bool:
+        """Whether the formula of norm eps accounts for the residual."""
+        return abs(self.measured - self.predicted) <= self.slack + 0.05 * abs(self.predicted)
+
+
+def judge_family(
+    family: Family, measures: Mapping[str, Measure], explanations: tuple[Explanation, ...]
+) -> tuple[Verdict, str]:
+    """The verdict and, in words, why."""
+    beyond = {name: m for name, m in measures.items() if m.known and m.roundings > LIMIT}
+    if not family.broken_by:
+        return ("broken", _shown(beyond, family)) if beyond else ("exact", "")
+    cause = ", ".join(map(str, family.broken_by))
+    disagreement = next((e for e in explanations if not e.agrees), None)
+    if disagreement is not None:
+        return "broken", (
+            f"⟨g, ξ⟩ is {disagreement.measured:.3e}, but the loss changes along the orbit at {disagreement.slope:.3e}: "
+            "the backward pass is not the derivative of the forward pass"
+        )
+    foreseen = bool(explanations) and all(e.foreseen for e in explanations)
+    large = {name: m for name, m in beyond.items() if m.residual > _SMALL and not foreseen}
+    large.pop("invariance", None)  # a finite step may go where the constant dominates
+    if large:
+        return "broken", f"more than {cause} explains: {_shown(large, family)}"
+    gradient = measures["gradient"]
+    if not beyond:
+        return "approximate", f"{cause}: below rounding here"
+    return "approximate", f"{cause}: gradient residual {gradient.residual:.1e}"
+
+
+def _shown(beyond: Mapping[str, Measure], family: Family) -> str:
+    name, worst = max(beyond.items(), key=lambda item: item[1].roundings)
+    needs = f"; it holds in {', '.join(family.requires)}" if family.requires else ""
+    others = f" (also {', '.join(n for n in beyond if n != name)})" if len(beyond) > 1 else ""
+    return f"{name} off by {worst.residual:.1e}, {worst.roundings:.3g} roundings{others}{needs}"

@@ -1,0 +1,108 @@
+"""Hessian products by two reverse passes, and the two terms of the Hessian constraint.
+
+Nested forward mode through layer, batch and instance norms is silently wrong in torch, and fused attention kernels have
+no second derivative: gradients are taken with ``create_graph`` and differentiated again, attention in its plain form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from neuralmechanics.symmetry.affine import AffineTerm
+from neuralmechanics.symmetry.family import Family
+
+__all__ = ["GradientGraph", "adjoint", "gradient_graph", "second_derivative"]
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class GradientGraph:
+    """The gradient at θ, still attached to θ: each Hessian product costs one backward pass more."""
+
+    leaves: Tensors
+    gradients: Tensors
+
+    def product(self, direction: Mapping[str, Tensor]) -> Tensors:
+        """H ξ over all parameters, by ∂⟨g, ξ⟩/∂θ with ξ held fixed.
+
+        >>> x = torch.tensor([1.0, 2.0], dtype=torch.float64)
+        >>> graph = gradient_graph(lambda p: (p["x"] ** 3).sum(), {"x": x})
+        >>> graph.product({"x": torch.ones(2)})["x"].tolist()
+        [6.0, 12.0]
+        """
+        total = torch.zeros((), dtype=torch.float64)
+        for name, step in direction.items():
+            g = self.gradients[name]
+            total = total.to(g.device) + (g * step.detach().to(g)).sum().double()
+        if not total.requires_grad:
+            return {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
+        with _double_backward():
+            parts = torch.autograd.grad(
+                total, list(self.leaves.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+        return dict(zip(self.leaves, (part.detach() for part in parts), strict=True))
+
+
+def gradient_graph(objective: Callable[[Mapping[str, Tensor]], Tensor], params: Mapping[str, Tensor]) -> GradientGraph:
+    """The gradient of ``objective`` at ``params``, ready for Hessian products.
+
+    Raises RuntimeError where an operation has no second derivative.
+    """
+    leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
+    with _double_backward():
+        loss = objective(leaves)
+        parts = torch.autograd.grad(
+            loss, list(leaves.values()), create_graph=True, allow_unused=True, materialize_grads=True
+        )
+    return GradientGraph(leaves, dict(zip(leaves, parts, strict=True)))
+
+
+def adjoint(family: Family, gradients: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+    """(∂ξ/∂θ)ᵀ g: zero for translations, M g for scalings, Mᵀ g for linear blocks, -g ⊗ u for affine pairs."""
+    if family.complex:
+        return family.generator(gradients, weights * torch.tensor([1.0, -1.0], dtype=weights.dtype))
+    if family.grams:
+        return family.generator(gradients, weights.mT)
+    if family.quadratic:
+        return family.generator(gradients, weights)
+    out: Tensors = {}
+    for term in family.affine:
+        _add_absorbed_(out, term, gradients, weights)
+    return out
+
+
+def _add_absorbed_(out: Tensors, term: AffineTerm, gradients: Mapping[str, Tensor], weights: Tensor) -> None:
+    """Adds the derivative of ⟨g, -M u⟩ with respect to the weight that M is made of."""
+    name, view = term.weight.parameter, term.weight
+    like = gradients[name]
+    first, second = (view.shape[d] for d in view.kept)
+    amount = weights[torch.as_tensor(term.generators)] * torch.as_tensor(term.coefficients, dtype=torch.float64)
+    shift = torch.zeros(second if term.output_first else first, dtype=torch.float64)
+    shift.index_add_(0, torch.as_tensor(term.inputs), amount.double())
+    answer, shift = gradients[term.absorber].double().reshape(-1), shift.to(like.device)
+    outer = -torch.outer(answer, shift) if term.output_first else -torch.outer(shift, answer)
+    step = outer.reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)])
+    step = step.expand(view.shape).reshape(like.shape).to(like.dtype)
+    out[name] = out[name] + step if name in out else step
+
+
+def second_derivative(family: Family, generator: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+    """∂²ψ/∂t² at the identity of the one-parameter group t ↦ exp(tM): M ξ; zero for translations and affine pairs."""
+    if not family.quadratic:
+        return {}
+    return family.generator(generator, weights)
+
+
+@contextmanager
+def _double_backward() -> Iterator[None]:
+    """Kernels that can be differentiated twice: plain attention, recurrent layers without cuDNN."""
+    cudnn = torch.backends.cudnn
+    with sdpa_kernel(SDPBackend.MATH), cudnn.flags(enabled=False, allow_tf32=False):
+        yield
