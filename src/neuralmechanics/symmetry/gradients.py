@@ -1,0 +1,71 @@
+"""One backward pass that leaves no trace: gradients by name, the model's buffers and the random state as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["gradients_once", "plain_module"]
+
+
+def plain_module(model: nn.Module) -> nn.Module:
+    """The module behind ``torch.compile`` and data-parallel wrappers, whose parameter names the symmetries use."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def gradients_once(
+    model: nn.Module, loss_fn: Callable[[Any, Any], Tensor] | None, batch: Any
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The trainable parameters and their gradients, zeros where the loss does not depend on one.
+
+    Without ``loss_fn`` the loss is a fixed random combination of the outputs. ``.grad`` fields stay as they are.
+    """
+    params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    with _untouched(model), torch.enable_grad():
+        torch.manual_seed(0)
+        loss = loss_fn(model, batch) if loss_fn is not None else _probe(_called(model, batch))
+        if loss.numel() != 1:
+            raise ValueError(f"loss_fn returned a tensor of shape {tuple(loss.shape)}; it must return one number")
+        found = torch.autograd.grad(loss.reshape(()), list(params.values()), allow_unused=True)
+    gradients = {
+        name: torch.zeros_like(p) if g is None else g.detach()
+        for (name, p), g in zip(params.items(), found, strict=True)
+    }
+    return {name: p.detach() for name, p in params.items()}, gradients
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    saved = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    if name in saved:
+                        buffer.copy_(saved[name])
+
+
+def _called(model: nn.Module, batch: Any) -> Any:
+    if isinstance(batch, dict):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
+
+
+def _probe(output: Any) -> Tensor:
+    while not isinstance(output, Tensor):
+        values = list(output.values()) if hasattr(output, "values") else list(output)
+        output = next(v for v in values if v is not None)
+    return (output * torch.randn_like(output)).sum()
