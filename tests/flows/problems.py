@@ -30,6 +30,23 @@ def valley(params: dict[str, Tensor]) -> Tensor:
     return (x * y - 1) ** 2 / 2 + torch.cos(x - 0.3 * y) + 0.1 * y**2
 
 
+def tanh_mlp(params: dict[str, Tensor]) -> Tensor:
+    """Mean squared error of a tanh network, 2-3-1, on six points: written out, because orders take many gradients."""
+    inputs = torch.tensor([[1.0, 0.2], [-0.6, 1.1], [0.1, -0.9], [-0.8, -0.5], [0.3, 0.1], [0.7, -1.2]]).double()
+    answers = torch.tensor([1.2, -0.4, 0.5, -1.6, 0.3, 0.9]).double()
+    hidden = torch.tanh(inputs @ params["first"].T + params["bias"])
+    return (hidden @ params["second"] - answers).square().mean()
+
+
+def tanh_mlp_start() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "first": 0.6 * torch.randn(3, 2, generator=generator).double(),
+        "bias": 0.3 * torch.randn(3, generator=generator).double(),
+        "second": 0.6 * torch.randn(3, generator=generator).double(),
+    }
+
+
 class Standardise(nn.Module):
     """Batch norm without its eps, which would break the scale symmetry."""
 

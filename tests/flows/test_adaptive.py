@@ -11,7 +11,7 @@ from neuralmechanics.flows import AdamFlow, RMSpropFlow, sweep_learning_rates
 
 from .problems import point, valley
 
-RATES, HORIZON, START = (0.0006, 0.0003, 0.00015), 0.06, point(1.3, 1.2)
+RATES, HORIZON, START = (0.0006, 0.0003), 0.06, point(1.3, 1.2)
 
 
 class AdamInside(torch.optim.Optimizer):

@@ -96,7 +96,8 @@ def read_config(path: str | FilePath) -> FlowConfig:
         raise ValueError(f"cannot read the flow configuration {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
-    return _build(FlowConfig, values, "")
+    config: FlowConfig = _build(FlowConfig, values, "")
+    return config
 
 
 def _build(kind: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> Any:

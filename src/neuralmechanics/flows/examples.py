@@ -31,7 +31,7 @@ _ANSWERS = torch.tensor([1.2, -0.4, 0.5, -1.6, 0.3], dtype=torch.float64)
 def quadratic(params: dict[str, Tensor]) -> Tensor:
     """½ xᵀAx with eigenvalues 4 and 1: the paper's Fig. 4."""
     x = params["x"]
-    return x.dot(torch.mv(QUADRATIC, x)) / 2
+    return torch.dot(x, torch.mv(QUADRATIC, x)) / 2
 
 
 def rotation(params: dict[str, Tensor]) -> Mapping[str, Tensor]:
@@ -43,7 +43,7 @@ def rotation(params: dict[str, Tensor]) -> Mapping[str, Tensor]:
 def curved_valley(params: dict[str, Tensor]) -> Tensor:
     """A smooth loss that is neither quadratic nor separable: all terms of the series are at work."""
     x, y = params["x"]
-    return (x * y - 1) ** 2 / 2 + torch.cos(x - 0.3 * y) + 0.1 * y**2
+    return torch.square(x * y - 1) / 2 + torch.cos(x - 0.3 * y) + 0.1 * torch.square(y)
 
 
 def softmax_pair(params: dict[str, Tensor]) -> Tensor:

@@ -52,13 +52,12 @@ class FlowReport:
         """The tables as text."""
         optimizer = self.config.optimizer
         head = f"{self.config.model}: {self.config.steps} steps of {optimizer.name}, η = {optimizer.learning_rate:g}"
-        shown = partial(_table, digits=3)
-        parts = [head, shown(self.comparison.summary())]
+        parts = [head, _text(self.comparison.summary())]
         drift = self.drift()
         if drift is not None:
-            parts.append("relative drift of charges by kind\n" + shown(drift))
+            parts.append("relative drift of charges by kind\n" + _text(drift))
         if self.sweep is not None:
-            parts.append("largest distance by learning rate, and the measured order\n" + shown(self.sweep.to_frame()))
+            parts.append("largest distance by learning rate, and the measured order\n" + _text(self.sweep.to_frame()))
         return "\n\n".join(parts)
 
     def save(self, folder: str | FilePath) -> list[FilePath]:
@@ -113,6 +112,10 @@ def run_config(path: str | FilePath, resolve: Resolve, *, meter: Meter | None = 
             method=config.method,
         )
     return FlowReport(config, comparison, sweep, tuple(symmetries.kinds) if symmetries is not None else ())
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(float_format=lambda value: f"{value:.3g}")
 
 
 def _optimizer(config: FlowConfig, params: list[Tensor], *, lr: float) -> torch.optim.Optimizer:
