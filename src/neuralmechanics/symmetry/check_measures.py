@@ -75,12 +75,11 @@ def _measure(reading: Reading, noise: float, rounding: float) -> Measure:
 
 
 def invariance_reading(
-    objective: Objective, family: Family, here: Point, jittered: Sequence[Point], weights: Tensor
+    objective: Objective, family: Family, params: Tensors, loss: float, changes: tuple[float, ...], weights: Tensor
 ) -> Reading:
-    """L(ψ(θ)) - L(θ) under a finite transformation."""
-    moved = move(family, here.params, weights, finite_amount(family, here.params))
-    changes = tuple(point.loss - here.loss for point in jittered)
-    return Reading(objective.value(moved) - here.loss, abs(here.loss), abs(here.loss), changes)
+    """L(ψ(θ)) - L(θ) under a finite transformation; ``changes`` of the loss under jitter."""
+    moved = move(family, params, weights, finite_amount(family, params))
+    return Reading(objective.value(moved) - loss, abs(loss), abs(loss), changes)
 
 
 def gradient_reading(family: Family, here: Point, jittered: Sequence[Point], weights: Tensor) -> Reading:
@@ -95,8 +94,8 @@ def hessian_readings(
     """|Hξ + (∂ξ/∂θ)ᵀ g| over all parameters, and ξᵀHξ + ⟨g, ∂²ψ/∂t²⟩ along the orbit."""
     here, there = _bent(family, graph, weights), _bent(family, jittered, weights)
     change = {name: there.constraint[name] - here.constraint[name] for name in here.constraint}
-    # Rounding of the single elements of Hξ, as it adds up in ξᵀHξ: one jitter alone may meet an accidental zero.
-    noise = max(abs(there.bend - here.bend), _norm({n: change[n] * step.double() for n, step in here.xi.items()}))
+    # What the rounding of Hξ can add up to in ξᵀHξ at most: one jitter alone may meet an accidental zero.
+    noise = max(abs(there.bend - here.bend), _norm({n: change[n] for n in here.xi}) * _norm(here.xi))
     vector = Reading(_norm(here.constraint), here.terms, here.terms, (_norm(change),))
     return vector, Reading(here.bend, here.bend_terms, here.bend_terms, (noise,))
 

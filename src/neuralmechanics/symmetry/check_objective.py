@@ -44,7 +44,8 @@ class Objective:
         buffers = {name: self._own(b) for name, b in self.model.named_buffers(remove_duplicate=True)}
         state = {_PREFIX + name: tensor for name, tensor in (buffers | self._frozen | dict(params)).items()}
         with fixed_randomness(self.seed):
-            return scalar(functional_call(self._shell, state, (self._batch,)), self.seed)
+            loss: Any = functional_call(self._shell, state, (self._batch,))
+        return scalar(loss, self.seed)
 
     def gradient(self, params: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """L and ∂L/∂θ by one backward pass; zero for what the loss does not use."""
@@ -77,7 +78,8 @@ class Objective:
         return {name: self._cast(p.detach()) for name, p in self.model.named_parameters() if not p.requires_grad}
 
     def _own(self, buffer: Tensor) -> Tensor:
-        return self._cast(buffer.detach()).clone()
+        own: Tensor = self._cast(buffer.detach()).clone()
+        return own
 
     def _cast(self, leaf: Any) -> Any:
         return leaf.double() if self.double and isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf

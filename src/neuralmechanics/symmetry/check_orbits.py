@@ -22,7 +22,8 @@ def draw_weights(family: Family, generator: torch.Generator) -> Tensor:
     """
     if family.grams:
         noise = torch.randn(family.generator_shape, generator=generator, dtype=torch.float64)
-        return noise / float(family.width) ** 0.5
+        scaled: Tensor = noise / family.width**0.5
+        return scaled
     choice = torch.randint(4, (len(family.labels),), generator=generator)
     return torch.tensor([-1.0, -0.5, 0.5, 1.0], dtype=torch.float64)[choice]
 

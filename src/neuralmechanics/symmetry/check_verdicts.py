@@ -24,10 +24,11 @@ _SMALL = 0.1
 class Explanation:
     """Where a constant breaks the family: ⟨g, ξ⟩ as measured, the loss's own slope along the orbit, the norms' formula.
 
-    ``slack`` is by how much measured and slope may differ through rounding.
+    ``size`` is the sum of the absolute terms of ⟨g, ξ⟩, ``slack`` by how much rounding may set the three apart.
     """
 
     measured: float
+    size: float
     slope: float
     predicted: float
     slack: float
@@ -40,7 +41,12 @@ class Explanation:
     @property
     def foreseen(self) -> bool:
         """Whether the formula of norm eps accounts for the residual."""
-        return abs(self.measured - self.predicted) <= self.slack + 0.05 * abs(self.predicted)
+        return abs(self.slope - self.predicted) <= self.slack + 0.05 * abs(self.predicted)
+
+    @property
+    def small(self) -> bool:
+        """Whether the loss is nearly flat along the orbit."""
+        return abs(self.slope) <= _SMALL * self.size + self.slack
 
 
 def judge_family(
@@ -58,6 +64,12 @@ def judge_family(
             "the backward pass is not the derivative of the forward pass"
         )
     foreseen = bool(explanations) and all(e.foreseen for e in explanations)
+    steep = next((e for e in explanations if not e.small), None)
+    if steep is not None and not foreseen:
+        return "broken", (
+            f"more than {cause} explains: the loss changes along the orbit at {steep.slope:.1e}, terms of size "
+            f"{steep.size:.1e}{_needs(family)}"
+        )
     large = {name: m for name, m in beyond.items() if m.residual > _SMALL and not foreseen}
     large.pop("invariance", None)  # a finite step may go where the constant dominates
     if large:
@@ -70,6 +82,9 @@ def judge_family(
 
 def _shown(beyond: Mapping[str, Measure], family: Family) -> str:
     name, worst = max(beyond.items(), key=lambda item: item[1].roundings)
-    needs = f"; it holds in {', '.join(family.requires)}" if family.requires else ""
     others = f" (also {', '.join(n for n in beyond if n != name)})" if len(beyond) > 1 else ""
-    return f"{name} off by {worst.residual:.1e}, {worst.roundings:.3g} roundings{others}{needs}"
+    return f"{name} off by {worst.residual:.1e}, {worst.roundings:.3g} roundings{others}{_needs(family)}"
+
+
+def _needs(family: Family) -> str:
+    return f"; it holds in {', '.join(family.requires)}" if family.requires else ""

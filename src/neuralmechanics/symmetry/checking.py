@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuralmechanics.symmetry import check_measures as measures
-from neuralmechanics.symmetry.check_measures import Point, Reading
+from neuralmechanics.symmetry.check_measures import Reading
 from neuralmechanics.symmetry.check_norm_eps import norm_eps_residual
 from neuralmechanics.symmetry.check_objective import LossFunction, Objective, trainable_parameters
 from neuralmechanics.symmetry.check_orbits import draw_weights, slope
 from neuralmechanics.symmetry.check_report import CheckReport, FamilyCheck
-from neuralmechanics.symmetry.check_rounding import coarsest_dtype, jitter, unit
-from neuralmechanics.symmetry.check_samples import separate
+from neuralmechanics.symmetry.check_rounding import unit
+from neuralmechanics.symmetry.check_scene import Fine, Scene, root_mean_square, working_dtype
 from neuralmechanics.symmetry.check_verdicts import LIMIT, Explanation, judge_family
-from neuralmechanics.symmetry.curvature import GradientGraph, gradient_graph
 from neuralmechanics.symmetry.family import Family
 
 __all__ = ["check_symmetries"]
 
-_JITTERS = 4  # points a rounding away, from which the noise of every residual is read
 _DRAWS = 2  # random weightings of each family's generators
-_SLOPE_TIME = 1e-2
-
-
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """One batch, looked at from θ and from points a rounding away; nothing here depends on a family."""
-
-    objective: Objective
-    here: Point
-    jittered: tuple[Point, ...]
-    samples: tuple[tuple[Point, tuple[Point, ...]], ...]
-    graphs: tuple[GradientGraph, GradientGraph] | None
-    refusal: str
 
 
 def check_symmetries(
@@ -53,7 +37,8 @@ def check_symmetries(
 ) -> CheckReport:
     """Loss invariance, gradient, Hessian and noise constraints of every family, relative to rounding.
 
-    - invariance: L(ψ(θ, a)) = L(θ) for finite a;
+    - invariance: L(ψ(θ, a)) = L(θ) for finite a, in float64 where the model runs in it, so that a false claim shows
+      in any precision;
     - gradient: ⟨g, ξ⟩ = 0; noise: the same for the gradients of up to ``samples`` single samples where the loss is a
       mean or sum over them, else for each batch;
     - hessian: Hξ + (∂ξ/∂θ)ᵀ g = 0, and along the orbit ξᵀHξ + ⟨g, ∂²ψ/∂a²⟩ = 0.
@@ -70,9 +55,9 @@ def check_symmetries(
     params = trainable_parameters(model)
     _require(symmetries, params)
     generator = torch.Generator().manual_seed(seed)
-    dtype = _working_dtype(Objective(model, loss_fn, batches[0], seed), params)
+    dtype = working_dtype(Objective(model, loss_fn, batches[0], seed), params)
     scenes = [
-        _scene(Objective(model, loss_fn, batch, seed + k), params, unit(dtype), hessian, samples, generator)
+        Scene.of(Objective(model, loss_fn, batch, seed + k), params, unit(dtype), hessian, samples, generator)
         for k, batch in enumerate(batches)
     ]
     checks = tuple(_check(family, scenes, unit(dtype), generator) for family in symmetries)
@@ -92,44 +77,15 @@ def _require(symmetries: Sequence[Family], params: Mapping[str, Tensor]) -> None
             )
 
 
-def _working_dtype(objective: Objective, params: Mapping[str, Tensor]) -> torch.dtype:
-    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    return coarsest_dtype(objective(leaves), leaves)
-
-
-def _scene(
-    objective: Objective, params: Mapping[str, Tensor], rounding: float, hessian: bool, samples: int,
-    generator: torch.Generator,
-) -> _Scene:  # fmt: skip
-    here = _point(objective, params)
-    near = [jitter(params, rounding, generator) for _ in range(_JITTERS)]
-    jittered = tuple(_point(objective, p) for p in near)
-    noise = math.sqrt(sum((p.loss - here.loss) ** 2 for p in jittered) / len(jittered))
-    tolerance = LIMIT * (rounding + noise / max(abs(here.loss), 1e-300))
-    singles = separate(objective, params, here.loss, tolerance, samples) if samples else []
-    pairs = tuple((_point(single, params), (_point(single, near[0]),)) for single in singles)
-    graphs, refusal = None, ""
-    if hessian:
-        try:
-            graphs = gradient_graph(objective, params), gradient_graph(objective, near[0])
-        except (RuntimeError, NotImplementedError) as error:
-            refusal = f"no Hessian: {str(error).splitlines()[0]}"
-    return _Scene(objective, here, jittered, pairs, graphs, refusal)
-
-
-def _point(objective: Objective, params: Mapping[str, Tensor]) -> Point:
-    loss, gradient = objective.gradient(params)
-    return Point(params, float(loss), gradient)
-
-
-def _check(family: Family, scenes: Sequence[_Scene], rounding: float, generator: torch.Generator) -> FamilyCheck:
+def _check(family: Family, scenes: Sequence[Scene], rounding: float, generator: torch.Generator) -> FamilyCheck:
     read: dict[str, list[Reading]] = {"invariance": [], "gradient": [], "hessian": [], "curvature": [], "noise": []}
     explanations = []
     for scene in scenes:
         for draw in range(_DRAWS):
             weights = draw_weights(family, generator)
+            fine = scene.fine
             read["invariance"].append(
-                measures.invariance_reading(scene.objective, family, scene.here, scene.jittered, weights)
+                measures.invariance_reading(fine.objective, family, fine.params, fine.loss, fine.changes, weights)
             )
             gradient = measures.gradient_reading(family, scene.here, scene.jittered, weights)
             read["gradient"].append(gradient)
@@ -142,35 +98,23 @@ def _check(family: Family, scenes: Sequence[_Scene], rounding: float, generator:
                 explanations.append(_explain(family, scene, gradient, weights, rounding))
     if not read["noise"]:
         read["noise"] = read["gradient"]
-    pooled = {name: measures.pool(readings, rounding) for name, readings in read.items()}
+    units = dict.fromkeys(read, rounding) | {"invariance": max(scene.fine.rounding for scene in scenes)}
+    pooled = {name: measures.pool(readings, units[name]) for name, readings in read.items()}
     verdict, reason = judge_family(family, pooled, tuple(explanations))
-    worst = max(explanations, key=lambda e: abs(e.measured - e.slope), default=Explanation(*[math.nan] * 4))
+    worst = max(explanations, key=lambda e: abs(e.measured - e.slope), default=Explanation(*[math.nan] * 5))
     return FamilyCheck(
         family.name, family.kind, family.size, verdict, reason, **pooled, slope=worst.slope, predicted=worst.predicted
     )
 
 
-def _explain(family: Family, scene: _Scene, gradient: Reading, weights: Tensor, rounding: float) -> Explanation:
+def _explain(family: Family, scene: Scene, gradient: Reading, weights: Tensor, rounding: float) -> Explanation:
     """Slope of the loss along the orbit and the norms' formula, in float64 where the model runs in it."""
-    params, objective = scene.here.params, scene.objective
-    noise = math.sqrt(sum(c * c for c in gradient.changes) / len(gradient.changes))
-    slack = LIMIT * (rounding * gradient.spread + noise)
-    loss_noise = math.sqrt(sum((p.loss - scene.here.loss) ** 2 for p in scene.jittered) / len(scene.jittered))
-    time, fine = 0.25, rounding
-    wide = {name: p.double() for name, p in params.items()}
-    try:
-        double = objective.in_double()
-        leaves = {name: p.requires_grad_() for name, p in wide.items()}
-        value = double(leaves)
-        # Random layers draw other numbers in another precision: then the two losses are not the same function.
-        if abs(float(value.detach()) - scene.here.loss) <= LIMIT * (loss_noise + rounding * abs(scene.here.loss)):
-            fine = unit(coarsest_dtype(value, leaves))
-            objective, params = double, {name: p.detach() for name, p in wide.items()}
-            loss_noise *= fine / rounding
-    except RuntimeError:
-        pass  # a model with a precision of its own: stay in it
-    if fine < 1e-10:
-        time = _SLOPE_TIME
-    slack += LIMIT * (loss_noise + fine * abs(scene.here.loss)) / time
-    measured_slope = slope(objective, family, params, weights, time)
-    return Explanation(gradient.value, measured_slope, norm_eps_residual(objective, family, params, weights), slack)
+    fine = scene.fine
+    if not scene.same_function:
+        changes = tuple(p.loss - scene.here.loss for p in scene.jittered)
+        fine = Fine(scene.objective, scene.here.params, scene.here.loss, changes, rounding)
+    time = 0.01 if fine.rounding < 1e-10 else 0.25
+    slack = LIMIT * (rounding * gradient.spread + root_mean_square(gradient.changes) + fine.noise / time)
+    measured_slope = slope(fine.objective, family, fine.params, weights, time)
+    predicted = norm_eps_residual(fine.objective, family, fine.params, weights)
+    return Explanation(gradient.value, gradient.size, measured_slope, predicted, slack)
