@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from neuralmechanics.cli import main
+from neuralmechanics.experiments import TrainConfig
+from neuralmechanics.experiments.runfolder import claim_folder
 from neuralmechanics.monitor import open_run
 
 TRAIN = [
@@ -75,3 +77,77 @@ def test_find_tells_the_counts(capsys):
     assert "total: 65 translation, 0 scale, 128 rescale" in capsys.readouterr().out
     assert main(["find", "vit", "--json"]) == 0
     assert capsys.readouterr().out.startswith("{")
+
+
+def test_demo_prints_and_writes_everything_it_names(tmp_path, capsys, monkeypatch):
+    from dataclasses import replace
+
+    from neuralmechanics.experiments import demo
+
+    whole = demo.demo_config
+    monkeypatch.setattr(demo, "demo_config", lambda model: replace(whole(model), steps=20))
+    stale = tmp_path / "demo" / "vgg-small"  # an earlier demo in the same place is replaced
+    claim_folder(stale, TrainConfig(), resume=False)
+    (stale / "stale.png").touch()
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    assert not (stale / "stale.png").exists()
+    out = capsys.readouterr().out
+    assert "total: 65 translation, 0 scale, 160 rescale, 0 linear" in out
+    assert "total: 161 translation, 96 scale, 160 rescale, 0 linear" in out
+    for law in ("exact", "identity", "modified flow", "modified loss", "gradient flow"):
+        assert law in out
+    written = [Path(line.strip()) for line in out.partition("Written:")[2].splitlines() if line.strip()]
+    assert len(written) == 10
+    assert all(path.exists() for path in written)
+    assert {path.name for path in written} >= {"report.html", "parameters_and_charges.png", "errors_over_time.png"}
+
+
+def test_find_explains_each_parameter(capsys):
+    assert main(["find", "mlp-bn", "--per-parameter"]) == 0
+    assert "linear1.bias  covered: translation: linear1.bias, scale: linear1\n" in capsys.readouterr().out
+
+
+def test_theory_figures_by_name(tmp_path, capsys):
+    assert main(["figures", "fig3", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "fig3.png")]
+    assert (tmp_path / "fig3.png").stat().st_size > 1000
+    assert main(["figures", "fig9", "--out", str(tmp_path)]) == 2
+    assert "unknown figure 'fig9'" in capsys.readouterr().err
+
+
+def test_a_figure_of_trainings_makes_them_once(tmp_path, capsys, monkeypatch):
+    from neuralmechanics.experiments import paper
+    from neuralmechanics.experiments.sweep import running
+
+    monkeypatch.setattr(running, "run_on_ray", lambda sweep, points, *rest: run_here(sweep, points))
+    monkeypatch.setitem(paper._SIZES, "smoke", paper_size(paper))
+    trained = []
+
+    def run_here(sweep, points):
+        from neuralmechanics.experiments import train
+
+        for point in points:
+            train(point.config, sweep.folder(point))
+            trained.append(point.name)
+
+    for _ in range(2):
+        assert main(["figures", "phase", "--out", str(tmp_path)]) == 0
+    paths = {Path(line).name for line in capsys.readouterr().out.splitlines()}
+    assert paths == {"phase.png", "phase.csv"}
+    assert len(trained) == 4
+    rows = list(csv.DictReader((tmp_path / "phase.csv").read_text().splitlines()))
+    assert {row["weight_decay"] for row in rows} == {"0.0", "0.1", "0.001"}
+
+
+def paper_size(paper):
+    """The smoke size with still fewer steps."""
+    from dataclasses import replace
+
+    return replace(paper._SIZES["smoke"], plain="mlp", normed="mlp-bn", length={"steps": 10})
+
+
+def test_a_flow_comparison_from_a_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("flow.toml").write_text('model = "mlp"\nstepss = 3\n')
+    assert main(["flow", "flow.toml"]) == 2
+    assert "stepss" in capsys.readouterr().err

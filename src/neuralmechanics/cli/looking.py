@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from neuralmechanics.cli.meter import terminal_status
 from neuralmechanics.cli.target import Target, resolve
 from neuralmechanics.experiments.config import OptimizerConfig
 
@@ -62,8 +63,9 @@ def run_find(command: Find) -> None:
     if command.json:
         print(json.dumps(symmetries.to_dict(), indent=2))
     elif command.per_parameter:
-        for name, state in symmetries.coverage.items():
-            print(f"{name}  {state}")
+        for state in symmetries.coverage:
+            why = ", ".join(state.families) or state.ended_by
+            print(f"{state.parameter}  {state.status}{': ' if why else ''}{why}")
     else:
         print(symmetries)
 
@@ -95,9 +97,11 @@ def run_count(command: Count) -> None:
     """Print the bounds on the number of laws."""
     found = resolve(command.target)
 
-    from neuralmechanics.symmetry import count_laws
+    from neuralmechanics.symmetry.counting import count_laws
 
-    print(count_laws(found.model, found.batch, found.loss, optimizer=command.optimizer))
+    with terminal_status("counting") as tell:
+        count = count_laws(found.model, found.batch, found.loss, optimizer=command.optimizer, progress=tell)
+    print(count)
 
 
 def run_lint(command: Lint) -> None:

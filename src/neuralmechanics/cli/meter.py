@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from neuralmechanics.experiments.meter import Meter, SilentMeter
@@ -16,6 +18,20 @@ def terminal_meter() -> Meter:
 
     console = Console(stderr=True)
     return RichMeter(console) if console.is_terminal else SilentMeter()
+
+
+@contextmanager
+def terminal_status(title: str) -> Iterator[Callable[[str], None]]:
+    """A function that shows a text beside a spinner while the block runs, or nothing where no terminal is."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status(Text(title)) as status:
+        yield lambda text: status.update(Text(text))
 
 
 class RichMeter:

@@ -71,6 +71,10 @@ def run_figures(command: Figures) -> None:
 
 def run_flow(command: Flow) -> None:
     """Integrate and print the comparison."""
+    from neuralmechanics.experiments.targets import resolve_model
     from neuralmechanics.flows import run_config
 
-    print(run_config(command.config, command.out))
+    report = run_config(command.config, resolve_model, meter=terminal_meter())
+    print(report.describe())
+    for path in report.save(command.out):
+        print(path)
