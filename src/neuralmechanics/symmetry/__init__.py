@@ -1,7 +1,26 @@
-"""What leaves the loss unchanged: families of parameter symmetries, found from the model's graph."""
+"""What leaves the loss unchanged: families of parameter symmetries, found, checked, probed and counted."""
 
+from neuralmechanics.symmetry.asserting import assert_symmetric
+from neuralmechanics.symmetry.checking import check_symmetries
+from neuralmechanics.symmetry.counting import count_laws
 from neuralmechanics.symmetry.family import KINDS, Breaking, Family, Kind
 from neuralmechanics.symmetry.find import find_symmetries
+from neuralmechanics.symmetry.probing import probe_symmetries
 from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
+from neuralmechanics.symmetry.update_defect import update_defect
 
-__all__ = ["KINDS", "Breaking", "Coverage", "Family", "Kind", "Symmetries", "UnknownOperation", "find_symmetries"]
+__all__ = [
+    "KINDS",
+    "Breaking",
+    "Coverage",
+    "Family",
+    "Kind",
+    "Symmetries",
+    "UnknownOperation",
+    "assert_symmetric",
+    "check_symmetries",
+    "count_laws",
+    "find_symmetries",
+    "probe_symmetries",
+    "update_defect",
+]

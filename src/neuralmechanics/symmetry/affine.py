@@ -19,8 +19,8 @@ __all__ = ["AffineTerm"]
 class AffineTerm:
     """What one bias absorbs of the shifts: b → b - M u, with M the weight summed over all but its two kept dimensions.
 
-    The shift enters the map in its input columns ``inputs`` (none: in all of them alike) with ``coefficients`` times the weight of
-    ``generators``. ``output_first``: whether the outputs are the first of the kept dimensions.
+    The shift enters the map in its input columns ``inputs`` with ``coefficients`` times the weight of ``generators``.
+    ``output_first``: whether the outputs are the first of the kept dimensions.
     """
 
     absorber: str

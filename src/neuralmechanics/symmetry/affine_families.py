@@ -10,6 +10,7 @@ from scipy import sparse
 
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.affine import AffineTerm
+from neuralmechanics.symmetry.changes import Absorbed
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.families import (
     Exponents,
@@ -21,7 +22,7 @@ from neuralmechanics.symmetry.families import (
     title,
 )
 from neuralmechanics.symmetry.family import Family
-from neuralmechanics.symmetry.shifts import Absorbed, Shifts
+from neuralmechanics.symmetry.shifts import Shifts
 from neuralmechanics.symmetry.views import Permute, View
 
 __all__ = ["affine_families"]
@@ -114,10 +115,9 @@ def _beyond(
             flags |= np.broadcast_to(seen.reshape(sizes), term.view.shape).reshape(flags.shape)
     known: set[int] = set()
     for entry in entries:
-        flags = moved.get(entry.view.parameter)
-        if flags is None:
+        if entry.view.parameter not in moved:
             continue
-        reduced = flags.reshape(entry.view.shape).any(axis=entry.view.summed).reshape(-1)
+        reduced = moved[entry.view.parameter].reshape(entry.view.shape).any(axis=entry.view.summed).reshape(-1)
         known |= set(np.unique(entry.basis[reduced[entry.slices]]).tolist())
     return np.setdiff1d(candidates, np.fromiter(known, dtype=np.int64, count=len(known)))
 

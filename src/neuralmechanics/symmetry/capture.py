@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
+
+from neuralmechanics.symmetry.regions import written_out
 
 __all__ = ["Captured", "capture", "operation_name", "place"]
 
@@ -78,7 +80,8 @@ def _floating(result: Any) -> Iterable[Tensor]:
 def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -> Captured:
     """Captures ``loss_fn(model, batch)`` (or the model's output) without running it on real data where possible.
 
-    ``torch.export`` in non-strict mode first; where that fails, tracing with the real tensors, valid for the branch taken.
+    ``torch.export`` in non-strict mode first; where that fails, tracing with the real tensors, valid for the branch
+    taken.
     Raises ``ValueError`` when the model cannot run on the batch at all.
     """
     model = _unwrapped(model)
@@ -120,7 +123,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     """The module behind ``torch.compile`` and data-parallel wrappers."""
     while True:
         if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
+            model = cast(nn.Module, model._orig_mod)
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         else:
@@ -157,10 +160,11 @@ def _exported(whole: _Whole, batch: Any) -> Captured:
         if spec.kind == InputKind.PARAMETER and str(spec.target).removeprefix("model.") in canonical
     }
     user = set(program.graph_signature.user_outputs)
-    output = next(node for node in program.graph.nodes if node.op == "output")
-    outputs = tuple(node for node in output.args[0] if isinstance(node, fx.Node) and node.name in user)
     trainable = {place: name for place, name in parameters.items() if name in shapes}
-    return Captured(program.graph, trainable, shapes, frozen, tied, outputs, whole.training, "export")
+    graph = written_out(program.graph_module, frozenset(trainable))
+    output = next(node for node in graph.nodes if node.op == "output")
+    outputs = tuple(node for node in output.args[0] if isinstance(node, fx.Node) and node.name in user)
+    return Captured(graph, trainable, shapes, frozen, tied, outputs, whole.training, "export")
 
 
 def _traced(whole: _Whole, batch: Any) -> Captured:
@@ -193,8 +197,8 @@ def _traced(whole: _Whole, batch: Any) -> Captured:
 def _needs_functional_form(graph: fx.Graph) -> bool:
     """Whether an operation writes into a tensor in a way that the walk over the graph could misread.
 
-    Writing in place into a tensor that is neither a view nor viewed elsewhere is the functional operation followed by renaming;
-    anything else needs the graph to be rewritten without mutation.
+    Writing in place into a tensor that is neither a view nor viewed elsewhere is the functional operation followed by
+    renaming; anything else needs the graph to be rewritten without mutation.
     """
     for node in graph.nodes:
         if not is_in_place(node):
@@ -288,6 +292,11 @@ _FRESH = frozenset(
 def _may_alias(node: fx.Node) -> bool:
     name = operation_name(node)
     return not (node.op == "call_function" and (name in _FRESH or name.rstrip("_") in _FRESH))
+
+
+def is_node(value: Any) -> bool:
+    """Whether an argument is another operation's result."""
+    return isinstance(value, fx.Node)
 
 
 def operation_name(node: fx.Node) -> str:

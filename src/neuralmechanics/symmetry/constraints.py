@@ -32,9 +32,9 @@ class NullSpace:
         """The sum of every variable's row, by which equal variables are told from opposite ones."""
         return np.asarray(self.matrix.sum(axis=1)).reshape(-1)
 
-    def cause(self, variables: np.ndarray) -> int | None:
+    def cause(self, arrays: Sequence[np.ndarray]) -> int | None:
         """The first operation that forced any of the variables to zero, where one did so directly."""
-        found = self.causes[np.unique(variables)]
+        found = np.concatenate([np.zeros(0, np.int64), *(self.causes[ids].reshape(-1) for ids in arrays)])
         return int(found[found >= 0].min()) if (found >= 0).any() else None
 
 
@@ -59,7 +59,7 @@ class ConstraintSystem:
 
     def resolve(self, ids: np.ndarray) -> np.ndarray:
         """The variables by which equalities and zeros, as far as they are known by now, replace ``ids``."""
-        found = self._parent[ids]
+        found: np.ndarray = self._parent[ids]
         while not np.array_equal(found, following := self._parent[found]):
             found = following
         return found

@@ -1,4 +1,4 @@
-"""From null spaces to families: basis vectors that touch the same tensors in the same way are the channels of one family."""
+"""From null spaces to families: basis vectors that touch the same tensors alike are the channels of one family."""
 
 from __future__ import annotations
 

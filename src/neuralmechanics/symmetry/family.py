@@ -38,10 +38,10 @@ class Breaking:
 class Family:
     """Symmetries of one kind that share tensors (all channels of one layer).
 
-    ``terms`` hold the diagonal symmetries: exponents for scale and rescale, unit shifts for translation. ``grams``
-    hold linear blocks of ``width`` channels, which are only scaled and rotated (pairs of channels as one complex number)
-    where ``complex`` is set; ``affine`` says what later biases absorb of the shifts in ``terms``. ``requires`` names what the family holds for
-    (training mode, the captured branch…).
+    ``terms`` hold the diagonal symmetries: exponents for scale and rescale, unit shifts for translation. ``grams`` hold
+    linear blocks of ``width`` channels, which are only scaled and rotated (pairs of channels as one complex number)
+    where ``complex`` is set; ``affine`` says what later biases absorb of the shifts in ``terms``. ``requires`` names what the
+    family holds for (training mode, the captured branch…).
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class Family:
 
     @cached_property
     def generator_shape(self) -> tuple[int, ...]:
-        """Shape of the weights that pick a generator: one number each, a matrix a block, or (real, imaginary) a block."""
+        """Shape of the weights that pick a generator: a number each, or a matrix or (real, imaginary) a block."""
         if self.complex:
             return (self.blocks, 2)
         return (self.blocks, self.width, self.width) if self.grams else (len(self.labels),)
@@ -150,8 +150,8 @@ class Family:
             value = params[name].detach()
             exponents = self.mix.exponents(name, weights, value.shape)
             out[name] = (value.double() * exponents if self.quadratic else exponents).to(value.dtype)
-        for term in self.affine:
-            term.add_generator_(out, params, weights)
+        for answer in self.affine:
+            answer.add_generator_(out, params, weights)
         return out
 
     def transform(self, params: Mapping[str, Tensor], a: float | Tensor) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ class Family:
 
         ``a`` is a number or a tensor [size]: what is added, for translation and affine (identity 0); the positive
         factor, for scale and rescale (identity 1), raised to each element's exponent. For linear blocks it is A, of
-        shape [blocks, width, width] or [width, width], or a factor; for complex pairs the factor's (real, imaginary) parts.
+        shape [blocks, width, width] or [width, width], or a factor; for complex pairs (real, imaginary) of a factor.
         """
         out = dict(params)
         if self.grams:

@@ -26,9 +26,9 @@ __all__ = ["analyse", "find_symmetries"]
 def find_symmetries(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -> Symmetries:
     """Every continuous symmetry of the parameters that the model's graph has for any data.
 
-    ``loss_fn(model, batch)`` returns the scalar that must stay unchanged; without it, the model's whole output must. Only shapes of
-    ``batch`` matter. Nothing is allocated for weights on the meta device. Cost: one export of the model, then linear in
-    operations times channels. Source: Kunin et al. 2021, section 3; the labels are the logarithm of the scale group.
+    ``loss_fn(model, batch)`` returns the scalar that must stay unchanged; without it, the model's whole output must.
+    Only shapes of ``batch`` matter. Nothing is allocated for weights on the meta device. Cost: one export of the model, then
+    linear in operations times channels. Source: Kunin et al. 2021, section 3; labels are logarithms of scale factors.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
@@ -105,8 +105,7 @@ def _translations(shifts: Shifts, space: NullSpace, requires: tuple[str, ...]) -
     for name, arrays in shifts.parameters.items():
         for ids in arrays:
             entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space.matrix)
-            if entry is not None:
-                entries.append(entry)
+            entries += [entry] if entry is not None else []
     return gather_families(entries, space.matrix.shape[1], "translation", [], requires)
 
 
@@ -117,8 +116,7 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed
         for term in label.terms:
             ids = collapse(term.ids, space)
             entry = read_off(name, label.shape, ids, float(term.coefficient), space.matrix)
-            if entry is not None:
-                entries.append(entry)
+            entries += [entry] if entry is not None else []
     breakings = [(basis_of(ids, space.matrix), broken_by) for ids, broken_by in scales.breakings]
     breakings = [(basis, broken_by) for basis, broken_by in breakings if len(basis)]
     return gather_families([e.without(mixed) for e in entries], space.matrix.shape[1], None, breakings, requires)
@@ -146,7 +144,7 @@ def _coverage(
         elif name not in scales.parameters:
             out.append(Coverage(name, "unused"))
         else:
-            cause = space.cause(np.concatenate([t.ids.reshape(-1) for t in scales.parameters[name].terms] or [[0]]))
+            cause = space.cause([term.ids for term in scales.parameters[name].terms])
             node = nodes[cause] if cause is not None and cause < len(nodes) else None
             ended = _described_node(node)
             blind = any(str(u) == ended for u in unknown)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.capture import Captured, is_in_place, operation_name, place
+from neuralmechanics.symmetry.capture import Captured, is_in_place, is_node, operation_name, place
 from neuralmechanics.symmetry.rules import RULES
 from neuralmechanics.symmetry.symmetries import UnknownOperation
 
@@ -33,7 +33,7 @@ def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) ->
             values[node] = _data(domain, node)
         else:
             values[node] = _apply(domain, node, values, node in dependent, unknown)
-            if is_in_place(node) and isinstance(node.args[0], fx.Node):
+            if is_in_place(node) and is_node(node.args[0]):
                 values[node.args[0]] = values[node]
     domain.cause = len(captured.graph.nodes)
     for output in captured.outputs:
@@ -42,7 +42,7 @@ def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) ->
 
 
 def _apply(
-    domain: Any, node: fx.Node, values: Mapping[fx.Node, Any], dependent: bool, unknown: list[UnknownOperation]
+    domain: Any, node: Any, values: Mapping[fx.Node, Any], dependent: bool, unknown: list[UnknownOperation]
 ) -> Any:
     if node.target is operator.getitem:
         source = values[node.args[0]]
@@ -65,7 +65,7 @@ def _apply(
     return _data(domain, node)
 
 
-def _refuse(domain: Any, node: fx.Node, inputs: Any, unknown: list[UnknownOperation]) -> Any:
+def _refuse(domain: Any, node: Any, inputs: Any, unknown: list[UnknownOperation]) -> Any:
     entry = UnknownOperation(operation_name(node), place(node))
     if entry not in unknown:
         unknown.append(entry)
@@ -73,12 +73,12 @@ def _refuse(domain: Any, node: fx.Node, inputs: Any, unknown: list[UnknownOperat
     return _data(domain, node)
 
 
-def _has_tensor(node: fx.Node) -> bool:
+def _has_tensor(node: Any) -> bool:
     value = node.meta.get("val")
     return hasattr(value, "shape") and any(hasattr(n.meta.get("val"), "shape") for n in node.all_input_nodes)
 
 
-def _data(domain: Any, node: fx.Node) -> Any:
+def _data(domain: Any, node: Any) -> Any:
     return _constants(domain, node.meta.get("val"))
 
 
@@ -207,7 +207,7 @@ def roles(captured: Captured) -> Roles:
     return Roles(frozenset(captured.shapes) - matrix, groups, contracted)
 
 
-def _index_sets(user: fx.Node, node: fx.Node) -> list[tuple[int, ...]]:
+def _index_sets(user: Any, node: Any) -> list[tuple[int, ...]]:
     """Dimensions of an einsum operand that are summed, and those that stay, each with those shared by all (batch)."""
     inputs, _, out = user.args[0].replace(" ", "").partition("->")
     terms = inputs.split(",")
@@ -221,11 +221,11 @@ def _index_sets(user: fx.Node, node: fx.Node) -> list[tuple[int, ...]]:
     return [tuple(sorted([*batch, *dims])) for dims in (kept, summed) if dims] or [tuple(batch)]
 
 
-def _is_bias(user: fx.Node, node: fx.Node) -> bool:
+def _is_bias(user: Any, node: Any) -> bool:
     return len(user.args) > 2 and user.args[2] is node and user.args[1] is not node
 
 
-def _groups(user: fx.Node) -> int:
+def _groups(user: Any) -> int:
     name = operation_name(user)
     if name in ("aten.conv1d", "aten.conv2d", "aten.conv3d") or name.startswith("aten.conv_transpose"):
         return int(user.args[6]) if len(user.args) > 6 else int(user.kwargs.get("groups", 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -11,7 +12,7 @@ from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.families import subscript, title
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.grams import BlockLabels, GramTerm
-from neuralmechanics.symmetry.scales import Label
+from neuralmechanics.symmetry.scale_labels import Label
 
 __all__ = ["linear_families"]
 
@@ -61,7 +62,7 @@ def _rows(
     slices, basis, value = slices[order], basis[order], value[order]
     out: list[tuple[int, np.ndarray | None, np.ndarray]] = []
     edges = np.flatnonzero(np.diff(member[basis], prepend=-1, append=-1)) if len(basis) else np.zeros(0, np.int64)
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges.tolist()):
         block = int(member[basis[start]])
         width = len(blocks[block])
         times, odd = divmod(end - start, width)

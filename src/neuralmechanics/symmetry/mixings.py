@@ -16,7 +16,8 @@ import numpy as np
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
-from neuralmechanics.symmetry.scales import Label, LabelTerm, Scales
+from neuralmechanics.symmetry.scale_labels import Label, LabelTerm
+from neuralmechanics.symmetry.scales import Scales
 
 __all__ = ["Blocks", "Mixings"]
 
@@ -201,7 +202,8 @@ class Mixings(Scales):
         uses = np.bincount(pairs.reshape(-1), minlength=len(held))
         good = held & ~self._stiff & (uses == 1)
         first, second = pairs[:, 0], pairs[:, 1]
-        return pairs[good[first] & good[second] & (self._signature[first] == self._signature[second])]
+        alike: np.ndarray = good[first] & good[second] & (self._signature[first] == self._signature[second])
+        return np.asarray(pairs[alike])
 
 
 def _scrambled(value: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.capture import operation_name
+from neuralmechanics.symmetry.capture import is_node, operation_name
 
 __all__ = ["Rotary", "rotary_operations"]
 
@@ -31,6 +32,7 @@ def rotary_operations(graph: fx.Graph) -> Rotary:
     numbers = {node: k for k, node in enumerate(graph.nodes)}
     inner: set[int] = set()
     sums: dict[int, int] = {}
+    node: Any
     for node in graph.nodes:
         if node.op != "call_function" or operation_name(node) != "aten.add" or len(node.args) < 2:
             continue
@@ -44,11 +46,11 @@ def rotary_operations(graph: fx.Graph) -> Rotary:
     return Rotary(frozenset(inner), sums)
 
 
-def _is_product(node: object) -> bool:
-    return isinstance(node, fx.Node) and node.op == "call_function" and operation_name(node) == "aten.mul"
+def _is_product(node: Any) -> bool:
+    return is_node(node) and node.op == "call_function" and operation_name(node) == "aten.mul"
 
 
-def _complete(cosine: fx.Node, sine: fx.Node) -> bool:
+def _complete(cosine: Any, sine: Any) -> bool:
     for x, cos in (cosine.args[:2], cosine.args[1::-1]):
         for turned, sin in (sine.args[:2], sine.args[1::-1]):
             if _turned(turned) is not None and _turned(turned) is x and _doubled(cos) and _doubled(sin):
@@ -56,9 +58,9 @@ def _complete(cosine: fx.Node, sine: fx.Node) -> bool:
     return False
 
 
-def _turned(node: object) -> object:
+def _turned(node: Any) -> Any:
     """x where the node is cat(-x[half:], x[:half]) along the last dimension."""
-    if not isinstance(node, fx.Node) or node.op != "call_function" or operation_name(node) != "aten.cat":
+    if not is_node(node) or node.op != "call_function" or operation_name(node) != "aten.cat":
         return None
     parts = node.args[0]
     dim = node.args[1] if len(node.args) > 1 else 0
@@ -71,9 +73,9 @@ def _turned(node: object) -> object:
     return upper[0] if (upper[1], lower[1]) == (1, 0) else None
 
 
-def _half(node: object) -> tuple[fx.Node, int] | None:
+def _half(node: Any) -> tuple[Any, int] | None:
     """(x, 0) for the first half of x along its last dimension, (x, 1) for the second."""
-    if not isinstance(node, fx.Node) or node.op != "call_function":
+    if not is_node(node) or node.op != "call_function":
         return None
     if operation_name(node) == "aten.slice":
         x = node.args[0]
@@ -85,7 +87,7 @@ def _half(node: object) -> tuple[fx.Node, int] | None:
             return None
         span = range(size[-1])[start:end]
         return _which(x, span, size[-1])
-    if getattr(node.target, "__name__", "") == "getitem" and isinstance(node.args[0], fx.Node):
+    if getattr(node.target, "__name__", "") == "getitem" and is_node(node.args[0]):
         whole = node.args[0]
         if operation_name(whole) in ("aten.chunk", "aten.split"):
             x = whole.args[0]
@@ -97,7 +99,7 @@ def _half(node: object) -> tuple[fx.Node, int] | None:
     return None
 
 
-def _which(x: fx.Node, span: range, n: int) -> tuple[fx.Node, int] | None:
+def _which(x: Any, span: range, n: int) -> tuple[Any, int] | None:
     if n % 2 == 0 and span == range(n // 2):
         return x, 0
     if n % 2 == 0 and span == range(n // 2, n):
@@ -106,20 +108,34 @@ def _which(x: fx.Node, span: range, n: int) -> tuple[fx.Node, int] | None:
 
 
 _CARRIED = frozenset(
-    f"aten.{name}" for name in "cos sin mul to _to_copy unsqueeze expand slice index select view reshape clone".split()
+    f"aten.{name}"
+    for name in (
+        "cos",
+        "sin",
+        "mul",
+        "to",
+        "_to_copy",
+        "unsqueeze",
+        "expand",
+        "slice",
+        "index",
+        "view",
+        "reshape",
+        "clone",
+    )
 )
 
 
-def _doubled(node: object) -> bool:
+def _doubled(node: Any) -> bool:
     """Whether the last dimension holds the same values twice: cat(f, f), through operations that keep that."""
-    while isinstance(node, fx.Node) and node.op == "call_function":
+    while is_node(node) and node.op == "call_function":
         name = operation_name(node)
         shape = getattr(node.meta.get("val"), "shape", ())
         if name == "aten.cat":
             parts = node.args[0]
             dim = node.args[1] if len(node.args) > 1 else 0
             return len(parts) == 2 and parts[0] is parts[1] and dim % len(shape) == len(shape) - 1
-        if name not in _CARRIED or (name == "aten.mul" and isinstance(node.args[1], fx.Node)):
+        if name not in _CARRIED or (name == "aten.mul" and is_node(node.args[1])):
             return False
         source = node.args[0]
         if getattr(source.meta.get("val"), "shape", (0,))[-1:] != shape[-1:]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,33 +19,13 @@ from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rotary import Rotary
+from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, lettered, linked, simpler, without_dims
 from neuralmechanics.symmetry.views import Expand, View, squeezed
 
-__all__ = ["Label", "LabelTerm", "Scales"]
+__all__ = ["Scales"]
 
 Shape = tuple[int, ...]
 SMALL = 1e-3  # numbers up to this one, added to a quantity, are taken as stabilisers (eps) that break a scale a little
-
-
-@dataclass(frozen=True, eq=False)
-class LabelTerm:
-    """coefficient·variable[index], compressed. ``origin``: (parameter, position of the term in its label), for the gauge."""
-
-    coefficient: Fraction
-    ids: np.ndarray
-    origin: tuple[str, int] | None = None
-    gathered: bool = False
-
-    def dims(self) -> frozenset[int]:
-        return frozenset(d for d, n in enumerate(self.ids.shape) if n > 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Label:
-    """The log-scale of every element of a tensor with this shape; no terms: unchanged."""
-
-    shape: Shape
-    terms: tuple[LabelTerm, ...] = ()
 
 
 class Scales:
@@ -107,7 +87,7 @@ class Scales:
     # --- constraints --------------------------------------------------------------------------------------------
 
     def _compact(self, terms: Iterable[LabelTerm]) -> list[LabelTerm]:
-        """Terms by what is known of their variables: constant dimensions dropped, zeros left out, equal ones added up."""
+        """Terms by what is known of their variables: constant dimensions and zeros dropped, equal ones added up."""
         out: list[LabelTerm] = []
         for term in terms:
             ids = squeezed(self.system.resolve(term.ids))
@@ -126,7 +106,7 @@ class Scales:
         terms = self._compact(terms)
         free = [t for t in terms if not (t.dims() & dims)]
         bound = [t for t in terms if t.dims() & dims]
-        for group in _linked(bound, dims):
+        for group in linked(bound, dims):
             free += self._settle_group(group, dims, terms)
         return free
 
@@ -185,30 +165,16 @@ class Scales:
 
     def _uniform(self, x: Label, dims: Iterable[int]) -> Label:
         """x with its label demanded constant along ``dims``."""
-        terms = self._ungather(x.terms)
-        return Label(x.shape, tuple(self._settle(terms, frozenset(d % len(x.shape) for d in dims))))
-
-    def _ungather(self, terms: Sequence[LabelTerm]) -> tuple[LabelTerm, ...]:
-        """Labels of gathered rows made known: all rows alike (which row stands where is data)."""
-        out = []
-        for term in terms:
-            if term.gathered:
-                rows = LabelTerm(term.coefficient, term.ids.reshape(-1), term.origin)
-                rank = len(term.ids.shape)
-                for settled in self._settle([rows], frozenset({0})):
-                    out.append(LabelTerm(settled.coefficient, settled.ids.reshape((1,) * rank)))
-            else:
-                out.append(term)
-        return tuple(out)
+        return Label(x.shape, tuple(self._settle(x.terms, frozenset(d % len(x.shape) for d in dims))))
 
     def fix(self, *xs: Label) -> None:
         for x in xs:
-            self._vanish(self._ungather(x.terms))
+            self._vanish(x.terms)
 
     # --- primitives ---------------------------------------------------------------------------------------------
 
     def view(self, x: Label, view: View) -> Label:
-        terms = tuple(replace(t, ids=view.apply(t.ids, x.shape)) for t in self._ungather(x.terms))
+        terms = tuple(replace(t, ids=view.apply(t.ids, x.shape)) for t in x.terms)
         return Label(tuple(view.output_shape(x.shape)), terms)
 
     def cat(self, xs: Sequence[Label], dim: int) -> Label:
@@ -226,7 +192,7 @@ class Scales:
 
     def _single(self, x: Label) -> np.ndarray:
         """The label as one array of variables."""
-        terms = self._compact(self._ungather(x.terms))
+        terms = self._compact(x.terms)
         if not terms:
             return np.zeros((1,) * len(x.shape), np.int64)
         if len(terms) == 1 and terms[0].coefficient == 1:
@@ -247,9 +213,9 @@ class Scales:
         x, y = self._aligned(x, shape), self._aligned(y, shape)
         if not x.terms and not y.terms:
             return Label(shape)
-        left, right = self._ungather(x.terms), self._ungather(y.terms)
+        left, right = x.terms, y.terms
         self._vanish([*left, *(replace(t, coefficient=-t.coefficient) for t in right)])
-        return Label(shape, left if _simpler(left, right) else right)
+        return Label(shape, left if simpler(left, right) else right)
 
     def _aligned(self, x: Label, shape: Shape) -> Label:
         if x.shape == shape:
@@ -277,8 +243,6 @@ class Scales:
         x, y = self._aligned(x, shape), self._aligned(y, shape)
         if self.cause in self.transparent.inner:
             return x if x.terms else y
-        if any(t.gathered for t in (*x.terms, *y.terms)) and x.terms and y.terms:
-            return Label(shape, tuple(self._compact([*self._ungather(x.terms), *self._ungather(y.terms)])))
         return Label(shape, tuple(self._compact([*x.terms, *y.terms])))
 
     def power(self, x: Label, exponent: float) -> Label:
@@ -308,21 +272,17 @@ class Scales:
         letters = list(dict.fromkeys(how.out + how.x + how.y))
         inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
         summed = frozenset(k for k, letter in enumerate(letters) if letter not in how.out or letter in inner)
-        terms = [_lettered(t, how.x, letters) for t in self._ungather_over(x, how.x, how.out)]
-        terms += [_lettered(t, how.y, letters) for t in self._ungather_over(y, how.y, how.out)]
+        terms = [lettered(t, how.x, letters) for t in x.terms]
+        terms += [lettered(t, how.y, letters) for t in y.terms]
         settled = self._settle(terms, summed)
         sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
         shape = tuple(sizes.get(letter, 1) for letter in how.out)
         out = [replace(t, ids=t.ids.reshape(t.ids.shape[: len(how.out)])) for t in settled]
         return Label(shape, tuple(out))
 
-    def _ungather_over(self, x: Label, letters: str, out: str) -> tuple[LabelTerm, ...]:
-        """Gathered terms survive a contraction that leaves their axes alone; here all are made known."""
-        return self._ungather(x.terms)
-
     def reduce(self, x: Label, dims: Sequence[int], keepdim: bool, mean: bool) -> Label:
         settled = self._uniform(x, dims)
-        return _dropped(settled, dims, keepdim)
+        return without_dims(settled, dims, keepdim)
 
     def extremum(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
         return self.reduce(x, dims, keepdim, True)
@@ -334,10 +294,9 @@ class Scales:
     def normalise(self, x: Label, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Label:
         """What scales alike over the normalised dimensions is divided out."""
         bound = frozenset(d % len(x.shape) for d in dims)
-        terms = [t for t in x.terms if not t.gathered]
-        settled = self._settle(terms, bound)
+        settled = self._settle(x.terms, bound)
         if broken_by is not None:
-            self._breaks([*settled, *(t for t in x.terms if t.gathered)], broken_by)
+            self._breaks(settled, broken_by)
         return Label(x.shape)
 
     def softmax(self, x: Label, dim: int) -> Label:
@@ -347,7 +306,7 @@ class Scales:
     def gather(self, x: Label, dim: int, index_shape: Sequence[int], index: Any) -> Label:
         shape = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :])
         ones = (1,) * len(index_shape)
-        settled = self._settle(self._ungather(x.terms), frozenset({dim}))
+        settled = self._settle(x.terms, frozenset({dim}))
         terms = [replace(t, ids=t.ids.reshape(*t.ids.shape[:dim], *ones, *t.ids.shape[dim + 1 :])) for t in settled]
         return Label(shape, tuple(terms))
 
@@ -393,42 +352,3 @@ class Scales:
         """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""
         source = self.resized(self._uniform(source, (dim,)), shape)
         return source if x is None else self.add(self._uniform(x, (dim,)), source)
-
-
-def _linked(terms: Sequence[LabelTerm], dims: frozenset[int]) -> list[list[LabelTerm]]:
-    """Groups of terms that share a bound dimension, directly or through others."""
-    groups: list[tuple[frozenset[int], list[LabelTerm]]] = []
-    for term in terms:
-        touched = term.dims() & dims
-        members = [term]
-        rest = []
-        for other, group in groups:
-            if other & touched:
-                touched |= other
-                members = group + members
-            else:
-                rest.append((other, group))
-        groups = [*rest, (touched, members)]
-    return [members for _, members in groups]
-
-
-def _lettered(term: LabelTerm, letters: str, order: Sequence[str]) -> LabelTerm:
-    """The term's array with one axis for each letter of ``order``."""
-    present = [letter for letter in order if letter in letters]
-    moved = term.ids.transpose([letters.index(letter) for letter in present])
-    sizes = [moved.shape[present.index(letter)] if letter in present else 1 for letter in order]
-    return replace(term, ids=moved.reshape(sizes))
-
-
-def _dropped(x: Label, dims: Sequence[int], keepdim: bool) -> Label:
-    bound = {d % len(x.shape) for d in dims} if x.shape else set()
-    if keepdim:
-        return Label(tuple(1 if d in bound else n for d, n in enumerate(x.shape)), x.terms)
-    kept = [d for d in range(len(x.shape)) if d not in bound]
-    terms = tuple(replace(t, ids=t.ids.reshape([t.ids.shape[d] for d in kept])) for t in x.terms)
-    return Label(tuple(x.shape[d] for d in kept), terms)
-
-
-def _simpler(left: Sequence[LabelTerm], right: Sequence[LabelTerm]) -> bool:
-    """Which of two equal labels to carry on: fewer terms, and of those the one with fewer entries."""
-    return (len(left), sum(t.ids.size for t in left)) <= (len(right), sum(t.ids.size for t in right)) or not right

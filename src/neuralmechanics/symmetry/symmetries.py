@@ -218,6 +218,12 @@ class Symmetries(Sequence[Family]):
                     out[name] = out[name] + step if name in out else step
         return out
 
+    def balance(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The point of the group's orbit of least norm, which leaves the function unchanged (see ``balancing``)."""
+        from neuralmechanics.symmetry.balancing import balance
+
+        return balance(self, params)
+
     def _require(self, params: Mapping[str, Tensor]) -> None:
         missing = [name for name in self.parameters if name not in params]
         if missing:

@@ -1,7 +1,7 @@
 """Rearrangements of a tensor, acting on compressed label arrays as they act on the data.
 
-A compressed array of a tensor with shape (n_0, …) has in each dimension either n_d entries or one: one entry means that the
-label is the same along the dimension. Batch and position axes so cost nothing.
+A compressed array of a tensor with shape (n_0, …) has in each dimension either n_d entries or one: one entry means that
+the label is the same along the dimension. Batch and position axes so cost nothing.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def second(node: fx.Node, y: Any) -> Any:
     if is_number(y):
         return y
     value = number_behind(node.args[1]) if len(node.args) > 1 else None
-    return y if value is None or getattr(y, "terms", ()) else value
+    return y if value is None or bool(getattr(y, "terms", None)) else value
 
 
 @rule("add", "sub", "rsub", "subtract", "__add__", "__radd__")

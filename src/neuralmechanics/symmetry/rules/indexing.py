@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import fx
-
+from neuralmechanics.symmetry.capture import is_node
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.views import meta_shape
 
 
 @rule("embedding")
-def embedding(d: Any, node: fx.Node, weight: Any, index: Any, *_: Any, **__: Any) -> Any:
+def embedding(d: Any, node: Any, weight: Any, index: Any, *_: Any, **__: Any) -> Any:
     """Row index[…] of the table."""
     return d.gather(weight, 0, tuple(index.shape), node.args[1])
 
 
 @rule("index_select")
-def index_select(d: Any, node: fx.Node, x: Any, dim: int, index: Any) -> Any:
+def index_select(d: Any, node: Any, x: Any, dim: int, index: Any) -> Any:
     return d.gather(x, dim % len(x.shape), tuple(index.shape), node.args[2])
 
 
 @rule("index")
-def indexed(d: Any, node: fx.Node, x: Any, indices: Any) -> Any:
+def indexed(d: Any, node: Any, x: Any, indices: Any) -> Any:
     """One indexed dimension is a gather; several that are adjacent are flattened into one."""
     used = [k for k, index in enumerate(indices) if index is not None]
     shape = meta_shape(node)
@@ -36,7 +35,7 @@ def indexed(d: Any, node: fx.Node, x: Any, indices: Any) -> Any:
 def _is_integer(node: Any) -> bool:
     import torch
 
-    return isinstance(node, fx.Node) and node.meta["val"].dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
+    return is_node(node) and node.meta["val"].dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
 def _fixed(d: Any, x: Any, shape: Any) -> Any:
@@ -45,7 +44,7 @@ def _fixed(d: Any, x: Any, shape: Any) -> Any:
 
 
 @rule("gather", "take_along_dim")
-def gathered(d: Any, node: fx.Node, x: Any, dim: int, index: Any, **__: Any) -> Any:
+def gathered(d: Any, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
     """Along ``dim``, every position of the output picks its own entry."""
     shape = meta_shape(node)
     even = d.spread_along(x, dim % len(x.shape))
@@ -53,7 +52,7 @@ def gathered(d: Any, node: fx.Node, x: Any, dim: int, index: Any, **__: Any) -> 
 
 
 @rule("index_add", "scatter_add", "index_copy", "scatter", "slice_scatter", "select_scatter", "index_put")
-def placed(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
+def placed(d: Any, node: Any, x: Any, *rest: Any, **__: Any) -> Any:
     """Entries of a source put into, or added to, places of x: both change alike, the same along the dimension."""
     shape = meta_shape(node)
     name = str(node.target)
@@ -87,11 +86,11 @@ def placed(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     "scalar_tensor",
     "bernoulli",
 )
-def fresh(d: Any, node: fx.Node, *_: Any, **__: Any) -> Any:
+def fresh(d: Any, node: Any, *_: Any, **__: Any) -> Any:
     """Shapes only: the values of the input do not matter."""
     return d.constant(meta_shape(node))
 
 
 @rule("diagonal")
-def diagonal(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def diagonal(d: Any, node: Any, x: Any, *_: Any, **__: Any) -> Any:
     return _fixed(d, x, meta_shape(node))

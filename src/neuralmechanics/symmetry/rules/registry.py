@@ -16,8 +16,8 @@ RULES: dict[str, Rule] = {}
 def rule(*operations: str) -> Callable[[Rule], Rule]:
     """Registers a function ``(domain, node, *args, **kwargs) -> value`` for ATen operations (names without ``aten.``).
 
-    The function translates the operation into the primitives of ``domain.Domain``. Tensor arguments arrive as the domain's values,
-    everything else as it stands in the graph.
+    The function translates the operation into the primitives of ``domain.Domain``. Tensor arguments arrive as the
+    domain's values, everything else as it stands in the graph.
     """
 
     def register(function: Rule) -> Rule:
@@ -57,10 +57,28 @@ def number_behind(node: object) -> float | None:
 
 _CARRIED = frozenset(
     f"aten.{name}"
-    for name in (
-        "to _to_copy expand clone detach lift_fresh_copy select slice view reshape unsqueeze squeeze permute transpose t "
-        "contiguous repeat expand_as flatten narrow"
-    ).split()
+    for name in [
+        "to",
+        "_to_copy",
+        "expand",
+        "clone",
+        "detach",
+        "lift_fresh_copy",
+        "select",
+        "slice",
+        "view",
+        "reshape",
+        "unsqueeze",
+        "squeeze",
+        "permute",
+        "transpose",
+        "t",
+        "contiguous",
+        "repeat",
+        "expand_as",
+        "flatten",
+        "narrow",
+    ]
 )
 
 

@@ -1,0 +1,238 @@
+"""Changes of tensors under a shift of parameters: coefficients times functions of the data, and their algebra."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neuralmechanics.symmetry.domain import Contraction
+from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take, View, dimension_groups
+
+Shape = tuple[int, ...]
+Key = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The step of a function's identity that a sum of products with another tensor is.
+
+    ``absorbed``: the dimensions of the changed tensor whose coefficients became numbers of functions.
+    """
+
+    other: Hashable
+    how: Contraction
+    letters: str
+    absorbed: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Absorbed:
+    """A change that the bias ``absorber`` answers: -factor·Σ_k u[ids[k]]·(column k of the linear map)."""
+
+    absorber: str
+    step: Mapped
+    ids: np.ndarray
+    factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeTerm:
+    """factor·Σ_k u[ids[…, k]]·φ_k, with φ_k varying along ``varies`` (where ``ids`` has one entry) only.
+
+    ``ids`` is compressed over the tensor's dimensions, with one more at the end that numbers the functions of ``key``.
+    """
+
+    key: Key
+    ids: np.ndarray
+    varies: frozenset[int] = frozenset()
+    factor: float = 1.0
+
+    def pattern(self) -> frozenset[int]:
+        """Dimensions along which the coefficients differ."""
+        return frozenset(d for d, n in enumerate(self.ids.shape[:-1]) if n > 1)
+
+    def absorbed(self, dims: Iterable[int], sizes: Sequence[int]) -> np.ndarray:
+        """``ids`` with the coefficients' dependence on ``dims`` moved into the functions' number."""
+        moved = sorted(d for d in set(dims) if self.ids.shape[d] > 1)
+        rest = [d for d in range(self.ids.ndim - 1) if d not in moved]
+        shape = [1 if d in moved else self.ids.shape[d] for d in range(self.ids.ndim - 1)]
+        order = [*rest, *moved, self.ids.ndim - 1]
+        count = math.prod(self.ids.shape[d] for d in moved) * self.ids.shape[-1]
+        return self.ids.transpose(order).reshape([*shape_of(self.ids, rest), count]).reshape([*shape, count])
+
+
+def shape_of(array: np.ndarray, dims: Sequence[int]) -> list[int]:
+    return [array.shape[d] for d in dims]
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """The change of a tensor, the dimensions along which the tensor itself differs, and a name for its value."""
+
+    shape: Shape
+    varies: frozenset[int]
+    name: Hashable
+    terms: tuple[ChangeTerm, ...] = ()
+    sums_to_one: int | None = None
+
+
+def wide_dims(shape: Sequence[int]) -> frozenset[int]:
+    return frozenset(d for d, n in enumerate(shape) if n > 1)
+
+
+def letters_of(dims: frozenset[int], letters: str) -> set[str]:
+    return {letters[d] for d in dims}
+
+
+def by_key(terms: Iterable[ChangeTerm]) -> list[list[ChangeTerm]]:
+    groups: dict[tuple[Hashable, ...], list[ChangeTerm]] = {}
+    for t in terms:
+        groups.setdefault((t.key, t.ids.shape[-1]), []).append(t)
+    return list(groups.values())
+
+
+def paired_rows(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Rows (left, right) of two arrays that broadcast against each other."""
+    return np.stack([left.reshape(-1), np.broadcast_to(right, left.shape).reshape(-1)], axis=1)
+
+
+def first_entries(ids: np.ndarray, dims: frozenset[int]) -> np.ndarray:
+    return ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(ids.ndim))]
+
+
+def aligned(x: Change, shape: Shape) -> Change:
+    if x.shape == shape:
+        return x
+    front = len(shape) - len(x.shape)
+    terms = tuple(
+        replace(t, ids=t.ids.reshape((1,) * front + t.ids.shape), varies=frozenset(d + front for d in t.varies))
+        for t in x.terms
+    )
+    return Change(shape, frozenset(d + front for d in x.varies), ("expand", x.name, shape), terms)
+
+
+def times(t: ChangeTerm, other: Change) -> ChangeTerm:
+    """The term multiplied by a tensor that is known to be constant along some axes."""
+    moved = tuple(sorted(other.varies & t.pattern()))
+    ids = t.absorbed(moved, other.shape)
+    return ChangeTerm((*t.key, "times", other.name, moved), ids, t.varies | other.varies, t.factor)
+
+
+def contracted_term(t: ChangeTerm, letters: str, other: Change, other_letters: str, how: Contraction) -> ChangeTerm:
+    """The term after a sum of products with ``other``."""
+    outer = letters_of(other.varies, other_letters)
+    if other.sums_to_one is not None:
+        letter = other_letters[other.sums_to_one]
+        if letter in letters and letter not in how.out and letters.index(letter) not in t.varies | t.pattern():
+            return _averaged(t, letters, how)
+    windows = {w.x: w for w in how.windows} | {w.kernel: w for w in how.windows}
+    moved = {letter for letter in letters if letter not in how.out or letter in outer or letter in windows}
+    absorbed = tuple(d for d, letter in enumerate(letters) if letter in moved and t.ids.shape[d] > 1)
+    ids = t.absorbed(absorbed, ())
+    varying = letters_of(t.varies, letters) | outer
+    touched = varying | letters_of(t.pattern(), letters)
+    varying |= {w.out for w in how.windows if w.x in touched or not w.keeps_constants}
+    kept = {letter: ids.shape[d] for d, letter in enumerate(letters) if letter not in moved}
+    shape = [kept.get(letter, 1) for letter in how.out]
+    order = [letters.index(letter) for letter in how.out if letter in kept]
+    rest = [d for d in range(len(letters)) if d not in order]
+    ids = ids.transpose([*order, *rest, len(letters)]).reshape([*shape, ids.shape[-1]])
+    varies = frozenset(k for k, letter in enumerate(how.out) if letter in varying)
+    return ChangeTerm((*t.key, Mapped(other.name, how, letters, absorbed)), ids, varies, t.factor)
+
+
+def _averaged(t: ChangeTerm, letters: str, how: Contraction) -> ChangeTerm:
+    """The term after a mean along an axis where it is constant, with any weights that sum to one: as it was."""
+    order = [letters.index(letter) for letter in how.out if letter in letters]
+    rest = [d for d in range(len(letters)) if d not in order]
+    shape = [t.ids.shape[letters.index(letter)] if letter in letters else 1 for letter in how.out]
+    ids = t.ids.transpose([*order, *rest, len(letters)]).reshape([*shape, t.ids.shape[-1]])
+    varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters and letters.index(letter) in t.varies)
+    return ChangeTerm(t.key, ids, varies, t.factor)
+
+
+def parameter_behind(name: Hashable) -> str | None:
+    """The parameter that a value is, up to reshapes and broadcasts."""
+    while isinstance(name, tuple) and name and name[0] in ("view", "expand"):
+        if name[0] == "view" and not isinstance(name[2], (Reshape, Expand)):
+            return None
+        name = name[1]
+    return name[1] if isinstance(name, tuple) and name[:1] == ("parameter",) else None
+
+
+def without_dims(x: Change, bound: frozenset[int], keepdim: bool) -> Change:
+    if keepdim:
+        return replace(x, shape=tuple(1 if d in bound else n for d, n in enumerate(x.shape)))
+    kept = [d for d in range(len(x.shape)) if d not in bound]
+    place = {d: k for k, d in enumerate(kept)}
+    terms = tuple(
+        replace(
+            t,
+            ids=t.ids.reshape([*(t.ids.shape[d] for d in kept), t.ids.shape[-1]]),
+            varies=frozenset(place[d] for d in t.varies),
+        )
+        for t in x.terms
+    )
+    return replace(x, shape=tuple(x.shape[d] for d in kept), varies=frozenset(place[d] for d in x.varies), terms=terms)
+
+
+def placed_in(t: ChangeTerm, dim: int, start: int, length: int, total: int) -> ChangeTerm:
+    """The term as a part of a concatenation: zero coefficients on the other parts."""
+    if dim in t.varies:
+        return ChangeTerm((*t.key, "placed", dim, start, total), t.ids, t.varies, t.factor)
+    sizes = list(t.ids.shape)
+    sizes[dim] = total
+    ids = np.zeros(sizes, np.int64)
+    index = [slice(None)] * len(sizes)
+    index[dim] = slice(start, start + length)
+    ids[tuple(index)] = t.ids
+    return replace(t, ids=ids)
+
+
+def viewed_dims(dims: frozenset[int], view: View, shape: Shape, out: Shape) -> frozenset[int]:
+    if isinstance(view, Permute):
+        return frozenset(k for k, d in enumerate(view.order) if d in dims)
+    if isinstance(view, Expand):
+        front = len(out) - len(shape)
+        return frozenset(d + front for d in dims)
+    if isinstance(view, Take):
+        return dims if len(view.positions) > 1 else dims - {view.dim}
+    touched = set()
+    for inside, outside in dimension_groups(shape, out):
+        if dims & set(inside):
+            touched |= {d for d in outside if out[d] > 1}
+    return frozenset(touched)
+
+
+def viewed_term(t: ChangeTerm, view: View, shape: Shape, out: Shape) -> ChangeTerm:
+    if isinstance(view, Permute):
+        ids = t.ids.transpose([*view.order, t.ids.ndim - 1])
+        return replace(t, ids=ids, varies=viewed_dims(t.varies, view, shape, out))
+    if isinstance(view, Expand):
+        front = len(out) - len(shape)
+        return replace(t, ids=t.ids.reshape((1,) * front + t.ids.shape), varies=viewed_dims(t.varies, view, shape, out))
+    if isinstance(view, Take):
+        if view.dim in t.varies:
+            varies = viewed_dims(t.varies, view, shape, out)
+            return replace(t, key=(*t.key, "take", view.dim, view.positions), varies=varies)
+        if t.ids.shape[view.dim] == 1:
+            return t
+        return replace(t, ids=t.ids.take(np.asarray(view.positions, dtype=np.int64), axis=view.dim))
+    ids = t.ids
+    key = t.key
+    for inside, outside in dimension_groups(shape, out):
+        if t.varies & set(inside) and (
+            len([d for d in inside if shape[d] > 1]) > 1 or len([d for d in outside if out[d] > 1]) > 1
+        ):
+            ids = replace(t, ids=ids).absorbed(inside, shape)
+            key = (*key, "reshape", shape, out, tuple(sorted(t.pattern() & set(inside))))
+    ids = np.moveaxis(_reshaped(np.moveaxis(ids, -1, 0), shape, out), 0, -1)
+    return ChangeTerm(key, ids, viewed_dims(t.varies, view, shape, out), t.factor)
+
+
+def _reshaped(array: np.ndarray, shape: Shape, out: Shape) -> np.ndarray:
+    """Row-major reshape of all dimensions but the first, of a compressed array."""
+    return Reshape((array.shape[0], *out)).apply(array, (array.shape[0], *shape))

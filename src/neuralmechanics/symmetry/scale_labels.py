@@ -1,0 +1,72 @@
+"""Labels of tensors under a scaling: sums of compressed arrays of variables, and their algebra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+__all__ = ["Label", "LabelTerm", "lettered", "linked", "simpler", "without_dims"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTerm:
+    """coefficient·variable[index], compressed. ``origin``: (parameter, the term's position in its label)."""
+
+    coefficient: Fraction
+    ids: np.ndarray
+    origin: tuple[str, int] | None = None
+
+    def dims(self) -> frozenset[int]:
+        return frozenset(d for d, n in enumerate(self.ids.shape) if n > 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """The log-scale of every element of a tensor with this shape; no terms: unchanged."""
+
+    shape: Shape
+    terms: tuple[LabelTerm, ...] = ()
+
+
+def linked(terms: Sequence[LabelTerm], dims: frozenset[int]) -> list[list[LabelTerm]]:
+    """Groups of terms that share a bound dimension, directly or through others."""
+    groups: list[tuple[frozenset[int], list[LabelTerm]]] = []
+    for term in terms:
+        touched = term.dims() & dims
+        members = [term]
+        rest = []
+        for other, group in groups:
+            if other & touched:
+                touched |= other
+                members = group + members
+            else:
+                rest.append((other, group))
+        groups = [*rest, (touched, members)]
+    return [members for _, members in groups]
+
+
+def lettered(term: LabelTerm, letters: str, order: Sequence[str]) -> LabelTerm:
+    """The term's array with one axis for each letter of ``order``."""
+    present = [letter for letter in order if letter in letters]
+    moved = term.ids.transpose([letters.index(letter) for letter in present])
+    sizes = [moved.shape[present.index(letter)] if letter in present else 1 for letter in order]
+    return replace(term, ids=moved.reshape(sizes))
+
+
+def without_dims(x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+    bound = {d % len(x.shape) for d in dims} if x.shape else set()
+    if keepdim:
+        return Label(tuple(1 if d in bound else n for d, n in enumerate(x.shape)), x.terms)
+    kept = [d for d in range(len(x.shape)) if d not in bound]
+    terms = tuple(replace(t, ids=t.ids.reshape([t.ids.shape[d] for d in kept])) for t in x.terms)
+    return Label(tuple(x.shape[d] for d in kept), terms)
+
+
+def simpler(left: Sequence[LabelTerm], right: Sequence[LabelTerm]) -> bool:
+    """Which of two equal labels to carry on: fewer terms, and of those the one with fewer entries."""
+    return (len(left), sum(t.ids.size for t in left)) <= (len(right), sum(t.ids.size for t in right)) or not right
