@@ -151,3 +151,22 @@ def test_a_flow_comparison_from_a_file(tmp_path, capsys, monkeypatch):
     Path("flow.toml").write_text('model = "mlp"\nstepss = 3\n')
     assert main(["flow", "flow.toml"]) == 2
     assert "stepss" in capsys.readouterr().err
+
+
+def test_check_and_probe_agree_on_a_small_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("small.py").write_text(
+        "from torch import nn\ndef make():\n"
+        "    return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3))\n"
+    )
+    target = ["small:make", "--input-shape", "5", "--classes", "3"]
+    assert main(["check", *target, "--batch-size", "40"]) == 0
+    out = capsys.readouterr().out
+    assert "3 exact, 0 approximate, 0 broken on 2 batches" in out
+    assert "only probed" not in out
+    rows = [line for line in out.partition("on random inputs")[2].splitlines() if "True" in line]
+    assert len(rows) == 3
+    assert all(row.split()[-1] == "0" for row in rows)
+    # The columns and the bias of the last layer; the hidden ReLU units.
+    assert main(["count", *target]) == 0
+    assert "exactly 8" in capsys.readouterr().out

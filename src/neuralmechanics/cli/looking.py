@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from neuralmechanics.cli.meter import terminal_status
-from neuralmechanics.cli.target import Target, resolve
+from neuralmechanics.cli.target import Resolved, Target, resolve
 from neuralmechanics.experiments.config import OptimizerConfig
 
 _Flat = tyro.conf.arg(name="")
@@ -32,6 +32,8 @@ class Check:
     target: Annotated[Target, _Flat]
     batches: int = 2
     """how many batches to check on"""
+    probe: bool = True
+    """also find symmetries from gradients alone, and show the difference"""
 
 
 @dataclass(frozen=True)
@@ -71,26 +73,60 @@ def run_find(command: Find) -> None:
 
 
 def run_check(command: Check) -> None:
-    """Print the report of the check; an inconsistent symmetry is an error."""
-    import torch
+    """Print the report of the check, then what gradients alone show and where the two differ.
 
+    A family that does not hold is an error.
+    """
     if command.batches < 1:
         raise ValueError(f"batches must be at least 1, got {command.batches}")
-    found = resolve(command.target)
+    size = command.target.batch_size
+    found = resolve(replace(command.target, batch_size=size * command.batches))
+
+    import torch
 
     from neuralmechanics.symmetry import check_symmetries, find_symmetries
 
-    symmetries = find_symmetries(found.model, found.batch, found.loss)
-    generator = torch.Generator().manual_seed(command.target.seed)
-    batches = [found.batch]
-    for _ in range(command.batches - 1):
-        order = torch.randperm(len(found.batch[1]), generator=generator)
-        inputs, labels = found.batch
-        batches.append((inputs, labels[order]))
-    report = check_symmetries(symmetries, found.model, found.loss, batches)
+    batches = list(zip(torch.split(found.batch[0], size), torch.split(found.batch[1], size), strict=True))
+
+    with terminal_status("checking"):
+        symmetries = find_symmetries(found.model, batches[0], found.loss)
+        report = check_symmetries(symmetries, found.model, found.loss, batches)
     print(report)
+    if command.probe:
+        with terminal_status("probing"):
+            print(_probed(found, batches, symmetries, command.target.seed))
     if not report.ok:
         raise ValueError("at least one family is broken on this model; see the table")
+
+
+def _probed(found: Resolved, batches: list[Any], symmetries: Any, seed: int) -> str:
+    """The probe in float64 beside what was found, or why there is none.
+
+    On random inputs: pixels that are constant in the data at hand would pass for translations.
+    """
+    import torch
+
+    from neuralmechanics.report import text_table
+    from neuralmechanics.symmetry import probe_symmetries
+    from neuralmechanics.symmetry.probe_compare import compare
+
+    model, draw = found.model.double(), torch.Generator().manual_seed(seed)
+    try:
+        probed = probe_symmetries(model, found.loss, [_randomised(batch, draw) for batch in batches])
+    except ValueError as error:
+        return f"\nnot probed: {error}"
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    return f"\nFrom gradients alone, on random inputs:\n\n{text_table(compare(symmetries, probed, shapes))}"
+
+
+def _randomised(batch: Any, draw: Any) -> Any:
+    """Normal float64 inputs of the same shape, or the tokens as they are; the labels stay."""
+    import torch
+
+    inputs, labels = batch
+    if inputs.is_floating_point():
+        inputs = torch.randn(inputs.shape, generator=draw, dtype=torch.float64)
+    return inputs, labels
 
 
 def run_count(command: Count) -> None:
@@ -108,9 +144,12 @@ def run_lint(command: Lint) -> None:
     """Print the remarks on the model."""
     found = resolve(command.target)
 
+    import neuralmechanics.symmetry as floor
     from neuralmechanics.experiments.optimizer import make_optimizer
-    from neuralmechanics.symmetry import find_symmetries, lint
 
-    symmetries = find_symmetries(found.model, found.batch, found.loss)
+    lint: Any = getattr(floor, "lint", None)
+    if lint is None:
+        raise NotImplementedError("this version finds, checks and counts symmetries; it has no lint yet")
+    symmetries = floor.find_symmetries(found.model, found.batch, found.loss)
     for remark in lint(symmetries, found.model, make_optimizer(found.model.parameters(), command.optimizer)):
         print(remark)
