@@ -41,9 +41,9 @@ def tanh_mlp(params: dict[str, Tensor]) -> Tensor:
 def tanh_mlp_start() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return {
-        "first": 0.6 * torch.randn(3, 2, generator=generator).double(),
-        "bias": 0.3 * torch.randn(3, generator=generator).double(),
-        "second": 0.6 * torch.randn(3, generator=generator).double(),
+        "first": 0.3 * torch.randn(3, 2, generator=generator).double(),
+        "bias": 0.15 * torch.randn(3, generator=generator).double(),
+        "second": 0.3 * torch.randn(3, generator=generator).double(),
     }
 
 
