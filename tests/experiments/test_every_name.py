@@ -19,6 +19,7 @@ from neuralmechanics.monitor import open_run
 from .formats import random_images, write_cifar, write_image, write_image_folder, write_mnist, write_tiny_imagenet
 
 # The large ones take up to a minute each on one core: tested where time is no matter.
+LONG = (pytest.mark.slow, pytest.mark.timeout(1800))
 HEAVY = ("vgg1", "resnet", "wide-resnet")
 
 
@@ -71,7 +72,7 @@ def test_every_data_name_trains(data, tmp_path):
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(m, marks=pytest.mark.slow) if m.startswith(HEAVY) else m for m in model_names()],
+    [pytest.param(m, marks=LONG) if m.startswith(HEAVY) else m for m in model_names()],
 )
 def test_every_model_trains(model, tmp_path):
     if model == "gpt":

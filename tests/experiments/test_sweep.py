@@ -138,6 +138,7 @@ def ray_workers() -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_twelve_runs_on_ray_with_a_killed_worker_equal_the_same_runs_one_by_one(tmp_path, one_thread):
     pytest.importorskip("ray")
