@@ -141,18 +141,20 @@ class ConstraintSystem:
     ) -> sparse.csr_matrix:
         solved = _eliminate(general)
         representatives = np.unique(root)
-        free = np.array([r for r in representatives.tolist() if r != 0 and r not in solved], dtype=np.int64)
-        column = {r: k for k, r in enumerate(free.tolist())}
-        entries: list[tuple[int, int, float]] = [(r, k, 1.0) for r, k in column.items()]
-        for variable, combination in solved.items():
-            entries += [(variable, column[other], float(value)) for other, value in combination.items()]
-        if entries:
-            rows, columns, values = (np.array(x) for x in zip(*entries, strict=True))
-        else:
-            rows, columns, values = np.zeros(0, int), np.zeros(0, int), np.zeros(0)
-        by_root = sparse.csr_matrix((values, (rows, columns)), shape=(self.size, len(free)))
-        expand = sparse.csr_matrix((sign.astype(float), (np.arange(self.size), root)), shape=(self.size, self.size))
-        return sparse.csr_matrix(expand @ by_root)
+        free = np.setdiff1d(representatives, np.fromiter((0, *solved), dtype=np.int64))
+        column = np.full(self.size, -1, dtype=np.int64)
+        column[free] = np.arange(len(free))
+        direct = np.flatnonzero(column[root] >= 0)
+        rows, columns, values = [direct], [column[root[direct]]], [sign[direct].astype(float)]
+        if solved:
+            followers = np.flatnonzero(np.isin(root, np.fromiter(solved, dtype=np.int64)))
+            for variable, r, s in zip(followers, root[followers].tolist(), sign[followers].tolist(), strict=True):
+                definition = solved[r]
+                rows.append(np.full(len(definition), variable))
+                columns.append(column[np.fromiter(definition, dtype=np.int64, count=len(definition))])
+                values.append(np.array([float(value) * s for value in definition.values()]))
+        entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+        return sparse.csr_matrix(entries, shape=(self.size, len(free)))
 
 
 def _exact(value: Fraction | int | float) -> Fraction:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -101,6 +102,24 @@ def members_alike(
     return [(members, int(sign[members[0]])) for members in sets]
 
 
+@dataclass(frozen=True, eq=False)
+class _Reach:
+    """The basis vectors in one view, with the range of their coefficients and whether they reach every slice."""
+
+    basis: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    whole: np.ndarray
+
+
+def _reach(entry: Exponents) -> _Reach:
+    basis, inverse, count = np.unique(entry.basis, return_inverse=True, return_counts=True)
+    low, high = np.full(len(basis), np.inf), np.full(len(basis), -np.inf)
+    np.minimum.at(low, inverse, entry.coefficients)
+    np.maximum.at(high, inverse, entry.coefficients)
+    return _Reach(basis, low, high, count == entry.view.size)
+
+
 def _extremes(exponents: Sequence[Exponents], size: int) -> tuple[np.ndarray, np.ndarray]:
     """The least and the greatest exponent that any element has under each basis vector."""
     low, high = np.zeros(size), np.zeros(size)
@@ -109,17 +128,14 @@ def _extremes(exponents: Sequence[Exponents], size: int) -> tuple[np.ndarray, np
         by_parameter.setdefault(entry.view.parameter, []).append(entry)
     for entries in by_parameter.values():
         least, greatest = np.zeros(size), np.zeros(size)
+        touched = []
         for entry in entries:
-            small, large = np.full(size, np.inf), np.full(size, -np.inf)
-            np.minimum.at(small, entry.basis, entry.coefficients)
-            np.maximum.at(large, entry.basis, entry.coefficients)
-            covered = np.bincount(entry.basis, minlength=size)
-            partial = covered < entry.view.size
-            small = np.where(partial, np.minimum(small, 0), small)
-            large = np.where(partial, np.maximum(large, 0), large)
-            least += np.where(covered > 0, small, 0)
-            greatest += np.where(covered > 0, large, 0)
-        low, high = np.minimum(low, least), np.maximum(high, greatest)
+            reach = _reach(entry)
+            least[reach.basis] += np.where(reach.whole, reach.low, np.minimum(reach.low, 0))
+            greatest[reach.basis] += np.where(reach.whole, reach.high, np.maximum(reach.high, 0))
+            touched.append(reach.basis)
+        here = np.unique(np.concatenate(touched))
+        low[here], high[here] = np.minimum(low[here], least[here]), np.maximum(high[here], greatest[here])
     return low, high
 
 
@@ -129,14 +145,10 @@ def _signatures(exponents: Sequence[Exponents], marks: Sequence[np.ndarray], siz
     total = np.zeros(size, dtype=np.uint64)
     for entry in exponents:
         code = np.uint64(rng.integers(1, 1 << 60))
-        touched, inverse = np.unique(entry.basis, return_inverse=True)
-        low = np.full(len(touched), np.inf)
-        high = np.full(len(touched), -np.inf)
-        np.minimum.at(low, inverse, entry.coefficients)
-        np.maximum.at(high, inverse, entry.coefficients)
-        flavour = np.round(low * 720 + high * 5040 * 720).astype(np.int64).astype(np.uint64)
+        reach = _reach(entry)
+        flavour = np.round(reach.low * 720 + reach.high * 5040 * 720).astype(np.int64).astype(np.uint64)
         with np.errstate(over="ignore"):
-            total[touched] += code * (np.uint64(2) * flavour + np.uint64(1))
+            total[reach.basis] += code * (np.uint64(2) * flavour + np.uint64(1))
     for basis in marks:
         code = np.uint64(rng.integers(1, 1 << 60))
         with np.errstate(over="ignore"):
@@ -181,7 +193,7 @@ def build_family(
     return Family(
         kind=kind,
         name=title(kind, parameters),
-        labels=_labels(terms, count),
+        labels=SliceLabels(terms, count),
         terms=tuple(terms),
         broken_by=broken_by,
         requires=requires,
@@ -223,16 +235,28 @@ def title(kind: str, parameters: Sequence[str]) -> str:
     return f"{kind}: {layers[0]} → … → {layers[-1]} ({len(layers)} layers)"
 
 
-def _labels(terms: Sequence[SliceTerm], count: int) -> tuple[str, ...]:
-    """Each charge by the first slice it holds."""
-    labels = [""] * count
-    for term in terms:
-        charges, index = np.unique(term.charges, return_index=True)
-        kept = [term.view.shape[d] for d in term.view.kept]
-        for charge, k in zip(charges.tolist(), index.tolist(), strict=True):
-            if not labels[charge]:
-                labels[charge] = term.view.parameter + subscript(term.view, int(term.slices[k]), kept)
-    return tuple(labels)
+class SliceLabels(Sequence[str]):
+    """Each charge by the first slice it holds; the texts are made when they are asked for."""
+
+    def __init__(self, terms: Sequence[SliceTerm], count: int) -> None:
+        self._views = [term.view for term in terms]
+        self._view = np.full(count, -1, dtype=np.int64)
+        self._slice = np.zeros(count, dtype=np.int64)
+        for number, term in enumerate(terms):
+            charges, index = np.unique(term.charges, return_index=True)
+            new = self._view[charges] < 0
+            self._view[charges[new]] = number
+            self._slice[charges[new]] = term.slices[index[new]]
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[k] for k in range(*index.indices(len(self))))
+        view = self._views[self._view[index]]
+        sizes = [view.shape[d] for d in view.kept]
+        return view.parameter + subscript(view, int(self._slice[index]), sizes)
 
 
 def subscript(view: SliceView, position: int, sizes: Sequence[int]) -> str:

@@ -40,8 +40,8 @@ class Family:
 
     ``terms`` hold the diagonal symmetries: exponents for scale and rescale, unit shifts for translation. ``grams`` hold
     linear blocks of ``width`` channels, which are only scaled and rotated (pairs of channels as one complex number)
-    where ``complex`` is set; ``affine`` says what later biases absorb of the shifts in ``terms``. ``requires`` names what the
-    family holds for (training mode, the captured branch…).
+    where ``complex`` is set; ``affine`` says what later biases absorb of the shifts in ``terms``. ``requires`` names
+    what the family holds for (training mode, the captured branch…).
     """
 
     kind: Kind

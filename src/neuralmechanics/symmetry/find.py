@@ -27,8 +27,8 @@ def find_symmetries(model: nn.Module, batch: Any, loss_fn: LossFunction | None =
     """Every continuous symmetry of the parameters that the model's graph has for any data.
 
     ``loss_fn(model, batch)`` returns the scalar that must stay unchanged; without it, the model's whole output must.
-    Only shapes of ``batch`` matter. Nothing is allocated for weights on the meta device. Cost: one export of the model, then
-    linear in operations times channels. Source: Kunin et al. 2021, section 3; labels are logarithms of scale factors.
+    Only shapes of ``batch`` matter. Nothing is allocated for weights on the meta device. Cost: one export of the model,
+    then linear in operations times channels. Source: Kunin et al. 2021, section 3; labels are log-factors.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
@@ -51,7 +51,8 @@ def analyse(captured: Captured) -> Symmetries:
     linear, mixed = _linear(captured, read, scales, scale_space, requires)
     translations = _translations(shifts, shift_space, requires)
     families = translations + _scalings(scales, scale_space, requires, mixed) + linear
-    families += _affine(captured, dependent, translations, requires)
+    if shifts.absorbed:
+        families += _affine(captured, dependent, translations, requires)
     named = tuple(unique_names(families))
     coverage = _coverage(captured, named, unknown, scales, scale_space)
     return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
@@ -85,8 +86,6 @@ def _affine(
     """Shifts that later biases absorb: one more walk in which they may."""
     absorbing = Shifts(captured.shapes, absorbing=True)
     interpret(captured, absorbing, dependent)
-    if not absorbing.absorbed:
-        return []
     return affine_families(absorbing, absorbing.system.solve(), translations, requires)
 
 
@@ -94,9 +93,9 @@ def _scaled_by(family: Family, scales: Scales, space: NullSpace) -> np.ndarray:
     """The basis vectors of the scale null space that scale the channels of a family of complex pairs."""
     found = []
     for term in family.grams:
-        for label in scales.parameters[term.view.parameter].terms:
-            if tuple(d for d, n in enumerate(label.ids.shape) if n > 1) == term.view.kept:
-                found.append(basis_of(label.ids.reshape(-1)[term.slices.reshape(-1)], space.matrix))
+        labels = scales.parameters[term.view.parameter].terms
+        arrays = [t.ids for t in labels if tuple(d for d, n in enumerate(t.ids.shape) if n > 1) == term.view.kept]
+        found += [basis_of(ids.reshape(-1)[term.slices.reshape(-1)], space.matrix) for ids in arrays]
     return np.unique(np.concatenate(found))
 
 

@@ -61,21 +61,40 @@ def _rows(
     order = np.lexsort((slices, basis, member[basis]))
     slices, basis, value = slices[order], basis[order], value[order]
     out: list[tuple[int, np.ndarray | None, np.ndarray]] = []
+    alike = _all_alike(slices, basis, value, member, blocks)
+    if alike is not None:
+        return alike
     edges = np.flatnonzero(np.diff(member[basis], prepend=-1, append=-1)) if len(basis) else np.zeros(0, np.int64)
     for start, end in pairwise(edges.tolist()):
         block = int(member[basis[start]])
-        width = len(blocks[block])
-        times, odd = divmod(end - start, width)
-        table = slices[start:end].reshape(width, times).T if not odd else None
-        signs = value[start:end].reshape(width, times).T if not odd else np.zeros((1, 1))
-        regular = (
-            table is not None
-            and len(set(np.unique(basis[start:end], return_counts=True)[1].tolist())) == 1
-            and (signs == signs[:, :1]).all()
-            and (np.abs(signs) == 1).all()
-        )
-        out.append((block, table if regular else None, signs[:, 0].astype(np.int64) if regular else np.zeros(0)))
+        one = _all_alike(slices[start:end], basis[start:end], value[start:end], member, blocks)
+        out += one or [(block, None, np.zeros(0, np.int64))]
     return out
+
+
+def _all_alike(
+    slices: np.ndarray, basis: np.ndarray, value: np.ndarray, member: np.ndarray, blocks: Sequence[np.ndarray]
+) -> list[tuple[int, np.ndarray | None, np.ndarray]] | None:
+    """All blocks at once, where each of their channels stands equally often and with the same signs; else None.
+
+    Entries come ordered by block, channel and slice.
+    """
+    if not len(basis):
+        return []
+    channels, counts = np.unique(basis, return_counts=True)
+    present = np.unique(member[channels])
+    widths = {len(blocks[b]) for b in present.tolist()}
+    if len(set(counts.tolist())) != 1 or len(widths) != 1 or len(channels) != len(present) * min(widths):
+        return None
+    shape = (len(present), min(widths), int(counts[0]))
+    tables = slices.reshape(shape).transpose(0, 2, 1)
+    signs = value.reshape(shape).transpose(0, 2, 1)
+    if not ((signs == signs[:, :, :1]).all() and (np.abs(signs) == 1).all()):
+        return None
+    return [
+        (block, table, sign)
+        for block, table, sign in zip(present.tolist(), tables, signs[:, :, 0].astype(np.int64), strict=True)
+    ]
 
 
 def _family(

@@ -150,7 +150,7 @@ class Shifts:
     def add(self, x: Change, y: Change, scale: float = 1.0) -> Change:
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = aligned(x, shape), aligned(y, shape)
-        if self.absorbing and scale == 1:
+        if scale == 1:
             x = self._absorb(x, y)
         terms = (*x.terms, *(replace(t, factor=t.factor * scale) for t in y.terms))
         return Change(shape, x.varies | y.varies, ("add", x.name, y.name, scale), self._combined(terms))
@@ -158,7 +158,7 @@ class Shifts:
     def _absorb(self, x: Change, bias: Change) -> Change:
         """x without the terms that a shift of the bias can answer: a linear map's image of a constant."""
         name = parameter_behind(bias.name)
-        if name is None or len(bias.varies) != 1:
+        if name is None or len(bias.varies) != 1 or not x.terms:
             return x
         kept = []
         for t in x.terms:
@@ -173,7 +173,7 @@ class Shifts:
                 self.absorbed.append(Absorbed(name, step[0], t.ids.reshape(-1), t.factor))
             else:
                 kept.append(t)
-        return replace(x, terms=tuple(kept))
+        return replace(x, terms=tuple(kept)) if self.absorbing else x
 
     def _combined(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
         """Terms of one function as one term, with new variables for the sums of their coefficients."""
@@ -278,17 +278,14 @@ class Shifts:
     def extremum(self, x: Change, dims: Sequence[int], keepdim: bool) -> Change:
         """max(x + u) = max(x) + u for what is constant over the maximised dimensions."""
         bound = frozenset(d % len(x.shape) for d in dims)
-        self._kill_unless_constant(x, bound)
+        self._kill(x.terms, bound)
         kept = tuple(replace(t, ids=first_entries(t.ids, bound)) for t in x.terms if not t.varies & bound)
         return without_dims(Change(x.shape, x.varies - bound, self._fresh(), kept), bound, keepdim)
-
-    def _kill_unless_constant(self, x: Change, bound: frozenset[int]) -> None:
-        self._kill(x.terms, bound)
 
     def pool(self, x: Change, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool) -> Change:
         bound = frozenset(dims)
         if not linear:
-            self._kill_unless_constant(x, bound)
+            self._kill(x.terms, bound)
             terms = tuple(replace(t, ids=first_entries(t.ids, bound)) for t in x.terms if not t.varies & bound)
             return Change(tuple(shape), x.varies, self._fresh(), terms)
         moved = []
