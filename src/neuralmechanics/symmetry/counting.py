@@ -35,7 +35,7 @@ def count_laws(
     symmetries: KnownSymmetries | Sequence[Any] | None = None,
     *,
     point: Literal["generic", "model"] = "generic",
-    patience: int = 80,
+    patience: int = 50,
     max_level: int = 4,
     tolerance: float = 1e-9,
     norm_eps: float | None = None,
@@ -54,9 +54,9 @@ def count_laws(
     optimizer: "gradient_flow", "weight_decay", "heavy_ball", "sign_descent", or one of the classes with its constants.
     data: restrict W to these batches (laws of this data set); None: all inputs, drawn at random in the batch's shapes.
     symmetries: the known symmetries for the lower bound; None finds them, an empty tuple leaves the bound at 0.
-    point: "generic" draws points until ``patience`` of them bring no greater Jacobian rank (a law on all of parameter
-        space holds at the best too, while at a point with dead units there are more); "model" takes the parameters
-        as they are.
+    point: "generic" walks to a point of greatest Jacobian rank (a law on all of parameter space holds there too, while
+        at a point with dead units there are more); a walk gives up after ``patience`` draws without a gain. "model"
+        takes the parameters as they are.
     max_level: deepest iterated bracket, 1 being [u, v]. Level k costs about 6^k gradients each.
     tolerance: singular values below this fraction of the natural scale are zeros; the gaps show how safe that is.
     norm_eps: value to put for every norm's eps (0: the laws of the ideal norms); None leaves it.

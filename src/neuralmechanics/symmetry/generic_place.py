@@ -17,6 +17,8 @@ __all__ = ["Place", "column_scale", "generic_place"]
 
 # Draws made without regard to each other; if their ranks agree, the rank is taken for the generic one.
 _INDEPENDENT = 4
+# Walks before the greatest rank seen is taken for what can be had.
+_MOST_WALKS = 8
 # Functions looked at before the search for new directions at one θ is given up.
 _MOST_ENTRIES = 400_000
 
@@ -52,23 +54,41 @@ def generic_place(
 ) -> Place:
     """A place of greatest gradient rank (``patience`` 0: the model's own parameters).
 
-    First come independent draws, then a walk of partial redraws that never lowers the rank: it repairs units that are
-    always on or always off one by one. The search ends where the known generators fill the fibre, where the
-    independent draws agree, or after ``patience`` draws without a gain.
+    A walk makes independent draws, then partial redraws that never lower the rank: they repair units that are always on
+    or always off one by one. It ends after ``patience`` draws without a gain, at once where independent draws agree.
+    Walks are repeated, since one may be caught, until two end at the same greatest rank (four, where symmetries are
+    known and leave a part of the fibre unexplained). The search is over where they fill it: no greater rank exists.
     """
     if patience <= 0:
         return _widened(potentials, _place(potentials, symmetries, potentials.origin, tolerance), tolerance, tell)
+    ends: list[Place] = []
+    agreeing = 4 if len(symmetries) else 2
+    for _ in range(_MOST_WALKS):
+        place, agreed = _walk(potentials, symmetries, patience, tolerance, tell)
+        ends.append(place)
+        most = max(end.rank for end in ends)
+        if agreed or place.explained or sum(end.rank == most for end in ends) >= agreeing:
+            break
+    return _widened(potentials, max(ends, key=lambda end: (end.rank, end.gaps[0].kept)), tolerance, tell)
+
+
+def _walk(
+    potentials: Potentials, symmetries: KnownSymmetries, patience: int, tolerance: float, tell: Callable[[str], None]
+) -> tuple[Place, bool]:
+    """One walk, and whether its independent draws agreed."""
     best = _place(potentials, symmetries, potentials.generic_point(), tolerance)
     ranks, since = [best.rank], 0
-    while not best.explained and since < patience and not (len(ranks) == _INDEPENDENT and len(set(ranks)) == 1):
-        share = float(10.0 ** -(0.4 + 1.2 * torch.rand((), generator=potentials.generator)))
+    while not best.explained and since < patience:
+        if len(ranks) == _INDEPENDENT and len(set(ranks)) == 1:
+            return best, True
+        share = float(10.0 ** -(1.6 * torch.rand((), generator=potentials.generator)))
         theta = potentials.generic_point(best.theta if len(ranks) >= _INDEPENDENT else None, share)
         place = _place(potentials, symmetries, theta, tolerance)
         ranks.append(place.rank)
         since = 0 if place.rank > best.rank else since + 1
         best = place if place.rank >= best.rank else best
         tell(f"point {len(ranks)}: {place.rank} of {potentials.dimension} directions, best {best.rank}")
-    return _widened(potentials, best, tolerance, tell)
+    return best, False
 
 
 def _place(potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, tolerance: float) -> Place:

@@ -82,12 +82,14 @@ class Potentials:
         return int(self.origin.numel())
 
     def generic_point(self, like: Tensor | None = None, share: float = 0.2) -> Float64[Tensor, " D"]:
-        """θ drawn anew; or ``like`` with that share of its rows redrawn.
+        """θ drawn anew; or ``like`` with that share of the rows of all tensors, or of half of them, redrawn.
 
         Rows of matrices are normal of variance 1/fan-in with most of their mean taken out: a unit that reads
         rectified inputs through weights of one sign is always on or always off, which is no generic place. Vectors
         move by 0.4 of a normal from the model's values.
         """
+        # moves of all tensors and of some: the former mend what takes two layers, the latter leave the rest in peace
+        whole = float(torch.rand((), generator=self.generator)) < 0.5
         parts = []
         for index, (shape, value) in enumerate(zip(self.shapes, self._split(self.origin), strict=True)):
             noise = torch.randn(shape, generator=self.generator, dtype=torch.float64)
@@ -97,7 +99,8 @@ class Potentials:
             else:
                 fresh = (value.reshape(shape) + 0.4 * noise).reshape(-1, 1)
             if like is not None:
-                keep = torch.rand(fresh.shape[0], 1, generator=self.generator, dtype=torch.float64) > share
+                chance = share if whole or float(torch.rand((), generator=self.generator)) < 0.5 else 0.0
+                keep = torch.rand(fresh.shape[0], 1, generator=self.generator, dtype=torch.float64) >= chance
                 fresh = torch.where(keep, self._split(like)[index].reshape(fresh.shape), fresh)
             parts.append(fresh.reshape(-1))
         return torch.cat(parts)
