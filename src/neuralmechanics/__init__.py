@@ -15,6 +15,8 @@ _EXPORTS = {
     "assert_symmetric": "neuralmechanics.symmetry",
     "probe_symmetries": "neuralmechanics.symmetry",
     "count_laws": "neuralmechanics.symmetry",
+    "lint": "neuralmechanics.symmetry",
+    "update_defect": "neuralmechanics.symmetry",
     "Monitor": "neuralmechanics.monitor",
     "open_run": "neuralmechanics.monitor",
 }

@@ -72,6 +72,12 @@ class Run:
         names = scalar_names(self._source)
         return self.data[list(names.values())].drop_vars(["time", "segment"]).to_pandas()  # type: ignore[return-value]
 
+    def report(self, path: str | Path, title: str | None = None) -> Path:
+        """Writes the offline HTML page of the run to ``path`` (see ``neuralmechanics.report.write_report``)."""
+        from neuralmechanics.report import write_report
+
+        return write_report(self, path, title)
+
     def errors(self) -> pd.DataFrame:
         """Per family and law, then per kind, the largest and the root-mean-square error over charges and records.
 

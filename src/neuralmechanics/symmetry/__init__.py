@@ -5,6 +5,7 @@ from neuralmechanics.symmetry.checking import check_symmetries
 from neuralmechanics.symmetry.counting import count_laws
 from neuralmechanics.symmetry.family import KINDS, Breaking, Family, Kind
 from neuralmechanics.symmetry.find import find_symmetries
+from neuralmechanics.symmetry.linting import lint
 from neuralmechanics.symmetry.probing import probe_symmetries
 from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
 from neuralmechanics.symmetry.update_defect import update_defect
@@ -21,6 +22,7 @@ __all__ = [
     "check_symmetries",
     "count_laws",
     "find_symmetries",
+    "lint",
     "probe_symmetries",
     "update_defect",
 ]

@@ -377,8 +377,7 @@ class Shifts:
         return without_dims(Change(x.shape, x.varies - bound, self._fresh()), bound, keepdim)
 
     def positions(self, x: Change, dims: Sequence[int], keepdim: bool) -> Change:
-        """Where the extremum over ``dims`` stands: blind to constants along them."""
-        return self.deviation(x, dims, keepdim)
+        return self.deviation(x, dims, keepdim)  # where the extremum stands: blind to constants too
 
     def spread_along(self, x: Change, dim: int) -> Change:
         """Entries along ``dim`` in places that only the data know."""
