@@ -32,6 +32,9 @@ def unbalanced(symmetries: Symmetries, params: Params, seed: int = 0) -> Params:
     for family in symmetries:
         if family.kind == "rescale":
             params = family.transform(params, torch.randn(family.charges, generator=draw, dtype=torch.float64).exp())
+        elif family.grams and family.complex:
+            polar = torch.randn(family.blocks, 2, generator=draw, dtype=torch.float64)
+            params = family.transform(params, 0.5 * polar + torch.tensor([2.0, 0.0]))
         elif family.grams:
             noise = torch.randn(family.blocks, family.width, family.width, generator=draw, dtype=torch.float64)
             params = family.transform(params, torch.linalg.matrix_exp(0.3 * noise))
@@ -44,17 +47,39 @@ def imbalance(symmetries: Symmetries, params: Params) -> float:
     return float((moved.charge(params).abs() / size.clamp(min=1e-300)).max())
 
 
+def llama() -> nn.Module:
+    """Rotary, grouped queries, gated units, root-mean-square norms."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    sizes = {"hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    whole = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=7, use_cache=False, **sizes, **heads))
+    return Logits(whole)
+
+
+class Logits(nn.Module):
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.whole(input_ids=tokens).logits
+        return logits
+
+
 @cache
 def example(name: str) -> tuple[nn.Module, Tensor, Symmetries]:
     torch.manual_seed(1)
-    if name == "gpt":
+    if name == "llama":
+        model, batch = llama().double(), torch.randint(7, (2, 5))
+    elif name == "gpt":
         model, batch = build_model("gpt", input_shape=(6,), classes=7).double(), torch.randint(7, (3, 6))
     else:
         model, batch = build_model(name, input_shape=(3, 8, 8), classes=5).double(), torch.randn(3, 3, 8, 8).double()
     return model, batch, find_symmetries(model, batch)
 
 
-@pytest.mark.parametrize("name", ["vgg-small", "gpt"])
+@pytest.mark.parametrize("name", ["vgg-small", "gpt", "llama"])
 def test_the_function_stays_and_every_charge_vanishes(name: str) -> None:
     model, batch, symmetries = example(name)
     start = unbalanced(symmetries, detached(model))

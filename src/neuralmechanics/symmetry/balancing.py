@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.symmetry.family import Family
-from neuralmechanics.symmetry.orbit import Direction, Orbit, inner
+from neuralmechanics.symmetry.orbit import Direction, Orbit, inner, mixes
 
 __all__ = ["Balance", "UnbalancedWarning", "balance", "balanced", "pair_balance"]
 
@@ -133,7 +133,7 @@ def _attained(orbit: Orbit, family: Family, params: Mapping[str, Tensor]) -> Boo
     A linear block (X, Y) → (AX, A⁻ᵀY) has one iff X, Y and YᵀX have one rank; failing that its diagonal may have one.
     """
     positive, negative = orbit.sides(family, params)
-    if not family.grams:
+    if not mixes(family):
         return _two_sided(positive, negative)
     diagonal = _two_sided(positive.diagonal(dim1=1, dim2=2), negative.diagonal(dim1=1, dim2=2))
     out = torch.diag_embed(diagonal)
@@ -219,7 +219,7 @@ def _closed_forms(
     """Every block of full rank balanced by itself, one family after another."""
     travelled: Direction = []
     for position, family in enumerate(orbit.families):
-        if not family.grams:
+        if not mixes(family):
             travelled.append(torch.zeros_like(allowed[position], dtype=torch.float64))
             continue
         positive, negative = orbit.sides(family, params)

@@ -1,8 +1,9 @@
 """The orbit of a parameter point under rescale and linear families: moments, velocities, finite motions.
 
 A *direction* is an element of the group's Lie algebra, one tensor a family: log-scales t of shape [charges] for
-diagonal families, symmetric matrices M of shape [blocks, width, width] for linear ones (antisymmetric ones are
-rotations, which change no norm). The orbit is that of all families together, whether they commute or not.
+diagonal families (and complex pairs), symmetric matrices M of shape [blocks, width, width] for linear ones
+(antisymmetric ones are rotations, which change no norm). The orbit is that of all families together, whether they
+commute or not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from neuralmechanics.slices import SliceMix, SliceTerm
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.grams import GramTerm, gram
 
-__all__ = ["Direction", "Orbit", "inner"]
+__all__ = ["Direction", "Orbit", "inner", "mixes"]
 
 Direction = list[Tensor]
 
@@ -55,7 +56,7 @@ class Orbit:
 
     def moments(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Direction:
         """μ with ⟨μ, X⟩ = ⟨Xa, b⟩ for every direction X, symmetrised in a and b. At a = b = θ these are the charges."""
-        return [_symmetric(gram(f.grams, f.blocks, a, b)) if f.grams else f.pair(a, b) for f in self.families]
+        return [_symmetric(gram(f.grams, f.blocks, a, b)) if mixes(f) else f.pair(a, b) for f in self.families]
 
     def sizes(self, params: Mapping[str, Tensor]) -> Direction:
         """What the Hessian of the norm would be if no families shared elements.
@@ -63,9 +64,7 @@ class Orbit:
         Σ d² θ² for a diagonal charge, the sum P + N of both sides' Gram matrices for a block.
         """
         return [
-            gram([_positive(t) for t in f.grams], f.blocks, params, params)
-            if f.grams
-            else squared.products(params, params)
+            squared.products(params, params) if f.terms else _total(f, params)
             for f, squared in zip(self.families, self._squared, strict=True)
         ]
 
@@ -81,19 +80,18 @@ class Orbit:
 
     def sides(self, family: Family, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What grows and what shrinks along each generator: Σ over positive and over negative exponents, or P and N."""
-        if family.grams:
-            total = gram([_positive(t) for t in family.grams], family.blocks, params, params)
-            charge = gram(family.grams, family.blocks, params, params)
+        if family.terms:
+            total, charge = _powers(family, 1.0).products(params, params), family.pair(params, params)
         else:
-            total = _powers(family, 1.0).products(params, params)
-            charge = family.pair(params, params)
+            total = _total(family, params)
+            charge = gram(family.grams, family.blocks, params, params) if mixes(family) else family.pair(params, params)
         return (total + charge) / 2, (total - charge) / 2
 
     def velocity(self, params: Mapping[str, Tensor], direction: Direction) -> dict[str, Tensor]:
         """Xθ: the sum of all generators, on the parameters that move."""
         out = {name: torch.zeros_like(params[name]) for name in self.parameters}
         for family, weights in zip(self.families, direction, strict=True):
-            for name, step in family.generator(params, weights).items():
+            for name, step in family.generator(params, _real(family, weights)).items():
                 out[name] += step
         return out
 
@@ -102,8 +100,26 @@ class Orbit:
         moved = dict(params)
         for family, weights in zip(self.families, direction, strict=True):
             step = length * weights
-            moved = family.transform(moved, torch.linalg.matrix_exp(step) if family.grams else step.exp())
+            moved = family.transform(
+                moved, torch.linalg.matrix_exp(step) if mixes(family) else _real(family, step.exp())
+            )
         return moved
+
+
+def mixes(family: Family) -> bool:
+    """Whether directions are matrices: linear blocks, but for pairs of channels that only scale and turn together."""
+    return bool(family.grams) and not family.complex
+
+
+def _real(family: Family, values: Tensor) -> Tensor:
+    """Numbers as a family takes them: complex pairs want an imaginary part."""
+    return torch.stack([values, torch.zeros_like(values)], dim=-1) if family.complex else values
+
+
+def _total(family: Family, params: Mapping[str, Tensor]) -> Tensor:
+    """P + N of every block, or its trace where the block only scales."""
+    total = gram([_positive(t) for t in family.grams], family.blocks, params, params)
+    return total if mixes(family) else total.diagonal(dim1=1, dim2=2).sum(-1)
 
 
 def _symmetric(matrices: Tensor) -> Tensor:
