@@ -93,11 +93,16 @@ def hessian_readings(
 ) -> tuple[Reading, Reading]:
     """|Hξ + (∂ξ/∂θ)ᵀ g| over all parameters, and ξᵀHξ + ⟨g, ∂²ψ/∂t²⟩ along the orbit."""
     here, there = _bent(family, graph, weights), _bent(family, jittered, weights)
+    # The terms that cancel in Hξ: what H makes of the same elements with random factors.
+    draw = torch.Generator().manual_seed(0)
+    scattered = {n: x * torch.randn(x.shape, generator=draw, dtype=torch.float64).to(x) for n, x in here.xi.items()}
+    product = graph.product(scattered)
+    terms, bend_terms = here.terms + _norm(product), here.bend_terms + _size(product, here.xi)
     change = {name: there.constraint[name] - here.constraint[name] for name in here.constraint}
     # What the rounding of Hξ can add up to in ξᵀHξ at most: one jitter alone may meet an accidental zero.
     noise = max(abs(there.bend - here.bend), _norm({n: change[n] for n in here.xi}) * _norm(here.xi))
-    vector = Reading(_norm(here.constraint), here.terms, here.terms, (_norm(change),))
-    return vector, Reading(here.bend, here.bend_terms, here.bend_terms, (noise,))
+    vector = Reading(_norm(here.constraint), terms, terms, (_norm(change),))
+    return vector, Reading(here.bend, bend_terms, bend_terms, (noise,))
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,17 +41,16 @@ class Objective:
 
     def __call__(self, params: Mapping[str, Tensor]) -> Tensor:
         """L at ``params``; parameters that are absent keep their values."""
-        buffers = {name: self._own(b) for name, b in self.model.named_buffers(remove_duplicate=True)}
-        state = {_PREFIX + name: tensor for name, tensor in (buffers | self._frozen | dict(params)).items()}
         with fixed_randomness(self.seed):
-            loss: Any = functional_call(self._shell, state, (self._batch,))
-        return scalar(loss, self.seed)
+            return self._evaluate(params)
 
     def gradient(self, params: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """L and ∂L/∂θ by one backward pass; zero for what the loss does not use."""
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-        loss = self(leaves)
-        parts = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        # The backward pass may draw random numbers too, where it recomputes activations.
+        with fixed_randomness(self.seed):
+            loss = self._evaluate(leaves)
+            parts = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
         return loss.detach(), dict(zip(leaves, (part.detach() for part in parts), strict=True))
 
     def value(self, params: Mapping[str, Tensor]) -> float:
@@ -66,6 +65,11 @@ class Objective:
     def on(self, batch: Any) -> Objective:
         """The same loss on another batch."""
         return Objective(self.model, self.loss_fn, batch, self.seed, self.double)
+
+    def _evaluate(self, params: Mapping[str, Tensor]) -> Tensor:
+        buffers = {name: self._own(b) for name, b in self.model.named_buffers(remove_duplicate=True)}
+        state = {_PREFIX + name: tensor for name, tensor in (buffers | self._frozen | dict(params)).items()}
+        return scalar(functional_call(self._shell, state, (self._batch,)), self.seed)
 
     @cached_property
     def _batch(self) -> Any:

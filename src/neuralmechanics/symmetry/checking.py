@@ -43,7 +43,7 @@ def check_symmetries(
       mean or sum over them, else for each batch;
     - hessian: Hξ + (∂ξ/∂θ)ᵀ g = 0, and along the orbit ξᵀHξ + ⟨g, ∂²ψ/∂a²⟩ = 0.
 
-    Each family is tested through random weightings of all its generators: two losses and two Hessian products a
+    Each family is tested through random weightings of all its generators: two losses and three Hessian products a
     batch, whatever the number of charges. Gradients are shared by all families. The model, its buffers, its ``.grad``
     and the random state stay as they are, and random layers draw the same numbers everywhere.
 

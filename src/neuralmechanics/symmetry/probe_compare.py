@@ -41,6 +41,10 @@ def compare(found: Sequence[Family], probed: ProbeReport, shapes: Shapes) -> pd.
             common = size + _rank(seen) - _rank(np.concatenate([span, seen]))
             rows.append((family.kind, family.name, family.exact, size, common, common - size))
         claimed = np.concatenate([np.zeros((0, seen.shape[1])), *spans])
+        if translation:  # elements without a gradient may have been found as scales by themselves
+            loud = ~_lone(probed, shapes)
+            scales = [_span(f, shapes) for f in found if f.kind == "scale"]
+            claimed = np.concatenate([claimed, *(s[~s[:, loud].any(axis=1)] for s in scales)])
         rows += [(r.kind, f"only probed: {r.label}", True, 0, 1, 1) for r in _beyond(relations, claimed, shapes)]
     return pd.DataFrame(rows, columns=["kind", "family", "exact", "found", "probed", "difference"])
 
@@ -78,9 +82,11 @@ def _span(family: Family, shapes: Shapes) -> np.ndarray:
 def _lone(probed: ProbeReport, shapes: Shapes) -> np.ndarray:
     """Elements without any gradient: they are translations by themselves and part of every scale."""
     single = [_flat(r.elements, shapes) for r in probed.of_kind("translation")]
-    return np.any(
-        [row != 0 for row in single if np.count_nonzero(row) == 1] or [np.zeros(_total(shapes), bool)], axis=0
-    )
+    out = np.zeros(_total(shapes), dtype=bool)
+    for row in single:
+        if np.count_nonzero(row) == 1:
+            out |= row != 0
+    return out
 
 
 def _flat(elements: Mapping[str, np.ndarray], shapes: Shapes) -> np.ndarray:

@@ -49,9 +49,9 @@ def sample_gradients(
 ) -> Iterator[Sample]:
     """Gradients at ``count`` points around the present parameters, over the batches in turn.
 
-    Every point moves every element by ``amount`` times the tensor's size, normally distributed. Parameters and buffers are
-    overwritten meanwhile and restored bit by bit; ``.grad`` and the random state are not touched. Points where the
-    gradient is not finite are drawn again; ValueError where that happens too often.
+    Every point moves every element by ``amount`` times the tensor's size, normally distributed. Parameters and
+    buffers are overwritten meanwhile and restored bit by bit; ``.grad`` and the random state are not touched. Points
+    where the gradient is not finite are drawn again; ValueError where that happens too often.
     """
     params = parameters_of(model)
     draw = torch.Generator().manual_seed(seed)

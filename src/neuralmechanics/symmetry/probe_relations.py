@@ -11,6 +11,7 @@ import numpy as np
 __all__ = ["NullSpace", "integer_relations"]
 
 _DENOMINATOR = 24
+_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +47,17 @@ def integer_relations(values: np.ndarray, sizes: np.ndarray, known: np.ndarray, 
     basis = right[null] / size[alive]
     kept = float(singular[~null].min()) if (~null).any() else 1.0
     dropped = float(singular[null].max()) if null.any() else 0.0
-    reduced = _echelon(basis)
-    integers = [_integers(row) for row in reduced]
-    regular = [row for row in integers if row is not None and _holds(row, scaled, size[alive], tolerance)]
-    relations = _modulo(np.array(regular).reshape(-1, len(columns)), known)
+    relations = np.zeros((0, len(columns)))
+    for attempt in range(_ATTEMPTS):
+        integers = [_integers(row) for row in _echelon(basis, attempt)]
+        regular = [row for row in integers if row is not None and _holds(row, scaled, size[alive], tolerance)]
+        relations = _modulo(np.array([*relations, *regular]).reshape(-1, len(columns)), known)
+        if len(relations) + len(known) == len(basis):
+            break
     relations = _localised(relations, known)
     out = np.zeros((len(relations), values.shape[1]))
     out[:, columns] = relations
-    return NullSpace(out, kept, dropped, len(integers) - len(regular))
+    return NullSpace(out, kept, dropped, len(basis) - len(known) - len(relations))
 
 
 def _holds(row: np.ndarray, scaled: np.ndarray, size: np.ndarray, tolerance: float) -> bool:
@@ -61,12 +65,19 @@ def _holds(row: np.ndarray, scaled: np.ndarray, size: np.ndarray, tolerance: flo
     return bool(np.linalg.norm(scaled @ weights) <= 100 * tolerance * np.linalg.norm(scaled) * np.linalg.norm(weights))
 
 
-def _echelon(basis: np.ndarray) -> np.ndarray:
-    """Reduced echelon form with complete pivoting: coefficients of small integer relations become rational again."""
+def _echelon(basis: np.ndarray, attempt: int) -> np.ndarray:
+    """Reduced echelon form: coefficients of small integer relations become rational again.
+
+    Pivots are the largest entries at first; further attempts take columns in random order, large entries only.
+    """
     rows = basis.copy()
+    preference = np.random.default_rng(attempt).random(basis.shape[1])
     rows /= np.abs(rows).max(axis=1, keepdims=True) if len(rows) else 1.0
     for k in range(len(rows)):
-        place = np.unravel_index(np.abs(rows[k:]).argmax(), rows[k:].shape)
+        sizes = np.abs(rows[k:])
+        if attempt:
+            sizes = np.where(sizes > 0.3 * sizes.max(), 1 + preference, 0.0)
+        place = np.unravel_index(sizes.argmax(), sizes.shape)
         pivot_row, pivot = int(place[0]) + k, int(place[1])
         rows[[k, pivot_row]] = rows[[pivot_row, k]]
         rows[k] /= rows[k, pivot]

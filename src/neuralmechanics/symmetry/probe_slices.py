@@ -26,8 +26,8 @@ class Slices:
         """Rows, columns, and whatever other dimensions there are; a number is its own slice."""
         views = []
         for name, p in params.items():
-            dims = [d for d in range(p.ndim) if p.shape[d] > 1] or [None]
-            views += [SliceView(name, tuple(p.shape), () if d is None else (d,)) for d in dims]
+            fixed: list[tuple[int, ...]] = [(d,) for d in range(p.ndim) if p.shape[d] > 1] or [()]
+            views += [SliceView(name, tuple(p.shape), kept) for kept in fixed]
         return cls(tuple(views))
 
     @property
@@ -36,7 +36,7 @@ class Slices:
         return sum(view.size for view in self.views)
 
     def identities(self) -> np.ndarray:
-        """Relations that hold for any tensor: its rows add up to the same as its columns. Shape [identities, slices]."""
+        """Relations that hold for any tensor: its rows add up to the same as its columns; [identities, slices]."""
         first: dict[str, slice] = {}
         rows, start = [], 0
         for view in self.views:

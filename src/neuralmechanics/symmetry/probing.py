@@ -30,13 +30,14 @@ def probe_symmetries(
 ) -> ProbeReport:
     """Translations, scales and rescales that every gradient at many random points and all batches obeys.
 
-    Of each gradient only two sums over each slice (row, column, …) are used: Σ g and Σ θ g. Sums that are always zero are
-    translations and scales, sums that are always equal rescales, small integer relations weighted ones. ``model`` is
-    anything with ``parameters()`` that ``loss_fn(model, batch)`` can work on: compiled, scripted, custom. Parameters
-    move by ``amount`` of their size and are restored bit by bit.
+    Of each gradient only two sums over each slice (row, column, …) are used: Σ g and Σ θ g. Sums that are always
+    zero are translations and scales, sums that are always equal rescales, small integer relations weighted ones.
+    ``model`` is anything with ``parameters()`` that ``loss_fn(model, batch)`` can work on: compiled, scripted, custom.
+    Parameters move by ``amount`` of their size and are restored bit by bit.
 
-    ``tolerance``: relative size up to which a sum counts as zero; by default ε^⅔ of the parameters' precision. Raise it
-    (1e-3) to see symmetries that a norm's eps breaks. Costs 1.25 gradients a slice; ValueError beyond ``most_slices``.
+    ``tolerance``: relative singular value up to which a relation counts as exact; by default ε^⅔ of the parameters'
+    precision. Raise it (1e-3) to see also symmetries that a norm's eps breaks a little. Costs
+    1.25 gradients a slice; ValueError beyond ``most_slices``.
     """
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
