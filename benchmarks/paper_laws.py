@@ -121,7 +121,7 @@ def _measure(config: TrainConfig, out: Path, *, shown: bool) -> list[dict[str, o
     for kind, wanted in FAMILIES.items():
         chosen = errors[errors["kind"] == kind]
         if shown:
-            chosen = chosen[[any(str(family).endswith(part) for part in wanted) for family in chosen["family"]]]
+            chosen = chosen[chosen["family"].str.endswith(wanted)]
         else:
             chosen = chosen[chosen["family"] == "all"]
         for family, part in chosen.groupby("family"):
