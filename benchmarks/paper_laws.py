@@ -120,10 +120,7 @@ def _measure(config: TrainConfig, out: Path, *, shown: bool) -> list[dict[str, o
     rows = []
     for kind, wanted in FAMILIES.items():
         chosen = errors[errors["kind"] == kind]
-        if shown:
-            chosen = chosen[chosen["family"].str.endswith(wanted)]
-        else:
-            chosen = chosen[chosen["family"] == "all"]
+        chosen = chosen[chosen["family"].str.endswith(wanted) if shown else chosen["family"] == "all"]
         for family, part in chosen.groupby("family"):
             found = dict(zip(part["law"], part["max_error"], strict=True))
             rows.append(
