@@ -51,7 +51,9 @@ def test_nested_forward_mode_would_have_been_caught() -> None:
     weights = torch.ones(family.size, dtype=torch.float64)
     graph = gradient_graph(objective, params)
     xi = family.generator(params, weights)
-    bend = sum(float((graph.gradients[n].detach() * x).sum()) for n, x in second_derivative(family, xi, weights).items())
+    bend = sum(
+        float((graph.gradients[n].detach() * x).sum()) for n, x in second_derivative(family, xi, weights).items()
+    )
     right = sum(float((h * xi[n]).sum()) for n, h in graph.product(xi).items() if n in xi)
     size = sum(float((h * xi[n]).abs().sum()) for n, h in graph.product(xi).items() if n in xi)
     wrong = nested_forward(objective, params, xi)

@@ -134,3 +134,9 @@ def test_bad_input_is_refused() -> None:
         probe_symmetries(object(), cross_entropy, batches())
     with pytest.raises(ValueError, match="most_slices"):
         probe_symmetries(plain(), cross_entropy, batches(), most_slices=3)
+
+
+def test_a_compiled_model_is_probed_as_it_is() -> None:
+    torch.manual_seed(0)
+    model = torch.compile(plain().double(), backend="eager")
+    assert probe_symmetries(model, cross_entropy, batches()).count() == {"translation": 5, "scale": 0, "rescale": 9}
