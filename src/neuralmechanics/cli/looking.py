@@ -144,12 +144,6 @@ def run_lint(command: Lint) -> None:
     """Print the remarks on the model."""
     found = resolve(command.target)
 
-    import neuralmechanics.symmetry as floor
-    from neuralmechanics.experiments.optimizer import make_optimizer
+    from neuralmechanics.symmetry import lint
 
-    lint: Any = getattr(floor, "lint", None)
-    if lint is None:
-        raise NotImplementedError("this version finds, checks and counts symmetries; it has no lint yet")
-    symmetries = floor.find_symmetries(found.model, found.batch, found.loss)
-    for remark in lint(symmetries, found.model, make_optimizer(found.model.parameters(), command.optimizer)):
-        print(remark)
+    print(lint(found.model, found.batch, found.loss, command.optimizer))

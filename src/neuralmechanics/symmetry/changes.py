@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -13,6 +14,23 @@ from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take, View,
 
 Shape = tuple[int, ...]
 Key = tuple[Hashable, ...]
+
+
+class Name(tuple[Hashable, ...]):
+    """How a value came to be: an operation and the names of what it read, hashed once.
+
+    Names nest as the graph does, each operand inside; hashing them afresh would walk every path through the graph.
+    """
+
+    _hash: int
+
+    def __new__(cls, *parts: Hashable) -> Self:
+        name = super().__new__(cls, parts)
+        name._hash = tuple.__hash__(name)
+        return name
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,7 @@ def aligned(x: Change, shape: Shape) -> Change:
         replace(t, ids=t.ids.reshape((1,) * front + t.ids.shape), varies=frozenset(d + front for d in t.varies))
         for t in x.terms
     )
-    return Change(shape, frozenset(d + front for d in x.varies), ("expand", x.name, shape), terms)
+    return Change(shape, frozenset(d + front for d in x.varies), Name("expand", x.name, shape), terms)
 
 
 def times(t: ChangeTerm, other: Change) -> ChangeTerm:

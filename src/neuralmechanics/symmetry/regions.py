@@ -13,8 +13,8 @@ __all__ = ["written_out"]
 def written_out(module: fx.GraphModule, trainable: frozenset[str]) -> fx.Graph:
     """The module's graph with every autocast region in place, and the gradient-free ones that no parameter enters.
 
-    A region without gradients that a parameter does enter stays one opaque operation: what leaves it is no function that
-    training sees.
+    A region without gradients that a parameter does enter stays one opaque operation: what leaves it is no function
+    that training sees.
     """
     graph = module.graph
     reached: set[fx.Node] = set()

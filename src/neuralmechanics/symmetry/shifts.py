@@ -20,6 +20,7 @@ from neuralmechanics.symmetry.changes import (
     Change,
     ChangeTerm,
     Mapped,
+    Name,
     aligned,
     by_key,
     contracted_term,
@@ -65,7 +66,7 @@ class Shifts:
 
     def _fresh(self) -> Hashable:
         self._serial += 1
-        return ("value", self._serial)
+        return Name("value", self._serial)
 
     def parameter(self, name: str) -> Change:
         """A variable an element; for large parameters, one for each slice that is shifted as a whole."""
@@ -83,7 +84,7 @@ class Shifts:
                 ids = self.system.new(math.prod(sizes)).reshape(sizes)
                 self.parameters[name].append(ids)
                 terms.append(ChangeTerm(("constant",), ids[..., None]))
-            self._values[name] = Change(shape, wide_dims(shape), ("parameter", name), tuple(terms))
+            self._values[name] = Change(shape, wide_dims(shape), Name("parameter", name), tuple(terms))
         return self._values[name]
 
     def fix(self, *xs: Change) -> None:
@@ -134,7 +135,7 @@ class Shifts:
         shape = tuple(view.output_shape(x.shape))
         varies = viewed_dims(x.varies, view, x.shape, shape)
         terms = tuple(viewed_term(t, view, x.shape, shape) for t in x.terms)
-        return Change(shape, varies, ("view", x.name, view), terms)
+        return Change(shape, varies, Name("view", x.name, view), terms)
 
     def cat(self, xs: Sequence[Change], dim: int) -> Change:
         shape = list(xs[0].shape)
@@ -153,7 +154,7 @@ class Shifts:
         if scale == 1:
             x = self._absorb(x, y)
         terms = (*x.terms, *(replace(t, factor=t.factor * scale) for t in y.terms))
-        return Change(shape, x.varies | y.varies, ("add", x.name, y.name, scale), self._combined(terms))
+        return Change(shape, x.varies | y.varies, Name("add", x.name, y.name, scale), self._combined(terms))
 
     def _absorb(self, x: Change, bias: Change) -> Change:
         """x without the terms that a shift of the bias can answer: a linear map's image of a constant."""
@@ -196,19 +197,18 @@ class Shifts:
         return tuple(out)
 
     def add_number(self, x: Change, number: float, broken_by: Breaking | None = None) -> Change:
-        return replace(x, name=("add", x.name, number), sums_to_one=None)
+        return replace(x, name=Name("add", x.name, number), sums_to_one=None)
 
     def scaled(self, x: Change, factor: float) -> Change:
         terms = tuple(replace(t, factor=t.factor * factor) for t in x.terms) if factor else ()
-        return Change(x.shape, x.varies, ("scaled", x.name, factor), terms)
+        return Change(x.shape, x.varies, Name("scaled", x.name, factor), terms)
 
     def mul(self, x: Change, y: Change) -> Change:
         """The product rule; each change is now a function of the other factor too."""
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = aligned(x, shape), aligned(y, shape)
-        name = ("mul", x.name, y.name)
         terms = [times(t, y) for t in x.terms] + [times(t, x) for t in y.terms]
-        return Change(shape, x.varies | y.varies, name, self._known(terms))
+        return Change(shape, x.varies | y.varies, Name("mul", x.name, y.name), self._known(terms))
 
     def power(self, x: Change, exponent: float) -> Change:
         if exponent == 1:
@@ -238,7 +238,7 @@ class Shifts:
         """The product rule; along summed indices the coefficients become numbers of functions."""
         sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
         shape = tuple(sizes.get(letter, 0) for letter in how.out)
-        name = ("contract", x.name, y.name, how)
+        name = Name("contract", x.name, y.name, how)
         terms = [contracted_term(t, how.x, y, how.y, how) for t in x.terms]
         terms += [contracted_term(t, how.y, x, how.x, how) for t in y.terms]
         letters = letters_of(x.varies, how.x) | letters_of(y.varies, how.y)
@@ -253,7 +253,7 @@ class Shifts:
         for t in x.terms:
             total = self._reduced(t, bound, x.shape, count)
             terms.append(replace(total, factor=total.factor / count if mean else total.factor))
-        reduced = Change(x.shape, x.varies - bound, ("reduced", x.name, tuple(sorted(bound)), mean), tuple(terms))
+        reduced = Change(x.shape, x.varies - bound, Name("reduced", x.name, tuple(sorted(bound)), mean), tuple(terms))
         return without_dims(reduced, bound, keepdim)
 
     def _reduced(self, t: ChangeTerm, bound: frozenset[int], shape: Shape, count: int) -> ChangeTerm:
@@ -325,7 +325,7 @@ class Shifts:
             key = (*t.key, "gathered", index, t.ids.shape[dim] > 1) if touched else t.key
             terms.append(ChangeTerm(key, ids, varies, t.factor))
         varies = frozenset(after[d] for d in x.varies if d != dim) | new
-        return Change(shape, varies, ("gather", x.name, dim, index), self._known(terms))
+        return Change(shape, varies, Name("gather", x.name, dim, index), self._known(terms))
 
     def _based(self, t: ChangeTerm, dim: int) -> list[ChangeTerm]:
         """Coefficients that differ along ``dim`` as those of the first entry plus differences.
@@ -344,7 +344,7 @@ class Shifts:
     def select(self, x: Change, y: Change, shape: Sequence[int]) -> Change:
         """A mask times one, plus its complement times the other."""
         mask = self.constant(shape)
-        other = replace(mask, name=("complement", mask.name))
+        other = replace(mask, name=Name("complement", mask.name))
         return self.add(self.mul(x, mask), self.mul(y, other))
 
     def masked(self, x: Change, number: float, shape: Sequence[int]) -> Change:
