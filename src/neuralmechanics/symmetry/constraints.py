@@ -33,7 +33,7 @@ class NullSpace:
         return np.asarray(self.matrix.sum(axis=1)).reshape(-1)
 
     def cause(self, arrays: Sequence[np.ndarray]) -> int | None:
-        """The first operation that forced any of the variables to zero, where one did so directly."""
+        """The first operation that forced any of the variables, or what they are equal to, to zero."""
         found = np.concatenate([np.zeros(0, np.int64), *(self.causes[ids].reshape(-1) for ids in arrays)])
         return int(found[found >= 0].min()) if (found >= 0).any() else None
 
@@ -60,7 +60,7 @@ class ConstraintSystem:
     def resolve(self, ids: np.ndarray) -> np.ndarray:
         """The variables by which equalities and zeros, as far as they are known by now, replace ``ids``."""
         found: np.ndarray = self._parent[ids]
-        while not np.array_equal(found, following := self._parent[found]):
+        while (found != (following := self._parent[found])).any():
             found = following
         return found
 
@@ -111,11 +111,14 @@ class ConstraintSystem:
         return NullSpace(self._basis(root, sign, general), root, self._causes())
 
     def _causes(self) -> np.ndarray:
-        """For every variable that was forced to zero by itself, the operation that did so; -1 for the others."""
+        """For every variable that an operation forced to zero, with all equal to it by then, its number; else -1."""
         causes = np.full(self.size, -1, dtype=np.int64)
         for variables, cause in reversed(self._zeros):
             causes[variables] = cause
-        return causes
+        last = np.arange(self.size)  # what each variable was known by before it became zero
+        while (moving := (self._parent[last] != 0) & (self._parent[last] != last)).any():
+            last = np.where(moving, self._parent[last], last)
+        return causes[last]
 
     def _simplify(
         self, root: np.ndarray, sign: np.ndarray, rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]]

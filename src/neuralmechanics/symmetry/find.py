@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.capture import Captured, LossFunction, capture, op
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.family import Family
-from neuralmechanics.symmetry.interpreter import Roles, dependents, interpret, roles
+from neuralmechanics.symmetry.interpreter import Roles, dependents, interpret, live, roles
 from neuralmechanics.symmetry.linear_families import linear_families
 from neuralmechanics.symmetry.mixings import Mixings
 from neuralmechanics.symmetry.rotary import rotary_operations
@@ -40,6 +40,7 @@ def find_symmetries(model: nn.Module, batch: Any, loss_fn: LossFunction | None =
 
 def analyse(captured: Captured) -> Symmetries:
     """The symmetries of a captured graph."""
+    captured = live(captured)
     dependent = dependents(captured)
     read = roles(captured)
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted)

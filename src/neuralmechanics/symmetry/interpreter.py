@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
@@ -13,7 +13,7 @@ from neuralmechanics.symmetry.capture import Captured, is_in_place, is_node, ope
 from neuralmechanics.symmetry.rules import RULES
 from neuralmechanics.symmetry.symmetries import UnknownOperation
 
-__all__ = ["Roles", "dependents", "interpret", "roles"]
+__all__ = ["Roles", "dependents", "interpret", "live", "roles"]
 
 
 def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) -> list[UnknownOperation]:
@@ -23,6 +23,7 @@ def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) ->
     """
     values: dict[fx.Node, Any] = {}
     unknown: list[UnknownOperation] = []
+    ends = _last_uses(captured)
     for number, node in enumerate(captured.graph.nodes):
         domain.cause = number
         if node.op == "output":
@@ -35,10 +36,25 @@ def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) ->
             values[node] = _apply(domain, node, values, node in dependent, unknown)
             if is_in_place(node) and is_node(node.args[0]):
                 values[node.args[0]] = values[node]
+        for ended in ends.get(number, ()):
+            values.pop(ended, None)
     domain.cause = len(captured.graph.nodes)
     for output in captured.outputs:
         domain.fix(*_flat(values[output]))
     return unknown
+
+
+def _last_uses(captured: Captured) -> dict[int, list[fx.Node]]:
+    """For each place in the graph, the nodes whose values nothing after it reads."""
+    last: dict[fx.Node, int] = {}
+    for number, node in enumerate(captured.graph.nodes):
+        last[node] = number
+        last |= dict.fromkeys(node.all_input_nodes, number)
+    ends: dict[int, list[fx.Node]] = {}
+    for node, number in last.items():
+        if node not in captured.outputs:
+            ends.setdefault(number, []).append(node)
+    return ends
 
 
 def _apply(
@@ -107,6 +123,21 @@ def dependents(captured: Captured) -> frozenset[fx.Node]:
             if is_in_place(node):
                 reached.add(node.args[0])
     return frozenset(reached)
+
+
+def live(captured: Captured) -> Captured:
+    """The same without parameters that no output depends on: nothing that a loss could see moves them."""
+    reached: set[fx.Node] = set()
+    frontier: list[fx.Node] = list(captured.outputs)
+    frontier += [node for node in captured.graph.nodes if is_in_place(node)]
+    while frontier:
+        node = frontier.pop()
+        if node not in reached:
+            reached.add(node)
+            frontier += node.all_input_nodes
+    names = {node.name for node in reached}
+    parameters = {place: name for place, name in captured.parameters.items() if place in names}
+    return replace(captured, parameters=parameters)
 
 
 _VIEWS = frozenset(

@@ -191,10 +191,12 @@ class Mixings(Scales):
                 with np.errstate(over="ignore"):
                     np.add.at(self._signature, basis[chosen], _scrambled(salt + (sign[chosen] + 2).astype(np.uint64)))
         free = np.flatnonzero(held & ~self._stiff)
-        _, inverse, count = np.unique(self._signature[free], return_inverse=True, return_counts=True)
-        order = np.argsort(inverse.reshape(-1), kind="stable")
-        pieces = np.split(free[order], np.cumsum(count)[:-1]) if len(free) else []
-        return Blocks(tuple(p for p in pieces if len(p) > 1), self._rotating(held))
+        free = free[np.argsort(self._signature[free], kind="stable")]
+        starts = np.flatnonzero(np.diff(self._signature[free], prepend=~self._signature[free[:1]]))
+        lengths = np.diff(starts, append=len(free))
+        several = lengths > 1
+        pieces = [free[a : a + n] for a, n in zip(starts[several].tolist(), lengths[several].tolist(), strict=True)]
+        return Blocks(tuple(pieces), self._rotating(held))
 
     def _rotating(self, held: np.ndarray) -> np.ndarray:
         """Pairs that appear in one partnership only, whose members are treated alike everywhere."""

@@ -128,7 +128,9 @@ class Scales:
         tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in group]
         tables.append(np.broadcast_to(constant, sizes).reshape(-1))
         coefficients = [*(t.coefficient for t in group), Fraction(-1)]
-        self.system.add(coefficients, np.unique(np.stack(tables, axis=1), axis=0), self.cause)
+        rows = np.stack(tables, axis=1)
+        repeated = all(t.ids.size < len(rows) for t in group)
+        self.system.add(coefficients, np.unique(rows, axis=0) if repeated else rows, self.cause)
         return [] if gauged else [LabelTerm(Fraction(1), constant)]
 
     def _gauge(self, group: list[LabelTerm], kept: frozenset[int], context: Sequence[LabelTerm]) -> bool:
