@@ -112,11 +112,6 @@ def by_key(terms: Iterable[ChangeTerm]) -> list[list[ChangeTerm]]:
     return list(groups.values())
 
 
-def paired_rows(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Rows (left, right) of two arrays that broadcast against each other."""
-    return np.stack([left.reshape(-1), np.broadcast_to(right, left.shape).reshape(-1)], axis=1)
-
-
 def first_entries(ids: np.ndarray, dims: frozenset[int]) -> np.ndarray:
     return ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(ids.ndim))]
 

@@ -20,7 +20,7 @@ from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, lettered, linked, simpler, without_dims
-from neuralmechanics.symmetry.views import Expand, View, squeezed
+from neuralmechanics.symmetry.views import Expand, View, paired_rows, squeezed
 
 __all__ = ["Scales"]
 
@@ -120,8 +120,7 @@ class Scales:
         gauged = self._gauge(group, kept, context)
         if len(group) == 1 and not gauged:
             first = group[0].ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(rank))]
-            pairs = [group[0].ids.reshape(-1), np.broadcast_to(first, group[0].ids.shape).reshape(-1)]
-            self.system.add([1, -1], np.stack(pairs, axis=1), self.cause)
+            self.system.add([1, -1], paired_rows(group[0].ids, first), self.cause)
             return [replace(group[0], ids=first, origin=None)]
         small = [n if d in kept else 1 for d, n in enumerate(sizes)]
         constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
@@ -159,6 +158,11 @@ class Scales:
         if len(terms) == 1:
             self.system.add([1], terms[0].ids.reshape(-1, 1), self.cause)
             return
+        if len(terms) == 2 and terms[0].coefficient == -terms[1].coefficient:
+            first, second = sorted((t.ids for t in terms), key=lambda ids: -ids.size)
+            if np.broadcast_shapes(first.shape, second.shape) == first.shape:
+                self.system.add([1, -1], paired_rows(first, second), self.cause)
+                return
         left = self._settle(terms, frozenset(range(terms[0].ids.ndim)))
         if left:
             self.system.add(

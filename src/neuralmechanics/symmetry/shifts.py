@@ -26,7 +26,6 @@ from neuralmechanics.symmetry.changes import (
     contracted_term,
     first_entries,
     letters_of,
-    paired_rows,
     parameter_behind,
     placed_in,
     times,
@@ -38,7 +37,7 @@ from neuralmechanics.symmetry.changes import (
 from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
-from neuralmechanics.symmetry.views import View, squeezed
+from neuralmechanics.symmetry.views import View, paired_rows, squeezed
 
 __all__ = ["Shifts"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Expand", "Permute", "Reshape", "Take", "View", "dimension_groups", "squeezed"]
+__all__ = ["Expand", "Permute", "Reshape", "Take", "View", "dimension_groups", "paired_rows", "squeezed"]
 
 Shape = tuple[int, ...]
 
@@ -90,6 +90,11 @@ def squeezed(ids: np.ndarray, rank: int | None = None) -> np.ndarray:
             if (ids == first).all():
                 ids = first
     return ids
+
+
+def paired_rows(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Rows (left, right) of two arrays that broadcast against each other."""
+    return np.stack([left.reshape(-1), np.broadcast_to(right, left.shape).reshape(-1)], axis=1)
 
 
 View = Reshape | Permute | Expand | Take
