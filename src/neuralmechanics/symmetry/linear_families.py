@@ -28,6 +28,8 @@ def linear_families(
 
     A block whose channels stand in a parameter in different numbers or with different signs is left to the rescalings.
     """
+    if not blocks:
+        return [], np.zeros(0, np.int64)
     member = np.full(matrix.shape[1], -1)
     for number, basis in enumerate(blocks):
         member[basis] = number
