@@ -25,7 +25,7 @@ class NullSpace:
 
     matrix: sparse.csr_matrix
     representative: np.ndarray
-    causes: np.ndarray
+    system: ConstraintSystem
 
     @cached_property
     def totals(self) -> np.ndarray:
@@ -34,15 +34,16 @@ class NullSpace:
 
     def cause(self, arrays: Sequence[np.ndarray]) -> int | None:
         """The first operation that forced any of the variables, or what they are equal to, to zero."""
-        found = np.concatenate([np.zeros(0, np.int64), *(self.causes[ids].reshape(-1) for ids in arrays)])
+        found = np.concatenate([np.zeros(0, np.int64), *(self.system.causes[ids].reshape(-1) for ids in arrays)])
         return int(found[found >= 0].min()) if (found >= 0).any() else None
 
 
 class ConstraintSystem:
     """Collects variables and homogeneous linear rows; ``solve`` returns a local null-space basis."""
 
-    def __init__(self) -> None:
+    def __init__(self, traced: bool = True) -> None:
         self.size = 1
+        self._traced = traced  # whether to keep what forced a variable to zero
         self._parent = np.zeros(1024, dtype=np.int64)
         self._rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]] = []
         self._zeros: list[tuple[np.ndarray, int]] = []
@@ -64,11 +65,16 @@ class ConstraintSystem:
             found = following
         return found
 
+    def retire(self, ids: np.ndarray) -> None:
+        """Takes variables that stand in no row out of the system."""
+        self._parent[ids] = 0
+
     def _vanish(self, variables: np.ndarray, cause: int) -> None:
         roots = self.resolve(variables)
         roots = roots[roots != 0]
         if len(roots):
-            self._zeros.append((roots, cause))
+            if self._traced:
+                self._zeros.append((roots, cause))
             self._parent[roots] = 0
 
     def _unite(self, left: np.ndarray, right: np.ndarray) -> None:
@@ -108,9 +114,10 @@ class ConstraintSystem:
             pairs, general = self._simplify(root, sign, general)
             if not pairs:
                 break
-        return NullSpace(self._basis(root, sign, general), root, self._causes())
+        return NullSpace(self._basis(root, sign, general), root, self)
 
-    def _causes(self) -> np.ndarray:
+    @cached_property
+    def causes(self) -> np.ndarray:
         """For every variable that an operation forced to zero, with all equal to it by then, its number; else -1."""
         causes = np.full(self.size, -1, dtype=np.int64)
         for variables, cause in reversed(self._zeros):
@@ -143,8 +150,9 @@ class ConstraintSystem:
         self, root: np.ndarray, sign: np.ndarray, general: list[tuple[tuple[Fraction, ...], np.ndarray, int]]
     ) -> sparse.csr_matrix:
         solved = _eliminate(general)
-        representatives = np.unique(root)
-        free = np.setdiff1d(representatives, np.fromiter((0, *solved), dtype=np.int64))
+        leads = root == np.arange(self.size)
+        leads[np.fromiter((0, *solved), dtype=np.int64)] = False
+        free = np.flatnonzero(leads)
         column = np.full(self.size, -1, dtype=np.int64)
         column[free] = np.arange(len(free))
         direct = np.flatnonzero(column[root] >= 0)
@@ -199,30 +207,30 @@ def _collect(
 
 
 def _merge(root: np.ndarray, sign: np.ndarray, pairs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Signed union: nodes (v, +) and (v, -); a component that holds both is zero."""
+    """Signed union of the variables in ``pairs``: nodes (v, +) and (v, -); a component that holds both is zero."""
     if not pairs:
         return root, sign
-    size = len(root)
     table = np.vstack(pairs)
-    a, b, s = table[:, 0], table[:, 1], table[:, 2]
-    twin = np.where(s > 0, b, b + size)
-    opposite = np.where(s > 0, b + size, b)
-    edges_from = np.concatenate([a, a + size, [0]])
-    edges_to = np.concatenate([twin, opposite, [size]])
-    graph = sparse.coo_matrix(
-        (np.ones(len(edges_from), dtype=np.int8), (edges_from, edges_to)), shape=(2 * size, 2 * size)
-    )
+    nodes, index = np.unique(np.append(table[:, :2].reshape(-1), 0), return_inverse=True)  # node 0 is the zero
+    count, ends, same = len(nodes), index[:-1].reshape(-1, 2), table[:, 2] > 0
+    a, b = ends[:, 0], ends[:, 1]
+    edges_from = np.concatenate([a, a + count, [0]])
+    edges_to = np.concatenate([np.where(same, b, b + count), np.where(same, b + count, b), [count]])
+    shape = (2 * count, 2 * count)
+    graph = sparse.coo_matrix((np.ones(len(edges_from), dtype=np.int8), (edges_from, edges_to)), shape=shape)
     _, component = connected_components(graph, directed=False)
-    positive, negative = component[:size], component[size:]
-    smallest = np.full(component.max() + 1, 2 * size, dtype=np.int64)
-    np.minimum.at(smallest, component, np.arange(2 * size) % size)
+    positive, negative = component[:count], component[count:]
+    smallest = np.full(component.max() + 1, count)
+    np.minimum.at(smallest, component, np.arange(2 * count) % count)
     leader = smallest[positive]
     zero = positive == negative
     leader[zero] = 0
-    same = component[leader] == positive
-    relative = np.where(zero | same, 1, -1)
+    relative = np.where(zero | (component[leader] == positive), 1, -1)
     # Compose with what was merged before: v = sign[v]·root[v] and root[v] = relative·leader.
-    return leader[root], np.where(leader[root] == 0, 1, sign * relative[root])
+    by_root, by_sign = np.arange(len(root)), np.ones(len(root), dtype=np.int64)
+    by_root[nodes], by_sign[nodes] = nodes[leader], relative
+    merged = by_root[root]
+    return merged, np.where(merged == 0, 1, sign * by_sign[root])
 
 
 def _eliminate(general: list[tuple[tuple[Fraction, ...], np.ndarray, int]]) -> dict[int, dict[int, Fraction]]:

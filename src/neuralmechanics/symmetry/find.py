@@ -43,19 +43,18 @@ def analyse(captured: Captured) -> Symmetries:
     captured = live(captured)
     dependent = dependents(captured)
     read = roles(captured)
-    scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted)
-    unknown = interpret(captured, scales, dependent)
-    shifts = Shifts(captured.shapes)
-    unknown += [u for u in interpret(captured, shifts, dependent) if u not in unknown]
     requires = _requirements(captured)
-    scale_space, shift_space = scales.system.solve(), shifts.system.solve()
-    linear, mixed = _linear(captured, read, scales, scale_space, requires)
-    translations = _translations(shifts, shift_space, requires)
-    families = translations + _scalings(scales, scale_space, requires, mixed) + linear
-    if shifts.absorbed:
-        families += _affine(captured, dependent, translations, requires)
+    translations, unseen = _shifted(captured, dependent, requires)
+    scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, single=read.single)
+    unknown = interpret(captured, scales, dependent)
+    unknown += [u for u in unseen if u not in unknown]
+    space = scales.system.solve()
+    linear, mixed = _linear(captured, read, scales, space, requires)
+    plain = [f for f in translations if f.kind == "translation"]
+    affine = [f for f in translations if f.kind == "affine"]
+    families = plain + _scalings(scales, space, requires, mixed) + linear + affine
     named = tuple(unique_names(families))
-    coverage = _coverage(captured, named, unknown, scales, scale_space)
+    coverage = _coverage(captured, named, unknown, scales, space)
     return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
 
 
@@ -68,10 +67,11 @@ def _linear(
     interpret(captured, mixings, dependent)
     blocks = mixings.blocks(scales.parameters).mixing
     linear, mixed = linear_families(blocks, scales.parameters, space.matrix, requires)
+    del mixings
     rotary = rotary_operations(captured.graph)
     if not rotary.sums:
         return linear, mixed
-    through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, rotary)
+    through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, rotary, read.single)
     interpret(captured, through, dependent)
     clear = through.system.solve()
     turning = Mixings(through, clear)
@@ -81,13 +81,18 @@ def _linear(
     return linear + turned, np.concatenate([mixed, *(_scaled_by(f, scales, space) for f in turned)])
 
 
-def _affine(
-    captured: Captured, dependent: frozenset[fx.Node], translations: list[Family], requires: tuple[str, ...]
-) -> list[Family]:
-    """Shifts that later biases absorb: one more walk in which they may."""
+def _shifted(
+    captured: Captured, dependent: frozenset[fx.Node], requires: tuple[str, ...]
+) -> tuple[list[Family], list[UnknownOperation]]:
+    """Translations; then affine families, by one more walk in which later biases may absorb a shift."""
+    shifts = Shifts(captured.shapes)
+    unknown = interpret(captured, shifts, dependent)
+    translations = _translations(shifts, shifts.system.solve(), requires)
+    if not shifts.absorbed:
+        return translations, unknown
     absorbing = Shifts(captured.shapes, absorbing=True)
     interpret(captured, absorbing, dependent)
-    return affine_families(absorbing, absorbing.system.solve(), translations, requires)
+    return translations + affine_families(absorbing, absorbing.system.solve(), translations, requires), unknown
 
 
 def _scaled_by(family: Family, scales: Scales, space: NullSpace) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -203,11 +204,15 @@ _MATRIX = frozenset(
 
 @dataclass(frozen=True)
 class Roles:
-    """How parameters are read: only elementwise; by a convolution in groups; by an einsum, with joint index sets."""
+    """How parameters are read: only elementwise; by a convolution in groups; by an einsum, with joint index sets.
+
+    ``single``: those that one operation reads, once.
+    """
 
     elementwise: frozenset[str]
     groups: dict[str, int]
     contracted: dict[str, list[tuple[int, ...]]]
+    single: frozenset[str]
 
 
 def roles(captured: Captured) -> Roles:
@@ -235,7 +240,12 @@ def roles(captured: Captured) -> Roles:
                 new = [n for n in user.users if n not in seen]
                 seen.update(new)
                 frontier += new
-    return Roles(frozenset(captured.shapes) - matrix, groups, contracted)
+    uses: Counter[str] = Counter()
+    for node in captured.graph.nodes:
+        if node.name in captured.parameters:
+            uses[captured.parameters[node.name]] += len(node.users)
+    single = frozenset(name for name, count in uses.items() if count == 1)
+    return Roles(frozenset(captured.shapes) - matrix, groups, contracted, single)
 
 
 def _index_sets(user: Any, node: Any) -> list[tuple[int, ...]]:

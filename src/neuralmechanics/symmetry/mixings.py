@@ -37,7 +37,12 @@ class Mixings(Scales):
 
     def __init__(self, original: Scales, space: NullSpace) -> None:
         super().__init__(
-            original.shapes, original.elementwise, original.groups, original.contracted, original.transparent
+            original.shapes,
+            original.elementwise,
+            original.groups,
+            original.contracted,
+            original.transparent,
+            original.single,
         )
         matrix = space.matrix
         count = np.diff(matrix.indptr)

@@ -38,6 +38,7 @@ class Scales:
         groups: Mapping[str, int] | None = None,
         contracted: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
         transparent: Rotary | None = None,
+        single: frozenset[str] = frozenset(),
     ) -> None:
         self.system = ConstraintSystem()
         self.shapes = shapes
@@ -47,6 +48,7 @@ class Scales:
         self.elementwise = elementwise
         self.groups = dict(groups or {})
         self.contracted = dict(contracted or {})
+        self.single = single  # parameters that one operation reads, directly
         self.transparent = transparent or Rotary()  # rotations to look through, as if they were not there
         self._ungauged: dict[str, set[int]] = {}
 
@@ -275,6 +277,7 @@ class Scales:
 
     def contract(self, x: Label, y: Label, how: Contraction) -> Label:
         """Along a summed index, the labels of the two factors must add up to the same value everywhere."""
+        x, y = self._answering(y, how.y, x, how), self._answering(x, how.x, y, how)
         letters = list(dict.fromkeys(how.out + how.x + how.y))
         inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
         summed = frozenset(k for k, letter in enumerate(letters) if letter not in how.out or letter in inner)
@@ -285,6 +288,30 @@ class Scales:
         shape = tuple(sizes.get(letter, 1) for letter in how.out)
         out = [replace(t, ids=t.ids.reshape(t.ids.shape[: len(how.out)])) for t in settled]
         return Label(shape, tuple(out))
+
+    def _answering(self, data: Label, letters: str, weight: Label, how: Contraction) -> Label:
+        """A parameter that is read here and nowhere else: its summed labels are minus those it meets, by definition."""
+        name = next((t.origin[0] for t in weight.terms if t.origin), "")
+        if name not in self.single or weight is not self.parameters.get(name):
+            return weight
+        mine = how.y if letters == how.x else how.x
+        terms = list(weight.terms)
+        met = self._compact(data.terms)
+        for position, term in enumerate(terms):
+            place = next(iter(term.dims()), None)
+            if len(term.dims()) != 1 or place is None or len(self._ungauged[name]) < 2:
+                continue
+            letter = mine[place]
+            if letter in how.out or letter not in letters:
+                continue
+            partners = [t for t in met if letters.index(letter) in t.dims()]
+            if len(partners) == 1 and len(partners[0].dims()) == 1:
+                self.system.retire(term.ids)
+                ids = partners[0].ids.reshape(term.ids.shape)
+                terms[position] = replace(term, coefficient=-partners[0].coefficient, ids=ids)
+                self._ungauged[name].discard(position)
+        self.parameters[name] = Label(weight.shape, tuple(terms))
+        return self.parameters[name]
 
     def reduce(self, x: Label, dims: Sequence[int], keepdim: bool, mean: bool) -> Label:
         settled = self._uniform(x, dims)

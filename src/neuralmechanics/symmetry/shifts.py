@@ -51,7 +51,7 @@ class Shifts:
     """The shift interpreter of the primitives (see ``domain.Domain``)."""
 
     def __init__(self, shapes: Mapping[str, Shape], absorbing: bool = False) -> None:
-        self.system = ConstraintSystem()
+        self.system = ConstraintSystem(traced=False)
         self.shapes = shapes
         self.absorbing = absorbing
         self.absorbed: list[Absorbed] = []
