@@ -104,8 +104,8 @@ def test_processes_train_what_is_missing_and_gather_it(tmp_path, one_thread):
 
 
 def test_a_process_that_keeps_dying_is_reported(tmp_path, monkeypatch):
-    from neuralmechanics.experiments.meter import SilentMeter
     from neuralmechanics.experiments.sweep import processes
+    from neuralmechanics.progress import SilentMeter
 
     monkeypatch.setattr(processes, "train_point", os.abort)
     monkeypatch.setattr(processes, "config_to_dict", lambda config: {})

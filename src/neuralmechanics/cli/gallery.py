@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from neuralmechanics.experiments.meter import Meter
+from neuralmechanics.progress import Meter
 
 
 def draw(names: Sequence[str], scale: Literal["smoke", "small", "paper"], out: Path, meter: Meter) -> list[Path]:

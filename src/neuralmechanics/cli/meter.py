@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from neuralmechanics.experiments.meter import Meter, SilentMeter
+from neuralmechanics.progress import Meter, SilentMeter
 
 # Redrawing more often than this only costs time.
 _SECONDS = 0.1

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from neuralmechanics.experiments.evaluation import Performance, evaluate
     from neuralmechanics.experiments.lamb import Lamb
     from neuralmechanics.experiments.losses import cross_entropy, mean_squared_error
-    from neuralmechanics.experiments.meter import Meter, SilentMeter
     from neuralmechanics.experiments.metrics import open_metrics
     from neuralmechanics.experiments.models import build_model, model_names, restore_weights
     from neuralmechanics.experiments.targets import resolve_model
     from neuralmechanics.experiments.training import TrainResult, train
+    from neuralmechanics.progress import Meter, SilentMeter
 
 # Torch loads with the first network or training: configurations and the command line's help do without it.
 _EXPORTS = {

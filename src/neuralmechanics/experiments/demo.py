@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neuralmechanics.experiments.config import OptimizerConfig, RecordConfig, ScheduleConfig, TrainConfig
-from neuralmechanics.experiments.meter import Meter
 from neuralmechanics.experiments.runfolder import CONFIG
 from neuralmechanics.experiments.training import TrainResult, train
+from neuralmechanics.progress import Meter
 
 DEMO_MODELS = ("vgg-small", "vgg-small-bn")
 

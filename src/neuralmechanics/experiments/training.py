@@ -15,7 +15,6 @@ from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.data import Batches, Position, load_data
 from neuralmechanics.experiments.evaluation import Performance, evaluate
 from neuralmechanics.experiments.losses import loss_function
-from neuralmechanics.experiments.meter import Meter, SilentMeter
 from neuralmechanics.experiments.metrics import Metrics
 from neuralmechanics.experiments.optimizer import make_optimizer
 from neuralmechanics.experiments.plan import Plan
@@ -24,6 +23,7 @@ from neuralmechanics.experiments.runfolder import CHECKPOINTS, METRICS, RESULT, 
 from neuralmechanics.experiments.schedule import Hyper
 from neuralmechanics.experiments.seeds import stream_seed
 from neuralmechanics.experiments.targets import require_fit, resolve_model
+from neuralmechanics.progress import Meter, SilentMeter
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

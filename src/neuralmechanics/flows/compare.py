@@ -15,10 +15,10 @@ from torch import Tensor
 from neuralmechanics.flows.descend import OptimizerFactory, descend
 from neuralmechanics.flows.integrate import integrate
 from neuralmechanics.flows.matching import matching_flows
-from neuralmechanics.flows.meter import Meter
 from neuralmechanics.flows.objective import Loss
 from neuralmechanics.flows.path import Charges, Path
 from neuralmechanics.flows.system import Flow
+from neuralmechanics.progress import Meter
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from neuralmechanics.flows.guard import Guard, Halt
 from neuralmechanics.flows.layout import Layout
-from neuralmechanics.flows.meter import Meter, SilentMeter
 from neuralmechanics.flows.objective import Loss
 from neuralmechanics.flows.path import Charges, Path, StopReason
 from neuralmechanics.flows.recorder import Recorder
 from neuralmechanics.flows.schedule import Schedule
+from neuralmechanics.progress import Meter, SilentMeter
 
 __all__ = ["OptimizerFactory", "descend", "natural_step"]
 

@@ -13,11 +13,11 @@ from neuralmechanics.flows.dormand_prince import adaptive_steps
 from neuralmechanics.flows.fixed_steps import fixed_steps
 from neuralmechanics.flows.guard import Guard, Halt
 from neuralmechanics.flows.hyperparameters import require_positive
-from neuralmechanics.flows.meter import Meter, SilentMeter
 from neuralmechanics.flows.path import Charges, Path, StopReason
 from neuralmechanics.flows.recorder import Recorder
 from neuralmechanics.flows.steppers import STEPPERS
 from neuralmechanics.flows.system import Flow, System
+from neuralmechanics.progress import Meter, SilentMeter
 
 __all__ = ["METHODS", "checked_times", "integrate"]
 

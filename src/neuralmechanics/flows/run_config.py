@@ -15,10 +15,10 @@ from torch.nn import functional
 from neuralmechanics.flows.compare import Comparison, compare_flows
 from neuralmechanics.flows.config import FlowConfig, read_config
 from neuralmechanics.flows.drift import drift_by_kind
-from neuralmechanics.flows.meter import Meter
 from neuralmechanics.flows.path import Charges
 from neuralmechanics.flows.problem import module_loss
 from neuralmechanics.flows.sweep import OrderSweep, sweep_learning_rates
+from neuralmechanics.progress import Meter
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,10 +14,10 @@ from torch import Tensor
 from neuralmechanics.flows.guard import Guard, Halt
 from neuralmechanics.flows.hyperparameters import require_positive
 from neuralmechanics.flows.integrate import checked_times
-from neuralmechanics.flows.meter import Meter, SilentMeter
 from neuralmechanics.flows.noise import StochasticFlow
 from neuralmechanics.flows.path import Charges, Path, StopReason
 from neuralmechanics.flows.recorder import Recorder
+from neuralmechanics.progress import Meter, SilentMeter
 
 __all__ = ["euler_maruyama_step", "simulate", "weak_second_order_step"]
 

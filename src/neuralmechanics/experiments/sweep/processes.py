@@ -12,9 +12,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from neuralmechanics.experiments.configfile import config_to_dict
-from neuralmechanics.experiments.meter import Meter
 from neuralmechanics.experiments.sweep.grid import Point, Sweep
 from neuralmechanics.experiments.sweep.worker import is_settled, train_point
+from neuralmechanics.progress import Meter
 
 ATTEMPTS = 4
 _POLL = 0.05

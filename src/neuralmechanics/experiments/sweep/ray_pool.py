@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from neuralmechanics.experiments.configfile import config_to_dict
-from neuralmechanics.experiments.meter import Meter
 from neuralmechanics.experiments.sweep.grid import Point, Sweep
 from neuralmechanics.experiments.sweep.worker import train_point
+from neuralmechanics.progress import Meter
 
 RETRIES = 3
 

@@ -6,12 +6,12 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
-from neuralmechanics.experiments.meter import Meter, SilentMeter
 from neuralmechanics.experiments.sweep.gather import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
 from neuralmechanics.experiments.sweep.ray_pool import run_on_ray
 from neuralmechanics.experiments.sweep.worker import is_finished
+from neuralmechanics.progress import Meter, SilentMeter
 
 if TYPE_CHECKING:
     import pandas as pd

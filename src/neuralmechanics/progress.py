@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+__all__ = ["Meter", "SilentMeter"]
+
 
 class Meter(Protocol):
     """Receives the progress of one piece of work of known length."""
