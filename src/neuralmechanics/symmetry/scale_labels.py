@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class LabelTerm:
-    """coefficient·variable[index], compressed. ``origin``: (parameter, the term's position in its label)."""
+    """coefficient·variable[index], compressed. ``origin``: (parameter or its slice, the term's place in its label)."""
 
     coefficient: Fraction
     ids: np.ndarray

@@ -20,7 +20,7 @@ from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, lettered, linked, simpler, without_dims
-from neuralmechanics.symmetry.views import Expand, View, paired_rows, squeezed
+from neuralmechanics.symmetry.views import Expand, Take, View, paired_rows, squeezed
 
 __all__ = ["Scales"]
 
@@ -51,6 +51,7 @@ class Scales:
         self.single = single  # parameters that one operation reads, directly
         self.transparent = transparent or Rotary()  # rotations to look through, as if they were not there
         self._ungauged: dict[str, set[int]] = {}
+        self._stacked: dict[str, int] = {}  # parameters read one slice at a time, and along which dimension
 
     # --- leaves -------------------------------------------------------------------------------------------------
 
@@ -182,8 +183,21 @@ class Scales:
     # --- primitives ---------------------------------------------------------------------------------------------
 
     def view(self, x: Label, view: View) -> Label:
-        terms = tuple(replace(t, ids=view.apply(t.ids, x.shape)) for t in x.terms)
-        return Label(tuple(view.output_shape(x.shape)), terms)
+        terms = (replace(t, ids=view.apply(t.ids, x.shape)) for t in self._sliced(x, view))
+        return Label(tuple(view.output_shape(x.shape)), tuple(terms))
+
+    def _sliced(self, x: Label, view: View) -> tuple[LabelTerm, ...]:
+        """Terms of one matrix of a parameter that stacks several: each has a gauge of its own."""
+        name = next((t.origin[0] for t in x.terms if t.origin), "")
+        if not isinstance(view, Take) or len(view.positions) != 1 or x is not self.parameters.get(name):
+            return x.terms
+        used = len(self._ungauged[name]) != len(x.terms) and self._stacked.get(name) != view.dim
+        if used or name in self.groups or any(t.ids.shape[view.dim] == 1 for t in x.terms):
+            return x.terms
+        self._stacked[name], self._ungauged[name] = view.dim, set()
+        part = f"{name}[{view.dim}: {view.positions[0]}]"
+        self._ungauged.setdefault(part, set(range(len(x.terms))))
+        return tuple(replace(t, origin=(part, k)) for k, t in enumerate(x.terms))
 
     def cat(self, xs: Sequence[Label], dim: int) -> Label:
         shape = list(xs[0].shape)
@@ -314,8 +328,7 @@ class Scales:
         return self.parameters[name]
 
     def reduce(self, x: Label, dims: Sequence[int], keepdim: bool, mean: bool) -> Label:
-        settled = self._uniform(x, dims)
-        return without_dims(settled, dims, keepdim)
+        return without_dims(self._uniform(x, dims), dims, keepdim)
 
     def extremum(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
         return self.reduce(x, dims, keepdim, True)

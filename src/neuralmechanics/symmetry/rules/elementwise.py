@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import fx
 
 from neuralmechanics.symmetry.capture import place
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
+from neuralmechanics.symmetry.rules.sizes import shape_of
 from neuralmechanics.symmetry.rules.views import expand, meta_shape
 
 
@@ -20,6 +22,11 @@ def is_number(x: Any) -> bool:
 def stabiliser(node: fx.Node, value: float) -> Breaking:
     """A small constant, with its place, as what breaks a scale symmetry."""
     return Breaking("eps", float(value), place(node))
+
+
+def entered(d: Any, *operands: Any) -> tuple[Any, ...]:
+    """The operands, with numbers that only the data know as constants."""
+    return tuple(d.constant(()) if isinstance(x, (torch.SymInt, torch.SymFloat)) else x for x in operands)
 
 
 def second(node: fx.Node, y: Any) -> Any:
@@ -33,6 +40,7 @@ def second(node: fx.Node, y: Any) -> Any:
 @rule("add", "sub", "rsub", "subtract", "__add__", "__radd__")
 def added(d: Any, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
     """x ± alpha·y."""
+    x, y = entered(d, x, y)
     name = str(node.target)
     sign = -float(alpha) if "sub" in name else float(alpha)
     other = second(node, y)
@@ -55,6 +63,7 @@ def added(d: Any, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
 @rule("mul", "multiply")
 def multiplied(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     """x·y: log-scales add; with itself, the square."""
+    x, y = entered(d, x, y)
     if is_number(x):
         x, y = y, x
     if is_number(y):
@@ -67,6 +76,7 @@ def multiplied(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 @rule("div", "true_divide", "divide")
 def divided(d: Any, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Any:
     """x/y: log-scales subtract. Rounded quotients end every symmetry."""
+    x, y = entered(d, x, y)
     if kwargs.get("rounding_mode") is not None:
         return d.nonlinear(*(v for v in (x, y) if not is_number(v)))
     if is_number(y):
@@ -266,7 +276,13 @@ def dropped(d: Any, node: fx.Node, x: Any, p: float = 0.5, train: bool = True) -
 
 @rule("where")
 def chosen(d: Any, node: fx.Node, condition: Any, x: Any = None, y: Any = None) -> Any:
-    """x or y by a mask; zeros scale with anything, and what softmax reads as minus infinity shifts with anything."""
+    """x or y by a mask; zeros scale with anything, and what softmax reads as minus infinity shifts with anything.
+
+    With the mask alone: where it holds, one tensor of positions a dimension.
+    """
+    if x is None and y is None:
+        d.fix(condition)
+        return tuple(d.constant(shape_of(v)) for v in node.meta["val"])
     shape = meta_shape(node)
     d.fix(condition)
     first, other = number_behind(node.args[1]), number_behind(node.args[2])

@@ -2,40 +2,102 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from neuralmechanics.symmetry.capture import is_node
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
-from neuralmechanics.symmetry.rules.views import meta_shape
+from neuralmechanics.symmetry.rules.sizes import meta_shape, shape_of
+from neuralmechanics.symmetry.rules.views import expand, reshape
+from neuralmechanics.symmetry.views import Permute
 
 
 @rule("embedding")
 def embedding(d: Any, node: Any, weight: Any, index: Any, *_: Any, **__: Any) -> Any:
     """Row index[…] of the table."""
+    d.fix(index)
     return d.gather(weight, 0, tuple(index.shape), node.args[1])
 
 
 @rule("index_select")
 def index_select(d: Any, node: Any, x: Any, dim: int, index: Any) -> Any:
+    d.fix(index)
     return d.gather(x, dim % len(x.shape), tuple(index.shape), node.args[2])
 
 
 @rule("index")
 def indexed(d: Any, node: Any, x: Any, indices: Any) -> Any:
-    """One indexed dimension is a gather; several that are adjacent are flattened into one."""
-    used = [k for k, index in enumerate(indices) if index is not None]
+    """Entries along the indexed dimensions, joined into one, picked by positions that the data decide."""
+    d.fix(*(index for index in indices if index is not None))
     shape = meta_shape(node)
-    if len(used) == 1 and len(indices[used[0]].shape) >= 0 and _is_integer(node.args[1][used[0]]):
-        k = used[0]
-        out = d.gather(x, k, tuple(indices[k].shape), node.args[1][k])
-        return out if tuple(out.shape) == shape else _fixed(d, x, shape)
-    return _fixed(d, x, shape)
+    joined = _joined(node.args[1], indices, x.shape)
+    if joined is None:
+        return _fixed(d, x, shape)
+    rest = [n for k, n in enumerate(x.shape) if k not in joined.dims]
+    picked = shape[joined.place : joined.place + len(shape) - len(rest)]
+    if (*rest[: joined.place], *picked, *rest[joined.place :]) != shape:
+        return _fixed(d, x, shape)
+    return d.gather(joined.flattened(d, x), joined.place, picked, joined.index)
 
 
-def _is_integer(node: Any) -> bool:
-    import torch
+@dataclass(frozen=True)
+class _Joined:
+    """The dimensions that index tensors pick from; where the picked ones stand; what decides the positions."""
 
-    return is_node(node) and node.meta["val"].dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
+    dims: tuple[int, ...]
+    place: int
+    index: Hashable
+
+    def order(self, rank: int) -> tuple[int, ...]:
+        """Dimensions with the indexed ones together at their place."""
+        rest = [k for k in range(rank) if k not in self.dims]
+        return (*rest[: self.place], *self.dims, *rest[self.place :])
+
+    def flattened(self, d: Any, x: Any) -> Any:
+        """x with the indexed dimensions as one, at their place."""
+        if len(self.dims) == 1 and self.dims[0] == self.place:
+            return x
+        order = self.order(len(x.shape))
+        sizes = [x.shape[k] for k in order]
+        end = self.place + len(self.dims)
+        flat = (*sizes[: self.place], math.prod(sizes[self.place : end]), *sizes[end:])
+        return reshape(d, d.view(x, Permute(order)), flat)
+
+    def restored(self, d: Any, flat: Any, shape: Sequence[int]) -> Any:
+        """The inverse of ``flattened`` for a tensor of this shape."""
+        order = self.order(len(shape))
+        full = reshape(d, flat, [shape[k] for k in order])
+        return d.view(full, Permute(tuple(order.index(k) for k in range(len(shape)))))
+
+
+def _joined(nodes: Any, indices: Any, shape: Sequence[int]) -> _Joined | None:
+    """What the list of index tensors does; a mask stands for as many dimensions as it has. None: not understood."""
+    dims: list[int] = []
+    starts: list[int] = []
+    at = 0
+    for node in nodes:
+        width = 1
+        if node is not None:
+            if not is_node(node) or node.meta["val"].dtype not in (*_WHOLE, torch.bool):
+                return None
+            width = len(node.meta["val"].shape) if node.meta["val"].dtype is torch.bool else 1
+            if width == 0:
+                return None
+            starts.append(at)
+            dims += range(at, at + width)
+        at += width
+    adjacent = dims == list(range(dims[0], dims[0] + len(dims)))
+    used = tuple(node for node in nodes if node is not None)
+    single = len(dims) == 1 and len(used) == 1 and used[0].meta["val"].dtype is not torch.bool
+    sizes = tuple(shape[k] for k in dims)
+    return _Joined(tuple(dims), dims[0] if adjacent else 0, used[0] if single else (used, sizes))
+
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8)
 
 
 def _fixed(d: Any, x: Any, shape: Any) -> Any:
@@ -43,31 +105,127 @@ def _fixed(d: Any, x: Any, shape: Any) -> Any:
     return d.constant(shape)
 
 
+@rule("masked_select")
+def masked_select(d: Any, node: Any, x: Any, mask: Any) -> Any:
+    """Entries of the flattened tensor where a mask holds."""
+    d.fix(mask)
+    if mask.shape != x.shape:
+        return _fixed(d, x, meta_shape(node))
+    return d.gather(reshape(d, x, (math.prod(x.shape),)), 0, meta_shape(node), (node.args[1], x.shape))
+
+
+@rule(
+    "nonzero",
+    "nonzero_static",
+    "nonzero_numpy",
+    "argwhere",
+    "unique",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+    "searchsorted",
+    "bucketize",
+    "argsort",
+    "masked_scatter",
+)
+def decided(d: Any, node: Any, *xs: Any, **kwargs: Any) -> Any:
+    """Positions, counts and rearrangements that the data decide: what decides them may not move."""
+    d.fix(*(x for x in (*xs, *kwargs.values()) if hasattr(x, "terms")))
+    value = node.meta["val"]
+    if isinstance(value, (tuple, list)):
+        return tuple(d.constant(shape_of(v)) for v in value)
+    return d.constant(shape_of(value))
+
+
+@rule("item", "_local_scalar_dense")
+def as_number(d: Any, node: Any, x: Any) -> Any:
+    """The entry of a tensor with one entry, as a number: it may not move."""
+    d.fix(x)
+    value = node.meta.get("val")
+    return value if isinstance(value, (int, torch.SymInt)) else d.constant(())
+
+
+@rule("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
+def size(d: Any, node: Any, x: Any, *_: Any) -> Any:
+    """Shapes only: no parameter moves them."""
+    return node.meta["val"]
+
+
+@rule(
+    "ge", "gt", "le", "lt", "eq", "ne", "add", "sub", "mul", "floordiv", "truediv", "mod", "pow", "neg", "and_", "or_",
+    "not_", "sym_max", "sym_min", "sym_not", "sym_ite", "sym_float", "sym_int", "sym_sum", prefix="",
+)  # fmt: skip
+def arithmetic(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
+    """Numbers made of sizes and of entries that may not move."""
+    d.fix(*(x for x in xs if hasattr(x, "terms")))
+    value = node.meta.get("val")
+    return value if isinstance(value, (int, torch.SymInt, torch.SymBool)) else d.constant(())
+
+
+@rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size", "_check")
+def asserted(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
+    """A statement about numbers, which may not move."""
+    d.fix(*(x for x in xs if hasattr(x, "terms")))
+
+
 @rule("gather", "take_along_dim")
 def gathered(d: Any, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
     """Along ``dim``, every position of the output picks its own entry."""
     shape = meta_shape(node)
+    d.fix(index)
+    if any(n > x.shape[k] for k, n in enumerate(shape) if k != dim % len(x.shape)):  # broadcast by the index
+        return _fixed(d, x, shape)
     even = d.spread_along(x, dim % len(x.shape))
     return d.resized(even, shape)
 
 
-@rule("index_add", "scatter_add", "index_copy", "scatter", "slice_scatter", "select_scatter", "index_put")
-def placed(d: Any, node: Any, x: Any, *rest: Any, **__: Any) -> Any:
+@rule("index_add", "scatter_add", "index_copy", "scatter", "slice_scatter", "select_scatter")
+def placed(d: Any, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
     """Entries of a source put into, or added to, places of x: both change alike, the same along the dimension."""
     shape = meta_shape(node)
     name = str(node.target)
-    dim = 0 if "index_put" in name else next((r for r in rest if isinstance(r, int)), 0) % max(1, len(shape))
+    dim = next((r for r in rest if isinstance(r, int)), 0) % max(1, len(shape))
     if "slice_scatter" in name or "select_scatter" in name:
         dim = node.args[2] % len(shape) if len(node.args) > 2 else 0
     source = rest[0] if "slice_scatter" in name or "select_scatter" in name else rest[-1]
     if isinstance(source, bool):
         source = rest[-2]
-    single = "index_put" not in name or len([i for i in node.args[1] if i is not None]) == 1
-    if not hasattr(source, "shape") or len(source.shape) != len(shape) or not single:
+    index = [r for r in rest if hasattr(r, "terms") and r is not source]
+    d.fix(*index)
+    fits = hasattr(source, "shape") and len(source.shape) == len(shape) and kwargs.get("reduce", "add") == "add"
+    if not fits or any(n != shape[k] for k, n in enumerate(source.shape) if k != dim):
         d.fix(x, *([source] if hasattr(source, "shape") else []))
         return d.constant(shape)
     onto = None if number_behind(node.args[0]) == 0 else x
     return d.placed(onto, source, dim, shape)
+
+
+@rule("index_put", "_index_put_impl", "_unsafe_index_put")
+def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> Any:
+    """The same with the indexed dimensions joined into one."""
+    d.fix(*(index for index in indices if index is not None))
+    shape = meta_shape(node)
+    joined = _joined(node.args[1], indices, x.shape)
+    onto = None if number_behind(node.args[0]) == 0 else x
+    if joined is None:
+        d.fix(x, source)
+        return d.constant(shape)
+    rest = [n for k, n in enumerate(shape) if k not in joined.dims]
+    count = len(source.shape) - len(rest)
+    full = (*rest[: joined.place], *source.shape[joined.place : joined.place + count], *rest[joined.place :])
+    if count < 1 or tuple(source.shape) != full:
+        if count > 0 or any(getattr(source, "terms", ())):
+            d.fix(x, source)
+            return d.constant(shape)
+        full = (*rest[: joined.place], 1, *rest[joined.place :])
+        source, count = expand(d, source, full), 1
+    end = joined.place + count
+    flat = (*full[: joined.place], math.prod(full[joined.place : end]), *full[end:])
+    source = reshape(d, source, flat)
+    total = math.prod(shape[k] for k in joined.dims)
+    even = (*flat[: joined.place], total, *flat[joined.place + 1 :])
+    put = d.placed(None if onto is None else joined.flattened(d, onto), source, joined.place, even)
+    return joined.restored(d, put, shape)
 
 
 @rule(

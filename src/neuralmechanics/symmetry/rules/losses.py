@@ -7,6 +7,7 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.rules.registry import rule
+from neuralmechanics.symmetry.rules.sizes import shape_of
 from neuralmechanics.symmetry.rules.views import meta_shape
 
 
@@ -45,5 +46,5 @@ def plain(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
     d.fix(*(x for x in xs if hasattr(x, "shape")))
     value = node.meta["val"]
     if isinstance(value, (tuple, list)):
-        return tuple(d.constant(tuple(v.shape)) for v in value)
-    return d.constant(tuple(value.shape))
+        return tuple(d.constant(shape_of(v)) for v in value)
+    return d.constant(shape_of(value))

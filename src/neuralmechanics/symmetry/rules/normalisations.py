@@ -10,7 +10,7 @@ from torch import fx
 from neuralmechanics.symmetry.capture import place
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rules.registry import rule
-from neuralmechanics.symmetry.rules.views import reshape
+from neuralmechanics.symmetry.rules.views import meta_shape, reshape
 
 
 def _eps(node: fx.Node, eps: float | None, name: str = "eps") -> Breaking | None:
@@ -180,7 +180,7 @@ def vector_norm(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any
     lists = [a for a in (*args, kwargs.get("dim")) if isinstance(a, (list, tuple))]
     single = [a for a in args[1:2] if isinstance(a, int) and not isinstance(a, bool)]
     dims = tuple(lists[0]) if lists and lists[0] else tuple(single) or tuple(range(len(x.shape)))
-    shape = tuple(node.meta["val"].shape)
+    shape = meta_shape(node)
     keepdim = len(shape) == len(x.shape)
     out = d.reduce(d.homogeneous(x), dims, keepdim, False)
     return reshape(d, out, shape)
@@ -196,7 +196,7 @@ def norm_except(d: Any, node: fx.Node, x: Any, power: int = 2, dim: int = 0) -> 
 def spread_of(d: Any, node: fx.Node, x: Any, dim: Any = None, *_: Any, **kwargs: Any) -> Any:
     """Degree two (variance) or one (deviation), blind to constants along ``dim``."""
     dims = dim if isinstance(dim, (list, tuple)) and dim else ([dim] if isinstance(dim, int) else range(len(x.shape)))
-    shape = tuple(node.meta["val"].shape)
+    shape = meta_shape(node)
     out = d.deviation(x, tuple(k % len(x.shape) for k in dims), len(shape) == len(x.shape))
     return d.power(reshape(d, out, shape), 2.0) if "var" in str(node.target) else reshape(d, out, shape)
 

@@ -9,13 +9,14 @@ from torch import fx
 
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
+from neuralmechanics.symmetry.rules.sizes import shape_of
 
 
 def _constants(d: Any, node: fx.Node) -> Any:
     value = node.meta["val"]
     if isinstance(value, (tuple, list)):
-        return tuple(d.constant(tuple(v.shape)) for v in value)
-    return d.constant(tuple(value.shape))
+        return tuple(d.constant(shape_of(v)) for v in value)
+    return d.constant(shape_of(value))
 
 
 def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int) -> None:

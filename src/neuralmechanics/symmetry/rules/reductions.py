@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.rules.registry import rule
+from neuralmechanics.symmetry.rules.sizes import meta_shape_of, shape_of
 from neuralmechanics.symmetry.rules.views import meta_shape, reshape
 
 
@@ -41,10 +42,6 @@ def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = Fals
     return d.extremum(x, _dims(x, dim), keepdim), d.constant(meta_shape_of(node, 1))
 
 
-def meta_shape_of(node: fx.Node, index: int) -> tuple[int, ...]:
-    return tuple(int(n) for n in node.meta["val"][index].shape)
-
-
 @rule(
     "prod",
     "logsumexp",
@@ -65,8 +62,8 @@ def ended(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     d.fix(x)
     value = node.meta["val"]
     if isinstance(value, (tuple, list)):
-        return tuple(d.constant(tuple(v.shape)) for v in value)
-    return d.constant(tuple(value.shape))
+        return tuple(d.constant(shape_of(v)) for v in value)
+    return d.constant(shape_of(value))
 
 
 @rule("argmax", "argmin")
@@ -83,7 +80,7 @@ def softmax(d: Any, node: fx.Node, x: Any, dim: int, *_: Any, **__: Any) -> Any:
 def _pooled(d: Any, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bool) -> Any:
     dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
     value = node.meta["val"]
-    shape = tuple(int(n) for n in (value[0] if isinstance(value, (tuple, list)) else value).shape)
+    shape = shape_of(value[0] if isinstance(value, (tuple, list)) else value)
     out = d.pool(x, dims, shape, linear, keeps)
     return (out, d.constant(shape)) if isinstance(value, (tuple, list)) else out
 

@@ -13,7 +13,7 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 
 
-def rule(*operations: str) -> Callable[[Rule], Rule]:
+def rule(*operations: str, prefix: str = "aten.") -> Callable[[Rule], Rule]:
     """Registers a function ``(domain, node, *args, **kwargs) -> value`` for ATen operations (names without ``aten.``).
 
     The function translates the operation into the primitives of ``domain.Domain``. Tensor arguments arrive as the
@@ -22,7 +22,7 @@ def rule(*operations: str) -> Callable[[Rule], Rule]:
 
     def register(function: Rule) -> Rule:
         for operation in operations:
-            name = f"aten.{operation}"
+            name = prefix + operation
             if name in RULES:
                 raise ValueError(f"operation {name} has a rule already: {RULES[name].__name__}")
             RULES[name] = function

@@ -9,12 +9,9 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
+from neuralmechanics.symmetry.rules.sizes import known, shape_of, size_of
+from neuralmechanics.symmetry.rules.sizes import meta_shape as meta_shape
 from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take
-
-
-def meta_shape(node: fx.Node) -> tuple[int, ...]:
-    """Shape of a node's (only) output."""
-    return tuple(int(n) for n in node.meta["val"].shape)
 
 
 def moved(d: Any, x: Any, source: int, target: int) -> Any:
@@ -30,14 +27,14 @@ def take(d: Any, x: Any, dim: int, positions: Sequence[int]) -> Any:
 
 
 def reshape(d: Any, x: Any, shape: Sequence[int]) -> Any:
-    return x if tuple(shape) == tuple(x.shape) else d.view(x, Reshape(tuple(int(n) for n in shape)))
+    return x if tuple(shape) == tuple(x.shape) else d.view(x, Reshape(tuple(size_of(n) for n in shape)))
 
 
 def expand(d: Any, x: Any, shape: Sequence[int]) -> Any:
     """Broadcast; entries of -1 keep the size."""
     full = list(shape)
     front = len(full) - len(x.shape)
-    full = [x.shape[k - front] if n == -1 else int(n) for k, n in enumerate(full)]
+    full = [x.shape[k - front] if known(n) == -1 else size_of(n) for k, n in enumerate(full)]
     return d.view(x, Expand(tuple(full)))
 
 
@@ -84,7 +81,11 @@ def reshaped(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     "requires_grad_",
 )
 def unchanged(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
-    """The same values (up to rounding of a dtype change)."""
+    """The same values (up to rounding of a dtype change); whole numbers move with nothing."""
+    value = node.meta.get("val")
+    if value is not None and not (value.is_floating_point() or value.is_complex()):
+        d.fix(x)
+        return d.constant(x.shape)
     return x
 
 
@@ -134,7 +135,10 @@ def expanded(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
 def sliced(
     d: Any, node: fx.Node, x: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Any:
-    positions = range(x.shape[dim])[slice(start, end, step)]
+    bounds = [None if bound is None else known(bound) for bound in (start, end)]
+    if any(bound is not None and at is None for bound, at in zip((start, end), bounds, strict=True)):
+        return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node))  # bounds that the data decide
+    positions = range(x.shape[dim])[bounds[0] : bounds[1] : step]
     return x if len(positions) == x.shape[dim] else take(d, x, dim, positions)
 
 
@@ -146,7 +150,11 @@ def narrowed(d: Any, node: fx.Node, x: Any, dim: int, start: int, length: int) -
 @rule("select")
 def selected(d: Any, node: fx.Node, x: Any, dim: int, index: int) -> Any:
     dim %= len(x.shape)
-    one = take(d, x, dim, [index % x.shape[dim]])
+    at = known(index)
+    if at is None:  # a place that the data decide
+        d.fix(*([index] if hasattr(index, "terms") else []))
+        return d.gather(x, dim, (), node.args[2])
+    one = take(d, x, dim, [at % x.shape[dim]])
     return reshape(d, one, [n for k, n in enumerate(one.shape) if k != dim])
 
 
@@ -154,7 +162,7 @@ def selected(d: Any, node: fx.Node, x: Any, dim: int, index: int) -> Any:
 def split(d: Any, node: fx.Node, x: Any, size: Any, dim: int = 0) -> tuple[Any, ...]:
     out, start = [], 0
     for part in node.meta["val"]:
-        length = int(part.shape[dim])
+        length = size_of(part.shape[dim])
         out.append(take(d, x, dim, range(start, start + length)))
         start += length
     return tuple(out)
@@ -300,4 +308,4 @@ def channel_shuffled(d: Any, node: fx.Node, x: Any, groups: int) -> Any:
 
 @rule("broadcast_tensors")
 def broadcast(d: Any, node: fx.Node, xs: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(expand(d, x, tuple(v.shape)) for x, v in zip(xs, node.meta["val"], strict=True))
+    return tuple(expand(d, x, shape_of(v)) for x, v in zip(xs, node.meta["val"], strict=True))

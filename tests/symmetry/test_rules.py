@@ -1,0 +1,95 @@
+"""Single operations: what the data decide (positions, sizes) moves with nothing, whatever else is found stays found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neuralmechanics import find_symmetries
+
+from .zoo import FULL
+
+
+class TwoLayers(nn.Module):
+    """relu(x Aᵀ + a) read by B through the given function of (model, x)."""
+
+    def __init__(self, forward: Callable[[TwoLayers, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.run = nn.Linear(4, 6), nn.Linear(6, 3), forward
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return torch.relu(self.a(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(self, x)
+
+
+def masked_rows(m: TwoLayers, x: Tensor) -> Tensor:
+    return m.b(m.hidden(x)[x[:, 0] > 0]).sum(0)
+
+
+def chosen_rows(m: TwoLayers, x: Tensor) -> Tensor:
+    index = torch.nonzero(x[:, 0] > 0)[:, 0]
+    return torch.zeros(7, 3, dtype=x.dtype).index_add(0, index, m.b(m.hidden(x[index])))
+
+
+def masked_entries(m: TwoLayers, x: Tensor) -> Tensor:
+    return torch.masked_select(m.b(m.hidden(x)), (x[:, :1] > 0).expand(-1, 3)).sum()
+
+
+def two_indices(m: TwoLayers, x: Tensor) -> Tensor:
+    rows, columns = x[:, :3].argsort(0), x[:, 1:].argmax(1)[:, None] % 2
+    return m.b(m.hidden(x)[:, None].expand(-1, 2, -1)[rows, columns])
+
+
+def one_entry(m: TwoLayers, x: Tensor) -> Tensor:
+    return m.b(m.hidden(x)) * x[0, 0].item()
+
+
+def put(m: TwoLayers, x: Tensor) -> Tensor:
+    return m.b(torch.zeros(9, 6, dtype=x.dtype).index_put((x[:, 0].argsort(0),), m.hidden(x)))
+
+
+@pytest.mark.parametrize("forward", [masked_rows, chosen_rows, masked_entries, two_indices, one_entry, put])
+def test_rows_that_the_data_choose(forward: Callable[[TwoLayers, Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    symmetries = find_symmetries(TwoLayers(forward).double(), torch.randn(7, 4, dtype=torch.float64))
+    assert not symmetries.unknown
+    assert symmetries.count() == {"translation": 0, "scale": 0, "rescale": 6, "linear": 0}
+
+
+def chosen_units(m: TwoLayers, x: Tensor) -> Tensor:
+    """Another unit for each row: a rescaling of one unit would have to know which."""
+    return m.b(m.hidden(x)[torch.arange(7)[:, None], x.argmax(1)[:, None]].expand(-1, 6))
+
+
+def truncated(m: TwoLayers, x: Tensor) -> Tensor:
+    """Whole numbers made of activations pick rows of a table."""
+    return m.b.weight.t()[m.hidden(x).long().clamp(0, 5)]
+
+
+@pytest.mark.parametrize(("forward", "rescale"), [(chosen_units, 1), (truncated, 0)])
+def test_what_decides_positions_is_fixed(forward: Callable[[TwoLayers, Tensor], Tensor], rescale: int) -> None:
+    symmetries = find_symmetries(TwoLayers(forward).double(), torch.randn(7, 4, dtype=torch.float64))
+    assert symmetries.count()["rescale"] == rescale
+
+
+def test_routed_experts_one_rescale_a_unit() -> None:
+    """Mixtral: 18 units in 3 experts, 8 channels of each norm, 8 of the last; independent as generators."""
+    module, batch, loss_fn = FULL["hf-mixtral"]()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_()
+    symmetries = find_symmetries(module, batch, loss_fn)
+    assert not symmetries.unknown
+    assert symmetries.count()["rescale"] == 2 * (18 + 8 + 8) + 8
+    params = {name: p.detach() for name, p in module.named_parameters()}
+    rows = []
+    for family in (f for f in symmetries if f.kind == "rescale"):
+        for weights in torch.eye(family.size, dtype=torch.float64):
+            moved = family.generator(params, weights)
+            rows.append(torch.cat([moved.get(n, torch.zeros_like(p)).reshape(-1) for n, p in params.items()]))
+    assert torch.linalg.matrix_rank(torch.stack(rows)) == len(rows)
