@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from neuralmechanics import find_symmetries
 
+from .agreement import judge
+from .network import Network, prepared
 from .zoo import FULL
 
 
@@ -93,3 +96,38 @@ def test_routed_experts_one_rescale_a_unit() -> None:
             moved = family.generator(params, weights)
             rows.append(torch.cat([moved.get(n, torch.zeros_like(p)).reshape(-1) for n, p in params.items()]))
     assert torch.linalg.matrix_rank(torch.stack(rows)) == len(rows)
+
+
+class Recurrent(nn.Module):
+    """A rectified recurrent layer as one operation, a linear head on its last output."""
+
+    def __init__(self, given: bool = False, **settings: Any) -> None:
+        super().__init__()
+        self.body = nn.RNN(2, 3, nonlinearity="relu", batch_first=True, **settings)
+        self.head, self.given = nn.Linear(3, 2), given
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.ones(self.body.num_layers, x.shape[0], 3, dtype=x.dtype) if self.given else None
+        return self.head(self.body(x, state)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "rescale"),
+    [
+        ({}, 3),
+        ({"num_layers": 2}, 6),
+        ({"bias": False}, 3),
+        ({"given": True}, 0),
+        ({"dropout": 0.5, "num_layers": 2}, 6),
+    ],
+)
+def test_rectified_recurrence(settings: dict[str, Any], rescale: int) -> None:
+    """One rescale a hidden unit, unless the initial state pins the scale."""
+    module = prepared(Recurrent(**settings))
+    inputs = lambda g: (torch.randn(96, 4, 2, generator=g).double(),)  # noqa: E731
+    network = Network("recurrent", module, inputs, "cross_entropy")
+    symmetries = find_symmetries(network.module, network.batch(), network.loss_fn)
+    assert symmetries.count()["rescale"] == rescale
+    if "dropout" not in settings:
+        verdict = judge(network, symmetries)
+        assert verdict.sound and verdict.equal, verdict

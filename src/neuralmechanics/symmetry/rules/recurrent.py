@@ -10,6 +10,8 @@ from torch import fx
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.sizes import shape_of
+from neuralmechanics.symmetry.rules.views import take
+from neuralmechanics.symmetry.views import Permute
 
 
 def _constants(d: Any, node: fx.Node) -> Any:
@@ -27,8 +29,6 @@ def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int) -
         return
     first, second = biases
     rows = first.shape[0]
-    from neuralmechanics.symmetry.rules.views import take
-
     if separate:
         joined = rows - separate
         d.fix(take(d, first, 0, range(joined, rows)), take(d, second, 0, range(joined, rows)))
@@ -54,7 +54,73 @@ def gru(d: Any, node: fx.Node, x: Any, state: Any, weights: Sequence[Any], has_b
     return _constants(d, node)
 
 
-@rule("rnn_tanh", "rnn_relu")
+@rule("rnn_relu")
+def rectified(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    state: Any,
+    weights: Sequence[Any],
+    has_biases: bool,
+    count: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Any, Any]:
+    """h_t = relu(W x_t + b + V h_{t-1} + c), a layer on top of the other: rows of W, V and the biases go with h.
+
+    One step beyond the first ties the rest: V h scales as h does. Zeros as the initial state scale with anything.
+    """
+    time = 1 if batch_first else 0
+    directions = 2 if bidirectional else 1
+    layers = _layers(weights, has_biases)
+    first = None if number_behind(node.args[1]) == 0 else state
+    last = []
+    for depth in range(count):
+        if depth and dropout > 0 and train:
+            x = d.noise(x)
+        x = d.spread_along(x, time)
+        sides = []
+        for side in range(directions):
+            place = depth * directions + side
+            h = _unrolled(d, x, None if first is None else _state(d, first, place, time), layers[place], time)
+            sides.append(h)
+            last.append(_moved_in_front(d, h, time))
+        x = sides[0] if directions == 1 else d.cat(sides, 2)
+    return x, last[0] if len(last) == 1 else d.cat(last, 0)
+
+
+def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int) -> Any:
+    """The states of one layer in one direction, all of them at once."""
+    w, v, *biases = weights
+    v = d.view(v, Permute((0, 1)))  # read at every step
+    total = d.contract(x, w, _READ)
+    if biases:
+        total = d.add(total, d.add(*biases))
+    start = total if first is None else d.add(total, d.contract(first, v, _READ))
+    h = d.homogeneous(start)
+    if x.shape[time] == 1:
+        return h
+    return d.homogeneous(d.add(total, d.contract(h, v, _READ)))
+
+
+def _state(d: Any, state: Any, place: int, time: int) -> Any:
+    """The initial state [batch, hidden] of one layer, with a dimension for time."""
+    one = take(d, state, 0, [place])
+    return one if time == 0 else d.view(one, Permute((1, 0, 2)))
+
+
+def _moved_in_front(d: Any, h: Any, time: int) -> Any:
+    """The state at one time, with a dimension for layers in front."""
+    one = take(d, h, time, [0])
+    return one if time == 0 else d.view(one, Permute((1, 0, 2)))
+
+
+_READ = Contraction("abz", "yz", "aby")
+
+
+@rule("rnn_tanh")
 def rnn(d: Any, node: fx.Node, x: Any, state: Any, weights: Sequence[Any], has_biases: bool, *rest: Any) -> Any:
     for layer in _layers(weights, has_biases):
         _gates(d, x, d.constant(()), layer, 0)
