@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
+from neuralmechanics.symmetry.plain import FunctionModule
 from neuralmechanics.symmetry.regions import written_out
 
 __all__ = ["Captured", "capture", "operation_name", "place"]
@@ -55,6 +56,8 @@ class _Whole(nn.Module):
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
+    if isinstance(model, FunctionModule):
+        return model(batch)
     if isinstance(batch, Mapping):
         return model(**batch)
     return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from neuralmechanics.symmetry.affine_families import affine_families
 from neuralmechanics.symmetry.capture import Captured, LossFunction, capture, operation_name, place
@@ -15,6 +16,7 @@ from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.interpreter import Roles, dependents, interpret, live, roles
 from neuralmechanics.symmetry.linear_families import linear_families
 from neuralmechanics.symmetry.mixings import Mixings
+from neuralmechanics.symmetry.plain import as_module
 from neuralmechanics.symmetry.rotary import rotary_operations
 from neuralmechanics.symmetry.scales import Scales
 from neuralmechanics.symmetry.shifts import Shifts
@@ -23,19 +25,31 @@ from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOpe
 __all__ = ["analyse", "find_symmetries"]
 
 
-def find_symmetries(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -> Symmetries:
+def find_symmetries(
+    model: nn.Module | Callable[[dict[str, Tensor], Any], Any],
+    batch: Any,
+    loss_fn: LossFunction | None = None,
+    *,
+    params: Mapping[str, Tensor] | None = None,
+) -> Symmetries:
     """Every continuous symmetry of the parameters that the model's graph has for any data.
 
     ``loss_fn(model, batch)`` returns the scalar that must stay unchanged; without it, the model's whole output must.
     Only shapes of ``batch`` matter. Nothing is allocated for weights on the meta device. Cost: one export of the model,
     then linear in operations times channels. Source: Kunin et al. 2021, section 3; labels are log-factors.
 
+    A plain function ``model(params, batch)`` comes with its named tensors as ``params``.
+
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     >>> find_symmetries(model, torch.zeros(5, 3)).count()
     {'translation': 0, 'scale': 0, 'rescale': 4, 'linear': 0}
+    >>> weights = {"w1": torch.zeros(16, 3), "w2": torch.zeros(2, 16)}
+    >>> network = lambda p, x: torch.relu(x @ p["w1"].T) @ p["w2"].T
+    >>> find_symmetries(network, torch.zeros(5, 3), params=weights).count()["rescale"]
+    16
     """
-    return analyse(capture(model, batch, loss_fn))
+    return analyse(capture(as_module(model, params), batch, loss_fn))
 
 
 def analyse(captured: Captured) -> Symmetries:
