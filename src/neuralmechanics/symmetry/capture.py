@@ -34,6 +34,7 @@ class Captured:
     outputs: tuple[fx.Node, ...]
     training: bool
     route: str
+    complex: frozenset[str] = frozenset()
 
     def requirements(self) -> tuple[str, ...]:
         """What the result holds for, beyond the mode of each operation."""
@@ -152,6 +153,10 @@ def _names(whole: _Whole) -> tuple[dict[str, str], dict[str, tuple[int, ...]], t
     return canonical, shapes, tuple(frozen), tied
 
 
+def _complex(whole: _Whole) -> frozenset[str]:
+    return frozenset(name for name, p in whole.model.named_parameters() if p.is_complex())
+
+
 def _exported(whole: _Whole, batch: Any) -> Captured:
     program = torch.export.export(whole, (batch,), strict=False)
     if _needs_functional_form(program.graph):
@@ -167,7 +172,7 @@ def _exported(whole: _Whole, batch: Any) -> Captured:
     graph = written_out(program.graph_module, frozenset(trainable))
     output = next(node for node in graph.nodes if node.op == "output")
     outputs = tuple(node for node in output.args[0] if isinstance(node, fx.Node) and node.name in user)
-    return Captured(graph, trainable, shapes, frozen, tied, outputs, whole.training, "export")
+    return Captured(graph, trainable, shapes, frozen, tied, outputs, whole.training, "export", _complex(whole))
 
 
 def _traced(whole: _Whole, batch: Any) -> Captured:
@@ -194,7 +199,7 @@ def _traced(whole: _Whole, batch: Any) -> Captured:
     }
     output = next(node for node in module.graph.nodes if node.op == "output")
     outputs = tuple(node for node in output.args[0] if isinstance(node, fx.Node))
-    return Captured(module.graph, parameters, shapes, frozen, tied, outputs, whole.training, "trace")
+    return Captured(module.graph, parameters, shapes, frozen, tied, outputs, whole.training, "trace", _complex(whole))
 
 
 def _needs_functional_form(graph: fx.Graph) -> bool:

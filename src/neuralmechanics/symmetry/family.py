@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceMix, SliceTerm
+from neuralmechanics.slices import SliceMix, SliceTerm, widened
 from neuralmechanics.symmetry.affine import AffineTerm
 from neuralmechanics.symmetry.grams import GramTerm, act, complex_matrices, gram, infinitesimal
 
@@ -149,7 +149,7 @@ class Family:
         for name in self.mix.parameters:
             value = params[name].detach()
             exponents = self.mix.exponents(name, weights, value.shape)
-            out[name] = (value.double() * exponents if self.quadratic else exponents).to(value.dtype)
+            out[name] = (widened(value) * exponents if self.quadratic else exponents).to(value.dtype)
         for answer in self.affine:
             answer.add_generator_(out, params, weights)
         return out
@@ -180,7 +180,7 @@ class Family:
         for name in self.mix.parameters:
             value = params[name].detach()
             exponents = self.mix.exponents(name, values.log(), value.shape)
-            out[name] = (value.double() * exponents.exp()).to(value.dtype)
+            out[name] = (widened(value) * exponents.exp()).to(value.dtype)
         return out
 
     def _weights(self, weights: float | Tensor | None, device: torch.device, default: float) -> Tensor:

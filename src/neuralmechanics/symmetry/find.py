@@ -99,12 +99,12 @@ def _shifted(
     captured: Captured, dependent: frozenset[fx.Node], requires: tuple[str, ...]
 ) -> tuple[list[Family], list[UnknownOperation]]:
     """Translations; then affine families, by one more walk in which later biases may absorb a shift."""
-    shifts = Shifts(captured.shapes)
+    shifts = Shifts(captured.shapes, complex=captured.complex)
     unknown = interpret(captured, shifts, dependent)
     translations = _translations(shifts, shifts.system.solve(), requires)
     if not shifts.absorbed:
         return translations, unknown
-    absorbing = Shifts(captured.shapes, absorbing=True)
+    absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex)
     interpret(captured, absorbing, dependent)
     return translations + affine_families(absorbing, absorbing.system.solve(), translations, requires), unknown
 

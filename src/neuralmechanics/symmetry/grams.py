@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceView
+from neuralmechanics.slices import SliceView, widened
 
 __all__ = ["BlockLabels", "GramTerm", "act", "add_gram_", "complex_matrices", "gram", "infinitesimal"]
 
@@ -60,7 +60,7 @@ class GramTerm:
     def channels(self, tensor: Tensor) -> Float64[Tensor, "slices rest"]:
         """The tensor as a matrix, one row a slice."""
         order = (*self.view.kept, *self.view.summed)
-        return tensor.detach().double().reshape(self.view.shape).permute(order).reshape(self.view.size, -1)
+        return widened(tensor).reshape(self.view.shape).permute(order).reshape(self.view.size, -1)
 
     def restore(self, rows: Float64[Tensor, "slices rest"], like: Tensor) -> Tensor:
         """The inverse of ``channels``, in the shape of ``like``."""
@@ -73,7 +73,8 @@ def add_gram_(total: Float64[Tensor, "blocks width width"], term: GramTerm, a: T
     """Adds one term's share of the symmetrised Σ sign·½(A Bᵀ + B Aᵀ) to the charge matrices ``total``."""
     index = torch.as_tensor(term.slices, device=a.device)
     left = term.channels(a)[index]
-    product = left @ (left if a is b else term.channels(b)[index]).mT
+    product = left @ (left if a is b else term.channels(b)[index]).mH
+    product = product.real if product.is_complex() else product
     symmetric = product if a is b else (product + product.mT) / 2
     signs = torch.as_tensor(term.signs, dtype=torch.float64, device=a.device)
     total.index_add_(0, torch.as_tensor(term.blocks, device=a.device), signs[:, None, None] * symmetric)
@@ -116,5 +117,5 @@ def _mix(term: GramTerm, tensor: Tensor, chosen: Tensor, *, keep: bool) -> Tenso
     rows = term.channels(tensor)
     index = torch.as_tensor(term.slices, device=rows.device)
     out = rows.clone() if keep else torch.zeros_like(rows)
-    out[index.reshape(-1)] = (chosen @ rows[index]).reshape(-1, rows.shape[1])
+    out[index.reshape(-1)] = (chosen.to(rows.dtype) @ rows[index]).reshape(-1, rows.shape[1])
     return term.restore(out, tensor)

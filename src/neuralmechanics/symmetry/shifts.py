@@ -22,6 +22,7 @@ from neuralmechanics.symmetry.changes import (
     Mapped,
     Name,
     aligned,
+    based,
     by_key,
     contracted_term,
     first_entries,
@@ -31,8 +32,10 @@ from neuralmechanics.symmetry.changes import (
     times,
     viewed_dims,
     viewed_term,
+    viewed_zero,
     wide_dims,
     without_dims,
+    zero_along,
 )
 from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
@@ -50,11 +53,12 @@ COMBINED_LIMIT = 1 << 18  # sums of more coefficients than this are not followed
 class Shifts:
     """The shift interpreter of the primitives (see ``domain.Domain``)."""
 
-    def __init__(self, shapes: Mapping[str, Shape], absorbing: bool = False) -> None:
+    def __init__(self, shapes: Mapping[str, Shape], *, complex: frozenset[str], absorbing: bool = False) -> None:
         self.system = ConstraintSystem(traced=False)
         self.shapes = shapes
         self.absorbing = absorbing
         self.absorbed: list[Absorbed] = []
+        self._complex = complex  # no shifts of these are followed: a sum of complex numbers is no real charge
         self.parameters: dict[str, list[np.ndarray]] = {}
         self.cause = -1
         self._values: dict[str, Change] = {}
@@ -72,10 +76,10 @@ class Shifts:
         if name not in self._values:
             shape = self.shapes[name]
             wide = [d for d, n in enumerate(shape) if n > 1]
+            supports = [tuple(d for d in range(len(shape)) if d != left_out) for left_out in wide[:2]]
             if math.prod(shape) <= ELEMENTWISE_LIMIT or len(wide) <= 1:
                 supports = [tuple(range(len(shape)))]
-            else:
-                supports = [tuple(d for d in range(len(shape)) if d != left_out) for left_out in wide[:2]]
+            supports = [] if name in self._complex else supports
             self.parameters[name] = []
             terms = []
             for support in supports:
@@ -134,7 +138,7 @@ class Shifts:
         shape = tuple(view.output_shape(x.shape))
         varies = viewed_dims(x.varies, view, x.shape, shape)
         terms = tuple(viewed_term(t, view, x.shape, shape) for t in x.terms)
-        return Change(shape, varies, Name("view", x.name, view), terms)
+        return Change(shape, varies, Name("view", x.name, view), terms, None, viewed_zero(x, view, shape))
 
     def cat(self, xs: Sequence[Change], dim: int) -> Change:
         shape = list(xs[0].shape)
@@ -196,7 +200,7 @@ class Shifts:
         return tuple(out)
 
     def add_number(self, x: Change, number: float, broken_by: Breaking | None = None) -> Change:
-        return replace(x, name=Name("add", x.name, number), sums_to_one=None)
+        return replace(x, name=Name("add", x.name, number), sums_to_one=None, sums_to_zero=None)
 
     def scaled(self, x: Change, factor: float) -> Change:
         terms = tuple(replace(t, factor=t.factor * factor) for t in x.terms) if factor else ()
@@ -238,12 +242,23 @@ class Shifts:
         sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
         shape = tuple(sizes.get(letter, 0) for letter in how.out)
         name = Name("contract", x.name, y.name, how)
-        terms = [contracted_term(t, how.x, y, how.y, how) for t in x.terms]
-        terms += [contracted_term(t, how.y, x, how.x, how) for t in y.terms]
+        left, right = self._told_apart(x, how.x, y, how.y, how), self._told_apart(y, how.y, x, how.x, how)
+        terms = [contracted_term(t, how.x, y, how.y, how) for t in left]
+        terms += [contracted_term(t, how.y, x, how.x, how) for t in right]
         letters = letters_of(x.varies, how.x) | letters_of(y.varies, how.y)
         letters |= {w.out for w in how.windows if w.x in letters or not w.keeps_constants}
         varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters)
         return Change(shape, varies, name, self._known(terms))
+
+    def _told_apart(
+        self, x: Change, letters: str, other: Change, theirs: str, how: Contraction
+    ) -> Sequence[ChangeTerm]:
+        """Terms less what is the same along a summed axis over which the other factor adds up to zero."""
+        dim = zero_along(letters, other, theirs, how)
+        if dim is None:
+            return x.terms
+        moving = [t for t in x.terms if dim in t.varies or t.ids.shape[dim] > 1]
+        return [t if dim in t.varies else based(t, dim, self.system, self.cause)[1] for t in moving]
 
     def reduce(self, x: Change, dims: Sequence[int], keepdim: bool, mean: bool) -> Change:
         bound = frozenset(d % len(x.shape) for d in dims) if x.shape else frozenset()
@@ -303,7 +318,8 @@ class Shifts:
             self._kill(x.terms, bound)
         else:
             self.fix(x)
-        return Change(x.shape, x.varies, self._fresh())
+        wide = bound & wide_dims(x.shape)
+        return Change(x.shape, x.varies, self._fresh(), (), None, min(wide) if center and len(wide) == 1 else None)
 
     def softmax(self, x: Change, dim: int) -> Change:
         self._kill(x.terms, frozenset({dim}))
@@ -315,7 +331,7 @@ class Shifts:
         new = frozenset(range(dim, dim + count))
         after = {d: d if d < dim else d + count - 1 for d in range(len(x.shape)) if d != dim}
         terms = []
-        based = [part for term in x.terms for part in self._based(term, dim)]
+        based = [part for term in x.terms for part in based(term, dim, self.system, self.cause)]
         for t in based:
             touched = dim in t.varies or t.ids.shape[dim] > 1
             ids = t.absorbed([dim], x.shape)
@@ -325,20 +341,6 @@ class Shifts:
             terms.append(ChangeTerm(key, ids, varies, t.factor))
         varies = frozenset(after[d] for d in x.varies if d != dim) | new
         return Change(shape, varies, Name("gather", x.name, dim, index), self._known(terms))
-
-    def _based(self, t: ChangeTerm, dim: int) -> list[ChangeTerm]:
-        """Coefficients that differ along ``dim`` as those of the first entry plus differences.
-
-        What is the same for every entry is a constant function whatever is picked, and may cancel another constant.
-        """
-        if t.ids.shape[dim] == 1:
-            return [t]
-        base = first_entries(t.ids, frozenset({dim}))
-        rest = t.ids.take(np.arange(1, t.ids.shape[dim]), axis=dim)
-        differences = self.system.new(rest.size).reshape(rest.shape)
-        table = np.stack([rest.reshape(-1), np.broadcast_to(base, rest.shape).reshape(-1), differences.reshape(-1)], 1)
-        self.system.add([1.0, -1.0, -1.0], table, self.cause)
-        return [replace(t, ids=base), replace(t, ids=np.concatenate([np.zeros_like(base), differences], axis=dim))]
 
     def select(self, x: Change, y: Change, shape: Sequence[int]) -> Change:
         """A mask times one, plus its complement times the other."""
@@ -350,7 +352,7 @@ class Shifts:
         """Some entries replaced by a number; what softmax reads as minus infinity shifts with anything."""
         x = aligned(x, tuple(shape))
         if number <= -1e4:
-            return replace(x, varies=wide_dims(shape), name=self._fresh(), sums_to_one=None)
+            return replace(x, varies=wide_dims(shape), name=self._fresh(), sums_to_one=None, sums_to_zero=None)
         return self.mul(x, self.constant(shape))
 
     def zero_padded(self, x: Change, dim: int, before: int, after: int, fill: float | None) -> Change:
@@ -359,15 +361,15 @@ class Shifts:
         terms = []
         for t in x.terms:
             constant = dim not in t.varies and t.ids.shape[dim] == 1
-            sizes = [n if d == dim and constant else size for d, size in enumerate(t.ids.shape)]
-            terms.append(placed_in(replace(t, ids=np.broadcast_to(t.ids, sizes)), dim, before, n, total))
+            ids = np.repeat(t.ids, n, axis=dim) if constant else t.ids
+            terms.append(placed_in(replace(t, ids=ids), dim, before, n, total))
         shape = tuple(total if d == dim else size for d, size in enumerate(x.shape))
         return Change(shape, x.varies | {dim}, self._fresh(), tuple(terms))
 
     def resized(self, x: Change, shape: Sequence[int]) -> Change:
         """The same change for a tensor of another size along dimensions where only functions vary."""
         wide = wide_dims(shape)
-        return replace(x, shape=tuple(shape), varies=x.varies & wide)
+        return replace(x, shape=tuple(shape), varies=x.varies & wide, sums_to_one=None, sums_to_zero=None)
 
     def deviation(self, x: Change, dims: Sequence[int], keepdim: bool) -> Change:
         """The standard deviation over ``dims``: blind to constants along them."""
