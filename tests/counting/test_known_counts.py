@@ -56,9 +56,7 @@ def test_relu_has_one_law_a_hidden_unit(index: int) -> None:
 @pytest.mark.parametrize("index", range(4, 50))
 def test_relu_campaign(index: int) -> None:
     widths, bias = _random_relu(index)
-    # two inputs and a hidden layer of two units: places where every unit shows are rare, the walk must be patient
-    patience = 150 if widths == [2, 8, 9, 2, 5] else 50
-    count = _blind(relu_network(widths, bias), one(widths[0]), patience=patience)
+    count = _blind(relu_network(widths, bias), one(widths[0]))
     assert count.upper == sum(widths[1:-1])
 
 

@@ -18,6 +18,7 @@ from neuralmechanics.symmetry.optimizer_flows import (
     WeightDecay,
     optimizer_flow,
 )
+from neuralmechanics.symmetry.place_moves import fresh_place
 from neuralmechanics.symmetry.potentials import Potentials
 
 from .networks import cross_entropy, feed_forward, linear_network, one, relu_network
@@ -109,7 +110,7 @@ def test_sign_descent_keeps_a_scalar_pair() -> None:
 @pytest.mark.parametrize("flow", [GradientFlow(), WeightDecay(0.2), HeavyBall(0.3, 0.1), HeavyBall(three_over_t)])
 def test_known_laws_are_orthogonal_to_the_fields(flow: OptimizerFlow) -> None:
     potentials = Potentials(linear_network(3, 2, 2), one(3), None, None, 0)
-    theta = potentials.generic_point()
+    theta = fresh_place(potentials)
     rows = torch.cat(list(potentials.gradients(theta, 50)))
     z = flow.point(theta, potentials.generator)
     laws = known_laws(flow, potentials, [LinearPair("0.weight", "1.weight", 2)], z, rows, 1e-9)

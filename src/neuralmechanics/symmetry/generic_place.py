@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.symmetry.known_laws import KnownSymmetries, known_generators
+from neuralmechanics.symmetry.place_moves import fresh_place, loosened, redrawn
 from neuralmechanics.symmetry.potentials import Potentials
 from neuralmechanics.symmetry.rank import Gap, Span, matrix_rank
 
@@ -25,13 +26,17 @@ _MOST_ENTRIES = 400_000
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """θ, rows that span the gradients there, their number, the rank of the known generators, and the gaps."""
+    """θ, rows that span the gradients there, their rank and that of the known generators, the gaps.
+
+    ``loose`` is the squared length of each axis outside the span of the rows (in coordinates evened out by column).
+    """
 
     theta: Float64[Tensor, " D"]
     rows: Float64[Tensor, "rows D"]
     rank: int
     generators: int
     gaps: tuple[Gap, ...]
+    loose: Float64[Tensor, " D"]
 
     @property
     def explained(self) -> bool:
@@ -54,50 +59,61 @@ def generic_place(
 ) -> Place:
     """A place of greatest gradient rank (``patience`` 0: the model's own parameters).
 
-    A walk makes independent draws, then partial redraws that never lower the rank: they repair units that are always on
-    or always off one by one. It ends after ``patience`` draws without a gain, at once where independent draws agree.
-    Walks are repeated, since one may be caught, until two end at the same greatest rank (four, where symmetries are
-    known and leave a part of the fibre unexplained). The search is over where they fill it: no greater rank exists.
+    A walk makes independent draws, then moves that never lower the rank, every second one aimed at the units that show
+    too little. It ends after ``patience`` moves without a gain, at once where independent draws agree. Walks are
+    repeated, since one may be caught, until the greatest rank was reached independently three times, by walks or by
+    draws (four times where known symmetries leave a part of the fibre unexplained). Where they fill it no greater rank
+    exists.
     """
     if patience <= 0:
         return _widened(potentials, _place(potentials, symmetries, potentials.origin, tolerance), tolerance, tell)
     ends: list[Place] = []
-    agreeing = 4 if len(symmetries) else 2
+    reached: list[int] = []
+    agreeing = 4 if len(symmetries) else 3
     for _ in range(_MOST_WALKS):
-        place, agreed = _walk(potentials, symmetries, patience, tolerance, tell)
+        place, ranks = _walk(potentials, symmetries, patience, tolerance, tell)
         ends.append(place)
-        most = max(end.rank for end in ends)
-        if agreed or place.explained or sum(end.rank == most for end in ends) >= agreeing:
+        # the walk went on from its best draw: they are one witness
+        reached += [place.rank, *sorted(ranks)[:-1]]
+        agreed = len(ranks) == _INDEPENDENT and len({place.rank, *ranks}) == 1
+        if agreed or place.explained or reached.count(max(reached)) >= agreeing:
             break
     return _widened(potentials, max(ends, key=lambda end: (end.rank, end.gaps[0].kept)), tolerance, tell)
 
 
 def _walk(
     potentials: Potentials, symmetries: KnownSymmetries, patience: int, tolerance: float, tell: Callable[[str], None]
-) -> tuple[Place, bool]:
-    """One walk, and whether its independent draws agreed."""
-    best = _place(potentials, symmetries, potentials.generic_point(), tolerance)
-    ranks, since = [best.rank], 0
-    while not best.explained and since < patience:
-        if len(ranks) == _INDEPENDENT and len(set(ranks)) == 1:
-            return best, True
-        share = float(10.0 ** -(1.6 * torch.rand((), generator=potentials.generator)))
-        theta = potentials.generic_point(best.theta if len(ranks) >= _INDEPENDENT else None, share)
+) -> tuple[Place, list[int]]:
+    """One walk, and the ranks of its independent draws."""
+    best = _place(potentials, symmetries, fresh_place(potentials), tolerance)
+    ranks, since, moves = [best.rank], 0, 0
+    while not best.explained and since < patience and not (len(set(ranks)) == 1 and len(ranks) == _INDEPENDENT):
+        drawing = len(ranks) < _INDEPENDENT
+        if drawing:
+            theta = fresh_place(potentials)
+        elif moves % 2:
+            theta = loosened(potentials, best.theta, best.loose)
+        else:
+            share = float(10.0 ** -(1.6 * torch.rand((), generator=potentials.generator)))
+            theta = redrawn(potentials, best.theta, share)
         place = _place(potentials, symmetries, theta, tolerance)
-        ranks.append(place.rank)
-        since = 0 if place.rank > best.rank else since + 1
+        since = 0 if drawing or place.rank > best.rank else since + 1
         best = place if place.rank >= best.rank else best
-        tell(f"point {len(ranks)}: {place.rank} of {potentials.dimension} directions, best {best.rank}")
-    return best, False
+        if drawing:
+            ranks.append(place.rank)
+        else:
+            moves += 1
+        tell(f"point {len(ranks) + moves}: {place.rank} of {potentials.dimension} directions, best {best.rank}")
+    return best, ranks
 
 
 def _place(potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, tolerance: float) -> Place:
     size = potentials.dimension
     entries = max(2 * size + 64, min(6 * size + 512, 4_000_000 // size))
     rows = _evened(torch.cat(list(potentials.gradients(theta, entries))))
-    rank, _, gap = matrix_rank(rows / column_scale(rows), tolerance, "gradients")
+    rank, basis, gap = matrix_rank(rows / column_scale(rows), tolerance, "gradients")
     generators, generator_gap = known_generators(potentials, symmetries, theta, rows, tolerance)
-    return Place(theta, rows, rank, generators, (gap, generator_gap))
+    return Place(theta, rows, rank, generators, (gap, generator_gap), 1.0 - basis.square().sum(1))
 
 
 def _evened(rows: Float64[Tensor, "rows D"]) -> Float64[Tensor, "rows D"]:
@@ -125,4 +141,5 @@ def _widened(potentials: Potentials, place: Place, tolerance: float, tell: Calla
         seen, entries = seen + entries, 2 * entries
         quiet = 0 if found else quiet + 1
         tell(f"{seen} functions: {span.rank} of {place.theta.numel()} directions")
-    return Place(place.theta, (span.basis * scale[:, None]).mT.contiguous(), span.rank, place.generators, tuple(gaps))
+    rows = (span.basis * scale[:, None]).mT.contiguous()
+    return Place(place.theta, rows, span.rank, place.generators, tuple(gaps), 1.0 - span.basis.square().sum(1))

@@ -8,7 +8,6 @@ cross-entropy of logits does not see a common shift of them).
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -20,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from neuralmechanics.symmetry.inputs import call, pick, resample, signature, stack, to_double
+from neuralmechanics.symmetry.kinks import Kinks, varied
 from neuralmechanics.symmetry.primitive_norms import PrimitiveNorms
 
 __all__ = ["Potentials"]
@@ -81,36 +81,13 @@ class Potentials:
         """D, the number of trainable parameters."""
         return int(self.origin.numel())
 
-    def generic_point(self, like: Tensor | None = None, share: float = 0.2) -> Float64[Tensor, " D"]:
-        """θ drawn anew; or ``like`` with that share of the rows of all tensors, or of half of them, redrawn.
-
-        Rows of matrices are normal of variance 1/fan-in with most of their mean taken out: a unit that reads
-        rectified inputs through weights of one sign is always on or always off, which is no generic place. Vectors
-        move by 0.4 of a normal from the model's values.
-        """
-        # moves of all tensors and of some: the former mend what takes two layers, the latter leave the rest in peace
-        whole = float(torch.rand((), generator=self.generator)) < 0.5
-        parts = []
-        for index, (shape, value) in enumerate(zip(self.shapes, self._split(self.origin), strict=True)):
-            noise = torch.randn(shape, generator=self.generator, dtype=torch.float64)
-            if len(shape) > 1:
-                rows = noise.reshape(shape[0], -1)
-                fresh = (rows - 0.8 * rows.mean(1, keepdim=True)) / math.sqrt(rows.shape[1])
-            else:
-                fresh = (value.reshape(shape) + 0.4 * noise).reshape(-1, 1)
-            if like is not None:
-                chance = share if whole or float(torch.rand((), generator=self.generator)) < 0.5 else 0.0
-                keep = torch.rand(fresh.shape[0], 1, generator=self.generator, dtype=torch.float64) >= chance
-                fresh = torch.where(keep, self._split(like)[index].reshape(fresh.shape), fresh)
-            parts.append(fresh.reshape(-1))
-        return torch.cat(parts)
-
-    def _split(self, theta: Tensor) -> tuple[Tensor, ...]:
+    def split(self, theta: Float64[Tensor, " D"]) -> tuple[Tensor, ...]:
+        """The flat vector cut into one flat piece a tensor."""
         return torch.split(theta, list(self.sizes))
 
     def unflatten(self, theta: Float64[Tensor, " D"]) -> dict[str, Tensor]:
         """The flat vector as named parameters."""
-        pieces = self._split(theta)
+        pieces = self.split(theta)
         return {n: x.reshape(s) for n, x, s in zip(self.names, pieces, self.shapes, strict=True)}
 
     def flatten(self, named: Mapping[str, Tensor]) -> Float64[Tensor, " D"]:
@@ -152,6 +129,40 @@ class Potentials:
             return pick(resample(self.batch, self.generator, 1), 0)
         return self.data[int(torch.randint(len(self.data), (), generator=self.generator))]
 
+    @cached_property
+    def kinked(self) -> bool:
+        """Whether the model has activations with a kink and can be run on a stack of inputs at once."""
+        if self.data is not None:
+            return False
+        try:
+            return self.read_at_kinks(self.origin, resample(self.batch, self.generator, 2)).shape[1] > 0
+        except (RuntimeError, ValueError):  # in-place statistics, data-dependent branches
+            return False
+
+    def read_at_kinks(self, theta: Float64[Tensor, " D"], many: Any) -> Float64[Tensor, "inputs units"]:
+        """What each kinked activation reads at each batch of a stack."""
+        leaves, structure = pytree.tree_flatten(many)
+        where = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+        def one(*tensors: Tensor) -> Tensor:
+            filled = list(leaves)
+            for i, tensor in zip(where, tensors, strict=True):
+                filled[i] = tensor
+            with Kinks() as kinks:
+                self.values(theta, pytree.tree_unflatten(filled, structure))
+            return torch.cat([tensors[0].new_zeros(0, dtype=torch.float64), *(x.double() for x in kinks.read)])
+
+        read: Tensor = torch.func.vmap(one, randomness="same")(*(leaves[i] for i in where))
+        return read
+
+    def inputs(self, theta: Float64[Tensor, " D"], count: int) -> Any:
+        """A stack of random batches; where units have kinks, chosen from many so as to meet many linear pieces."""
+        if not self.kinked or count >= _MOST_CANDIDATES:
+            return resample(self.batch, self.generator, count)
+        candidates = resample(self.batch, self.generator, min(max(4 * count, 2048), _MOST_CANDIDATES))
+        chosen = varied(self.read_at_kinks(theta, candidates), count, self.generator)
+        return pytree.tree_map(lambda leaf: leaf[chosen] if isinstance(leaf, Tensor) else leaf, candidates)
+
     def gradients(self, theta: Float64[Tensor, " D"], entries: int) -> Iterator[Float64[Tensor, "rows D"]]:
         """∂φ_j/∂θ of at least ``entries`` functions over random inputs, or of all the given data, in chunks of 128 MB.
 
@@ -160,7 +171,7 @@ class Potentials:
         per_chunk = max(1, _CHUNK // (self.entries * self.dimension))
         if self.data is None:
             batches = -(-entries // max(1, self.entries))
-            stacks = [(resample(self.batch, self.generator, n), n) for n in _pieces(batches, per_chunk)]
+            stacks = [(self.inputs(theta, n), n) for n in _pieces(batches, per_chunk)]
         else:
             alike: dict[Any, list[Any]] = {}
             for batch in self.data:
@@ -206,6 +217,8 @@ class Potentials:
 
 
 _CHUNK = 1 << 24
+# Inputs that are run forward, at most, to choose some of them.
+_MOST_CANDIDATES = 1 << 14
 
 
 def _pieces(total: int, size: int) -> list[int]:
