@@ -10,7 +10,6 @@ _MONOMIALS = "products of data coincide (x_i x_j = x_j x_i)"
 # Translations and diagonal symmetries of the zoo.
 DIMENSIONS: dict[str, str] = {
     "vit": "positions that the head never reads scale on their own",
-    "layer-norm-without-gain": "normalised entries add up to zero, so readers' rows may shift",
     "bilinear-pooling": _MONOMIALS,
     "weights-made-from-data": _MONOMIALS,
 }

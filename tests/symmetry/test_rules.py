@@ -130,4 +130,5 @@ def test_rectified_recurrence(settings: dict[str, Any], rescale: int) -> None:
     assert symmetries.count()["rescale"] == rescale
     if "dropout" not in settings:
         verdict = judge(network, symmetries)
-        assert verdict.sound and verdict.equal, verdict
+        assert verdict.sound, verdict
+        assert verdict.equal, verdict

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
@@ -88,13 +89,17 @@ def shape_of(array: np.ndarray, dims: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """The change of a tensor, the dimensions along which the tensor itself differs, and a name for its value."""
+    """The change of a tensor, the dimensions along which the tensor itself differs, and a name for its value.
+
+    ``sums_to_one``, ``sums_to_zero``: a dimension along which the tensor's entries add up to that.
+    """
 
     shape: Shape
     varies: frozenset[int]
     name: Hashable
     terms: tuple[ChangeTerm, ...] = ()
     sums_to_one: int | None = None
+    sums_to_zero: int | None = None
 
 
 def wide_dims(shape: Sequence[int]) -> frozenset[int]:
@@ -167,6 +172,30 @@ def _averaged(t: ChangeTerm, letters: str, how: Contraction) -> ChangeTerm:
     return ChangeTerm(t.key, ids, varies, t.factor)
 
 
+def zero_along(letters: str, other: Change, other_letters: str, how: Contraction) -> int | None:
+    """The dimension of a factor that is summed against entries of the other that add up to zero along it."""
+    if other.sums_to_zero is None:
+        return None
+    letter = other_letters[other.sums_to_zero]
+    inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
+    return letters.index(letter) if letter in letters and letter not in how.out and letter not in inner else None
+
+
+def based(t: ChangeTerm, dim: int, system: ConstraintSystem, cause: int) -> list[ChangeTerm]:
+    """Coefficients that differ along ``dim`` as those of the first entry plus differences.
+
+    What is the same for every entry is a constant function whatever is picked, and may cancel another constant.
+    """
+    if t.ids.shape[dim] == 1:
+        return [t]
+    base = first_entries(t.ids, frozenset({dim}))
+    rest = t.ids.take(np.arange(1, t.ids.shape[dim]), axis=dim)
+    differences = system.new(rest.size).reshape(rest.shape)
+    table = np.stack([rest.reshape(-1), np.broadcast_to(base, rest.shape).reshape(-1), differences.reshape(-1)], 1)
+    system.add([1.0, -1.0, -1.0], table, cause)
+    return [replace(t, ids=base), replace(t, ids=np.concatenate([np.zeros_like(base), differences], axis=dim))]
+
+
 def parameter_behind(name: Hashable) -> str | None:
     """The parameter that a value is, up to reshapes and broadcasts."""
     while isinstance(name, tuple) and name and name[0] in ("view", "expand"):
@@ -218,6 +247,19 @@ def viewed_dims(dims: frozenset[int], view: View, shape: Shape, out: Shape) -> f
         if dims & set(inside):
             touched |= {d for d in outside if out[d] > 1}
     return frozenset(touched)
+
+
+def viewed_zero(x: Change, view: View, out: Shape) -> int | None:
+    """Where the dimension along which x adds up to zero has gone, if it is whole."""
+    dim = x.sums_to_zero
+    if dim is None or isinstance(view, Take):
+        return None
+    if isinstance(view, Permute):
+        return view.order.index(dim)
+    if isinstance(view, Expand):
+        return dim + len(out) - len(x.shape)
+    groups = [outside for inside, outside in dimension_groups(x.shape, out) if dim in inside and len(inside) == 1]
+    return groups[0][0] if groups and len(groups[0]) == 1 else None
 
 
 def viewed_term(t: ChangeTerm, view: View, shape: Shape, out: Shape) -> ChangeTerm:

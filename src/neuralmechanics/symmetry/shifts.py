@@ -242,7 +242,8 @@ class Shifts:
         sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
         shape = tuple(sizes.get(letter, 0) for letter in how.out)
         name = Name("contract", x.name, y.name, how)
-        left, right = self._told_apart(x, how.x, y, how.y, how), self._told_apart(y, how.y, x, how.x, how)
+        left = self._told_apart(x, zero_along(how.x, y, how.y, how))
+        right = self._told_apart(y, zero_along(how.y, x, how.x, how))
         terms = [contracted_term(t, how.x, y, how.y, how) for t in left]
         terms += [contracted_term(t, how.y, x, how.x, how) for t in right]
         letters = letters_of(x.varies, how.x) | letters_of(y.varies, how.y)
@@ -250,11 +251,8 @@ class Shifts:
         varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters)
         return Change(shape, varies, name, self._known(terms))
 
-    def _told_apart(
-        self, x: Change, letters: str, other: Change, theirs: str, how: Contraction
-    ) -> Sequence[ChangeTerm]:
-        """Terms less what is the same along a summed axis over which the other factor adds up to zero."""
-        dim = zero_along(letters, other, theirs, how)
+    def _told_apart(self, x: Change, dim: int | None) -> Sequence[ChangeTerm]:
+        """Terms less what is the same along ``dim``, over which the other factor adds up to zero."""
         if dim is None:
             return x.terms
         moving = [t for t in x.terms if dim in t.varies or t.ids.shape[dim] > 1]
@@ -331,8 +329,7 @@ class Shifts:
         new = frozenset(range(dim, dim + count))
         after = {d: d if d < dim else d + count - 1 for d in range(len(x.shape)) if d != dim}
         terms = []
-        based = [part for term in x.terms for part in based(term, dim, self.system, self.cause)]
-        for t in based:
+        for t in [part for term in x.terms for part in based(term, dim, self.system, self.cause)]:
             touched = dim in t.varies or t.ids.shape[dim] > 1
             ids = t.absorbed([dim], x.shape)
             ids = ids.reshape(*ids.shape[:dim], *((1,) * count), *ids.shape[dim + 1 :])
