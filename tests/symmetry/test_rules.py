@@ -132,3 +132,28 @@ def test_rectified_recurrence(settings: dict[str, Any], rescale: int) -> None:
         verdict = judge(network, symmetries)
         assert verdict.sound, verdict
         assert verdict.equal, verdict
+
+
+class ReadTwice(nn.Module):
+    """A parameter that one operation reads twice: its rows and columns are tied to each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(3, 3))
+        self.h = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.h(x * torch.relu(self.w @ self.w).sum(1))
+        return out
+
+
+def test_a_parameter_that_one_operation_reads_twice_is_not_free() -> None:
+    network = Network(
+        "read-twice",
+        prepared(ReadTwice()),
+        lambda generator: (torch.randn(64, 3, generator=generator, dtype=torch.float64),),
+        "output",
+    )
+    verdict = judge(network, find_symmetries(network.module, network.batch(), network.loss_fn))
+    assert verdict.sound, verdict
+    assert verdict.equal, verdict

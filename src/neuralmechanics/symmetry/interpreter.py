@@ -12,6 +12,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.capture import Captured, is_in_place, is_node, operation_name, place
 from neuralmechanics.symmetry.rules import RULES
+from neuralmechanics.symmetry.rules.sizes import shape_of
 from neuralmechanics.symmetry.symmetries import UnknownOperation
 
 __all__ = ["Roles", "dependents", "interpret", "live", "roles"]
@@ -102,8 +103,7 @@ def _data(domain: Any, node: Any) -> Any:
 def _constants(domain: Any, value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_constants(domain, v) for v in value)
-    shape = getattr(value, "shape", None)
-    return value if shape is None else domain.constant(tuple(int(n) for n in shape))
+    return value if getattr(value, "shape", None) is None else domain.constant(shape_of(value))
 
 
 def _flat(value: Any) -> list[Any]:
@@ -243,9 +243,21 @@ def roles(captured: Captured) -> Roles:
     uses: Counter[str] = Counter()
     for node in captured.graph.nodes:
         if node.name in captured.parameters:
-            uses[captured.parameters[node.name]] += len(node.users)
+            uses[captured.parameters[node.name]] += sum(_occurrences(user, node) for user in node.users)
     single = frozenset(name for name, count in uses.items() if count == 1)
     return Roles(frozenset(captured.shapes) - matrix, groups, contracted, single)
+
+
+def _occurrences(user: Any, node: Any) -> int:
+    """How many times an operation reads a node."""
+    seen: list[Any] = []
+
+    def note(read: Any) -> Any:
+        seen.append(read)
+        return read
+
+    fx.node.map_arg((user.args, user.kwargs), note)
+    return sum(read is node for read in seen)
 
 
 def _index_sets(user: Any, node: Any) -> list[tuple[int, ...]]:
