@@ -8,19 +8,19 @@ rescale symmetries.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.label_constraints import LabelConstraints
 from neuralmechanics.symmetry.rotary import Rotary
-from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, lettered, linked, simpler, without_dims
-from neuralmechanics.symmetry.views import Expand, Take, View, paired_rows, squeezed
+from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, lettered, simpler, without_dims
+from neuralmechanics.symmetry.views import Expand, Take, View
 
 __all__ = ["Scales"]
 
@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 SMALL = 1e-3  # numbers up to this one, added to a quantity, are taken as stabilisers (eps) that break a scale a little
 
 
-class Scales:
+class Scales(LabelConstraints):
     """The scale interpreter of the primitives (see ``domain.Domain``)."""
 
     def __init__(
@@ -40,17 +40,15 @@ class Scales:
         transparent: Rotary | None = None,
         single: frozenset[str] = frozenset(),
     ) -> None:
-        self.system = ConstraintSystem()
+        super().__init__()
         self.shapes = shapes
         self.parameters: dict[str, Label] = {}
         self.breakings: list[tuple[np.ndarray, Breaking]] = []
-        self.cause = -1
         self.elementwise = elementwise
         self.groups = dict(groups or {})
         self.contracted = dict(contracted or {})
         self.single = single  # parameters that one operation reads, directly
         self.transparent = transparent or Rotary()  # rotations to look through, as if they were not there
-        self._ungauged: dict[str, set[int]] = {}
         self._stacked: dict[str, int] = {}  # parameters read one slice at a time, and along which dimension
 
     # --- leaves -------------------------------------------------------------------------------------------------
@@ -86,99 +84,6 @@ class Scales:
         if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
             return [(0, 1), (0, 2)]
         return [(d,) for d in wide]
-
-    # --- constraints --------------------------------------------------------------------------------------------
-
-    def _compact(self, terms: Iterable[LabelTerm]) -> list[LabelTerm]:
-        """Terms by what is known of their variables: constant dimensions and zeros dropped, equal ones added up."""
-        out: list[LabelTerm] = []
-        for term in terms:
-            ids = squeezed(self.system.resolve(term.ids))
-            if not ids.any():
-                continue
-            for k, other in enumerate(out):
-                if other.ids.shape == ids.shape and np.array_equal(other.ids, ids):
-                    out[k] = replace(other, coefficient=other.coefficient + term.coefficient)
-                    break
-            else:
-                out.append(replace(term, ids=ids))
-        return [t for t in out if t.coefficient]
-
-    def _settle(self, terms: Sequence[LabelTerm], dims: frozenset[int]) -> list[LabelTerm]:
-        """Demands that Σ terms be constant along ``dims``; returns terms that no longer depend on them."""
-        terms = self._compact(terms)
-        free = [t for t in terms if not (t.dims() & dims)]
-        bound = [t for t in terms if t.dims() & dims]
-        for group in linked(bound, dims):
-            free += self._settle_group(group, dims, terms)
-        return free
-
-    def _settle_group(
-        self, group: list[LabelTerm], dims: frozenset[int], context: Sequence[LabelTerm]
-    ) -> list[LabelTerm]:
-        rank = group[0].ids.ndim
-        support = frozenset().union(*(t.dims() for t in group))
-        kept = support - dims
-        sizes = [max(t.ids.shape[d] for t in group) for d in range(rank)]
-        gauged = self._gauge(group, kept, context)
-        if len(group) == 1 and not gauged:
-            first = group[0].ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(rank))]
-            self.system.add([1, -1], paired_rows(group[0].ids, first), self.cause)
-            return [replace(group[0], ids=first, origin=None)]
-        small = [n if d in kept else 1 for d, n in enumerate(sizes)]
-        constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
-        tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in group]
-        tables.append(np.broadcast_to(constant, sizes).reshape(-1))
-        coefficients = [*(t.coefficient for t in group), Fraction(-1)]
-        rows = np.stack(tables, axis=1)
-        repeated = all(t.ids.size < len(rows) for t in group)
-        self.system.add(coefficients, np.unique(rows, axis=0) if repeated else rows, self.cause)
-        return [] if gauged else [LabelTerm(Fraction(1), constant)]
-
-    def _gauge(self, group: list[LabelTerm], kept: frozenset[int], context: Sequence[LabelTerm]) -> bool:
-        """Whether the group's constant may be taken as zero: r_i + c_j = (r_i + t) + (c_j - t), once a parameter."""
-        owners = [t for t in group if t.origin is not None]
-        for term in owners:
-            name, position = term.origin  # type: ignore[misc]
-            unfixed = self._ungauged[name]
-            if position not in unfixed or sum(1 for t in owners if t.origin and t.origin[0] == name) > 1:
-                continue
-            partners = [
-                t
-                for t in context
-                if t.origin and t.origin[0] == name and t.origin[1] in unfixed - {position} and kept <= t.dims()
-            ]
-            if partners and kept <= term.dims():
-                unfixed.discard(position)
-                return True
-        return False
-
-    def _vanish(self, terms: Sequence[LabelTerm]) -> None:
-        """Demands Σ terms = 0 for every element."""
-        terms = self._compact(terms)
-        if not terms:
-            return
-        if len(terms) == 1:
-            self.system.add([1], terms[0].ids.reshape(-1, 1), self.cause)
-            return
-        if len(terms) == 2 and terms[0].coefficient == -terms[1].coefficient:
-            first, second = sorted((t.ids for t in terms), key=lambda ids: -ids.size)
-            if np.broadcast_shapes(first.shape, second.shape) == first.shape:
-                self.system.add([1, -1], paired_rows(first, second), self.cause)
-                return
-        left = self._settle(terms, frozenset(range(terms[0].ids.ndim)))
-        if left:
-            self.system.add(
-                [t.coefficient for t in left], np.array([[int(t.ids.reshape(-1)[0]) for t in left]]), self.cause
-            )
-
-    def _uniform(self, x: Label, dims: Iterable[int]) -> Label:
-        """x with its label demanded constant along ``dims``."""
-        return Label(x.shape, tuple(self._settle(x.terms, frozenset(d % len(x.shape) for d in dims))))
-
-    def fix(self, *xs: Label) -> None:
-        for x in xs:
-            self._vanish(x.terms)
 
     # --- primitives ---------------------------------------------------------------------------------------------
 
