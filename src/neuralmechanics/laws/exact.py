@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.laws.state import LawState
+from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
-_MEMORY = ("companion", "buffered")
 
-
-class ExactLaw:
+class ExactLaw(ChargeLaw):
     """The identity of theory 3.3 with one companion C = ⟨θ,v⟩ (translations: ⟨v,1_A⟩) a charge.
 
     With u = ρ + λX (ρ alone when decoupled) and x = βC + au = ⟨θ_k, v_{k+1}⟩:
@@ -39,6 +35,8 @@ class ExactLaw:
     tensor([0.9025], dtype=torch.float64)
     """
 
+    memory = ("companion", "buffered")
+
     def __init__(
         self,
         quadratic: Bool[Tensor, " charges"] | None = None,
@@ -49,12 +47,7 @@ class ExactLaw:
         self.name = "identity" if measured_residual else "exact"
         self._measured = measured_residual
         self._holds = holds
-        self._state = LawState(self.name, quadratic)
-
-    @property
-    def value(self) -> Float64[Tensor, " charges"]:
-        """The charges the law predicts now."""
-        return self._state["charge"]
+        super().__init__(quadratic)
 
     @property
     def companion(self) -> Float64[Tensor, " charges"]:
@@ -107,11 +100,3 @@ class ExactLaw:
     def _from_update(self, X: Tensor, W: Tensor, drives: Drives) -> Tensor:
         moved = self._state.drive("parameter_update", drives)
         return X + torch.where(self._state["quadratic"], 2 * moved + W, moved)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything the law remembers."""
-        return self._state.save()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self._state.load(state, _MEMORY)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.coefficients import Coefficients
 from neuralmechanics.laws.normal_form import StepOscillator, step_oscillator
 from neuralmechanics.laws.oscillator import Modes, modes
-from neuralmechanics.laws.state import LawState
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
-_MEMORY = ("slope", "companion", "inertia", "offset", "memory", "begun")
 
-
-class ModifiedFlowLaw:
+class ModifiedFlowLaw(ChargeLaw):
     """m x'' + (1-β)x' + pλx = 2m|θ'|², m = h(1+β)/2, by the exact one-step propagator of (x, x').
 
     All three regimes, Nesterov and decoupled decay included; the drive |θ'|² = W/h² is held during a step. The
@@ -36,15 +32,11 @@ class ModifiedFlowLaw:
     """
 
     name = "modified_flow"
+    memory = ("slope", "companion", "inertia", "offset", "memory", "begun")
 
     def __init__(self, quadratic: Bool[Tensor, " charges"] | None = None) -> None:
-        self._state = LawState(self.name, quadratic)
+        super().__init__(quadratic)
         self._way: tuple[Coefficients, StepOscillator, Modes] | None = None
-
-    @property
-    def value(self) -> Float64[Tensor, " charges"]:
-        """The charges the law predicts now."""
-        return self._state["charge"]
 
     def start(
         self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
@@ -52,7 +44,7 @@ class ModifiedFlowLaw:
         """Begin at `charge0`, with the companion of a buffer in use, or none."""
         zeros = torch.zeros_like(charge0, dtype=torch.float64)
         companion = zeros if companion0 is None else companion0.detach().to(zeros).clone()
-        memory = dict.fromkeys(_MEMORY, zeros) | {"begun": zeros.bool(), "companion": companion}
+        memory = dict.fromkeys(self.memory, zeros) | {"begun": zeros.bool(), "companion": companion}
         self._state.start(charge0, **memory)
 
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:
@@ -106,11 +98,3 @@ class ModifiedFlowLaw:
         same = begun & (inertia == now.inertia) & (offset == now.offset) & (memory == now.memory) & ~c.restart
         anew = now.slope(X, companion) - torch.where(c.restart, now.kick * X / now.inertia, 0.0)
         return companion, torch.where(same, slope, anew)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything the law remembers."""
-        return self._state.save()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self._state.load(state, _MEMORY)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.coefficients import Coefficients
 from neuralmechanics.laws.oscillator import growth
-from neuralmechanics.laws.state import LawState
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
-class GradientFlowLaw:
+class GradientFlowLaw(ChargeLaw):
     """Gradient flow (1-β)θ' = -(g + λθ): the charge with weight decay alone, x ← e^{-pλh/(1-β)} x.
 
     p = 2 for quadratic charges, 1 for translations; h = aη is the natural time step (a = 1 on torch's first step).
@@ -29,20 +27,6 @@ class GradientFlowLaw:
 
     name = "gradient_flow"
 
-    def __init__(self, quadratic: Bool[Tensor, " charges"] | None = None) -> None:
-        self._state = LawState(self.name, quadratic)
-
-    @property
-    def value(self) -> Float64[Tensor, " charges"]:
-        """The charges the law predicts now."""
-        return self._state["charge"]
-
-    def start(
-        self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
-    ) -> None:
-        """Begin at `charge0`; the companion plays no part."""
-        self._state.start(charge0)
-
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:
         """Advance by one optimiser step."""
         X = self._state["charge"]
@@ -50,16 +34,8 @@ class GradientFlowLaw:
         relaxed = X * torch.exp(-_decay(c, self._state["quadratic"]))
         self._state.move(c.active, charge=relaxed)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything the law remembers."""
-        return self._state.save()
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self._state.load(state, ())
-
-
-class ModifiedLossLaw:
+class ModifiedLossLaw(ChargeLaw):
     """Flow on the modified loss L̃ = L + λ|θ|²/2 + c|∇(…)|², (1-β)θ' = -∇L̃, driven by the raw gradient.
 
         (1-β)X' = -p(λ + 2cλ²)X + 4c⟨g,g⟩ (translations: no drive),  c = h(1+β)/(4(1-β)²)
@@ -70,20 +46,6 @@ class ModifiedLossLaw:
     """
 
     name = "modified_loss"
-
-    def __init__(self, quadratic: Bool[Tensor, " charges"] | None = None) -> None:
-        self._state = LawState(self.name, quadratic)
-
-    @property
-    def value(self) -> Float64[Tensor, " charges"]:
-        """The charges the law predicts now."""
-        return self._state["charge"]
-
-    def start(
-        self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
-    ) -> None:
-        """Begin at `charge0`; the companion plays no part."""
-        self._state.start(charge0)
 
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:
         """Advance by one optimiser step."""
@@ -97,16 +59,8 @@ class ModifiedLossLaw:
         gained = 4 * curvature * h / μ * self._state.energy("gradient_energy", drives)
         self._state.move(c.active, charge=X * torch.exp(-decay) + gained * growth(-decay))
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything the law remembers."""
-        return self._state.save()
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self._state.load(state, ())
-
-
-class FirstOrderLaw:
+class FirstOrderLaw(ChargeLaw):
     """The paper's headline integral, for β = 0, driven by the raw minibatch gradient:
 
         q(t) = e^{-λt} q(0)      X(t) = e^{-2λt} X(0) + η ∫ e^{-2λ(t-s)} ⟨g,g⟩ ds
@@ -117,14 +71,7 @@ class FirstOrderLaw:
     """
 
     name = "first_order"
-
-    def __init__(self, quadratic: Bool[Tensor, " charges"] | None = None) -> None:
-        self._state = LawState(self.name, quadratic)
-
-    @property
-    def value(self) -> Float64[Tensor, " charges"]:
-        """The charges the law predicts now; NaN where it does not hold."""
-        return self._state["charge"]
+    memory = ("holds",)
 
     @property
     def holds(self) -> Bool[Tensor, " charges"]:
@@ -146,14 +93,6 @@ class FirstOrderLaw:
         holds = self._state["holds"] & ~c.running
         after = torch.where(holds, X * torch.exp(-decay) + gained * growth(-decay), torch.nan)
         self._state.move(c.active, charge=after, holds=holds)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything the law remembers."""
-        return self._state.save()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self._state.load(state, ("holds",))
 
 
 def _decay(c: Coefficients, quadratic: Tensor) -> Tensor:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.laws.state import LawState
+from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
-class RotationLaw:
+class RotationLaw(ChargeLaw):
     """J_k = ⟨θ_k, Av_k⟩ of an antisymmetric generator A: J_{k+1} = β_k J_k for the heavy ball, at any η.
 
     Since θ_{k+1} = θ_k - ηv_{k+1} and ⟨v,Av⟩ = 0, J_{k+1} = ⟨θ_k, A v_{k+1}⟩ = β_k J_k + a⟨θ_k, A(g + λθ_k)⟩,
@@ -34,14 +32,10 @@ class RotationLaw:
     """
 
     name = "rotation"
+    memory = ("moment",)
 
     def __init__(self) -> None:
-        self._state = LawState(self.name, None)
-
-    @property
-    def value(self) -> Float64[Tensor, " charges"]:
-        """J as predicted now; 0 after a step without momentum, NaN where the law does not hold."""
-        return self._state["charge"]
+        super().__init__(None)
 
     @property
     def holds(self) -> Bool[Tensor, " charges"]:
@@ -74,14 +68,6 @@ class RotationLaw:
             charge=torch.where(c.running, turning, 0.0),
             moment=torch.where(c.running, turning, resting),
         )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything the law remembers."""
-        return self._state.save()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self._state.load(state, ("moment",))
 
 
 def rotation_defect(
