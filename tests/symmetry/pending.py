@@ -66,6 +66,8 @@ FIBRE: dict[str, str] = {
     "dense-experts": _LINEAR,
     "routed-experts": _LINEAR,
     "masked-mean-pool": _LINEAR,
+    "experts-grouped-biases": _LINEAR,
+    "experts-batched-gate-biases": _LINEAR,
 }
 
 # Finite transformations of whole architectures.

@@ -80,9 +80,10 @@ def test_what_decides_positions_is_fixed(forward: Callable[[TwoLayers, Tensor], 
     assert symmetries.count()["rescale"] == rescale
 
 
-def test_routed_experts_one_rescale_a_unit() -> None:
+@pytest.mark.parametrize("name", ["hf-mixtral", "hf-mixtral-grouped", "hf-mixtral-batched"])
+def test_routed_experts_one_rescale_a_unit(name: str) -> None:
     """Mixtral: 18 units in 3 experts, 8 channels of each norm, 8 of the last; independent as generators."""
-    module, batch, loss_fn = FULL["hf-mixtral"]()
+    module, batch, loss_fn = FULL[name]()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_()

@@ -11,6 +11,7 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.capture import Captured, is_in_place, is_node, operation_name, place
+from neuralmechanics.symmetry.routing import GROUPED, Routing, decided_by, routes
 from neuralmechanics.symmetry.rules import RULES
 from neuralmechanics.symmetry.rules.sizes import shape_of
 from neuralmechanics.symmetry.symmetries import UnknownOperation
@@ -23,6 +24,7 @@ def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) ->
 
     Outputs, and the inputs of operations without a rule, are fixed. Operations that no parameter enters are data.
     """
+    domain = Routing(domain, routes(captured.graph))
     values: dict[fx.Node, Any] = {}
     unknown: list[UnknownOperation] = []
     ends = _last_uses(captured)
@@ -199,7 +201,7 @@ _MATRIX = frozenset(
         "index",
         "index_select",
     ]
-)
+) | frozenset(GROUPED)
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,7 @@ def roles(captured: Captured) -> Roles:
     matrix: set[str] = set()
     groups: dict[str, int] = {}
     contracted: dict[str, list[tuple[int, ...]]] = {}
+    deciding = routes(captured.graph)
     for node in captured.graph.nodes:
         name = captured.parameters.get(node.name)
         if name is None:
@@ -229,7 +232,7 @@ def roles(captured: Captured) -> Roles:
         while frontier:
             user = frontier.pop()
             operation = operation_name(user)
-            if operation in _MATRIX and not (operation == "aten.linear" and _is_bias(user, node)):
+            if operation in _MATRIX and not _is_bias(user, node) and not _one_a_row(user, deciding):
                 matrix.add(name)
                 if operation == "aten.einsum" and node in user.args[1]:
                     contracted.setdefault(name, _index_sets(user, node))
@@ -275,7 +278,19 @@ def _index_sets(user: Any, node: Any) -> list[tuple[int, ...]]:
 
 
 def _is_bias(user: Any, node: Any) -> bool:
-    return len(user.args) > 2 and user.args[2] is node and user.args[1] is not node
+    return (
+        operation_name(user) == "aten.linear"
+        and len(user.args) > 2
+        and user.args[2] is node
+        and user.args[1] is not node
+    )
+
+
+def _one_a_row(user: Any, deciding: frozenset[Any]) -> bool:
+    """Whether each row of data gets a row of the parameter, its expert's bias."""
+    if operation_name(user) != "aten.index" or len(user.args[0].meta["val"].shape) > 2:
+        return False
+    return len(user.args[1]) == 1 and decided_by(user.args[1][0]) in deciding
 
 
 def _groups(user: Any) -> int:

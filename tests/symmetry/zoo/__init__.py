@@ -1,7 +1,18 @@
 """Hand-picked networks: small ones for the oracle, whole architectures for the finite transformations."""
 
-from . import architectures, attention, configurations, dense, language, recurrent, vision
+from . import architectures, attention, configurations, dense, experts, language, recurrent, vision
 from .architectures import FULL
 from .registry import SMALL
 
-__all__ = ["FULL", "SMALL", "architectures", "attention", "configurations", "dense", "language", "recurrent", "vision"]
+__all__ = [
+    "FULL",
+    "SMALL",
+    "architectures",
+    "attention",
+    "configurations",
+    "dense",
+    "experts",
+    "language",
+    "recurrent",
+    "vision",
+]

@@ -234,6 +234,21 @@ def attention(
     return d.contract(weights, v, Contraction(batch + "xy", batch + "yz", batch + "xz"))
 
 
+@rule("_grouped_mm")
+def grouped(d: Any, node: fx.Node, x: Any, weight: Any, ends: Any = None, bias: Any = None, *_: Any) -> Any:
+    """x[s] W[e(s)] for rows sorted by expert, ``ends`` saying where each expert's rows end."""
+    if ends is None:
+        return product(d, x, weight)
+    if len(x.shape) != 2 or len(weight.shape) != 3 or bias is not None:
+        raise ValueError("rows of a matrix in groups are understood only with one matrix a group")
+    d.fix(ends)
+    chosen = d.routed(weight, x.shape[0], node.args[2])
+    return d.contract(x, chosen, Contraction("az", "azy", "ay"))
+
+
+rule("grouped_mm_fallback", prefix="transformers.")(grouped)
+
+
 @rule("cumsum")
 def accumulated(d: Any, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
     """A lower-triangular matrix of ones along ``dim``."""
