@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from neuralmechanics.symmetry.constraints import ConstraintSystem
+from neuralmechanics.symmetry.label_gauges import LabelGauges
 from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, linked
 from neuralmechanics.symmetry.views import paired_rows, squeezed
 
@@ -22,7 +23,7 @@ class LabelConstraints:
     def __init__(self) -> None:
         self.system = ConstraintSystem()
         self.cause = -1
-        self._ungauged: dict[str, set[int]] = {}
+        self.gauges = LabelGauges()
 
     def _compact(self, terms: Iterable[LabelTerm]) -> list[LabelTerm]:
         """Terms by what is known of their variables: constant dimensions and zeros dropped, equal ones added up."""
@@ -55,11 +56,11 @@ class LabelConstraints:
         support = frozenset().union(*(t.dims() for t in group))
         kept = support - dims
         sizes = [max(t.ids.shape[d] for t in group) for d in range(rank)]
-        gauged = self._gauge(group, kept, context)
+        gauged = self.gauges.fixes(group, kept, context)
         if len(group) == 1 and not gauged:
             first = group[0].ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(rank))]
             self.system.add([1, -1], paired_rows(group[0].ids, first), self.cause)
-            return [replace(group[0], ids=first, origin=None)]
+            return [replace(group[0], ids=first)]
         small = [n if d in kept else 1 for d, n in enumerate(sizes)]
         constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
         tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in group]
@@ -68,25 +69,7 @@ class LabelConstraints:
         rows = np.stack(tables, axis=1)
         repeated = all(t.ids.size < len(rows) for t in group)
         self.system.add(coefficients, np.unique(rows, axis=0) if repeated else rows, self.cause)
-        return [] if gauged else [LabelTerm(Fraction(1), constant)]
-
-    def _gauge(self, group: list[LabelTerm], kept: frozenset[int], context: Sequence[LabelTerm]) -> bool:
-        """Whether the group's constant may be taken as zero: r_i + c_j = (r_i + t) + (c_j - t), once a parameter."""
-        owners = [t for t in group if t.origin is not None]
-        for term in owners:
-            name, position = term.origin  # type: ignore[misc]
-            unfixed = self._ungauged[name]
-            if position not in unfixed or sum(1 for t in owners if t.origin and t.origin[0] == name) > 1:
-                continue
-            partners = [
-                t
-                for t in context
-                if t.origin and t.origin[0] == name and t.origin[1] in unfixed - {position} and kept <= t.dims()
-            ]
-            if partners and kept <= term.dims():
-                unfixed.discard(position)
-                return True
-        return False
+        return [] if gauged else [LabelTerm(Fraction(1), constant, self.gauges.name(group))]
 
     def _vanish(self, terms: Sequence[LabelTerm]) -> None:
         """Demands Σ terms = 0 for every element."""

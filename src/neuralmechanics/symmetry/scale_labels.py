@@ -8,9 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 
-__all__ = ["Label", "LabelTerm", "lettered", "linked", "simpler", "without_dims"]
+__all__ = ["Label", "LabelTerm", "Origin", "lettered", "linked", "simpler", "without_dims"]
 
 Shape = tuple[int, ...]
+Origin = tuple[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,7 @@ class LabelTerm:
 
     coefficient: Fraction
     ids: np.ndarray
-    origin: tuple[str, int] | None = None
+    origin: Origin | None = None
 
     def dims(self) -> frozenset[int]:
         return frozenset(d for d, n in enumerate(self.ids.shape) if n > 1)

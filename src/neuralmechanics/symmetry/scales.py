@@ -72,7 +72,7 @@ class Scales(LabelConstraints):
                     if term.ids.shape[1] > 1:
                         terms[position] = replace(term, ids=np.repeat(inner, shape[0] // groups, axis=0))
             self.parameters[name] = Label(shape, tuple(terms))
-            self._ungauged[name] = set(range(len(terms)))
+            self.gauges.open(name, len(terms))
         return self.parameters[name]
 
     def _supports(self, name: str, shape: Shape) -> list[tuple[int, ...]]:
@@ -96,12 +96,15 @@ class Scales(LabelConstraints):
         name = next((t.origin[0] for t in x.terms if t.origin), "")
         if not isinstance(view, Take) or len(view.positions) != 1 or x is not self.parameters.get(name):
             return x.terms
-        used = len(self._ungauged[name]) != len(x.terms) and self._stacked.get(name) != view.dim
+        used = not self.gauges.is_open(name, len(x.terms)) and self._stacked.get(name) != view.dim
         if used or name in self.groups or any(t.ids.shape[view.dim] == 1 for t in x.terms):
             return x.terms
-        self._stacked[name], self._ungauged[name] = view.dim, set()
         part = f"{name}[{view.dim}: {view.positions[0]}]"
-        self._ungauged.setdefault(part, set(range(len(x.terms))))
+        self.gauges.close(name, len(x.terms))
+        self._stacked[name] = view.dim
+        if part not in self._stacked:
+            self._stacked[part] = view.dim
+            self.gauges.open(part, len(x.terms))
         return tuple(replace(t, origin=(part, k)) for k, t in enumerate(x.terms))
 
     def cat(self, xs: Sequence[Label], dim: int) -> Label:
@@ -177,7 +180,7 @@ class Scales(LabelConstraints):
         if float(factor) != exponent:
             self.fix(x)
             return Label(x.shape)
-        terms = tuple(replace(t, coefficient=t.coefficient * factor, origin=None) for t in x.terms)
+        terms = tuple(replace(t, coefficient=t.coefficient * factor) for t in x.terms)
         return Label(x.shape, terms if factor else ())
 
     def homogeneous(self, x: Label) -> Label:
@@ -218,17 +221,18 @@ class Scales(LabelConstraints):
         met = self._compact(data.terms)
         for position, term in enumerate(terms):
             place = next(iter(term.dims()), None)
-            if len(term.dims()) != 1 or place is None or len(self._ungauged[name]) < 2:
+            if len(term.dims()) != 1 or place is None:
                 continue
             letter = mine[place]
             if letter in how.out or letter not in letters:
                 continue
             partners = [t for t in met if letters.index(letter) in t.dims()]
-            if len(partners) == 1 and len(partners[0].dims()) == 1:
+            if len(partners) != 1 or len(partners[0].dims()) != 1:
+                continue
+            if self.gauges.fixes([term, partners[0]], frozenset(), [*met, *terms]):
                 self.system.retire(term.ids)
                 ids = partners[0].ids.reshape(term.ids.shape)
-                terms[position] = replace(term, coefficient=-partners[0].coefficient, ids=ids)
-                self._ungauged[name].discard(position)
+                terms[position] = replace(partners[0], coefficient=-partners[0].coefficient, ids=ids)
         self.parameters[name] = Label(weight.shape, tuple(terms))
         return self.parameters[name]
 
