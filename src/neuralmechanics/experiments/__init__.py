@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from neuralmechanics.experiments.losses import cross_entropy, mean_squared_error
     from neuralmechanics.experiments.metrics import open_metrics
     from neuralmechanics.experiments.models import build_model, model_names, restore_weights
+    from neuralmechanics.experiments.norm_eps import eps_errors, set_norm_eps
     from neuralmechanics.experiments.targets import resolve_model
     from neuralmechanics.experiments.training import TrainResult, train
     from neuralmechanics.progress import Meter, SilentMeter
@@ -34,11 +35,12 @@ _EXPORTS = {
     "evaluation": ("Performance", "evaluate"),
     "lamb": ("Lamb",),
     "losses": ("cross_entropy", "mean_squared_error"),
-    "meter": ("Meter", "SilentMeter"),
     "metrics": ("open_metrics",),
     "models": ("build_model", "model_names", "restore_weights"),
+    "norm_eps": ("eps_errors", "set_norm_eps"),
     "targets": ("resolve_model",),
     "training": ("TrainResult", "train"),
+    ".progress": ("Meter", "SilentMeter"),
 }
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "config_to_dict",
     "cross_entropy",
     "data_names",
+    "eps_errors",
     "evaluate",
     "load_config",
     "load_data",
@@ -66,6 +69,7 @@ __all__ = [
     "open_metrics",
     "resolve_model",
     "restore_weights",
+    "set_norm_eps",
     "top_eigenvalues",
     "train",
 ]
@@ -74,5 +78,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _EXPORTS.items():
         if name in names:
-            return getattr(importlib.import_module(f"neuralmechanics.experiments.{module}"), name)
+            return getattr(importlib.import_module(f".{module}", __name__), name)
     raise AttributeError(f"module 'neuralmechanics.experiments' has no attribute {name!r}")
