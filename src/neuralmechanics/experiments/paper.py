@@ -109,13 +109,14 @@ def _momentum(size: _Size, scale: str) -> list[Grid]:
 
 def _phase(size: _Size, scale: str) -> list[Grid]:
     norms = size.base(0.01, momentum=0.9, batch=size.batch // 2) | {"model": size.normed}
-    layers = size.base(0.001, momentum=0.9, batch=size.batch // 2) | {"model": "fc-bn"}
+    # As for λ: so many times fewer steps need a larger η to get anywhere.
+    layers = size.base(0.001 if scale == "paper" else 0.02, momentum=0.9, batch=size.batch // 2) | {"model": "fc-bn"}
     if scale == "paper":
         norms |= {"data": "cifar100"}
         layers |= {"data": "mnist", "images": {}}
     else:
         layers |= {"data": "digits", "images": {}}
-    decays = [0.0, 1e-1, 1e-3] if scale == "smoke" else [0.0, 1e-1, 1e-2, 1e-3, 1e-4]
+    decays = [0.0, 1e-2, 1e-1] if scale == "smoke" else [0.0, 1e-1, 1e-2, 1e-3, 1e-4]
     return [
         (norms, {"optimizer.weight_decay": [1e-4 if scale == "paper" else 1e-3]}),
         (layers, {"optimizer.weight_decay": decays}),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BANDS = ((0.0, 1.0, 0.10), (0.05, 0.95, 0.16), (0.25, 0.75, 0.26))
+BAND_WORDS = "their whole range, the middle 90 % and the middle 50 %"
 MOST_POINTS = 1500
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from neuralmechanics.report.figures.bands import draw_bands
-from neuralmechanics.report.palette import AXIS_LABELS, BLUE, VERMILLION, shortened, tidy
+from neuralmechanics.report.figures.bands import BAND_WORDS, draw_bands
+from neuralmechanics.report.palette import AXIS_LABELS, BLUE, FAINT, VERMILLION, shortened, tidy
 from neuralmechanics.report.source import RunLike, default_family, families, of_family, raw_weights, steps
 
 
@@ -27,11 +27,13 @@ def parameters_and_charges(run: RunLike, family: str | None = None) -> Figure:
     charges = chosen["charge"].values.astype(np.float64)
     kind = str(chosen["kind"].values[0])
 
-    figure = Figure(figsize=(8.4, 3.3), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(8.4, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True)
     draw_bands(left, raw.step, raw.moved, VERMILLION)
     tidy(left, title=f"{len(raw.names)} raw parameters", xlabel="step", ylabel="weight − weight at the start")
     draw_bands(right, steps(data), charges, BLUE)
     title = f"{charges.shape[1]} charges of {shortened(family, 36)}"
     tidy(right, title=title, xlabel="step", ylabel=AXIS_LABELS.get(kind, kind))
+    left.set_xlim(0, max(raw.step[-1], steps(data)[-1]))
+    figure.supxlabel(f"some of all lines; shaded: {BAND_WORDS}", fontsize=7.5, color=FAINT)
     return figure

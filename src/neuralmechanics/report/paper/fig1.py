@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from neuralmechanics.report.figures import parameters_and_charges
+from neuralmechanics.report.palette import INK, literal
 from neuralmechanics.report.paper.panels import run_with
-from neuralmechanics.report.paper.settings import error_table
+from neuralmechanics.report.paper.settings import error_table, label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,4 +24,8 @@ def fig1(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
     Source: Kunin et al., ICLR 2021, Fig. 1 (VGG-16-BN on Tiny ImageNet, η = .1, λ = 1e-4, batch 256).
     """
     errors = error_table(runs)
-    return parameters_and_charges(run_with(runs, "scale") or runs[0]), errors
+    run = run_with(runs, "scale") or runs[0]
+    figure = parameters_and_charges(run)
+    settings = label(run, "model", "data", "learning_rate", "weight_decay", "momentum", "batch_size")
+    figure.suptitle(literal(settings), fontsize=9.5, color=INK)
+    return figure, errors

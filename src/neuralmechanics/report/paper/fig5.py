@@ -15,6 +15,7 @@ from neuralmechanics.report.paper.panels import (
     family_for,
     grid,
     kind_label,
+    note_errors,
     run_with,
 )
 from neuralmechanics.report.paper.settings import distinct, error_table, label, matching
@@ -50,6 +51,7 @@ def fig5(runs: Sequence[RunLike], families: Mapping[str, Sequence[str]] | None =
             draw_family(axes, of_family(run.data, family), in_reading_order(laws(run.data)), charges=4)
             title = f"{label(run, 'weight_decay')}: {label(run, 'model')}" if row == 0 else label(run, "model")
             tidy(axes, title=title, xlabel="step", ylabel=kind_label(kind))
+            note_errors(axes, [(run, family)], in_reading_order(laws(run.data)))
     clear_inner_labels(panels)
     handles = legend_handles(in_reading_order(list(dict.fromkeys(drawn))))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)

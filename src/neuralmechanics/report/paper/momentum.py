@@ -15,6 +15,7 @@ from neuralmechanics.report.paper.panels import (
     family_for,
     grid,
     kind_label,
+    note_errors,
     run_with,
     typical_charge,
 )
@@ -45,16 +46,19 @@ def momentum(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
     for row, values in enumerate(rows):
         here = matching(runs, ("momentum", "dampening"), values)
         for column, kind in enumerate(KINDS):
-            axes, measured = panels[row, column], []
+            axes, measured, shown = panels[row, column], [], []
             for decay, colour in zip(decays, OKABE_ITO, strict=False):
                 run = run_with(matching(here, ("weight_decay",), decay), kind)
                 if run is not None:
-                    measured.append(overlay(axes, typical_charge(run.data, family_for(run, kind, ())), colour))
+                    family = family_for(run, kind, ())
+                    shown.append((run, family))
+                    measured.append(overlay(axes, typical_charge(run.data, family), colour))
             if not measured:
                 blank(axes, f"no {kind} charges")
                 continue
             frame(axes, measured)
             tidy(axes, title=label(here[0], "momentum", "dampening"), xlabel="step", ylabel=kind_label(kind))
+            note_errors(axes, shown, list(OVERLAID))
     for row in range(len(rows) - 1):
         for axes in panels[row]:
             axes.set_xlabel("")

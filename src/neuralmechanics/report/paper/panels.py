@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from neuralmechanics.report.palette import AXIS_LABELS, FAINT, literal
+from neuralmechanics.report.palette import AXIS_LABELS, FAINT, INK, law_styles, literal
 from neuralmechanics.report.source import RunLike, families, kinds, of_family, telling_family
 
 if TYPE_CHECKING:
@@ -58,6 +59,36 @@ def typical_charge(data: xr.Dataset, family: str) -> xr.Dataset:
     part = of_family(data, family)
     order = np.argsort(np.abs(part["charge"].values[0]), kind="stable")
     return part.isel(charge=[int(order[len(order) // 2])])
+
+
+def note_errors(axes: Axes, shown: Sequence[tuple[RunLike, str]], drawn: Sequence[str]) -> None:
+    """Over the panel: the largest error of each law at all charges of the shown (run, family), as the table has it.
+
+    Lines that lie on one another cannot be told apart by eye; these numbers can.
+    """
+    tables = [errors[errors["family"] == family] for errors, family in ((run.errors(), name) for run, name in shown)]
+    parts = []
+    for law in drawn:
+        found = [float(error) for table in tables for error in table.loc[table["law"] == law, "max_error"]]
+        if any(error == error for error in found):
+            parts.append(f"{law_styles([law])[law].label} {brief(float(np.nanmax(found)))}")
+    together = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
+    lines = textwrap.wrap(f"largest error: {together}", 62)
+    text = axes.text(0, 1.02, "\n".join(lines), fontsize=6.3, color=INK, transform=axes.transAxes, va="bottom")
+    text.set_linespacing(1.15)
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=9.5, color=INK, pad=6 + 7.6 * len(lines))
+
+
+def brief(value: float) -> str:
+    """One significant digit.
+
+    >>> brief(3.4e-07), brief(0.186), brief(0.0), brief(43000.0)
+    ('3e-7', '0.2', '0', '4e4')
+    """
+    if value == 0 or 0.01 <= value < 100:
+        return f"{value:.1g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def kind_label(kind: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from neuralmechanics.report.palette import FAINT, tidy
-from neuralmechanics.report.paper.panels import family_for, run_with
+from neuralmechanics.report.palette import FAINT, INK, tidy
+from neuralmechanics.report.paper.panels import family_for, kind_label, note_errors, run_with
 from neuralmechanics.report.paper.settings import error_table, label
 from neuralmechanics.report.source import kinds, of_family, spread, steps, thinned
 
@@ -45,9 +48,15 @@ def phase(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
         axes.set_axis_off()
     for axes, run in zip(panels.flat, shown, strict=False):
         kind = "scale" if run_with([run], "scale") is run else kinds(run.data)[0]
-        _draw(axes, of_family(run.data, family_for(run, kind, ())))
+        family = family_for(run, kind, ())
+        _draw(axes, of_family(run.data, family))
         title = f"{label(run, 'model')}, {label(run, 'learning_rate', 'weight_decay')}"
-        tidy(axes, title=title, xlabel="squared norm" if kind == "scale" else kind, ylabel="change per step")
+        tidy(axes, title=title, xlabel=kind_label(kind), ylabel="change per step")
+        _in_powers_of_ten(axes)
+        note_errors(axes, [(run, family)], ("exact", "modified_flow"))
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=list(panels[:, -1]), fraction=0.05)
+    bar.set_label("part of the training (grey dot: start)", fontsize=8, color=INK)
+    bar.ax.tick_params(labelsize=7)
     return figure, errors
 
 
@@ -57,6 +66,14 @@ def velocity(charge: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[
         return np.zeros_like(charge)
     slope: NDArray[np.float64] = np.gradient(charge, step, axis=0, edge_order=2 if len(step) > 2 else 1)
     return slope
+
+
+def _in_powers_of_ten(axes: Axes) -> None:
+    """Small changes per step as multiples of a power that the axis title names, not as rows of zeros."""
+    exponent = math.floor(math.log10(max(map(abs, axes.get_ylim()))))
+    if exponent < -1:
+        axes.yaxis.set_major_formatter(lambda value, position: f"{value / 10.0**exponent:g}")
+        axes.set_ylabel(f"change per step, in 1e{exponent}")
 
 
 def _draw(axes: Axes, part: xr.Dataset) -> None:

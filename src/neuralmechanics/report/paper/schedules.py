@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.lines import Line2D
 
-from neuralmechanics.report.palette import BLUE, OKABE_ITO, frame, tidy
-from neuralmechanics.report.paper.momentum import law_handles, overlay
-from neuralmechanics.report.paper.panels import KINDS, blank, clear_inner_labels, family_for, grid, kind_label
+from neuralmechanics.report.palette import BLUE, MEASURED, OKABE_ITO, frame, tidy
+from neuralmechanics.report.paper.momentum import OVERLAID, law_handles, overlay
+from neuralmechanics.report.paper.panels import (
+    KINDS,
+    blank,
+    clear_inner_labels,
+    family_for,
+    grid,
+    kind_label,
+    note_errors,
+)
 from neuralmechanics.report.paper.settings import error_table, label
 from neuralmechanics.report.source import kinds, of_family, scalars, spread, steps
 
@@ -40,7 +49,8 @@ def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
             if kind not in kinds(run.data):
                 blank(axes, f"no {kind} charges")
                 continue
-            part = of_family(run.data, family_for(run, kind, ()))
+            family = family_for(run, kind, ())
+            part = of_family(run.data, family)
             positions = spread(part["charge"].values[0], 4)
             frame(
                 axes,
@@ -50,8 +60,10 @@ def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
                 ],
             )
             tidy(axes, xlabel="step", ylabel=kind_label(kind))
+            note_errors(axes, [(run, family)], list(OVERLAID))
     clear_inner_labels(panels)
-    figure.legend(handles=law_handles(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    measured = Line2D([], [], color=MEASURED, linewidth=4, label="measured, a colour a charge")
+    figure.legend(handles=[measured, *law_handles()], loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure, errors
 
 

@@ -19,7 +19,7 @@ SETTINGS = {
     "dampening": ("optimizer.dampening", "α"),
     "nesterov": ("optimizer.nesterov", ""),
     "schedule": ("schedule.name", ""),
-    "batch_size": ("batch_size", ""),
+    "batch_size": ("batch_size", "batch"),
 }
 
 
