@@ -70,3 +70,39 @@ def write_image_folder(root: Path, size: int = 40, classes: int = 3, each: int =
     for index, image in enumerate(images):
         write_image(root / f"class{index // each}" / f"{index % each:02d}.png", image)
     return images
+
+
+# Columns and splits as the hub has them: repository of each published data set, its image and label column.
+HUB = {
+    "mnist": ("train", "test", "image", "label"),
+    "cifar10": ("train", "test", "img", "label"),
+    "cifar100": ("train", "test", "img", "fine_label"),
+    "tiny-imagenet": ("train", "valid", "image", "label"),
+    "imagenet": ("train", "validation", "image", "label"),
+}
+
+
+def write_hub(root: Path, name: str, *, saved: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Data set `name` as a copy of its hub repository, `data/<split>-00000-of-00001.parquet`, or as `save_to_disk`."""
+    import datasets
+
+    train, test, image, label = HUB[name]
+    channels, size = (1, 28) if name == "mnist" else (3, 64 if name == "tiny-imagenet" else 32)
+    parts = {}
+    for split, count in ((train, 8), (test, 4)):
+        images = random_images(count, channels, size)
+        pictures = [Image.fromarray(x[0] if channels == 1 else x.transpose(1, 2, 0)) for x in images]
+        labels = [k % 4 for k in range(count)]
+        features = {image: datasets.Image(), label: datasets.ClassLabel(names=list("abcd"))}
+        content = {image: pictures, label: labels}
+        if name == "cifar100":
+            features["coarse_label"] = datasets.ClassLabel(names=list("xy"))
+            content["coarse_label"] = [k % 2 for k in range(count)]
+        parts[split] = (images, datasets.Dataset.from_dict(content, features=datasets.Features(features)))
+    if saved:
+        datasets.DatasetDict({split: table for split, (_, table) in parts.items()}).save_to_disk(root)
+    else:
+        for split, (_, table) in parts.items():
+            (root / "data").mkdir(parents=True, exist_ok=True)
+            table.to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
+    return parts[train][0], parts[test][0]

@@ -85,7 +85,7 @@ class ImageConfig:
     """Where images lie and what happens to them on the way to the network."""
 
     root: str | None = None
-    """folder with a local copy; without it the Hugging Face cache (or nothing, for made data)"""
+    """folder with a local copy; without it $NEURALMECHANICS_DATA/<data>, else the Hugging Face cache"""
     size: int | None = None
     """side length in pixels; None keeps the usual one of the data set"""
     augment: bool = False

@@ -157,4 +157,4 @@ def paper_sweep(figure: str, scale: Scale, out: str | Path) -> Sweep:
     points: list[Point] = []
     for base, grid in _EXPERIMENTS[figure](_SIZES[scale], scale):
         points += expand(base, {key: list(values) for key, values in grid.items()})
-    return Sweep(tuple(points), Path(out))
+    return Sweep(tuple(points), Path(out), data_first=True)

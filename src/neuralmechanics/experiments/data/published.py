@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from neuralmechanics.experiments.config import ImageConfig
 from neuralmechanics.experiments.data.cifar import CIFAR10_FILES, CIFAR100_FILES, cifar_splits
 from neuralmechanics.experiments.data.dataset import DataSet, Split
 from neuralmechanics.experiments.data.folders import decoded, folder_files
-from neuralmechanics.experiments.data.hub import hub_split
+from neuralmechanics.experiments.data.hub import hub_split, local_splits
 from neuralmechanics.experiments.data.idx import FILES, idx_splits
 
 _IMAGENET_MARGIN = 8 / 7  # 256 for 224 pixels
@@ -102,27 +103,35 @@ SOURCES = {
 
 
 def published(name: str, images: ImageConfig) -> DataSet:
-    """The published data set `name` from `images.root`, or else from the Hugging Face cache."""
+    """The published data set `name` from `images.root`, `$NEURALMECHANICS_DATA`/`name`, or the Hugging Face cache."""
     source = SOURCES[name]
     size = images.size or source.size
-    classes = source.classes
-    if images.root is None:
-        train, test = _from_hub(source, size)
-    else:
-        root = Path(images.root)
-        found = source.binary(root) if source.binary else None
-        if found is None:
-            files = None if source.binary else folder_files(root)
-            if files is None:
-                raise ValueError(f"no {name} in {images.root!r}: it must hold {source.files}")
-            channels = len(source.mean)
-            train = decoded(f"{name}-train", files[0], size, channels, margin=source.margin)
-            test = decoded(f"{name}-test", files[1], size, channels, margin=source.margin)
-            classes = files[2]
-        else:
-            _refuse_size(images, source)
-            train, test = found
-    return DataSet(name, train, test, classes, source.mean, source.std)
+    root = Path(images.root) if images.root is not None else _usual_root(name)
+    if root is None:
+        return DataSet(name, *_from_hub(source, size), source.classes, source.mean, source.std)
+    found = source.binary(root) if source.binary else None
+    if found is not None:
+        _refuse_size(images, source)
+        return DataSet(name, *found, source.classes, source.mean, source.std)
+    shape = (len(source.mean), size, size)
+    found = local_splits(root, source.test_split, source.columns, shape, source.margin)
+    if found is not None:
+        return DataSet(name, *found, source.classes, source.mean, source.std)
+    files = None if source.binary else folder_files(root)
+    if files is None:
+        raise ValueError(
+            f"no {name} in {str(root)!r}: it must hold {source.files}, or the Parquet files of {source.repository}"
+        )
+    train, test = (
+        decoded(f"{name}-{part}", of_part, size, shape[0], margin=source.margin)
+        for part, of_part in (("train", files[0]), ("test", files[1]))
+    )
+    return DataSet(name, train, test, files[2], source.mean, source.std)
+
+
+def _usual_root(name: str) -> Path | None:
+    given = os.environ.get("NEURALMECHANICS_DATA")
+    return Path(given) / name if given and (Path(given) / name).is_dir() else None
 
 
 def image_folder(images: ImageConfig) -> DataSet:
@@ -144,13 +153,14 @@ def _from_hub(source: Source, size: int) -> tuple[Split, Split]:
     shape = (len(source.mean), size, size)
     try:
         train, test = (
-            hub_split(source.repository, split, *source.columns, shape, source.margin)
+            hub_split(source.repository, split, source.columns, shape, source.margin)
             for split in ("train", source.test_split)
         )
     except LookupError as error:
         raise ValueError(
-            f"{source.name} is not here ({error}); put {source.files} in a folder and give it as images.root, or, with "
-            f"a network, run: pip install 'neuralmechanics[data]' && "
+            f"{source.name} is not here ({error}); put {source.files} in a folder and give it as images.root (or "
+            f"call it {source.name} and set NEURALMECHANICS_DATA to the folder around it), or, with a network, run: "
+            f"pip install 'neuralmechanics[data]' && "
             f'python -c "import datasets; datasets.load_dataset({source.repository!r})"'
         ) from None
     return train, test

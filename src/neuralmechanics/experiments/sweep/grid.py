@@ -39,6 +39,8 @@ class Sweep:
 
     points: tuple[Point, ...]
     out: Path
+    data_first: bool = False
+    """load every data set before the first training: a missing one ends the sweep, and no two workers decode it"""
 
     def folder(self, point: Point) -> Path:
         """Where the run of `point` lies."""

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
+from neuralmechanics.experiments.data import load_data
 from neuralmechanics.experiments.sweep.gather import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
@@ -29,7 +30,7 @@ def run_sweep(
 
     `backend`: ray, processes, or auto (Ray where it is installed). A run that a killed worker or an earlier,
     interrupted sweep left behind continues from its last checkpoint; a training that fails by itself is a row of the
-    table.
+    table. Raises `ValueError` before any training where `sweep.data_first` and data is missing here.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
@@ -42,6 +43,9 @@ def run_sweep(
         raise ValueError("address names a Ray cluster: it needs Ray and backend ray or auto")
     meter = meter or SilentMeter()
     missing = [point for point in sweep.points if not is_finished(sweep.folder(point))]
+    if sweep.data_first and address is None:
+        for name, images in dict.fromkeys((point.config.data, point.config.images) for point in missing):
+            load_data(name, images)
     count = min(workers or os.cpu_count() or 1, max(1, len(missing)))
     sweep.out.mkdir(parents=True, exist_ok=True)
     meter.start(len(sweep.points), f"{len(sweep.points)} runs")
