@@ -66,6 +66,7 @@ FIBRE: dict[str, str] = {
     "dense-experts": _LINEAR,
     "routed-experts": _LINEAR,
     "masked-mean-pool": _LINEAR,
+    "rotary-conjugate-keys": _LINEAR,
     "experts-grouped-biases": _LINEAR,
     "experts-batched-gate-biases": _LINEAR,
 }

@@ -59,7 +59,7 @@ def analyse(captured: Captured) -> Symmetries:
     read = roles(captured)
     requires = _requirements(captured)
     translations, unseen = _shifted(captured, dependent, requires)
-    scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, single=read.single)
+    scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     unknown = interpret(captured, scales, dependent)
     unknown += [u for u in unseen if u not in unknown]
     space = scales.system.solve()
@@ -82,14 +82,14 @@ def _linear(
     blocks = mixings.blocks(scales.parameters).mixing
     linear, mixed = linear_families(blocks, scales.parameters, space.matrix, requires)
     del mixings
-    rotary = rotary_operations(captured.graph)
-    if not rotary.sums:
+    rotary = rotary_operations(captured.graph, dependent)
+    if not rotary.ends:
         return linear, mixed
-    through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, rotary, read.single)
-    interpret(captured, through, dependent)
+    through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
+    interpret(captured, through, dependent, rotary)
     clear = through.system.solve()
     turning = Mixings(through, clear)
-    interpret(captured, turning, dependent)
+    interpret(captured, turning, dependent, rotary)
     pairs = list(turning.blocks(through.parameters).rotating)
     turned, _ = linear_families(pairs, through.parameters, clear.matrix, requires, complex_pairs=True)
     return linear + turned, np.concatenate([mixed, *(_scaled_by(f, scales, space) for f in turned)])

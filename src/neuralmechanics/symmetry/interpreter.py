@@ -11,6 +11,7 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.capture import Captured, is_in_place, is_node, operation_name, place
+from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.routing import GROUPED, Routing, decided_by, routes
 from neuralmechanics.symmetry.rules import RULES
 from neuralmechanics.symmetry.rules.sizes import shape_of
@@ -19,23 +20,30 @@ from neuralmechanics.symmetry.symmetries import UnknownOperation
 __all__ = ["Roles", "dependents", "interpret", "live", "roles"]
 
 
-def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) -> list[UnknownOperation]:
+def interpret(
+    captured: Captured, domain: Any, dependent: frozenset[fx.Node], rotary: Rotary | None = None
+) -> list[UnknownOperation]:
     """Runs the whole graph through ``domain``; returns the operations on parameters that no rule covers.
 
     Outputs, and the inputs of operations without a rule, are fixed. Operations that no parameter enters are data.
+    The rotations of ``rotary`` are looked through, as if they only put channels in order.
     """
+    rotary = rotary or Rotary()
     domain = Routing(domain, routes(captured.graph))
     values: dict[fx.Node, Any] = {}
     unknown: list[UnknownOperation] = []
-    ends = _last_uses(captured)
+    ends = _last_uses(captured, rotary)
     for number, node in enumerate(captured.graph.nodes):
         domain.cause = number
         if node.op == "output":
             continue
         if node.name in captured.parameters:
             values[node] = domain.parameter(captured.parameters[node.name])
-        elif node.op != "call_function":
+        elif node.op != "call_function" or number in rotary.inner:
             values[node] = _data(domain, node)
+        elif number in rotary.ends:
+            turn = rotary.ends[number]
+            values[node] = domain.turned(values[turn.source], turn, shape_of(node.meta["val"]))
         else:
             values[node] = _apply(domain, node, values, node in dependent, unknown)
             if is_in_place(node) and is_node(node.args[0]):
@@ -48,12 +56,14 @@ def interpret(captured: Captured, domain: Any, dependent: frozenset[fx.Node]) ->
     return unknown
 
 
-def _last_uses(captured: Captured) -> dict[int, list[fx.Node]]:
+def _last_uses(captured: Captured, rotary: Rotary) -> dict[int, list[fx.Node]]:
     """For each place in the graph, the nodes whose values nothing after it reads."""
     last: dict[fx.Node, int] = {}
     for number, node in enumerate(captured.graph.nodes):
         last[node] = number
         last |= dict.fromkeys(node.all_input_nodes, number)
+        if number in rotary.ends:
+            last[rotary.ends[number].source] = number
     ends: dict[int, list[fx.Node]] = {}
     for node, number in last.items():
         if node not in captured.outputs:

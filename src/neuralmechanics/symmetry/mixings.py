@@ -41,7 +41,6 @@ class Mixings(Scales):
             original.elementwise,
             original.groups,
             original.contracted,
-            original.transparent,
             original.single,
         )
         matrix = space.matrix
@@ -88,16 +87,11 @@ class Mixings(Scales):
     # --- primitives that tell channels apart ----------------------------------------------------------------------
 
     def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:
-        if self.cause in self.transparent.sums:
-            self._pair((x, y)[self.transparent.sums[self.cause]])
-            return super().add(x, y, scale)
         self._treated(x.terms, (), 1)
         self._treated(y.terms, (), 2)
         return super().add(x, y, scale)
 
     def mul(self, x: Label, y: Label) -> Label:
-        if self.cause in self.transparent.inner:
-            return super().mul(x, y)
         shape = np.broadcast_shapes(x.shape, y.shape)
         for role, (one, other) in enumerate(((x, y), (y, x))):
             aligned = self._aligned(one, shape)
@@ -167,18 +161,16 @@ class Mixings(Scales):
         return super().select(x, y, shape)
 
     def cat(self, xs: Sequence[Label], dim: int) -> Label:
-        if self.cause not in self.transparent.inner:
-            for number, x in enumerate(xs):
-                self._treated(x.terms, (), 100 + number)
+        for number, x in enumerate(xs):
+            self._treated(x.terms, (), 100 + number)
         return super().cat(xs, dim)
 
-    def _pair(self, x: Label) -> None:
-        """Notes channel i and channel i + D/2 along the last dimension as one complex number."""
+    def paired(self, x: Label, first: Sequence[int], second: Sequence[int]) -> None:
+        """Notes channels ``first`` and ``second`` along the last dimension as the parts of complex numbers."""
         for term in x.terms:
             basis = self._basis[term.ids]
-            half = x.shape[-1] // 2
-            if basis.shape[-1] == 2 * half:
-                both = np.stack([basis[..., :half].reshape(-1), basis[..., half:].reshape(-1)], axis=1)
+            if basis.shape[-1] == x.shape[-1] > 1:
+                both = np.stack([basis[..., list(part)].reshape(-1) for part in (first, second)], axis=1)
                 self._pairs.append(np.unique(both[(both >= 0).all(axis=1)], axis=0))
 
     # --- the result ---------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from torch import fx
 from neuralmechanics.symmetry.capture import operation_name
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.rotary import Turn
 from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take, View
 
 __all__ = ["GROUPED", "Routed", "Routing", "routes"]
@@ -138,6 +139,14 @@ class Routing:
         if 1 in moved or not moved:
             return apply(self.plain(x), tuple(dims))
         return Routed(apply(x.value, moved), x.key)
+
+    def turned(self, x: Any, turn: Turn, shape: Sequence[int]) -> Any:
+        """The channels of x after a rotation of pairs, as if it had only put them in order."""
+        x = self.plain(x)
+        if hasattr(self.domain, "paired"):
+            self.domain.paired(x, *zip(*turn.pairs, strict=True))
+        ordered = self.domain.view(x, Take(len(x.shape) - 1, turn.order))
+        return self.domain.view(ordered, Reshape(tuple(shape)))
 
     # --- primitives ---------------------------------------------------------------------------------------------
 

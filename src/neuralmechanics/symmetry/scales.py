@@ -18,7 +18,6 @@ import numpy as np
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.label_constraints import LabelConstraints
-from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, lettered, simpler, without_dims
 from neuralmechanics.symmetry.views import Expand, Take, View
 
@@ -37,7 +36,6 @@ class Scales(LabelConstraints):
         elementwise: frozenset[str] = frozenset(),
         groups: Mapping[str, int] | None = None,
         contracted: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
-        transparent: Rotary | None = None,
         single: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
@@ -48,7 +46,6 @@ class Scales(LabelConstraints):
         self.groups = dict(groups or {})
         self.contracted = dict(contracted or {})
         self.single = single  # parameters that one operation reads, directly
-        self.transparent = transparent or Rotary()  # rotations to look through, as if they were not there
         self._stacked: dict[str, int] = {}  # parameters read one slice at a time, and along which dimension
 
     # --- leaves -------------------------------------------------------------------------------------------------
@@ -137,8 +134,6 @@ class Scales(LabelConstraints):
         """A sum scales only when both summands scale alike."""
         if scale == 0:
             return x
-        if self.cause in self.transparent.sums:
-            return (x, y)[self.transparent.sums[self.cause]]
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = self._aligned(x, shape), self._aligned(y, shape)
         if not x.terms and not y.terms:
@@ -171,8 +166,6 @@ class Scales(LabelConstraints):
     def mul(self, x: Label, y: Label) -> Label:
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = self._aligned(x, shape), self._aligned(y, shape)
-        if self.cause in self.transparent.inner:
-            return x if x.terms else y
         return Label(shape, tuple(self._compact([*x.terms, *y.terms])))
 
     def power(self, x: Label, exponent: float) -> Label:

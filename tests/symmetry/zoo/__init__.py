@@ -1,6 +1,6 @@
 """Hand-picked networks: small ones for the oracle, whole architectures for the finite transformations."""
 
-from . import architectures, attention, configurations, dense, experts, language, recurrent, vision
+from . import architectures, attention, configurations, dense, experts, language, recurrent, rotations, vision
 from .architectures import FULL
 from .registry import SMALL
 
@@ -14,5 +14,6 @@ __all__ = [
     "experts",
     "language",
     "recurrent",
+    "rotations",
     "vision",
 ]

@@ -11,8 +11,8 @@ import torch
 
 from neuralmechanics.symmetry.capture import is_node
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
-from neuralmechanics.symmetry.rules.sizes import meta_shape, shape_of
-from neuralmechanics.symmetry.rules.views import expand, reshape
+from neuralmechanics.symmetry.rules.sizes import known, meta_shape, shape_of
+from neuralmechanics.symmetry.rules.views import expand, reshape, take
 from neuralmechanics.symmetry.views import Permute
 
 
@@ -179,15 +179,38 @@ def gathered(d: Any, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
     return d.resized(even, shape)
 
 
-@rule("index_add", "scatter_add", "index_copy", "scatter", "slice_scatter", "select_scatter")
+@rule("slice_scatter")
+def slice_replaced(
+    d: Any, node: Any, x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    """x with a slice replaced: what stands before it, the source, what stands after it."""
+    dim %= len(x.shape)
+    if step != 1 or any(bound is not None and known(bound) is None for bound in (start, end)):
+        raise ValueError("a slice with gaps, or one that the data decide")
+    places = range(x.shape[dim])
+    inside = places[start:end]
+    parts = [take(d, x, dim, places[: inside.start]), source, take(d, x, dim, places[inside.stop :])]
+    kept = [part for part in parts if part.shape[dim] > 0]
+    return d.cat(kept, dim) if len(kept) > 1 else kept[0]
+
+
+@rule("select_scatter")
+def entry_replaced(d: Any, node: Any, x: Any, source: Any, dim: int, index: int) -> Any:
+    """x with one entry along ``dim`` replaced."""
+    dim, at = dim % len(x.shape), known(index)
+    if at is None:
+        raise ValueError("a place that the data decide")
+    at %= x.shape[dim]
+    one = reshape(d, source, (*source.shape[:dim], 1, *source.shape[dim:]))
+    return slice_replaced(d, node, x, one, dim, at, at + 1)
+
+
+@rule("index_add", "scatter_add", "index_copy", "scatter")
 def placed(d: Any, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
     """Entries of a source put into, or added to, places of x: both change alike, the same along the dimension."""
     shape = meta_shape(node)
-    name = str(node.target)
     dim = next((r for r in rest if isinstance(r, int)), 0) % max(1, len(shape))
-    if "slice_scatter" in name or "select_scatter" in name:
-        dim = node.args[2] % len(shape) if len(node.args) > 2 else 0
-    source = rest[0] if "slice_scatter" in name or "select_scatter" in name else rest[-1]
+    source = rest[-1]
     if isinstance(source, bool):
         source = rest[-2]
     index = [r for r in rest if hasattr(r, "terms") and r is not source]

@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import fx
 
+from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.sizes import known, shape_of, size_of
 from neuralmechanics.symmetry.rules.sizes import meta_shape as meta_shape
 from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def moved(d: Any, x: Any, source: int, target: int) -> Any:
@@ -87,6 +90,19 @@ def unchanged(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
         d.fix(x)
         return d.constant(x.shape)
     return x
+
+
+@rule("view_as_complex")
+def complex_pairs(d: Any, node: fx.Node, x: Any) -> Any:
+    """x[…, 0] + i x[…, 1]: a sum over the last dimension with two weights that no parameter moves."""
+    letters = _LETTERS[: len(x.shape)]
+    return d.contract(x, d.constant((2,)), Contraction(letters, letters[-1], letters[:-1]))
+
+
+@rule("view_as_real")
+def real_pairs(d: Any, node: fx.Node, x: Any) -> Any:
+    """Real and imaginary part, both scaled alike, as two different functions of x."""
+    return d.mul(reshape(d, x, (*x.shape, 1)), d.constant((2,)))
 
 
 @rule("permute")

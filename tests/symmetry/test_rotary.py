@@ -1,0 +1,40 @@
+"""Rotary embeddings: one complex factor a frequency pair, however the rotation is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuralmechanics import Symmetries, find_symmetries
+
+from .zoo import FULL, SMALL
+
+
+def pairs(symmetries: Symmetries) -> int:
+    return sum(family.blocks for family in symmetries if family.complex)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rotary-interleaved", 2),
+        ("rotary-complex", 2),
+        ("rotary-halves", 2),
+        ("rotary-partial", 1),
+        ("rotary-reflected", 2),
+    ],
+)
+def test_one_complex_factor_a_pair(name: str, expected: int) -> None:
+    """Width four: two frequencies, or one with the other two channels free (a whole linear block of width two)."""
+    network = SMALL[name]()
+    symmetries = find_symmetries(network.module, network.batch(), network.loss_fn)
+    assert pairs(symmetries) == expected
+    assert symmetries.count()["rescale"] == 0
+    assert symmetries.count()["linear"] == expected + (3 if name == "rotary-partial" else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("hf-gptj", 2 * 2), ("hf-gpt-neox", 2 * 2), ("hf-cohere", 2), ("hf-deepseek-v2", 2)]
+)
+def test_pairs_of_published_architectures(name: str, expected: int) -> None:
+    """Heads times rotated pairs, of the key heads; DeepSeek's rotated key serves all query heads."""
+    assert pairs(find_symmetries(*FULL[name]())) == expected
