@@ -24,7 +24,6 @@ from neuralmechanics.symmetry.views import Expand, Take, View
 __all__ = ["Scales"]
 
 Shape = tuple[int, ...]
-SMALL = 1e-3  # numbers up to this one, added to a quantity, are taken as stabilisers (eps) that break a scale a little
 
 
 class Scales(LabelConstraints):
@@ -150,7 +149,7 @@ class Scales(LabelConstraints):
     def add_number(self, x: Label, number: float, broken_by: Breaking | None = None) -> Label:
         if number == 0 or not x.terms:
             return x
-        if broken_by is not None and abs(number) <= SMALL:
+        if broken_by is not None:
             self._breaks(x.terms, broken_by)
             return x
         self.fix(x)

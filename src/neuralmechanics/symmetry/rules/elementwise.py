@@ -8,20 +8,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from neuralmechanics.symmetry.capture import place
-from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.sizes import shape_of
+from neuralmechanics.symmetry.rules.stabilisers import stabiliser
 from neuralmechanics.symmetry.rules.views import expand, meta_shape
 
 
 def is_number(x: Any) -> bool:
     return isinstance(x, (int, float, bool))
-
-
-def stabiliser(node: fx.Node, value: float) -> Breaking:
-    """A small constant, with its place, as what breaks a scale symmetry."""
-    return Breaking("eps", float(value), place(node))
 
 
 def entered(d: Any, *operands: Any) -> tuple[Any, ...]:
@@ -52,7 +46,7 @@ def added(d: Any, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
     if first == 0 and not is_number(other) and "sub" not in name:
         out = d.scaled(y, float(alpha))
     elif is_number(other):
-        out = d.add_number(x, float(other) * sign, stabiliser(node, other))
+        out = d.add_number(x, float(other) * sign, stabiliser(node, float(other) * sign))
     elif "rsub" in name:
         out = d.add(d.scaled(x, -1.0), y)
     else:
@@ -146,7 +140,7 @@ def prelu(d: Any, node: fx.Node, x: Any, weight: Any) -> Any:
 
 @rule("clamp", "clip", "clamp_min", "clamp_max")
 def clamped(d: Any, node: fx.Node, x: Any, low: Any = None, high: Any = None, **kwargs: Any) -> Any:
-    """Clamping at zero is homogeneous; at a small bound it stabilises; at any other it ends the symmetry."""
+    """Clamping at zero is homogeneous; a size at a small bound is stabilised; anything else ends the symmetry."""
     low, high = kwargs.get("min", low), kwargs.get("max", high)
     if "clamp_max" in str(node.target):
         low, high = None, low
@@ -155,9 +149,8 @@ def clamped(d: Any, node: fx.Node, x: Any, low: Any = None, high: Any = None, **
         return d.nonlinear(x, *(b for b in bounds if not is_number(b)))
     if all(b == 0 for b in bounds):
         return d.homogeneous(x)
-    if high is None and low is not None and 0 < low <= 1e-3:
-        return d.homogeneous(d.add_number(x, float(low), stabiliser(node, low)))
-    return d.nonlinear(x)
+    broken_by = stabiliser(node, float(low)) if high is None and low is not None else None
+    return d.nonlinear(x) if broken_by is None else d.homogeneous(d.add_number(x, float(low), broken_by))
 
 
 @rule("maximum", "minimum", "fmax", "fmin")
