@@ -56,7 +56,32 @@ def put(m: TwoLayers, x: Tensor) -> Tensor:
     return m.b(torch.zeros(9, 6, dtype=x.dtype).index_put((x[:, 0].argsort(0),), m.hidden(x)))
 
 
-@pytest.mark.parametrize("forward", [masked_rows, chosen_rows, masked_entries, two_indices, one_entry, put])
+def fourier(m: TwoLayers, x: Tensor) -> Tensor:
+    return m.b(torch.fft.fftn(m.hidden(x), dim=(0,)).real)
+
+
+def unfolded(m: TwoLayers, x: Tensor) -> Tensor:
+    image = m.hidden(x)[:, :, None, None].expand(-1, -1, 2, 2)
+    columns = nn.functional.unfold(image, (2, 1), padding=(1, 0))
+    return m.b(columns.unflatten(1, (6, 2)).sum((2, 3)))
+
+
+def one_value_for_all_heads(m: TwoLayers, x: Tensor) -> Tensor:
+    mixed = nn.functional.scaled_dot_product_attention(x.expand(1, 2, -1, -1), x[None, None], m.hidden(x)[None, None])
+    return m.b(mixed.mean(1)[0])
+
+
+def written_into(m: TwoLayers, x: Tensor) -> Tensor:
+    wide = x.new_empty(7, 12)
+    wide[:, :6], wide[:, 6:] = m.hidden(x), m.hidden(x)
+    return m.b(wide[:, 3:9])
+
+
+ROWS = [masked_rows, chosen_rows, masked_entries, two_indices, one_entry, put]
+LINEAR = [fourier, unfolded, one_value_for_all_heads, written_into]
+
+
+@pytest.mark.parametrize("forward", ROWS + LINEAR)
 def test_rows_that_the_data_choose(forward: Callable[[TwoLayers, Tensor], Tensor]) -> None:
     torch.manual_seed(0)
     symmetries = find_symmetries(TwoLayers(forward).double(), torch.randn(7, 4, dtype=torch.float64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import fx
 
 from neuralmechanics.symmetry.domain import Contraction, Window
@@ -224,6 +225,8 @@ def attention(
             return take(d, x, -3, [h for h in range(x.shape[-3]) for _ in range(times)])
 
         k, v = repeated(k), repeated(v)
+    shape = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    q, k, v = (x if x.shape[:-2] == shape else expand(d, x, (*shape, *x.shape[-2:])) for x in (q, k, v))
     batch = _LETTERS[: len(q.shape) - 2]
     scores = d.contract(q, k, Contraction(batch + "xz", batch + "yz", batch + "xy"))
     if mask is not None:
@@ -257,3 +260,27 @@ def accumulated(d: Any, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
     letters = _LETTERS[:rank]
     triangle = d.constant((x.shape[dim], x.shape[dim]))
     return d.contract(x, triangle, Contraction(letters, "z" + letters[dim], letters.replace(letters[dim], "z")))
+
+
+@rule("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft")
+def transformed(d: Any, node: fx.Node, x: Any, n: Any = None, dim: int = -1, *_: Any, **__: Any) -> Any:
+    """A fixed matrix along one dimension."""
+    return _by_matrices(d, node, x, [dim])
+
+
+@rule("fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2")
+def transformed_in_all(d: Any, node: fx.Node, x: Any, s: Any = None, dim: Any = None, *_: Any, **__: Any) -> Any:
+    """A fixed matrix along each of several dimensions."""
+    two = [-2, -1] if "fft2" in str(node.target) else list(range(len(x.shape)))
+    return _by_matrices(d, node, x, two if dim is None else list(dim))
+
+
+def _by_matrices(d: Any, node: fx.Node, x: Any, dims: Sequence[int]) -> Any:
+    """Data as the matrices: what an axis of x becomes is no symmetry's business beyond being linear."""
+    rank, shape = len(x.shape), meta_shape(node)
+    letters = _LETTERS[:rank]
+    for dim in dims:
+        letter = letters[dim % rank]
+        matrix = d.constant((shape[dim % rank], x.shape[dim % rank]))
+        x = d.contract(x, matrix, Contraction(letters, "z" + letter, letters.replace(letter, "z")))
+    return x

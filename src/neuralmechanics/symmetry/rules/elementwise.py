@@ -231,6 +231,9 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     "bitwise_not",
     "bitwise_and",
     "bitwise_or",
+    "__and__",
+    "__or__",
+    "__xor__",
     "nextafter",
     "copysign",
 )

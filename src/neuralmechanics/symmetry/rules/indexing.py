@@ -275,3 +275,15 @@ def fresh(d: Any, node: Any, *_: Any, **__: Any) -> Any:
 @rule("diagonal")
 def diagonal(d: Any, node: Any, x: Any, *_: Any, **__: Any) -> Any:
     return _fixed(d, x, meta_shape(node))
+
+
+@rule("im2col")
+def windows(d: Any, node: Any, x: Any, kernel: Sequence[int], dilation: Any, padding: Sequence[int], *_: Any) -> Any:
+    """Every window of positions as a column, channel by channel."""
+    shape = meta_shape(node)
+    for place, size in zip((-2, -1), padding, strict=True):
+        x = d.zero_padded(x, len(x.shape) + place, size, size, 0.0) if size else x
+    *front, height, width = x.shape
+    flat = reshape(d, x, (*front, height * width))
+    picked = d.gather(flat, len(front), (math.prod(kernel), shape[-1]), node)
+    return reshape(d, picked, shape)
