@@ -1,11 +1,12 @@
-"""Dormand-Prince 5(4) with adaptive steps, dense output, a cap on evaluations, and a diagnosis when it gets stuck."""
+"""Dormand-Prince 5(4) with adaptive steps, dense output, stops at kinks, and a diagnosis when it gets stuck."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from neuralmechanics.flows.path import StopReason
 from neuralmechanics.flows.steppers import DORMAND_PRINCE_ROWS, DORMAND_PRINCE_WEIGHTS
 from neuralmechanics.flows.system import Field, Piece, System
 
-__all__ = ["adaptive_steps"]
+__all__ = ["Smooth", "Step", "Track", "adaptive_steps"]
 
 # Fifth minus fourth order weights, and the continuous extension's: Hairer, Norsett, Wanner, Solving ODEs I, II.5-6.
 _ERROR = [71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40]
@@ -36,7 +37,7 @@ _REMEMBERED = 40
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """One trial: where it leads, the slope there, its local error, and what dense output needs."""
 
     end: Tensor
@@ -63,7 +64,7 @@ def _sum(weights: list[float], slopes: list[Tensor]) -> Tensor:
     return total
 
 
-def _trial(field: Field, x: Tensor, first: Tensor, h: float) -> _Step:
+def _trial(field: Field, x: Tensor, first: Tensor, h: float) -> Step:
     slopes = [first]
     point = x
     for row in DORMAND_PRINCE_ROWS[1:]:
@@ -75,7 +76,42 @@ def _trial(field: Field, x: Tensor, first: Tensor, h: float) -> _Step:
     bend = float(torch.linalg.vector_norm(slopes[-1] - slopes[-2]))
     stacked = torch.stack(slopes)
     jump = float((stacked - first).norm(dim=1).max() / stacked.norm(dim=1).max().clamp(min=1e-300))
-    return _Step(end, slopes, h * _sum(_ERROR, slopes), h * bend / spread if spread > 0 else 0.0, jump)
+    return Step(end, slopes, h * _sum(_ERROR, slopes), h * bend / spread if spread > 0 else 0.0, jump)
+
+
+class Track(Protocol):
+    """The field along one piece of an equation, and where along a step it ceases to be the one field."""
+
+    def start(self, x: Tensor) -> Tensor:
+        """The slope at x, where the piece begins."""
+        ...
+
+    def field(self, x: Tensor) -> Tensor:
+        """The slope at x, on the branch that holds now."""
+        ...
+
+    def reach(self, h: float) -> float:
+        """The longest trial worth taking when accuracy allows h."""
+        ...
+
+    def passed(self, t: float, x: Tensor, step: Step, h: float) -> tuple[float, Tensor, Tensor]:
+        """The fraction of an accepted step that counts, the state there, and the slope that holds from there on."""
+        ...
+
+
+class Smooth:
+    """A field without kinks: every accepted step counts in full."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = self.start = field
+
+    def reach(self, h: float) -> float:
+        """All of it."""
+        return h
+
+    def passed(self, t: float, x: Tensor, step: Step, h: float) -> tuple[float, Tensor, Tensor]:
+        """All of it; the last slope is the next one's first."""
+        return 1.0, step.end, step.slopes[-1]
 
 
 class _Memory:
@@ -107,11 +143,19 @@ class _Memory:
 
 
 def adaptive_steps(
-    system: System, times: list[float], guard: Guard, *, rtol: float, atol: float, first_step: float | None
+    system: System,
+    times: list[float],
+    guard: Guard,
+    *,
+    rtol: float,
+    atol: float,
+    first_step: float | None,
+    track: Callable[[Field], Track] = Smooth,
 ) -> Iterator[tuple[float, Tensor, float]]:
     """Yields (time, state, accumulated error) at each output time after the first, between steps by interpolation.
 
     A step is accepted when |error_i| / (atol + rtol·max(|x_i|, |x_i new|)) is at most 1 in root mean square.
+    ``track`` makes, of the field of each piece, what says where a step must end.
     """
     memory = _Memory()
     x = system.initial
@@ -121,13 +165,11 @@ def adaptive_steps(
     target = next(wanted)
     try:
         for piece in system.pieces(times[0], times[-1]):
-            for begin, end, start, step, following_h in _march(piece, x, h, guard, memory, rtol, atol):
-                x, h = step.end, following_h
-                total_error += float(step.error[: system.layout.size].abs().max())
-                while target <= end:
-                    fraction = (target - begin) / (end - begin)
-                    state = x if target == end else step.between(start, end - begin, fraction)
-                    yield target, state, total_error
+            for part in _march(piece, track(guard.watch(piece.field)), x, h, guard, memory, rtol, atol):
+                x, h = part.state, part.next_h
+                total_error += float(part.step.error[: system.layout.size].abs().max())
+                while target <= part.end:
+                    yield target, x if target == part.end else part.at(target), total_error
                     following = next(wanted, None)
                     if following is None:
                         return
@@ -136,20 +178,36 @@ def adaptive_steps(
         raise memory.diagnose(halt) from None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What counts of one accepted step: from ``begin`` at ``start`` to ``end`` at ``state``; the step's length is h."""
+
+    begin: float
+    end: float
+    start: Tensor
+    state: Tensor
+    step: Step
+    h: float
+    next_h: float
+
+    def at(self, time: float) -> Tensor:
+        return self.step.between(self.start, self.h, (time - self.begin) / self.h)
+
+
 def _march(
-    piece: Piece, x: Tensor, h: float | None, guard: Guard, memory: _Memory, rtol: float, atol: float
-) -> Iterator[tuple[float, float, Tensor, _Step, float]]:
-    """Accepted steps of one piece: (begin, end, state at begin, step, length of the next)."""
-    field = guard.watch(piece.field)
+    piece: Piece, track: Track, x: Tensor, h: float | None, guard: Guard, memory: _Memory, rtol: float, atol: float
+) -> Iterator[_Part]:
+    """Accepted steps of one piece."""
     t = piece.start
-    slope = guard.accept(field(x))
+    slope = guard.accept(track.start(x))
     if h is None:
         h = _first_step(x, slope, rtol, atol)
     shrunk = False
     while t < piece.end:
-        last = t + h >= piece.end - 1e-12 * abs(piece.end)
-        used = piece.end - t if last else h
-        step = _trial(field, x, slope, used)
+        used = track.reach(h)
+        last = t + used >= piece.end - 1e-12 * abs(piece.end)
+        used = piece.end - t if last else used
+        step = _trial(track.field, x, slope, used)
         score = _score(step.error, x, step.end, rtol, atol)
         fine = math.isfinite(score)
         memory.accepted.append(fine and score <= 1)
@@ -157,11 +215,13 @@ def _march(
         if fine and score <= 1:
             guard.accept(step.end)
             memory.at_border.append(step.stiffness > _STABILITY)
-            end = piece.end if last else t + used
+            fraction, state, slope = track.passed(t, x, step, used)
+            end = piece.end if last and fraction == 1 else t + fraction * used
             grow = min(1.0 if shrunk else 5.0, 0.9 * max(score, 1e-10) ** -0.2)
-            h = max(used * grow, h) if last else used * grow
-            yield t, end, x, step, h
-            t, x, slope, shrunk = end, step.end, step.slopes[-1], False
+            # A step that the piece's end or a kink cut short says little about what accuracy would allow.
+            h = max(used * grow, h) if used < h else used * grow
+            yield _Part(t, end, x, state, step, used, h)
+            t, x, shrunk = end, state, False
             continue
         shrunk = True
         h = used * (max(0.2, 0.9 * score**-0.2) if fine else 0.1)

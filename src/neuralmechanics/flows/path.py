@@ -19,6 +19,7 @@ class StopReason(StrEnum):
     COMPLETED = "completed"
     STIFF = "stiff"
     KINKED = "kinked"
+    CHATTERING = "chattering"
     EVALUATIONS = "evaluation limit"
     STEP = "step too small"
     NOT_FINITE = "not finite"
@@ -43,7 +44,8 @@ class Path:
     ``error_estimate`` is the estimated largest error of any parameter at each time: by step doubling (fixed steps)
     or as the sum of local errors (Dormand-Prince); NaN where none was asked for. ``evaluations`` counts evaluations
     of the field, those of the estimate included. ``pattern_changes`` counts activations of rectifiers that switched
-    since the time before, None where the loss has no rectifier.
+    since the time before, None where the loss has no rectifier. ``event_times`` are the instants at which kinks were
+    located and crossed, None where none were looked for; at ``slides`` of them the flow began to slide along a kink.
     """
 
     times: Float64[Tensor, " times"]
@@ -56,6 +58,8 @@ class Path:
     error_estimate: Float64[Tensor, " times"]
     pattern_changes: Int64[Tensor, " times"] | None
     label: str = ""
+    event_times: Float64[Tensor, " events"] | None = None
+    slides: int = 0
 
     def at(self, index: int) -> dict[str, Tensor]:
         """The parameters at one of the times."""
