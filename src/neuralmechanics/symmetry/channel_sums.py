@@ -16,6 +16,7 @@ import numpy as np
 from torch import fx
 
 from neuralmechanics.symmetry.capture import is_node, operation_name
+from neuralmechanics.symmetry.rules.sizes import shape_of
 
 __all__ = ["ChannelSums", "Sum", "Term"]
 
@@ -223,7 +224,8 @@ _PARTED = ("aten.split", "aten.split_with_sizes", "aten.chunk", "aten.unbind", "
 
 
 def _shape(node: Any) -> tuple[int, ...]:
-    return tuple(int(n) for n in getattr(node.meta.get("val"), "shape", ()))
+    value = node.meta.get("val")
+    return shape_of(value) if hasattr(value, "shape") else ()
 
 
 def _settings(node: Any) -> tuple[Hashable, ...]:
@@ -285,7 +287,7 @@ def _rearranged(node: Any, of: Callable[[Any], np.ndarray]) -> np.ndarray | None
 
 def _part(node: Any, of: Callable[[Any], np.ndarray]) -> np.ndarray | None:
     whole = node.args[0]
-    source, sizes = whole.args[0], [tuple(v.shape) for v in whole.meta["val"]]
+    source, sizes = whole.args[0], [shape_of(v) for v in whole.meta["val"]]
     own, rank = of(source), len(_shape(source))
     given = whole.args[1:] if operation_name(whole) == "aten.unbind" else whole.args[2:]
     dim = (given[0] if given else whole.kwargs.get("dim", 0)) % rank
@@ -293,8 +295,8 @@ def _part(node: Any, of: Callable[[Any], np.ndarray]) -> np.ndarray | None:
         return None
     if operation_name(whole) == "aten.unbind":
         return own.take(node.args[1], axis=dim - rank) if own.ndim > 1 else None
-    start = sum(int(s[dim]) for s in sizes[: node.args[1]])
-    return own.take(range(start, start + int(sizes[node.args[1]][dim])), axis=dim - rank)
+    start = sum(s[dim] for s in sizes[: node.args[1]])
+    return own.take(range(start, start + sizes[node.args[1]][dim]), axis=dim - rank)
 
 
 def _reshaped(own: np.ndarray, before: Sequence[int], after: Sequence[int]) -> np.ndarray | None:
