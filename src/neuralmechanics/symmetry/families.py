@@ -268,16 +268,30 @@ def subscript(view: SliceView, position: int, sizes: Sequence[int]) -> str:
 
 
 def unique_names(families: Sequence[Family]) -> list[Family]:
-    """The same families, later ones of an equal name numbered."""
+    """The same families, those of an equal name told apart: rotary pairs, or how many of all the charges they hold."""
     from dataclasses import replace
 
-    seen: dict[str, int] = {}
+    alike: dict[str, list[Family]] = {}
+    for family in families:
+        alike.setdefault(family.name, []).append(family)
+    seen: set[str] = set()
     out = []
     for family in families:
-        seen[family.name] = seen.get(family.name, 0) + 1
-        count = seen[family.name]
-        out.append(family if count == 1 else replace(family, name=f"{family.name} #{count}"))
+        name = family.name + _distinction(family, alike[family.name])
+        while name in seen:  # as many charges as another: by the first of them, then by a mark
+            name += f", from {family.labels[0]}" if ", from " not in name and len(family.labels) else "'"
+        seen.add(name)
+        out.append(replace(family, name=name))
     return out
+
+
+def _distinction(family: Family, alike: Sequence[Family]) -> str:
+    if len(alike) == 1:
+        return ""
+    if family.complex:
+        return " (rotary pairs)"
+    counts = [f.charges or f.size for f in alike if not f.complex]
+    return f" ({family.charges or family.size} of {sum(counts)})" if len(counts) > 1 else ""
 
 
 def basis_of(ids: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
