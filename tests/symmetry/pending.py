@@ -9,7 +9,6 @@ _MONOMIALS = "products of data coincide (x_i x_j = x_j x_i)"
 
 # Translations and diagonal symmetries of the zoo.
 DIMENSIONS: dict[str, str] = {
-    "vit": "positions that the head never reads scale on their own",
     "bilinear-pooling": _MONOMIALS,
     "weights-made-from-data": _MONOMIALS,
 }
@@ -69,6 +68,13 @@ FIBRE: dict[str, str] = {
     "rotary-conjugate-keys": _LINEAR,
     "experts-grouped-biases": _LINEAR,
     "experts-batched-gate-biases": _LINEAR,
+    "embedding-into-rms-norm": _OTHER,
+    "embedding-into-layer-norm": _OTHER,
+    "embedding-gated-into-norm": _OTHER,
+    "embedding-tied-under-norm": _OTHER,
+    "two-tables-of-one-index": _OTHER,
+    "rows-read-past-the-norm": _OTHER,
+    "first-token-of-tokens-apart": _OTHER,
 }
 
 # Finite transformations of whole architectures.

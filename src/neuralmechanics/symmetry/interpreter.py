@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.capture import Captured, is_in_place, is_node, operation_name, place
+from neuralmechanics.symmetry.reading import Reads, partial_reads
 from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.routing import GROUPED, Routing, decided_by, routes
 from neuralmechanics.symmetry.rules import RULES
@@ -29,23 +30,28 @@ def interpret(
     The rotations of ``rotary`` are looked through, as if they only put channels in order.
     """
     rotary = rotary or Rotary()
-    domain = Routing(domain, routes(captured.graph))
+    watching, domain = domain, Routing(domain, routes(captured.graph))
     values: dict[fx.Node, Any] = {}
     unknown: list[UnknownOperation] = []
     ends = _last_uses(captured, rotary)
+    reads = partial_reads(captured)
     for number, node in enumerate(captured.graph.nodes):
         domain.cause = number
         if node.op == "output":
             continue
         if node.name in captured.parameters:
-            values[node] = domain.parameter(captured.parameters[node.name])
+            name = captured.parameters[node.name]
+            values[node] = domain.parameter(name)
+            for view in reads.unread.get(node, ()) if hasattr(watching, "unread") else ():
+                watching.unread(name, view)
         elif node.op != "call_function" or number in rotary.inner:
             values[node] = _data(domain, node)
         elif number in rotary.ends:
             turn = rotary.ends[number]
             values[node] = domain.turned(values[turn.source], turn, shape_of(node.meta["val"]))
         else:
-            values[node] = _apply(domain, node, values, node in dependent, unknown)
+            seen = _seen(domain, node, values, reads) if node in dependent else values
+            values[node] = _apply(domain, node, seen, node in dependent, unknown)
             if is_in_place(node) and is_node(node.args[0]):
                 values[node.args[0]] = values[node]
         for ended in ends.get(number, ()):
@@ -54,6 +60,15 @@ def interpret(
     for output in captured.outputs:
         domain.fix(*_flat(values[output]))
     return unknown
+
+
+def _seen(domain: Any, node: fx.Node, values: Mapping[fx.Node, Any], reads: Reads) -> Mapping[fx.Node, Any]:
+    """The values as the node reads them: entries that it need not see are those that it does."""
+    found = dict[fx.Node, Any]()
+    for operand in node.all_input_nodes:
+        for view in reads.repeating.get((node, operand), ()):
+            found[operand] = domain.view(found.get(operand, values[operand]), view)
+    return ChainMap(found, values) if found else values  # type: ignore[arg-type]
 
 
 def _last_uses(captured: Captured, rotary: Rotary) -> dict[int, list[fx.Node]]:

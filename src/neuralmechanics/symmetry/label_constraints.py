@@ -11,7 +11,8 @@ import numpy as np
 
 from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.label_gauges import LabelGauges
-from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, linked
+from neuralmechanics.symmetry.row_choices import choices_of, lifted, lowered
+from neuralmechanics.symmetry.scale_labels import Choice, Label, LabelTerm, linked
 from neuralmechanics.symmetry.views import paired_rows, squeezed
 
 __all__ = ["LabelConstraints"]
@@ -32,8 +33,10 @@ class LabelConstraints:
             ids = squeezed(self.system.resolve(term.ids))
             if not ids.any():
                 continue
+            if term.choice and ids.shape[-1] == 1:
+                term, ids = replace(term, choice=None), ids[..., 0]
             for k, other in enumerate(out):
-                if other.ids.shape == ids.shape and np.array_equal(other.ids, ids):
+                if (other.ids.shape, other.choice) == (ids.shape, term.choice) and np.array_equal(other.ids, ids):
                     out[k] = replace(other, coefficient=other.coefficient + term.coefficient)
                     break
             else:
@@ -92,8 +95,57 @@ class LabelConstraints:
 
     def _uniform(self, x: Label, dims: Iterable[int]) -> Label:
         """x with its label demanded constant along ``dims``."""
-        return Label(x.shape, tuple(self._settle(x.terms, frozenset(d % len(x.shape) for d in dims))))
+        bound = frozenset(d % len(x.shape) for d in dims)
+        (x,), choice = self._lifted(self._choosing_apart(x, bound))
+        settled = Label(x.shape, tuple(self._settle(x.terms, bound)))
+        return settled if choice is None else lowered(settled, choice)
 
     def fix(self, *xs: Label) -> None:
         for x in xs:
-            self._vanish(x.terms)
+            (whole,), _ = self._lifted(x)
+            self._row_by_row(x)
+            self._vanish(whole.terms)
+            self._forget(x.terms)
+
+    def _forget(self, terms: Iterable[LabelTerm]) -> None:
+        """Settles what is still undetermined in terms that nothing reads any more, the shortest first."""
+        for term in sorted(terms, key=lambda t: t.ids.size):
+            if self.gauges.spent(term):
+                self.system.add([1], term.ids.reshape(-1, 1)[:1], self.cause)
+
+    # --- rows that the data choose ------------------------------------------------------------------------------
+
+    def _lifted(self, *xs: Label) -> tuple[list[Label], Choice | None]:
+        """The labels over one more dimension, the rows of the choice that they have in common.
+
+        Without a choice they stay as they are; where choices differ every pair of rows may meet: one label for all.
+        """
+        found = choices_of(*xs)
+        if not found:
+            return list(xs), None
+        if len(found) > 1:
+            return [self._common_row(x) for x in xs], None
+        (choice,) = found
+        return [lifted(x, choice) for x in xs], choice
+
+    def _common_row(self, x: Label) -> Label:
+        """x with one label demanded of all rows that an index picks from."""
+        for choice in choices_of(x):
+            whole = lifted(x, choice)
+            settled = self._settle(whole.terms, frozenset({len(x.shape)}))
+            x = lowered(Label(whole.shape, tuple(settled)), choice)
+        return x
+
+    def _choosing_apart(self, x: Label, dims: Iterable[int]) -> Label:
+        """x with one label for all rows where an index runs along any of ``dims``."""
+        met = frozenset(dims)
+        return self._common_row(x) if any(met & set(choice.dims) for choice in choices_of(x)) else x
+
+    def _row_by_row(self, *xs: Label) -> None:
+        """Notes rows of several tables that must answer each other: no mixing of rows does."""
+        terms = [t for x in xs for t in x.terms if t.choice]
+        if len(terms) > 1:
+            self._stiffen(terms)
+
+    def _stiffen(self, terms: Iterable[LabelTerm]) -> None:
+        """Notes that these channels do not mix; nothing to do where only scales are asked for."""

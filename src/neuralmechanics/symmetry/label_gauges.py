@@ -61,6 +61,14 @@ class LabelGauges:
                 return True
         return False
 
+    def spent(self, term: LabelTerm) -> bool:
+        """Whether a variable of the term may be taken as zero; uses up one direction when so."""
+        shifts = self.shifts([term])
+        for number in shifts:
+            self._eliminate(number, shifts)
+            return True
+        return False
+
     def name(self, group: Sequence[LabelTerm]) -> Origin | None:
         """An origin for a new variable that stands for the sum of ``group``; None where nothing moves it."""
         shifts = self.shifts(group)

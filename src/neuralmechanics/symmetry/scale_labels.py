@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-__all__ = ["Label", "LabelTerm", "Origin", "lettered", "linked", "simpler", "without_dims"]
+__all__ = ["Choice", "Label", "LabelTerm", "Origin", "lettered", "linked", "simpler", "without_dims"]
 
 Shape = tuple[int, ...]
 Origin = tuple[str, int]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Rows of a table picked by an index: ``key`` names the index, ``dims`` are the dimensions that it runs along.
+
+    Equal choices pick the same row at the same place. Dimensions of the index with one entry are left out.
+    """
+
+    key: Hashable
+    dims: tuple[int, ...]
+    rows: int
+
+
 @dataclass(frozen=True, eq=False)
 class LabelTerm:
-    """coefficient·variable[index], compressed. ``origin``: (parameter or its slice, the term's place in its label)."""
+    """coefficient·variable[index], compressed. ``origin``: (parameter or its slice, the term's place in its label).
+
+    With a ``choice``, the array has one more axis at the end, over the rows that the index picks from.
+    """
 
     coefficient: Fraction
     ids: np.ndarray
     origin: Origin | None = None
+    choice: Choice | None = None
 
     def dims(self) -> frozenset[int]:
-        return frozenset(d for d, n in enumerate(self.ids.shape) if n > 1)
+        """The tensor's dimensions along which the array differs."""
+        return frozenset(d for d, n in enumerate(self.ids.shape[:-1] if self.choice else self.ids.shape) if n > 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +81,12 @@ def without_dims(x: Label, dims: Sequence[int], keepdim: bool) -> Label:
     if keepdim:
         return Label(tuple(1 if d in bound else n for d, n in enumerate(x.shape)), x.terms)
     kept = [d for d in range(len(x.shape)) if d not in bound]
-    terms = tuple(replace(t, ids=t.ids.reshape([t.ids.shape[d] for d in kept])) for t in x.terms)
-    return Label(tuple(x.shape[d] for d in kept), terms)
+    terms = []
+    for t in x.terms:
+        rows = t.ids.shape[len(x.shape) :]
+        choice = t.choice and replace(t.choice, dims=tuple(kept.index(d) for d in t.choice.dims))
+        terms.append(replace(t, ids=t.ids.reshape((*(t.ids.shape[d] for d in kept), *rows)), choice=choice))
+    return Label(tuple(x.shape[d] for d in kept), tuple(terms))
 
 
 def simpler(left: Sequence[LabelTerm], right: Sequence[LabelTerm]) -> bool:

@@ -18,12 +18,14 @@ import numpy as np
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.label_constraints import LabelConstraints
+from neuralmechanics.symmetry.row_choices import choices_of, chosen, lifted, lowered, relettered, viewed_chosen
 from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, lettered, simpler, without_dims
 from neuralmechanics.symmetry.views import Expand, Take, View
 
 __all__ = ["Scales"]
 
 Shape = tuple[int, ...]
+JOINED_LIMIT = 1 << 16  # entries along a concatenated dimension, times rows, up to which the rows stay apart
 
 
 class Scales(LabelConstraints):
@@ -71,6 +73,12 @@ class Scales(LabelConstraints):
             self.gauges.open(name, len(terms))
         return self.parameters[name]
 
+    def unread(self, name: str, view: Take) -> None:
+        """Entries of a parameter that no output depends on do not scale: any change of them is a translation."""
+        label = self.parameter(name)
+        if len(label.terms) == 1:
+            self.fix(self.view(Label(label.shape, label.terms), view))
+
     def _supports(self, name: str, shape: Shape) -> list[tuple[int, ...]]:
         wide = [d for d, n in enumerate(shape) if n > 1]
         if name in self.elementwise or len(wide) <= 1:
@@ -84,7 +92,12 @@ class Scales(LabelConstraints):
     # --- primitives ---------------------------------------------------------------------------------------------
 
     def view(self, x: Label, view: View) -> Label:
-        terms = (replace(t, ids=view.apply(t.ids, x.shape)) for t in self._sliced(x, view))
+        terms = []
+        for t in self._sliced(x, view):
+            moved = viewed_chosen(t, view, x.shape) if t.choice else replace(t, ids=view.apply(t.ids, x.shape))
+            if moved is None:  # dimensions of an index merged with others
+                return self.view(self._common_row(x), view)
+            terms.append(moved)
         return Label(tuple(view.output_shape(x.shape)), tuple(terms))
 
     def _sliced(self, x: Label, view: View) -> tuple[LabelTerm, ...]:
@@ -108,13 +121,18 @@ class Scales(LabelConstraints):
         shape[dim] = sum(x.shape[dim] for x in xs)
         if not any(x.terms for x in xs):
             return Label(tuple(shape))
-        columns = [self._single(x) for x in xs]
-        sizes = [max(c.shape[d] for c in columns) for d in range(len(shape))]
-        parts = []
+        rows = max((choice.rows for choice in choices_of(*xs)), default=1)
+        if rows * shape[dim] > JOINED_LIMIT or any(dim in choice.dims for choice in choices_of(*xs)):
+            xs = [self._common_row(x) for x in xs]
+        parts, choice = self._lifted(*xs)
+        columns = [self._single(x) for x in parts]
+        sizes = [max(c.shape[d] for c in columns) for d in range(columns[0].ndim)]
+        pieces = []
         for x, ids in zip(xs, columns, strict=True):
             sizes[dim] = x.shape[dim]
-            parts.append(np.broadcast_to(ids, sizes))
-        return Label(tuple(shape), (LabelTerm(Fraction(1), np.concatenate(parts, axis=dim)),))
+            pieces.append(np.broadcast_to(ids, sizes))
+        joined = (LabelTerm(Fraction(1), np.concatenate(pieces, axis=dim)),)
+        return Label(tuple(shape), joined) if choice is None else lowered(Label((*shape, rows), joined), choice)
 
     def _single(self, x: Label) -> np.ndarray:
         """The label as one array of variables."""
@@ -123,6 +141,7 @@ class Scales(LabelConstraints):
             return np.zeros((1,) * len(x.shape), np.int64)
         if len(terms) == 1 and terms[0].coefficient == 1:
             return terms[0].ids
+        self._forget(terms)
         sizes = [max(t.ids.shape[d] for t in terms) for d in range(len(x.shape))]
         ids = self.system.new(math.prod(sizes)).reshape(sizes)
         tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in terms] + [ids.reshape(-1)]
@@ -137,14 +156,17 @@ class Scales(LabelConstraints):
         x, y = self._aligned(x, shape), self._aligned(y, shape)
         if not x.terms and not y.terms:
             return Label(shape)
+        self._row_by_row(x, y)
+        (x, y), choice = self._lifted(x, y)
         left, right = x.terms, y.terms
         self._vanish([*left, *(replace(t, coefficient=-t.coefficient) for t in right)])
-        return Label(shape, left if simpler(left, right) else right)
+        both = Label(x.shape, left if simpler(left, right) else right)
+        return both if choice is None else lowered(both, choice)
 
     def _aligned(self, x: Label, shape: Shape) -> Label:
         if x.shape == shape:
             return x
-        return Label(shape, tuple(replace(t, ids=Expand(shape).apply(t.ids, x.shape)) for t in x.terms))
+        return self.view(x, Expand(shape))
 
     def add_number(self, x: Label, number: float, broken_by: Breaking | None = None) -> Label:
         if number == 0 or not x.terms:
@@ -165,6 +187,8 @@ class Scales(LabelConstraints):
     def mul(self, x: Label, y: Label) -> Label:
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = self._aligned(x, shape), self._aligned(y, shape)
+        if len(choices_of(x, y)) > 1:
+            x, y = self._common_row(x), self._common_row(y)
         return Label(shape, tuple(self._compact([*x.terms, *y.terms])))
 
     def power(self, x: Label, exponent: float) -> Label:
@@ -192,6 +216,20 @@ class Scales(LabelConstraints):
     def contract(self, x: Label, y: Label, how: Contraction) -> Label:
         """Along a summed index, the labels of the two factors must add up to the same value everywhere."""
         x, y = self._answering(y, how.y, x, how), self._answering(x, how.x, y, how)
+        inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
+        x = self._choosing_apart(x, (d for d, k in enumerate(how.x) if k not in how.out or k in inner))
+        y = self._choosing_apart(y, (d for d, k in enumerate(how.y) if k not in how.out or k in inner))
+        places = [relettered(c, mine, how.out) for z, mine in ((x, how.x), (y, how.y)) for c in choices_of(z)]
+        if len(set(places)) > 1:
+            x, y, places = self._common_row(x), self._common_row(y), []
+        if not places:
+            return self._contracted(x, y, how)
+        x, y = (lifted(z, next(iter(choices_of(z)), places[0])) for z in (x, y))
+        rows = "|"
+        whole = replace(how, x=how.x + rows, y=how.y + rows, out=how.out + rows)
+        return lowered(self._contracted(x, y, whole), places[0])
+
+    def _contracted(self, x: Label, y: Label, how: Contraction) -> Label:
         letters = list(dict.fromkeys(how.out + how.x + how.y))
         inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
         summed = frozenset(k for k, letter in enumerate(letters) if letter not in how.out or letter in inner)
@@ -218,7 +256,7 @@ class Scales(LabelConstraints):
             letter = mine[place]
             if letter in how.out or letter not in letters:
                 continue
-            partners = [t for t in met if letters.index(letter) in t.dims()]
+            partners = [t for t in met if letters.index(letter) in t.dims() and t.choice is None]
             if len(partners) != 1 or len(partners[0].dims()) != 1:
                 continue
             if self.gauges.fixes([term, partners[0]], frozenset(), [*met, *terms]):
@@ -240,10 +278,10 @@ class Scales(LabelConstraints):
 
     def normalise(self, x: Label, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Label:
         """What scales alike over the normalised dimensions is divided out."""
-        bound = frozenset(d % len(x.shape) for d in dims)
-        settled = self._settle(x.terms, bound)
+        settled = self._uniform(x, dims)
         if broken_by is not None:
-            self._breaks(settled, broken_by)
+            self._breaks(settled.terms, broken_by)
+        self._forget(settled.terms)
         return Label(x.shape)
 
     def softmax(self, x: Label, dim: int) -> Label:
@@ -251,11 +289,7 @@ class Scales(LabelConstraints):
         return Label(x.shape)
 
     def gather(self, x: Label, dim: int, index_shape: Sequence[int], index: Any) -> Label:
-        shape = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :])
-        ones = (1,) * len(index_shape)
-        settled = self._settle(x.terms, frozenset({dim}))
-        terms = [replace(t, ids=t.ids.reshape(*t.ids.shape[:dim], *ones, *t.ids.shape[dim + 1 :])) for t in settled]
-        return Label(shape, tuple(terms))
+        return chosen(self._common_row(x), dim, index_shape, index)
 
     def select(self, x: Label, y: Label, shape: Sequence[int]) -> Label:
         out = self.add(x, y)
@@ -274,14 +308,14 @@ class Scales(LabelConstraints):
         if fill != 0:
             self.fix(x)
             return Label(shape)
-        n = x.shape[dim]
+        x, n = self._common_row(x), x.shape[dim]
         places = [min(max(k, 0), n - 1) for k in range(-before, n + after)]
         terms = tuple(t if t.ids.shape[dim] == 1 else replace(t, ids=t.ids.take(places, axis=dim)) for t in x.terms)
         return Label(shape, terms)
 
     def resized(self, x: Label, shape: Sequence[int]) -> Label:
         """The same labels for a tensor of another size along dimensions where they are constant."""
-        return Label(tuple(shape), x.terms)
+        return Label(tuple(shape), self._common_row(x).terms)
 
     def deviation(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
         """The standard deviation over ``dims``."""
@@ -293,7 +327,7 @@ class Scales(LabelConstraints):
 
     def spread_along(self, x: Label, dim: int) -> Label:
         """Entries along ``dim`` in places that only the data know."""
-        return self._uniform(x, (dim,))
+        return self._uniform(self._common_row(x), (dim,))
 
     def placed(self, x: Label | None, source: Label, dim: int, shape: Sequence[int]) -> Label:
         """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""

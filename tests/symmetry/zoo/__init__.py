@@ -1,6 +1,6 @@
 """Hand-picked networks: small ones for the oracle, whole architectures for the finite transformations."""
 
-from . import architectures, attention, configurations, dense, experts, language, recurrent, rotations, vision
+from . import architectures, attention, configurations, dense, experts, language, recurrent, rotations, tables, vision
 from .architectures import FULL
 from .registry import SMALL
 
@@ -15,5 +15,6 @@ __all__ = [
     "language",
     "recurrent",
     "rotations",
+    "tables",
     "vision",
 ]

@@ -3,6 +3,7 @@
 from neuralmechanics.symmetry.rules import (  # noqa: F401  (importing registers the rules)
     contractions,
     elementwise,
+    embeddings,
     indexing,
     losses,
     normalisations,
