@@ -37,7 +37,9 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("num_experts_per_tok", "moe_k", "moe_topk"), 2),
     **dict.fromkeys(("n_group", "topk_group", "n_shared_experts"), 1),
     **dict.fromkeys(("head_dim", "d_kv", "kv_channels", "attention_head_dim", "qk_nope_head_dim", "v_head_dim"), 8),
-    **dict.fromkeys(("qk_rope_head_dim", "rotary_dim"), 4),
+    **dict.fromkeys(("rotary_dim",), 4),
+    **dict.fromkeys(("mamba_n_heads", "mamba_num_heads"), 4),
+    **dict.fromkeys(("mamba_d_head", "mamba_head_dim"), 8),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 8),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_source_positions"), 32),
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input", "type_vocab_size"), WORDS),
@@ -68,39 +70,54 @@ def _kinds() -> list[str]:
     return list(CONFIG_MAPPING_NAMES)
 
 
-def _shrunk(config: Any, depth: int = 0) -> None:
+def _shrunk(config: Any, lists: bool, depth: int = 0) -> None:
     """Known sizes of a configuration set small, in place; nested configurations too."""
     for name, size in SIZES.items():
-        value = vars(config).get(name)
-        padding = name == "pad_token_id" and type(value) is not int and name in vars(config)
-        if padding or (type(value) is int and value > size):
+        value = vars(config).get(name, "absent")
+        absent = value is None and name in ("pad_token_id", "head_dim", "num_key_value_heads")
+        if absent or (type(value) is int and value > size):
             setattr(config, name, size)
+    if "qk_rope_head_dim" in vars(config):
+        config.qk_rope_head_dim = config.head_dim = 8
     for name, value in list(vars(config).items()):
         if "dropout" in name and isinstance(value, float):
             setattr(config, name, 0.0)
-        if name in ("layer_types", "block_types", "attention_types", "mlp_layer_types") and isinstance(value, list):
+        elif isinstance(value, list) and name.endswith("_types"):
             setattr(config, name, [value[0], value[-1]] if len(value) > 1 else value)
-        if depth < 2 and hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            _shrunk(value, depth + 1)
+        elif lists and isinstance(value, list) and value and all(type(v) is int for v in value):
+            setattr(config, name, _short(name, value))
+        elif depth < 2 and hasattr(value, "to_dict") and hasattr(value, "model_type"):
+            _shrunk(value, lists, depth + 1)
     if hasattr(config, "use_cache"):
         config.use_cache = False
 
 
-def built(kind: str, name: str, tiny: bool) -> Any:
+def _short(name: str, sizes: list[int]) -> list[int]:
+    """Widths an eighth as large, at least eight; one layer a stage."""
+    if "depth" in name or "layers" in name:
+        return [1 for _ in sizes]
+    return [max(8, n // 8) for n in sizes] if min(sizes) >= 32 and ("size" in name or "dim" in name) else sizes
+
+
+ATTEMPTS = ("tiny", "tiny, own lists", "two layers")
+
+
+def built(name: str, attempt: str) -> Any:
     """The model with small sizes, or (where it does not take them) as published with two layers, without memory."""
     import torch
     import transformers
 
-    config = transformers.CONFIG_MAPPING[kind]()
-    if tiny:
-        _shrunk(config)
+    cls = getattr(transformers, name)
+    config = cls.config_class()
+    if attempt != "two layers":
+        _shrunk(config, attempt == "tiny")
     else:
         for entry in ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers", "decoder_layers"):
             if type(getattr(config, entry, None)) is int and not getattr(config, "layer_types", None):
                 setattr(config, entry, 2)
     torch.manual_seed(0)
-    with torch.device("cpu" if tiny else "meta"):
-        return getattr(transformers, name)(config).train()
+    with torch.device("meta" if attempt == "two layers" else "cpu"):
+        return cls(config).train()
 
 
 def batch_for(model: Any, head: str, device: str) -> dict[str, Any]:
@@ -144,16 +161,15 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     reason = ""
-    for tiny in (True, False):
+    for attempt in ATTEMPTS:
         try:
-            model = built(kind, name, tiny)
-            batch = batch_for(model, head, "cpu" if tiny else "meta")
-            if tiny:
-                with torch.no_grad():
-                    logits_of(model, batch)
+            model = built(name, attempt)
+            batch = batch_for(model, head, "cpu" if attempt != "two layers" else "meta")
+            with torch.no_grad():
+                logits_of(model, batch)
             break
         except Exception as error:  # noqa: BLE001 - the next attempt, or the reason in the table
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:120]
+            reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:120]
     else:
         return {"state": "not built", "reason": reason}
     start = time.perf_counter()
@@ -161,12 +177,11 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
         found = find_symmetries(model, batch, logits_of)
     except Exception as error:  # noqa: BLE001 - counted and printed
         text = str(error).splitlines()[0] if str(error) else ""
-        state = "exception" if tiny else "not built"
-        return {"state": state, "reason": f"{type(error).__name__}: {text}"[:300], "first": reason}
+        return {"state": "exception", "reason": f"{type(error).__name__}: {text}"[:300], "first": reason}
     free = sum(c.status == "free" for c in found.coverage)
     return {
         "state": "found",
-        "tiny": tiny,
+        "size": attempt,
         "first": reason,
         "seconds": round(time.perf_counter() - start, 1),
         "count": found.count(),
@@ -223,8 +238,8 @@ def main() -> None:
         if answer["state"] == "found":
             blind = ", ".join(f"{op} ×{n}" for op, n in answer["unknown"].items()) or "-"
             kinds = " ".join(f"{k[:2]}={n}" for k, n in answer["count"].items())
-            size = "tiny" if answer["tiny"] else "published size"
-            print(f"{kind:28s} {name:44s} {answer['seconds']:6.1f} s  {answer['route']:6s} {size}  {kinds}  {blind}")
+            how = f"{answer['route']}, {answer['size']}"
+            print(f"{kind:28s} {name:44s} {answer['seconds']:6.1f} s  {how:16s} {kinds}  {blind}")
         else:
             print(f"{kind:28s} {name:44s} {answer['state']}: {answer['reason']}")
         print(end="", flush=True)
