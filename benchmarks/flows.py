@@ -1,6 +1,7 @@
 """What a flow costs: time of one field evaluation against one gradient, by flow and network width.
 
 python benchmarks/flows.py --widths 16 128 512 --repeats 5
+python benchmarks/flows.py --kinks 20 --hidden 8 --horizon 4: charge drift of a ReLU network on digits by tolerance
 """
 
 from __future__ import annotations
@@ -12,8 +13,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics.flows import AdamFlow, GradientFlow, ModifiedFlow, ModifiedLoss, module_loss
+from neuralmechanics.flows import (
+    AdamFlow,
+    GradientFlow,
+    ModifiedFlow,
+    ModifiedLoss,
+    drift_by_kind,
+    integrate,
+    module_loss,
+)
 from neuralmechanics.flows.system import Flow
+from neuralmechanics.symmetry import find_symmetries
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
@@ -30,7 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 128, 512])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--kinks", type=int, metavar="EXAMPLES", help="drift of a ReLU network on so many digits")
+    parser.add_argument("--hidden", type=int, default=8)
+    parser.add_argument("--horizon", type=float, default=4.0)
+    parser.add_argument("--tolerances", type=float, nargs="+", default=[1e-4, 1e-6, 1e-8, 1e-10])
     arguments = parser.parse_args()
+    if arguments.kinks:
+        kinks(arguments.kinks, arguments.hidden, arguments.horizon, arguments.tolerances)
+        return
     print(f"{'width':>6} {'parameters':>11} {'flow':<38} {'ms':>9} {'gradients':>10}")
     for width in arguments.widths:
         torch.manual_seed(0)
@@ -53,6 +70,41 @@ def main() -> None:
             unit = unit or took
             name = flow.label + (f" ({flow.route})" if isinstance(flow, ModifiedFlow) and flow.route else "")
             print(f"{width:>6} {system.layout.size:>11} {name:<38} {1e3 * took:>9.2f} {took / unit:>10.1f}", flush=True)
+
+
+def kinks(examples: int, hidden: int, horizon: float, tolerances: list[float]) -> None:
+    """Gradient flow of a ReLU network on digits, from kink to kink: charge drift and distance from the tightest run."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    batch = torch.tensor(digits.data[:examples] / 16), torch.tensor(digits.target[:examples])
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10)).double()
+    loss = module_loss(model, _cross_entropy, batch)
+    symmetries = find_symmetries(model, batch, _cross_entropy)
+    paths, took = [], []
+    for tolerance in tolerances:
+        start = time.perf_counter()
+        flow = GradientFlow(loss)
+        paths.append(integrate(flow, loss.theta0, [0.0, horizon], symmetries, "dopri5", rtol=tolerance, atol=tolerance))
+        took.append(time.perf_counter() - start)
+    print(
+        f"{'tolerance':>10} {'rescale drift':>14} {'distance':>10} {'events':>7} {'slides':>7} "
+        f"{'evaluations':>12} {'s':>7}"
+    )
+    for tolerance, path, seconds_taken in zip(tolerances, paths, took, strict=True):
+        drift = drift_by_kind(path.require_completed(), symmetries.kinds)["rescale"]
+        last = paths[-1].final
+        distance = max(float((path.final[name] - last[name]).abs().max()) for name in last)
+        events = 0 if path.event_times is None else len(path.event_times)
+        print(
+            f"{tolerance:>10.0e} {drift:>14.1e} {distance:>10.1e} {events:>7} {path.slides:>7} {path.evaluations:>12} "
+            f"{seconds_taken:>7.1f}"
+        )
+
+
+def _cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def _mean_square(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -78,6 +78,7 @@ def test_closed_laws_are_the_velocity_of_the_charges(kind: str, decay: float) ->
         MomentumFlow(loss, momentum=0.7, weight_decay=decay),
         ModifiedLoss(loss, learning_rate=0.2, weight_decay=decay),
         ModifiedLoss(loss, learning_rate=0.02, momentum=0.7, weight_decay=decay, nesterov=True),
+        ModifiedFlow(loss, learning_rate=0.02, momentum=0.7, weight_decay=decay),
     ):
         motion = velocity(flow, loss.theta0)
         factor = torch.where(charges.quadratic, 2.0, 1.0).double()
@@ -89,8 +90,8 @@ def test_closed_laws_are_the_velocity_of_the_charges(kind: str, decay: float) ->
 def test_the_table_of_flows_and_kinds() -> None:
     loss = network_loss("batch_norm")
     charges = charges_of(loss, "batch_norm")
-    rate, horizon = 0.01, 0.2
-    run = descend(loss, loss.theta0, lambda p: torch.optim.SGD(p, lr=rate), 20, charges)
+    rate, horizon = 0.01, 0.1
+    run = descend(loss, loss.theta0, lambda p: torch.optim.SGD(p, lr=rate), 10, charges)
     table = drift_table(
         {
             "gradient flow": GradientFlow(loss, time_step=rate),
@@ -101,18 +102,33 @@ def test_the_table_of_flows_and_kinds() -> None:
         loss.theta0,
         [0, horizon],
         charges,
-        step=rate / 4,
+        step=rate / 2,
         paths={"descent": run},
     )
     assert list(table.columns) == ["scale", "translation"]
     assert table.loc["gradient flow", "scale"] < 1e-6
-    assert table.loc["descent", "scale"] > 1e-4
+    assert table.loc["descent", "scale"] > 2e-5
+    # Same size here; how close, and at which order in the learning rate, is measured in the next test.
     for name in ("modified loss", "modified flow", "order 4"):
         assert table.loc[name, "scale"] == pytest.approx(table.loc["descent", "scale"], rel=0.1)
-    assert table.loc["order 4", "scale"] == pytest.approx(table.loc["descent", "scale"], rel=1e-2)
     assert (table["translation"] < 1e-12).all()
     with pytest.raises(ValueError, match="has no charges"):
         drift_by_kind(integrate(GradientFlow(loss), loss.theta0, [0, 0.1]), charges.kinds)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_the_flow_of_order_n_breaks_the_charges_as_descent_does_up_to_the_same_order(order: int) -> None:
+    """|Q_flow - Q_descent| = O(η^n) at equal time: the trajectory is that close and Q is smooth."""
+    loss = network_loss("batch_norm")
+    charges = charges_of(loss, "batch_norm")
+    rates, horizon, differences = (0.01, 0.005, 0.0025), 0.16, []
+    for rate in rates:
+        count = round(horizon / rate)
+        run = descend(loss, loss.theta0, lambda p, rate=rate: torch.optim.SGD(p, lr=rate), count, charges, every=count)
+        flow = ModifiedFlow(loss, learning_rate=rate, order=order)
+        path = integrate(flow, loss.theta0, [0, horizon], charges, "dopri5-fixed", step=0.01, estimate_error=False)
+        differences.append((path.charges[-1] - run.charges[-1])[charges.quadratic].norm())
+    assert slope(torch.tensor(rates), torch.stack(differences)) == pytest.approx(order, abs=0.15)
 
 
 def _path_loss(params: dict[str, Tensor]) -> Tensor:

@@ -42,6 +42,23 @@ def _order(make, settings: dict, loss, theta0) -> float:
     return slope(torch.tensor([1.0 / count for count in steps]), torch.tensor(errors))
 
 
+@pytest.mark.parametrize("settings", [{"momentum": 0.5}, {"momentum": 0.5, "dampening": 0.4}], ids=["heavy", "damped"])
+def test_schedules_keep_the_second_order_flow_second_order(settings: dict) -> None:
+    """Velocity is carried over a drop of the learning rate by four and a rise by two."""
+    errors, start, h_of = [], point(1.0, 1.6), 1 - settings.get("dampening", 0.0)
+    for refine in (2, 4, 8):
+        pieces = ((5 * refine, 0.04 / refine), (10 * refine, 0.01 / refine), (5 * refine, 0.02 / refine))
+        flow = ModifiedFlow(valley, learning_rate=pieces, **settings)
+        count = 20 * refine
+        run = descend(
+            valley, start, lambda p: torch.optim.SGD(p, lr=1.0, **settings), count, schedule=flow.schedule, every=count
+        )
+        assert float(run.times[-1]) == pytest.approx(0.4 * h_of)
+        path = integrate(flow, start, run.times, method="dopri5", rtol=1e-9, atol=1e-11)
+        errors.append(float((path.final["x"] - run.final["x"]).norm()))
+    assert slope(torch.tensor([4.0, 2.0, 1.0]), torch.tensor(errors)) == pytest.approx(2, abs=0.25)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

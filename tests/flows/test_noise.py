@@ -163,17 +163,33 @@ def test_law_of_balance_on_the_path_of_two_weights() -> None:
 
 
 def test_noise_balances_every_sample_path() -> None:
+    """An Euler-Maruyama step moves Q by -Q (hs̄ - √(η/n) w·δs)² exactly, so the law of balance is its mean.
+
+    s = ∂ℓ/∂(xy), w normal of variance h: the step's mean is -Q (h²s̄² + hη Var s), its variance Q²(4μ²σ² + 2σ⁴) with
+    μ = hs̄, σ² = hη Var s. The deviations are a martingale: over N steps they are normal with the summed variance.
+    """
     charge = DenseCharges(torch.tensor([[1.0, -1.0]], dtype=torch.float64), ("rescale",))
-    start, rate = point(0.4, 1.3), 0.1
+    inputs = torch.tensor([1.0, -0.7, 1.4], dtype=torch.float64)
+    answers = torch.tensor([1.3, 0.2, -0.4], dtype=torch.float64)
+    start, rate, h, paths = point(0.4, 1.3), 0.1, 0.005, 10
     flow = StochasticFlow(_pair_losses, learning_rate=rate)
-    times = [0.01 * k for k in range(101)]
-    for seed in (0, 1):
-        path = simulate(flow, start, times, charge, step=0.001, seed=seed)
-        rates = torch.stack([balance_rate(_pair_losses, path.at(k), charge, learning_rate=rate)[0] for k in range(101)])
-        predicted = path.charges[0, 0] + torch.cumulative_trapezoid(rates, dx=0.01)
-        moved = float((path.charges[-1, 0] - path.charges[0, 0]).abs())
-        assert moved > 0.02
-        assert float((path.charges[1:, 0] - predicted).abs().max()) < 0.15 * moved
+    deviations = []
+    for seed in range(paths):
+        path = simulate(flow, start, [h * k for k in range(61)], charge, step=h, seed=seed)
+        x, y = path.params["x"][:-1].T
+        q, moved = path.charges[:-1, 0], path.charges[1:, 0] - path.charges[:-1, 0]
+        s = inputs * (x[:, None] * y[:, None] * inputs - answers)
+        mean, spread = h * s.mean(1), h * rate * s.var(1, correction=0)
+        # Every single step draws the two weights together.
+        assert bool((moved / q <= 1e-14).all())
+        law = torch.cat([balance_rate(_pair_losses, path.at(k), charge, learning_rate=rate) for k in (0, 30)])
+        assert torch.allclose(law, (-q * spread / h)[[0, 30]], rtol=1e-12)
+        variance = q.square() * (4 * mean.square() * spread + 2 * spread.square())
+        deviations.append((moved + q * (mean.square() + spread)).sum() / variance.sum().sqrt())
+    scores = torch.stack(deviations)
+    # 99.9 % of normal scores lie within 3.29, of their sum of squares over 10 between 1.27 and 31.4.
+    assert float(scores.abs().max()) < 3.29
+    assert 1.27 < float(scores.square().sum()) < 31.4
 
 
 def test_paths_are_reproducible_and_shrink_to_gradient_flow() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -36,6 +38,7 @@ def _measured_order(loss, theta0, order, route, steps, horizon, weight_decay=0.0
             estimate_error=False,
         ).require_completed()
         errors.append(float((layout.flatten(path.final) - layout.flatten(run.final)).norm()))
+    assert all(error > 10 * 2**order * torch.finfo(torch.float64).eps for error in errors)
     rates = torch.tensor([horizon / count for count in steps])
     return slope(rates, torch.tensor(errors))
 
@@ -56,6 +59,7 @@ def test_nested_derivatives_reach_their_order(problem: str, order: int) -> None:
 @pytest.mark.parametrize("order", [1, 2, 4, 6, 8])
 @pytest.mark.parametrize("problem", ["quadratic", "tanh"])
 def test_map_logarithm_reaches_its_order(problem: str, order: int) -> None:
+    """The errors must clear what 2^n roundings of the differences leave at each step; the bound is below."""
     if problem == "quadratic":
         steps = (16, 20, 24) if order == 8 else (24, 32, 40)
         measured = _measured_order(quadratic(ROTATED), point(1.0, 0.3), order, "map", steps, 0.5, weight_decay=0.1)
@@ -64,6 +68,21 @@ def test_map_logarithm_reaches_its_order(problem: str, order: int) -> None:
         steps = {6: (16, 20, 24), 8: (20, 24, 28)}.get(order, (12, 16, 20))
         measured = _measured_order(tanh_mlp, tanh_mlp_start(), order, "map", steps, 0.5, weight_decay=0.1)
     assert measured == pytest.approx(order, abs=0.3)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4, 6, 8, 12])
+def test_the_map_logarithm_errs_by_the_remainder_of_the_logarithm_at_every_stiffness(order: int) -> None:
+    """On ½λx² the field is -x Σ_{j<=n} z^j/(jη), z = ηλ: a step's error in log x lies between z^{n+1}/(n+1) and that
+    over 1 - z. Checked on stiff and soft, up to the edge of convergence, with 2^n roundings allowed."""
+    for z in (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95):
+        rate = 0.1
+        stiff = quadratic(torch.tensor([[z / rate]], dtype=torch.float64))
+        rise = rate * float(
+            velocity(ModifiedFlow(stiff, learning_rate=rate, order=order, route="map"), point(1.0))["x"]
+        )
+        error, rounding = rise - math.log1p(-z), 2**order * 4 * torch.finfo(torch.float64).eps
+        remainder = z ** (order + 1) / (order + 1)
+        assert remainder - rounding <= error <= remainder / (1 - z) + rounding
 
 
 def _difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:

@@ -92,7 +92,10 @@ def test_a_loss_that_is_nan_from_the_start() -> None:
         (lambda: ModifiedFlow(valley, learning_rate=0.0), "learning_rate is 0.0"),
         (lambda: ModifiedFlow(valley, learning_rate=0.1, order=0), "order is 0"),
         (lambda: ModifiedFlow(valley, learning_rate=0.1, order=2, momentum=0.9, route="map"), "not near the identity"),
-        (lambda: ModifiedFlow(valley, learning_rate=[(5, 0.1), (5, 0.2)]), "give order=n for a schedule"),
+        (
+            lambda: ModifiedFlow(valley, learning_rate=[(5, 0.1), (5, 0.2)], momentum=0.5, order=2),
+            "drop order for the second-order flow",
+        ),
         (lambda: ModifiedFlow(valley, learning_rate=0.1, nesterov=True), "needs momentum > 0"),
         (lambda: ModifiedFlow(valley, learning_rate=0.1, route="magic"), "route is 'magic'"),
         (lambda: GradientFlow(valley, weight_decay=-1.0), "weight_decay is -1.0"),

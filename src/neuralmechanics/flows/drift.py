@@ -13,6 +13,7 @@ from neuralmechanics.flows.balance import PairedCharges
 from neuralmechanics.flows.gradient_flow import GradientFlow, MomentumFlow
 from neuralmechanics.flows.integrate import integrate
 from neuralmechanics.flows.layout import Layout
+from neuralmechanics.flows.modified_flow import ModifiedFlow
 from neuralmechanics.flows.modified_loss import ModifiedLoss
 from neuralmechanics.flows.objective import Objective
 from neuralmechanics.flows.path import Charges, Path
@@ -67,13 +68,23 @@ def drift_table(
 
 
 def law_rate(
-    flow: GradientFlow | MomentumFlow | ModifiedLoss, params: Mapping[str, Tensor], symmetries: PairedCharges
+    flow: GradientFlow | MomentumFlow | ModifiedLoss | ModifiedFlow,
+    params: Mapping[str, Tensor],
+    symmetries: PairedCharges,
 ) -> Float64[Tensor, " charges"]:
     """Q' by the flow's closed law, from the charge and the gradient alone, for exact symmetries.
 
     Gradient flow: (1-β)Q' = -2λQ. Modified loss: (1-β)Q' = -(2λ + 4cλ²)Q + 4c⟨g, Mg⟩. Translations: half the decay
-    and no gradient, -(λ + 2cλ²)q. Source: theory, section 3.1.
+    and no gradient, -(λ + 2cλ²)q. The second-order flow has a velocity of its own; at ``params`` it starts with
+    Q' = -2cλQ, c = 1/(1+β) for heavy ball, and goes on by the oscillator m Q'' + (1-β)Q' + 2λQ = 2mW of
+    ``laws.ModifiedFlowLaw``. A series of order n has no closed law. Source: theory, sections 3.1 and 3.2.
     """
+    if isinstance(flow, ModifiedFlow):
+        if flow.order is not None:
+            raise ValueError(f"{flow.label} has no closed law: measure its drift with drift_table")
+        pushed = 0.0 if flow.at_rest else flow.descent.initial_speed * flow.weight_decay
+        now = symmetries.charge(params).to(torch.float64)
+        return -pushed * torch.where(symmetries.quadratic.to(torch.bool), 2 * now, now)
     momentum = 0.0 if isinstance(flow, GradientFlow) else flow.momentum
     correction = flow.descent.loss_correction if isinstance(flow, ModifiedLoss) else 0.0
     layout = Layout.of(params)

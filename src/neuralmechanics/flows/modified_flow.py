@@ -28,7 +28,8 @@ Route = Literal["map", "derivatives"]
 class ModifiedFlow:
     """The equation that descent at finite learning rate obeys.
 
-    Without ``order``: (h/2)(1+β)θ'' + (1-β)θ' = -(g + λθ), with Nesterov's term and the right θ'(0).
+    Without ``order``: (h/2)(1+β)θ'' + (1-β)θ' = -(g + λθ), with Nesterov's term, the right θ'(0), and learning rates
+    in constant pieces, with momentum too.
     With ``order=n``: θ' = F(θ), F truncated so that descent follows with global error O(h^n), by ``route``
     "map" (logarithm of the optimiser's map: gradients only, schedules of constant pieces; β = 0) or "derivatives"
     (backward error analysis by nested directional derivatives; with momentum the slow-manifold series). The series
@@ -58,10 +59,11 @@ class ModifiedFlow:
                 f"route='map' with momentum={self.momentum}: the map of (θ, v) is not near the identity; "
                 "use route='derivatives', the slow-manifold series"
             )
-        if self.momentum and not self.schedule.constant:
-            raise ValueError("a learning rate schedule with momentum has no modified flow here: use one rate")
-        if self.order is None and not self.schedule.constant:
-            raise ValueError("the second-order flow takes one learning rate: give order=n for a schedule")
+        if self.momentum and self.order is not None and not self.schedule.constant:
+            raise ValueError(
+                f"order={self.order} with momentum={self.momentum} and a learning rate schedule: each change of rate "
+                "starts a new initial layer that the series leaves out; drop order for the second-order flow"
+            )
 
     @property
     def schedule(self) -> Schedule:
@@ -83,7 +85,7 @@ class ModifiedFlow:
         """The equation started from θ0."""
         descent = self.descent
         if self.order is None:
-            return inertial_system(self.loss, theta0, descent, at_rest=self.at_rest)
+            return inertial_system(self.loss, theta0, descent, schedule=self.schedule, at_rest=self.at_rest)
         layout = Layout.of(theta0)
         objective = Objective(self.loss, layout, self.weight_decay)
         start = layout.flatten(theta0)

@@ -116,12 +116,14 @@ def _solve(flows: dict[str, Flow], steps: Path) -> dict[str, Path]:
 def _contours(axes: Axes, steps: Path) -> None:
     x = steps.params["x"].numpy()
     low, high = min(x.min(), -0.1) - 0.12, x.max() + 0.12
-    fine = np.linspace(low, high, 120)
+    # Beyond the limits, which equal scales widen on one axis, so that no line ends inside.
+    fine = np.linspace(low - 0.6, high + 0.6, 200)
     grid = np.stack(np.meshgrid(fine, fine), axis=-1)
     values = 0.5 * np.einsum("abi,ij,abj->ab", grid, QUADRATIC.numpy(), grid)
     axes.contour(
-        fine, fine, values, levels=np.linspace(0.03, values.max() ** 0.5, 12) ** 2, colors="#dcdcdc", linewidths=0.8
+        fine, fine, values, levels=np.linspace(0.03, values.max() ** 0.5, 17) ** 2, colors="#dcdcdc", linewidths=0.8
     )
+    axes.dataLim.set_points(np.array([[low, low], [high, high]]))
 
 
 def _trajectories(axes: Axes, steps: Path, paths: dict[str, Path]) -> None:

@@ -38,11 +38,11 @@ def gradient_fields() -> Figure:
         axes = figure.add_subplot(1, 4, index + 1)
         _plane(axes, loss, orbits)
         axes.set_title(title, fontsize=11, color=INK)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
     sphere = figure.add_subplot(1, 4, 4, projection="3d")
     _sphere_field(sphere)
-    sphere.set_title("Scale, three weights: on a sphere", fontsize=11, color=INK)
-    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=10)
+    # Level with the titles of the planes, above the orbits that leave the sphere.
+    sphere.set_title("Scale, three weights: on a sphere", fontsize=11, color=INK, y=1.07)
+    figure.legend(handles=_field_handles(), loc="lower center", ncols=3, frameon=False, fontsize=10)
     figure.subplots_adjust(left=0.04, right=0.985, top=0.9, bottom=0.19, wspace=0.22)
     return figure
 
@@ -79,6 +79,15 @@ def conserved_surfaces() -> Figure:
     figure.legend(handles=_flow_handles(), loc="lower center", ncols=3, frameon=False, fontsize=10)
     figure.subplots_adjust(left=0.0, right=1.0, top=0.93, bottom=0.08, wspace=0.0)
     return figure
+
+
+def _field_handles() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=ORANGE, lw=1.0, dashes=(4, 2), label="orbit of the symmetry"),
+        Line2D([], [], color=BLUE, lw=1.6, marker=">", ms=6, markevery=[1], label="$-\\nabla L$"),
+    ]
 
 
 def _flow_handles() -> list[Any]:
@@ -118,8 +127,8 @@ def _plane(axes: Axes, loss: Loss, orbits: Callable[[NDArray[Any]], list[NDArray
     ranks = values.argsort(axis=None).argsort().reshape(values.shape) / values.size
     edges = (-_REACH, _REACH, -_REACH, _REACH)
     axes.imshow(ranks, origin="lower", extent=edges, cmap="Greys", vmin=0, vmax=2.6, interpolation="bilinear")
-    for number, orbit in enumerate(orbits(fine)):
-        axes.plot(*orbit, color=ORANGE, lw=1.0, dashes=(4, 2), label="orbit of the symmetry" if number == 0 else None)
+    for orbit in orbits(fine):
+        axes.plot(*orbit, color=ORANGE, lw=1.0, dashes=(4, 2))
     coarse = np.linspace(-_REACH * 0.92, _REACH * 0.92, 14)
     points = np.stack(np.meshgrid(coarse, coarse), axis=-1).reshape(-1, 2)
     slopes = _slopes(loss, points)
@@ -129,7 +138,6 @@ def _plane(axes: Axes, loss: Loss, orbits: Callable[[NDArray[Any]], list[NDArray
     axes.quiver(
         *points.T, *drawn.T, color=BLUE, angles="xy", scale_units="xy", scale=3.4, width=0.006,
         headwidth=3.6, headlength=4.2, headaxislength=3.8, minlength=0.4, zorder=3,
-        label="$-\\nabla L$",
     )  # fmt: skip
     axes.set(xlim=(-_REACH, _REACH), ylim=(-_REACH, _REACH), aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
     axes.set_xlabel("$\\theta_1$", labelpad=1)
@@ -195,7 +203,8 @@ def _bare(axes: Any, title: str, zoom: float = 1.12) -> None:
         axis.set_ticks([])
         axis.set_pane_color((1, 1, 1, 0))
         axis.line.set_color(FAINT)
-        axis.set_label_text(f"$\\theta_{name}$")
+        axis.set_rotate_label(False)
+        axis.set_label_text(f"$\\theta_{name}$", rotation=0)
         axis.labelpad = -12
     axes.grid(visible=False)
 
