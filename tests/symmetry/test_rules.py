@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neuralmechanics import find_symmetries
 
-from .agreement import judge
+from .agreement import amounts, change, judge
 from .network import Network, prepared
 from .zoo import FULL
 
@@ -183,3 +183,58 @@ def test_a_parameter_that_one_operation_reads_twice_is_not_free() -> None:
     verdict = judge(network, find_symmetries(network.module, network.batch(), network.loss_fn))
     assert verdict.sound, verdict
     assert verdict.equal, verdict
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_one_step_from_a_given_state(constant: bool) -> None:
+    """relu(W x + b + V h + c): where h is one number, columns of V are read as the biases are."""
+
+    class Step(Recurrent):
+        def forward(self, x: Tensor) -> Tensor:
+            state = torch.ones(1, x.shape[0], 3, dtype=x.dtype) if constant else x[None, :, 0, 2:]
+            return self.head(self.body(x[..., :2], state.contiguous())[0][:, -1])
+
+    inputs = lambda g: (torch.randn(96, 1, 5, generator=g).double(),)  # noqa: E731
+    network = Network("step", prepared(Step()), inputs, "cross_entropy")
+    symmetries = find_symmetries(network.module, network.batch(), network.loss_fn)
+    verdict = judge(network, symmetries)
+    assert verdict.sound, verdict
+    assert verdict.equal, verdict
+    assert symmetries.count()["translation"] == (16 if constant else 7)
+
+
+class Packed(nn.Module):
+    """Sequences of different lengths through a recurrent layer, a linear head on every step."""
+
+    def __init__(self, kind: type[nn.RNNBase], **settings: Any) -> None:
+        super().__init__()
+        self.body, self.head = kind(2, 3, batch_first=True, **settings), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = torch.arange(len(x)) % x.shape[1] + 1
+        rows = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.head(nn.utils.rnn.pad_packed_sequence(self.body(rows)[0], batch_first=True)[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "shared", "rescale"),
+    [
+        (nn.LSTM, {}, 12, 0),
+        (nn.GRU, {"num_layers": 2}, 12, 0),
+        (nn.RNN, {}, 3, 0),
+        (nn.RNN, {"nonlinearity": "relu"}, 3, 3),
+    ],
+)
+def test_packed_sequences(kind: type[nn.RNNBase], settings: dict[str, Any], shared: int, rescale: int) -> None:
+    """As of whole sequences: the two biases of a gate (four by softmax more), and one rescale a rectified unit."""
+    inputs = lambda g: (torch.randn(9, 4, 2, generator=g).double(),)  # noqa: E731
+    network = Network("packed", prepared(Packed(kind, **settings)), inputs, "cross_entropy")
+    batch = network.batch()
+    symmetries = find_symmetries(network.module, batch, network.loss_fn)
+    assert not symmetries.unknown
+    assert symmetries.count()["translation"] == shared + 4
+    assert symmetries.count()["rescale"] == rescale
+    generator = torch.Generator().manual_seed(0)
+    for family in symmetries:
+        moved = change(network.module, lambda: network.observed(batch), family, amounts(family, generator, 1.0))
+        assert moved < 1e-12, f"{family!r} changes the outputs by {moved:.1e}"

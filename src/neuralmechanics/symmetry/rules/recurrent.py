@@ -10,7 +10,7 @@ from torch import fx
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.sizes import shape_of
-from neuralmechanics.symmetry.rules.views import take
+from neuralmechanics.symmetry.rules.views import reshape, take
 from neuralmechanics.symmetry.views import Permute
 
 
@@ -36,10 +36,41 @@ def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int) -
     d.fix(d.add(first, second))
 
 
+def _packed(node: fx.Node) -> bool:
+    return getattr(node.target, "_overloadname", "") == "data"
+
+
+def _operands(node: fx.Node, *operands: Any) -> tuple[Any, Any, Any]:
+    """State, weights, whether there are biases: packed sequences bring their batch sizes before."""
+    first = 1 if _packed(node) else 0
+    state, weights, has_biases = operands[first : first + 3]
+    return state, weights, has_biases
+
+
+@rule("_pack_padded_sequence")
+def packed(d: Any, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -> tuple[Any, Any]:
+    """The entries within the lengths as rows of a matrix, in an order that the lengths decide."""
+    d.fix(lengths)
+    rows, sizes = (shape_of(v) for v in node.meta["val"])
+    flat = reshape(d, x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+    return d.gather(flat, 0, rows[:1], node), d.constant(sizes)
+
+
+@rule("_pad_packed_sequence")
+def unpacked(
+    d: Any, node: fx.Node, x: Any, sizes: Any, batch_first: bool, padding: float, length: int
+) -> tuple[Any, Any]:
+    """The rows as sequences again, a number where there is nothing."""
+    shape, lengths = (shape_of(v) for v in node.meta["val"])
+    picked = d.gather(x, 0, shape[:2], node)
+    return d.masked(picked, float(padding), shape), d.constant(lengths)
+
+
 @rule("lstm")
 def lstm(
     d: Any, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence[Any], has_biases: bool, *rest: Any
 ) -> Any:
+    state, weights, has_biases = _operands(node, state, weights, has_biases, *rest)
     for layer in _layers(weights, has_biases):
         _gates(d, x, d.constant(()), layer, 0)
     d.fix(*state)
@@ -48,6 +79,7 @@ def lstm(
 
 @rule("gru")
 def gru(d: Any, node: fx.Node, x: Any, state: Any, weights: Sequence[Any], has_biases: bool, *rest: Any) -> Any:
+    state, weights, has_biases = _operands(node, state, weights, has_biases, *rest)
     for layer in _layers(weights, has_biases):
         _gates(d, x, d.constant(()), layer, layer[0].shape[0] // 3)
     d.fix(state)
@@ -55,11 +87,30 @@ def gru(d: Any, node: fx.Node, x: Any, state: Any, weights: Sequence[Any], has_b
 
 
 @rule("rnn_relu")
-def rectified(
+def rectified(d: Any, node: fx.Node, x: Any, state: Any, *settings: Any) -> tuple[Any, Any]:
+    """h_t = relu(W x_t + b + V h_{t-1} + c), a layer on top of the other: rows of W, V and the biases go with h.
+
+    One step beyond the first ties the rest: V h scales as h does. Zeros as the initial state scale with anything.
+    Packed sequences, with zeros as the initial state, are one sequence of all their rows.
+    """
+    if not _packed(node):
+        number = number_behind(node.args[1])
+        first = state if number is None else (number or None)
+        weights, has_biases, count, dropout, train, bidirectional, batch_first = settings
+        return _rectified(d, x, first, weights, has_biases, count, dropout, train, bidirectional, batch_first)
+    if number_behind(node.args[2]) != 0:
+        raise ValueError("packed sequences with an initial state")
+    weights, has_biases, count, dropout, train, bidirectional = settings[1:]
+    rows = reshape(d, x, (1, *x.shape))
+    out, last = _rectified(d, rows, None, weights, has_biases, count, dropout, train, bidirectional, True)
+    whole, end = (shape_of(v) for v in node.meta["val"])
+    return reshape(d, out, whole), d.resized(d.spread_along(last, 1), end)
+
+
+def _rectified(
     d: Any,
-    node: fx.Node,
     x: Any,
-    state: Any,
+    first: Any,
     weights: Sequence[Any],
     has_biases: bool,
     count: int,
@@ -68,14 +119,9 @@ def rectified(
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[Any, Any]:
-    """h_t = relu(W x_t + b + V h_{t-1} + c), a layer on top of the other: rows of W, V and the biases go with h.
-
-    One step beyond the first ties the rest: V h scales as h does. Zeros as the initial state scale with anything.
-    """
     time = 1 if batch_first else 0
     directions = 2 if bidirectional else 1
     layers = _layers(weights, has_biases)
-    first = None if number_behind(node.args[1]) == 0 else state
     last = []
     for depth in range(count):
         if depth and dropout > 0 and train:
@@ -84,7 +130,8 @@ def rectified(
         sides = []
         for side in range(directions):
             place = depth * directions + side
-            h = _unrolled(d, x, None if first is None else _state(d, first, place, time), layers[place], time)
+            given = first if first is None or isinstance(first, float) else _state(d, first, place, time)
+            h = _unrolled(d, x, given, layers[place], time)
             sides.append(h)
             last.append(_moved_in_front(d, h, time))
         x = sides[0] if directions == 1 else d.cat(sides, 2)
@@ -92,13 +139,17 @@ def rectified(
 
 
 def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int) -> Any:
-    """The states of one layer in one direction, all of them at once."""
+    """The states of one layer in one direction, all of them at once; ``first`` may be the number that fills it."""
     w, v, *biases = weights
     v = d.view(v, Permute((0, 1)))  # read at every step
     total = d.contract(x, w, _READ)
     if biases:
         total = d.add(total, d.add(*biases))
-    start = total if first is None else d.add(total, d.contract(first, v, _READ))
+    start = total
+    if isinstance(first, float):
+        start = d.add(total, d.scaled(d.reduce(v, (1,), False, False), first))
+    elif first is not None:
+        start = d.add(total, d.contract(first, v, _READ))
     h = d.homogeneous(start)
     if x.shape[time] == 1:
         return h
@@ -122,6 +173,7 @@ _READ = Contraction("abz", "yz", "aby")
 
 @rule("rnn_tanh")
 def rnn(d: Any, node: fx.Node, x: Any, state: Any, weights: Sequence[Any], has_biases: bool, *rest: Any) -> Any:
+    state, weights, has_biases = _operands(node, state, weights, has_biases, *rest)
     for layer in _layers(weights, has_biases):
         _gates(d, x, d.constant(()), layer, 0)
     d.fix(state)
