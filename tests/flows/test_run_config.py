@@ -17,6 +17,11 @@ def _resolve(target: str, *, input_shape: tuple[int, ...], classes: int, seed: i
     return nn.Sequential(nn.Linear(input_shape[0], 4), nn.ReLU(), nn.Linear(4, classes))
 
 
+def _resolve_smooth(target: str, *, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(input_shape[0], 4), nn.Tanh(), nn.Linear(4, classes))
+
+
 CONFIG = """
 model = "mine"
 input_shape = [3]
@@ -51,6 +56,27 @@ def test_a_file_becomes_a_report(tmp_path: Path) -> None:
     assert {file.name for file in report.save(tmp_path / "out")} == {
         "distances.csv", "summary.csv", "drift.csv", "sweep.csv",
     }  # fmt: skip
+
+
+def test_the_configured_sweep_measures_the_orders(tmp_path: Path) -> None:
+    """On a smooth network without momentum the slopes are the flows' orders.
+
+    With momentum the largest error sits in the first steps, where a memory that forgets by β is modelled by one that
+    forgets by exp(-2(1-β)/(1+β)): O(h) there, O(h²) after it; so the report above only ranks the two.
+    """
+    path = tmp_path / "flow.toml"
+    text = CONFIG.replace("[0.2, 0.1]", "[0.1, 0.05, 0.025]").replace("learning_rate = 0.2", "learning_rate = 0.1")
+    text = text.replace("momentum = 0.5\ndampening = 0.25\n", "")
+    path.write_text(text.replace("classes = 2", "classes = 2\nsymmetries = false"))
+    sweep = run_config(path, _resolve_smooth).sweep
+    assert sweep is not None
+    for name, order in {
+        "gradient flow": 1,
+        "modified loss": 2,
+        "modified flow": 2,
+        "modified flow, order 4": 4,
+    }.items():
+        assert sweep.orders[name] == pytest.approx(order, abs=0.2), name
 
 
 def test_data_of_ones_own(tmp_path: Path) -> None:
