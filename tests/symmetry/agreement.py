@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neuralmechanics.symmetry import Family, Symmetries
 
 from .network import Network
-from .nullspace import Truth, brute_force, jacobian_rows, randomise, trainable
+from .nullspace import Truth, brute_force, jacobian_rows, lowest_fibre, randomise, trainable
 
 SOUND = 1e-9  # largest |Jξ| / (|J| |ξ|) of a true symmetry in float64, eps at 1e-20
 _CUT = 1e-9  # relative singular value below which generators are dependent
@@ -144,6 +144,8 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
         constant = _columns([v for family, v in vectors if family.kind == "translation"], len(theta))
         moving.append(_columns([v for f, v in vectors if f.kind not in ("translation", "affine")], len(theta)))
         orbit = max(orbit, rank(_columns([v for _, v in vectors], len(theta))))
+    if orbit < truth.fibre:
+        truth = replace(truth, fibre=min(truth.fibre, lowest_fibre(network, seed + 2, orbit)))
     lone = truth.silent
     everything = torch.cat([constant, moving[-1]], dim=1)
     units = torch.eye(len(lone), dtype=torch.float64)[:, lone]
@@ -169,6 +171,8 @@ def _columns(vectors: list[Tensor], length: int) -> Tensor:
 
 def amounts(family: Family, generator: torch.Generator, decades: float) -> Tensor:
     """A random group element: shifts of order one, factors within ± `decades`, well-conditioned matrices."""
+    if family.gauge is not None:
+        return torch.randn(family.generator_shape, generator=generator, dtype=torch.float64)
     if family.complex:
         size = 10.0 ** (decades * (2 * torch.rand(family.blocks, generator=generator).double() - 1))
         angle = 6.28 * torch.rand(family.blocks, generator=generator).double()

@@ -143,12 +143,21 @@ class Attention(nn.Module):
 class Tokens(nn.Module):
     """Token embedding, optional position embedding, a body, and a head that may be tied to the embedding."""
 
-    def __init__(self, vocabulary: int, width: int, body: nn.Module, *, positions: int = 0, tied: bool = False) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        width: int,
+        body: nn.Module,
+        *,
+        positions: int = 0,
+        tied: bool = False,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(positions, width) if positions else None
         self.body = body
-        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head = nn.Linear(width, vocabulary, bias=bias)
         if tied:
             self.head.weight = self.embedding.weight
 

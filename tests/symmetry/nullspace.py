@@ -81,15 +81,19 @@ def randomise(module: nn.Module, generator: torch.Generator) -> Tensor:
 
 
 def jacobian_rows(network: Network, generator: torch.Generator, rows: int) -> Tensor:
-    """At least `rows` rows (or as many as span them) of ∂ observed/∂θ, over fresh random batches."""
+    """At least `rows` rows (or as many as span them) of ∂ observed/∂θ, over fresh random batches.
+
+    From several batches in any case: within one, the statistics of a batch norm are numbers that weights can absorb.
+    """
     parameters = list(trainable(network.module).values())
     blocks: list[Tensor] = []
     have = 0
-    while have < rows:
+    share = -(-rows // 6)
+    while have < rows or len(blocks) < 8:
         observed = network.observed(network.batch(int(torch.randint(2**31, (), generator=generator)))).flatten()
-        if observed.numel() > rows:
+        if observed.numel() > share:
             # Random combinations of all rows have the same kernel, almost surely, once there are enough of them.
-            weights = torch.randn(rows, observed.numel(), generator=generator, dtype=torch.float64)
+            weights = torch.randn(share, observed.numel(), generator=generator, dtype=torch.float64)
             weights /= math.sqrt(observed.numel())
         else:
             weights = torch.eye(observed.numel(), dtype=torch.float64)
@@ -184,6 +188,20 @@ def common_kernels(network: Network, seed: int = 0, most: int = 14) -> tuple[Ker
 def _compress(stack: Tensor, rows: Tensor) -> Tensor:
     """A square factor with the kernel of both: the R of a QR decomposition, so nothing is squared."""
     return torch.linalg.qr(torch.cat([stack, rows]), mode="r")[1]
+
+
+def lowest_fibre(network: Network, seed: int, reach: int, most: int = 24) -> int:
+    """The least dim ker J(θ) over generic points, looked for until it is as low as ``reach``.
+
+    Rectified units that never switch on the sampled inputs enlarge the kernel at a point; the least is nearest the
+    truth, which every point bounds from above.
+    """
+    least = elements(network.module)
+    for _, jacobian in points(network, seed, most):
+        least = min(least, kernel(jacobian / jacobian.abs().max()).dimension)
+        if least <= reach:
+            break
+    return least
 
 
 def brute_force(network: Network, seed: int = 0) -> Truth:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ from neuralmechanics.symmetry.shifts import Shifts
 from neuralmechanics.symmetry.views import Permute, View
 
 __all__ = ["affine_families"]
+
+SPAN_LIMIT = 1 << 22  # numbers in the matrix of shifts up to which linear independence is computed
 
 
 def affine_families(
@@ -104,7 +107,10 @@ def _beyond(
     translations: Sequence[Family],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> np.ndarray:
-    """The candidates whose shift no translation makes: elements that no translation moves at all."""
+    """The candidates whose shifts no translations make; of large parameters, those that no translation moves at all."""
+    exact = _independent(entries, candidates, translations)
+    if exact is not None:
+        return exact
     moved: dict[str, np.ndarray] = {}
     for family in translations:
         for term in family.terms:
@@ -120,6 +126,63 @@ def _beyond(
         reduced = moved[entry.view.parameter].reshape(entry.view.shape).any(axis=entry.view.summed).reshape(-1)
         known |= set(np.unique(entry.basis[reduced[entry.slices]]).tolist())
     return np.setdiff1d(candidates, np.fromiter(known, dtype=np.int64, count=len(known)))
+
+
+def _independent(
+    entries: Sequence[Exponents], candidates: np.ndarray, translations: Sequence[Family]
+) -> np.ndarray | None:
+    """The candidates that are linearly independent of all translations and of those before; None where too many."""
+    touching = [e for e in entries if np.isin(e.basis, candidates).any()]
+    names = {e.view.parameter for e in touching}
+    terms = [(number, t) for number, f in enumerate(translations) if names & set(f.parameters) for t in f.terms]
+    views = {view.parameter: view.shape for view in [*(e.view for e in touching), *(t.view for _, t in terms)]}
+    starts = dict(zip(views, np.cumsum([0, *(math.prod(shape) for shape in views.values())]).tolist(), strict=False))
+    length = sum(math.prod(shape) for shape in views.values())
+    sizes = {number: len(translations[number].labels) for number, _ in terms}
+    first = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
+    count = sum(sizes.values())
+    if length * (count + len(candidates)) > SPAN_LIMIT or not len(candidates):
+        return None
+    rows = np.zeros((count + len(candidates), length))
+    for number, t in terms:
+        _add_slices(rows, starts, t.view, t.slices, first[number] + t.charges, t.coefficients)
+    for e in touching:
+        chosen = np.isin(e.basis, candidates)
+        places = count + np.searchsorted(candidates, e.basis[chosen])
+        _add_slices(rows, starts, e.view, e.slices[chosen], places, e.coefficients[chosen])
+    _, factor = np.linalg.qr(rows[:, rows.any(axis=0)].T)
+    kept = _pivots(factor)
+    return np.asarray(candidates[kept[kept >= count] - count])
+
+
+def _pivots(factor: np.ndarray) -> np.ndarray:
+    """The columns of a matrix that are independent of those before them, by elimination."""
+    work = factor / np.maximum(np.linalg.norm(factor, axis=0), 1e-300)
+    kept = []
+    for column in range(work.shape[1]):
+        size = float(np.linalg.norm(work[:, column]))
+        if size > 1e-8:
+            kept.append(column)
+            direction = work[:, column] / size
+            work[:, column:] -= np.outer(direction, direction @ work[:, column:])
+    return np.asarray(kept, dtype=np.int64)
+
+
+def _add_slices(
+    rows: np.ndarray,
+    starts: Mapping[str, int],
+    view: SliceView,
+    slices: np.ndarray,
+    places: np.ndarray,
+    coefficients: np.ndarray,
+) -> None:
+    """Adds to row ``places[k]`` the coefficient on every element of slice ``slices[k]``."""
+    number = np.arange(view.size).reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)])
+    number = np.broadcast_to(number, view.shape).reshape(-1)
+    table = np.zeros((len(rows), view.size))
+    np.add.at(table, (places, slices), coefficients)
+    start = starts[view.parameter]
+    rows[:, start : start + len(number)] += table[:, number]
 
 
 def _answered(

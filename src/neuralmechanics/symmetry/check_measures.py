@@ -116,9 +116,10 @@ class _Bent:
 
 def _bent(family: Family, graph: GradientGraph, weights: Tensor) -> _Bent:
     gradients = _detached(graph.gradients)
-    xi = family.generator(_detached(graph.leaves), weights)
+    leaves = _detached(graph.leaves)
+    xi = family.generator(leaves, weights)
     product = graph.product(xi)
-    turned, bend = adjoint(family, gradients, weights), second_derivative(family, xi, weights)
+    turned, bend = adjoint(family, gradients, weights, leaves), second_derivative(family, xi, weights, leaves)
     total = {name: h.double() + turned[name].double() if name in turned else h.double() for name, h in product.items()}
     return _Bent(
         xi, total, _norm(product) + _norm(turned),
@@ -135,6 +136,7 @@ def _along(family: Family, point: Point, weights: Tensor) -> tuple[float, float,
 
 def _read(family: Family, params: Tensors) -> list[str]:
     names = [*family.parameters, *(term.weight.parameter for term in family.affine)]
+    names += family.gauge.gains if family.gauge is not None else ()
     return [name for name in dict.fromkeys(names) if name in params]
 
 

@@ -64,8 +64,23 @@ def gradient_graph(objective: Callable[[Mapping[str, Tensor]], Tensor], params: 
     return GradientGraph(leaves, dict(zip(leaves, parts, strict=True)))
 
 
-def adjoint(family: Family, gradients: Mapping[str, Tensor], weights: Tensor) -> Tensors:
-    """(∂ξ/∂θ)ᵀ g: zero for translations, M g for scalings, Mᵀ g for linear blocks, -g ⊗ u for affine pairs."""
+def adjoint(
+    family: Family, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor] | None = None
+) -> Tensors:
+    """(∂ξ/∂θ)ᵀ g: zero for translations, M g for scalings, Mᵀ g for linear blocks, -g ⊗ u for affine pairs.
+
+    For rotations and shears, which gains at ``params`` enter, by differentiating ⟨g, ξ(θ)⟩.
+    """
+    if family.gauge is not None:
+        params = _given(family, params)
+        names = dict.fromkeys((*family.gauge.parameters, *family.gauge.gains))
+        leaves = {name: params[name].detach().double().requires_grad_() for name in names}
+        moved = family.gauge.generator(leaves, weights)
+        total = sum((gradients[name].double() * step).sum() for name, step in moved.items())
+        if not (isinstance(total, Tensor) and total.requires_grad):
+            return {}
+        parts = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        return dict(zip(leaves, parts, strict=True))
     if family.complex:
         return family.generator(gradients, weights * torch.tensor([1.0, -1.0], dtype=weights.dtype))
     if family.grams:
@@ -93,11 +108,25 @@ def _add_absorbed_(out: Tensors, term: AffineTerm, gradients: Mapping[str, Tenso
     out[name] = out[name] + step if name in out else step
 
 
-def second_derivative(family: Family, generator: Mapping[str, Tensor], weights: Tensor) -> Tensors:
-    """∂²ψ/∂t² at the identity of the one-parameter group t ↦ exp(tM): M ξ; zero for translations and affine pairs."""
+def second_derivative(
+    family: Family, generator: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor] | None = None
+) -> Tensors:
+    """∂²ψ/∂t² at the identity of the one-parameter group t ↦ exp(tM): M ξ; zero for translations and affine pairs.
+
+    A rotation is linear in what it moves; the gains that enter it, at ``params``, stay.
+    """
     if not family.quadratic:
         return {}
+    if family.gauge is not None:
+        params = _given(family, params)
+        return family.generator({**{name: params[name] for name in family.gauge.gains}, **generator}, weights)
     return family.generator(generator, weights)
+
+
+def _given(family: Family, params: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+    if params is None:
+        raise ValueError(f"family {family.name!r}: its generator depends on gains; pass the parameters as params")
+    return params
 
 
 @contextmanager

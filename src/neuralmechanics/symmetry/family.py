@@ -15,6 +15,7 @@ from torch import Tensor
 from neuralmechanics.slices import SliceMix, SliceTerm, widened
 from neuralmechanics.symmetry.affine import AffineTerm
 from neuralmechanics.symmetry.grams import GramTerm, act, complex_matrices, gram, infinitesimal
+from neuralmechanics.symmetry.turning import Gauge
 
 __all__ = ["KINDS", "Breaking", "Family", "Kind"]
 
@@ -40,8 +41,9 @@ class Family:
 
     ``terms`` hold the diagonal symmetries: exponents for scale and rescale, unit shifts for translation. ``grams`` hold
     linear blocks of ``width`` channels, which are only scaled and rotated (pairs of channels as one complex number)
-    where ``complex`` is set; ``affine`` says what later biases absorb of the shifts in ``terms``. ``requires`` names
-    what the family holds for (training mode, the captured branch…).
+    where ``complex`` is set; ``affine`` says what later biases absorb of the shifts in ``terms``. ``gauge`` stands
+    alone: rotations and shears, which have no charge. ``requires`` names what the family holds for (training mode, the
+    captured branch…).
     """
 
     kind: Kind
@@ -52,6 +54,7 @@ class Family:
     blocks: int = 0
     affine: tuple[AffineTerm, ...] = ()
     complex: bool = False
+    gauge: Gauge | None = None
     broken_by: tuple[Breaking, ...] = ()
     requires: tuple[str, ...] = ()
     layer: str = field(default="")
@@ -69,6 +72,8 @@ class Family:
     @cached_property
     def generator_shape(self) -> tuple[int, ...]:
         """Shape of the weights that pick a generator: a number each, or a matrix or (real, imaginary) a block."""
+        if self.gauge is not None:
+            return (self.gauge.size,)
         if self.complex:
             return (self.blocks, 2)
         return (self.blocks, self.width, self.width) if self.grams else (len(self.labels),)
@@ -96,6 +101,8 @@ class Family:
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that the family moves."""
+        if self.gauge is not None:
+            return self.gauge.parameters
         names = [t.view.parameter for t in self.terms] + [t.view.parameter for t in self.grams]
         names += [t.absorber for t in self.affine]
         return tuple(dict.fromkeys(names))
@@ -105,7 +112,7 @@ class Family:
 
         ``pair(θ, θ)`` is the charge, ``pair(g, θ)`` the residual.
         """
-        if self.kind == "affine":
+        if self.kind == "affine" or self.gauge is not None:
             return torch.zeros(0, dtype=torch.float64)
         if self.grams:
             return self.entries(gram(self.grams, self.blocks, a, b))
@@ -135,6 +142,10 @@ class Family:
         [blocks, width, width], by default the identity matrices.
         Parameters that the family does not move are absent.
         """
+        if self.gauge is not None:
+            given = self._weights(weights, params[self.parameters[0]].device, 1.0)
+            steps = self.gauge.generator(_detached(params, (*self.parameters, *self.gauge.gains)), given)
+            return {name: step.to(params[name].dtype) for name, step in steps.items()}
         if self.grams:
             matrices = self._matrices(params, weights)
             out: dict[str, Tensor] = {}
@@ -159,9 +170,14 @@ class Family:
 
         ``a`` is a number or a tensor [size]: what is added, for translation and affine (identity 0); the positive
         factor, for scale and rescale (identity 1), raised to each element's exponent. For linear blocks it is A, of
-        shape [blocks, width, width] or [width, width], or a factor; for complex pairs (real, imaginary) of a factor.
+        shape [blocks, width, width] or [width, width], or a factor; for complex pairs (real, imaginary) of a factor;
+        for rotations and shears the weights [size] of the generator that is followed for unit time (identity 0).
         """
         out = dict(params)
+        if self.gauge is not None:
+            given = self._weights(a, params[self.parameters[0]].device, 1.0)
+            turned = self.gauge.transform(_detached(params, (*self.parameters, *self.gauge.gains)), given)
+            return out | {name: value.to(params[name].dtype) for name, value in turned.items()}
         if self.grams:
             matrices = self._matrices(params, torch.as_tensor(a, dtype=torch.float64))
             for term in self.grams:
@@ -185,7 +201,7 @@ class Family:
 
     def _weights(self, weights: float | Tensor | None, device: torch.device, default: float) -> Tensor:
         given = torch.as_tensor(default if weights is None else weights, dtype=torch.float64, device=device)
-        count = len(self.labels)
+        count = self.gauge.size if self.gauge is not None else len(self.labels)
         if given.ndim == 0:
             return given.expand(count)
         if given.shape != (count,):
@@ -220,3 +236,7 @@ class Family:
     def __repr__(self) -> str:
         how = "exact" if self.exact else "broken by " + ", ".join(map(str, self.broken_by))
         return f"Family({self.kind}, {self.name!r}, {self.charges} charges, {self.size} generators, {how})"
+
+
+def _detached(params: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    return {name: params[name].detach() for name in names}

@@ -13,6 +13,7 @@ from neuralmechanics.symmetry.capture import Captured, LossFunction, capture, op
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.family import Family
+from neuralmechanics.symmetry.gauge_families import gauge_families
 from neuralmechanics.symmetry.interpreter import Roles, dependents, interpret, live, roles
 from neuralmechanics.symmetry.linear_families import linear_families
 from neuralmechanics.symmetry.mixings import Mixings
@@ -66,7 +67,8 @@ def analyse(captured: Captured) -> Symmetries:
     linear, mixed = _linear(captured, read, scales, space, requires)
     plain = [f for f in translations if f.kind == "translation"]
     affine = [f for f in translations if f.kind == "affine"]
-    families = plain + _scalings(scales, space, requires, mixed) + linear + affine
+    turns, shears = gauge_families(captured, dependent, read.single, linear, requires)
+    families = plain + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
     named = tuple(unique_names(families))
     coverage = _coverage(captured, named, unknown, scales, space)
     return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))

@@ -61,10 +61,12 @@ def known_laws(
                 continue
             if isinstance(flow, SignDescent):
                 rows += _sign_relation(xi)
-            elif family.kind == "affine":
+            elif family.kind == "affine" or (_gauge(family) and not _rotates(family)):
                 continue
             elif isinstance(flow, HeavyBall):
                 rows += _heavy_ball_laws(flow, potentials, family, weights, z, xi)
+            elif _rotates(family):
+                continue
             elif _self_adjoint(weights) and isinstance(flow, GradientFlow):
                 rows.append(xi)
             elif _self_adjoint(weights) and isinstance(flow, WeightDecay):
@@ -84,7 +86,7 @@ def _heavy_ball_laws(
             torch.cat([-speed[None], xi, torch.zeros_like(xi)]),
             torch.cat([(friction * speed + flow.weight_decay * place)[None], torch.zeros_like(xi), xi]),
         ]
-    if weights.ndim < 2 or _self_adjoint(weights):
+    if not _rotates(family) and (weights.ndim < 2 or _self_adjoint(weights)):
         return []
     turned = _flat(potentials, family, velocity, weights)
     return [torch.cat([(friction * velocity @ xi)[None], -turned, xi])]
@@ -104,7 +106,7 @@ def unit_weights(family: KnownFamily) -> Iterator[Tensor]:
     width = int(getattr(family, "width", 0))
     if not width:
         # a family may count rotations that no single weight drives: its weights are as many as its labels
-        count = len(getattr(family, "labels", range(family.size)))
+        count = family.size if _gauge(family) else len(getattr(family, "labels", range(family.size)))
         yield from torch.eye(count, dtype=torch.float64)
         return
     for block in range(int(getattr(family, "blocks", 1))):
@@ -114,6 +116,17 @@ def unit_weights(family: KnownFamily) -> Iterator[Tensor]:
                 weights[block, i, j] = 1.0
                 weights[block, j, i] = 1.0 if i <= j else -1.0
                 yield weights
+
+
+def _gauge(family: KnownFamily) -> Any:
+    """The rotations or shears of a family that has no charges, else None."""
+    return getattr(family, "gauge", None)
+
+
+def _rotates(family: KnownFamily) -> bool:
+    """Whether all generators are antisymmetric matrices in the parameters: rotations of a space without gains."""
+    gauge = _gauge(family)
+    return getattr(gauge, "group", "") in ("orthogonal", "centred") and not gauge.gains
 
 
 def _self_adjoint(weights: Tensor) -> bool:

@@ -52,11 +52,33 @@ class Mixings(Scales):
         self._basis = np.where(alone, basis, -1).astype(np.int64)
         self._sign = np.where(alone, np.sign(value), 0).astype(np.int64)
         self._matrix = matrix
+        for label in original.parameters.values():
+            for term in label.terms:
+                alone[self._without_factor(np.unique(term.ids), count)] = True
         size = matrix.shape[1]
         self._signature = np.zeros(size, dtype=np.uint64)
         self._stiff = np.zeros(size, dtype=bool)
         self._pairs: list[np.ndarray] = []
         self._stiff[np.unique(matrix[np.flatnonzero(~alone & (count > 0))].indices)] = True
+
+    def _without_factor(self, variables: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """Notes the channel behind each variable of an array that also has a factor common to all; those variables."""
+        variables = variables[count[variables] > 0]
+        if len(variables) < 2 or count[variables].min() < 2 or count[variables].min() != count[variables].max():
+            return variables[:0]
+        rows = self._matrix[variables].tocoo()
+        columns, inverse, uses = np.unique(rows.col, return_inverse=True, return_counts=True)
+        low, high = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
+        np.minimum.at(low, inverse, rows.data)
+        np.maximum.at(high, inverse, rows.data)
+        own = ~((uses == len(variables)) & (low == high))[inverse]
+        if own.sum() != len(variables) or len(np.unique(rows.row[own])) != len(variables):
+            return variables[:0]
+        if not (np.abs(rows.data[own]) == 1).all():
+            return variables[:0]
+        self._basis[variables[rows.row[own]]] = rows.col[own]
+        self._sign[variables[rows.row[own]]] = np.sign(rows.data[own]).astype(np.int64)
+        return variables
 
     # --- bookkeeping --------------------------------------------------------------------------------------------
 

@@ -25,13 +25,14 @@ def compare(found: Sequence[Family], probed: ProbeReport, shapes: Shapes) -> pd.
     ``found`` and ``probed`` are dimensions: of the family (its diagonal part, for linear ones), and of what the probe's
     relations span of it. ``difference`` = probed - found: 0 in every row where both agree. ``exact`` is false for
     families that a constant breaks, which a probe at full precision rightly misses. ``shapes`` are those of the
-    parameters. Affine families move no slice as a whole and are left out.
+    parameters. Affine families and rotations move no slice as a whole and are left out.
     """
     import pandas as pd
 
     rows = []
     for translation in (True, False):
-        families = [f for f in found if f.kind != "affine" and (f.kind == "translation") == translation]
+        slices = [f for f in found if f.kind != "affine" and f.gauge is None]
+        families = [f for f in slices if (f.kind == "translation") == translation]
         relations = [r for r in probed.relations if (r.kind == "translation") == translation]
         seen = _matrix([_flat(r.elements, shapes) for r in relations], shapes)
         lone = _lone(probed, shapes) if not translation else np.zeros(seen.shape[1], dtype=bool)

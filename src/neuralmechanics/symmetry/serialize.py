@@ -13,6 +13,7 @@ from neuralmechanics.symmetry.affine import AffineTerm
 from neuralmechanics.symmetry.family import Breaking, Family
 from neuralmechanics.symmetry.grams import BlockLabels, GramTerm
 from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
+from neuralmechanics.symmetry.turning import gauge_from_dict, gauge_to_dict
 
 __all__ = ["symmetries_from_dict", "symmetries_to_dict"]
 
@@ -54,6 +55,7 @@ def _family_to(family: Family) -> dict[str, Any]:
         "blocks": family.blocks,
         "affine": [_affine_to(t) for t in family.affine],
         "complex": family.complex,
+        "gauge": None if family.gauge is None else gauge_to_dict(family.gauge),
         "broken_by": [asdict(b) for b in family.broken_by],
         "requires": list(family.requires),
         "layer": family.layer,
@@ -80,6 +82,7 @@ def _family_from(data: Mapping[str, Any]) -> Family:
         blocks=data["blocks"],
         affine=tuple(_affine_from(t) for t in data["affine"]),
         complex=data["complex"],
+        gauge=gauge_from_dict(data["gauge"]) if data.get("gauge") else None,
         broken_by=tuple(Breaking(**b) for b in data["broken_by"]),
         requires=tuple(data["requires"]),
         layer=data["layer"],

@@ -150,8 +150,10 @@ def _transformations(family: Family, amount: float, generator: torch.Generator) 
         yield "rotation", torch.linalg.matrix_exp(amount * (noise - noise.mT))
         yield "stretch", torch.linalg.matrix_exp(amount * (noise + noise.mT) / 2)
         return
-    values = amount * torch.randn(len(family.labels), generator=generator, dtype=torch.float64)
-    if family.kind in ("translation", "affine"):
+    values = amount * torch.randn(family.size, generator=generator, dtype=torch.float64)
+    if family.gauge is not None:
+        yield "turn" if family.kind == "linear" else "shift", values
+    elif family.kind in ("translation", "affine"):
         yield "shift", values
     else:
         yield "factor", values.exp()

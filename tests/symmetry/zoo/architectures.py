@@ -234,7 +234,7 @@ def u_net() -> Case:
 
 @full("patch-vit")
 def patch_vit() -> Case:
-    return _classifier(PatchViT(6), (8, 1, 4, 4), classes=3)
+    return _classifier(PatchViT(6, classes=3), (8, 1, 4, 4), classes=3)
 
 
 @full("lstm")

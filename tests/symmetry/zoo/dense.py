@@ -39,14 +39,14 @@ def maxout() -> nn.Module:
         def forward(self, x: Tensor) -> Tensor:
             return torch.maximum(*x.chunk(2, dim=-1))
 
-    return nn.Sequential(nn.Linear(4, 8), Maxout(), nn.Linear(4, 3))
+    return nn.Sequential(nn.Linear(4, 8), Maxout(), nn.Linear(4, 6))
 
 
 for _gate in GATES:
 
-    @small(f"gated-{_gate}", _ROWS)
+    @small(f"gated-{_gate}", (96, 5))
     def gated(gate: str = _gate) -> nn.Module:
-        return Gated(4, 4, gate, bias=gate in ("silu", "relu"))
+        return Gated(5, 4, gate, bias=gate in ("silu", "relu"))
 
 
 @small("glu-module", _ROWS)
@@ -99,7 +99,7 @@ def normalize_features() -> nn.Module:
     class Cosine(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body, self.head = nn.Linear(4, 5), nn.Linear(5, 3, bias=False)
+            self.body, self.head = nn.Linear(4, 5), nn.Linear(5, 8, bias=False)
 
         def forward(self, x: Tensor) -> Tensor:
             features = functional.normalize(self.body(x), dim=-1)
@@ -273,7 +273,9 @@ def label_smoothing() -> nn.Module:
 
 @small("residual-of-linear", _ROWS)
 def residual_of_linear() -> nn.Module:
-    return _sandwich(Residual(nn.Linear(5, 5)), Residual(nn.Sequential(nn.ReLU(), nn.Linear(5, 5))))
+    return nn.Sequential(
+        nn.Linear(4, 5), Residual(nn.Linear(5, 5)), Residual(nn.Sequential(nn.ReLU(), nn.Linear(5, 5))), nn.Linear(5, 7)
+    )
 
 
 @small("two-biases-that-add", _ROWS)
@@ -308,7 +310,7 @@ def quotient_of_branches() -> nn.Module:
     class Quotient(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.top, self.bottom, self.head = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 2)
+            self.top, self.bottom, self.head = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 4)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.top(x) / self.bottom(x).square().sum(-1, keepdim=True).sqrt())

@@ -11,6 +11,7 @@ from .registry import small
 
 _TOKENS = (32, 4)
 _WORDS = 6
+_VOCABULARY = 10  # enough different tokens that attention and gates are seen as functions, not as a few values
 
 
 class Conv1D(nn.Module):
@@ -39,17 +40,17 @@ class Gpt2Attention(nn.Module):
         return self.c_proj(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
-@small("gpt2-tied", _TOKENS, tokens=_WORDS)
+@small("gpt2-tied", _TOKENS, tokens=_VOCABULARY)
 def gpt2_tied() -> nn.Module:
     body = nn.Sequential(
         Residual(nn.Sequential(nn.LayerNorm(4), Gpt2Attention(4, 2))),
         Residual(nn.Sequential(nn.LayerNorm(4), Conv1D(4, 3), nn.GELU(approximate="tanh"), Conv1D(3, 4))),
         nn.LayerNorm(4),
     )
-    return Tokens(_WORDS, 4, body, positions=4, tied=True)
+    return Tokens(_VOCABULARY, 4, body, positions=4, tied=True)
 
 
-@small("bert", _TOKENS, tokens=_WORDS)
+@small("bert", _TOKENS, tokens=_VOCABULARY)
 def bert() -> nn.Module:
     body = nn.Sequential(
         nn.LayerNorm(4),
@@ -58,27 +59,27 @@ def bert() -> nn.Module:
         Residual(nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 4))),
         nn.LayerNorm(4),
     )
-    return Tokens(_WORDS, 4, body, positions=4)
+    return Tokens(_VOCABULARY, 4, body, positions=4, bias=True)
 
 
-@small("llama", _TOKENS, tokens=_WORDS)
+@small("llama", _TOKENS, tokens=_VOCABULARY)
 def llama() -> nn.Module:
     body = nn.Sequential(
         Residual(nn.Sequential(RMSNorm(4), Attention(4, 2, 2, key_heads=1, rotary=True, causal=True, fused=True))),
         Residual(nn.Sequential(RMSNorm(4), Gated(4, 3, "silu"))),
         RMSNorm(4),
     )
-    return Tokens(_WORDS, 4, body)
+    return Tokens(_VOCABULARY, 4, body)
 
 
-@small("qwen3", _TOKENS, tokens=_WORDS)
+@small("qwen3", _TOKENS, tokens=_VOCABULARY)
 def qwen3() -> nn.Module:
     body = nn.Sequential(
         Residual(nn.Sequential(RMSNorm(4), Attention(4, 2, 2, key_heads=1, rotary=True, qk_norm=True, causal=True))),
         Residual(nn.Sequential(RMSNorm(4), Gated(4, 3, "silu"))),
         RMSNorm(4),
     )
-    return Tokens(_WORDS, 4, body, tied=True)
+    return Tokens(_VOCABULARY, 4, body, tied=True)
 
 
 @small("embedding-into-linear", _TOKENS, tokens=_WORDS)
@@ -169,12 +170,12 @@ class RoutedExperts(DenseExperts):
 
 @small("dense-experts", (32, 4, 3))
 def dense_experts() -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 3), Residual(DenseExperts(3, 3, 3)), nn.Linear(3, 3))
+    return nn.Sequential(nn.Linear(3, 3), Residual(DenseExperts(3, 3, 3)), nn.Linear(3, 5))
 
 
 @small("routed-experts", (32, 4, 3))
 def routed_experts() -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 3), Residual(RoutedExperts(3, 3, 3)), nn.Linear(3, 3))
+    return nn.Sequential(nn.Linear(3, 3), Residual(RoutedExperts(3, 3, 3)), nn.Linear(3, 5))
 
 
 @small("masked-mean-pool", _TOKENS, tokens=_WORDS)
@@ -182,8 +183,8 @@ def masked_mean_pool() -> nn.Module:
     class Pooled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embedding, self.mix = nn.Embedding(_WORDS, 4), Attention(4, 1, 2, biases="k", fused=True)
-            self.head = nn.Linear(4, 3)
+            self.embedding, self.mix = nn.Embedding(_WORDS, 4), Attention(4, 1, 4, biases="k", fused=True)
+            self.head = nn.Linear(4, 6)
 
         def forward(self, tokens: Tensor) -> Tensor:
             mask = (tokens != 0).to(self.head.weight.dtype)[..., None]

@@ -119,7 +119,7 @@ def mamba_scan() -> nn.Module:
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.norm, self.mixer, self.head = RMSNorm(3), SelectiveScan(), nn.Linear(3, 3)
+            self.norm, self.mixer, self.head = RMSNorm(3), SelectiveScan(), nn.Linear(3, 5)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.head(x + self.mixer(self.norm(x)))

@@ -61,7 +61,7 @@ def resnet_projection() -> nn.Module:
 
 @small("resnet-identity", _IMAGE)
 def resnet_identity() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(2, 3, 1, bias=False), nn.BatchNorm2d(3), nn.ReLU(), BasicBlock(3, 3), *_head(3))
+    return nn.Sequential(nn.Conv2d(2, 3, 1, bias=False), nn.BatchNorm2d(3), nn.ReLU(), BasicBlock(3, 3), *_head(3, 5))
 
 
 @small("preactivation-resnet", _IMAGE)
@@ -95,7 +95,7 @@ def mobilenet() -> nn.Module:
         nn.Conv2d(4, 3, 1, bias=False),
         nn.BatchNorm2d(3),
     )
-    return nn.Sequential(nn.Conv2d(2, 3, 1), Residual(inner), *_head(3))
+    return nn.Sequential(nn.Conv2d(2, 3, 2), Residual(inner), *_head(3, 5))
 
 
 @small("depthwise-separable", _IMAGE, "output")
@@ -142,7 +142,7 @@ class ConvNeXtBlock(nn.Module):
 
 @small("convnext", _IMAGE)
 def convnext() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(2, 4, 2), ConvNeXtBlock(4), *_head(4))
+    return nn.Sequential(nn.Conv2d(2, 4, 2), ConvNeXtBlock(4), *_head(4, 6))
 
 
 class UNet(nn.Module):

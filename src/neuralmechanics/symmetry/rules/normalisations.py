@@ -182,6 +182,9 @@ def vector_norm(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any
     dims = tuple(lists[0]) if lists and lists[0] else tuple(single) or tuple(range(len(x.shape)))
     shape = meta_shape(node)
     keepdim = len(shape) == len(x.shape)
+    order = args[0] if args and isinstance(args[0], (int, float)) else kwargs.get("ord", 2)
+    if "vector_norm" in str(node.target) and order == 2:
+        return reshape(d, d.power(d.reduce(d.power(x, 2.0), dims, keepdim, False), 0.5), shape)
     out = d.reduce(d.homogeneous(x), dims, keepdim, False)
     return reshape(d, out, shape)
 
