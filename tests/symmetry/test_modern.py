@@ -17,6 +17,7 @@ def test_random_networks(network: Network) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # about three minutes on an idle core
 @settings(max_examples=300, **COMMON)
 @given(network=modern_networks())
 def test_many_random_networks(network: Network) -> None:
