@@ -136,7 +136,7 @@ def test_a_figure_of_trainings_makes_them_once(tmp_path, capsys, monkeypatch):
     assert paths == {"phase.png", "phase.csv"}
     assert len(trained) == 4
     rows = list(csv.DictReader((tmp_path / "phase.csv").read_text().splitlines()))
-    assert {row["weight_decay"] for row in rows} == {"0.0", "0.1", "0.001"}
+    assert {row["weight_decay"] for row in rows} == {"0.0", "0.001", "0.01", "0.1"}
 
 
 def paper_size(paper):
