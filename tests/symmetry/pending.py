@@ -17,9 +17,6 @@ DIMENSIONS: dict[str, str] = {
 # are directions of ker J(θ) which no vector field fixed in advance gives: writers in the null space of narrow readers.
 _ROUTED = "the linear block of the stream is not followed through products that rows of data choose"
 
-_NARROW = "fewer classes than channels, or a constant query: maps move in a null space that depends on θ"
-_FEW_WORDS = "six rows of a table: maps that keep only those rows' lengths act too, and depend on θ"
-
 FIBRE: dict[str, str] = {
     "attention-rotary-key-bias": "a shift passes value and output maps before a bias answers it: two maps in a row",
     "cross-attention": "a packed projection of which pieces read different tensors: no linear block for a piece",
@@ -32,13 +29,6 @@ FIBRE: dict[str, str] = {
     "residual-of-linear": "x + Wx: the group acts on 1 + W, so affinely on W, with a charge of mixed degree",
     "experts-grouped-biases": _ROUTED,
     "experts-batched-gate-biases": _ROUTED,
-    "embedding-into-rms-norm": _FEW_WORDS,
-    "embedding-into-layer-norm": _FEW_WORDS,
-    "embedding-gated-into-norm": _FEW_WORDS,
-    "embedding-tied-under-norm": _FEW_WORDS,
-    "two-tables-of-one-index": _FEW_WORDS,
-    "rows-read-past-the-norm": _FEW_WORDS,
-    "first-token-of-tokens-apart": _NARROW,
     "rotary-conjugate-keys": "keys turn as the conjugates of queries: rotations that are no common complex factor",
 }
 
