@@ -25,7 +25,8 @@ def found(config: object, kind: str) -> Symmetries:
 
 
 def linear_dimension(symmetries: Symmetries) -> int:
-    return sum(family.size for family in symmetries if family.kind == "linear")
+    """Of the blocks in heads, without rotations of the stream."""
+    return sum(family.size for family in symmetries if family.kind == "linear" and family.gauge is None)
 
 
 def test_gpt2_small_has_a_general_linear_group_for_every_head_twice() -> None:
@@ -48,3 +49,5 @@ def test_rotary_embedding_leaves_a_complex_factor_for_each_frequency_of_a_head()
     values, rotated = LAYERS * HEADS * WIDTH**2, LAYERS * HEADS * WIDTH // 2
     assert linear_dimension(symmetries) == values + 2 * rotated == 599_040
     assert symmetries.count()["linear"] == LAYERS * HEADS * (WIDTH * (WIDTH + 1) // 2) + rotated
+    stream = HEADS * WIDTH
+    assert [f.size for f in symmetries if f.gauge is not None] == [stream * (stream - 1) // 2]  # of the whole stream
