@@ -76,7 +76,8 @@ class Shifts:
         if name not in self._values:
             shape = self.shapes[name]
             wide = [d for d, n in enumerate(shape) if n > 1]
-            supports = [tuple(d for d in range(len(shape)) if d != left_out) for left_out in wide[:2]]
+            widest = sorted(sorted(wide, key=lambda d: -shape[d])[:2])  # of stacked matrices the rows and columns
+            supports = [tuple(d for d in range(len(shape)) if d != left_out) for left_out in widest]
             if math.prod(shape) <= ELEMENTWISE_LIMIT or len(wide) <= 1:
                 supports = [tuple(range(len(shape)))]
             supports = [] if name in self._complex else supports
