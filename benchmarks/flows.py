@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ def main() -> None:
         for flow in flows:
             system = flow.system(loss.theta0)
             field = next(system.pieces(0.0, 1.0)).field
-            took = seconds(lambda field=field, state=system.initial: field(state), arguments.repeats)
+            took = seconds(partial(field, system.initial), arguments.repeats)
             unit = unit or took
             name = flow.label + (f" ({flow.route})" if isinstance(flow, ModifiedFlow) and flow.route else "")
             print(f"{width:>6} {system.layout.size:>11} {name:<38} {1e3 * took:>9.2f} {took / unit:>10.1f}", flush=True)
@@ -108,7 +109,7 @@ def _cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _mean_square(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    return (model(batch[0]) - batch[1]).square().mean()
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
 
 
 if __name__ == "__main__":

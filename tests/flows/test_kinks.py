@@ -12,6 +12,7 @@ from torch.nn import functional
 from neuralmechanics.flows import GradientFlow, ModifiedFlow, StopReason, drift_by_kind, integrate, module_loss
 from neuralmechanics.flows.kink_rules import RULES, kinks_without_rule
 from neuralmechanics.flows.kinks import Branches
+from neuralmechanics.flows.problem import ModuleLoss
 from neuralmechanics.flows.sweep import slope
 
 from .problems import charges_of, network_loss, point
@@ -85,18 +86,29 @@ def test_two_kinks_hold_at_once() -> None:
     assert path.final["x"].tolist() == pytest.approx([0.5, 0.5], abs=1e-9)
 
 
-def test_pools_cross_and_ties_of_dead_units_do_not() -> None:
+def _pooled(zeros: int) -> ModuleLoss:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.LeakyReLU(0.1), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(6, 2))
     inputs, answers = torch.randn(3, 1, 8), torch.randn(3, 2)
+    inputs[:, :, :zeros] = 0
+    return module_loss(model, lambda m, b: (m(b[0]) - b[1]).square().mean(), (inputs, answers))
 
-    loss = module_loss(model, lambda m, b: (m(b[0]) - b[1]).square().mean(), (inputs, answers))
+
+@pytest.mark.parametrize("zeros", [0, 4])
+def test_pools_cross_and_ties_of_equal_patches_do_not(zeros: int) -> None:
+    """With ``zeros`` pixels dark, patches are equal for ever: no tolerance sees an event in that."""
+    loss = _pooled(zeros)
     coarse, fine = (
         integrate(GradientFlow(loss), loss.theta0, [0, 1], method="dopri5", rtol=rtol, atol=rtol).require_completed()
         for rtol in (1e-6, 1e-9)
     )
     assert len(coarse.event_times) == len(fine.event_times) > 0
+    assert coarse.slides == fine.slides
+    assert torch.allclose(coarse.event_times, fine.event_times, atol=1e-3)
     assert max(float((coarse.final[name] - fine.final[name]).abs().max()) for name in fine.final) < 1e-5
+    step = 1e-3
+    plain = integrate(GradientFlow(loss), loss.theta0, [0, 1], step=step, estimate_error=False)
+    assert max(float((plain.final[name] - fine.final[name]).abs().max()) for name in fine.final) < step
 
 
 KINKED = {

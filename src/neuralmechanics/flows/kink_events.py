@@ -143,28 +143,29 @@ class KinkTrack:
         return (0.5, 1.0) if bool((ends < self.floors).any()) else None
 
     def _locate(self, at: Callable[[float], Tensor], low: float, high: float) -> float:
-        """The first fraction at which the least margin above its floor is negative, by bracketed false position."""
+        """The first fraction at which some margin is below its floor: secants of those that are, and bisection.
 
-        def lead(fraction: float) -> float:
-            return float((at(fraction) - self.floors).min())
-
-        above, below = max(lead(low), 0.0), lead(high)
-        side = 0
-        for _ in range(100):
+        Each margin has a secant of its own and the earliest root counts; their minimum is no function for secants.
+        """
+        above, below = at(low) - self.floors, at(high) - self.floors
+        side, width, kept = 0, high - low, (1.0, 1.0)
+        for iteration in range(150):
             if high - low <= _FRACTION:
                 break
-            guess = high - below * (high - low) / (below - above)
+            fallen = below < 0
+            lead, lack = kept[0] * above[fallen].clamp(min=0), -kept[1] * below[fallen]
+            guess = low + (high - low) * float((lead / (lead + lack)).min())
+            if iteration % 4 == 3:
+                guess, width = (guess if high - low < width / 4 else (low + high) / 2), high - low
             # Close to either end, step over the root: the bracket must shrink from both sides.
             guess = min(max(guess, low + 0.3 * _FRACTION), high - 0.3 * _FRACTION)
-            value = lead(guess)
-            if value < 0:
+            value = at(guess) - self.floors
+            if bool((value < 0).any()):
                 high, below = guess, value
-                above = above / 2 if side == -1 else above
-                side = -1
+                kept, side = (kept[0] / 2 if side == -1 else 1.0, 1.0), -1
             else:
                 low, above = guess, value
-                below = below / 2 if side == 1 else below
-                side = 1
+                kept, side = (1.0, kept[1] / 2 if side == 1 else 1.0), 1
         return high
 
     def _note(self, time: float, crossed: list[int]) -> None:
