@@ -46,23 +46,28 @@ def partial_reads(captured: Captured) -> Reads:
     nodes = list(captured.graph.nodes)
     if any(is_in_place(node) for node in nodes):
         return Reads()
-    needed: dict[fx.Node, Needed] = {node: _all(node) for node in captured.outputs}
+    needed: dict[fx.Node, Needed | None] = dict.fromkeys(captured.outputs)  # None: all entries
     pieces: dict[fx.Node, dict[int, Needed]] = {}
     reads: dict[tuple[fx.Node, fx.Node], tuple[Take, ...]] = {}
     for node in reversed(nodes):
         if node.op != "call_function" or (node not in needed and node not in pieces):
             continue
         if node.target is operator.getitem:
-            pieces.setdefault(node.args[0], {})[node.args[1]] = needed[node]
+            parts = pieces.setdefault(node.args[0], {})
+            shown = needed[node] or _all(node)
+            parts[node.args[1]] = _joined(parts.get(node.args[1], shown), shown, node)
             continue
         seen = _seen(node, needed.get(node), pieces.get(node, {}))
         for operand in node.all_input_nodes:
-            part = seen.get(operand) or _all(operand)
-            needed[operand] = _joined(needed[operand], part, operand) if operand in needed else part
-            if operation_name(node) not in _REARRANGING and (takes := _repetitions(part, operand)):
+            part, before = seen.get(operand), needed.get(operand)
+            if part and before and operand in needed:
+                needed[operand] = _some(_joined(before, part, operand))
+            else:
+                needed[operand] = None if operand in needed else _some(part)
+            if part and operation_name(node) not in _REARRANGING and (takes := _repetitions(part, operand)):
                 reads[node, operand] = takes
-    leaves = [node for node in nodes if node.name in captured.parameters and node in needed]
-    unread = {node: _complements(needed[node], _shape(node) or ()) for node in leaves}
+    leaves = {node: needed.get(node) for node in nodes if node.name in captured.parameters}
+    unread = {node: _complements(part, _shape(node) or ()) for node, part in leaves.items() if part}
     return Reads(reads, unread)
 
 
@@ -83,6 +88,11 @@ def _shape(node: Any) -> tuple[int, ...] | None:
 
 def _all(node: fx.Node) -> Needed:
     return (None,) * len(_shape(node) or ())
+
+
+def _some(part: Needed | None) -> Needed | None:
+    """The same; None where all entries are needed."""
+    return part if part and any(entries is not None for entries in part) else None
 
 
 def _joined(left: Needed, right: Needed, node: fx.Node) -> Needed:
@@ -109,11 +119,14 @@ def _repetitions(part: Needed, operand: fx.Node) -> tuple[Take, ...]:
 def _seen(node: Any, out: Needed | None, pieces: Mapping[int, Needed]) -> dict[fx.Node, Needed]:
     """What the node reads of each operand; operands left out are read entirely."""
     name = operation_name(node)
+    if out is None and name not in _TAKING | _PIECES:
+        return {}
     shape = _shape(node)
     if name in _PIECES and all(_shape(operand) is not None for operand in node.all_input_nodes):
         return _of_pieces(node, name, pieces)
-    if out is None or shape is None or (all(entries is None for entries in out) and name not in _TAKING):
+    if shape is None:
         return {}
+    out = _all(node) if out is None else out
     if any(_shape(operand) is None for operand in node.all_input_nodes if isinstance(operand.meta.get("val"), Tensor)):
         return {}
     rule = _RULES.get(name)
