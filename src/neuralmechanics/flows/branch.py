@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float64
@@ -16,10 +17,13 @@ from neuralmechanics.flows.layout import Layout
 from neuralmechanics.flows.objective import Loss, derivative
 from neuralmechanics.flows.path import StopReason
 from neuralmechanics.flows.system import Field
+from neuralmechanics.flows.ties import Ignored, displaced, equal_candidates, held_by_slides, released
 
 __all__ = ["Branch"]
 
 _ITERATIONS = 16
+# A switch may set ties free, their settling others.
+_ROUNDS = 4
 # Weights are found to this accuracy; an error in them moves the state along the kink and no charge at all.
 _SOLVED = 1e-11
 
@@ -42,11 +46,15 @@ class Branch:
         self.alphas: list[float] = []
         self.pull = 0.0
         self.jacobian: Tensor | None = None
-        self.last_margins = natural.all_margins()
+        self.ignored: Ignored = {}
         with torch.no_grad(), Branches(RULES) as alone:
             loss(layout.unflatten(x[: layout.size]))
         # Whether one forward pass sees all comparisons; a field that looks steps ahead makes more of them.
         self.single = len(alone.choices) == len(self.pattern) and all(map(torch.equal, alone.choices, self.pattern))
+        self.last_margins = natural.all_margins()
+        if any(choice.dtype != torch.bool for choice in self.pattern):
+            self._look(x)
+            self.last_margins = self.margins(x, [])
 
     def __len__(self) -> int:
         return len(self.floors)
@@ -58,8 +66,7 @@ class Branch:
         return self._evaluate(x, self.alphas)
 
     def _evaluate(self, x: Tensor, alphas: Sequence[float]) -> Tensor:
-        held = Branches(RULES, self.pattern, self.slides, alphas)
-        with held:
+        with self._held(alphas) as held:
             slope = self.raw(x)
         self.last_margins = self._with_alphas(held.all_margins(), alphas)
         return slope
@@ -69,13 +76,33 @@ class Branch:
 
         The weights are given: finding them takes several evaluations of the field, a margin one forward pass.
         """
-        held = Branches(RULES, self.pattern, self.slides, alphas)
+        return self._with_alphas(self._compare(x, alphas).all_margins(), alphas)
+
+    def _held(self, alphas: Sequence[float], watched: Sequence[Surface] = ()) -> Branches:
+        return Branches(RULES, self.pattern, self.slides, alphas, watched, self.ignored)
+
+    def _compare(self, x: Tensor, alphas: Sequence[float]) -> Branches:
+        """All comparisons at x."""
+        held = self._held(alphas)
         with torch.no_grad(), held:
             if self.single:
                 self.loss(self.layout.unflatten(x[: self.layout.size]))
             else:
                 self.raw(x)
-        return self._with_alphas(held.all_margins(), alphas)
+        return held
+
+    def _look(self, x: Tensor) -> list[Surface]:
+        """Finds the comparisons to ignore on this branch; those at zero that were and no longer are."""
+        if not self.slides and all(choice.dtype == torch.bool for choice in self.pattern):
+            before, self.ignored = self.ignored, {}
+            return released(self._compare(x, []), before, {}) if before else []
+        here, there = self._compare(x, self.alphas), self._compare(displaced(x), self.alphas)
+        found = equal_candidates(here, there)
+        if self.single:
+            found = held_by_slides(here, there, found, partial(self._normals, x))
+        fresh = released(here, self.ignored, found)
+        self.ignored = found
+        return fresh
 
     def _with_alphas(self, margins: Tensor, alphas: Sequence[float]) -> Tensor:
         for surface, alpha in zip(self.slides, alphas, strict=True):
@@ -91,7 +118,7 @@ class Branch:
         """Scores of the surfaces and their gradients in the parameters: one backward pass each."""
         with torch.enable_grad():
             point = x[: self.layout.size].detach().requires_grad_(True)
-            with Branches(RULES, self.pattern, self.slides, self.alphas, surfaces) as held:
+            with self._held(self.alphas, surfaces) as held:
                 self.loss(self.layout.unflatten(point))
             scores = [held.scores[surface] for surface in surfaces]
             rows = [derivative(score, point, graph=False) for score in scores]
@@ -132,24 +159,26 @@ class Branch:
         """Switches the comparisons at ``crossed``, lets those slide that come straight back; the field after it."""
         if self.slides:
             self.alphas = self.solve(x)
-        with torch.no_grad(), Branches(RULES, self.pattern, self.slides, self.alphas) as held:
-            self.raw(x) if not self.single else self.loss(self.layout.unflatten(x[: self.layout.size]))
-        rivals = torch.cat([rival.to(torch.long) for rival in held.rivals])
+        held = self._compare(x, self.alphas)
+        rivals, margins = torch.cat([rival.to(torch.long) for rival in held.rivals]), held.all_margins()
         switched: list[Surface] = []
         self.jacobian = None
         for place in crossed:
             sliding = [k for k, surface in enumerate(self.slides) if place in self._places(surface)]
-            if sliding and 0.05 < self.alphas[sliding[0]] < 0.95:
-                raise Halt(
-                    StopReason.CHATTERING,
-                    "a third candidate of a maximum meets two that slide along each other: use method='rk4', "
-                    "which steps over it",
-                )
             if sliding:
-                switched.append(self._release(sliding[0]))
+                k = sliding[0]
+                overtaken = float(margins[place]) < min(self.alphas[k], 1 - self.alphas[k])
+                switched += self._overtaken(k, place, int(rivals[place])) if overtaken else [self._release(k)]
             elif not any(place in self._places(surface) for surface in switched):
                 switched.append(self._switch(place, int(rivals[place])))
-        return self._settle(x, self._united(x, switched))
+        slope = self._settle(x, self._united(x, switched))
+        for _ in range(_ROUNDS):
+            fresh = self._look(x)
+            if not fresh:
+                break
+            slope = self._settle(x, self._united(x, fresh))
+        self.last_margins = self.margins(x, self.alphas)
+        return slope
 
     def _united(self, x: Tensor, switched: list[Surface]) -> list[Surface]:
         """The surfaces, those of one call with the same gradient made one."""
@@ -160,11 +189,7 @@ class Branch:
         for surface, normal in zip(switched, normals, strict=True):
             for k, (other, known) in enumerate(united):
                 alike = (other.call, other.above, other.below) == (surface.call, surface.above, surface.below)
-                if (
-                    alike
-                    and self.pattern[surface.call].dtype == torch.bool
-                    and torch.allclose(normal, known, rtol=1e-9)
-                ):
+                if alike and torch.allclose(normal, known, rtol=1e-9):
                     united[k] = replace(other, entries=other.entries + surface.entries), known
                     break
             else:
@@ -177,6 +202,20 @@ class Branch:
         self._choose(surface, surface.above if self.alphas.pop(k) > 0.5 else surface.below)
         return surface
 
+    def _overtaken(self, k: int, place: int, third: int) -> list[Surface]:
+        """Ends a slide of two candidates, at one of its entries, because a third one overtakes them."""
+        slide = self.slides[k]
+        entry = slide.entries[self._places(slide).index(place)]
+        rest = tuple(other for other in slide.entries if other != entry)
+        if rest:
+            self.slides[k] = replace(slide, entries=rest)
+        else:
+            self.slides.pop(k)
+            self.alphas.pop(k)
+        pair = [Surface(slide.call, (entry,), third, beaten) for beaten in (slide.above, slide.below)]
+        self._choose(pair[0], third)
+        return pair
+
     def _switch(self, place: int, rival: int) -> Surface:
         call, entry = 0, place
         while entry >= len(self.pattern[call]):
@@ -187,6 +226,11 @@ class Branch:
         surface = Surface(call, (entry,), 1, 0) if two_sided else Surface(call, (entry,), now, rival)
         self._choose(surface, rival)
         return surface
+
+    def _sign(self, surface: Surface) -> float:
+        """The side that is chosen: 1 above, -1 below, 0 where a third candidate is."""
+        choice = int(self.pattern[surface.call][surface.entries[0]])
+        return 1.0 if choice == surface.above else -1.0 if choice == surface.below else 0.0
 
     def _choose(self, surface: Surface, choice: int) -> None:
         changed = self.pattern[surface.call].clone()
@@ -208,7 +252,7 @@ class Branch:
                 return slope
             _, normals = self._normals(x, switched)
             motion = slope[: self.layout.size]
-            signs = [1.0 if int(self.pattern[s.call][s.entries[0]]) == s.above else -1.0 for s in switched]
+            signs = [self._sign(surface) for surface in switched]
             rates = torch.tensor(signs, dtype=torch.float64) * (normals @ motion)
             rates = rates / (normals.norm(dim=1) * motion.norm()).clamp(min=1e-300)
             worst = int(rates.argmin())

@@ -7,7 +7,7 @@ becomes, and the loss extends smoothly across the kink: that is what an integrat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,8 @@ class Branches(TorchFunctionMode):
     """While entered, comparisons take the choices of ``pattern`` (None: the natural ones) and are noted.
 
     ``choices``, ``margins`` (positive inside the branch, negative beyond its border), ``rivals`` (the choice on the
-    other side) and ``resolution`` (what rounding may do to a margin) have one entry a call, in order. Entries in
+    other side), ``values`` (what was compared) and ``resolution`` (what rounding may do to a margin) have one entry a
+    call, in order. What ``ignored`` marks, by call, keeps out of the margins: ties for ever. Entries in
     ``slides`` are blended: weight α on the branch above, 1 - α on the one below. ``scores`` holds the scores of
     ``watched`` surfaces, on the autograd tape.
     """
@@ -57,13 +58,16 @@ class Branches(TorchFunctionMode):
         slides: Sequence[Surface] = (),
         alphas: Sequence[float] = (),
         watched: Sequence[Surface] = (),
+        ignored: Mapping[int, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.rules, self.pattern, self.slides, self.alphas = rules, pattern, slides, alphas
         self.watched = watched
+        self.ignored = ignored or {}
         self.choices: list[Tensor] = []
         self.margins: list[Tensor] = []
         self.rivals: list[Tensor] = []
+        self.values: list[Tensor] = []
         self.resolution: list[float] = []
         self.scores: dict[Surface, Tensor] = {}
 
@@ -79,6 +83,8 @@ class Branches(TorchFunctionMode):
         flat = live.detach()
         choice = self._choice(call, flat > 0)
         weight, margin = choice.to(score.dtype), torch.where(choice, flat, -flat)
+        if call in self.ignored:
+            margin = margin.masked_fill(self.ignored[call], math.inf)
         for surface, alpha in self._sliding(call):
             weight[list(surface.entries)], margin[list(surface.entries)] = alpha, math.inf
         for surface in self.watched:
@@ -94,19 +100,22 @@ class Branches(TorchFunctionMode):
         flat = live.detach()
         choice = self._choice(call, flat.argmax(1))
         column = choice[:, None]
-        others = flat.scatter(1, column, -math.inf)
+        rivals = flat.masked_fill(self.ignored[call], -math.inf) if call in self.ignored else flat
+        others = rivals.scatter(1, column, -math.inf)
+        rival = others.argmax(1)
         value, margin = live.gather(1, column).squeeze(1), flat.gather(1, column).squeeze(1) - others.amax(1)
         for surface, alpha in self._sliding(call):
-            row = live[surface.entries[0]]
-            blend = alpha * row[surface.above] + (1 - alpha) * row[surface.below]
-            value = value.index_put((torch.tensor(surface.entries),), blend[None])
-            third = row.detach().index_fill(0, torch.tensor([surface.above, surface.below]), -math.inf).max()
-            margin[surface.entries[0]] = row[surface.above].detach() - third
+            entries, pair = list(surface.entries), [surface.above, surface.below]
+            rows = live[entries]
+            blend = alpha * rows[:, surface.above] + (1 - alpha) * rows[:, surface.below]
+            value = value.index_put((torch.tensor(entries),), blend)
+            third, rival[entries] = rivals[entries].index_fill(1, torch.tensor(pair), -math.inf).max(1)
+            margin[entries] = flat[entries, surface.above] - third
         for surface in self.watched:
             if surface.call == call:
                 row = live[surface.entries[0]]
                 self.scores[surface] = row[surface.above] - row[surface.below]
-        self._note(choice, margin, others.argmax(1), flat)
+        self._note(choice, margin, rival, flat)
         return value.reshape(shape), choice.reshape(shape)
 
     def _choice(self, call: int, natural: Tensor) -> Tensor:
@@ -123,6 +132,7 @@ class Branches(TorchFunctionMode):
         self.choices.append(choice)
         self.margins.append(margin)
         self.rivals.append(rival)
+        self.values.append(values)
         values = values[torch.isfinite(values)]
         largest = float(values.abs().max()) if values.numel() else 0.0
         self.resolution.append(_ROUNDINGS * torch.finfo(values.dtype).eps * largest)
