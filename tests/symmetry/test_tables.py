@@ -49,3 +49,15 @@ def test_padding_row_of_zeros() -> None:
     residual = symmetries.pair(dict(zip(params, gradients, strict=True)), {n: p.detach() for n, p in params.items()})
     assert len(residual) == symmetries.count()["linear"] == 10
     assert residual.abs().max() < 1e-14
+
+
+def test_families_of_a_padded_table_say_what_they_need() -> None:
+    """Scalings need the row to be zero; a shift moves what no gradient answers for once the batch takes the row."""
+    model = nn.Sequential(nn.Embedding(6, 4, padding_idx=2), nn.Linear(4, 3)).double()
+    needed = {f.kind: f.requires for f in find_symmetries(model, torch.zeros(8, 5, dtype=torch.long))}
+    assert needed == {
+        "linear": ("row 2 of 0.weight (padding) is zero",),
+        "affine": ("the batch takes no row 2 of 0.weight (padding)",),
+    }
+    plain = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 3))
+    assert all(f.requires == () for f in find_symmetries(plain, torch.zeros(8, 5, dtype=torch.long)))

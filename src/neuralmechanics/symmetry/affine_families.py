@@ -51,14 +51,10 @@ def affine_families(
     chosen = [_only(e, fresh) for e in entries]
     size = space.matrix.shape[1]
     marks = [space.matrix[a.ids].indices for a, _ in maps]  # shifts with different answers are different families
+    sets = [members for members, _ in members_alike(chosen, size, marks, signed=False)]
     return [
-        _answered(
-            build_family("affine", family_terms(chosen, members, size), len(members), (), requires),
-            members,
-            maps,
-            space,
-        )
-        for members, _ in members_alike(chosen, size, marks, signed=False)
+        _answered(build_family("affine", terms, len(members), (), requires), members, maps, space)
+        for members, terms in zip(sets, family_terms(chosen, sets, size), strict=True)
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
+from torch.fx import config
 
 from neuralmechanics.symmetry.plain import FunctionModule
 from neuralmechanics.symmetry.regions import written_out
@@ -157,8 +158,23 @@ def _complex(whole: _Whole) -> frozenset[str]:
     return frozenset(name for name, p in whole.model.named_parameters() if p.is_complex())
 
 
+@contextmanager
+def _no_stack_traces() -> Iterator[None]:
+    """Operations are found by their module; recording a Python stack for each takes a good part of a capture."""
+    name = "do_not_emit_stack_traces"  # older releases of torch have no such setting
+    before = getattr(config, name, None)
+    if before is not None:
+        setattr(config, name, True)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(config, name, before)
+
+
 def _exported(whole: _Whole, batch: Any) -> Captured:
-    program = torch.export.export(whole, (batch,), strict=False)
+    with _no_stack_traces():
+        program = torch.export.export(whole, (batch,), strict=False)
     if _needs_functional_form(program.graph):
         program = program.run_decompositions({})
     canonical, shapes, frozen, tied = _names(whole)

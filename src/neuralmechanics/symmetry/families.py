@@ -73,9 +73,10 @@ def gather_families(
     the basis vectors that a constant breaks.
     """
     families = []
-    for members, sign in members_alike(exponents, size, [basis for basis, _ in breakings], signed=kind is None):
+    sets = members_alike(exponents, size, [basis for basis, _ in breakings], signed=kind is None)
+    all_terms = family_terms(exponents, [members for members, _ in sets], size)
+    for (members, sign), terms in zip(sets, all_terms, strict=True):
         named: Kind = kind or ("scale" if sign == 1 else "rescale")
-        terms = family_terms(exponents, members, size)
         scale = _normalisation(terms, len(members))
         terms = [SliceTerm(t.view, t.charges, t.slices, t.coefficients * scale[t.charges]) for t in terms]
         chosen = np.zeros(size, dtype=bool)
@@ -92,9 +93,10 @@ def members_alike(
 
     With each comes 1 where all its exponents have one sign, 2 where they are mixed (``signed``), else 3.
     """
-    low, high = _extremes(exponents, size)
+    reaches = [_reach(entry) for entry in exponents]
+    low, high = _extremes(exponents, reaches, size)
     moving = (low != 0) | (high != 0)
-    signature = _signatures(exponents, marks, size)
+    signature = _signatures(reaches, marks, size)
     sign = np.where(moving & (low * high >= 0), 1, 2) if signed else np.full(size, 3)
     signature = np.where(moving, signature * np.uint64(4) + sign.astype(np.uint64), 0)
     order, group, first = _grouped(exponents, signature, moving)
@@ -120,17 +122,16 @@ def _reach(entry: Exponents) -> _Reach:
     return _Reach(basis, low, high, count == entry.view.size)
 
 
-def _extremes(exponents: Sequence[Exponents], size: int) -> tuple[np.ndarray, np.ndarray]:
+def _extremes(exponents: Sequence[Exponents], reaches: Sequence[_Reach], size: int) -> tuple[np.ndarray, np.ndarray]:
     """The least and the greatest exponent that any element has under each basis vector."""
     low, high = np.zeros(size), np.zeros(size)
-    by_parameter: dict[str, list[Exponents]] = {}
-    for entry in exponents:
-        by_parameter.setdefault(entry.view.parameter, []).append(entry)
-    for entries in by_parameter.values():
+    by_parameter: dict[str, list[_Reach]] = {}
+    for entry, reach in zip(exponents, reaches, strict=True):
+        by_parameter.setdefault(entry.view.parameter, []).append(reach)
+    for parts in by_parameter.values():
         least, greatest = np.zeros(size), np.zeros(size)
         touched = []
-        for entry in entries:
-            reach = _reach(entry)
+        for reach in parts:
             least[reach.basis] += np.where(reach.whole, reach.low, np.minimum(reach.low, 0))
             greatest[reach.basis] += np.where(reach.whole, reach.high, np.maximum(reach.high, 0))
             touched.append(reach.basis)
@@ -139,13 +140,12 @@ def _extremes(exponents: Sequence[Exponents], size: int) -> tuple[np.ndarray, np
     return low, high
 
 
-def _signatures(exponents: Sequence[Exponents], marks: Sequence[np.ndarray], size: int) -> np.ndarray:
+def _signatures(reaches: Sequence[_Reach], marks: Sequence[np.ndarray], size: int) -> np.ndarray:
     """A number for each basis vector, equal where the same views are touched with the same range of coefficients."""
     rng = np.random.default_rng(20210101)
     total = np.zeros(size, dtype=np.uint64)
-    for entry in exponents:
+    for reach in reaches:
         code = np.uint64(rng.integers(1, 1 << 60))
-        reach = _reach(entry)
         flavour = np.round(reach.low * 720 + reach.high * 5040 * 720).astype(np.int64).astype(np.uint64)
         with np.errstate(over="ignore"):
             total[reach.basis] += code * (np.uint64(2) * flavour + np.uint64(1))
@@ -172,16 +172,18 @@ def _grouped(
     return members, rank[inverse.reshape(-1)], np.sort(start)
 
 
-def family_terms(exponents: Sequence[Exponents], members: np.ndarray, size: int) -> list[SliceTerm]:
-    """The members' exponents as terms, charges numbered in the members' order."""
-    number = np.full(size, -1, dtype=np.int64)
-    number[members] = np.arange(len(members))
-    terms = []
+def family_terms(exponents: Sequence[Exponents], families: Sequence[np.ndarray], size: int) -> list[list[SliceTerm]]:
+    """The exponents of each family's members as terms, charges numbered in the members' order."""
+    owner, number = np.full(size, -1, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    for family, members in enumerate(families):
+        owner[members], number[members] = family, np.arange(len(members))
+    terms: list[list[SliceTerm]] = [[] for _ in families]
     for entry in exponents:
-        inside = number[entry.basis] >= 0
-        if inside.any():
+        owners = owner[entry.basis]
+        for family in np.unique(owners[owners >= 0]).tolist():
+            inside = owners == family
             basis = number[entry.basis[inside]]
-            terms.append(SliceTerm(entry.view, basis, entry.slices[inside], entry.coefficients[inside]))
+            terms[family].append(SliceTerm(entry.view, basis, entry.slices[inside], entry.coefficients[inside]))
     return terms
 
 

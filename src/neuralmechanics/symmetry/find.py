@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +53,20 @@ def find_symmetries(
     >>> find_symmetries(network, torch.zeros(5, 3), params=weights).count()["rescale"]
     16
     """
-    return analyse(capture(as_module(model, params), batch, loss_fn))
+    with _collector_paused():
+        return analyse(capture(as_module(model, params), batch, loss_fn))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No search for cyclic garbage meanwhile: it would walk a graph of many objects, all alive, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def analyse(captured: Captured) -> Symmetries:
@@ -69,7 +85,7 @@ def analyse(captured: Captured) -> Symmetries:
     affine = [f for f in translations if f.kind == "affine"]
     turns, shears = gauge_families(captured, dependent, read.single, linear, requires)
     families = plain + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
-    named = tuple(unique_names(families))
+    named = tuple(_padded(unique_names(families), captured))
     coverage = _coverage(captured, named, unknown, scales, space)
     return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
 
@@ -147,6 +163,23 @@ def _requirements(captured: Captured) -> tuple[str, ...]:
     statistics = any("norm" in operation_name(n) and "batch" in operation_name(n) for n in captured.graph.nodes)
     mode = ("training mode (batch statistics)",) if captured.training and statistics else ()
     return (*mode, *captured.requirements())
+
+
+def _padded(families: list[Family], captured: Captured) -> list[Family]:
+    """Families that move an embedding's padding row, which gets no gradient: what makes up for it is said."""
+    rows: dict[str, set[int]] = {}
+    for node in captured.graph.nodes:
+        if operation_name(node) == "aten.embedding" and len(node.args) > 2 and node.args[2] >= 0:
+            rows.setdefault(captured.parameters.get(node.args[0].name, ""), set()).add(node.args[2])
+    if not rows:
+        return families
+    padded = []
+    for family in families:
+        shifts = family.kind in ("translation", "affine")
+        needed = "the batch takes no row {} of {} (padding)" if shifts else "row {} of {} (padding) is zero"
+        texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
+        padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
+    return padded
 
 
 def _coverage(

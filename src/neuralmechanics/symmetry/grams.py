@@ -20,7 +20,7 @@ class BlockLabels(Sequence[str]):
     """The labels of all charges of linear blocks, made when they are asked for: ``block (i, j)`` with i ≤ j."""
 
     def __init__(self, names: Sequence[str], width: int) -> None:
-        self.names = tuple(names)
+        self.names = names
         self.width = width
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -34,20 +35,23 @@ def linear_families(
     for number, basis in enumerate(blocks):
         member[basis] = number
     pieces: dict[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]] = {}
+    places: dict[int, list[tuple[int, bytes]]] = {}  # the array, and the signs of as many rows: hashed fast
     refused: set[int] = set()
+    arrays: dict[tuple[str, SliceView], int] = {}
     for name, label in labels.items():
         for term in label.terms:
             view = SliceView(name, label.shape, tuple(d for d, n in enumerate(term.ids.shape) if n > 1))
+            array = arrays.setdefault((name, view), len(arrays))
             for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, blocks):
                 if slices is None:
                     refused.add(block)
                 else:
                     pieces.setdefault(block, []).append((name, view, slices, signs))
+                    places.setdefault(block, []).append((array, signs.tobytes()))
     groups: dict[object, list[int]] = {}
     for block in sorted(pieces):
         if block not in refused:
-            key = (len(blocks[block]), tuple((n, v, len(s), tuple(g.tolist())) for n, v, s, g in pieces[block]))
-            groups.setdefault(key, []).append(block)
+            groups.setdefault((len(blocks[block]), *places[block]), []).append(block)
     families = [_family(numbers, pieces, blocks, requires, complex_pairs) for numbers in groups.values()]
     used = [blocks[block] for numbers in groups.values() for block in numbers]
     return families, np.concatenate(used) if used else np.zeros(0, np.int64)
@@ -114,11 +118,11 @@ def _family(
         owners = np.repeat(np.arange(len(numbers)), len(table))
         terms.append(GramTerm(view, slices, owners, np.tile(signs * sign, len(numbers))))
     parameters = list(dict.fromkeys(name for name, *_ in first))
-    names = [_block_name(pieces[n][0]) for n in numbers]
+    names = _BlockNames(first[0][1], [int(pieces[n][0][2][0, 0]) for n in numbers])
     return Family(
         kind="linear",
         name=title("linear", parameters),
-        labels=tuple(names) if complex_pairs else BlockLabels(names, len(blocks[numbers[0]])),
+        labels=names if complex_pairs else BlockLabels(names, len(blocks[numbers[0]])),
         grams=tuple(terms),
         blocks=len(numbers),
         complex=complex_pairs,
@@ -127,7 +131,18 @@ def _family(
     )
 
 
-def _block_name(piece: tuple[str, SliceView, np.ndarray, np.ndarray]) -> str:
-    name, view, slices, _ = piece
-    sizes = [view.shape[d] for d in view.kept]
-    return name + subscript(view, int(slices[0, 0]), sizes) + " block"
+class _BlockNames(Sequence[str]):
+    """Each block by its first channel; the texts are made when they are asked for."""
+
+    def __init__(self, view: SliceView, first: Sequence[int]) -> None:
+        self._view = view
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[k] for k in range(*index.indices(len(self))))
+        sizes = [self._view.shape[d] for d in self._view.kept]
+        return self._view.parameter + subscript(self._view, self._first[index], sizes) + " block"
