@@ -24,7 +24,7 @@ _FRACTION = 1e-12
 # A slide's score decays at this rate in units of the step: as fast as a stable step can follow.
 _PULL = 0.5
 # So many crossings in a row by so few comparisons, within so small a part of the time so far, go to and fro.
-_WINDOW, _STANDSTILL, _FEW = 200, 0.05, 3
+_WINDOW, _STANDSTILL, _FEW = 100, 0.05, 3
 
 
 @dataclass

@@ -103,7 +103,10 @@ def _score(point: Branches, surface: Surface) -> float:
 def _near(
     here: Branches, ignored: Ignored, slack: float, only: Ignored | None = None
 ) -> Iterator[tuple[Surface, int | None]]:
-    """Comparisons with a score near zero that are neither ignored nor sliding, as surfaces, with the candidate."""
+    """Comparisons with a score near zero that are neither ignored nor sliding, as surfaces, with the candidate.
+
+    Of a maximum that slides the third candidates count, unless ``only`` asks for what is free to move.
+    """
     for call, (choice, values) in enumerate(zip(here.choices, here.values, strict=True)):
         if only is not None and call not in only:
             continue
@@ -117,8 +120,11 @@ def _near(
         if not two_sided:
             near = near.scatter(1, choice[:, None], False)
         for slide in here.slides:
-            if slide.call == call:
+            if slide.call == call and (two_sided or only is not None):
                 near[list(slide.entries)] = False
+            elif slide.call == call:
+                for candidate in (slide.above, slide.below):
+                    near[list(slide.entries), candidate] = False
         for place in torch.nonzero(near).tolist():
             if two_sided:
                 yield Surface(call, (place[0],), 1, 0), None
