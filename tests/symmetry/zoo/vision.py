@@ -127,11 +127,11 @@ def squeeze_excite() -> nn.Module:
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution, layer norm over channels last, two linear maps, layer scale."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, bias: bool = True) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.norm = nn.LayerNorm(channels)
-        self.up, self.down = nn.Linear(channels, 5), nn.Linear(5, channels)
+        self.up, self.down = nn.Linear(channels, 5), nn.Linear(5, channels, bias=bias)
         self.layer_scale = nn.Parameter(1e-6 * torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,6 +143,12 @@ class ConvNeXtBlock(nn.Module):
 @small("convnext", _IMAGE)
 def convnext() -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 4, 2), ConvNeXtBlock(4), *_head(4, 6))
+
+
+@small("convnext-scale-without-bias", _IMAGE)
+def convnext_scale_without_bias() -> nn.Module:
+    """No bias in front of the layer scale, whose shift only a later bias could answer."""
+    return nn.Sequential(nn.Conv2d(2, 4, 2), ConvNeXtBlock(4, bias=False), *_head(4, 6))
 
 
 class UNet(nn.Module):
