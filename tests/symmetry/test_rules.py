@@ -66,6 +66,20 @@ def unfolded(m: TwoLayers, x: Tensor) -> Tensor:
     return m.b(columns.unflatten(1, (6, 2)).sum((2, 3)))
 
 
+def folded(m: TwoLayers, x: Tensor) -> Tensor:
+    columns = m.hidden(x)[:, :, None].expand(-1, -1, 4).reshape(-1, 12, 2)
+    image = nn.functional.fold(columns, (3, 1), (2, 1))
+    return m.b(image.sum((2, 3)))
+
+
+def sliding_windows(m: TwoLayers, x: Tensor) -> Tensor:
+    return m.b(m.hidden(x).unfold(0, 3, 2).sum(-1))
+
+
+def random_factors(m: TwoLayers, x: Tensor) -> Tensor:
+    return m.b(m.hidden(x) * torch.empty_like(x[:, :1]).uniform_() * torch.empty_like(x).exponential_().sum())
+
+
 def one_value_for_all_heads(m: TwoLayers, x: Tensor) -> Tensor:
     mixed = nn.functional.scaled_dot_product_attention(x.expand(1, 2, -1, -1), x[None, None], m.hidden(x)[None, None])
     return m.b(mixed.mean(1)[0])
@@ -78,7 +92,7 @@ def written_into(m: TwoLayers, x: Tensor) -> Tensor:
 
 
 ROWS = [masked_rows, chosen_rows, masked_entries, two_indices, one_entry, put]
-LINEAR = [fourier, unfolded, one_value_for_all_heads, written_into]
+LINEAR = [fourier, unfolded, folded, sliding_windows, random_factors, one_value_for_all_heads, written_into]
 
 
 @pytest.mark.parametrize("forward", ROWS + LINEAR)

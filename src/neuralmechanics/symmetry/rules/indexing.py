@@ -266,6 +266,13 @@ def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> 
     "new_empty",
     "scalar_tensor",
     "bernoulli",
+    "cauchy",
+    "exponential",
+    "geometric",
+    "log_normal",
+    "normal",
+    "random",
+    "uniform",
 )
 def fresh(d: Any, node: Any, *_: Any, **__: Any) -> Any:
     """Shapes only: the values of the input do not matter."""
@@ -287,3 +294,12 @@ def windows(d: Any, node: Any, x: Any, kernel: Sequence[int], dilation: Any, pad
     flat = reshape(d, x, (*front, height * width))
     picked = d.gather(flat, len(front), (math.prod(kernel), shape[-1]), node)
     return reshape(d, picked, shape)
+
+
+@rule("col2im")
+def folded(d: Any, node: Any, x: Any, size: Any, kernel: Sequence[int], *_: Any) -> Any:
+    """Columns added into the windows that they came from; what falls into the padding is dropped."""
+    shape = meta_shape(node)
+    flat = reshape(d, x, (*shape[:-2], math.prod(kernel) * x.shape[-1]))
+    put = d.placed(None, flat, len(shape) - 2, (*shape[:-2], math.prod(shape[-2:])))
+    return reshape(d, put, shape)

@@ -229,6 +229,16 @@ def interleaved(d: Any, node: fx.Node, x: Any, repeats: Any, dim: int | None = N
     return take(d, x, dim, [k for k in range(x.shape[dim]) for _ in range(repeats)])
 
 
+@rule("unfold")
+def slid(d: Any, node: fx.Node, x: Any, dim: int, size: int, step: int) -> Any:
+    """All windows of ``size`` entries along a dimension, ``step`` apart; the entries of a window come last."""
+    dim %= len(x.shape)
+    starts = range(0, x.shape[dim] - size + 1, step)
+    windows = take(d, x, dim, [start + k for start in starts for k in range(size)])
+    windows = reshape(d, windows, (*x.shape[:dim], len(starts), size, *x.shape[dim + 1 :]))
+    return moved(d, windows, dim + 1, len(x.shape))
+
+
 @rule("cat", "concat", "concatenate")
 def concatenated(d: Any, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Any:
     kept = [x for x in xs if tuple(x.shape) != (0,)]
