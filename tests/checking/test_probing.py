@@ -33,6 +33,8 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("name", AGREEING)
 def test_the_probe_equals_the_graph(name: str) -> None:
+    # The start is fixed: one that leaves a unit dark on the batches has more relations than the graph, truly so.
+    torch.manual_seed(0)
     network = SMALL[name]()
     found = find_symmetries(network.module, network.batch(), network.loss_fn)
 
