@@ -84,6 +84,9 @@ class ConstraintSystem:
         if not differ.any():
             return
         nodes, index = np.unique(np.concatenate([left[differ], right[differ]]), return_inverse=True)
+        if len(nodes) == len(index):  # every variable stands once: the pairs are the components
+            self._parent[np.maximum(left[differ], right[differ])] = np.minimum(left[differ], right[differ])
+            return
         first, second = index[: differ.sum()], index[differ.sum() :]
         graph = sparse.coo_matrix((np.ones(len(first), dtype=np.int8), (first, second)), shape=(len(nodes), len(nodes)))
         _, component = connected_components(graph, directed=False)

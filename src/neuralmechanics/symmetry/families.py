@@ -38,12 +38,22 @@ def read_off(
 ) -> Exponents | None:
     """The part of the basis that stands behind one compressed array of variables of a parameter."""
     kept = tuple(d for d, n in enumerate(ids.shape) if n > 1)
-    chosen = sparse.coo_matrix(matrix[ids.reshape(-1)])
-    chosen.eliminate_zeros()
-    if chosen.nnz == 0:
+    slices, basis, values = basis_entries(ids, matrix)
+    if not len(slices):
         return None
-    view = SliceView(name, tuple(shape), kept)
-    return Exponents(view, chosen.row.astype(np.int64), chosen.col.astype(np.int64), chosen.data * factor)
+    return Exponents(SliceView(name, tuple(shape), kept), slices, basis, values * factor)
+
+
+def basis_entries(ids: np.ndarray, matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates (place in ``ids``, basis vector, value) of all that is not zero in the variables' rows, in order."""
+    rows = ids.reshape(-1)
+    start = matrix.indptr[rows].astype(np.int64)
+    count = matrix.indptr[rows + 1] - start
+    place = np.repeat(np.arange(len(rows)), count)
+    position = np.arange(len(place)) + np.repeat(start - (np.cumsum(count) - count), count)
+    values = matrix.data[position]
+    kept = values != 0
+    return place[kept], matrix.indices[position[kept]].astype(np.int64), values[kept]
 
 
 def collapse(ids: np.ndarray, space: NullSpace) -> np.ndarray:

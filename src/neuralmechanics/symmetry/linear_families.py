@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from neuralmechanics.slices import SliceView
-from neuralmechanics.symmetry.families import subscript, title
+from neuralmechanics.symmetry.families import basis_entries, subscript, title
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.grams import BlockLabels, GramTerm
 from neuralmechanics.symmetry.scale_labels import Label
@@ -61,9 +61,9 @@ def _rows(
     ids: np.ndarray, coefficient: float, matrix: sparse.csr_matrix, member: np.ndarray, blocks: Sequence[np.ndarray],
 ) -> list[tuple[int, np.ndarray | None, np.ndarray]]:  # fmt: skip
     """For each block in the array: its channels' slices, one row for each time that the block occurs."""
-    rows = sparse.coo_matrix(matrix[ids.reshape(-1)])
-    keep = member[rows.col] >= 0
-    slices, basis, value = rows.row[keep], rows.col[keep], rows.data[keep] * coefficient
+    slices, basis, value = basis_entries(ids, matrix)
+    keep = member[basis] >= 0
+    slices, basis, value = slices[keep], basis[keep], value[keep] * coefficient
     order = np.lexsort((slices, basis, member[basis]))
     slices, basis, value = slices[order], basis[order], value[order]
     out: list[tuple[int, np.ndarray | None, np.ndarray]] = []
