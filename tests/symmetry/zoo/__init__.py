@@ -1,6 +1,18 @@
 """Hand-picked networks: small ones for the oracle, whole architectures for the finite transformations."""
 
-from . import architectures, attention, configurations, dense, experts, language, recurrent, rotations, tables, vision
+from . import (
+    architectures,
+    attention,
+    configurations,
+    dense,
+    experts,
+    language,
+    norms,
+    recurrent,
+    rotations,
+    tables,
+    vision,
+)
 from .architectures import FULL
 from .registry import SMALL
 
@@ -13,6 +25,7 @@ __all__ = [
     "dense",
     "experts",
     "language",
+    "norms",
     "recurrent",
     "rotations",
     "tables",

@@ -64,12 +64,6 @@ def layer_norm_without_gain() -> nn.Module:
     return _sandwich(nn.LayerNorm(5, elementwise_affine=False), nn.Linear(5, 5), nn.ReLU())
 
 
-@small("rms-norm-without-gain", _ROWS)
-def rms_norm_without_gain() -> nn.Module:
-    """All rotations of the stream between the first map and the second are symmetries."""
-    return _sandwich(nn.RMSNorm(5, elementwise_affine=False, eps=1e-20), nn.Linear(5, 5), nn.ReLU())
-
-
 @small("layer-norm-into-linear", _ROWS, "output")
 def layer_norm_into_linear() -> nn.Module:
     return _sandwich(nn.LayerNorm(5))
@@ -121,12 +115,6 @@ def weight_norm() -> nn.Module:
         nn.ReLU(),
         parametrizations.weight_norm(nn.Linear(5, 3)),
     )
-
-
-@small("weight-norm-of-readers-of-data", _ROWS)
-def weight_norm_of_readers_of_data() -> nn.Module:
-    """What the normalised weights read has no symmetry that would have to pass through g·v/|v|."""
-    return nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 5)), nn.ReLU(), nn.Linear(5, 3))
 
 
 @small("weight-standardization", (32, 2, 5, 5))
