@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -39,12 +39,14 @@ class Mapped:
     """The step of a function's identity that a sum of products with another tensor is.
 
     ``absorbed``: the dimensions of the changed tensor whose coefficients became numbers of functions.
+    ``summed``: sizes of the changed tensor along the letters that are summed; a constant there is multiplied by them.
     """
 
     other: Hashable
     how: Contraction
     letters: str
     absorbed: tuple[int, ...]
+    summed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,21 +59,49 @@ class Absorbed:
     factor: float
 
 
+Along = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ChangeTerm:
-    """factor·Σ_k u[ids[…, k]]·φ_k, with φ_k varying along ``varies`` (where ``ids`` has one entry) only.
+    """factor·Σ_k u[ids[…, k]]·φ_k, where φ_k is a function of the tensor's dimensions in ``varies`` only.
 
-    ``ids`` is compressed over the tensor's dimensions, with one more at the end that numbers the functions of ``key``.
+    ``ids`` is compressed over the tensor's dimensions, with one more at the end that numbers the functions of ``key``;
+    along the dimensions where φ varies it has one entry. ``along`` lists pairs (dimension of the tensor, axis of φ):
+    h[i] + h[j] has two terms of one function that lie along different dimensions, and such terms never cancel.
     """
 
     key: Key
     ids: np.ndarray
-    varies: frozenset[int] = frozenset()
+    along: Along = ()
     factor: float = 1.0
+
+    @property
+    def varies(self) -> frozenset[int]:
+        """The dimensions of the tensor along which the functions differ."""
+        return frozenset(d for d, _ in self.along)
+
+    @property
+    def function(self) -> Hashable:
+        """The functions as entries of this tensor: terms that agree in it may cancel."""
+        return self.key, self.along, self.ids.shape[-1]
 
     def pattern(self) -> frozenset[int]:
         """Dimensions along which the coefficients differ."""
         return frozenset(d for d, n in enumerate(self.ids.shape[:-1]) if n > 1)
+
+    def then(self, step: Hashable, ids: np.ndarray, varies: Iterable[int]) -> ChangeTerm:
+        """The term after an operation ``step`` that makes new functions, whose axes are the tensor's dimensions.
+
+        How the old functions lay along the dimensions that the step speaks of becomes a part of the identity.
+        """
+        turned = () if all(d == axis for d, axis in self.along) else (("along", self.along),)
+        return ChangeTerm((*self.key, *turned, step), ids, own_axes(varies), self.factor)
+
+    def moved(self, ids: np.ndarray, places: Mapping[int, int]) -> ChangeTerm:
+        """The same functions in a tensor where dimension d is found at ``places[d]``."""
+        along = tuple(sorted((places[d], axis) for d, axis in self.along))
+        return replace(self, ids=ids, along=along)
 
     def absorbed(self, dims: Iterable[int], sizes: Sequence[int]) -> np.ndarray:
         """``ids`` with the coefficients' dependence on ``dims`` moved into the functions' number."""
@@ -81,6 +111,11 @@ class ChangeTerm:
         order = [*rest, *moved, self.ids.ndim - 1]
         count = math.prod(self.ids.shape[d] for d in moved) * self.ids.shape[-1]
         return self.ids.transpose(order).reshape([*shape_of(self.ids, rest), count]).reshape([*shape, count])
+
+
+def own_axes(dims: Iterable[int]) -> Along:
+    """Functions whose axes are numbered as the tensor's dimensions are."""
+    return tuple((d, d) for d in sorted(dims))
 
 
 def shape_of(array: np.ndarray, dims: Sequence[int]) -> list[int]:
@@ -110,10 +145,11 @@ def letters_of(dims: frozenset[int], letters: str) -> set[str]:
     return {letters[d] for d in dims}
 
 
-def by_key(terms: Iterable[ChangeTerm]) -> list[list[ChangeTerm]]:
-    groups: dict[tuple[Hashable, ...], list[ChangeTerm]] = {}
+def by_function(terms: Iterable[ChangeTerm]) -> list[list[ChangeTerm]]:
+    """Terms of the same functions together."""
+    groups: dict[Hashable, list[ChangeTerm]] = {}
     for t in terms:
-        groups.setdefault((t.key, t.ids.shape[-1]), []).append(t)
+        groups.setdefault(t.function, []).append(t)
     return list(groups.values())
 
 
@@ -125,22 +161,22 @@ def aligned(x: Change, shape: Shape) -> Change:
     if x.shape == shape:
         return x
     front = len(shape) - len(x.shape)
-    terms = tuple(
-        replace(t, ids=t.ids.reshape((1,) * front + t.ids.shape), varies=frozenset(d + front for d in t.varies))
-        for t in x.terms
-    )
-    return Change(shape, frozenset(d + front for d in x.varies), Name("expand", x.name, shape), terms)
+    places = {d: d + front for d in range(len(x.shape))}
+    terms = tuple(t.moved(t.ids.reshape((1,) * front + t.ids.shape), places) for t in x.terms)
+    return Change(shape, frozenset(d + front for d in x.varies), Name("expand", x.name, x.shape, shape), terms)
 
 
 def times(t: ChangeTerm, other: Change) -> ChangeTerm:
     """The term multiplied by a tensor that is known to be constant along some axes."""
     moved = tuple(sorted(other.varies & t.pattern()))
     ids = t.absorbed(moved, other.shape)
-    return ChangeTerm((*t.key, "times", other.name, moved), ids, t.varies | other.varies, t.factor)
+    return t.then(("times", other.name, moved), ids, t.varies | other.varies)
 
 
-def contracted_term(t: ChangeTerm, letters: str, other: Change, other_letters: str, how: Contraction) -> ChangeTerm:
-    """The term after a sum of products with ``other``."""
+def contracted_term(
+    t: ChangeTerm, letters: str, sizes: Sequence[int], other: Change, other_letters: str, how: Contraction
+) -> ChangeTerm:
+    """The term of a tensor of these sizes after a sum of products with ``other``."""
     outer = letters_of(other.varies, other_letters)
     if other.sums_to_one is not None:
         letter = other_letters[other.sums_to_one]
@@ -158,8 +194,9 @@ def contracted_term(t: ChangeTerm, letters: str, other: Change, other_letters: s
     order = [letters.index(letter) for letter in how.out if letter in kept]
     rest = [d for d in range(len(letters)) if d not in order]
     ids = ids.transpose([*order, *rest, len(letters)]).reshape([*shape, ids.shape[-1]])
-    varies = frozenset(k for k, letter in enumerate(how.out) if letter in varying)
-    return ChangeTerm((*t.key, Mapped(other.name, how, letters, absorbed)), ids, varies, t.factor)
+    summed = tuple(n for letter, n in zip(letters, sizes, strict=True) if letter not in how.out)
+    step = Mapped(other.name, how, letters, absorbed, summed)
+    return t.then(step, ids, (k for k, letter in enumerate(how.out) if letter in varying))
 
 
 def _averaged(t: ChangeTerm, letters: str, how: Contraction) -> ChangeTerm:
@@ -168,8 +205,7 @@ def _averaged(t: ChangeTerm, letters: str, how: Contraction) -> ChangeTerm:
     rest = [d for d in range(len(letters)) if d not in order]
     shape = [t.ids.shape[letters.index(letter)] if letter in letters else 1 for letter in how.out]
     ids = t.ids.transpose([*order, *rest, len(letters)]).reshape([*shape, t.ids.shape[-1]])
-    varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters and letters.index(letter) in t.varies)
-    return ChangeTerm(t.key, ids, varies, t.factor)
+    return t.moved(ids, {letters.index(letter): k for k, letter in enumerate(how.out) if letter in letters})
 
 
 def zero_along(letters: str, other: Change, other_letters: str, how: Contraction) -> int | None:
@@ -210,21 +246,14 @@ def without_dims(x: Change, bound: frozenset[int], keepdim: bool) -> Change:
         return replace(x, shape=tuple(1 if d in bound else n for d, n in enumerate(x.shape)))
     kept = [d for d in range(len(x.shape)) if d not in bound]
     place = {d: k for k, d in enumerate(kept)}
-    terms = tuple(
-        replace(
-            t,
-            ids=t.ids.reshape([*(t.ids.shape[d] for d in kept), t.ids.shape[-1]]),
-            varies=frozenset(place[d] for d in t.varies),
-        )
-        for t in x.terms
-    )
+    terms = tuple(t.moved(t.ids.reshape([*(t.ids.shape[d] for d in kept), t.ids.shape[-1]]), place) for t in x.terms)
     return replace(x, shape=tuple(x.shape[d] for d in kept), varies=frozenset(place[d] for d in x.varies), terms=terms)
 
 
 def placed_in(t: ChangeTerm, dim: int, start: int, length: int, total: int) -> ChangeTerm:
     """The term as a part of a concatenation: zero coefficients on the other parts."""
     if dim in t.varies:
-        return ChangeTerm((*t.key, "placed", dim, start, total), t.ids, t.varies, t.factor)
+        return t.then(("placed", dim, start, total), t.ids, t.varies)
     sizes = list(t.ids.shape)
     sizes[dim] = total
     ids = np.zeros(sizes, np.int64)
@@ -264,28 +293,37 @@ def viewed_zero(x: Change, view: View, out: Shape) -> int | None:
 
 def viewed_term(t: ChangeTerm, view: View, shape: Shape, out: Shape) -> ChangeTerm:
     if isinstance(view, Permute):
-        ids = t.ids.transpose([*view.order, t.ids.ndim - 1])
-        return replace(t, ids=ids, varies=viewed_dims(t.varies, view, shape, out))
+        places = {d: k for k, d in enumerate(view.order)}
+        return t.moved(t.ids.transpose([*view.order, t.ids.ndim - 1]), places)
     if isinstance(view, Expand):
         front = len(out) - len(shape)
-        return replace(t, ids=t.ids.reshape((1,) * front + t.ids.shape), varies=viewed_dims(t.varies, view, shape, out))
+        places = {d: d + front for d in range(len(shape))}
+        return t.moved(t.ids.reshape((1,) * front + t.ids.shape), places)
     if isinstance(view, Take):
         if view.dim in t.varies:
-            varies = viewed_dims(t.varies, view, shape, out)
-            return replace(t, key=(*t.key, "take", view.dim, view.positions), varies=varies)
+            return t.then(("take", view.dim, view.positions), t.ids, viewed_dims(t.varies, view, shape, out))
         if t.ids.shape[view.dim] == 1:
             return t
         return replace(t, ids=t.ids.take(np.asarray(view.positions, dtype=np.int64), axis=view.dim))
-    ids = t.ids
-    key = t.key
+    return _reshaped_term(t, shape, out)
+
+
+def _reshaped_term(t: ChangeTerm, shape: Shape, out: Shape) -> ChangeTerm:
+    """The term after a reshape: dimensions that merge or split with a varying one become others of new functions."""
+    ids, merged = t.ids, False
+    places: dict[int, int] = {}
     for inside, outside in dimension_groups(shape, out):
-        if t.varies & set(inside) and (
-            len([d for d in inside if shape[d] > 1]) > 1 or len([d for d in outside if out[d] > 1]) > 1
-        ):
-            ids = replace(t, ids=ids).absorbed(inside, shape)
-            key = (*key, "reshape", shape, out, tuple(sorted(t.pattern() & set(inside))))
+        wide, after = [d for d in inside if shape[d] > 1], [d for d in outside if out[d] > 1]
+        if len(wide) == len(after) == 1:
+            places[wide[0]] = after[0]
+        elif t.varies & set(inside):
+            ids, merged = replace(t, ids=ids).absorbed(inside, shape), True
+    pattern = tuple(sorted(t.pattern() - replace(t, ids=ids).pattern()))
     ids = np.moveaxis(_reshaped(np.moveaxis(ids, -1, 0), shape, out), 0, -1)
-    return ChangeTerm(key, ids, viewed_dims(t.varies, view, shape, out), t.factor)
+    if merged:
+        return t.then(("reshape", shape, out, pattern), ids, viewed_dims(t.varies, Reshape(out), shape, out))
+    lying = tuple((d, axis) for d, axis in t.along if shape[d] > 1)  # a function has no say along a single entry
+    return replace(t, along=lying).moved(ids, places)
 
 
 def _reshaped(array: np.ndarray, shape: Shape, out: Shape) -> np.ndarray:

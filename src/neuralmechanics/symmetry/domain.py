@@ -6,7 +6,7 @@ them (an abstract domain), so that adding an operation is adding one rule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -23,12 +23,14 @@ class Window:
     """A convolved axis: output letter ``out`` sees input letter ``x`` through kernel letter ``kernel``.
 
     ``keeps_constants``: an input that is constant along the axis gives a constant output (no zero padding).
+    ``geometry``: what else decides which entries the output sees (stride, padding, dilation, output size, direction).
     """
 
     x: str
     kernel: str
     out: str
     keeps_constants: bool
+    geometry: Hashable = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,13 @@ class Domain(Protocol[V]):
     def extremum(self, x: V, dims: Sequence[int], keepdim: bool) -> V:
         """Maximum or minimum over ``dims``."""
 
-    def pool(self, x: V, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool) -> V:
-        """Pooling along ``dims`` (linear: averages; else maxima) to the given output shape."""
+    def pool(
+        self, x: V, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+    ) -> V:
+        """Pooling along ``dims`` (linear: averages; else maxima) to the given output shape.
+
+        ``how`` names the function: two poolings of equal shapes with equal names do the same.
+        """
 
     def normalise(self, x: V, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> V:
         """x divided by its size over ``dims`` (after removing its mean there when ``center``)."""

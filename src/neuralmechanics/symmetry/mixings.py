@@ -7,7 +7,7 @@ signatures at the end are one block: GL(d) acts on it, the rescalings being its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,10 +156,12 @@ class Mixings(Scales):
         self._stiffen(x.terms)
         return super().extremum(x, dims, keepdim)
 
-    def pool(self, x: Label, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool) -> Label:
+    def pool(
+        self, x: Label, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+    ) -> Label:
         if not linear:
             self._stiffen(x.terms)
-        return super().pool(x, dims, shape, linear, keeps_constants)
+        return super().pool(x, dims, shape, linear, keeps_constants, how)
 
     def normalise(self, x: Label, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Label:
         self._stiffen(x.terms)

@@ -229,8 +229,10 @@ class Routing:
     def extremum(self, x: Any, dims: Sequence[int], keepdim: bool) -> Any:
         return self._along(x, dims, lambda v, d: self.domain.extremum(v, d, keepdim))
 
-    def pool(self, x: Any, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool) -> Any:
-        return self.domain.pool(self.plain(x), dims, shape, linear, keeps_constants)
+    def pool(
+        self, x: Any, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+    ) -> Any:
+        return self.domain.pool(self.plain(x), dims, shape, linear, keeps_constants, how)
 
     def normalise(self, x: Any, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Any:
         return self._along(x, dims, lambda v, d: self.domain.normalise(v, d, center, broken_by))

@@ -8,7 +8,7 @@ rescale symmetries.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -272,7 +272,9 @@ class Scales(LabelConstraints):
     def extremum(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
         return self.reduce(x, dims, keepdim, True)
 
-    def pool(self, x: Label, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool) -> Label:
+    def pool(
+        self, x: Label, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+    ) -> Label:
         settled = self._uniform(x, dims)
         return Label(tuple(shape), settled.terms)
 

@@ -1,9 +1,10 @@
 """Shifts: how every tensor changes, to first order, when constants are added to parameters.
 
 A change is a sum of terms u_k·φ_k: unknown coefficients u_k times functions φ_k of the data and the other parameters.
-Of a function only this is kept: an identity (two terms with the same identity may cancel) and the axes along which it
-is constant. Batch norm, layer norm and softmax kill what is constant along their axes; nonlinear operations admit no
-change at all. Both are linear constraints on the coefficients, and the translations are their null space.
+Of a function only this is kept: an identity, and which of its axes lies along which dimension of the tensor. Two terms
+that agree in both may cancel; along the other dimensions the function is constant. Batch norm, layer norm and softmax
+kill what is constant along their axes; nonlinear operations admit no change at all. Both are linear constraints on the
+coefficients, and the translations are their null space.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from neuralmechanics.symmetry.changes import (
     Name,
     aligned,
     based,
-    by_key,
+    by_function,
     contracted_term,
     first_entries,
     letters_of,
@@ -93,7 +94,7 @@ class Shifts:
 
     def fix(self, *xs: Change) -> None:
         for x in xs:
-            for group in by_key(self._known(x.terms)):
+            for group in by_function(self._known(x.terms)):
                 self._vanish(group)
 
     def _vanish(self, terms: Sequence[ChangeTerm]) -> None:
@@ -115,7 +116,7 @@ class Shifts:
 
     def _kill(self, terms: Sequence[ChangeTerm], dims: frozenset[int]) -> None:
         """Demands that the terms' sum be constant along ``dims``."""
-        for group in by_key(self._known(terms)):
+        for group in by_function(self._known(terms)):
             if any(t.varies & dims for t in group):
                 self._vanish(group)
                 continue
@@ -183,7 +184,7 @@ class Shifts:
     def _combined(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
         """Terms of one function as one term, with new variables for the sums of their coefficients."""
         out = []
-        for group in by_key(self._known(terms)):
+        for group in by_function(self._known(terms)):
             if len(group) == 1:
                 out.append(group[0])
                 continue
@@ -196,8 +197,8 @@ class Shifts:
             rows, inverse = np.unique(table, axis=0, return_inverse=True)
             sums = self.system.new(len(rows))
             self.system.add([*(t.factor for t in group), -1.0], np.hstack([rows, sums[:, None]]), self.cause)
-            varies = frozenset().union(*(t.varies for t in group))
-            out.append(ChangeTerm(group[0].key, sums[inverse.reshape(-1)].reshape(sizes), varies))
+            combined = sums[inverse.reshape(-1)].reshape(sizes)
+            out.append(replace(group[0], ids=combined, factor=1.0))
         return tuple(out)
 
     def add_number(self, x: Change, number: float, broken_by: Breaking | None = None) -> Change:
@@ -245,8 +246,8 @@ class Shifts:
         name = Name("contract", x.name, y.name, how)
         left = self._told_apart(x, zero_along(how.x, y, how.y, how))
         right = self._told_apart(y, zero_along(how.y, x, how.x, how))
-        terms = [contracted_term(t, how.x, y, how.y, how) for t in left]
-        terms += [contracted_term(t, how.y, x, how.x, how) for t in right]
+        terms = [contracted_term(t, how.x, x.shape, y, how.y, how) for t in left]
+        terms += [contracted_term(t, how.y, y.shape, x, how.x, how) for t in right]
         letters = letters_of(x.varies, how.x) | letters_of(y.varies, how.y)
         letters |= {w.out for w in how.windows if w.x in letters or not w.keeps_constants}
         varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters)
@@ -266,14 +267,17 @@ class Shifts:
         for t in x.terms:
             total = self._reduced(t, bound, x.shape, count)
             terms.append(replace(total, factor=total.factor / count if mean else total.factor))
-        reduced = Change(x.shape, x.varies - bound, Name("reduced", x.name, tuple(sorted(bound)), mean), tuple(terms))
-        return without_dims(reduced, bound, keepdim)
+        name = Name("reduced", x.name, tuple(sorted(bound)), keepdim, mean)
+        return without_dims(Change(x.shape, x.varies - bound, name, tuple(terms)), bound, keepdim)
 
     def _reduced(self, t: ChangeTerm, bound: frozenset[int], shape: Shape, count: int) -> ChangeTerm:
         """The sum of one term over ``bound``."""
+        moving = bound & (t.varies | t.pattern())
         if t.varies & bound:
-            key = (*t.key, "reduced", tuple(sorted(bound)), tuple(sorted(t.pattern() & bound)))
-            return ChangeTerm(key, t.absorbed(bound, shape), t.varies - bound, t.factor)
+            sizes = tuple((d, shape[d]) for d in sorted(moving))
+            step = ("reduced", sizes, tuple(sorted(t.pattern() & bound)))
+            total = t.then(step, t.absorbed(moving, shape), t.varies - bound)
+            return replace(total, factor=t.factor * math.prod(shape[d] for d in bound - moving))
         if t.pattern() & bound:
             return self._summed(t, bound, shape)
         return replace(t, factor=t.factor * count)
@@ -295,7 +299,9 @@ class Shifts:
         kept = tuple(replace(t, ids=first_entries(t.ids, bound)) for t in x.terms if not t.varies & bound)
         return without_dims(Change(x.shape, x.varies - bound, self._fresh(), kept), bound, keepdim)
 
-    def pool(self, x: Change, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool) -> Change:
+    def pool(
+        self, x: Change, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+    ) -> Change:
         bound = frozenset(dims)
         if not linear:
             self._kill(x.terms, bound)
@@ -306,8 +312,8 @@ class Shifts:
             if keeps_constants and not ((t.varies | t.pattern()) & bound):
                 moved.append(t)
             else:
-                key = (*t.key, "pooled", tuple(sorted(bound)), tuple(shape), tuple(sorted(t.pattern() & bound)))
-                moved.append(ChangeTerm(key, t.absorbed(bound, x.shape), t.varies | bound, t.factor))
+                step = ("pooled", how, tuple(sorted(bound)), x.shape, tuple(shape), tuple(sorted(t.pattern() & bound)))
+                moved.append(t.then(step, t.absorbed(bound, x.shape), t.varies | bound))
         varies = x.varies if keeps_constants else x.varies | bound
         return Change(tuple(shape), varies, self._fresh(), self._known(moved))
 
@@ -334,9 +340,11 @@ class Shifts:
             touched = dim in t.varies or t.ids.shape[dim] > 1
             ids = t.absorbed([dim], x.shape)
             ids = ids.reshape(*ids.shape[:dim], *((1,) * count), *ids.shape[dim + 1 :])
-            varies = frozenset(after[d] for d in t.varies if d != dim) | (new if touched else frozenset())
-            key = (*t.key, "gathered", index, t.ids.shape[dim] > 1) if touched else t.key
-            terms.append(ChangeTerm(key, ids, varies, t.factor))
+            if touched:
+                step = ("gathered", dim, index, t.ids.shape[dim] > 1)
+                terms.append(t.then(step, ids, frozenset(after[d] for d in t.varies if d != dim) | new))
+            else:
+                terms.append(t.moved(ids, after))
         varies = frozenset(after[d] for d in x.varies if d != dim) | new
         return Change(shape, varies, Name("gather", x.name, dim, index), self._known(terms))
 
@@ -383,8 +391,8 @@ class Shifts:
         terms = []
         for t in x.terms:
             touched = dim in t.varies or t.ids.shape[dim] > 1
-            key = (*t.key, "spread", dim, self._fresh())
-            terms.append(ChangeTerm(key, t.absorbed([dim], x.shape), t.varies | {dim}, t.factor) if touched else t)
+            step = ("spread", dim, self._fresh())
+            terms.append(t.then(step, t.absorbed([dim], x.shape), t.varies | {dim}) if touched else t)
         return Change(x.shape, x.varies | {dim}, self._fresh(), tuple(terms))
 
     def placed(self, x: Change | None, source: Change, dim: int, shape: Sequence[int]) -> Change:
@@ -392,7 +400,7 @@ class Shifts:
         spot = self.constant(tuple(source.shape[d] if d == dim else 1 for d in range(len(source.shape))))
         moved = self.mul(source, spot)
         moved = replace(moved, shape=tuple(shape), varies=moved.varies | {dim})
-        terms = tuple(replace(t, varies=t.varies | {dim}) for t in moved.terms)
+        terms = tuple(t.then(("put", dim, shape[dim]), t.ids, t.varies | {dim}) for t in moved.terms)
         before = x.terms if x is not None else ()
         if x is not None:
             before = self.mul(x, self.constant([n if d == dim else 1 for d, n in enumerate(shape)])).terms

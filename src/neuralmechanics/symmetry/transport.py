@@ -7,7 +7,7 @@ What is left acts on the parameters and changes no output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -307,7 +307,7 @@ class Transport:
         return self.extremum(x, dims, keepdim)
 
     def pool(
-        self, x: Carried, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool
+        self, x: Carried, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
     ) -> Carried:
         if not linear:
             return self._ended(shape, x)

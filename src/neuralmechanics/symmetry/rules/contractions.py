@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -124,11 +125,38 @@ def _bias(d: Any, out: Any, bias: Any, spatial: int) -> Any:
     return out if bias is None else d.add(out, reshape(d, bias, (*bias.shape, *((1,) * spatial))))
 
 
-def convolved(
-    d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, padded: bool, groups: int, transposed: bool
-) -> Any:
+@dataclass(frozen=True)
+class _Convolution:
+    """The numbers of a convolution: one for all spatial dimensions, or one for each."""
+
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+    transposed: bool = False
+    output_padding: Any = 0
+
+    def padded(self) -> bool:
+        """Whether zeros are put around the input."""
+        if isinstance(self.padding, str):
+            return self.padding != "valid"
+        return any(_listed(self.padding, 1))
+
+    def window(self, axis: int, spatial: int, size: int, length: int, letters: tuple[str, str, str]) -> Window:
+        """What the output sees along one spatial axis: kernel of ``size``, output of ``length``."""
+        stride, dilation, after = (_listed(n, spatial)[axis] for n in (self.stride, self.dilation, self.output_padding))
+        padding: Any
+        if self.padding == "same":
+            padding = ("same", dilation * (size - 1)) if dilation * (size - 1) % 2 else dilation * (size - 1) // 2
+        else:
+            padding = 0 if self.padding == "valid" else _listed(self.padding, spatial)[axis]
+        geometry = (self.transposed, stride, padding, dilation, after, length)
+        return Window(*letters, not self.padded() and not self.transposed, geometry)
+
+
+def convolved(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convolution) -> Any:
     """Output channel o of group g: Σ over input channels of the group and kernel positions."""
-    shape = meta_shape(node)
+    shape, groups, transposed = meta_shape(node), how.groups, how.transposed
     spatial = len(weight.shape) - 2
     batched = len(x.shape) == spatial + 2
     if not batched:
@@ -136,7 +164,8 @@ def convolved(
     b, full = x.shape[0], shape if batched else (1, *shape)
     places, kernel, outs = "stu"[:spatial], "xyz"[:spatial], "pqr"[:spatial]
     windows = tuple(
-        Window(i, k, o, not padded and not transposed) for i, k, o in zip(places, kernel, outs, strict=True)
+        how.window(axis, spatial, weight.shape[2 + axis], full[2 + axis], letters)
+        for axis, letters in enumerate(zip(places, kernel, outs, strict=True))
     )
     if groups == 1:
         channels = "ic" if transposed else "ci"
@@ -165,8 +194,7 @@ def conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Any:
-    padded = padding != "valid" if isinstance(padding, str) else any(_listed(padding, 1))
-    return convolved(d, node, x, weight, bias, padded, groups, False)
+    return convolved(d, node, x, weight, bias, _Convolution(stride, padding, dilation, groups))
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -182,7 +210,7 @@ def conv_transposed(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Any:
-    return convolved(d, node, x, weight, bias, True, groups, True)
+    return convolved(d, node, x, weight, bias, _Convolution(stride, padding, dilation, groups, True, output_padding))
 
 
 @rule("convolution")
@@ -199,7 +227,8 @@ def convolution(
     output_padding: Any,
     groups: int,
 ) -> Any:
-    return convolved(d, node, x, weight, bias, any(_listed(padding, 1)), groups, transposed)
+    how = _Convolution(stride, padding, dilation, groups, transposed, output_padding)
+    return convolved(d, node, x, weight, bias, how)
 
 
 @rule("scaled_dot_product_attention")

@@ -36,7 +36,7 @@ def embedding_bag(
     count = rows.shape[0]
     filled = _all_filled(node, padding_idx)
     if mode == _MAX:
-        out = d.pool(rows, (0,), shape, False, True)
+        out = d.pool(rows, (0,), shape, False, True, node)
     else:
         if weights is not None:
             rows = d.mul(rows, reshape(d, weights, (count, 1)))

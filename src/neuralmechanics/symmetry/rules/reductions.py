@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.rules.registry import rule
+from neuralmechanics.symmetry.rules.registry import rule, settings
 from neuralmechanics.symmetry.rules.sizes import meta_shape_of, shape_of
 from neuralmechanics.symmetry.rules.views import meta_shape, reshape
 
@@ -81,7 +81,7 @@ def _pooled(d: Any, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bo
     dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
     value = node.meta["val"]
     shape = shape_of(value[0] if isinstance(value, (tuple, list)) else value)
-    out = d.pool(x, dims, shape, linear, keeps)
+    out = d.pool(x, dims, shape, linear, keeps, settings(node))
     return (out, d.constant(shape)) if isinstance(value, (tuple, list)) else out
 
 

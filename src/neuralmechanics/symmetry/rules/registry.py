@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from torch import fx
 
-__all__ = ["RULES", "Rule", "rule"]
+__all__ = ["RULES", "Rule", "number_behind", "rule", "settings"]
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -29,6 +29,11 @@ def rule(*operations: str, prefix: str = "aten.") -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def settings(node: fx.Node) -> Hashable:
+    """An operation with everything but its first operand: nodes that agree in it apply the same function."""
+    return str(node.target), repr(node.args[1:]), repr(node.kwargs)
 
 
 def number_behind(node: object) -> float | None:

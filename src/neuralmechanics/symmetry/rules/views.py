@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.domain import Contraction
-from neuralmechanics.symmetry.rules.registry import number_behind, rule
+from neuralmechanics.symmetry.rules.registry import number_behind, rule, settings
 from neuralmechanics.symmetry.rules.sizes import known, shape_of, size_of
 from neuralmechanics.symmetry.rules.sizes import meta_shape as meta_shape
 from neuralmechanics.symmetry.views import Expand, Permute, Reshape, Take
@@ -309,7 +309,7 @@ def pixel_shuffled(d: Any, node: fx.Node, x: Any, factor: int) -> Any:
 )
 def upsampled(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Weighted means over neighbours, with weights that sum to one."""
-    return d.pool(x, tuple(range(2, len(x.shape))), meta_shape(node), True, True)
+    return d.pool(x, tuple(range(2, len(x.shape))), meta_shape(node), True, True, settings(node))
 
 
 @rule("copy")
