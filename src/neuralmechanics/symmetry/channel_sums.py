@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from neuralmechanics.symmetry.capture import is_node, operation_name
+from neuralmechanics.symmetry.captured import is_node, operation_name
 from neuralmechanics.symmetry.rules.sizes import shape_of
 
 __all__ = ["ChannelSums", "Sum", "Term"]

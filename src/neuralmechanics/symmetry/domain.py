@@ -135,8 +135,11 @@ class Domain(Protocol[V]):
     def positions(self, x: V, dims: Sequence[int], keepdim: bool) -> V:
         """Where the extremum over ``dims`` stands."""
 
-    def spread_along(self, x: V, dim: int) -> V:
-        """Entries of x along ``dim`` in data-dependent places."""
+    def spread_along(self, x: V, dim: int, apart: Sequence[int] = ()) -> V:
+        """Entries of x along ``dim`` in data-dependent places, others for each entry along ``apart``."""
 
-    def placed(self, x: V | None, source: V, dim: int, shape: Sequence[int]) -> V:
-        """``source`` put into, or added to, data-dependent places of x (None: zeros) along ``dim``."""
+    def placed(self, x: V | None, source: V, dim: int, shape: Sequence[int], apart: Sequence[int] = ()) -> V:
+        """``source`` put into, or added to, data-dependent places of x (None: zeros) along ``dim``.
+
+        The places differ from one entry along ``apart`` to the next.
+        """

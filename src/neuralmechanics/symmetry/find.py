@@ -12,7 +12,8 @@ import numpy as np
 from torch import Tensor, fx, nn
 
 from neuralmechanics.symmetry.affine_families import affine_families
-from neuralmechanics.symmetry.capture import Captured, LossFunction, capture, operation_name, place
+from neuralmechanics.symmetry.capture import capture
+from neuralmechanics.symmetry.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.family import Family
@@ -25,6 +26,7 @@ from neuralmechanics.symmetry.rotary import rotary_operations
 from neuralmechanics.symmetry.scales import Scales
 from neuralmechanics.symmetry.shifts import Shifts
 from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
+from neuralmechanics.symmetry.whole import LossFunction
 
 __all__ = ["analyse", "find_symmetries"]
 
@@ -75,7 +77,7 @@ def analyse(captured: Captured) -> Symmetries:
     dependent = dependents(captured)
     read = roles(captured)
     requires = _requirements(captured)
-    translations, unseen = _shifted(captured, dependent, requires)
+    translations, unseen = _shifted(captured, dependent, read.single, requires)
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     unknown = interpret(captured, scales, dependent)
     unknown += [u for u in unseen if u not in unknown]
@@ -114,15 +116,15 @@ def _linear(
 
 
 def _shifted(
-    captured: Captured, dependent: frozenset[fx.Node], requires: tuple[str, ...]
+    captured: Captured, dependent: frozenset[fx.Node], single: frozenset[str], requires: tuple[str, ...]
 ) -> tuple[list[Family], list[UnknownOperation]]:
     """Translations; then affine families, by one more walk in which later biases may absorb a shift."""
-    shifts = Shifts(captured.shapes, complex=captured.complex)
+    shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
     unknown = interpret(captured, shifts, dependent)
     translations = _translations(shifts, shifts.system.solve(), requires)
     if not shifts.absorbed:
         return translations, unknown
-    absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex)
+    absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single)
     interpret(captured, absorbing, dependent)
     return translations + affine_families(absorbing, absorbing.system.solve(), translations, requires), unknown
 
@@ -215,6 +217,8 @@ def _described_node(node: fx.Node | None) -> str:
 
 def _notes(captured: Captured) -> tuple[str, ...]:
     notes = [f"captured by {captured.route}: valid for {text}" for text in captured.requirements()]
+    if captured.replayed:
+        notes.append(f"not replayed beside the model: {captured.replayed}")
     if captured.tied:
         notes.append("tied: " + ", ".join(f"{alias} is {name}" for alias, name in captured.tied.items()))
     return tuple(notes)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from torch import fx
 
-from neuralmechanics.symmetry.capture import Captured
+from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.families import title
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.interpreter import interpret

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.capture import Captured, is_in_place, is_node, operation_name, place
+from neuralmechanics.symmetry.captured import Captured, is_node, operation_name, place
+from neuralmechanics.symmetry.in_place import is_in_place
 from neuralmechanics.symmetry.reading import Reads, partial_reads
 from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.routing import GROUPED, Routing, decided_by, routes
@@ -272,8 +273,18 @@ def roles(captured: Captured) -> Roles:
     for node in captured.graph.nodes:
         if node.name in captured.parameters:
             uses[captured.parameters[node.name]] += sum(_occurrences(user, node) for user in node.users)
-    single = frozenset(name for name, count in uses.items() if count == 1)
+    read_once = {
+        captured.parameters[n.name] for n in captured.graph.nodes if n.name in captured.parameters and _chain(n)
+    }
+    single = frozenset(name for name, count in uses.items() if count == 1 and name in read_once)
     return Roles(frozenset(captured.shapes) - matrix, groups, contracted, single)
+
+
+def _chain(node: Any) -> bool:
+    """Whether one operation reads the node in the end: views of it have one reader each."""
+    while len(node.users) == 1 and operation_name(next(iter(node.users))) in _VIEWS:
+        node = next(iter(node.users))
+    return len(node.users) == 1
 
 
 def _occurrences(user: Any, node: Any) -> int:

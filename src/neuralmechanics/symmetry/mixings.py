@@ -152,6 +152,17 @@ class Mixings(Scales):
                 self._treated([term], [d for d, letter in enumerate(mine) if letter in told], 10 + 10 * role + number)
         return super().contract(x, y, how)
 
+    def spread_along(self, x: Label, dim: int, apart: Sequence[int] = ()) -> Label:
+        self._treated(x.terms, apart, 6)
+        return super().spread_along(x, dim, apart)
+
+    def placed(
+        self, x: Label | None, source: Label, dim: int, shape: Sequence[int], apart: Sequence[int] = ()
+    ) -> Label:
+        for role, label in enumerate((source,) if x is None else (source, x)):
+            self._treated(label.terms, apart, 7 + role)
+        return super().placed(x, source, dim, shape, apart)
+
     def extremum(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
         self._stiffen(x.terms)
         return super().extremum(x, dims, keepdim)

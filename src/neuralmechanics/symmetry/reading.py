@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from neuralmechanics.symmetry.capture import Captured, is_in_place, is_node, operation_name
+from neuralmechanics.symmetry.captured import Captured, is_node, operation_name
+from neuralmechanics.symmetry.in_place import is_in_place
 from neuralmechanics.symmetry.rules.sizes import known
 from neuralmechanics.symmetry.views import Take, dimension_groups
 

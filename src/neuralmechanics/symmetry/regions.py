@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import torch
 from torch import fx
 
-__all__ = ["written_out"]
+__all__ = ["cut_gradients", "written_out"]
 
 
 def written_out(module: fx.GraphModule, trainable: frozenset[str]) -> fx.Graph:
@@ -26,6 +27,28 @@ def written_out(module: fx.GraphModule, trainable: frozenset[str]) -> fx.Graph:
         if kind in ("wrap_with_autocast", "wrap_with_set_grad_enabled") and not opaque:
             reached |= _write_out(module, node, reached)
     return graph
+
+
+def cut_gradients(graph: fx.Graph) -> None:
+    """Ends the gradient where a traced stretch without gradients is left: its results are read through ``detach``."""
+    stretch: list[fx.Node] = []
+    enabled = True
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target is torch._C._set_grad_enabled:
+            enabled = bool(node.args[0])
+            graph.erase_node(node)
+        elif not enabled and node.op == "call_function":
+            stretch.append(node)
+    inside = set(stretch)
+    for node in stretch:
+        value = node.meta.get("val")
+        readers = [user for user in node.users if user not in inside]
+        if readers and isinstance(value, torch.Tensor) and value.is_floating_point():
+            with graph.inserting_after(node):
+                cut = graph.call_function(torch.ops.aten.detach.default, (node,))
+            cut.meta = dict(node.meta)
+            for reader in readers:
+                reader.replace_input_with(node, cut)
 
 
 def _write_out(module: fx.GraphModule, node: fx.Node, reached: set[fx.Node]) -> set[fx.Node]:

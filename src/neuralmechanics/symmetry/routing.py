@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from neuralmechanics.symmetry.capture import operation_name
+from neuralmechanics.symmetry.captured import operation_name
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rotary import Turn
@@ -271,8 +271,8 @@ class Routing:
     def positions(self, x: Any, dims: Sequence[int], keepdim: bool) -> Any:
         return self._along(x, dims, lambda v, d: self.domain.positions(v, d, keepdim))
 
-    def spread_along(self, x: Any, dim: int) -> Any:
-        return self._along(x, (dim,), lambda v, d: self.domain.spread_along(v, d[0]))
+    def spread_along(self, x: Any, dim: int, apart: Sequence[int] = ()) -> Any:
+        return self._along(x, (dim, *apart), lambda v, d: self.domain.spread_along(v, d[0], d[1:]))
 
-    def placed(self, x: Any, source: Any, dim: int, shape: Sequence[int]) -> Any:
-        return self.domain.placed(None if x is None else self.plain(x), self.plain(source), dim, shape)
+    def placed(self, x: Any, source: Any, dim: int, shape: Sequence[int], apart: Sequence[int] = ()) -> Any:
+        return self.domain.placed(None if x is None else self.plain(x), self.plain(source), dim, shape, apart)

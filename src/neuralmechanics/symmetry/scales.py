@@ -327,11 +327,13 @@ class Scales(LabelConstraints):
         """Where the extremum over ``dims`` stands."""
         return self.reduce(x, dims, keepdim, True)
 
-    def spread_along(self, x: Label, dim: int) -> Label:
+    def spread_along(self, x: Label, dim: int, apart: Sequence[int] = ()) -> Label:
         """Entries along ``dim`` in places that only the data know."""
         return self._uniform(self._common_row(x), (dim,))
 
-    def placed(self, x: Label | None, source: Label, dim: int, shape: Sequence[int]) -> Label:
+    def placed(
+        self, x: Label | None, source: Label, dim: int, shape: Sequence[int], apart: Sequence[int] = ()
+    ) -> Label:
         """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""
         source = self.resized(self._uniform(source, (dim,)), shape)
         return source if x is None else self.add(self._uniform(x, (dim,)), source)

@@ -54,7 +54,14 @@ COMBINED_LIMIT = 1 << 18  # sums of more coefficients than this are not followed
 class Shifts:
     """The shift interpreter of the primitives (see ``domain.Domain``)."""
 
-    def __init__(self, shapes: Mapping[str, Shape], *, complex: frozenset[str], absorbing: bool = False) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        *,
+        complex: frozenset[str],
+        single: frozenset[str],
+        absorbing: bool = False,
+    ) -> None:
         self.system = ConstraintSystem(traced=False)
         self.shapes = shapes
         self.absorbing = absorbing
@@ -62,6 +69,7 @@ class Shifts:
         self._complex = complex  # no shifts of these are followed: a sum of complex numbers is no real charge
         self.parameters: dict[str, list[np.ndarray]] = {}
         self.cause = -1
+        self._single = single  # a bias that is read in several places cannot answer a shift in one of them
         self._values: dict[str, Change] = {}
         self._serial = 0
 
@@ -164,7 +172,7 @@ class Shifts:
     def _absorb(self, x: Change, bias: Change) -> Change:
         """x without the terms that a shift of the bias can answer: a linear map's image of a constant."""
         name = parameter_behind(bias.name)
-        if name is None or len(bias.varies) != 1 or not x.terms:
+        if name not in self._single or len(bias.varies) != 1 or not x.terms:
             return x
         kept = []
         for t in x.terms:
@@ -386,22 +394,26 @@ class Shifts:
     def positions(self, x: Change, dims: Sequence[int], keepdim: bool) -> Change:
         return self.deviation(x, dims, keepdim)  # where the extremum stands: blind to constants too
 
-    def spread_along(self, x: Change, dim: int) -> Change:
-        """Entries along ``dim`` in places that only the data know."""
+    def spread_along(self, x: Change, dim: int, apart: Sequence[int] = ()) -> Change:
+        """Entries along ``dim`` in places that only the data know, others for each entry along ``apart``."""
+        moved = {dim, *apart}
         terms = []
         for t in x.terms:
             touched = dim in t.varies or t.ids.shape[dim] > 1
             step = ("spread", dim, self._fresh())
-            terms.append(t.then(step, t.absorbed([dim], x.shape), t.varies | {dim}) if touched else t)
-        return Change(x.shape, x.varies | {dim}, self._fresh(), tuple(terms))
+            terms.append(t.then(step, t.absorbed(moved, x.shape), t.varies | moved) if touched else t)
+        return Change(x.shape, x.varies | moved, self._fresh(), tuple(terms))
 
-    def placed(self, x: Change | None, source: Change, dim: int, shape: Sequence[int]) -> Change:
-        """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""
-        spot = self.constant(tuple(source.shape[d] if d == dim else 1 for d in range(len(source.shape))))
+    def placed(
+        self, x: Change | None, source: Change, dim: int, shape: Sequence[int], apart: Sequence[int] = ()
+    ) -> Change:
+        """``source`` put into, or added to, places of x (None: zeros) along ``dim``, others along ``apart``."""
+        told = {dim, *apart}
+        spot = self.constant(tuple(source.shape[d] if d in told else 1 for d in range(len(source.shape))))
         moved = self.mul(source, spot)
         moved = replace(moved, shape=tuple(shape), varies=moved.varies | {dim})
         terms = tuple(t.then(("put", dim, shape[dim]), t.ids, t.varies | {dim}) for t in moved.terms)
         before = x.terms if x is not None else ()
         if x is not None:
-            before = self.mul(x, self.constant([n if d == dim else 1 for d, n in enumerate(shape)])).terms
+            before = self.mul(x, self.constant([n if d in told else 1 for d, n in enumerate(shape)])).terms
         return Change(tuple(shape), moved.varies | (x.varies if x else frozenset()), self._fresh(), (*before, *terms))

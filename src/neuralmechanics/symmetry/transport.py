@@ -341,18 +341,20 @@ class Transport:
         changed = [d for d, n in enumerate(shape) if n != x.shape[d]]
         return plain(shape, self._all_but(self._linear(x), changed), x)
 
-    def spread_along(self, x: Carried, dim: int) -> Carried:
-        return plain(x.shape, self._all_but(self._linear(x), (dim,)), x)
+    def spread_along(self, x: Carried, dim: int, apart: Sequence[int] = ()) -> Carried:
+        return plain(x.shape, self._all_but(self._linear(x), (dim, *apart)), x)
 
-    def placed(self, x: Carried | None, source: Carried, dim: int, shape: Sequence[int]) -> Carried:
+    def placed(
+        self, x: Carried | None, source: Carried, dim: int, shape: Sequence[int], apart: Sequence[int] = ()
+    ) -> Carried:
         source = self._linear(source)
-        legs = self._all_but(source, (dim,))
+        legs = self._all_but(source, (dim, *apart))
         sizes = [1 if d == dim else n for d, n in enumerate(source.shape)]
         if [1 if d == dim else n for d, n in enumerate(shape)] != sizes:
             return self._ended(shape, source, *([x] if x is not None else []))
         if x is None:
             return plain(shape, legs, source)
-        before = self._all_but(self._linear(x), (dim,))
+        before = self._all_but(self._linear(x), (dim, *apart))
         for one, other in zip(before, legs, strict=True):
             self.spaces.unite(one, other)
         return plain(shape, legs, x, source)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.capture import is_node, operation_name
+from neuralmechanics.symmetry.captured import is_node, operation_name
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.rules.registry import rule
 from neuralmechanics.symmetry.rules.sizes import meta_shape_of, shape_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from neuralmechanics.symmetry.capture import is_node
+from neuralmechanics.symmetry.captured import is_node, operation_name
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.sizes import known, meta_shape, shape_of
 from neuralmechanics.symmetry.rules.views import expand, reshape, take
@@ -175,7 +175,7 @@ def gathered(d: Any, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
     d.fix(index)
     if any(n > x.shape[k] for k, n in enumerate(shape) if k != dim % len(x.shape)):  # broadcast by the index
         return _fixed(d, x, shape)
-    even = d.spread_along(x, dim % len(x.shape))
+    even = d.spread_along(x, dim % len(x.shape), _told_apart(node.args[2], dim % len(x.shape)))
     return d.resized(even, shape)
 
 
@@ -220,7 +220,25 @@ def placed(d: Any, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
         d.fix(x, *([source] if hasattr(source, "shape") else []))
         return d.constant(shape)
     onto = None if number_behind(node.args[0]) == 0 else x
-    return d.placed(onto, source, dim, shape)
+    apart = _told_apart(_index_of(node), dim) if "index_" not in str(node.target) else ()
+    return d.placed(onto, source, dim, shape, apart)
+
+
+def _index_of(node: Any) -> Any:
+    """The index of ``scatter`` and ``scatter_add``: their third argument."""
+    return node.args[2] if len(node.args) > 2 else node.kwargs["index"]
+
+
+def _told_apart(index: Any, dim: int) -> tuple[int, ...]:
+    """Dimensions other than ``dim`` along which an index of full rank may differ: not those that it was expanded to."""
+    shape = shape_of(index.meta["val"])
+    wide = {k for k, n in enumerate(shape) if n > 1 and k != dim}
+    while is_node(index) and operation_name(index) in ("aten.expand", "aten.repeat", "aten.expand_as", "aten.clone"):
+        index = index.args[0]
+        before = shape_of(index.meta["val"])
+        front = len(shape) - len(before)
+        wide = {k for k in wide if k >= front and before[k - front] > 1}
+    return tuple(sorted(wide))
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.capture import place
+from neuralmechanics.symmetry.captured import place
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rules.registry import rule
 from neuralmechanics.symmetry.rules.views import meta_shape, reshape

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.capture import is_node, operation_name, place
+from neuralmechanics.symmetry.captured import is_node, operation_name, place
 from neuralmechanics.symmetry.family import Breaking
 
 __all__ = ["LARGEST", "stabiliser"]

@@ -1,0 +1,325 @@
+"""The captured graph run beside the real model: values and gradients must agree, or nothing is claimed of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from neuralmechanics.symmetry.captured import Captured, Source
+from neuralmechanics.symmetry.graph_run import Conversion, GraphError, run_graph
+from neuralmechanics.symmetry.inputs import pick, resample
+from neuralmechanics.symmetry.tracing import SEED, seeded
+from neuralmechanics.symmetry.whole import Whole
+
+__all__ = ["Replayed", "replayed"]
+
+MATERIALISED = 1 << 20  # tensor entries of a model on the meta device up to which real ones are made for the replay
+DOUBLE = 1 << 20  # tensor entries up to which everything is run in float64 at once
+MOVED = 1 << 27  # parameters up to which a second point in parameter space is tried
+DIFFERENTIATED = 1 << 29  # parameters up to which gradients are compared
+STEPS = (0.1, 0.01, 0.001)  # to another point in parameter space; a smaller one may stay on the branch that was traced
+TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
+CAST = 1e-4  # in float64, where the model casts to a narrower type of its own accord
+PATTERN = 65_537  # random numbers that a large tensor is moved by, over and over: a prime, so no dimension repeats them
+SMALL = 32  # sides of images that are enough for a first comparison
+FEW = 4  # samples that are enough for it
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of it: nothing against the graph, or the first difference; and why it could not be run at all."""
+
+    difference: str = ""
+    not_run: str = ""
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A point in parameter space, the model's other tensors, and a batch; all by the wrapper's names."""
+
+    params: Mapping[str, Tensor]
+    others: Mapping[str, Tensor]
+    batch: Any
+
+    @property
+    def size(self) -> int:
+        leaves = [leaf for leaf in pytree.tree_leaves(self.batch) if isinstance(leaf, Tensor)]
+        return sum(t.numel() for t in (*self.params.values(), *self.others.values(), *leaves))
+
+    def double(self) -> _Point:
+        params = {name: _double(value) for name, value in self.params.items()}
+        return _Point(params, {n: _double(v) for n, v in self.others.items()}, pytree.tree_map(_double, self.batch))
+
+    def moved(self, step: float) -> _Point:
+        """Every parameter moved by a random fraction of its size."""
+        generator = torch.Generator().manual_seed(SEED)
+        return replace(self, params={name: _moved(value, step, generator) for name, value in self.params.items()})
+
+    def on_other_data(self) -> _Point:
+        return replace(self, batch=pick(resample(self.batch, torch.Generator().manual_seed(SEED), 1), 0))
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """Outputs, and the gradient of one random combination of them."""
+
+    values: Sequence[Tensor]
+    gradients: Mapping[str, Tensor]
+
+
+class _NotRunError(Exception):
+    """The model itself does not run there."""
+
+
+def replayed(captured: Captured, whole: Whole, batch: Any) -> Replayed:
+    """Runs graph and model on the batch, at another point in parameter space, and on other data where that is fair.
+
+    Small models are compared in float64; others in their own precision, and in float64 if that leaves a doubt. Large
+    images are cut, and many samples left out, as long as nothing differs. A graph traced with real tensors holds for
+    the branch taken: it is compared on the given data, and at the farthest other point that stays on the branch.
+    """
+    point = _point(captured, whole, batch)
+    if isinstance(point, str):
+        return Replayed(not_run=point)
+    small = _shrunk(point.batch) if captured.route == "export" else None
+    if small is not None and _in_some_precision(captured, whole, replace(point, batch=small)) == Replayed():
+        return Replayed()
+    return _in_some_precision(captured, whole, point)
+
+
+def _in_some_precision(captured: Captured, whole: Whole, point: _Point) -> Replayed:
+    if point.size <= DOUBLE:
+        wide = _at_several_points(captured, whole, point.double(), wide=True)
+        if not wide.not_run:
+            return wide
+    own = _at_several_points(captured, whole, point, wide=False)
+    if own.difference and point.size > DOUBLE:
+        wide = _at_several_points(captured, whole, point.double(), wide=True)
+        return own if wide.not_run else wide
+    return own
+
+
+def _at_several_points(captured: Captured, whole: Whole, point: _Point, *, wide: bool) -> Replayed:
+    traced = captured.route != "export"
+    count = sum(p.numel() for p in point.params.values())
+    gradients = count <= DIFFERENTIATED
+    try:
+        found = _compared(captured, whole, point, gradients=gradients and (traced or count > MOVED), wide=wide)
+        if found or count > MOVED:
+            return Replayed(found)
+        for step in STEPS if traced else STEPS[:1]:
+            found = _elsewhere(captured, whole, point.moved(step), gradients=gradients, wide=wide)
+            if not found:
+                break
+    except _NotRunError as error:
+        return Replayed(not_run=str(error))
+    return Replayed(found)
+
+
+def _elsewhere(captured: Captured, whole: Whole, point: _Point, *, gradients: bool, wide: bool) -> str:
+    """At another point, and there on other data if the graph holds for all data and the model takes them."""
+    if captured.route == "export":
+        try:
+            return _compared(captured, whole, point.on_other_data(), gradients=gradients, wide=wide)
+        except _NotRunError:
+            pass
+    return _compared(captured, whole, point, gradients=gradients, wide=wide)
+
+
+def _compared(captured: Captured, whole: Whole, point: _Point, *, gradients: bool, wide: bool) -> str:
+    """The first difference between model and graph at one point; empty where they agree."""
+    try:
+        with seeded(), torch.enable_grad():
+            params = _leaves(point.params)
+            model = _evaluated(_run_model(whole, point, params), params, gradients)
+    except Exception as error:
+        text = str(error).strip().splitlines() or [""]
+        raise _NotRunError(f"{type(whole.model).__name__} raises {type(error).__name__}: {text[0]}") from error
+    conversion = Conversion(_own_type(whole) if wide else None)
+    try:
+        with seeded(), torch.enable_grad():
+            params = _leaves(point.params)
+            graph = _evaluated(_run_captured(captured, whole, point, params, conversion), params, gradients)
+    except GraphError as error:
+        return str(error)
+    except RuntimeError as error:
+        return f"the captured graph has no gradient: {(str(error).splitlines() or [''])[0]}"
+    return _difference(model, graph, _tolerance(model, conversion))
+
+
+def _leaves(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().requires_grad_() for name, value in params.items()}
+
+
+def _run_model(whole: Whole, point: _Point, params: Mapping[str, Tensor]) -> list[Any]:
+    return list(functional_call(whole, {**params, **_copies(point.others)}, (_copied(point.batch),)))
+
+
+def _run_captured(
+    captured: Captured, whole: Whole, point: _Point, params: Mapping[str, Tensor], conversion: Conversion
+) -> list[Any]:
+    tensors = {**params, **_copies(point.others)}
+    first = _first_names(whole)
+    leaves = pytree.tree_leaves(_copied(point.batch))
+
+    def value_of(source: Source) -> Any:
+        if source.kind == "input":
+            return leaves[source.index]
+        return conversion.constant(source.value) if source.kind == "constant" else tensors[first[source.name]]
+
+    return run_graph(captured, value_of, conversion)
+
+
+def _first_names(whole: Whole) -> dict[str, str]:
+    """For each name of a parameter or buffer, the first name of the same tensor."""
+    first: dict[int, str] = {}
+    named = [*whole.named_parameters(remove_duplicate=False), *whole.named_buffers(remove_duplicate=False)]
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named}
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Buffers as copies, for a run writes into them; frozen parameters, which may be large, as they are."""
+    return {n: v.detach() if isinstance(v, nn.Parameter) else v.clone() for n, v in tensors.items()}
+
+
+def _copied(batch: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
+
+
+def _evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: bool) -> _Evaluation:
+    values = [value for value in results if isinstance(value, Tensor)]
+    moving = [value for value in values if value.requires_grad] if gradients else []
+    if not moving:
+        return _Evaluation([v.detach() for v in values], {})
+    generator = torch.Generator().manual_seed(SEED)
+    weights = [torch.randn(v.shape, generator=generator).to(v.device, v.dtype) for v in moving]
+    found = torch.autograd.grad(moving, list(params.values()), weights, allow_unused=True)
+    named = {name: g for name, g in zip(params, found, strict=True) if g is not None}
+    return _Evaluation([v.detach() for v in values], named)
+
+
+def _own_type(whole: Whole) -> torch.dtype | None:
+    """The precision of the model's parameters, if it is narrower than float64."""
+    kinds = {p.dtype for p in whole.parameters() if p.is_floating_point()}
+    return max(kinds, key=lambda kind: kind.itemsize) if kinds and torch.float64 not in kinds else None
+
+
+def _tolerance(model: _Evaluation, conversion: Conversion) -> float:
+    kinds = [value.dtype for value in (*model.values, *model.gradients.values()) if value.dtype in TOLERANCES]
+    rounding = max((TOLERANCES[kind] for kind in kinds), default=TOLERANCES[torch.float64])
+    return max(rounding, CAST) if conversion.cast else rounding
+
+
+def _difference(model: _Evaluation, graph: _Evaluation, tolerance: float) -> str:
+    """What differs by more than rounding, with its size relative to the greatest entry."""
+    if len(model.values) != len(graph.values):
+        return f"the model has {len(model.values)} outputs, the graph {len(graph.values)}"
+    for number, (x, y) in enumerate(zip(model.values, graph.values, strict=True)):
+        size = _relative(x, y, max(_greatest(x), _greatest(y)))
+        if not size <= tolerance:
+            which = "the value" if len(model.values) == 1 else f"output {number}"
+            return f"{which} differs by {size:.1e} of its size"
+    names = list({**model.gradients, **graph.gradients})
+    pairs = [_both(model.gradients.get(name), graph.gradients.get(name)) for name in names]
+    for name, size in zip(names, _relative_sizes(pairs), strict=True):
+        if not size <= 100 * tolerance:
+            return f"the gradient of {name.removeprefix('model.')} differs by {size:.1e} of its size"
+    return ""
+
+
+def _both(x: Tensor | None, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Two gradients, with zero for the one that is missing."""
+    if x is None or y is None:
+        known = x if x is not None else y
+        assert known is not None
+        return (known, torch.zeros_like(known)) if y is None else (torch.zeros_like(known), known)
+    return x, y
+
+
+def _relative_sizes(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
+    """The greatest difference of each pair, in units of its greatest entry or of a thousandth of that of all pairs."""
+    scales = [max(_greatest(x), _greatest(y)) for x, y in pairs]
+    floor = 1e-3 * max((scale for scale in scales if math.isfinite(scale)), default=0.0)
+    return [_relative(x, y, max(scale, floor)) for (x, y), scale in zip(pairs, scales, strict=True)]
+
+
+def _relative(x: Tensor, y: Tensor, scale: float) -> float:
+    """The greatest difference in units of ``scale``; nan meets nan, and infinity itself."""
+    if x.shape != y.shape:
+        return math.inf
+    if not math.isfinite(scale):
+        same = torch.allclose(x, y, rtol=1e-2, equal_nan=True)
+        return 0.0 if same else math.inf
+    return _greatest(x - y) / scale if scale > 0 else 0.0
+
+
+def _greatest(x: Tensor) -> float:
+    """The size of the greatest entry (aminmax is ten times as fast as the norm); nan if there is one."""
+    if not x.numel():
+        return 0.0
+    low, high = torch.aminmax(torch.view_as_real(x) if x.is_complex() else x)
+    return max(-float(low), float(high))
+
+
+def _double(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _moved(value: Tensor, step: float, generator: torch.Generator) -> Tensor:
+    if not value.numel():
+        return value
+    count = value.numel()
+    noise = torch.randn(min(count, PATTERN), generator=generator, dtype=torch.float32).to(value.device)
+    noise = noise.repeat(-(-count // PATTERN))[:count].reshape(value.shape)
+    size = float(torch.linalg.vector_norm(value)) / math.sqrt(count)
+    return torch.add(value, noise.to(value.dtype), alpha=step * (size if size > 0 else 1.0))
+
+
+def _point(captured: Captured, whole: Whole, batch: Any) -> _Point | str:
+    """The model's own tensors, or small random ones for a model on the meta device; else why there are none."""
+    params = {f"model.{name}": whole.get_parameter(f"model.{name}").detach() for name in captured.shapes}
+    named = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
+    point = _Point(params, {name: value for name, value in named.items() if name not in params}, batch)
+    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    if not any(t.is_meta for t in (*named.values(), *leaves)):
+        return point
+    if point.size > MATERIALISED:
+        return "the model is on the meta device"
+    generator = torch.Generator().manual_seed(SEED)
+    filled = {name: _filled(value, generator) for name, value in point.others.items()}
+    moved = {name: _filled(value, generator) for name, value in params.items()}
+    return _Point(moved, filled, pytree.tree_map(lambda leaf: _filled(leaf, generator), batch))
+
+
+def _filled(value: Any, generator: torch.Generator) -> Any:
+    """Positive random numbers for a tensor without content; zeros for whole numbers, which are valid as any index."""
+    if not isinstance(value, Tensor) or not value.is_meta:
+        return value
+    if not value.is_floating_point():
+        return torch.zeros(value.shape, dtype=value.dtype)
+    return torch.rand(value.shape, generator=generator, dtype=torch.float32).add(0.5).to(value.dtype)
+
+
+def _shrunk(batch: Any) -> Any:
+    """A few samples, cut to small images; None where that saves nothing."""
+    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    counts = {leaf.shape[0] for leaf in leaves if leaf.ndim}
+    few = FEW if len(counts) == 1 and counts.pop() > 2 * FEW else None
+
+    def cut(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.ndim:
+            return leaf
+        sides = min(3, max(0, leaf.ndim - 2)) if leaf.is_floating_point() and leaf.ndim > 3 else 0
+        index = [slice(few), *[slice(None)] * (leaf.ndim - 1 - sides), *[slice(SMALL)] * sides]
+        return leaf[tuple(index)]
+
+    small = pytree.tree_map(cut, batch)
+    sizes = [sum(x.numel() for x in pytree.tree_leaves(b) if isinstance(x, Tensor)) for b in (small, batch)]
+    return small if sizes[0] * 4 <= sizes[1] and sizes[1] >= 1 << 15 else None
