@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,7 +73,7 @@ def _may_be_a_view(node: fx.Node) -> bool:
     """Whether the node's result may share memory with another tensor."""
     if node.op != "call_function":
         return True
-    if is_in_place(node):
+    if is_in_place(node) or node.target is operator.getitem:  # of several results, as the operation that made them
         return not isinstance(node.args[0], fx.Node) or _may_be_a_view(node.args[0])
     schema = getattr(node.target, "_schema", None)
     if schema is None or operation_name(node) in _SOMETIMES_THE_SAME:
@@ -85,6 +86,8 @@ def _may_share(user: fx.Node, operand: fx.Node) -> bool:
     schema = getattr(user.target, "_schema", None)
     if user.op == "output":
         return False
+    if user.target is operator.getitem:
+        return _may_be_a_view(user)
     if schema is None or operation_name(user) in _SOMETIMES_THE_SAME:
         return True
     return any(argument.alias_info is not None for argument in _arguments(schema, user, operand))

@@ -1,6 +1,7 @@
 """One rule for each ATen operation, in terms of the primitives of ``neuralmechanics.symmetry.domain``."""
 
 from neuralmechanics.symmetry.rules import (  # noqa: F401  (importing registers the rules)
+    backward,
     contractions,
     elementwise,
     embeddings,

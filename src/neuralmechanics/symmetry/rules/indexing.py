@@ -272,6 +272,10 @@ def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> 
 @rule(
     "one_hot",
     "arange",
+    "zeros",
+    "ones",
+    "full",
+    "empty",
     "zeros_like",
     "ones_like",
     "full_like",

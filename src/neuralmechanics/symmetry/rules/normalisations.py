@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,8 +72,26 @@ def native_batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Any, ...]:
-    out = batch_normalised(d, node, x, weight, bias, training or mean is None, eps)
-    return (out, *(d.constant((x.shape[1],)) for _ in range(4)))
+    batch = training or mean is None
+    out = batch_normalised(d, node, x, weight, bias, batch, eps)
+    if not batch or not _statistics_read(node):
+        return (out, *(d.constant((x.shape[1],)) for _ in range(4)))
+    found = _statistics(d, x, (0, *range(2, len(x.shape))), (x.shape[1],))
+    if _statistics_read(node, first=3):  # the running statistics that come of it
+        d.fix(*found)
+    return (out, *found, *(d.constant((x.shape[1],)) for _ in range(2)))
+
+
+def _statistics_read(node: fx.Node, first: int = 1) -> bool:
+    """Whether an operation reads more of a normalisation than its result: the mean, the inverse deviation."""
+    parts = [user for user in node.users if user.target is operator.getitem and int(str(user.args[1])) >= first]
+    return any(reader.op == "call_function" for part in parts for reader in part.users)
+
+
+def _statistics(d: Any, x: Any, dims: Sequence[int], shape: Sequence[int]) -> tuple[Any, Any]:
+    """The mean over ``dims`` and the inverse of the standard deviation."""
+    mean, inverse = d.reduce(x, dims, True, True), d.power(d.deviation(x, dims, True), -1.0)
+    return reshape(d, mean, shape), reshape(d, inverse, shape)
 
 
 @rule("instance_norm")
@@ -117,7 +136,10 @@ def native_layer_norm(
     d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float
 ) -> tuple[Any, ...]:
     out = layer_norm(d, node, x, shape, weight, bias, eps)
-    return (out, d.constant(x.shape), d.constant(x.shape))
+    outer = (*x.shape[: len(x.shape) - len(shape)], *(1 for _ in shape))
+    if not _statistics_read(node):
+        return (out, d.constant(outer), d.constant(outer))
+    return (out, *_statistics(d, x, tuple(range(len(x.shape) - len(shape), len(x.shape))), outer))
 
 
 @rule("rms_norm")
@@ -134,7 +156,12 @@ def rms_norm(d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any = 
 def fused_rms_norm(
     d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None
 ) -> tuple[Any, ...]:
-    return rms_norm_of(d, node, x, shape, weight, eps), d.constant(x.shape)
+    outer = (*x.shape[: len(x.shape) - len(shape)], *(1 for _ in shape))
+    if not _statistics_read(node):
+        return rms_norm_of(d, node, x, shape, weight, eps), d.constant(outer)
+    dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    size = d.power(d.reduce(d.power(x, 2.0), dims, True, True), -0.5)
+    return rms_norm_of(d, node, x, shape, weight, eps), size
 
 
 def rms_norm_of(d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> Any:
@@ -163,7 +190,11 @@ def group_norm(
 def native_group_norm(
     d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, n: int, c: int, area: int, groups: int, eps: float
 ) -> tuple[Any, ...]:
-    return group_norm(d, node, x, groups, weight, bias, eps), d.constant((n, groups)), d.constant((n, groups))
+    out = group_norm(d, node, x, groups, weight, bias, eps)
+    if not _statistics_read(node):
+        return out, d.constant((n, groups)), d.constant((n, groups))
+    split = reshape(d, x, (n, groups, c // groups * area))
+    return (out, *_statistics(d, split, (2,), (n, groups)))
 
 
 @rule("_weight_norm_interface", "_weight_norm")
@@ -171,7 +202,10 @@ def weight_norm(d: Any, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
     """g·v/|v| with the norm over all dimensions but ``dim``: exact, there is no eps."""
     dims = tuple(k for k in range(len(v.shape)) if k != dim % len(v.shape))
     out = d.mul(d.normalise(v, dims, False, None), g)
-    return (out, d.constant(g.shape)) if "interface" in str(node.target) else out
+    if "interface" not in str(node.target):
+        return out
+    size = d.power(d.reduce(d.power(v, 2.0), dims, True, False), 0.5) if _statistics_read(node) else d.constant(g.shape)
+    return out, size
 
 
 @rule("linalg_vector_norm", "norm", "frobenius_norm", "linalg_norm")

@@ -56,6 +56,7 @@ def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = Fals
     "nanmedian",
     "mode",
     "kthvalue",
+    "aminmax",
 )
 def ended(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """No change of the input is admitted."""

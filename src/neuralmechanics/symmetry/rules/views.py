@@ -77,10 +77,8 @@ def reshaped(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     "lift",
     "positive",
     "_assert_tensor_metadata",
-    "conj",
     "resolve_conj",
     "resolve_neg",
-    "real",
     "requires_grad_",
 )
 def unchanged(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
@@ -90,6 +88,15 @@ def unchanged(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
         d.fix(x)
         return d.constant(x.shape)
     return x
+
+
+@rule("conj", "_conj", "_conj_physical", "real", "imag")
+def other_part(d: Any, node: fx.Node, x: Any) -> Any:
+    """The conjugate, the real or the imaginary part: of a complex tensor another function, which scales alike."""
+    value = node.args[0].meta["val"]  # type: ignore[union-attr]
+    if not value.is_complex():
+        return x
+    return d.mul(x, d.constant(tuple(1 for _ in x.shape)))
 
 
 @rule("view_as_complex")
