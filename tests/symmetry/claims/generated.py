@@ -142,7 +142,7 @@ def _product(m: Generated, h: Tensor, c: Choice) -> Tensor:
 def _normed(m: Generated, h: Tensor, c: Choice) -> Tensor:
     v = m.maps[c.one](h)
     v = v if c.axis else m.turned(v)
-    return m.act(functional.layer_norm(v, v.shape[-1:], eps=1e-20), c)
+    return m.act(functional.layer_norm(v, v.shape[-1:], eps=1e-60), c)
 
 
 def _gathered(m: Generated, h: Tensor, c: Choice) -> Tensor:

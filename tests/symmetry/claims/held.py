@@ -118,9 +118,10 @@ def gradient(claim: Claim, params: Mapping[str, Tensor], batch: Any) -> dict[str
 def _residual(claim: Claim, family: Family, params: dict[str, Tensor], batch: Any) -> float:
     """Largest |⟨g, ξ⟩| / (|g| |ξ|) over the generators of the family."""
     g = _real(gradient(claim, params, batch), params)
+    floor = 1e-3 * float(evaluate(claim, params, batch)[1].detach().abs().max())  # a gradient of rounding has no angle
     largest = 0.0
     for ray in _rays(family, params):
-        largest = max(largest, float((g @ ray).abs() / (g.norm() * ray.norm()).clamp(min=1e-30)))
+        largest = max(largest, float((g @ ray).abs() / (g.norm() * ray.norm()).clamp(min=max(floor, 1e-30))))
     return largest
 
 
