@@ -39,11 +39,11 @@ class Conversion:
         self.cast = False
 
     def __call__(self, value: Any) -> Any:
-        if self._own is None:
-            return value
         if isinstance(value, torch.dtype) and value == self._own:
             self.cast = True
             return torch.float64
+        if isinstance(value, torch.device) and value.type == "meta":
+            return torch.device("cpu")  # a graph of tensors without content is run on real ones
         if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
             return type(value)(self(entry) for entry in value)
         if isinstance(value, dict):
@@ -137,5 +137,11 @@ def _autocast(node: fx.Node) -> AbstractContextManager[Any]:
 
 
 _STATEMENTS = frozenset(
-    ["aten._assert_scalar", "aten._assert_async", "aten.sym_constrain_range", "aten.sym_constrain_range_for_size"]
+    [
+        "aten._assert_tensor_metadata",
+        "aten._assert_scalar",
+        "aten._assert_async",
+        "aten.sym_constrain_range",
+        "aten.sym_constrain_range_for_size",
+    ]
 )
