@@ -189,6 +189,9 @@ def slice_replaced(
         raise ValueError("a slice with gaps, or one that the data decide")
     places = range(x.shape[dim])
     inside = places[start:end]
+    if number_behind(node.args[0]) == 0:  # zeros bear any label
+        before, after = inside.start, x.shape[dim] - inside.stop
+        return d.zero_padded(source, dim, before, after, 0.0) if before or after else source
     parts = [take(d, x, dim, places[: inside.start]), source, take(d, x, dim, places[inside.stop :])]
     kept = [part for part in parts if part.shape[dim] > 0]
     return d.cat(kept, dim) if len(kept) > 1 else kept[0]

@@ -1,0 +1,391 @@
+"""What was captured is what the model does: a graph that gives other values or gradients is refused."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neuralmechanics import Symmetries, find_symmetries
+from neuralmechanics.symmetry import capture as capturing
+from neuralmechanics.symmetry import tracing
+from neuralmechanics.symmetry.exporting import exported
+from neuralmechanics.symmetry.replay import Replayed, replayed
+from neuralmechanics.symmetry.whole import Whole
+
+Loss = Callable[[Any, Any], Tensor]
+
+
+def total(symmetries: Symmetries) -> int:
+    return sum(symmetries.count().values())
+
+
+class Cache(nn.Module):
+    """A key/value cache: a plain tensor that the module keeps, written into and read back through slices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.cache = nn.Linear(3, 4), nn.Linear(4, 2), torch.zeros(8, 5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cache = self.cache.to(x)
+        self.cache[: len(x), : x.shape[1]] = self.a(x)
+        return self.b(torch.tanh(self.cache[: len(x), : x.shape[1]]))
+
+
+class Written(nn.Module):
+    """Rows of a tensor made in the run are written, beside a branch that only data decide."""
+
+    def __init__(self, act: Callable[[Tensor], Tensor] = torch.tanh) -> None:
+        super().__init__()
+        self.a, self.b, self.act = nn.Linear(3, 4), nn.Linear(4, 2), act
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 1e9:
+            x = x * 2
+        y = x.new_zeros(x.shape[0], x.shape[1], 4)
+        y[:, 1:] = self.a(x)[:, 1:]
+        return self.b(self.act(y))
+
+
+def test_a_write_into_a_cache_is_followed() -> None:
+    assert total(find_symmetries(Cache(), (torch.randn(2, 3, 3),))) == 0
+
+
+def test_a_write_beside_a_branch_is_followed() -> None:
+    assert total(find_symmetries(Written(), (torch.randn(2, 3, 3),))) == 0
+    assert find_symmetries(Written(torch.relu), (torch.randn(2, 3, 3),)).count()["rescale"] == 4
+
+
+@pytest.mark.parametrize("make", [Cache, Written])
+def test_without_the_functional_form_the_replay_refuses(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old tracing behind the replay: 16 translations and 10 linear charges that a tanh forbids, refused."""
+    monkeypatch.setattr(tracing, "needs_functional_form", lambda graph: False)
+    with pytest.raises(ValueError, match=r"no captured graph does the same.*differs by"):
+        find_symmetries(make(), (torch.randn(2, 3, 3),))
+
+
+def penalty(model: Any, x: Tensor) -> Tensor:
+    z = x.clone().requires_grad_()
+    (g,) = torch.autograd.grad(model(z).sum(), z, create_graph=True)
+    return (g.norm(dim=1) - 1).square().mean()
+
+
+def critic(act: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), act, nn.Linear(8, 1)).double()
+
+
+def residuals(model: nn.Module, batch: Any, loss_fn: Loss, symmetries: Symmetries) -> float:
+    """The greatest |⟨g, ξ⟩| of all families, in units of |g||ξ|."""
+    params = dict(model.named_parameters())
+    found = torch.autograd.grad(loss_fn(model, batch), list(params.values()), allow_unused=True)
+    gradient = {name: g for name, g in zip(params, found, strict=True) if g is not None}
+    size = torch.stack([g.norm() for g in gradient.values()]).norm()
+    worst = 0.0
+    for family in symmetries:
+        xi = family.generator({name: p.detach() for name, p in params.items()})
+        along = sum(float((gradient[name] * v).sum()) for name, v in xi.items() if name in gradient)
+        scale = float(size) * float(torch.stack([v.norm() for v in xi.values()]).norm())
+        worst = max(worst, abs(along) / scale)
+    return worst
+
+
+class SquaredReLU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x).square()
+
+
+@pytest.mark.parametrize(
+    ("act", "rescale"),
+    [
+        (nn.LeakyReLU(0.2), 8),
+        (nn.ReLU(), 8),
+        (SquaredReLU(), 8),
+        (nn.Tanh(), 0),
+        (nn.GELU(), 0),
+        (nn.SiLU(), 0),
+        (nn.Softplus(), 0),
+        (nn.ELU(), 0),
+    ],
+)
+def test_a_loss_that_differentiates_inside_keeps_what_is_true(act: nn.Module, rescale: int) -> None:
+    """The last bias is free of the slope; each unit rescales where its activation is homogeneous; nothing else."""
+    model, x = critic(act), torch.randn(9, 3).double()
+    symmetries = find_symmetries(model, x, penalty)
+    assert symmetries.count() == {"translation": 1, "scale": 0, "rescale": rescale, "linear": 0}
+    assert not symmetries.unknown
+    assert residuals(model, x, penalty, symmetries) < 1e-14
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    before = penalty(model, x)
+    for family in symmetries:
+        amount = torch.linspace(0.5, 2.0, family.size, dtype=torch.float64)
+        moved = family.transform(params, amount)
+        after = penalty(lambda z, moved=moved: torch.func.functional_call(model, moved, (z,)), x)
+        torch.testing.assert_close(after, before, rtol=1e-13, atol=0)
+
+
+def test_without_the_route_below_autograd_the_replay_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capturing, "ROUTES", {"export": exported, "tracing": tracing.traced})
+    with pytest.raises(ValueError, match=r"by tracing: the gradient of .* differs by"):
+        find_symmetries(critic(nn.LeakyReLU(0.2)), torch.randn(9, 3).double(), penalty)
+
+
+def test_a_slope_beside_the_loss_leaves_only_what_both_allow() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    batch = torch.randn(12, 5), torch.randint(3, (12,))
+
+    def loss(model: Any, batch: Any) -> Tensor:
+        z = batch[0].detach().requires_grad_(True)
+        out = model(z)
+        (g,) = torch.autograd.grad(out.sum(), z, create_graph=True)
+        return nn.functional.cross_entropy(out, batch[1]) + g.pow(2).sum(1).mean()
+
+    symmetries = find_symmetries(net, batch, loss)
+    assert symmetries.count() == {"translation": 1, "scale": 0, "rescale": 4, "linear": 0}
+    assert residuals(net, batch, loss, symmetries) < 1e-6
+
+
+def test_the_parameters_own_gradients_in_the_loss_are_followed() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double(), torch.randn(9, 3).double()
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        value = model(batch).square().mean()
+        gradients = torch.autograd.grad(value, list(model.parameters()), create_graph=True)
+        return value + 0.1 * torch.stack([g.square().sum() for g in gradients]).sum()
+
+    assert total(find_symmetries(model, x, loss)) == 0  # the size of a gradient sees every rescaling
+
+
+class InNumpy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.from_numpy(np.maximum(x.detach().numpy(), 0))
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * (ctx.saved_tensors[0] > 0)
+
+
+class ShapeOnly(torch.autograd.Function):
+    """A kernel wrapper with the usual branch for tensors that have no content."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        from torch._subclasses import FakeTensor
+
+        ctx.save_for_backward(x)
+        out = torch.empty_like(x)
+        if not isinstance(x, FakeTensor):
+            out.copy_(torch.from_numpy(x.detach().numpy().clip(0)))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * (ctx.saved_tensors[0] > 0)
+
+
+class WrongBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.relu()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * (3 * ctx.saved_tensors[0]).sigmoid()
+
+
+bound_before = InNumpy.apply
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        (lambda x: InNumpy.apply(x), "InNumpy.apply"),
+        (lambda x: bound_before(x), "InNumpy.apply"),
+        (lambda x: ShapeOnly.apply(x), "ShapeOnly.apply"),
+        (lambda x: WrongBackward.apply(x), "WrongBackward.apply"),
+    ],
+)
+def test_a_function_outside_torch_is_unknown_by_name(step: Callable[[Tensor], Tensor], name: str) -> None:
+    class Layer(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return step(x)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), Layer(), nn.Linear(8, 4))
+    batch = torch.randn(16, 5), torch.randint(4, (16,))
+    symmetries = find_symmetries(model, batch, lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]))
+    assert [str(u) for u in symmetries.unknown] == [f"{name} at 1"]
+    assert {c.parameter: c.status for c in symmetries.coverage} == {
+        "0.weight": "unknown", "0.bias": "unknown", "2.weight": "covered", "2.bias": "covered",
+    }  # fmt: skip
+    assert symmetries.count() == {"translation": 9, "scale": 0, "rescale": 0, "linear": 0}  # the head under softmax
+
+
+def test_a_right_function_of_ones_own_is_followed() -> None:
+    class Halved(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x.relu() / 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            return g * (ctx.saved_tensors[0] > 0) / 2
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(Halved.apply(self.a(x)))
+
+    symmetries = find_symmetries(Net(), torch.randn(6, 5))
+    assert symmetries.count()["rescale"] == 8
+    assert not symmetries.unknown
+
+
+def test_a_hook_that_changes_gradients_is_refused() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x) * 1
+            if h.requires_grad:
+                h.register_hook(lambda g: g.clamp(-0.05, 0.05))
+            return self.b(h.relu())
+
+    with pytest.raises(ValueError, match=r"the gradient of a\.weight differs"):
+        find_symmetries(Net(), torch.randn(6, 5))
+
+
+def test_a_model_that_does_not_run_is_said_not_to_run() -> None:
+    with pytest.raises(ValueError, match=r"Linear does not run on the given batch: mat1 and mat2 shapes"):
+        find_symmetries(nn.Linear(3, 4), torch.randn(2, 5))
+
+
+def _planted(change: Callable[[Any, Any], bool]) -> Replayed:
+    """A captured graph with one fault, beside its model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.LayerNorm(6), nn.Linear(6, 2))
+    whole, batch = Whole(model, None), torch.randn(4, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        captured = exported(whole, batch)
+    assert replayed(captured, whole, batch) == Replayed()
+    changed = [node for node in list(captured.graph.nodes) if change(captured.graph, node)]
+    assert changed
+    return replayed(captured, whole, batch)
+
+
+def _renamed(before: str, after: Any) -> Callable[[Any, Any], bool]:
+    def change(graph: Any, node: Any) -> bool:
+        if not str(node.target).startswith(before):
+            return False
+        node.target = after
+        return True
+
+    return change
+
+
+def _without_bias(graph: Any, node: Any) -> bool:
+    if not str(node.target).startswith("aten.linear"):
+        return False
+    node.args = node.args[:2]
+    return True
+
+
+def _other_eps(graph: Any, node: Any) -> bool:
+    if not str(node.target).startswith("aten.layer_norm"):
+        return False
+    node.args = (*node.args[:4], 1e-4)
+    return True
+
+
+def _detached(graph: Any, node: Any) -> bool:
+    if not str(node.target).startswith("aten.relu"):
+        return False
+    with graph.inserting_before(node):
+        node.replace_input_with(node.args[0], graph.call_function(torch.ops.aten.detach.default, (node.args[0],)))
+    return True
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _renamed("aten.relu", torch.ops.aten.tanh.default),
+        _renamed("aten.relu", torch.ops.aten.abs.default),
+        _without_bias,
+        _other_eps,
+        _detached,
+    ],
+)
+def test_a_fault_in_the_graph_is_a_difference(change: Callable[[Any, Any], bool]) -> None:
+    assert "differs by" in _planted(change).difference
+
+
+def test_a_constant_made_from_a_parameter_is_no_data() -> None:
+    """A number that is read off a weight is a constant of the graph alone."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(torch.relu(self.a(x)) / float(self.a.weight.detach().numpy().max()))
+
+    with pytest.raises(ValueError, match="no captured graph does the same"):
+        find_symmetries(Net(), torch.randn(6, 5))
+
+
+def test_on_the_meta_device_small_models_are_replayed_and_large_ones_are_said_not_to_be() -> None:
+    small = nn.Sequential(nn.Linear(3, 6, device="meta"), nn.ReLU(), nn.Linear(6, 2, device="meta"))
+    found = find_symmetries(small, torch.zeros(4, 3, device="meta"))
+    assert found.count()["rescale"] == 6
+    assert not any("not replayed" in note for note in found.notes)
+    large = nn.Sequential(nn.Linear(2048, 1024, device="meta"), nn.ReLU(), nn.Linear(1024, 2, device="meta"))
+    found = find_symmetries(large, torch.zeros(4, 2048, device="meta"))
+    assert found.count()["rescale"] == 1024
+    assert found.notes == ("not replayed beside the model: the model is on the meta device",)
+
+
+def test_the_replay_leaves_weights_and_buffers_alone() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    before = copy.deepcopy(model.state_dict())
+    find_symmetries(model, torch.randn(5, 3, 4, 4))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_large_images_are_cut_before_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(tuple(x.shape))
+            return self.b(torch.relu(self.a(x)).mean((2, 3)))
+
+    assert find_symmetries(Net(), torch.randn(16, 3, 96, 96)).count()["rescale"] == 4
+    assert set(seen) == {(16, 3, 96, 96), (4, 3, 32, 32)}  # the first is the capture
