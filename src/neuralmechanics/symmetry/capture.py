@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from neuralmechanics.symmetry.as_found import left_as_found
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.exporting import exported
 from neuralmechanics.symmetry.replay import replayed
@@ -40,18 +41,18 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -
     model = unwrapped(model)
     whole = Whole(model, loss_fn)
     reasons: dict[str, str] = {}
-    with warnings.catch_warnings(), _quiet_logs(), torch.enable_grad():
-        warnings.simplefilter("ignore")
-        for name, route in ROUTES.items():
-            try:
+    for name, route in ROUTES.items():
+        try:
+            with left_as_found(whole, batch, parameters=route is not exported), _silent():
                 captured = route(whole, batch)
-            except Exception as error:  # noqa: BLE001 - whatever one route cannot do, the next one may
-                reasons[name] = _first_line(error)
-                continue
+        except Exception as error:  # noqa: BLE001 - whatever one route cannot do, the next one may
+            reasons[name] = _first_line(error)
+            continue
+        with left_as_found(whole, batch), _silent():
             found = replayed(captured, whole, batch)
-            if not found.difference:
-                return replace(captured, replayed=found.not_run)
-            reasons[name] = found.difference
+        if not found.difference:
+            return replace(captured, replayed=found.not_run)
+        reasons[name] = found.difference
     raise ValueError(_refusal(whole, batch, reasons))
 
 
@@ -63,7 +64,7 @@ def _refusal(whole: Whole, batch: Any, reasons: dict[str, str]) -> str:
     """Why there is no graph: the model's own error, or what each route did otherwise than the model."""
     name = type(whole.model).__name__
     try:
-        with torch.enable_grad():
+        with left_as_found(whole, batch), torch.enable_grad():
             whole(batch)
     except Exception as error:  # noqa: BLE001 - it is the message
         return (
@@ -76,6 +77,14 @@ def _refusal(whole: Whole, batch: Any, reasons: dict[str, str]) -> str:
         f"({causes}); write the part that torch does not see in torch operations, or use probe_symmetries, which needs "
         "no graph"
     )
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Gradients enabled, and no warnings and logs: what fails, another route may mend."""
+    with warnings.catch_warnings(), _quiet_logs(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager
