@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,13 +79,15 @@ class RunState:
 
     A function of the parameters is evaluated many times: counters, caches, moving averages and buffers must not carry
     one evaluation into the next, and a graph that is still to be differentiated must keep the tensors it was built on.
+    Parameters, and what else is ``fixed``, stay themselves.
     """
 
-    def __init__(self, *roots: Any) -> None:
+    def __init__(self, *roots: Any, fixed: Iterable[Tensor] = ()) -> None:
         reach = Reach(roots, parameters=False, outside=False)
         self._kept = reach.kept
-        own = ((kept, value) for kept in reach.kept for value in kept.contents())
-        self._places = [(k, x) for k, x in own if isinstance(x, Tensor) and not isinstance(x, nn.Parameter)]
+        fixed_ones = {id(tensor) for tensor in fixed}
+        own = ((kept, value) for kept in reach.kept for value in kept.contents() if isinstance(value, Tensor))
+        self._places = [(k, x) for k, x in own if not isinstance(x, nn.Parameter) and id(x) not in fixed_ones]
 
     @contextmanager
     def fresh(self, cast: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Iterator[None]:
