@@ -30,7 +30,7 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.still, self.b = nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)
+        self.a, self.still, self.b = nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, 2)
         self.a.bias.requires_grad_(False)
         self.still.eval()
 
@@ -131,8 +131,8 @@ class Counter(Net):
 class AverageInPlace(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(4))
-        self.plain = torch.full((4,), torch.nan)
+        self.register_buffer("mean", torch.zeros(3))
+        self.plain = torch.full((3,), torch.nan)
 
     def trace(self, y: Tensor) -> Tensor:
         self.mean.mul_(0.9).add_(y.detach().mean(0), alpha=0.1)
@@ -143,7 +143,7 @@ class AverageInPlace(Net):
 class AverageAssigned(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("mean", torch.zeros(3))
 
     def trace(self, y: Tensor) -> Tensor:
         self.mean = 0.9 * self.mean + 0.1 * y.detach().mean(0)
@@ -153,8 +153,8 @@ class AverageAssigned(Net):
 class DataCopy(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("codes", torch.zeros(4))
-        self.frozen = nn.Parameter(torch.zeros(4), requires_grad=False)
+        self.register_buffer("codes", torch.zeros(3))
+        self.frozen = nn.Parameter(torch.zeros(3), requires_grad=False)
 
     def trace(self, y: Tensor) -> Tensor:
         self.codes.data.copy_(y.detach().mean(0))
@@ -175,7 +175,7 @@ class Noise(Net):
 class FrozenNorm(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.still = nn.Sequential(nn.BatchNorm1d(4), nn.BatchNorm1d(4))  # type: ignore[assignment]
+        self.still = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3))  # type: ignore[assignment]
         self.still[0].eval()
 
 
@@ -190,13 +190,13 @@ class OldWeightNorm(Net):
 
     def __init__(self) -> None:
         super().__init__()
-        self.v = nn.Parameter(torch.randn(4))
+        self.v = nn.Parameter(torch.randn(3))
         self.register_forward_pre_hook(self._normalise)
         self._normalise(self, ())
 
     @staticmethod
     def _normalise(module: nn.Module, _: Any) -> None:
-        v = module.get_parameter("v")
+        v: Tensor = module.v  # type: ignore[assignment]
         module.__dict__["w"] = v / v.norm()
 
     def trace(self, y: Tensor) -> Tensor:
@@ -219,7 +219,7 @@ class Lazy(Net):
 class Tied(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.twin = nn.Linear(3, 4)
+        self.twin = nn.Linear(2, 3)
         self.twin.weight = self.a.weight
         self.register_buffer("one", torch.zeros(2))
         self.register_buffer("two", self.one)
@@ -233,7 +233,7 @@ class Tied(Net):
 class KeyCache(Net):
     def __init__(self) -> None:
         super().__init__()
-        self.cache = torch.zeros(8, 4)
+        self.cache = torch.zeros(8, 3)
 
     def trace(self, y: Tensor) -> Tensor:
         self.cache = self.cache.to(y)
@@ -294,10 +294,10 @@ def hooked() -> Net:
 
 def writing_hook() -> Net:
     model = Net()
-    model.register_buffer("mean", torch.zeros(3))
+    model.register_buffer("mean", torch.zeros(2))
 
     def write(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        module.get_buffer("mean").add_(args[0].detach().mean(0))
+        module.mean.add_(args[0].detach().mean(0))
 
     model.register_forward_pre_hook(write)
     return model

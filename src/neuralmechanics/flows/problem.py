@@ -52,7 +52,8 @@ class ModuleLoss:
             )
 
     def __call__(self, params: dict[str, Tensor]) -> Tensor:
-        state = {f"model.{name}": value for name, value in params.items()}
+        # Copies: a model that writes into its weights must not write into the caller's.
+        state = {f"model.{name}": value.clone() for name, value in params.items()}
         with self._runs.fresh(_to_float64), sdpa_kernel(SDPBackend.MATH):
             value = functional_call(self._closure, state, (self._batch,))
         if not isinstance(value, Tensor) or value.numel() != 1:

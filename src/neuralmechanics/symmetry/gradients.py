@@ -10,18 +10,7 @@ from torch import Tensor, nn
 
 from neuralmechanics.symmetry.as_found import left_as_found
 
-__all__ = ["gradients_once", "plain_module"]
-
-
-def plain_module(model: nn.Module) -> nn.Module:
-    """The module behind ``torch.compile`` and data-parallel wrappers, whose parameter names the symmetries use."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
+__all__ = ["gradients_once"]
 
 
 def gradients_once(

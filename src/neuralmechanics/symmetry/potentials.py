@@ -101,7 +101,8 @@ class Potentials:
 
     def values(self, theta: Float64[Tensor, " D"], batch: Any) -> Float64[Tensor, " entries"]:
         """φ_j(θ) of one batch."""
-        named = {f"model.{name}": value for name, value in self.unflatten(theta).items()}
+        # Copies: a model that writes into its weights must not write into θ.
+        named = {f"model.{name}": value.clone() for name, value in self.unflatten(theta).items()}
         with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH), PrimitiveNorms():
             torch.default_generator.manual_seed(self._seed)
             with self._runs.fresh(to_double):

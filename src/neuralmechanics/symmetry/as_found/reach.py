@@ -116,8 +116,7 @@ class Reach:
     def _visit_tensor(self, tensor: Tensor) -> None:
         is_parameter = isinstance(tensor, nn.Parameter)
         self.tensors.append(KeptTensor(tensor, self._bits or not is_parameter))
-        if vars(tensor):
-            self._keep(KeptObject(tensor))
+        self._keep(KeptMapping(vars(tensor)))
         if tensor._backward_hooks:
             self._inside.append(tensor._backward_hooks)
         if tensor.is_leaf and tensor.grad is not None and self._new(tensor.grad):
