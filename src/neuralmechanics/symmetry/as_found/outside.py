@@ -11,6 +11,7 @@ import gc
 import sys
 from collections import deque
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from neuralmechanics.symmetry.as_found.containers import KeptClass, KeptList, KeptMapping
 from neuralmechanics.symmetry.as_found.tensors import is_transient
 
-__all__ = ["CACHE", "KeptNames", "Memory", "Outside", "holds_transient", "is_foreign"]
+__all__ = ["CACHE", "KeptNames", "KeptVariable", "Memory", "Outside", "holds_transient", "is_foreign"]
 
 CACHE = functools._lru_cache_wrapper
 _LINK = "_lru_list_elem"
@@ -52,6 +53,26 @@ class KeptNames:
                 del self._space[name]
             else:
                 self._space[name] = value
+
+
+class KeptVariable:
+    """A context variable: set to what it gave before where it has come to hold a tensor of a capture."""
+
+    def __init__(self, variable: ContextVar[Any]) -> None:
+        self._variable = variable
+        self._before = variable.get() if _has_value(variable) else _MISSING
+
+    def restore(self) -> None:
+        if _has_value(self._variable) and holds_transient([self._variable.get()]):
+            self._variable.set(None if self._before is _MISSING else self._before)
+
+
+def _has_value(variable: ContextVar[Any]) -> bool:
+    try:
+        variable.get()
+    except LookupError:
+        return False
+    return True
 
 
 class Memory:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import random
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.hooks import RemovableHandle
 
 from neuralmechanics.symmetry.as_found.containers import (
     Kept,
@@ -27,7 +30,7 @@ from neuralmechanics.symmetry.as_found.containers import (
     KeptSlots,
     KeptStream,
 )
-from neuralmechanics.symmetry.as_found.outside import CACHE, KeptNames, Memory, Outside, is_foreign
+from neuralmechanics.symmetry.as_found.outside import CACHE, KeptNames, KeptVariable, Memory, Outside, is_foreign
 from neuralmechanics.symmetry.as_found.tensors import KeptTensor
 
 __all__ = ["Reach"]
@@ -52,7 +55,7 @@ class Reach:
     def __init__(self, roots: Iterable[Any], *, parameters: bool, outside: bool) -> None:
         self.kept: list[Kept] = []
         self.tensors: list[KeptTensor] = []
-        self.outside: list[Outside | KeptNames] = []
+        self.outside: list[Outside | KeptNames | KeptVariable] = []
         self.memories: list[Memory] = []
         self._bits = parameters
         self._seen: dict[int, Any] = {}
@@ -106,6 +109,8 @@ class Reach:
             self._keep(KeptCell(obj))
         elif isinstance(obj, np.ndarray):
             self._keep(KeptArray(obj))
+        elif isinstance(obj, RemovableHandle):
+            self._inside.append(obj.hooks_dict_ref())
         elif isinstance(obj, _STREAMS):
             self._keep(KeptStream(obj))
         elif callable(obj) and not isinstance(obj, type) and self._visit_callable(obj):
@@ -215,6 +220,10 @@ class Reach:
         elif isinstance(value, (set, tuple, frozenset)):
             for entry in value:
                 self._look(entry, depth + 1)
+        elif isinstance(value, ContextVar):
+            self.outside.append(KeptVariable(value))
+        elif isinstance(value, threading.local):
+            self._watch(KeptMapping(vars(value)), depth)
         elif hasattr(value, "__dict__") and not is_foreign(type(value).__module__):
             self._look(type(value), depth)
             self._watch(KeptObject(value), depth)

@@ -67,7 +67,7 @@ class KeptTensor:
         for name, before in (("_backward_hooks", self._hooks), ("_post_accumulate_grad_hooks", self._after)):
             now: Any = getattr(tensor, name) if self._leaf else before
             if now is not before:
-                now.clear() if before is None else setattr(tensor, name, before)
+                setattr(tensor, name, before)
         if self._version is not None and tensor._version != self._version:
             torch._C._autograd._unsafe_set_version_counter((tensor,), (self._version,))
 
