@@ -45,8 +45,8 @@ def record(obj: Any, seen: dict[int, int] | None = None) -> Any:
 
 
 def _bits(tensor: Tensor) -> bytes:
-    flat = tensor.detach().to_dense().contiguous().view(-1) if tensor.is_sparse else tensor.detach().contiguous().view(-1)
-    return flat.view(torch.uint8).numpy().tobytes()
+    dense = tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
+    return dense.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
 def random_states() -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from neuralmechanics.symmetry.as_found import RunState, double_copy, left_as_found
+from neuralmechanics.symmetry.as_found import RunState, double_copy, kept_randomness, left_as_found
 
 __all__ = ["ModuleLoss", "module_loss", "module_losses"]
 
@@ -43,7 +43,7 @@ class ModuleLoss:
             raise ValueError(f"{type(model).__name__} has no parameter with requires_grad=True: nothing can flow")
         self.theta0: dict[str, Tensor] = {name: p.detach().clone() for name, p in trainable.items()}
         with left_as_found(model, loss_fn, batch), torch.no_grad():
-            first, second = float(self(self.theta0)), float(self(self.theta0))
+            first, second = float(self._evaluate(self.theta0)), float(self._evaluate(self.theta0))
         # NaN is left for the integrator to name; two different numbers mean dropout or another random layer.
         if first == first and first != second:
             raise ValueError(
@@ -52,6 +52,13 @@ class ModuleLoss:
             )
 
     def __call__(self, params: dict[str, Tensor]) -> Tensor:
+        restore_randomness = kept_randomness()
+        try:
+            return self._evaluate(params)
+        finally:
+            restore_randomness()
+
+    def _evaluate(self, params: dict[str, Tensor]) -> Tensor:
         # Copies: a model that writes into its weights must not write into the caller's.
         state = {f"model.{name}": value.clone() for name, value in params.items()}
         with self._runs.fresh(_to_float64), sdpa_kernel(SDPBackend.MATH):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuralmechanics.symmetry.as_found import left_as_found
+from neuralmechanics.symmetry.as_found import left_as_found, require_built
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.exporting import exported
 from neuralmechanics.symmetry.replay import replayed
@@ -39,7 +39,9 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -
     Raises ``ValueError`` when the model cannot run on the batch, or when no route gives a graph that does the same.
     """
     model = unwrapped(model)
+    require_built(model)
     whole = Whole(model, loss_fn)
+    known = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
     reasons: dict[str, str] = {}
     for name, route in ROUTES.items():
         try:
@@ -51,9 +53,20 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -
         with left_as_found(whole, batch), _silent():
             found = replayed(captured, whole, batch)
         if not found.difference:
+            _require_known(captured, known)
             return replace(captured, replayed=found.not_run)
         reasons[name] = found.difference
     raise ValueError(_refusal(whole, batch, reasons))
+
+
+def _require_known(captured: Captured, known: frozenset[str]) -> None:
+    """Raises ValueError where a run has made parameters: they are gone again, so nothing can be said of them."""
+    made = [name for name in captured.shapes if name not in known]
+    if made:
+        raise ValueError(
+            f"the model makes parameter {made[0]!r} when it runs; run it once on a batch before, so that all its "
+            "parameters exist"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -53,9 +53,9 @@ def check_symmetries(
     """
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
-    params = trainable_parameters(model)
-    _require(symmetries, params)
     with left_as_found(model, loss_fn, batches):
+        params = trainable_parameters(model)
+        _require(symmetries, params)
         generator = torch.Generator().manual_seed(seed)
         dtype = working_dtype(Objective(model, loss_fn, batches[0], seed), params)
         scenes = [

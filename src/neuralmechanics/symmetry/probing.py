@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralmechanics.symmetry.as_found import left_as_found
+from neuralmechanics.symmetry.as_found import left_as_found, require_built
 from neuralmechanics.symmetry.check_rounding import unit
 from neuralmechanics.symmetry.probe_gradients import parameters_of, sample_gradients
 from neuralmechanics.symmetry.probe_relations import integer_relations
@@ -42,6 +42,7 @@ def probe_symmetries(
     """
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
+    require_built(model)
     params = parameters_of(model)
     slices = Slices.of(params)
     if slices.count > most_slices:

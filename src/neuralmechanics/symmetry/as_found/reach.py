@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
@@ -33,7 +34,7 @@ from neuralmechanics.symmetry.as_found.containers import (
 from neuralmechanics.symmetry.as_found.outside import CACHE, KeptNames, KeptVariable, Memory, Outside, is_foreign
 from neuralmechanics.symmetry.as_found.tensors import KeptTensor
 
-__all__ = ["Reach"]
+__all__ = ["Reach", "require_built"]
 
 _ATOMS = frozenset({int, float, complex, bool, str, bytes, type(None), range, slice, torch.dtype, torch.device})
 # What holds a training or its data is no part of the model, even where a model refers to it.
@@ -93,6 +94,7 @@ class Reach:
         if isinstance(obj, Tensor):
             self._visit_tensor(obj)
         elif isinstance(obj, nn.Module):
+            _require_built(obj)
             self._keep(KeptObject(obj))
             if isinstance(obj, torch.jit.ScriptModule):
                 self._inside += [*obj.parameters(), *obj.buffers()]
@@ -244,6 +246,21 @@ class Reach:
         self.outside.append(Outside(kept))
         for entry in list(kept.contents()):
             self._look(entry, depth + 1)
+
+
+def require_built(model: Any) -> None:
+    """Raises ValueError where a layer of the model waits for its first input to learn its shape."""
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        _require_built(module)
+
+
+def _require_built(module: nn.Module) -> None:
+    for name, parameter in module._parameters.items():
+        if parameter is not None and is_lazy(parameter):
+            raise ValueError(
+                f"parameter {name!r} of a {type(module).__name__} has no shape yet; run the model once on a batch, "
+                "so that its lazy layers are built"
+            )
 
 
 def _global_hooks() -> Iterator[Any]:
