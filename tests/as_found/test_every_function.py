@@ -33,9 +33,10 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
 
 def of_last_layer() -> Symmetries:
     """Translations of a layer named b before a norm: names that every network here has."""
-    with torch.device("meta"):
+    with torch.device("meta"):  # draws no random numbers
         plain = nn.ModuleDict({"b": nn.Linear(3, 2), "norm": nn.LayerNorm(2, elementwise_affine=False)})
-        return nm.find_symmetries(plain, torch.zeros(4, 3), lambda m, x: m["norm"](m["b"](x)).square().mean())
+        batch = torch.zeros(4, 3)
+    return nm.find_symmetries(plain, batch, lambda m, x: m["norm"](m["b"](x)).square().mean())
 
 
 def monitored(model: nn.Module) -> None:

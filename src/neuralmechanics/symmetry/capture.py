@@ -50,10 +50,10 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -
         except Exception as error:  # noqa: BLE001 - whatever one route cannot do, the next one may
             reasons[name] = _first_line(error)
             continue
+        _require_known(captured, known)
         with left_as_found(whole, batch), _silent():
             found = replayed(captured, whole, batch)
         if not found.difference:
-            _require_known(captured, known)
             return replace(captured, replayed=found.not_run)
         reasons[name] = found.difference
     raise ValueError(_refusal(whole, batch, reasons))
