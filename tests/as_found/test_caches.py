@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import neuralmechanics as nm
-from neuralmechanics.symmetry.as_found import EmptiedCacheWarning
+from neuralmechanics.symmetry import EmptiedCacheWarning
 
 
 def mask_of(n: int) -> Tensor:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 import neuralmechanics as nm
 from neuralmechanics import experiments, flows
-from neuralmechanics.symmetry import Symmetries, measure_breaking
-from neuralmechanics.symmetry.as_found import EmptiedCacheWarning
+from neuralmechanics.symmetry import EmptiedCacheWarning, Symmetries, measure_breaking
 
 Batch = tuple[Tensor, Tensor]
 
