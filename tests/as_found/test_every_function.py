@@ -65,7 +65,7 @@ CALLS: dict[str, Callable[[nn.Module, Batch], Any]] = {
     "check_symmetries": lambda m, b: nm.check_symmetries([], m, loss_fn, [b, b]),
     "assert_symmetric": asserted,
     "probe_symmetries": lambda m, b: nm.probe_symmetries(m, loss_fn, [b]),
-    "count_laws": lambda m, b: nm.count_laws(m, b, loss_fn, "sign_descent", point="model"),
+    "count_laws": lambda m, b: nm.count_laws(m, b, loss_fn, "sign_descent", [b], point="model"),
     "lint": lambda m, b: nm.lint(m, b, loss_fn, sgd(m.parameters())),
     "update_defect": lambda m, b: nm.update_defect(sgd, m, loss_fn, [b, b], nm.find_symmetries(m, b, loss_fn)),
     "Monitor": lambda m, b: monitored(m),
