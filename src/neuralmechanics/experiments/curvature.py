@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from neuralmechanics.symmetry.as_found import left_as_found
+
 if TYPE_CHECKING:
     from jaxtyping import Float64
     from torch import Tensor
@@ -19,15 +21,15 @@ def top_eigenvalues(
     """The `count` algebraically largest eigenvalues of ∂²loss/∂θ², in falling order.
 
     Lanczos with full reorthogonalisation, `iterations` products (default 20 + 4·count, at most the dimension), each one
-    reverse-over-reverse pass. The start vector is fixed, so the result is reproducible; `parameters`' gradients and
-    torch's random state are left alone (dropout is redrawn alike in each product). Fewer eigenvalues than
-    parameters asked for: the rest is NaN.
+    reverse-over-reverse pass. The start vector is fixed, so the result is reproducible; the model behind `loss` and the
+    random states are left as they were (dropout is redrawn alike in each product). Fewer eigenvalues than parameters
+    asked for: the rest is NaN.
 
     >>> theta = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
     >>> top_eigenvalues(lambda: (torch.tensor([4.0, 1.0, -2.0]) * theta**2).sum() / 2, [theta], 2)
     tensor([4.0000, 1.0000], dtype=torch.float64)
     """
-    with sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with left_as_found(loss), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         gradients = torch.autograd.grad(loss(), parameters, create_graph=True, materialize_grads=True)
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dimension = flat.numel()

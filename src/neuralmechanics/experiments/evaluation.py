@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from neuralmechanics.experiments.losses import logits_of
+from neuralmechanics.symmetry.as_found import left_as_found
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,11 +27,10 @@ class Performance:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Performance:
-    """Performance of `model` in evaluation mode; its mode is put back, no random number is drawn."""
-    was_training = model.training
-    model.eval()
+    """Performance of `model` in evaluation mode; modes, buffers and all other state of it are put back."""
     count, loss, best, among = 0, 0.0, 0, 0
-    try:
+    with left_as_found(model):
+        model.eval()
         for inputs, labels in batches:
             logits = logits_of(model(inputs)).flatten(0, -2).double()
             labels = labels.flatten()
@@ -39,8 +39,6 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Perf
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
             best += int(ranked[:, 0].sum())
             among += int(ranked.sum())
-    finally:
-        model.train(was_training)
     if count == 0:
         raise ValueError("no examples to evaluate on")
     return Performance(loss / count, best / count, among / count)

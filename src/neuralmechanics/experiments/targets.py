@@ -14,6 +14,7 @@ from torch import nn
 
 from neuralmechanics.experiments.models import build_model, restore_weights
 from neuralmechanics.experiments.seeds import stream_seed
+from neuralmechanics.symmetry.as_found import left_as_found
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,18 +51,14 @@ def resolve_model(
 def require_fit(model: nn.Module, target: str, inputs: Tensor) -> None:
     """Run the model once without gradients; `ValueError` in one line when it does not take such a batch.
 
-    The module's buffers (running statistics) and torch's random state are left as they were.
+    The module and the random states are left as they were.
     """
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with left_as_found(model, inputs), torch.no_grad():
             model(inputs)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{target} does not take a batch of shape {tuple(inputs.shape)}: {reason}") from None
-    finally:
-        for name, buffer in model.named_buffers():
-            buffer.copy_(kept[name])
 
 
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:

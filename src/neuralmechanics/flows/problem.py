@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from neuralmechanics.symmetry.as_found import RunState, double_copy, kept_randomness, left_as_found
 
 __all__ = ["ModuleLoss", "module_loss", "module_losses"]
 
@@ -29,19 +30,20 @@ class _Closure(nn.Module):
 class ModuleLoss:
     """L(θ) of a float64 copy of a module on one batch; ``theta0`` holds the parameters it came with.
 
-    Buffers are copied at each call: running statistics start from the module's own every time, so L is a function.
+    Buffers and all other state are the module's own at the start of each call, so L is a function.
     Tied parameters are one. Attention uses the kernel whose second derivatives exist.
     """
 
     def __init__(self, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Any) -> None:
-        self._closure = _Closure(copy.deepcopy(model).to(torch.float64), loss_fn)
+        self._closure = _Closure(double_copy(model), loss_fn)
+        self._runs = RunState(self._closure)
         self._batch = _to_float64(batch)
         trainable = {name: p for name, p in self._closure.model.named_parameters() if p.requires_grad}
         if not trainable:
             raise ValueError(f"{type(model).__name__} has no parameter with requires_grad=True: nothing can flow")
         self.theta0: dict[str, Tensor] = {name: p.detach().clone() for name, p in trainable.items()}
-        with torch.no_grad():
-            first, second = float(self(self.theta0)), float(self(self.theta0))
+        with left_as_found(model, loss_fn, batch), torch.no_grad():
+            first, second = float(self._evaluate(self.theta0)), float(self._evaluate(self.theta0))
         # NaN is left for the integrator to name; two different numbers mean dropout or another random layer.
         if first == first and first != second:
             raise ValueError(
@@ -50,9 +52,16 @@ class ModuleLoss:
             )
 
     def __call__(self, params: dict[str, Tensor]) -> Tensor:
-        state = {f"model.{name}": value for name, value in params.items()}
-        state |= {name: buffer.clone() for name, buffer in self._closure.named_buffers()}
-        with sdpa_kernel(SDPBackend.MATH):
+        restore_randomness = kept_randomness()
+        try:
+            return self._evaluate(params)
+        finally:
+            restore_randomness()
+
+    def _evaluate(self, params: dict[str, Tensor]) -> Tensor:
+        # Copies: a model that writes into its weights must not write into the caller's.
+        state = {f"model.{name}": value.clone() for name, value in params.items()}
+        with self._runs.fresh(_to_float64), sdpa_kernel(SDPBackend.MATH):
             value = functional_call(self._closure, state, (self._batch,))
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -1,5 +1,6 @@
 """What leaves the loss unchanged: families of parameter symmetries, found, checked, probed and counted."""
 
+from neuralmechanics.symmetry.as_found import EmptiedCacheWarning
 from neuralmechanics.symmetry.asserting import assert_symmetric
 from neuralmechanics.symmetry.balancing import balance
 from neuralmechanics.symmetry.breaking import measure_breaking
@@ -18,6 +19,7 @@ __all__ = [
     "KINDS",
     "Breaking",
     "Coverage",
+    "EmptiedCacheWarning",
     "Family",
     "GradientFlow",
     "HeavyBall",

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from neuralmechanics.symmetry.as_found import plain_module
 from neuralmechanics.symmetry.family import Breaking, Family
-from neuralmechanics.symmetry.gradients import gradients_once, plain_module
+from neuralmechanics.symmetry.gradients import gradients_once
 from neuralmechanics.symmetry.norm_statistics import NormRecord, recorded_norms
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from neuralmechanics.symmetry.as_found import left_as_found, require_built
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.exporting import exported
 from neuralmechanics.symmetry.replay import replayed
@@ -38,21 +39,34 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -
     Raises ``ValueError`` when the model cannot run on the batch, or when no route gives a graph that does the same.
     """
     model = unwrapped(model)
+    require_built(model)
     whole = Whole(model, loss_fn)
+    known = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
     reasons: dict[str, str] = {}
-    with warnings.catch_warnings(), _quiet_logs(), torch.enable_grad():
-        warnings.simplefilter("ignore")
-        for name, route in ROUTES.items():
-            try:
+    for name, route in ROUTES.items():
+        try:
+            with left_as_found(whole, batch, parameters=route is not exported), _silent():
                 captured = route(whole, batch)
-            except Exception as error:  # noqa: BLE001 - whatever one route cannot do, the next one may
-                reasons[name] = _first_line(error)
-                continue
+        except Exception as error:  # noqa: BLE001 - whatever one route cannot do, the next one may
+            reasons[name] = _first_line(error)
+            continue
+        _require_known(captured, known)
+        with left_as_found(whole, batch), _silent():
             found = replayed(captured, whole, batch)
-            if not found.difference:
-                return replace(captured, replayed=found.not_run)
-            reasons[name] = found.difference
+        if not found.difference:
+            return replace(captured, replayed=found.not_run)
+        reasons[name] = found.difference
     raise ValueError(_refusal(whole, batch, reasons))
+
+
+def _require_known(captured: Captured, known: frozenset[str]) -> None:
+    """Raises ValueError where a run has made parameters: they are gone again, so nothing can be said of them."""
+    made = [name for name in captured.shapes if name not in known]
+    if made:
+        raise ValueError(
+            f"the model makes parameter {made[0]!r} when it runs; run it once on a batch before, so that all its "
+            "parameters exist"
+        )
 
 
 def _first_line(error: BaseException) -> str:
@@ -63,7 +77,7 @@ def _refusal(whole: Whole, batch: Any, reasons: dict[str, str]) -> str:
     """Why there is no graph: the model's own error, or what each route did otherwise than the model."""
     name = type(whole.model).__name__
     try:
-        with torch.enable_grad():
+        with left_as_found(whole, batch), torch.enable_grad():
             whole(batch)
     except Exception as error:  # noqa: BLE001 - it is the message
         return (
@@ -76,6 +90,14 @@ def _refusal(whole: Whole, batch: Any, reasons: dict[str, str]) -> str:
         f"({causes}); write the part that torch does not see in torch operations, or use probe_symmetries, which needs "
         "no graph"
     )
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Gradients enabled, and no warnings and logs: what fails, another route may mend."""
+    with warnings.catch_warnings(), _quiet_logs(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.symmetry.as_found import RunState
 from neuralmechanics.symmetry.inputs import call
 
 __all__ = ["Objective", "fixed_randomness", "scalar", "trainable_parameters"]
@@ -67,9 +68,13 @@ class Objective:
         return Objective(self.model, self.loss_fn, batch, self.seed, self.double)
 
     def _evaluate(self, params: Mapping[str, Tensor]) -> Tensor:
-        buffers = {name: self._own(b) for name, b in self.model.named_buffers(remove_duplicate=True)}
-        state = {_PREFIX + name: tensor for name, tensor in (buffers | self._frozen | dict(params)).items()}
-        return scalar(functional_call(self._shell, state, (self._batch,)), self.seed)
+        state = {_PREFIX + name: tensor for name, tensor in (self._frozen | dict(params)).items()}
+        with self._runs.fresh(self._cast):
+            return scalar(functional_call(self._shell, state, (self._batch,)), self.seed)
+
+    @cached_property
+    def _runs(self) -> RunState:
+        return RunState(self.model, self.loss_fn)
 
     @cached_property
     def _batch(self) -> Any:
@@ -80,10 +85,6 @@ class Objective:
         if not self.double:
             return {}
         return {name: self._cast(p.detach()) for name, p in self.model.named_parameters() if not p.requires_grad}
-
-    def _own(self, buffer: Tensor) -> Tensor:
-        own: Tensor = self._cast(buffer.detach()).clone()
-        return own
 
     def _cast(self, leaf: Any) -> Any:
         return leaf.double() if self.double and isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf

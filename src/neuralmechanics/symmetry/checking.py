@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.symmetry import check_measures as measures
+from neuralmechanics.symmetry.as_found import left_as_found
 from neuralmechanics.symmetry.check_measures import Reading
 from neuralmechanics.symmetry.check_norm_eps import norm_eps_residual
 from neuralmechanics.symmetry.check_objective import LossFunction, Objective, trainable_parameters
@@ -44,23 +45,24 @@ def check_symmetries(
     - hessian: Hξ + (∂ξ/∂θ)ᵀ g = 0, and along the orbit ξᵀHξ + ⟨g, ∂²ψ/∂a²⟩ = 0.
 
     Each family is tested through random weightings of all its generators: two losses and three Hessian products a
-    batch, whatever the number of charges. Gradients are shared by all families. The model, its buffers, its ``.grad``
-    and the random state stay as they are, and random layers draw the same numbers everywhere.
+    batch, whatever the number of charges. Gradients are shared by all families. The model and all its state
+    are left as they were found, and random layers draw the same numbers everywhere.
 
     Raises ValueError where ``batches`` is empty or lacks a family's parameter, TypeError where the loss is no tensor.
     Source: Kunin et al. 2021, section 3 and appendix A.
     """
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
-    params = trainable_parameters(model)
-    _require(symmetries, params)
-    generator = torch.Generator().manual_seed(seed)
-    dtype = working_dtype(Objective(model, loss_fn, batches[0], seed), params)
-    scenes = [
-        Scene.of(Objective(model, loss_fn, batch, seed + k), params, unit(dtype), hessian, samples, generator)
-        for k, batch in enumerate(batches)
-    ]
-    checks = tuple(_check(family, scenes, unit(dtype), generator) for family in symmetries)
+    with left_as_found(model, loss_fn, batches):
+        params = trainable_parameters(model)
+        _require(symmetries, params)
+        generator = torch.Generator().manual_seed(seed)
+        dtype = working_dtype(Objective(model, loss_fn, batches[0], seed), params)
+        scenes = [
+            Scene.of(Objective(model, loss_fn, batch, seed + k), params, unit(dtype), hessian, samples, generator)
+            for k, batch in enumerate(batches)
+        ]
+        checks = tuple(_check(family, scenes, unit(dtype), generator) for family in symmetries)
     per_sample = all(scene.samples for scene in scenes)
     notes = tuple(dict.fromkeys(s.refusal for s in scenes if s.refusal))
     name = str(dtype).removeprefix("torch.")

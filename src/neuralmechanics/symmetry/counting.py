@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics.symmetry.as_found import left_as_found
 from neuralmechanics.symmetry.generic_place import Place, column_scale, generic_place
 from neuralmechanics.symmetry.known_laws import KnownSymmetries, known_laws
 from neuralmechanics.symmetry.law_count import LawCount
@@ -72,38 +73,39 @@ def count_laws(
     if point not in ("generic", "model"):
         raise ValueError(f"point={point!r}; use 'generic' or 'model'")
     flow = optimizer_flow(optimizer)
-    potentials = Potentials(model, batch, loss_fn, data, seed, norm_eps)
-    if potentials.dimension > max_parameters:
-        raise ValueError(
-            f"the model has {potentials.dimension} trainable parameters, more than max_parameters={max_parameters} "
-            "(memory 16·D² bytes, time D³); count a narrower copy: laws come one a unit"
-        )
-    if symmetries is None:
-        from neuralmechanics.symmetry import find_symmetries
+    with left_as_found(model, loss_fn, batch, data):
+        potentials = Potentials(model, batch, loss_fn, data, seed, norm_eps)
+        if potentials.dimension > max_parameters:
+            raise ValueError(
+                f"the model has {potentials.dimension} trainable parameters, more than max_parameters={max_parameters} "
+                "(memory 16·D² bytes, time D³); count a narrower copy: laws come one a unit"
+            )
+        if symmetries is None:
+            from neuralmechanics.symmetry import find_symmetries
 
-        symmetries = find_symmetries(model, batch, loss_fn)
-    tell = progress or (lambda text: None)
-    place = generic_place(potentials, symmetries, patience if point == "generic" else 0, tolerance, tell)
-    z = flow.point(place.theta, potentials.generator)
-    laws = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
-    norms = laws.norm(dim=1, keepdim=True)
-    lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
-    gaps = [*place.gaps, law_gap]
-    rank, levels = _orbit_dimension(potentials, flow, z, place, lower, max_level, tolerance, gaps, tell)
-    fibre = potentials.dimension - place.rank
-    generators = place.generators
-    return LawCount(
-        lower=lower,
-        upper=int(z.numel()) - rank,
-        fibre=fibre,
-        generators=generators,
-        unexplained=fibre - generators,
-        gaps=tuple(gaps),
-        parameters=potentials.dimension,
-        phase_dimension=int(z.numel()),
-        levels=levels,
-        optimizer=str(flow),
-    )
+            symmetries = find_symmetries(model, batch, loss_fn)
+        tell = progress or (lambda text: None)
+        place = generic_place(potentials, symmetries, patience if point == "generic" else 0, tolerance, tell)
+        z = flow.point(place.theta, potentials.generator)
+        laws = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
+        norms = laws.norm(dim=1, keepdim=True)
+        lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
+        gaps = [*place.gaps, law_gap]
+        rank, levels = _orbit_dimension(potentials, flow, z, place, lower, max_level, tolerance, gaps, tell)
+        fibre = potentials.dimension - place.rank
+        generators = place.generators
+        return LawCount(
+            lower=lower,
+            upper=int(z.numel()) - rank,
+            fibre=fibre,
+            generators=generators,
+            unexplained=fibre - generators,
+            gaps=tuple(gaps),
+            parameters=potentials.dimension,
+            phase_dimension=int(z.numel()),
+            levels=levels,
+            optimizer=str(flow),
+        )
 
 
 def _orbit_dimension(

@@ -23,6 +23,7 @@ from neuralmechanics.symmetry.linear_families import linear_families
 from neuralmechanics.symmetry.mixings import Mixings
 from neuralmechanics.symmetry.plain import as_module
 from neuralmechanics.symmetry.rotary import rotary_operations
+from neuralmechanics.symmetry.rules.normalisations import mode_of_batch_norm
 from neuralmechanics.symmetry.scales import Scales
 from neuralmechanics.symmetry.shifts import Shifts
 from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
@@ -162,9 +163,13 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed
 
 
 def _requirements(captured: Captured) -> tuple[str, ...]:
-    statistics = any("norm" in operation_name(n) and "batch" in operation_name(n) for n in captured.graph.nodes)
-    mode = ("training mode (batch statistics)",) if captured.training and statistics else ()
-    return (*mode, *captured.requirements())
+    modes = {place(n): mode for n in captured.graph.nodes if (mode := mode_of_batch_norm(n)) is not None}
+    if not any(modes.values()):
+        return captured.requirements()
+    training = [where for where, mode in modes.items() if mode]
+    shown = ", ".join(training[:3]) + (f" and {len(training) - 3} more" if len(training) > 3 else "")
+    mixed = "" if all(modes.values()) else f" of {shown}"
+    return (f"training mode (batch statistics){mixed}", *captured.requirements())
 
 
 def _padded(families: list[Family], captured: Captured) -> list[Family]:

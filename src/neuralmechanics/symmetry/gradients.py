@@ -1,26 +1,16 @@
-"""One backward pass that leaves no trace: gradients by name, the model's buffers and the random state as they were."""
+"""One backward pass that leaves no trace: gradients by name, the model as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["gradients_once", "plain_module"]
+from neuralmechanics.symmetry.as_found import left_as_found
 
-
-def plain_module(model: nn.Module) -> nn.Module:
-    """The module behind ``torch.compile`` and data-parallel wrappers, whose parameter names the symmetries use."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
+__all__ = ["gradients_once"]
 
 
 def gradients_once(
@@ -31,7 +21,7 @@ def gradients_once(
     Without ``loss_fn`` the loss is a fixed random combination of the outputs. ``.grad`` fields stay as they are.
     """
     params = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    with _untouched(model), torch.enable_grad():
+    with left_as_found(model, loss_fn, batch), torch.enable_grad():
         torch.manual_seed(0)
         loss = loss_fn(model, batch) if loss_fn is not None else _probe(_called(model, batch))
         if loss.numel() != 1:
@@ -42,20 +32,6 @@ def gradients_once(
         for (name, p), g in zip(params.items(), found, strict=True)
     }
     return {name: p.detach() for name, p in params.items()}, gradients
-
-
-@contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    saved = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    if name in saved:
-                        buffer.copy_(saved[name])
 
 
 def _called(model: nn.Module, batch: Any) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neuralmechanics.symmetry.as_found import plain_module
 from neuralmechanics.symmetry.breaking import MeasuredBreaking, measured_breakings
 from neuralmechanics.symmetry.find import find_symmetries
-from neuralmechanics.symmetry.gradients import plain_module
 from neuralmechanics.symmetry.lint_checks import (
     broken_symmetries,
     not_optimised,

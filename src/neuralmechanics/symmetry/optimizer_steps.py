@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -10,6 +9,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics.symmetry.as_found import double_copy
 from neuralmechanics.symmetry.inputs import to_double
 
 __all__ = ["OptimizerFactory", "StepFunction", "optimizer_path"]
@@ -44,7 +44,7 @@ def optimizer_path(
     Random layers draw the same numbers on every path. Raises TypeError where ``optimizer`` is neither a factory (one
     required argument) nor a step function (three), or gives something else than an optimiser or updates.
     """
-    double = copy.deepcopy(model).to(device="cpu", dtype=torch.float64)
+    double = double_copy(model, "cpu")
     named = dict(double.named_parameters())
     if start is not None:
         with torch.no_grad():

@@ -7,7 +7,6 @@ cross-entropy of logits does not see a common shift of them).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.symmetry.as_found import RunState, double_copy
 from neuralmechanics.symmetry.inputs import call, pick, resample, signature, stack, to_double
 from neuralmechanics.symmetry.kinks import Kinks, varied
 from neuralmechanics.symmetry.primitive_norms import PrimitiveNorms
@@ -53,7 +53,7 @@ class Potentials:
         seed: int,
         norm_eps: float | None = None,
     ) -> None:
-        double = copy.deepcopy(model).to(device="cpu", dtype=torch.float64)
+        double = double_copy(model, "cpu")
         if norm_eps is not None:
             _set_eps(double, norm_eps)
         self.model = double
@@ -65,6 +65,7 @@ class Potentials:
         self._seed = seed
         self._vectorised = True
         self._evaluated = _Evaluated(double, loss_fn)
+        self._runs = RunState(double, loss_fn)
         trainable = [(n, p) for n, p in double.named_parameters() if p.requires_grad]
         if not trainable:
             raise ValueError(
@@ -100,10 +101,12 @@ class Potentials:
 
     def values(self, theta: Float64[Tensor, " D"], batch: Any) -> Float64[Tensor, " entries"]:
         """φ_j(θ) of one batch."""
-        named = {f"model.{name}": value for name, value in self.unflatten(theta).items()}
+        # Copies: a model that writes into its weights must not write into θ.
+        named = {f"model.{name}": value.clone() for name, value in self.unflatten(theta).items()}
         with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH), PrimitiveNorms():
             torch.default_generator.manual_seed(self._seed)
-            values: Tensor = torch.func.functional_call(self._evaluated, named, (batch,))
+            with self._runs.fresh(to_double):
+                values: Tensor = torch.func.functional_call(self._evaluated, named, (batch,))
         return values.double()
 
     def random_potential(self, entries: int = 2) -> Callable[[Tensor], Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuralmechanics.symmetry.as_found import RunState
 from neuralmechanics.symmetry.check_objective import fixed_randomness, scalar
 
 __all__ = ["Sample", "parameters_of", "sample_gradients"]
@@ -49,17 +50,19 @@ def sample_gradients(
 ) -> Iterator[Sample]:
     """Gradients at ``count`` points around the present parameters, over the batches in turn.
 
-    Every point moves every element by ``amount`` times the tensor's size, normally distributed. Parameters and
-    buffers are overwritten meanwhile and restored bit by bit; ``.grad`` and the random state are not touched. Points
+    Every point moves every element by ``amount`` times the tensor's size, normally distributed. Parameters are
+    overwritten meanwhile and restored bit by bit; all other state is the model's own at each point. Points
     where the gradient is not finite are drawn again; ValueError where that happens too often.
     """
     params = parameters_of(model)
     draw = torch.Generator().manual_seed(seed)
-    with _restored(model, params) as origin:
+    runs = RunState(model, loss_fn, fixed=params.values())
+    with _restored(params) as origin:
         done = failures = 0
         while done < count:
             values = {name: _moved(value, amount, draw) for name, value in origin.items()}
-            gradient = _gradient(model, loss_fn, batches[done % len(batches)], params, values, seed)
+            with runs.fresh():
+                gradient = _gradient(model, loss_fn, batches[done % len(batches)], params, values, seed)
             size = torch.stack([g.abs().max() for g in gradient.values() if g.numel()]).max()
             if not bool(torch.isfinite(size)) or float(size) == 0:
                 failures += 1
@@ -93,9 +96,8 @@ def _moved(value: Tensor, amount: float, draw: torch.Generator) -> Tensor:
 
 
 @contextmanager
-def _restored(model: Any, params: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    buffers = list(model.buffers()) if hasattr(model, "buffers") else []
-    saved = [(tensor, tensor.detach().clone()) for tensor in (*params.values(), *buffers)]
+def _restored(params: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    saved = [(tensor, tensor.detach().clone()) for tensor in params.values()]
     try:
         yield {name: p.detach().cpu().clone() for name, p in params.items()}
     finally:

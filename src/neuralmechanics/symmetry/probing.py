@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralmechanics.symmetry.as_found import left_as_found, require_built
 from neuralmechanics.symmetry.check_rounding import unit
 from neuralmechanics.symmetry.probe_gradients import parameters_of, sample_gradients
 from neuralmechanics.symmetry.probe_relations import integer_relations
@@ -41,6 +42,7 @@ def probe_symmetries(
     """
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
+    require_built(model)
     params = parameters_of(model)
     slices = Slices.of(params)
     if slices.count > most_slices:
@@ -51,7 +53,8 @@ def probe_symmetries(
     rounding = max(unit(p.dtype) for p in params.values())
     tolerance = rounding ** (2 / 3) if tolerance is None else tolerance
     count = slices.count + slices.count // 4 + 8
-    samples = list(sample_gradients(model, loss_fn, batches, count, amount, seed))
+    with left_as_found(model, loss_fn, batches):
+        samples = list(sample_gradients(model, loss_fn, batches, count, amount, seed))
     sizes = element_sizes(samples)
     heard = {name: size > 200 * rounding for name, size in sizes.items()}
     silent = {name: int((size == 0).sum()) for name, size in sizes.items()}

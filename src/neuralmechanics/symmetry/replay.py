@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.symmetry.as_found import RunState
 from neuralmechanics.symmetry.captured import Captured, Source
 from neuralmechanics.symmetry.graph_run import Conversion, GraphError, run_graph
 from neuralmechanics.symmetry.inputs import pick, resample
@@ -168,7 +169,8 @@ def _leaves(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _run_model(whole: Whole, point: _Point, params: Mapping[str, Tensor]) -> list[Any]:
-    return list(functional_call(whole, {**params, **_copies(point.others)}, (_copied(point.batch),)))
+    with RunState(whole).fresh():
+        return list(functional_call(whole, {**params, **_copies(point.others)}, (_copied(point.batch),)))
 
 
 def _run_captured(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics.symmetry.as_found import left_as_found
 from neuralmechanics.symmetry.known_laws import unit_weights
 from neuralmechanics.symmetry.optimizer_steps import OptimizerFactory, StepFunction, optimizer_path
 
@@ -115,9 +116,22 @@ def update_defect(
     """
     if not len(batches):
         raise ValueError("batches is empty; pass at least one batch, several to see the effect of momentum")
+    with left_as_found(model, loss_fn, batches):
+        rows = list(_rows(optimizer, model, loss_fn, batches, symmetries, amount, seed))
+    return UpdateDefect(tuple(rows), len(batches))
+
+
+def _rows(
+    optimizer: OptimizerFactory | StepFunction,
+    model: nn.Module,
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    batches: Sequence[Any],
+    symmetries: Sequence[Family],
+    amount: float,
+    seed: int,
+) -> Iterator[FamilyDefect]:
     generator = torch.Generator().manual_seed(seed)
     path = optimizer_path(optimizer, model, loss_fn, batches, seed=seed)
-    rows: list[FamilyDefect] = []
     for family in symmetries:
         pairs = [pair for k in range(len(batches)) for pair in _cosines(family, path[k], path[k + 1])]
         cosines, shares = torch.tensor(pairs, dtype=torch.float64).T
@@ -126,8 +140,7 @@ def update_defect(
             moved = [family.transform(params, a) for params in path]
             twin = optimizer_path(optimizer, model, loss_fn, batches, moved[0], seed)
             first, last = (_distance(family, twin[k], moved[k], moved[0]) for k in (1, len(batches)))
-            rows.append(FamilyDefect(family.name, family.kind, name, worst, mean, share, first, last))
-    return UpdateDefect(tuple(rows), len(batches))
+            yield FamilyDefect(family.name, family.kind, name, worst, mean, share, first, last)
 
 
 def _cosines(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.captured import place
+from neuralmechanics.symmetry.captured import operation_name, place
 from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.rules.registry import rule
 from neuralmechanics.symmetry.rules.views import meta_shape, reshape
@@ -60,26 +60,20 @@ def batch_norm(
 
 
 @rule("_native_batch_norm_legit_functional", "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm")
-def native_batch_norm(
-    d: Any,
-    node: fx.Node,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    mean: Any,
-    var: Any,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> tuple[Any, ...]:
-    batch = training or mean is None
-    out = batch_normalised(d, node, x, weight, bias, batch, eps)
+def native_batch_norm(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, *rest: Any) -> tuple[Any, ...]:
+    """(mean, var, training, momentum, eps), or (training, momentum, eps) where no running statistics are kept."""
+    batch, eps = rest[-3] or len(rest) == 3 or rest[0] is None, rest[-1]
+    return _with_statistics(d, node, x, batch_normalised(d, node, x, weight, bias, batch, eps), batch)
+
+
+def _with_statistics(d: Any, node: fx.Node, x: Any, out: Any, batch: bool) -> tuple[Any, ...]:
+    """The result, mean and inverse deviation of the batch, and the running statistics that come of them."""
     if not batch or not _statistics_read(node):
-        return (out, *(d.constant((x.shape[1],)) for _ in range(4)))
+        return (out, *(d.constant((x.shape[1],)) for _ in range(5)))
     found = _statistics(d, x, (0, *range(2, len(x.shape))), (x.shape[1],))
-    if _statistics_read(node, first=3):  # the running statistics that come of it
+    if _statistics_read(node, first=3):
         d.fix(*found)
-    return (out, *found, *(d.constant((x.shape[1],)) for _ in range(2)))
+    return (out, *found, *(d.constant((x.shape[1],)) for _ in range(3)))
 
 
 def _statistics_read(node: fx.Node, first: int = 1) -> bool:
@@ -92,6 +86,36 @@ def _statistics(d: Any, x: Any, dims: Sequence[int], shape: Sequence[int]) -> tu
     """The mean over ``dims`` and the inverse of the standard deviation."""
     mean, inverse = d.reduce(x, dims, True, True), d.power(d.deviation(x, dims, True), -1.0)
     return reshape(d, mean, shape), reshape(d, inverse, shape)
+
+
+@rule("_native_batch_norm_legit_no_training", "_batch_norm_no_update")
+def frozen_batch_norm(
+    d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
+) -> tuple[Any, ...]:
+    """Evaluation mode in functional form."""
+    out = batch_normalised(d, node, x, weight, bias, False, eps)
+    return (out, *(d.constant((x.shape[1],)) for _ in range(3)))
+
+
+@rule("_batch_norm_with_update", "_batch_norm_with_update_functional")
+def updating_batch_norm(
+    d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
+) -> tuple[Any, ...]:
+    """Training mode in functional form."""
+    return _with_statistics(d, node, x, batch_normalised(d, node, x, weight, bias, True, eps), True)
+
+
+def mode_of_batch_norm(node: fx.Node) -> bool | None:
+    """The mode that a batch norm with running statistics runs in, by its own arguments; None for all else.
+
+    Without running statistics it uses the batch's in either mode.
+    """
+    name = operation_name(node)
+    if "batch_norm" not in name or len(node.args) < 7 or node.args[3] is None:
+        return None
+    if "no_training" in name or "no_update" in name:
+        return False
+    return True if "with_update" in name else bool(node.args[5])
 
 
 @rule("instance_norm")
