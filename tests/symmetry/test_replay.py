@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from neuralmechanics import Symmetries, find_symmetries
 from neuralmechanics.symmetry import capture as capturing
+from neuralmechanics.symmetry import replay as replaying
 from neuralmechanics.symmetry import tracing
 from neuralmechanics.symmetry.exporting import exported
 from neuralmechanics.symmetry.replay import Replayed, replayed
@@ -377,15 +378,27 @@ def test_the_replay_leaves_weights_and_buffers_alone() -> None:
 
 def test_large_images_are_cut_before_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
+    run = replaying._run_model
+
+    def recorded(whole: Whole, point: Any, params: Any) -> list[Any]:
+        seen.append(tuple(point.batch.shape))
+        return run(whole, point, params)
+
+    monkeypatch.setattr(replaying, "_run_model", recorded)
 
     class Net(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, pools: int) -> None:
             super().__init__()
-            self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 2)
+            self.a, self.b, self.pools = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 2), pools
 
         def forward(self, x: Tensor) -> Tensor:
-            seen.append(tuple(x.shape))
-            return self.b(torch.relu(self.a(x)).mean((2, 3)))
+            h = torch.relu(self.a(x))
+            for _ in range(self.pools):
+                h = nn.functional.max_pool2d(h, 2)
+            return self.b(h.mean((2, 3)))
 
-    assert find_symmetries(Net(), torch.randn(16, 3, 96, 96)).count()["rescale"] == 4
-    assert set(seen) == {(16, 3, 96, 96), (4, 3, 32, 32)}  # the first is the capture
+    for pools, side in ((0, 16), (5, 32)):
+        seen.clear()
+        assert find_symmetries(Net(pools), torch.randn(16, 3, 160, 160)).count()["rescale"] == 4
+        assert seen[-1] == (4, 3, side, side)
+        assert (16, 3, 160, 160) not in seen

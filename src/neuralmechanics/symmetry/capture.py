@@ -15,7 +15,7 @@ from torch import nn
 from neuralmechanics.symmetry.as_found import left_as_found, require_built
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.exporting import exported
-from neuralmechanics.symmetry.replay import replayed
+from neuralmechanics.symmetry.replay import replayed, runs_on_copies
 from neuralmechanics.symmetry.tracing import traced, traced_below_autograd, traced_with_outside_functions
 from neuralmechanics.symmetry.whole import LossFunction, Whole, unwrapped
 
@@ -51,7 +51,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -
             reasons[name] = _first_line(error)
             continue
         _require_known(captured, known)
-        with left_as_found(whole, batch), _silent():
+        with left_as_found(whole, batch, parameters=not runs_on_copies(whole)), _silent():
             found = replayed(captured, whole, batch)
         if not found.difference:
             return replace(captured, replayed=found.not_run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -20,11 +20,11 @@ from neuralmechanics.symmetry.inputs import pick, resample
 from neuralmechanics.symmetry.tracing import SEED, seeded
 from neuralmechanics.symmetry.whole import Whole
 
-__all__ = ["Replayed", "replayed"]
+__all__ = ["Replayed", "replayed", "runs_on_copies"]
 
 MATERIALISED = 1 << 20  # tensor entries of a model on the meta device up to which real ones are made for the replay
 DOUBLE = 1 << 20  # tensor entries up to which everything is run in float64 at once
-WHOLLY_MOVED = 1 << 22  # parameters up to which another point in parameter space is another in every tensor
+LARGE = 1 << 22  # parameters up to which another point in parameter space is another in every tensor
 MOVED = 1 << 27  # parameters up to which another point is tried at all
 PARTLY_MOVED = 1 << 18  # entries of the tensors that are moved in larger models, beside those that are zero
 DIFFERENTIATED = 1 << 29  # parameters up to which gradients are compared
@@ -32,7 +32,7 @@ STEPS = (0.1, 0.01, 0.001)  # to another point in parameter space; a smaller one
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
 CAST = 1e-4  # in float64, where the model casts to a narrower type of its own accord
 PATTERN = 65_537  # random numbers that a large tensor is moved by, over and over: a prime, so no dimension repeats them
-SMALL = 32  # sides of images that are enough for a first comparison
+SIDES = (16, 32)  # of images that are enough for a first comparison, if the model takes them
 FEW = 4  # samples that are enough for it
 
 
@@ -61,11 +61,17 @@ class _Point:
         params = {name: _double(value) for name, value in self.params.items()}
         return _Point(params, {n: _double(v) for n, v in self.others.items()}, pytree.tree_map(_double, self.batch))
 
+    def on_copies(self) -> _Point:
+        """The same with copies of all parameters, into which a model may write."""
+        frozen = {n: nn.Parameter(v.clone(), False) for n, v in self.others.items() if isinstance(v, nn.Parameter)}
+        params = {name: value.clone() for name, value in self.params.items()}
+        return replace(self, params=params, others={**self.others, **frozen})
+
     def moved(self, step: float) -> _Point:
         """Every parameter moved by a random fraction of its size."""
         generator = torch.Generator().manual_seed(SEED)
-        every = sum(value.numel() for value in self.params.values()) <= WHOLLY_MOVED
-        chosen = {n: v for n, v in self.params.items() if every or v.numel() <= PARTLY_MOVED or not v.any()}
+        every = sum(value.numel() for value in self.params.values()) <= LARGE
+        chosen = {n: v for n, v in self.params.items() if every or v.numel() <= PARTLY_MOVED or _is_zero(v)}
         moved = {name: _moved(value, step, generator) for name, value in chosen.items()}
         return replace(self, params={**self.params, **moved})
 
@@ -88,6 +94,11 @@ class _NotRunError(Exception):
     """The model itself does not run there."""
 
 
+def runs_on_copies(whole: Whole) -> bool:
+    """Whether the replay gives the model copies of its parameters, so that these need not be put back afterwards."""
+    return LARGE < sum(p.numel() for p in whole.parameters()) <= MOVED
+
+
 def replayed(captured: Captured, whole: Whole, batch: Any) -> Replayed:
     """Runs graph and model on the batch, at another point in parameter space, and on other data where that is fair.
 
@@ -98,10 +109,25 @@ def replayed(captured: Captured, whole: Whole, batch: Any) -> Replayed:
     point = _point(captured, whole, batch)
     if isinstance(point, str):
         return Replayed(not_run=point)
-    small = _shrunk(point.batch) if captured.route == "export" else None
-    if small is not None and _in_some_precision(captured, whole, replace(point, batch=small)) == Replayed():
-        return Replayed()
-    return _in_some_precision(captured, whole, point)
+    try:
+        if captured.route == "export" and point.size > DOUBLE and _agrees_in_small(captured, whole, point):
+            return Replayed()
+        return _in_some_precision(captured, whole, point)
+    finally:
+        _noise.cache_clear()
+
+
+def _agrees_in_small(captured: Captured, whole: Whole, point: _Point) -> bool:
+    """Whether graph and model take a few small images, and agree on them."""
+    for side in SIDES:
+        small = _shrunk(point.batch, side)
+        if small is None:
+            return False
+        # The library behind large convolutions takes longer to rearrange weights than to multiply a few entries.
+        with torch.backends.mkldnn.flags(enabled=False):
+            if _in_some_precision(captured, whole, replace(point, batch=small)) == Replayed():
+                return True
+    return False
 
 
 def _in_some_precision(captured: Captured, whole: Whole, point: _Point) -> Replayed:
@@ -212,7 +238,7 @@ def _evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: 
         return _Evaluation(plain, {})
     generator = torch.Generator().manual_seed(SEED)
     weights = [torch.randn(v.shape, generator=generator).to(v.device, v.dtype) for v in moving]
-    if sum(p.numel() for p in params.values()) > WHOLLY_MOVED:
+    if sum(p.numel() for p in params.values()) > LARGE:
         return _Evaluation(plain, _sketches(moving, weights, params))
     found = torch.autograd.grad(moving, list(params.values()), weights, allow_unused=True)
     return _Evaluation(plain, {name: g for name, g in zip(params, found, strict=True) if g is not None})
@@ -220,9 +246,7 @@ def _evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: 
 
 def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Two numbers for each gradient, taken as soon as it is there, so that its memory serves the next one."""
-    largest = max(p.numel() for p in params.values()) * 2  # a complex number is two
-    generator = torch.Generator().manual_seed(SEED)
-    noise = torch.randn(PATTERN, generator=generator).repeat(-(-largest // PATTERN))
+    noise = _noise(max(p.numel() * (2 if p.is_complex() else 1) for p in params.values()))
     found: dict[str, Tensor] = {}
 
     def take(name: str, parameter: Tensor) -> None:
@@ -233,7 +257,7 @@ def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, 
             along = torch.dot(flat, noise[: flat.numel()].to(flat.device))
             found[name] = torch.stack([along, torch.linalg.vector_norm(flat)]).double().cpu()
 
-    hooks = [p.register_post_accumulate_grad_hook(partial(take, name)) for name, p in params.items()]
+    hooks = [p.register_post_accumulate_grad_hook(partial(take, name)) for name, p in params.items()]  # type: ignore[no-untyped-call]
     torch.autograd.backward(moving, weights, inputs=list(params.values()))
     for hook in hooks:
         hook.remove()
@@ -303,6 +327,18 @@ def _greatest(x: Tensor) -> float:
     return max(-float(low), float(high))
 
 
+@lru_cache(maxsize=1)
+def _noise(count: int) -> Tensor:
+    """Random numbers that gradients are multiplied by; the same for the model and for the graph."""
+    generator = torch.Generator().manual_seed(SEED)
+    return torch.randn(PATTERN, generator=generator).repeat(-(-count // PATTERN))[:count]
+
+
+def _is_zero(value: Tensor) -> bool:
+    """Whether all entries are zero; a few tell in most cases."""
+    return not value.reshape(-1)[:64].any() and not value.any()
+
+
 def _double(value: Any) -> Any:
     return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
@@ -324,7 +360,7 @@ def _point(captured: Captured, whole: Whole, batch: Any) -> _Point | str:
     point = _Point(params, {name: value for name, value in named.items() if name not in params}, batch)
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
     if not any(t.is_meta for t in (*named.values(), *leaves)):
-        return point
+        return point.on_copies() if runs_on_copies(whole) else point
     if point.size > MATERIALISED:
         return "the model is on the meta device"
     generator = torch.Generator().manual_seed(SEED)
@@ -342,7 +378,7 @@ def _filled(value: Any, generator: torch.Generator) -> Any:
     return torch.rand(value.shape, generator=generator, dtype=torch.float32).add(0.5).to(value.dtype)
 
 
-def _shrunk(batch: Any) -> Any:
+def _shrunk(batch: Any, side: int) -> Any:
     """A few samples, cut to small images; None where that saves nothing."""
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
     counts = {leaf.shape[0] for leaf in leaves if leaf.ndim}
@@ -352,7 +388,7 @@ def _shrunk(batch: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.ndim:
             return leaf
         sides = min(3, max(0, leaf.ndim - 2)) if leaf.is_floating_point() and leaf.ndim > 3 else 0
-        index = [slice(few), *[slice(None)] * (leaf.ndim - 1 - sides), *[slice(SMALL)] * sides]
+        index = [slice(few), *[slice(None)] * (leaf.ndim - 1 - sides), *[slice(side)] * sides]
         return leaf[tuple(index)]
 
     small = pytree.tree_map(cut, batch)
