@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -136,7 +137,7 @@ def test_a_loss_that_differentiates_inside_keeps_what_is_true(act: nn.Module, re
 
 def test_without_the_route_below_autograd_the_replay_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capturing, "ROUTES", {"export": exported, "tracing": tracing.traced})
-    with pytest.raises(ValueError, match=r"by tracing: the gradient of .* differs by"):
+    with pytest.raises(ValueError, match=r"by tracing: the graph holds .* as a constant"):
         find_symmetries(critic(nn.LeakyReLU(0.2)), torch.randn(9, 3).double(), penalty)
 
 
@@ -378,13 +379,13 @@ def test_the_replay_leaves_weights_and_buffers_alone() -> None:
 
 def test_large_images_are_cut_before_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
-    run = replaying._run_model
+    run = replaying._model_evaluated
 
-    def recorded(whole: Whole, point: Any, params: Any) -> list[Any]:
+    def recorded(whole: Whole, point: Any, **options: bool) -> Any:
         seen.append(tuple(point.batch.shape))
-        return run(whole, point, params)
+        return run(whole, point, **options)
 
-    monkeypatch.setattr(replaying, "_run_model", recorded)
+    monkeypatch.setattr(replaying, "_model_evaluated", recorded)
 
     class Net(nn.Module):
         def __init__(self, pools: int) -> None:
@@ -402,3 +403,64 @@ def test_large_images_are_cut_before_they_are_compared(monkeypatch: pytest.Monke
         assert find_symmetries(Net(pools), torch.randn(16, 3, 160, 160)).count()["rescale"] == 4
         assert seen[-1] == (4, 3, side, side)
         assert (16, 3, 160, 160) not in seen
+
+
+def _network() -> tuple[nn.Sequential, Tensor]:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)).double(), torch.randn(9, 3).double()
+
+
+def test_a_loss_that_holds_the_parameters_itself_is_followed() -> None:
+    """A penalty on a list of parameters made beforehand: torch.export takes them for constants."""
+    model, x = _network()
+    params = list(model.parameters())
+
+    def penalised(model: Any, batch: Tensor) -> Tensor:
+        value = model(batch).square().mean()
+        return value + 0.01 * torch.stack([p.square().sum() for p in params]).sum()
+
+    assert total(find_symmetries(model, x, penalised)) == 0
+
+    def normalised(model: Any, batch: Tensor) -> Tensor:
+        return (model(batch) / params[0].norm()).square().mean()
+
+    symmetries = find_symmetries(model, x, normalised)
+    assert symmetries.count() == {"translation": 0, "scale": 1, "rescale": 0, "linear": 0}
+    assert residuals(model, x, normalised, symmetries) < 1e-14
+
+
+def test_a_loss_that_reads_the_parameters_outside_torch_is_refused() -> None:
+    model, x = _network()
+    params = list(model.parameters())
+
+    def loss(model: Any, batch: Tensor) -> Tensor:
+        return model(batch).square().mean() + sum(float(np.square(p.detach().numpy()).sum()) for p in params)
+
+    with pytest.raises(ValueError, match="no captured graph does the same"):
+        find_symmetries(model, x, loss)
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: torch.rand(()), lambda: torch.rand(()).item()])
+def test_a_branch_that_chance_decides_is_refused(draw: Callable[[], Any]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.relu(self.a(x))
+            if draw() < 0.5:
+                h = h + torch.tanh(self.b(h))
+            return self.c(h)
+
+    with pytest.raises(ValueError, match="no captured graph does the same"):
+        find_symmetries(Net(), torch.randn(5, 3))
+
+
+def test_random_masks_and_noise_are_no_branch() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.rand_like(x)
+
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Dropout(0.5), Noisy(), nn.Linear(6, 2))
+    assert find_symmetries(model, torch.randn(5, 3)).count()["rescale"] == 6

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -32,6 +36,7 @@ STEPS = (0.1, 0.01, 0.001)  # to another point in parameter space; a smaller one
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
 CAST = 1e-4  # in float64, where the model casts to a narrower type of its own accord
 PATTERN = 65_537  # random numbers that a large tensor is moved by, over and over: a prime, so no dimension repeats them
+DRAWS = 32  # runs with other random numbers, where the model draws some that may decide a branch
 SIDES = (16, 32)  # of images that are enough for a first comparison, if the model takes them
 FEW = 4  # samples that are enough for it
 
@@ -83,11 +88,13 @@ class _Point:
 class _Evaluation:
     """Outputs, and the gradient of one random combination of them.
 
-    Of each gradient of a large model two numbers are kept: its product with a random vector, and its size.
+    Of each gradient of a large model two numbers are kept: its product with a random vector, and its size. ``drew``
+    names the generators that random numbers were drawn from.
     """
 
     values: Sequence[Tensor]
     gradients: Mapping[str, Tensor]
+    drew: frozenset[str] = frozenset()
 
 
 class _NotRunError(Exception):
@@ -106,6 +113,9 @@ def replayed(captured: Captured, whole: Whole, batch: Any) -> Replayed:
     images are cut, and many samples left out, as long as nothing differs. A graph traced with real tensors holds for
     the branch taken: it is compared on the given data, and at the farthest other point that stays on the branch.
     """
+    constant = _parameter_as_constant(captured, whole)
+    if constant:
+        return Replayed(f"the graph holds {constant} as a constant")
     point = _point(captured, whole, batch)
     if isinstance(point, str):
         return Replayed(not_run=point)
@@ -115,6 +125,21 @@ def replayed(captured: Captured, whole: Whole, batch: Any) -> Replayed:
         return _in_some_precision(captured, whole, point)
     finally:
         _noise.cache_clear()
+
+
+def _parameter_as_constant(captured: Captured, whole: Whole) -> str:
+    """The first parameter whose memory a constant of the graph shares; empty where none does."""
+    memory = {_memory(p): name.removeprefix("model.") for name, p in whole.named_parameters() if p.requires_grad}
+    held = [source.value for source in captured.sources.values() if source.kind == "constant"]
+    named = {str(node.target) for node in captured.graph.nodes if node.op == "get_attr"}
+    held += [value for name in named if isinstance(value := attrgetter(name)(captured.module), Tensor)]
+    return next((memory[_memory(t)] for t in held if isinstance(t, Tensor) and _memory(t) in memory), "")
+
+
+def _memory(tensor: Tensor) -> Any:
+    """What tells the memory of tensors apart; those without any are all different."""
+    pointer = 0 if tensor.is_meta or tensor.layout != torch.strided else tensor.untyped_storage().data_ptr()
+    return pointer or tensor
 
 
 def _agrees_in_small(captured: Captured, whole: Whole, point: _Point) -> bool:
@@ -147,7 +172,11 @@ def _at_several_points(captured: Captured, whole: Whole, point: _Point, *, wide:
     count = sum(p.numel() for p in point.params.values())
     gradients = count <= DIFFERENTIATED
     try:
-        found = _compared(captured, whole, point, gradients=gradients and (traced or count > MOVED), wide=wide)
+        found, drew = _compared(captured, whole, point, gradients=gradients and (traced or count > MOVED), wide=wide)
+        if not found and (drew - {"torch"} or (drew and traced)):  # a branch may hang on what was drawn
+            seeds = range(SEED + 2, SEED + DRAWS)
+            others = (_compared(captured, whole, point, seed, gradients=False, wide=wide)[0] for seed in seeds)
+            found = next(filter(None, others), "")
         if found or count > MOVED:
             return Replayed(found)
         for step in STEPS if traced else STEPS[:1]:
@@ -163,31 +192,76 @@ def _elsewhere(captured: Captured, whole: Whole, point: _Point, *, gradients: bo
     """At another point, and there on other data if the graph holds for all data and the model takes them."""
     if captured.route == "export":
         try:
-            return _compared(captured, whole, point.on_other_data(), gradients=gradients, wide=wide)
+            return _compared(captured, whole, point.on_other_data(), SEED + 1, gradients=gradients, wide=wide)[0]
         except _NotRunError:
             pass
-    return _compared(captured, whole, point, gradients=gradients, wide=wide)
+    return _compared(captured, whole, point, SEED + 1, gradients=gradients, wide=wide)[0]
 
 
-def _compared(captured: Captured, whole: Whole, point: _Point, *, gradients: bool, wide: bool) -> str:
-    """The first difference between model and graph at one point; empty where they agree."""
+def _compared(
+    captured: Captured, whole: Whole, point: _Point, seed: int = SEED, *, gradients: bool, wide: bool
+) -> tuple[str, frozenset[str]]:
+    """The first difference between model and graph at one point, empty where they agree; what the model drew."""
     try:
-        with seeded(), torch.enable_grad():
-            params = _leaves(point.params)
-            model = _evaluated(_run_model(whole, point, params), params, gradients)
+        with seeded(seed), torch.enable_grad():
+            model = _model_evaluated(whole, point, gradients=gradients, wide=wide)
     except Exception as error:
         text = str(error).strip().splitlines() or [""]
         raise _NotRunError(f"{type(whole.model).__name__} raises {type(error).__name__}: {text[0]}") from error
     conversion = Conversion(_own_type(whole) if wide else None)
     try:
-        with seeded(), torch.enable_grad():
+        with seeded(seed), torch.enable_grad():
             params = _leaves(point.params)
             graph = _evaluated(_run_captured(captured, whole, point, params, conversion), params, gradients)
     except GraphError as error:
-        return str(error)
+        return str(error), model.drew
     except RuntimeError as error:
-        return f"the captured graph has no gradient: {(str(error).splitlines() or [''])[0]}"
-    return _difference(model, graph, _tolerance(model, conversion))
+        return f"the captured graph has no gradient: {(str(error).splitlines() or [''])[0]}", model.drew
+    return _difference(model, graph, _tolerance(model, conversion)), model.drew
+
+
+def _model_evaluated(whole: Whole, point: _Point, *, gradients: bool, wide: bool) -> _Evaluation:
+    """The model run with its own parameters moved to the point, so that whoever else refers to them sees them move.
+
+    Large models, and those without content, are given other tensors in their place.
+    """
+    before = _drawn()
+    if runs_on_copies(whole) or any(p.is_meta for p in whole.parameters()):
+        params = _leaves(point.params)
+        found = _evaluated(_run_model(whole, point, params), params, gradients)
+    else:
+        with _moved_to(whole, point) as params, RunState(whole).fresh(_double if wide else _same):
+            found = _evaluated(list(whole(_copied(point.batch))), params, gradients)
+            return replace(found, drew=_drawn_since(before))
+    return replace(found, drew=_drawn_since(before))
+
+
+def _drawn_since(before: Mapping[str, Any]) -> frozenset[str]:
+    """The generators that random numbers were drawn from."""
+    after = _drawn()
+    return frozenset(name for name in before if before[name] != after[name])
+
+
+@contextmanager
+def _moved_to(whole: Whole, point: _Point) -> Iterator[dict[str, Tensor]]:
+    """The model's own parameters with the point's values, and without what hooks would do to their gradients."""
+    given = {**point.params, **point.others}
+    kept = [(p, p.data, p._backward_hooks) for p in whole.parameters()]
+    try:
+        for name, parameter in whole.named_parameters():
+            parameter.data = given[name].detach().clone()
+            parameter._backward_hooks = None
+        yield {name: whole.get_parameter(name) for name in point.params}
+    finally:
+        for parameter, data, hooks in kept:
+            parameter.data = data
+            parameter._backward_hooks = hooks
+
+
+def _drawn() -> dict[str, Any]:
+    """The states of the random generators."""
+    state = np.random.get_state()  # noqa: NPY002
+    return {"torch": torch.get_rng_state().numpy().tobytes(), "python": random.getstate(), "numpy": repr(state)}
 
 
 def _leaves(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -337,6 +411,10 @@ def _noise(count: int) -> Tensor:
 def _is_zero(value: Tensor) -> bool:
     """Whether all entries are zero; a few tell in most cases."""
     return not value.reshape(-1)[:64].any() and not value.any()
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
 
 
 def _double(value: Any) -> Any:

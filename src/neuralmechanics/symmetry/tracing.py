@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.func import functional_call, functionalize
+from torch.func import functionalize
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.symmetry.as_found.randomness import kept_randomness
 from neuralmechanics.symmetry.captured import Captured, Outside, Source, is_node, operation_name
 from neuralmechanics.symmetry.in_place import needs_functional_form
 from neuralmechanics.symmetry.outside import calling_outside, mark_outside
@@ -50,20 +52,15 @@ def traced_with_outside_functions(whole: Whole, batch: Any) -> Captured:
 def _captured(whole: Whole, batch: Any, *, below_autograd: bool, outside: Sequence[Outside] = ()) -> Captured:
     names = names_of(whole)
     moved = [f"model.{name}" for name in names.shapes]
-    params = [whole.get_parameter(name).detach() for name in moved]
-    others = {name: value.detach() for name, value in _other_tensors(whole, frozenset(moved)).items()}
-    leaves, structure = pytree.tree_flatten(batch)
-    inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    params: list[Tensor] = [whole.get_parameter(name) for name in moved]
+    others = _other_tensors(whole, frozenset(moved))
+    leaves = pytree.tree_leaves(batch)
 
-    def run(values: list[Tensor], rest: list[Tensor]) -> tuple[Any, ...]:
-        state = dict(zip([*moved, *others], [*values, *rest[: len(others)]], strict=True))
-        given = iter(rest[len(others) :])
-        restored = pytree.tree_unflatten([next(given) if isinstance(x, Tensor) else x for x in leaves], structure)
-        return tuple(functional_call(whole, state, (restored,)))
+    def run(*_: Any) -> tuple[Any, ...]:
+        return tuple(whole(batch))  # whoever refers to the model's own tensors is followed: a loss may hold them too
 
-    values = [p.requires_grad_() for p in params] if below_autograd else params
-    rest = [*others.values(), *inputs]
-    module = _graph_of(run, values, rest, below_autograd=below_autograd)
+    rest = [*others.values(), *(leaf for leaf in leaves if isinstance(leaf, Tensor))]
+    module = _graph_of(run, params, rest, below_autograd=below_autograd)
     held: dict[str, Tensor] = {}
     if needs_functional_form(module.graph):
         held = _constants(module)
@@ -120,34 +117,27 @@ def _is_parameter(whole: nn.Module, name: str) -> bool:
 
 
 def _graph_of(run: Run, values: list[Tensor], rest: list[Tensor], *, below_autograd: bool) -> fx.GraphModule:
-    """The operations of one run; what the run writes into buffers or the batch falls on copies."""
+    """The operations of one run on these very tensors."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     attention = sdpa_kernel(SDPBackend.MATH) if below_autograd else nullcontext()
     trace = make_fx(run, pre_dispatch=not below_autograd, tracing_mode="real", _error_on_data_dependent_ops=False)
     with seeded(), attention:
-        module: fx.GraphModule = trace(values, [value.clone() for value in rest])
+        module: fx.GraphModule = trace(values, rest)
     return module
 
 
 @contextmanager
-def seeded() -> Iterator[None]:
-    """The same random numbers in every run inside, and torch's and Python's random states as they were after it."""
-    state, device_states = random.getstate(), _device_states()
-    torch_state = torch.get_rng_state()
-    torch.manual_seed(SEED)
-    random.seed(SEED)
+def seeded(seed: int = SEED) -> Iterator[None]:
+    """The same random numbers in every run inside, and the random states as they were after it."""
+    restore = kept_randomness()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the generator that old code draws from
     try:
         yield
     finally:
-        random.setstate(state)
-        torch.set_rng_state(torch_state)
-        if device_states:
-            torch.cuda.set_rng_state_all(device_states)
-
-
-def _device_states() -> list[Tensor]:
-    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        restore()
 
 
 def _constants(module: fx.GraphModule) -> dict[str, Tensor]:
@@ -169,7 +159,8 @@ def _without_mutation(
         constants = dict(zip(held, others[len(rest) :], strict=True))
         return tuple(_Holding(module, constants).run(*values, *others[: len(rest)]))
 
-    return _graph_of(functionalize(run), params, [*rest, *held.values()], below_autograd=True)
+    copies = [value.detach().clone() for value in (*rest, *held.values())]
+    return _graph_of(functionalize(run), [p.detach() for p in params], copies, below_autograd=True)
 
 
 class _Holding(fx.Interpreter):
