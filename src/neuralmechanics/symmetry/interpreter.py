@@ -4,63 +4,136 @@ from __future__ import annotations
 
 import operator
 from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
 
 from neuralmechanics.symmetry.captured import Captured, is_node, operation_name, place
+from neuralmechanics.symmetry.checked import Checked, is_value
 from neuralmechanics.symmetry.in_place import is_in_place
+from neuralmechanics.symmetry.lenient import Lenient, Reason, numbers_of
 from neuralmechanics.symmetry.reading import Reads, partial_reads
+from neuralmechanics.symmetry.refusals import DomainError, NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.rotary import Rotary
 from neuralmechanics.symmetry.routing import GROUPED, Routing, decided_by, routes
-from neuralmechanics.symmetry.rules import RULES
+from neuralmechanics.symmetry.rules import RULES, Rule
 from neuralmechanics.symmetry.rules.sizes import shape_of
 from neuralmechanics.symmetry.symmetries import UnknownOperation
 
-__all__ = ["Roles", "dependents", "interpret", "live", "roles"]
+__all__ = ["Roles", "Walk", "dependents", "interpret", "live", "roles"]
 
 
 def interpret(
-    captured: Captured, domain: Any, dependent: frozenset[fx.Node], rotary: Rotary | None = None
-) -> list[UnknownOperation]:
-    """Runs the whole graph through ``domain``; returns the operations on parameters that no rule covers.
+    captured: Captured,
+    domain: Any,
+    dependent: frozenset[fx.Node],
+    rotary: Rotary | None = None,
+    lenient: bool = False,
+) -> Walk:
+    """Runs the whole graph through ``domain``; returns what the walk could not follow.
 
     Outputs, and the inputs of operations without a rule, are fixed. Operations that no parameter enters are data.
-    The rotations of ``rotary`` are looked through, as if they only put channels in order.
+    The rotations of ``rotary`` are looked through, as if they only put channels in order. A ``lenient`` walk demands
+    nothing where nobody looks for symmetries (see ``lenient``).
+    Raises ``DomainError`` where the domain itself fails: a result without its constraints would be false.
     """
     rotary = rotary or Rotary()
-    watching, domain = domain, Routing(domain, routes(captured.graph))
+    inner = Routing(domain, routes(captured.graph))
+    walk = Walk(domain, Lenient(inner, numbers_of(captured)) if lenient else inner)
     values: dict[fx.Node, Any] = {}
-    unknown: list[UnknownOperation] = []
     ends = _last_uses(captured, rotary)
     reads = partial_reads(captured)
     for number, node in enumerate(captured.graph.nodes):
-        domain.cause = number
+        inner.cause = number
         if node.op == "output":
             continue
-        if node.name in captured.parameters:
-            name = captured.parameters[node.name]
-            values[node] = domain.parameter(name)
-            for view in reads.unread.get(node, ()) if hasattr(watching, "unread") else ():
-                watching.unread(name, view)
-        elif node.op != "call_function" or number in rotary.inner:
-            values[node] = _data(domain, node)
-        elif number in rotary.ends:
-            turn = rotary.ends[number]
-            values[node] = domain.turned(values[turn.source], turn, shape_of(node.meta["val"]))
-        else:
-            seen = _seen(domain, node, values, reads) if node in dependent else values
-            values[node] = _apply(domain, node, seen, node in dependent, unknown)
-            if is_in_place(node) and is_node(node.args[0]):
-                values[node.args[0]] = values[node]
+        if walk.lenient is not None:
+            walk.lenient.where = f"{operation_name(node)} at {place(node)}"
+        with _named(node):
+            values[node] = _value(captured, walk, node, number, values, dependent, rotary, reads)
+        if is_in_place(node) and is_node(node.args[0]) and number not in rotary.inner | rotary.ends.keys():
+            values[node.args[0]] = values[node]
         for ended in ends.get(number, ()):
             values.pop(ended, None)
-    domain.cause = len(captured.graph.nodes)
+    inner.cause = len(captured.graph.nodes)
     for output in captured.outputs:
-        domain.fix(*_flat(values[output]))
-    return unknown
+        with _named(output):
+            walk.asked.fix(*_flat(values[output]))
+    return walk
+
+
+class Walk:
+    """One run through the graph: the domain as rules see it, and what was refused on the way."""
+
+    def __init__(self, domain: Any, stack: Any) -> None:
+        self.domain = domain
+        self.asked = Checked(stack)
+        self.lenient = stack if isinstance(stack, Lenient) else None
+        self.unknown: list[UnknownOperation] = []
+
+    def refuse(self, node: Any, inputs: Any, reason: str) -> Any:
+        """The node's value where the operation is not known: its inputs are fixed, or nothing is demanded of them."""
+        entry = UnknownOperation(operation_name(node), place(node), reason)
+        if entry not in self.unknown:
+            self.unknown.append(entry)
+        return self._opaque(node, inputs, Reason("unknown", str(entry), reason), True)
+
+    def give_up(self, node: Any, inputs: Any, given_up: NotSoughtError) -> Any:
+        """The same where symmetries of the operation are not looked for."""
+        reason = Reason("not sought", f"{operation_name(node)} at {place(node)}", str(given_up))
+        return self._opaque(node, inputs, reason, given_up.hides)
+
+    def _opaque(self, node: Any, inputs: Any, reason: Reason, hides: bool) -> Any:
+        if self.lenient is not None:
+            return self.lenient.unsought(node.meta.get("val"), _flat(inputs), reason, hides)
+        self.asked.fix(*_flat(inputs))
+        return _data(self.asked, node)
+
+
+@contextmanager
+def _named(node: fx.Node) -> Iterator[None]:
+    """Errors of a domain, with the operation that they arose at."""
+    try:
+        yield
+    except DomainError as fault:
+        raise DomainError(
+            f"the search for symmetries failed at {operation_name(node)} at {place(node)}: {fault}; this is a fault of "
+            "neuralmechanics and not of the model: please report it with this line"
+        ) from fault
+
+
+def _value(
+    captured: Captured,
+    walk: Walk,
+    node: Any,
+    number: int,
+    values: Mapping[fx.Node, Any],
+    dependent: frozenset[fx.Node],
+    rotary: Rotary,
+    reads: Reads,
+) -> Any:
+    """What the domain makes of one node."""
+    asked = walk.asked
+    if node.name in captured.parameters:
+        name = captured.parameters[node.name]
+        value = asked.parameter(name)
+        for view in reads.unread.get(node, ()) if hasattr(type(walk.domain), "unread") else ():
+            asked.unread(name, view)
+        return value
+    if node.op != "call_function" or number in rotary.inner:
+        value = _data(asked, node)
+    elif number in rotary.ends:
+        turn = rotary.ends[number]
+        value = asked.turned(values[turn.source], turn, shape_of(node.meta["val"]))
+    else:
+        seen = _seen(asked, node, values, reads) if node in dependent else values
+        value = _apply(walk, node, seen, node in dependent)
+    if walk.lenient is not None and node not in dependent:
+        walk.lenient.mark(node, _flat(value))
+    return value
 
 
 def _seen(domain: Any, node: fx.Node, values: Mapping[fx.Node, Any], reads: Reads) -> Mapping[fx.Node, Any]:
@@ -87,36 +160,35 @@ def _last_uses(captured: Captured, rotary: Rotary) -> dict[int, list[fx.Node]]:
     return ends
 
 
-def _apply(
-    domain: Any, node: Any, values: Mapping[fx.Node, Any], dependent: bool, unknown: list[UnknownOperation]
-) -> Any:
+def _apply(walk: Walk, node: Any, values: Mapping[fx.Node, Any], dependent: bool) -> Any:
+    asked = walk.asked
     if node.target is operator.getitem:
         source = values[node.args[0]]
-        return source[node.args[1]] if isinstance(source, (tuple, list)) else _data(domain, node)
+        return source[node.args[1]] if isinstance(source, (tuple, list)) else _data(asked, node)
     name = operation_name(node)
     rule = RULES.get(name)
     if rule is None and name.endswith("_"):
         rule = RULES.get(name[:-1])
     args = fx.node.map_arg(node.args, lambda n: values[n])
     kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+    reason = ""
     if rule is not None and (dependent or _has_tensor(node)):
         try:
-            return rule(domain, node, *args, **kwargs)
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError, StopIteration):
-            if dependent:  # a form of the operation that its rule does not know
-                return _refuse(domain, node, (args, kwargs), unknown)
-            return _data(domain, node)
-    if dependent:
-        return _refuse(domain, node, (args, kwargs), unknown)
-    return _data(domain, node)
+            return rule(asked, node, *args, **kwargs)
+        except DomainError:
+            raise
+        except NotSoughtError as given_up:
+            return walk.give_up(node, (args, kwargs), given_up) if dependent else _data(asked, node)
+        except Exception as error:  # noqa: BLE001 - a rule's own, whatever it is: reported, and everything fixed
+            reason = _told(name, rule, error)
+    return walk.refuse(node, (args, kwargs), reason) if dependent else _data(asked, node)
 
 
-def _refuse(domain: Any, node: Any, inputs: Any, unknown: list[UnknownOperation]) -> Any:
-    entry = UnknownOperation(operation_name(node), place(node))
-    if entry not in unknown:
-        unknown.append(entry)
-    domain.fix(*_flat(inputs))
-    return _data(domain, node)
+def _told(name: str, rule: Rule, error: Exception) -> str:
+    """Why a rule could not be used: a form that it does not know, or what went wrong in it."""
+    if isinstance(error, UnsupportedFormError):
+        return f"the rule for {name} does not know this form ({error})"
+    return f"the rule for {name} raised {type(error).__name__}: {error}"
 
 
 def _has_tensor(node: Any) -> bool:
@@ -140,7 +212,7 @@ def _flat(value: Any) -> list[Any]:
         return [v for entry in value for v in _flat(entry)]
     if isinstance(value, Mapping):
         return [v for entry in value.values() for v in _flat(entry)]
-    return [value] if hasattr(value, "terms") else []
+    return [value] if is_value(value) else []
 
 
 def dependents(captured: Captured) -> frozenset[fx.Node]:

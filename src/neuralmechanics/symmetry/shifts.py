@@ -41,6 +41,7 @@ from neuralmechanics.symmetry.changes import (
 from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.refusals import NotSoughtError
 from neuralmechanics.symmetry.views import View, paired_rows, squeezed
 
 __all__ = ["Shifts"]
@@ -61,10 +62,12 @@ class Shifts:
         complex: frozenset[str],
         single: frozenset[str],
         absorbing: bool = False,
+        lenient: bool = False,
     ) -> None:
         self.system = ConstraintSystem(traced=False)
         self.shapes = shapes
         self.absorbing = absorbing
+        self.lenient = lenient  # whether sums that are too long to follow are given up rather than taken as fixed
         self.absorbed: list[Absorbed] = []
         self._complex = complex  # no shifts of these are followed: a sum of complex numbers is no real charge
         self.parameters: dict[str, list[np.ndarray]] = {}
@@ -99,6 +102,18 @@ class Shifts:
                 terms.append(ChangeTerm(("constant",), ids[..., None]))
             self._values[name] = Change(shape, wide_dims(shape), Name("parameter", name), tuple(terms))
         return self._values[name]
+
+    def coarse(self, name: str) -> str:
+        """Why not every shift of a parameter is asked for; empty where each element has its own."""
+        if name in self._complex:
+            return "shifts of complex parameters are not looked for"
+        if len(self.parameters[name]) > 1:
+            return f"of more than {ELEMENTWISE_LIMIT:,} elements only shifts of whole rows and columns are looked for"
+        return ""
+
+    def moves(self, x: Change) -> bool:
+        """Whether anything is left of the change after what is known by now."""
+        return bool(x.terms) and bool(self._known(x.terms))
 
     def fix(self, *xs: Change) -> None:
         for x in xs:
@@ -198,6 +213,8 @@ class Shifts:
                 continue
             sizes = np.broadcast_shapes(*(t.ids.shape for t in group))
             if math.prod(sizes) > COMBINED_LIMIT:  # too many to follow: nothing is claimed of them
+                if self.lenient:
+                    raise NotSoughtError(f"a sum of more than {COMBINED_LIMIT:,} coefficients is not followed")
                 for t in group:
                     self._vanish([t])
                 continue
