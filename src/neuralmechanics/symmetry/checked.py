@@ -146,7 +146,7 @@ def _shaped(x: Any, *rest: Any) -> None:
     _sizes(rest[-1])
 
 
-def _placed(x: Any, source: Any, dim: int, shape: Sequence[int]) -> None:
+def _placed(x: Any, source: Any, dim: int, shape: Sequence[int], *_: Any, **__: Any) -> None:
     _values(source, *([] if x is None else [x]))
     _within(source, [dim])
     _sizes(shape)
