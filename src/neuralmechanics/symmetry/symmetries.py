@@ -60,6 +60,12 @@ class Coverage:
     ended_by: str = ""
     reason: str = ""
 
+    def __str__(self) -> str:
+        if self.families:
+            return f"{self.status}: {', '.join(self.families)}"
+        where = f": {self.ended_by}" if self.ended_by else ""
+        return f"{self.status}{where}{f' ({self.reason})' if self.reason else ''}"
+
 
 @dataclass(frozen=True, eq=False)
 class Symmetries(Sequence[Family]):
