@@ -61,6 +61,7 @@ class Lenient:
     hidden: set[int] = field(default_factory=set)
     where: str = ""
     _marked: dict[int, Any] = field(default_factory=dict)
+    _sums: dict[int, Any] = field(default_factory=dict)
 
     # --- values -------------------------------------------------------------------------------------------------
 
@@ -112,9 +113,20 @@ class Lenient:
         if given_up is not None:
             return given_up
         out = getattr(self.domain, name)(*args, **settings)
+        self._follow_sums(name, operands, out)
         if operands and all(id(x) in self._marked for x in operands) and is_value(out):
             self._mark([out])
         return out
+
+    def _follow_sums(self, name: str, operands: Sequence[Any], out: Any) -> None:
+        """Notes what adds up to a constant along a dimension, and what is made of it by rearrangement."""
+        if name in ("softmax", "normalise") or (name in _REARRANGING and any(id(x) in self._sums for x in operands)):
+            self._sums[id(out)] = out
+
+    def _forgotten(self, x: Any) -> bool:
+        """Whether it adds up to a constant along some dimension, and the domain does not know along which any more."""
+        known = (getattr(x, "sums_to_one", None), getattr(x, "sums_to_zero", None))
+        return id(x) in self._sums and known == (None, None) and not self._scaled()
 
     def _given_up(self, name: str, operands: Sequence[Any], args: Sequence[Any]) -> Any:
         """The result where the primitive demands more than it must; None where it does not."""
@@ -127,6 +139,8 @@ class Lenient:
             return self._unknown(name, args, "no gradient passes a step", (), True, False)
         if not moving:
             return None
+        if name == "contract" and any(self._forgotten(x) for x in operands):
+            return self._unknown(name, args, "entries that add up to a constant are not followed this far", (), False)
         if name == "gather" and self._is_number(args[3]):
             return self._unknown(name, args, "which entries are read is not looked at", (), True)
         if name == "masked":
@@ -193,6 +207,9 @@ class Lenient:
 
 
 _ENDING = frozenset({"fix", "nonlinear", "homogeneous", "power", "noise"})
+_REARRANGING = frozenset(
+    {"view", "cat", "scaled", "add_number", "masked", "zero_padded", "resized", "reduce", "select"}
+)
 _BLIND = frozenset({"softmax", "normalise", "deviation", "positions"})  # to some of what is added
 
 

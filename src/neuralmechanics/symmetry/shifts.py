@@ -28,6 +28,7 @@ from neuralmechanics.symmetry.changes import (
     contracted_term,
     first_entries,
     letters_of,
+    one_along,
     parameter_behind,
     placed_in,
     times,
@@ -269,8 +270,8 @@ class Shifts:
         sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
         shape = tuple(sizes.get(letter, 0) for letter in how.out)
         name = Name("contract", x.name, y.name, how)
-        left = self._told_apart(x, zero_along(how.x, y, how.y, how))
-        right = self._told_apart(y, zero_along(how.y, x, how.x, how))
+        left = self._told_apart(x, zero_along(how.x, y, how.y, how), one_along(how.x, y, how.y, how))
+        right = self._told_apart(y, zero_along(how.y, x, how.x, how), one_along(how.y, x, how.x, how))
         terms = [contracted_term(t, how.x, x.shape, y, how.y, how) for t in left]
         terms += [contracted_term(t, how.y, y.shape, x, how.x, how) for t in right]
         letters = letters_of(x.varies, how.x) | letters_of(y.varies, how.y)
@@ -278,8 +279,14 @@ class Shifts:
         varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters)
         return Change(shape, varies, name, self._known(terms))
 
-    def _told_apart(self, x: Change, dim: int | None) -> Sequence[ChangeTerm]:
-        """Terms less what is the same along ``dim``, over which the other factor adds up to zero."""
+    def _told_apart(self, x: Change, dim: int | None, whole: int | None) -> Sequence[ChangeTerm]:
+        """Terms less what is the same along ``dim``, over which the other factor adds up to zero.
+
+        Along ``whole`` it adds up to one: what is the same there stays as it is, and apart from the rest.
+        """
+        if whole is not None:
+            parts = [[t] if whole in t.varies else based(t, whole, self.system, self.cause) for t in x.terms]
+            return [t for part in parts for t in part]
         if dim is None:
             return x.terms
         moving = [t for t in x.terms if dim in t.varies or t.ids.shape[dim] > 1]

@@ -41,6 +41,11 @@ def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int = 
         second = d.contract(hidden, v, read)
         second = d.add(second, biases[1]) if biases else second
     parts = [first] if second is None else [first, second]
+    if zeros and not separate and w.shape[0] == 4 * v.shape[1]:  # a forget gate that has nothing to forget
+        width = v.shape[1]
+        rows = [k for k in range(4 * width) if not width <= k < 2 * width]
+        d.fix(*(d.scaled(take(d, part, len(letters), range(width, 2 * width)), 0.0) for part in parts))
+        parts = [take(d, part, len(letters), rows) for part in parts]
     joined, last = w.shape[0] - separate, len(letters)
     if separate:
         d.fix(*(take(d, part, last, range(joined, w.shape[0])) for part in parts))
@@ -224,7 +229,7 @@ def gru_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any =
 def _cell(d: Any, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence[Any], separate: int) -> Any:
     """One step: the hidden state is read by V, and all of the state enters the result."""
     d.fix(*state)
-    _gates(d, x, state[0], weights, separate, number_behind(_leaves(node.args[1])[0]) == 0)
+    _gates(d, x, state[0], weights, separate, all(number_behind(n) == 0 for n in _leaves(node.args[1])))
     return _constants(d, node)
 
 
