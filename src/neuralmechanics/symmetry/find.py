@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neuralmechanics.symmetry.affine_families import affine_families
 from neuralmechanics.symmetry.capture import capture
-from neuralmechanics.symmetry.captured import Captured, operation_name
+from neuralmechanics.symmetry.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.coverage import coverage_of
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names

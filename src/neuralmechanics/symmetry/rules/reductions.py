@@ -49,8 +49,18 @@ def counted(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
 
 
 @rule(
-    "prod", "logsumexp", "logcumsumexp", "cumprod", "median", "nanmedian", "mode", "kthvalue", "cummax", "cummin", "aminmax",
-)  # fmt: skip
+    "prod",
+    "logsumexp",
+    "logcumsumexp",
+    "cumprod",
+    "median",
+    "nanmedian",
+    "mode",
+    "kthvalue",
+    "cummax",
+    "cummin",
+    "aminmax",
+)
 def given_up(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Products of many, order statistics, log-sums of exponentials: their factors and shifts are not followed."""
     raise NotSoughtError("its factors and shifts are not followed")
