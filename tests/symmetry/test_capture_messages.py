@@ -95,28 +95,23 @@ BRANCHES = """
 import torch, neuralmechanics
 from torch import nn
 class Net(nn.Module):
-    def __init__(self):
+    def __init__(self, branch):
         super().__init__()
-        self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.a, self.b, self.branch = nn.Linear(4, 5), nn.Linear(5, 3), branch
     def forward(self, x):
-        h = torch.relu(self.a(x))
-        {body}
-        return self.b(h)
-found = neuralmechanics.find_symmetries(Net(), torch.randn(3, 4))
-assert found.capture["route"] != "export" and found.count()["rescale"] >= 1
+        return self.b(self.branch(torch.relu(self.a(x))))
+for branch in (
+    lambda h: h * 2 if h.sum() > 0 else h,
+    lambda h: h[: max(1, int((h > 0).sum()) % 3)],
+    lambda h: torch.stack([row if row[0] > -1 else 2 * row for row in h]),
+):
+    found = neuralmechanics.find_symmetries(Net(branch), torch.randn(3, 4))
+    assert found.capture["route"] != "export" and found.count()["rescale"] >= 1
 """
-BODIES = (
-    "h = h * 2 if h.sum() > 0 else h",
-    "h = h[: max(1, int((h > 0).sum()) % 3)]",
-    "h = torch.stack([row if row[0] > -1 else 2 * row for row in h])",
-)
 
 
-@pytest.mark.parametrize("body", BODIES)
-def test_a_failed_export_prints_nothing(body: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", BRANCHES.format(body=body)], capture_output=True, text=True, timeout=120, check=False
-    )
+def test_a_failed_export_prints_nothing() -> None:
+    run = subprocess.run([sys.executable, "-c", BRANCHES], capture_output=True, text=True, timeout=200, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
