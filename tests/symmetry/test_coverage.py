@@ -128,6 +128,22 @@ NETS: dict[str, Callable[[], Net]] = {
     "sorted": lambda: Net(lambda m, x: m.a(x).sort(-1).values.softmax(-1), a=lin(4, 3)),
     "diagonal": lambda: Net(lambda m, x: torch.diagonal(m.w) * x, w=par(4, 4)),
     "einsum of a diagonal": lambda: Net(lambda m, x: torch.einsum("ii,bi->bi", m.w, x), w=par(4, 4)),
+    "softmax in pieces": lambda: Net(
+        lambda m, x: m.b(m.a(x).view(-1, 2, 3).softmax(-1).reshape(-1, 6)), a=lin(4, 6), b=lin(6, 3)
+    ),
+    "norm in pieces": lambda: Net(
+        lambda m, x: m.b(D.layer_norm(m.a(x).view(-1, 2, 3), (3,)).reshape(-1, 6)), a=lin(4, 6), b=lin(6, 3)
+    ),
+    "rows of a function of a table": lambda: Net(
+        lambda m, x: m.w.tanh()[m.k] * x, w=par(6), k=torch.tensor([0, 1, 2, 2])
+    ),
+    "sine and cosine": lambda: Net(
+        lambda m, x: m.a(x).sin() ** 2 + m.a(x).cos() ** 2 + m.b(x), a=lin(4, 3), b=lin(4, 3)
+    ),
+    "skipped places": lambda: Net(
+        lambda m, x: m.c((m.w.tanh() * x)[:, None]).flatten(1), w=par(4), c=nn.Conv1d(1, 2, 1, stride=2)
+    ),
+    "overwritten": lambda: Net(lambda m, x: m.w.tanh().scatter(0, m.k, 1.0) * x, w=par(4), k=torch.tensor([1, 2])),
     "norm of one": lambda: Net(lambda m, x: D.rms_norm(m.a(x) + 1, (1,)) * m.w, a=lin(4, 1, False), w=par(1)),
 }
 

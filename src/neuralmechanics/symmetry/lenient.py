@@ -135,14 +135,14 @@ class Lenient:
         if name in ("mul", "contract") and any(marked) and not all(marked):
             text = "it is multiplied by numbers of the model, which may be zero"
             return self._unknown(name, args, text, (), True, bool(moving))
+        if name == "gather" and self._is_number(args[3]) and not all(marked):
+            return self._unknown(name, args, "which entries are read is not looked at", (), True, bool(moving))
         if name == "positions" or (name == "power" and args[1] == 0):
             return self._unknown(name, args, "no gradient passes a step", (), True, False)
         if not moving:
             return None
         if name == "contract" and any(self._forgotten(x) for x in operands):
             return self._unknown(name, args, "entries that add up to a constant are not followed this far", (), False)
-        if name == "gather" and self._is_number(args[3]):
-            return self._unknown(name, args, "which entries are read is not looked at", (), True)
         if name == "masked":
             return self._unknown(name, args, "which entries are masked is not looked at", (), args[1] == 0)
         if name == "normalise" and all(args[0].shape[d] == 1 for d in args[1]):

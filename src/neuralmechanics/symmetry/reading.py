@@ -207,7 +207,7 @@ def _attention(node: Any, out: Needed, shape: Sequence[int]) -> Read:
 
 
 def _convolved(node: Any, out: Needed, shape: Sequence[int]) -> Read:
-    """A kernel's taps that meet more than padding."""
+    """A kernel's taps that meet more than padding, and the places that any tap meets."""
     given = [*node.args, *(None, 1, 0, 1)[len(node.args) - 2 :]][3:6]
     x, weight = node.args[:2]
     spatial = len(_shape(weight) or ()) - 2
@@ -215,6 +215,7 @@ def _convolved(node: Any, out: Needed, shape: Sequence[int]) -> Read:
         return []
     stride, padding, dilation = ([v] * spatial if isinstance(v, int) else list(v) * (spatial // len(v)) for v in given)
     part: list[frozenset[int] | None] = [None, None]
+    places: list[frozenset[int] | None] = [None] * (len(_shape(x) or ()) - spatial)
     for k in range(spatial):
         n, taps, steps = (_shape(x) or ())[k - spatial], (_shape(weight) or ())[k + 2], shape[k - spatial]
         live = frozenset(
@@ -223,7 +224,10 @@ def _convolved(node: Any, out: Needed, shape: Sequence[int]) -> Read:
             if any(0 <= o * stride[k] - padding[k] + tap * dilation[k] < n for o in range(steps))
         )
         part.append(None if len(live) == taps else live)
-    return [(weight, tuple(part))]
+        met = {o * stride[k] - padding[k] + tap * dilation[k] for tap in range(taps) for o in range(steps)}
+        inside = frozenset(met & set(range(n)))
+        places.append(None if len(inside) == n else inside)
+    return [(x, tuple(places)), (weight, tuple(part))]
 
 
 def _selected(node: Any, out: Needed, shape: Sequence[int]) -> Read:

@@ -169,8 +169,6 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     "elu",
     "celu",
     "selu",
-    "sin",
-    "cos",
     "tan",
     "asin",
     "acos",
@@ -215,6 +213,8 @@ _STEPS = "no gradient passes a step"
 
 
 @rule(
+    "sin",
+    "cos",
     "exp",
     "exp2",
     "expm1",
@@ -234,7 +234,7 @@ _STEPS = "no gradient passes a step"
     "glu_jvp",
 )
 def turned_over(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
-    """exp(x + c) is a multiple of exp(x), log(c·x) a shift of log(x): nobody looks for such symmetries."""
+    """exp(x + c) is a multiple of exp(x), log(c·x) a shift of log(x), (sin, cos)(x + c) a rotation: not looked for."""
     raise NotSoughtError(_EXPONENTIAL)
 
 
