@@ -14,8 +14,9 @@ from neuralmechanics.symmetry.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.constraints import NullSpace
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.in_place import is_in_place
-from neuralmechanics.symmetry.interpreter import Roles, interpret
+from neuralmechanics.symmetry.interpreter import interpret
 from neuralmechanics.symmetry.lenient import Lenient, Reason
+from neuralmechanics.symmetry.roles import Roles
 from neuralmechanics.symmetry.scales import Scales
 from neuralmechanics.symmetry.shifts import Shifts
 from neuralmechanics.symmetry.symmetries import Coverage

@@ -19,11 +19,12 @@ from neuralmechanics.symmetry.coverage import coverage_of
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.gauge_families import gauge_families
-from neuralmechanics.symmetry.interpreter import Roles, dependents, interpret, live, roles
+from neuralmechanics.symmetry.interpreter import dependents, interpret, live
 from neuralmechanics.symmetry.linear_families import linear_families
 from neuralmechanics.symmetry.mixings import Mixings
 from neuralmechanics.symmetry.plain import as_module
 from neuralmechanics.symmetry.refusals import DomainError
+from neuralmechanics.symmetry.roles import Roles, roles
 from neuralmechanics.symmetry.rotary import Rotary, rotary_operations
 from neuralmechanics.symmetry.rules.normalisations import mode_of_batch_norm
 from neuralmechanics.symmetry.scales import Scales
