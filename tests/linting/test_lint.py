@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -194,4 +195,21 @@ def test_wrong_settings_are_refused() -> None:
         Finding("no-such", "note", (), 0, "", "")
     with pytest.raises(ValueError, match="no lint code"):
         LintReport(()).of_code("no-such")
-    assert len(CODES) == 10
+    assert len(CODES) == 11
+
+
+def test_a_parameter_with_a_gradient_is_never_called_unused() -> None:
+    """Whatever the graph shows: before ``lint`` says that the output does not depend on it, the gradient is asked."""
+
+    class Spare(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 3)
+            self.spare = nn.Linear(2, 2)
+
+    model, x = Spare(), torch.randn(5, 4)
+    found = find_symmetries(model, x)
+    blind = replace(found, coverage=tuple(replace(c, status="unused") for c in found.coverage))
+    report = lint(model, x, symmetries=blind)
+    (outside,), (unused,) = report.of_code("outside-graph"), report.of_code("unused")
+    assert outside.parameters == ("weight", "bias")
+    assert unused.parameters == ("spare.weight", "spare.bias")

@@ -49,6 +49,7 @@ class Truth:
     clear: bool  # every rank was decided by a gap of at least three decades
     gaps: tuple[float, ...]
     silent: Tensor = field(repr=False, compare=False)  # which elements are lone, [elements]
+    moved: Tensor = field(repr=False, compare=False)  # which elements a translation or a diagonal symmetry moves
 
     @property
     def multiplicative(self) -> int:
@@ -217,4 +218,18 @@ def brute_force(network: Network, seed: int = 0) -> Truth:
         clear=constant.clear and diagonal.clear,
         gaps=(constant.kept, constant.dropped, diagonal.kept, diagonal.dropped, fibre.kept, fibre.dropped),
         silent=lone,
+        moved=moved_elements(constant, diagonal),
     )
+
+
+def moved_elements(*kernels: Kernel) -> Tensor:
+    """Elements that differ from zero in some vector of a null space."""
+    sizes = [k.basis.norm(dim=1) if k.basis.shape[1] else torch.zeros(len(k.basis)) for k in kernels]
+    return torch.stack(sizes).amax(0) > 1e-7
+
+
+def moved_parameters(module: nn.Module, moved: Tensor) -> frozenset[str]:
+    """The parameters that hold any of the elements."""
+    named = trainable(module)
+    pieces = torch.split(moved, [p.numel() for p in named.values()])
+    return frozenset(name for name, piece in zip(named, pieces, strict=True) if bool(piece.any()))

@@ -10,6 +10,7 @@ from neuralmechanics import Symmetries, find_symmetries
 
 from .agreement import Verdict, judge
 from .network import Network
+from .nullspace import moved_parameters
 from .pending import DIMENSIONS, FIBRE
 from .test_classical import assert_transformations
 from .zoo import SMALL
@@ -46,6 +47,14 @@ def test_no_false_symmetry(name: str) -> None:
     assert verdict.sound, verdict
     assert verdict.diagonal <= verdict.truth.multiplicative, verdict
     assert verdict.orbit <= verdict.truth.fibre, verdict
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_is_called_free_does_not_move(name: str) -> None:
+    """No translation and no diagonal symmetry of the null space moves an element of a free parameter."""
+    network, symmetries = found(name)
+    free = {c.parameter for c in symmetries.coverage if c.status == "free"}
+    assert not free & moved_parameters(network.module, verdict_of(name).truth.moved)
 
 
 @pytest.mark.parametrize("name", cases(DIMENSIONS))

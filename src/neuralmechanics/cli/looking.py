@@ -66,8 +66,7 @@ def run_find(command: Find) -> None:
         print(json.dumps(symmetries.to_dict(), indent=2))
     elif command.per_parameter:
         for state in symmetries.coverage:
-            why = ", ".join(state.families) or state.ended_by
-            print(f"{state.parameter}  {state.status}{': ' if why else ''}{why}")
+            print(f"{state.parameter}  {state}")
     else:
         print(symmetries)
 

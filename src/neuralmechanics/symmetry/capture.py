@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 from neuralmechanics.symmetry.as_found import left_as_found, require_built
 from neuralmechanics.symmetry.captured import Captured
-from neuralmechanics.symmetry.exporting import exported
+from neuralmechanics.symmetry.exporting import exported, exported_with_checkpoints
 from neuralmechanics.symmetry.replay import replayed, runs_on_copies
 from neuralmechanics.symmetry.tracing import traced, traced_below_autograd, traced_with_outside_functions
 from neuralmechanics.symmetry.whole import LossFunction, Whole, unwrapped
@@ -25,10 +26,13 @@ Route = Callable[[Whole, Any], Captured]
 
 ROUTES: dict[str, Route] = {
     "export": exported,
+    "export of checkpoints": exported_with_checkpoints,
     "tracing": traced,
     "tracing below autograd": traced_below_autograd,
     "tracing around functions outside torch": traced_with_outside_functions,
 }
+
+_EXPORTS = (exported, exported_with_checkpoints)
 
 
 def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -> Captured:
@@ -39,13 +43,16 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -
     Raises ``ValueError`` when the model cannot run on the batch, or when no route gives a graph that does the same.
     """
     model = unwrapped(model)
+    _refuse_sharded(model)
     require_built(model)
     whole = Whole(model, loss_fn)
     known = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
     reasons: dict[str, str] = {}
     for name, route in ROUTES.items():
+        if name == "export of checkpoints" and "gradient" not in reasons["export"]:
+            continue
         try:
-            with left_as_found(whole, batch, parameters=route is not exported), _silent():
+            with left_as_found(whole, batch, parameters=route not in _EXPORTS), _silent():
                 captured = route(whole, batch)
         except Exception as error:  # noqa: BLE001 - whatever one route cannot do, the next one may
             reasons[name] = _first_line(error)
@@ -92,26 +99,41 @@ def _refusal(whole: Whole, batch: Any, reasons: dict[str, str]) -> str:
     )
 
 
+def _refuse_sharded(model: nn.Module) -> None:
+    """A sharded model computes with pieces of its parameters, and its first run prepares it for training."""
+    for name, parameter in model.named_parameters():
+        kind = type(parameter.data if type(parameter) is nn.Parameter else parameter).__name__
+        if kind in ("DTensor", "FlatParameter", "ShardedTensor"):
+            raise ValueError(
+                f"{type(model).__name__} is sharded ({name} is a {kind}), and its graph cannot be captured; find the "
+                "symmetries of the model before it is sharded, on the meta device if it is too large: names and shapes "
+                "are the same"
+            )
+
+
 @contextmanager
 def _silent() -> Iterator[None]:
     """Gradients enabled, and no warnings and logs: what fails, another route may mend."""
-    with warnings.catch_warnings(), _quiet_logs(), torch.enable_grad():
+    with warnings.catch_warnings(), _quiet(), torch.enable_grad():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Silences what export logs about a failure that the second route may still mend."""
-    logger = logging.getLogger("torch")
-    before = logger.disabled
-    children = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export")]
-    states = [child.disabled for child in children]
+def _quiet() -> Iterator[None]:
+    """Silences what torch logs and prints about a failure that the next route may still mend.
+
+    A failed export prints the graph that it had so far; what the model itself prints to stdout passes.
+    """
+    loggers = [
+        logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.split(".")[0] == "torch"
+    ]
+    states = [(logger, logger.disabled) for logger in loggers]
     try:
-        for entry in (logger, *children):
-            entry.disabled = True
-        yield
+        for logger in loggers:
+            logger.disabled = True
+        with redirect_stderr(StringIO()):
+            yield
     finally:
-        logger.disabled = before
-        for child, state in zip(children, states, strict=True):
-            child.disabled = state
+        for logger, disabled in states:
+            logger.disabled = disabled

@@ -217,6 +217,14 @@ def zero_along(letters: str, other: Change, other_letters: str, how: Contraction
     return letters.index(letter) if letter in letters and letter not in how.out and letter not in inner else None
 
 
+def one_along(letters: str, other: Change, other_letters: str, how: Contraction) -> int | None:
+    """The dimension of a factor that is summed against entries of the other that add up to one along it."""
+    if other.sums_to_one is None:
+        return None
+    letter = other_letters[other.sums_to_one]
+    return letters.index(letter) if letter in letters and letter not in how.out else None
+
+
 def based(t: ChangeTerm, dim: int, system: ConstraintSystem, cause: int) -> list[ChangeTerm]:
     """Coefficients that differ along ``dim`` as those of the first entry plus differences.
 

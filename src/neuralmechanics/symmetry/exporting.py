@@ -16,13 +16,23 @@ from neuralmechanics.symmetry.in_place import needs_functional_form
 from neuralmechanics.symmetry.regions import written_out
 from neuralmechanics.symmetry.whole import Whole, names_of
 
-__all__ = ["exported"]
+__all__ = ["exported", "exported_with_checkpoints"]
 
 
 def exported(whole: Whole, batch: Any) -> Captured:
     """The graph of ``torch.export`` in non-strict mode, without mutation where the walk could misread it."""
+    return _exported(whole, batch, recomputed=False)
+
+
+def exported_with_checkpoints(whole: Whole, batch: Any) -> Captured:
+    """The same, with every region without gradients taken for a reentrant checkpoint, which has them after all."""
+    return _exported(whole, batch, recomputed=True)
+
+
+def _exported(whole: Whole, batch: Any, *, recomputed: bool) -> Captured:
     with _no_stack_traces():
         program = torch.export.export(whole, (batch,), strict=False)
+    written_out(program.graph_module, recomputed=recomputed)
     if needs_functional_form(program.graph):
         program = program.run_decompositions({})
     names = names_of(whole)
@@ -34,7 +44,7 @@ def exported(whole: Whole, batch: Any) -> Captured:
     }
     trainable = {place: name for place, name in parameters.items() if name in names.shapes}
     module = program.graph_module
-    graph = written_out(module, frozenset(trainable))
+    graph = module.graph
     count = len(program.graph_signature.user_outputs)
     output = next(node for node in graph.nodes if node.op == "output")
     results = tuple(output.args[0])[-count:] if count else ()

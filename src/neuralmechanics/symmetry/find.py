@@ -9,24 +9,27 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from neuralmechanics.symmetry.affine_families import affine_families
 from neuralmechanics.symmetry.capture import capture
 from neuralmechanics.symmetry.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.constraints import NullSpace
+from neuralmechanics.symmetry.coverage import coverage_of
 from neuralmechanics.symmetry.families import basis_of, collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.gauge_families import gauge_families
-from neuralmechanics.symmetry.interpreter import Roles, dependents, interpret, live, roles
+from neuralmechanics.symmetry.interpreter import dependents, interpret, live
 from neuralmechanics.symmetry.linear_families import linear_families
 from neuralmechanics.symmetry.mixings import Mixings
 from neuralmechanics.symmetry.plain import as_module
-from neuralmechanics.symmetry.rotary import rotary_operations
+from neuralmechanics.symmetry.refusals import DomainError
+from neuralmechanics.symmetry.roles import Roles, roles
+from neuralmechanics.symmetry.rotary import Rotary, rotary_operations
 from neuralmechanics.symmetry.rules.normalisations import mode_of_batch_norm
 from neuralmechanics.symmetry.scales import Scales
 from neuralmechanics.symmetry.shifts import Shifts
-from neuralmechanics.symmetry.symmetries import Coverage, Symmetries, UnknownOperation
+from neuralmechanics.symmetry.symmetries import Symmetries, UnknownOperation
 from neuralmechanics.symmetry.whole import LossFunction
 
 __all__ = ["analyse", "find_symmetries"]
@@ -78,56 +81,72 @@ def analyse(captured: Captured) -> Symmetries:
     dependent = dependents(captured)
     read = roles(captured)
     requires = _requirements(captured)
-    translations, unseen = _shifted(captured, dependent, read.single, requires)
+    unknown: list[UnknownOperation] = []
+
+    def walk(domain: Any, rotary: Rotary | None = None) -> None:
+        """One walk, of which what was refused is kept."""
+        refused = interpret(captured, domain, dependent, rotary).unknown
+        unknown.extend(u for u in refused if u not in unknown)
+
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    unknown = interpret(captured, scales, dependent)
-    unknown += [u for u in unseen if u not in unknown]
+    walk(scales)
+    translations = _shifted(captured, walk, read.single, requires)
     space = scales.system.solve()
-    linear, mixed = _linear(captured, read, scales, space, requires)
+    linear, mixed = _linear(captured, walk, read, scales, space, requires)
     plain = [f for f in translations if f.kind == "translation"]
     affine = [f for f in translations if f.kind == "affine"]
-    turns, shears = gauge_families(captured, dependent, read.single, linear, requires)
+    turns, shears = gauge_families(captured, walk, read.single, linear, requires)
     families = plain + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), captured))
-    coverage = _coverage(captured, named, unknown, scales, space)
+    coverage = coverage_of(captured, dependent, read, named, scales, space)
     return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
 
 
+Walking = Callable[..., None]
+
+
 def _linear(
-    captured: Captured, read: Roles, scales: Scales, space: NullSpace, requires: tuple[str, ...]
+    captured: Captured, walk: Walking, read: Roles, scales: Scales, space: NullSpace, requires: tuple[str, ...]
 ) -> tuple[list[Family], np.ndarray]:
     """Linear blocks, then rotary pairs; and the basis vectors of the scale null space that they account for."""
-    dependent = dependents(captured)
     mixings = Mixings(scales, space)
-    interpret(captured, mixings, dependent)
-    blocks = mixings.blocks(scales.parameters).mixing
+    walk(mixings)
+    blocks = _same_numbers(mixings, scales).blocks(scales.parameters).mixing
     linear, mixed = linear_families(blocks, scales.parameters, space.matrix, requires)
     del mixings
-    rotary = rotary_operations(captured.graph, dependent)
+    rotary = rotary_operations(captured.graph, dependents(captured))
     if not rotary.ends:
         return linear, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    interpret(captured, through, dependent, rotary)
+    walk(through, rotary)
     clear = through.system.solve()
     turning = Mixings(through, clear)
-    interpret(captured, turning, dependent, rotary)
-    pairs = list(turning.blocks(through.parameters).rotating)
+    walk(turning, rotary)
+    pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
     turned, _ = linear_families(pairs, through.parameters, clear.matrix, requires, complex_pairs=True)
     return linear + turned, np.concatenate([mixed, *(_scaled_by(f, scales, space) for f in turned)])
 
 
-def _shifted(
-    captured: Captured, dependent: frozenset[fx.Node], single: frozenset[str], requires: tuple[str, ...]
-) -> tuple[list[Family], list[UnknownOperation]]:
+def _same_numbers(mixings: Mixings, scales: Scales) -> Mixings:
+    """The second walk, which reads the null space of the first by the numbers of its variables."""
+    if mixings.system.size != scales.system.size:
+        raise DomainError(
+            f"the walk for linear blocks has {mixings.system.size} variables, that for scales {scales.system.size}: "
+            "they read the graph differently; this is a fault of neuralmechanics: please report it with this line"
+        )
+    return mixings
+
+
+def _shifted(captured: Captured, walk: Walking, single: frozenset[str], requires: tuple[str, ...]) -> list[Family]:
     """Translations; then affine families, by one more walk in which later biases may absorb a shift."""
     shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
-    unknown = interpret(captured, shifts, dependent)
+    walk(shifts)
     translations = _translations(shifts, shifts.system.solve(), requires)
     if not shifts.absorbed:
-        return translations, unknown
+        return translations
     absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single)
-    interpret(captured, absorbing, dependent)
-    return translations + affine_families(absorbing, absorbing.system.solve(), translations, requires), unknown
+    walk(absorbing)
+    return translations + affine_families(absorbing, absorbing.system.solve(), translations, requires)
 
 
 def _scaled_by(family: Family, scales: Scales, space: NullSpace) -> np.ndarray:
@@ -187,37 +206,6 @@ def _padded(families: list[Family], captured: Captured) -> list[Family]:
         texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
         padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return padded
-
-
-def _coverage(
-    captured: Captured, families: tuple[Family, ...], unknown: list[UnknownOperation], scales: Scales, space: NullSpace
-) -> tuple[Coverage, ...]:
-    """What became of every parameter, and of those without a symmetry the operation that ended it."""
-    nodes = list(captured.graph.nodes)
-    by_parameter: dict[str, list[str]] = {}
-    for family in families:
-        for name in family.parameters:
-            by_parameter.setdefault(name, []).append(family.name)
-    out = []
-    for name in captured.shapes:
-        if name in by_parameter:
-            out.append(Coverage(name, "covered", tuple(by_parameter[name])))
-        elif name not in scales.parameters:
-            out.append(Coverage(name, "unused"))
-        else:
-            cause = space.cause([term.ids for term in scales.parameters[name].terms])
-            node = nodes[cause] if cause is not None and cause < len(nodes) else None
-            ended = _described_node(node)
-            blind = any(str(u) == ended for u in unknown)
-            out.append(Coverage(name, "unknown" if blind else "free", (), ended))
-    out += [Coverage(name, "frozen") for name in captured.frozen]
-    return tuple(out)
-
-
-def _described_node(node: fx.Node | None) -> str:
-    if node is None or node.op == "output":
-        return "the output"
-    return f"{operation_name(node)} at {place(node)}"
 
 
 def _notes(captured: Captured) -> tuple[str, ...]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-
-from torch import fx
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.families import title
 from neuralmechanics.symmetry.family import Family
-from neuralmechanics.symmetry.interpreter import interpret
 from neuralmechanics.symmetry.transport import Transport
 from neuralmechanics.symmetry.turning import Gauge, Shear, ShearTerm, Turn, TurnTerm
 
@@ -18,12 +15,14 @@ __all__ = ["gauge_families"]
 
 def gauge_families(
     captured: Captured,
-    dependent: frozenset[fx.Node],
+    walk: Callable[[Transport], None],
     single: frozenset[str],
     linear: Sequence[Family],
     requires: tuple[str, ...],
 ) -> tuple[list[Family], list[Family]]:
     """Turns, of kind linear, and shears, of kind affine; ``linear`` are the blocks that are known already.
+
+    ``walk`` runs the graph through an interpreter of the primitives.
 
     Rotations: spaces that norms (or a tensor that both writes and reads a space) see by length only. General mixings:
     spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is added
@@ -33,8 +32,8 @@ def gauge_families(
         Transport(captured.shapes, complex=captured.complex, single=single, blind=swallows)
         for swallows in (False, True)
     )
-    for walk in (turned, blind):
-        interpret(captured, walk, dependent)
+    for transport in (turned, blind):
+        walk(transport)
     found: list[Gauge] = []
     for root, terms in _spaces(turned).items():
         width, orthogonal = turned.spaces.widths[root], root in turned.spaces.orthogonal

@@ -41,6 +41,13 @@ class LawCount:
         return self.lower == self.upper and self.worst_gap.ratio >= 100
 
     @property
+    def agreement(self) -> str:
+        """Found symmetries beside the count: whether what was found at θ is all that there is."""
+        if not self.unexplained:
+            return f"found {self.generators} = counted {self.fibre}: none is missing"
+        return f"found {self.generators}, counted {self.fibre}: {self.unexplained} at θ not found, or not for every θ"
+
+    @property
     def verdict(self) -> str:
         """One line: the number, or what is open."""
         if self.lower > self.upper:
@@ -53,7 +60,17 @@ class LawCount:
 
     def to_dict(self) -> dict[str, object]:
         """Plain data, as JSON holds it."""
-        names = ("optimizer", "lower", "upper", "certified", "fibre", "generators", "unexplained", "parameters")
+        names = (
+            "optimizer",
+            "lower",
+            "upper",
+            "certified",
+            "fibre",
+            "generators",
+            "unexplained",
+            "agreement",
+            "parameters",
+        )
         return {name: getattr(self, name) for name in (*names, "phase_dimension", "levels", "verdict")} | {
             "gaps": [{"where": gap.where, "kept": gap.kept, "dropped": gap.dropped} for gap in self.gaps]
         }
@@ -68,6 +85,7 @@ class LawCount:
             ("fibre dimension", str(self.fibre)),
             ("known generators at θ", str(self.generators)),
             ("unexplained", str(self.unexplained)),
+            ("symmetries", self.agreement),
             ("narrowest gap", str(self.worst_gap)),
         ]
         width = max(len(name) for name, _ in rows)

@@ -11,7 +11,7 @@ from neuralmechanics.symmetry.breaking import MeasuredBreaking
 from neuralmechanics.symmetry.family import Family
 from neuralmechanics.symmetry.lint_rates import Rates
 from neuralmechanics.symmetry.lint_report import Finding
-from neuralmechanics.symmetry.symmetries import Symmetries
+from neuralmechanics.symmetry.symmetries import Symmetries, UnknownOperation
 
 __all__ = [
     "broken_symmetries",
@@ -166,8 +166,11 @@ def broken_symmetries(
         )
 
 
-def states_of_parameters(symmetries: Symmetries, sizes: Sizes) -> Iterator[Finding]:
-    """Unknown operations with what they end; unused and frozen parameters."""
+def states_of_parameters(symmetries: Symmetries, sizes: Sizes, moving: frozenset[str]) -> Iterator[Finding]:
+    """Unknown operations with what they end; unused and frozen parameters.
+
+    ``moving``: those that the graph has no path from, and that have a gradient all the same.
+    """
     for operation in symmetries.unknown:
         names = tuple(
             c.parameter for c in symmetries.coverage if c.status == "unknown" and c.ended_by == str(operation)
@@ -177,17 +180,28 @@ def states_of_parameters(symmetries: Symmetries, sizes: Sizes) -> Iterator[Findi
             "warning",
             names,
             sum(sizes[name] for name in names),
-            f"there is no rule for {operation}: what enters it is taken as fixed, so symmetries may be missing",
+            f"{_cause(operation)}: what enters it is taken as fixed, so symmetries may be missing",
             "write the step with known operations, or register a rule for it",
         )
-    unused = tuple(c.parameter for c in symmetries.coverage if c.status == "unused")
+    outside = tuple(c.parameter for c in symmetries.coverage if c.status == "unused" and c.parameter in moving)
+    if outside:
+        yield Finding(
+            "outside-graph",
+            "warning",
+            outside,
+            sum(sizes[name] for name in outside),
+            "they have a gradient, but the captured graph has no path from them: part of the model is computed outside "
+            "torch",
+            "write that part in torch operations, or as a custom operation with a rule; nothing is claimed of them",
+        )
+    unused = tuple(c.parameter for c in symmetries.coverage if c.status == "unused" and c.parameter not in moving)
     if unused:
         yield Finding(
             "unused",
             "warning",
             unused,
             sum(sizes[name] for name in unused),
-            "the output does not depend on them on this batch",
+            "the graph has no path from them to the output, on this batch",
             "remove them, or use a batch that takes the branch which reads them",
         )
     frozen = tuple(c.parameter for c in symmetries.coverage if c.status == "frozen")
@@ -200,6 +214,12 @@ def states_of_parameters(symmetries: Symmetries, sizes: Sizes) -> Iterator[Findi
             "they do not train, so symmetries that would move them do not count",
             "nothing, if this is meant; otherwise requires_grad_(True)",
         )
+
+
+def _cause(operation: UnknownOperation) -> str:
+    if operation.reason:
+        return f"at {operation.where} {operation.reason}"
+    return f"there is no rule for {operation}"
 
 
 def _members(families: Sequence[Family] | Symmetries) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ CODES: Mapping[str, str] = {
     "uneven-learning-rate": "families with more than one learning rate",
     "not-optimised": "trainable parameters that no parameter group holds",
     "unknown-operation": "operations without a rule, at which every symmetry ends",
+    "outside-graph": "parameters with a gradient that the captured graph has no path from",
     "unused": "parameters that the output does not depend on",
     "frozen": "parameters without a gradient",
 }

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from neuralmechanics.symmetry.as_found import plain_module
 from neuralmechanics.symmetry.breaking import MeasuredBreaking, measured_breakings
 from neuralmechanics.symmetry.find import find_symmetries
+from neuralmechanics.symmetry.gradients import gradients_once
 from neuralmechanics.symmetry.lint_checks import (
     broken_symmetries,
     not_optimised,
@@ -56,7 +57,7 @@ def lint(
     measured, remarks = _measured(symmetries, model, loss_fn, batch)
     findings = [
         *zero_gradients(symmetries, sizes),
-        *states_of_parameters(symmetries, sizes),
+        *states_of_parameters(symmetries, sizes, _moving(symmetries, model, loss_fn, batch)),
         *broken_symmetries(measured, symmetries, sizes, noticeable),
     ]
     if optimizer is None:
@@ -67,6 +68,17 @@ def lint(
             findings += check(symmetries, sizes, rates)
     findings.sort(key=lambda f: (f.severity != "warning", list(CODES).index(f.code)))
     return LintReport(tuple(findings), remarks)
+
+
+def _moving(
+    symmetries: Symmetries, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor] | None, batch: Any
+) -> frozenset[str]:
+    """Which of the parameters without a path in the graph have a gradient all the same."""
+    unused = [c.parameter for c in symmetries.coverage if c.status == "unused"]
+    if not unused or any(p.is_meta for p in model.parameters()):
+        return frozenset()
+    _, gradients = gradients_once(model, loss_fn, batch)
+    return frozenset(name for name in unused if name in gradients and bool(gradients[name].any()))
 
 
 def _measured(

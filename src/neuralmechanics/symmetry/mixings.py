@@ -106,6 +106,12 @@ class Mixings(Scales):
         for term in terms:
             self._stiff[np.unique(self._matrix[term.ids.reshape(-1)].indices)] = True
 
+    def fix(self, *xs: Label) -> None:
+        """What may not change does not mix either."""
+        for x in xs:
+            self._stiffen(x.terms)
+        super().fix(*xs)
+
     # --- primitives that tell channels apart ----------------------------------------------------------------------
 
     def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:

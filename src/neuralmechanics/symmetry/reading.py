@@ -120,7 +120,7 @@ def _repetitions(part: Needed, operand: fx.Node) -> tuple[Take, ...]:
 def _seen(node: Any, out: Needed | None, pieces: Mapping[int, Needed]) -> dict[fx.Node, Needed]:
     """What the node reads of each operand; operands left out are read entirely."""
     name = operation_name(node)
-    if out is None and name not in _TAKING | _PIECES:
+    if out is None and name not in _TAKING | _PIECES | _CONVOLUTIONS:
         return {}
     shape = _shape(node)
     if name in _PIECES and all(_shape(operand) is not None for operand in node.all_input_nodes):
@@ -204,6 +204,30 @@ def _attention(node: Any, out: Needed, shape: Sequence[int]) -> Read:
     q, k, v = node.args[:3]
     over = (*out[:-2], None, None)
     return [(q, _aligned(q, (*out[:-1], None), shape)), (k, _aligned(k, over, shape)), (v, _aligned(v, over, shape))]
+
+
+def _convolved(node: Any, out: Needed, shape: Sequence[int]) -> Read:
+    """A kernel's taps that meet more than padding, and the places that any tap meets."""
+    given = [*node.args, *(None, 1, 0, 1)[len(node.args) - 2 :]][3:6]
+    x, weight = node.args[:2]
+    spatial = len(_shape(weight) or ()) - 2
+    if isinstance(given[1], str) or node.kwargs:
+        return []
+    stride, padding, dilation = ([v] * spatial if isinstance(v, int) else list(v) * (spatial // len(v)) for v in given)
+    part: list[frozenset[int] | None] = [None, None]
+    places: list[frozenset[int] | None] = [None] * (len(_shape(x) or ()) - spatial)
+    for k in range(spatial):
+        n, taps, steps = (_shape(x) or ())[k - spatial], (_shape(weight) or ())[k + 2], shape[k - spatial]
+        live = frozenset(
+            tap
+            for tap in range(taps)
+            if any(0 <= o * stride[k] - padding[k] + tap * dilation[k] < n for o in range(steps))
+        )
+        part.append(None if len(live) == taps else live)
+        met = {o * stride[k] - padding[k] + tap * dilation[k] for tap in range(taps) for o in range(steps)}
+        inside = frozenset(met & set(range(n)))
+        places.append(None if len(inside) == n else inside)
+    return [(x, tuple(places)), (weight, tuple(part))]
 
 
 def _selected(node: Any, out: Needed, shape: Sequence[int]) -> Read:
@@ -312,6 +336,9 @@ _RULES: dict[str, Callable[[Any, Needed, Sequence[int]], Read]] = {
     "aten.mm": _product,
     "aten.bmm": _product,
     "aten.scaled_dot_product_attention": _attention,
+    "aten.conv1d": _convolved,
+    "aten.conv2d": _convolved,
+    "aten.conv3d": _convolved,
     "aten.select": _selected,
     "aten.slice": _sliced,
     "aten.cat": _concatenated,
@@ -321,6 +348,7 @@ _RULES: dict[str, Callable[[Any, Needed, Sequence[int]], Read]] = {
     **{f"aten.{name}": _reshaped for name in _SHAPES},
     **{f"aten.{name}": _pointwise for name in _COPIES},
 }
+_CONVOLUTIONS = frozenset({"aten.conv1d", "aten.conv2d", "aten.conv3d"})
 _TAKING = frozenset({"aten.select", "aten.slice"})
 _PIECES = frozenset({"aten.split", "aten.split_with_sizes", "aten.chunk", "aten.unbind"})
 _REARRANGING = _TAKING | _PIECES | {f"aten.{name}" for name in (*_SHAPES, *_COPIES, "permute", "transpose", "t", "cat")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,22 +12,37 @@ from torch import fx
 __all__ = ["cut_gradients", "written_out"]
 
 
-def written_out(module: fx.GraphModule, trainable: frozenset[str]) -> fx.Graph:
-    """The module's graph with every autocast region in place, and the gradient-free ones that no parameter enters.
+def written_out(module: fx.GraphModule, *, recomputed: bool = False) -> None:
+    """Puts every region of the module's graph in the place of the one operation that it was captured as.
 
-    A region without gradients that a parameter does enter stays one opaque operation: what leaves it is no function
-    that training sees.
+    What leaves a region without gradients is read through ``detach``: training sees no function there. Reentrant
+    checkpoints too run their layers without gradients, but run them again on the way back; ``recomputed`` takes every
+    such region for one of those. Which it is shows in the gradients, when the graph is run beside the model.
     """
-    graph = module.graph
-    reached: set[fx.Node] = set()
-    for node in list(graph.nodes):
-        if node.name in trainable or any(n in reached for n in node.all_input_nodes):
-            reached.add(node)
-        kind = getattr(node.target, "__name__", str(node.target)) if node.op == "call_function" else ""
-        opaque = kind == "wrap_with_set_grad_enabled" and node in reached and node.args[0] is False
-        if kind in ("wrap_with_autocast", "wrap_with_set_grad_enabled") and not opaque:
-            reached |= _write_out(module, node, reached)
-    return graph
+    regions = [node for node in module.graph.nodes if _kind(node) in _REGIONS]
+    silent = _written_out(module)
+    if not recomputed:
+        _cut(module.graph, silent)
+    if regions:
+        module.recompile()
+
+
+_REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
+
+
+def _kind(node: fx.Node) -> str:
+    return getattr(node.target, "__name__", str(node.target)) if node.op == "call_function" else ""
+
+
+def _written_out(module: fx.GraphModule) -> list[fx.Node]:
+    """Writes the regions of a module out, the inner ones first; returns the operations that have no gradient."""
+    silent: list[fx.Node] = []
+    for node in list(module.graph.nodes):
+        kind = _kind(node)
+        if kind in _REGIONS:
+            enabled = kind == "wrap_with_autocast" or bool(node.args[0])
+            silent += _write_out(module, node, enabled)
+    return silent
 
 
 def cut_gradients(graph: fx.Graph) -> None:
@@ -39,6 +55,10 @@ def cut_gradients(graph: fx.Graph) -> None:
             graph.erase_node(node)
         elif not enabled and node.op == "call_function":
             stretch.append(node)
+    _cut(graph, stretch)
+
+
+def _cut(graph: fx.Graph, stretch: Sequence[fx.Node]) -> None:
     inside = set(stretch)
     for node in stretch:
         value = node.meta.get("val")
@@ -51,13 +71,14 @@ def cut_gradients(graph: fx.Graph) -> None:
                 reader.replace_input_with(node, cut)
 
 
-def _write_out(module: fx.GraphModule, node: fx.Node, reached: set[fx.Node]) -> set[fx.Node]:
-    """Copies the region's operations in front of ``node``; returns those that a parameter reaches."""
+def _write_out(module: fx.GraphModule, node: fx.Node, enabled: bool) -> list[fx.Node]:
+    """Copies the region's operations in front of ``node``; returns those of them that have no gradient."""
     place = next(k for k, a in enumerate(node.args) if isinstance(a, fx.Node) and a.op == "get_attr")
     region: Any = module.get_submodule(str(node.args[place].target))  # type: ignore[union-attr]
+    inner_silent = set(_written_out(region))
     values: dict[fx.Node, Any] = {}
     inputs = iter(node.args[place + 1 :])
-    new: set[fx.Node] = set()
+    silent: list[fx.Node] = []
     results: Any = ()
     with node.graph.inserting_before(node):
         for inner in region.graph.nodes:
@@ -68,8 +89,8 @@ def _write_out(module: fx.GraphModule, node: fx.Node, reached: set[fx.Node]) -> 
             else:
                 copy = node.graph.node_copy(inner, lambda n: values[n])
                 values[inner] = copy
-                if any(n in reached or n in new for n in copy.all_input_nodes):
-                    new.add(copy)
+                if inner in inner_silent or not enabled:
+                    silent.append(copy)
     for user in list(node.users):
         if user.target is operator.getitem:
             user.replace_all_uses_with(results[user.args[1]])
@@ -78,4 +99,4 @@ def _write_out(module: fx.GraphModule, node: fx.Node, reached: set[fx.Node]) -> 
         node.replace_all_uses_with(results)
     if not node.users:
         node.graph.erase_node(node)
-    return new
+    return silent

@@ -227,8 +227,7 @@ def _model_evaluated(whole: Whole, point: _Point, *, gradients: bool, wide: bool
     """
     before = _drawn()
     if runs_on_copies(whole) or any(p.is_meta for p in whole.parameters()):
-        params = _leaves(point.params)
-        found = _evaluated(_run_model(whole, point, params), params, gradients)
+        found = _run_model(whole, point, _leaves(point.params), gradients)
     else:
         with _moved_to(whole, point) as params, RunState(whole).fresh(_double if wide else _same):
             found = _evaluated(list(whole(_copied(point.batch))), params, gradients)
@@ -244,18 +243,19 @@ def _drawn_since(before: Mapping[str, Any]) -> frozenset[str]:
 
 @contextmanager
 def _moved_to(whole: Whole, point: _Point) -> Iterator[dict[str, Tensor]]:
-    """The model's own parameters with the point's values, and without what hooks would do to their gradients."""
+    """The model's own parameters with the point's values, without gradients, and without what hooks do to these."""
     given = {**point.params, **point.others}
-    kept = [(p, p.data, p._backward_hooks) for p in whole.parameters()]
+    kept = [(p, p.data, p.grad, p._backward_hooks, p._post_accumulate_grad_hooks) for p in whole.parameters()]
     try:
         for name, parameter in whole.named_parameters():
+            parameter.grad, parameter._backward_hooks, parameter._post_accumulate_grad_hooks = None, None, None  # type: ignore[assignment]
             parameter.data = given[name].detach().clone()
-            parameter._backward_hooks = None
         yield {name: whole.get_parameter(name) for name in point.params}
     finally:
-        for parameter, data, hooks in kept:
+        for parameter, data, gradient, hooks, after in kept:
+            parameter.grad = None
             parameter.data = data
-            parameter._backward_hooks = hooks
+            parameter.grad, parameter._backward_hooks, parameter._post_accumulate_grad_hooks = gradient, hooks, after
 
 
 def _drawn() -> dict[str, Any]:
@@ -268,9 +268,26 @@ def _leaves(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().requires_grad_() for name, value in params.items()}
 
 
-def _run_model(whole: Whole, point: _Point, params: Mapping[str, Tensor]) -> list[Any]:
+def _run_model(whole: Whole, point: _Point, params: Mapping[str, Tensor], gradients: bool) -> _Evaluation:
+    """Values and gradients while the tensors stand in the model's place: checkpoints run it again on the way back."""
+    tensors = {f"whole.{name}": value for name, value in {**params, **_copies(point.others)}.items()}
+    evaluated = _Evaluated(whole, params, gradients)
     with RunState(whole).fresh():
-        return list(functional_call(whole, {**params, **_copies(point.others)}, (_copied(point.batch),)))
+        evaluation: _Evaluation = functional_call(evaluated, tensors, (_copied(point.batch),))
+    return evaluation
+
+
+class _Evaluated(nn.Module):
+    """The model with its gradients as results."""
+
+    def __init__(self, whole: Whole, params: Mapping[str, Tensor], gradients: bool) -> None:
+        super().__init__()
+        self.whole = whole
+        self._params, self._gradients = params, gradients
+        self.training = whole.training
+
+    def forward(self, batch: Any) -> _Evaluation:
+        return _evaluated(list(self.whole(batch)), self._params, self._gradients)
 
 
 def _run_captured(
@@ -301,7 +318,11 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _copied(batch: Any) -> Any:
-    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
+    return pytree.tree_map(_copy, batch)
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.detach().clone().requires_grad_(leaf.requires_grad) if isinstance(leaf, Tensor) else leaf
 
 
 def _evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: bool) -> _Evaluation:
@@ -314,7 +335,7 @@ def _evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: 
     weights = [torch.randn(v.shape, generator=generator).to(v.device, v.dtype) for v in moving]
     if sum(p.numel() for p in params.values()) > LARGE:
         return _Evaluation(plain, _sketches(moving, weights, params))
-    found = torch.autograd.grad(moving, list(params.values()), weights, allow_unused=True)
+    found = _gradients(moving, list(params.values()), weights)
     return _Evaluation(plain, {name: g for name, g in zip(params, found, strict=True) if g is not None})
 
 
@@ -336,6 +357,17 @@ def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, 
     for hook in hooks:
         hook.remove()
     return found
+
+
+def _gradients(values: list[Tensor], params: list[Tensor], weights: list[Tensor]) -> Sequence[Tensor | None]:
+    """By ``autograd.grad``, or by a backward pass where a reentrant checkpoint allows nothing else."""
+    try:
+        return torch.autograd.grad(values, params, weights, allow_unused=True, retain_graph=True)
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+    torch.autograd.backward(values, weights)
+    return [p.grad for p in params]
 
 
 def _own_type(whole: Whole) -> torch.dtype | None:

@@ -53,7 +53,7 @@ def rotary_operations(graph: fx.Graph, dependent: frozenset[fx.Node]) -> Rotary:
 
 def _turn(known: Sum) -> Turn | None:
     """The rotation that a sum of two terms is, if it is one."""
-    if len(known.terms) != 2 or known.imaginary is not None:
+    if len(known.terms) != 2 or known.imaginary is not None or not known.terms[0].channel.size:
         return None
     first, second = (
         np.stack([t.sign.reshape(-1), t.channel.reshape(-1), t.factor.reshape(-1)], axis=1).tolist()

@@ -156,6 +156,9 @@ class Routing:
     def parameter(self, name: str) -> Any:
         return self.domain.parameter(name)
 
+    def unread(self, name: str, view: Take) -> None:
+        self.domain.unread(name, view)
+
     def view(self, x: Any, view: View) -> Any:
         """Rearrangements that leave the rows in front where they are."""
         if not isinstance(x, Routed):

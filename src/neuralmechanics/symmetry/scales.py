@@ -20,7 +20,7 @@ from neuralmechanics.symmetry.family import Breaking
 from neuralmechanics.symmetry.label_constraints import LabelConstraints
 from neuralmechanics.symmetry.row_choices import choices_of, chosen, lifted, lowered, relettered, viewed_chosen
 from neuralmechanics.symmetry.scale_labels import Label, LabelTerm, lettered, simpler, without_dims
-from neuralmechanics.symmetry.views import Expand, Take, View
+from neuralmechanics.symmetry.views import Expand, Take, View, paired_rows
 
 __all__ = ["Scales"]
 
@@ -30,6 +30,8 @@ JOINED_LIMIT = 1 << 16  # entries along a concatenated dimension, times rows, up
 
 class Scales(LabelConstraints):
     """The scale interpreter of the primitives (see ``domain.Domain``)."""
+
+    ended_by_constants = True  # a constant that is added ends a factor
 
     def __init__(
         self,
@@ -74,10 +76,19 @@ class Scales(LabelConstraints):
         return self.parameters[name]
 
     def unread(self, name: str, view: Take) -> None:
-        """Entries of a parameter that no output depends on do not scale: any change of them is a translation."""
+        """Entries of a parameter that no output depends on do not scale: any change of them is a translation.
+
+        Rows and columns that are not read scale as one that is, so that they count for nothing of their own.
+        """
         label = self.parameter(name)
         if len(label.terms) == 1:
             self.fix(self.view(Label(label.shape, label.terms), view))
+            return
+        read = next((k for k in range(label.shape[view.dim]) if k not in view.positions), 0)
+        for term in label.terms:
+            if term.ids.shape[view.dim] > 1:
+                dead = term.ids.take(np.asarray(view.positions, dtype=np.int64), axis=view.dim)
+                self.system.add([1, -1], paired_rows(dead, term.ids.take([read], axis=view.dim)), self.cause)
 
     def _supports(self, name: str, shape: Shape) -> list[tuple[int, ...]]:
         wide = [d for d, n in enumerate(shape) if n > 1]
@@ -88,6 +99,10 @@ class Scales(LabelConstraints):
         if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
             return [(0, 1), (0, 2)]
         return [(d,) for d in wide]
+
+    def moves(self, x: Label) -> bool:
+        """Whether anything is left of the label after what is known by now."""
+        return bool(x.terms) and bool(self._compact(x.terms))
 
     # --- primitives ---------------------------------------------------------------------------------------------
 

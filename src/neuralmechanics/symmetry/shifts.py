@@ -28,6 +28,7 @@ from neuralmechanics.symmetry.changes import (
     contracted_term,
     first_entries,
     letters_of,
+    one_along,
     parameter_behind,
     placed_in,
     times,
@@ -41,6 +42,7 @@ from neuralmechanics.symmetry.changes import (
 from neuralmechanics.symmetry.constraints import ConstraintSystem
 from neuralmechanics.symmetry.domain import Contraction
 from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.refusals import NotSoughtError
 from neuralmechanics.symmetry.views import View, paired_rows, squeezed
 
 __all__ = ["Shifts"]
@@ -61,10 +63,12 @@ class Shifts:
         complex: frozenset[str],
         single: frozenset[str],
         absorbing: bool = False,
+        lenient: bool = False,
     ) -> None:
         self.system = ConstraintSystem(traced=False)
         self.shapes = shapes
         self.absorbing = absorbing
+        self.lenient = lenient  # whether sums that are too long to follow are given up rather than taken as fixed
         self.absorbed: list[Absorbed] = []
         self._complex = complex  # no shifts of these are followed: a sum of complex numbers is no real charge
         self.parameters: dict[str, list[np.ndarray]] = {}
@@ -99,6 +103,18 @@ class Shifts:
                 terms.append(ChangeTerm(("constant",), ids[..., None]))
             self._values[name] = Change(shape, wide_dims(shape), Name("parameter", name), tuple(terms))
         return self._values[name]
+
+    def coarse(self, name: str) -> str:
+        """Why not every shift of a parameter is asked for; empty where each element has its own."""
+        if name in self._complex:
+            return "shifts of complex parameters are not looked for"
+        if len(self.parameters[name]) > 1:
+            return f"of more than {ELEMENTWISE_LIMIT:,} elements only shifts of whole rows and columns are looked for"
+        return ""
+
+    def moves(self, x: Change) -> bool:
+        """Whether anything is left of the change after what is known by now."""
+        return bool(x.terms) and bool(self._known(x.terms))
 
     def fix(self, *xs: Change) -> None:
         for x in xs:
@@ -198,6 +214,8 @@ class Shifts:
                 continue
             sizes = np.broadcast_shapes(*(t.ids.shape for t in group))
             if math.prod(sizes) > COMBINED_LIMIT:  # too many to follow: nothing is claimed of them
+                if self.lenient:
+                    raise NotSoughtError(f"a sum of more than {COMBINED_LIMIT:,} coefficients is not followed")
                 for t in group:
                     self._vanish([t])
                 continue
@@ -252,8 +270,8 @@ class Shifts:
         sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
         shape = tuple(sizes.get(letter, 0) for letter in how.out)
         name = Name("contract", x.name, y.name, how)
-        left = self._told_apart(x, zero_along(how.x, y, how.y, how))
-        right = self._told_apart(y, zero_along(how.y, x, how.x, how))
+        left = self._told_apart(x, zero_along(how.x, y, how.y, how), one_along(how.x, y, how.y, how))
+        right = self._told_apart(y, zero_along(how.y, x, how.x, how), one_along(how.y, x, how.x, how))
         terms = [contracted_term(t, how.x, x.shape, y, how.y, how) for t in left]
         terms += [contracted_term(t, how.y, y.shape, x, how.x, how) for t in right]
         letters = letters_of(x.varies, how.x) | letters_of(y.varies, how.y)
@@ -261,8 +279,14 @@ class Shifts:
         varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters)
         return Change(shape, varies, name, self._known(terms))
 
-    def _told_apart(self, x: Change, dim: int | None) -> Sequence[ChangeTerm]:
-        """Terms less what is the same along ``dim``, over which the other factor adds up to zero."""
+    def _told_apart(self, x: Change, dim: int | None, whole: int | None) -> Sequence[ChangeTerm]:
+        """Terms less what is the same along ``dim``, over which the other factor adds up to zero.
+
+        Along ``whole`` it adds up to one: what is the same there stays as it is, and apart from the rest.
+        """
+        if whole is not None:
+            parts = [[t] if whole in t.varies else based(t, whole, self.system, self.cause) for t in x.terms]
+            return [t for part in parts for t in part]
         if dim is None:
             return x.terms
         moving = [t for t in x.terms if dim in t.varies or t.ids.shape[dim] > 1]

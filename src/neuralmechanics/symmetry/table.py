@@ -104,5 +104,5 @@ def _total(symmetries: Symmetries) -> str:
 
 
 def _remarks(symmetries: Symmetries) -> list[str]:
-    unknown = [f"no rule for {operation}: nothing is claimed there" for operation in symmetries.unknown]
+    unknown = [operation.explained() for operation in symmetries.unknown]
     return [*unknown, *symmetries.notes]

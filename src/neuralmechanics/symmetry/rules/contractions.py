@@ -10,6 +10,7 @@ import numpy as np
 from torch import fx
 
 from neuralmechanics.symmetry.domain import Contraction, Window
+from neuralmechanics.symmetry.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.rules.registry import rule
 from neuralmechanics.symmetry.rules.views import expand, meta_shape, reshape
 from neuralmechanics.symmetry.views import Reshape
@@ -95,8 +96,7 @@ def einsum(d: Any, node: fx.Node, equation: str, operands: Sequence[Any], **__: 
         out = dots + "".join(sorted(c for c in set(joined) - set(dots) if joined.count(c) == 1))
     out = out.replace("...", dots)
     if any(len(set(t)) != len(t) for t in terms):
-        d.fix(*operands)
-        return d.constant(meta_shape(node))
+        raise NotSoughtError("diagonals of a tensor are not followed", hides=True)
     value, held = operands[0], terms[0]
     if len(operands) == 1:
         return d.contract(value, d.constant(()), Contraction(held, "", out))
@@ -272,7 +272,7 @@ def grouped(d: Any, node: fx.Node, x: Any, weight: Any, ends: Any = None, bias: 
     if ends is None:
         return product(d, x, weight)
     if len(x.shape) != 2 or len(weight.shape) != 3 or bias is not None:
-        raise ValueError("rows of a matrix in groups are understood only with one matrix a group")
+        raise UnsupportedFormError("rows of a matrix in groups are understood only with one matrix a group")
     d.fix(ends)
     chosen = d.routed(weight, x.shape[0], node.args[2])
     return d.contract(x, chosen, Contraction("az", "azy", "ay"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx
 
+from neuralmechanics.symmetry.refusals import NotSoughtError
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.sizes import shape_of
 from neuralmechanics.symmetry.rules.stabilisers import stabiliser
@@ -69,10 +71,10 @@ def multiplied(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 
 @rule("div", "true_divide", "divide")
 def divided(d: Any, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Any:
-    """x/y: log-scales subtract. Rounded quotients end every symmetry."""
+    """x/y: log-scales subtract. Rounded quotients have no gradient."""
     x, y = entered(d, x, y)
     if kwargs.get("rounding_mode") is not None:
-        return d.nonlinear(*(v for v in (x, y) if not is_number(v)))
+        raise NotSoughtError(_STEPS, hides=True)
     if is_number(y):
         return d.scaled(x, 1.0 / float(y) if y else math.inf)
     if is_number(x):
@@ -83,9 +85,7 @@ def divided(d: Any, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Any:
 @rule("pow", "float_power")
 def raised(d: Any, node: fx.Node, x: Any, exponent: Any) -> Any:
     if not is_number(exponent):
-        return d.nonlinear(*(v for v in (x, exponent) if not is_number(v)))
-    if is_number(x):
-        return d.nonlinear(exponent)
+        raise NotSoughtError(_EXPONENTIAL)
     return d.power(x, float(exponent))
 
 
@@ -169,15 +169,6 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     "elu",
     "celu",
     "selu",
-    "exp",
-    "exp2",
-    "expm1",
-    "log",
-    "log2",
-    "log10",
-    "log1p",
-    "sin",
-    "cos",
     "tan",
     "asin",
     "acos",
@@ -189,7 +180,6 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     "acosh",
     "erf",
     "erfc",
-    "erfinv",
     "hardswish",
     "hardsigmoid",
     "relu6",
@@ -200,27 +190,61 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     "log_sigmoid",
     "softsign",
     "special_expit",
-    "logit",
-    "round",
-    "floor",
-    "ceil",
-    "trunc",
     "frac",
     "i0",
     "lgamma",
     "digamma",
-    "nan_to_num",
     "special_erf",
     "sinc",
-    "logaddexp",
-    "xlogy",
-    "atan2",
-    "hypot",
     "fmod",
     "remainder",
-    "floor_divide",
+)
+def ended(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
+    """Not homogeneous: no change of the input is admitted."""
+    return d.nonlinear(*_tensors(xs))
+
+
+def _tensors(xs: Sequence[Any]) -> list[Any]:
+    return [x for x in xs if not is_number(x) and not isinstance(x, (str, type(None)))]
+
+
+_EXPONENTIAL = "sums that turn into products, and products into sums, are not followed"
+_STEPS = "no gradient passes a step"
+
+
+@rule(
+    "sin",
+    "cos",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "logaddexp",
+    "logaddexp2",
+    "xlogy",
     "special_xlog1py",
+    "special_xlogy",
+    "logit",
+    "special_logit",
+    "erfinv",
+    "nan_to_num",
     "glu_jvp",
+)
+def turned_over(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
+    """exp(x + c) is a multiple of exp(x), log(c·x) a shift of log(x), (sin, cos)(x + c) a rotation: not looked for."""
+    raise NotSoughtError(_EXPONENTIAL)
+
+
+@rule(
+    "round",
+    "floor",
+    "ceil",
+    "trunc",
+    "fix",
+    "floor_divide",
     "isnan",
     "isinf",
     "isfinite",
@@ -235,20 +259,39 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     "__or__",
     "__xor__",
     "nextafter",
-    "copysign",
 )
-def ended(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
-    """Not homogeneous: no change of the input is admitted."""
-    return d.nonlinear(*(x for x in xs if not is_number(x) and not isinstance(x, (str, type(None)))))
+def stepped(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
+    """Constant between steps: the value fixes its inputs, the gradient does not see them."""
+    raise NotSoughtError(_STEPS, hides=True)
+
+
+@rule("hypot")
+def hypotenuse(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """√(x² + y²), homogeneous of degree one."""
+    return d.power(d.add(d.power(x, 2.0), d.power(y, 2.0)), 0.5)
+
+
+@rule("atan2", "arctan2")
+def angle(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """The angle of (y, x), of degree zero in both together."""
+    return d.nonlinear(d.mul(d.homogeneous(x), d.power(d.homogeneous(y), -1.0)))
+
+
+@rule("copysign")
+def signed(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """The size of x with the sign of y."""
+    if is_number(y):
+        return d.homogeneous(x)
+    return d.mul(d.homogeneous(x), d.power(d.homogeneous(y), 0.0))
 
 
 @rule("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal")
 def compared(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     """Comparison with zero is blind to positive factors."""
     other = second(node, y)
-    if is_number(other):
-        return d.power(d.homogeneous(x), 0.0) if other == 0 else d.nonlinear(x)
-    return d.nonlinear(x, y)
+    if is_number(other) and other == 0:
+        return d.power(d.homogeneous(x), 0.0)
+    raise NotSoughtError(_STEPS, hides=True)
 
 
 @rule("glu")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from neuralmechanics.symmetry.captured import is_node, operation_name
+from neuralmechanics.symmetry.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.sizes import known, meta_shape, shape_of
 from neuralmechanics.symmetry.rules.views import expand, reshape, take
@@ -36,11 +37,11 @@ def indexed(d: Any, node: Any, x: Any, indices: Any) -> Any:
     shape = meta_shape(node)
     joined = _joined(node.args[1], indices, x.shape)
     if joined is None:
-        return _fixed(d, x, shape)
+        raise _places()
     rest = [n for k, n in enumerate(x.shape) if k not in joined.dims]
     picked = shape[joined.place : joined.place + len(shape) - len(rest)]
     if (*rest[: joined.place], *picked, *rest[joined.place :]) != shape:
-        return _fixed(d, x, shape)
+        raise _places()
     return d.gather(joined.flattened(d, x), joined.place, picked, joined.index)
 
 
@@ -100,9 +101,8 @@ def _joined(nodes: Any, indices: Any, shape: Sequence[int]) -> _Joined | None:
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8)
 
 
-def _fixed(d: Any, x: Any, shape: Any) -> Any:
-    d.fix(x)
-    return d.constant(shape)
+def _places() -> NotSoughtError:
+    return NotSoughtError("which entries are read or written is not followed in this form", hides=True)
 
 
 @rule("masked_select")
@@ -110,7 +110,7 @@ def masked_select(d: Any, node: Any, x: Any, mask: Any) -> Any:
     """Entries of the flattened tensor where a mask holds."""
     d.fix(mask)
     if mask.shape != x.shape:
-        return _fixed(d, x, meta_shape(node))
+        raise _places()
     return d.gather(reshape(d, x, (math.prod(x.shape),)), 0, meta_shape(node), (node.args[1], x.shape))
 
 
@@ -130,11 +130,7 @@ def masked_select(d: Any, node: Any, x: Any, mask: Any) -> Any:
 )
 def decided(d: Any, node: Any, *xs: Any, **kwargs: Any) -> Any:
     """Positions, counts and rearrangements that the data decide: what decides them may not move."""
-    d.fix(*(x for x in (*xs, *kwargs.values()) if hasattr(x, "terms")))
-    value = node.meta["val"]
-    if isinstance(value, (tuple, list)):
-        return tuple(d.constant(shape_of(v)) for v in value)
-    return d.constant(shape_of(value))
+    raise NotSoughtError("no gradient passes what decides positions", hides=True)
 
 
 @rule("item", "_local_scalar_dense")
@@ -174,7 +170,7 @@ def gathered(d: Any, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
     shape = meta_shape(node)
     d.fix(index)
     if any(n > x.shape[k] for k, n in enumerate(shape) if k != dim % len(x.shape)):  # broadcast by the index
-        return _fixed(d, x, shape)
+        raise _places()
     even = d.spread_along(x, dim % len(x.shape), _told_apart(node.args[2], dim % len(x.shape)))
     return d.resized(even, shape)
 
@@ -186,7 +182,7 @@ def slice_replaced(
     """x with a slice replaced: what stands before it, the source, what stands after it."""
     dim %= len(x.shape)
     if step != 1 or any(bound is not None and known(bound) is None for bound in (start, end)):
-        raise ValueError("a slice with gaps, or one that the data decide")
+        raise UnsupportedFormError("a slice with gaps, or one that the data decide")
     places = range(x.shape[dim])
     inside = places[start:end]
     if number_behind(node.args[0]) == 0:  # zeros bear any label
@@ -202,7 +198,7 @@ def entry_replaced(d: Any, node: Any, x: Any, source: Any, dim: int, index: int)
     """x with one entry along ``dim`` replaced."""
     dim, at = dim % len(x.shape), known(index)
     if at is None:
-        raise ValueError("a place that the data decide")
+        raise UnsupportedFormError("a place that the data decide")
     at %= x.shape[dim]
     one = reshape(d, source, (*source.shape[:dim], 1, *source.shape[dim:]))
     return slice_replaced(d, node, x, one, dim, at, at + 1)
@@ -220,8 +216,7 @@ def placed(d: Any, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
     d.fix(*index)
     fits = hasattr(source, "shape") and len(source.shape) == len(shape) and kwargs.get("reduce", "add") == "add"
     if not fits or any(n != shape[k] for k, n in enumerate(source.shape) if k != dim):
-        d.fix(x, *([source] if hasattr(source, "shape") else []))
-        return d.constant(shape)
+        raise _places()
     onto = None if number_behind(node.args[0]) == 0 else x
     apart = _told_apart(_index_of(node), dim) if "index_" not in str(node.target) else ()
     return d.placed(onto, source, dim, shape, apart)
@@ -252,15 +247,13 @@ def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> 
     joined = _joined(node.args[1], indices, x.shape)
     onto = None if number_behind(node.args[0]) == 0 else x
     if joined is None:
-        d.fix(x, source)
-        return d.constant(shape)
+        raise _places()
     rest = [n for k, n in enumerate(shape) if k not in joined.dims]
     count = len(source.shape) - len(rest)
     full = (*rest[: joined.place], *source.shape[joined.place : joined.place + count], *rest[joined.place :])
     if count < 1 or tuple(source.shape) != full:
         if count > 0 or any(getattr(source, "terms", ())):
-            d.fix(x, source)
-            return d.constant(shape)
+            raise _places()
         full = (*rest[: joined.place], 1, *rest[joined.place :])
         source, count = expand(d, source, full), 1
     end = joined.place + count
@@ -306,7 +299,7 @@ def fresh(d: Any, node: Any, *_: Any, **__: Any) -> Any:
 
 @rule("diagonal")
 def diagonal(d: Any, node: Any, x: Any, *_: Any, **__: Any) -> Any:
-    return _fixed(d, x, meta_shape(node))
+    raise _places()
 
 
 @rule("im2col")

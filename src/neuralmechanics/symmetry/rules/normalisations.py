@@ -10,6 +10,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.captured import operation_name, place
 from neuralmechanics.symmetry.family import Breaking
+from neuralmechanics.symmetry.refusals import NotSoughtError
 from neuralmechanics.symmetry.rules.registry import rule
 from neuralmechanics.symmetry.rules.views import meta_shape, reshape
 
@@ -241,6 +242,8 @@ def vector_norm(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any
     shape = meta_shape(node)
     keepdim = len(shape) == len(x.shape)
     order = args[0] if args and isinstance(args[0], (int, float)) else kwargs.get("ord", 2)
+    if isinstance(order, (int, float)) and not isinstance(order, bool) and order <= 0:
+        raise NotSoughtError("a norm that is no length", hides=True)
     if "vector_norm" in str(node.target) and order == 2:
         return reshape(d, d.power(d.reduce(d.power(x, 2.0), dims, keepdim, False), 0.5), shape)
     out = d.reduce(d.homogeneous(x), dims, keepdim, False)

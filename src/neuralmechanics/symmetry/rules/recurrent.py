@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import fx
 
+from neuralmechanics.symmetry.checked import is_value
 from neuralmechanics.symmetry.domain import Contraction
+from neuralmechanics.symmetry.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.rules.sizes import shape_of
-from neuralmechanics.symmetry.rules.views import reshape, take
+from neuralmechanics.symmetry.rules.views import expand, reshape, take
 from neuralmechanics.symmetry.views import Permute
 
 
@@ -21,30 +23,76 @@ def _constants(d: Any, node: fx.Node) -> Any:
     return d.constant(shape_of(value))
 
 
-def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int) -> None:
-    """W x + b + V h + c into gates that admit no change; a GRU's last third keeps the two sums ``separate``."""
+def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int = 0, zeros: bool = False) -> None:
+    """W x + b + V h + c into gates that admit no change; a GRU's last third keeps the two sums ``separate``.
+
+    ``zeros``: h is zero, whatever V is.
+    """
     w, v, *biases = weights
-    d.fix(x, hidden, w, v)
-    if not biases:
-        return
-    first, second = biases
-    rows = first.shape[0]
+    letters = _OUTER[: len(x.shape) - 1]
+    read = Contraction(letters + "z", "yz", letters + "y")
+    first = d.contract(x, w, read)
+    if biases:
+        first = d.add(first, biases[0])
+    if zeros:
+        d.fix(d.scaled(v, 0.0))
+        second = expand(d, biases[1], first.shape) if biases else None
+    else:
+        second = d.contract(hidden, v, read)
+        second = d.add(second, biases[1]) if biases else second
+    parts = [first] if second is None else [first, second]
+    if zeros and not separate and w.shape[0] == 4 * v.shape[1]:  # a forget gate that has nothing to forget
+        width = v.shape[1]
+        rows = [k for k in range(4 * width) if not width <= k < 2 * width]
+        d.fix(*(d.scaled(take(d, part, len(letters), range(width, 2 * width)), 0.0) for part in parts))
+        parts = [take(d, part, len(letters), rows) for part in parts]
+    joined, last = w.shape[0] - separate, len(letters)
     if separate:
-        joined = rows - separate
-        d.fix(take(d, first, 0, range(joined, rows)), take(d, second, 0, range(joined, rows)))
-        first, second = take(d, first, 0, range(joined)), take(d, second, 0, range(joined))
-    d.fix(d.add(first, second))
+        d.fix(*(take(d, part, last, range(joined, w.shape[0])) for part in parts))
+        parts = [take(d, part, last, range(joined)) for part in parts]
+    d.fix(parts[0] if len(parts) == 1 else d.add(*parts))
+
+
+_OUTER = "abcd"
+
+
+def _gated(d: Any, node: fx.Node, operands: Sequence[Any], separate: int) -> Any:
+    """Layers of gates, one on the other: what leaves a layer does not move, and is what the next one reads.
+
+    ``separate``: one part in so many of a layer's rows has its two sums apart; 0 for none.
+    """
+    packed = _packed(node)
+    x, state, weights, has_biases, count, _, _, bidirectional = [
+        v for k, v in enumerate(operands) if not (packed and k == 1)
+    ][:8]
+    initial = _leaves(node.args[2 if packed else 1])
+    steps = x.shape[1 if len(operands) > 8 and operands[8] else 0] if len(x.shape) > 2 else 2
+    zeros = steps == 1 and all(number_behind(n) == 0 for n in initial)
+    sides = 2 if bidirectional else 1
+    if len(weights) != count * sides * (4 if has_biases else 2):
+        raise UnsupportedFormError("projections of the state")
+    layers = _layers(weights, has_biases)
+    for depth in range(count):
+        for weight in layers[depth * sides : (depth + 1) * sides]:
+            width = weight[1].shape[1]
+            rows = weight[0].shape[0]
+            hidden = d.constant((*x.shape[:-1], width))
+            _gates(d, x, hidden, weight, rows // separate if separate else 0, zeros)
+        x = d.constant((*x.shape[:-1], sides * width))
+    d.fix(*_flat_values(state))
+    return _constants(d, node)
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [v for part in value for v in _leaves(part)] if isinstance(value, (list, tuple)) else [value]
+
+
+def _flat_values(value: Any) -> list[Any]:
+    return [v for v in _leaves(value) if is_value(v)]
 
 
 def _packed(node: fx.Node) -> bool:
     return getattr(node.target, "_overloadname", "") == "data"
-
-
-def _operands(node: fx.Node, *operands: Any) -> tuple[Any, Any, Any]:
-    """State, weights, whether there are biases: packed sequences bring their batch sizes before."""
-    first = 1 if _packed(node) else 0
-    state, weights, has_biases = operands[first : first + 3]
-    return state, weights, has_biases
 
 
 @rule("_pack_padded_sequence")
@@ -66,24 +114,16 @@ def unpacked(
     return d.masked(picked, float(padding), shape), d.constant(lengths)
 
 
-@rule("lstm")
-def lstm(
-    d: Any, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence[Any], has_biases: bool, *rest: Any
-) -> Any:
-    state, weights, has_biases = _operands(node, state, weights, has_biases, *rest)
-    for layer in _layers(weights, has_biases):
-        _gates(d, x, d.constant(()), layer, 0)
-    d.fix(*state)
-    return _constants(d, node)
+@rule("lstm", "rnn_tanh")
+def gates(d: Any, node: fx.Node, *operands: Any) -> Any:
+    """Sigmoids and hyperbolic tangents of W x + b + V h + c."""
+    return _gated(d, node, operands, 0)
 
 
 @rule("gru")
-def gru(d: Any, node: fx.Node, x: Any, state: Any, weights: Sequence[Any], has_biases: bool, *rest: Any) -> Any:
-    state, weights, has_biases = _operands(node, state, weights, has_biases, *rest)
-    for layer in _layers(weights, has_biases):
-        _gates(d, x, d.constant(()), layer, layer[0].shape[0] // 3)
-    d.fix(state)
-    return _constants(d, node)
+def gru(d: Any, node: fx.Node, *operands: Any) -> Any:
+    """The same, with the two sums of the candidate state apart."""
+    return _gated(d, node, operands, 3)
 
 
 @rule("rnn_relu")
@@ -99,7 +139,7 @@ def rectified(d: Any, node: fx.Node, x: Any, state: Any, *settings: Any) -> tupl
         weights, has_biases, count, dropout, train, bidirectional, batch_first = settings
         return _rectified(d, x, first, weights, has_biases, count, dropout, train, bidirectional, batch_first)
     if number_behind(node.args[2]) != 0:
-        raise ValueError("packed sequences with an initial state")
+        raise UnsupportedFormError("packed sequences with an initial state")
     weights, has_biases, count, dropout, train, bidirectional = settings[1:]
     rows = reshape(d, x, (1, *x.shape))
     out, last = _rectified(d, rows, None, weights, has_biases, count, dropout, train, bidirectional, True)
@@ -171,15 +211,6 @@ def _moved_in_front(d: Any, h: Any, time: int) -> Any:
 _READ = Contraction("abz", "yz", "aby")
 
 
-@rule("rnn_tanh")
-def rnn(d: Any, node: fx.Node, x: Any, state: Any, weights: Sequence[Any], has_biases: bool, *rest: Any) -> Any:
-    state, weights, has_biases = _operands(node, state, weights, has_biases, *rest)
-    for layer in _layers(weights, has_biases):
-        _gates(d, x, d.constant(()), layer, 0)
-    d.fix(state)
-    return _constants(d, node)
-
-
 def _layers(weights: Sequence[Any], has_biases: bool) -> list[Sequence[Any]]:
     size = 4 if has_biases else 2
     return [weights[k : k + size] for k in range(0, len(weights), size)]
@@ -187,15 +218,18 @@ def _layers(weights: Sequence[Any], has_biases: bool) -> list[Sequence[Any]]:
 
 @rule("lstm_cell")
 def lstm_cell(d: Any, node: fx.Node, x: Any, state: Sequence[Any], w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
-    _gates(d, x, d.constant(()), [w, v] if b is None else [w, v, b, c], 0)
-    d.fix(*state)
-    return _constants(d, node)
+    return _cell(d, node, x, state, [w, v] if b is None else [w, v, b, c], 0)
 
 
 @rule("gru_cell")
 def gru_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
-    _gates(d, x, d.constant(()), [w, v] if b is None else [w, v, b, c], w.shape[0] // 3)
-    d.fix(state)
+    return _cell(d, node, x, [state], [w, v] if b is None else [w, v, b, c], w.shape[0] // 3)
+
+
+def _cell(d: Any, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence[Any], separate: int) -> Any:
+    """One step: the hidden state is read by V, and all of the state enters the result."""
+    d.fix(*state)
+    _gates(d, x, state[0], weights, separate, all(number_behind(n) == 0 for n in _leaves(node.args[1])))
     return _constants(d, node)
 
 

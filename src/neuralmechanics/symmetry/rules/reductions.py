@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import fx
 
+from neuralmechanics.symmetry.refusals import NotSoughtError
 from neuralmechanics.symmetry.rules.registry import rule, settings
 from neuralmechanics.symmetry.rules.sizes import meta_shape_of, shape_of
-from neuralmechanics.symmetry.rules.views import meta_shape, reshape
+from neuralmechanics.symmetry.rules.views import expand
 
 
 def _dims(x: Any, dim: Any) -> tuple[int, ...]:
@@ -42,29 +42,28 @@ def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = Fals
     return d.extremum(x, _dims(x, dim), keepdim), d.constant(meta_shape_of(node, 1))
 
 
+@rule("all", "any", "count_nonzero", "histc", "bincount")
+def counted(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Counts: no gradient passes."""
+    raise NotSoughtError("no gradient passes a count", hides=True)
+
+
 @rule(
     "prod",
     "logsumexp",
     "logcumsumexp",
     "cumprod",
-    "all",
-    "any",
-    "count_nonzero",
-    "histc",
-    "bincount",
     "median",
     "nanmedian",
     "mode",
     "kthvalue",
+    "cummax",
+    "cummin",
     "aminmax",
 )
-def ended(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
-    """No change of the input is admitted."""
-    d.fix(x)
-    value = node.meta["val"]
-    if isinstance(value, (tuple, list)):
-        return tuple(d.constant(shape_of(v)) for v in value)
-    return d.constant(shape_of(value))
+def given_up(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Products of many, order statistics, log-sums of exponentials: their factors and shifts are not followed."""
+    raise NotSoughtError("its factors and shifts are not followed")
 
 
 @rule("argmax", "argmin")
@@ -135,26 +134,18 @@ def adaptive_avg_pool(d: Any, node: fx.Node, x: Any, *_: Any) -> Any:
 
 @rule("topk", "sort")
 def ordered(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """Values in data-dependent places along one dimension, and the places."""
+    """Values in data-dependent places along one dimension, and the places, which a common shift leaves as they are."""
     numbers = [a for a in args if isinstance(a, int) and not isinstance(a, bool)]
     dim = kwargs.get("dim", numbers[1] if "topk" in str(node.target) and len(numbers) > 1 else None)
     if dim is None:
         dim = numbers[0] if "sort" in str(node.target) and numbers else -1
     dim %= len(x.shape)
     shape = meta_shape_of(node, 0)
-    even = d.extremum(x, (dim,), True)
-    out = d.view(reshape(d, even, even.shape), _expand(shape))
-    return d.mul(out, d.constant(shape)), d.constant(shape)
-
-
-def _expand(shape: Sequence[int]) -> Any:
-    from neuralmechanics.symmetry.views import Expand
-
-    return Expand(tuple(shape))
+    even = d.extremum(x, (dim,), True)  # what is not the same along the dimension may change the order
+    return d.spread_along(expand(d, even, shape), dim), d.constant(shape)
 
 
 @rule("detach")
 def detached(d: Any, node: fx.Node, x: Any) -> Any:
-    """The gradient does not see x, so no symmetry may move it."""
-    d.fix(x)
-    return d.constant(meta_shape(node))
+    """The value sees x and the gradient does not: no symmetry may move it."""
+    raise NotSoughtError("the value is detached: no gradient passes", hides=True)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.domain import Contraction
+from neuralmechanics.symmetry.refusals import NotSoughtError
 from neuralmechanics.symmetry.rules.registry import number_behind, rule, settings
 from neuralmechanics.symmetry.rules.sizes import known, shape_of, size_of
 from neuralmechanics.symmetry.rules.sizes import meta_shape as meta_shape
@@ -85,8 +86,7 @@ def unchanged(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     """The same values (up to rounding of a dtype change); whole numbers move with nothing."""
     value = node.meta.get("val")
     if value is not None and not (value.is_floating_point() or value.is_complex()):
-        d.fix(x)
-        return d.constant(x.shape)
+        raise NotSoughtError("no gradient passes whole numbers", hides=True)
     return x
 
 
@@ -229,8 +229,7 @@ def repeated(d: Any, node: fx.Node, x: Any, repeats: Sequence[int]) -> Any:
 @rule("repeat_interleave")
 def interleaved(d: Any, node: fx.Node, x: Any, repeats: Any, dim: int | None = None, **__: Any) -> Any:
     if not isinstance(repeats, int):
-        d.fix(x)
-        return d.constant(meta_shape(node))
+        raise NotSoughtError("how often an entry is repeated is not followed", hides=True)
     if dim is None:
         x, dim = reshape(d, x, (math.prod(x.shape),)), 0
     return take(d, x, dim, [k for k in range(x.shape[dim]) for _ in range(repeats)])
