@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from neuralmechanics import Symmetries, find_symmetries
 from neuralmechanics.symmetry import capture as capturing
-from neuralmechanics.symmetry import replay as replaying
 from neuralmechanics.symmetry import tracing
 from neuralmechanics.symmetry.exporting import exported
-from neuralmechanics.symmetry.replay import Replayed, replayed
+from neuralmechanics.symmetry.replay import Replayed, comparing, replayed
 from neuralmechanics.symmetry.whole import Whole
 
 Loss = Callable[[Any, Any], Tensor]
@@ -379,13 +378,13 @@ def test_the_replay_leaves_weights_and_buffers_alone() -> None:
 
 def test_large_images_are_cut_before_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
-    run = replaying._model_evaluated
+    run = comparing.model_evaluated
 
     def recorded(whole: Whole, point: Any, **options: bool) -> Any:
         seen.append(tuple(point.batch.shape))
         return run(whole, point, **options)
 
-    monkeypatch.setattr(replaying, "_model_evaluated", recorded)
+    monkeypatch.setattr(comparing, "model_evaluated", recorded)
 
     class Net(nn.Module):
         def __init__(self, pools: int) -> None:

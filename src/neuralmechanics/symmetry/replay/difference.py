@@ -1,0 +1,64 @@
+"""What differs between two evaluations by more than rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.symmetry.replay.evaluation import Evaluation
+
+__all__ = ["difference"]
+
+
+def difference(model: Evaluation, graph: Evaluation, tolerance: float) -> str:
+    """What differs by more than rounding, with its size relative to the greatest entry."""
+    if len(model.values) != len(graph.values):
+        return f"the model has {len(model.values)} outputs, the graph {len(graph.values)}"
+    for number, (x, y) in enumerate(zip(model.values, graph.values, strict=True)):
+        size = _relative(x, y, max(_greatest(x), _greatest(y)))
+        if not size <= tolerance:
+            which = "the value" if len(model.values) == 1 else f"output {number}"
+            return f"{which} differs by {size:.1e} of its size"
+    names = list({**model.gradients, **graph.gradients})
+    pairs = [_both(model.gradients.get(name), graph.gradients.get(name)) for name in names]
+    for name, size in zip(names, _relative_sizes(pairs), strict=True):
+        if not size <= 10 * tolerance:
+            return f"the gradient of {name.removeprefix('model.')} differs by {size:.1e} of its size"
+    return ""
+
+
+def _both(x: Tensor | None, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Two gradients, with zero for the one that is missing."""
+    if x is None or y is None:
+        known = x if x is not None else y
+        assert known is not None
+        return (known, torch.zeros_like(known)) if y is None else (torch.zeros_like(known), known)
+    return x, y
+
+
+def _relative_sizes(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
+    """The greatest difference of each pair, in units of its greatest entry or of a thousandth of that of all pairs."""
+    scales = [max(_greatest(x), _greatest(y)) for x, y in pairs]
+    floor = 1e-3 * max((scale for scale in scales if math.isfinite(scale)), default=0.0)
+    return [_relative(x, y, max(scale, floor)) for (x, y), scale in zip(pairs, scales, strict=True)]
+
+
+def _relative(x: Tensor, y: Tensor, scale: float) -> float:
+    """The greatest difference in units of ``scale``; nan meets nan, and infinity itself."""
+    if x.shape != y.shape:
+        return math.inf
+    if not math.isfinite(scale):
+        same = torch.allclose(x, y, rtol=1e-2, equal_nan=True)
+        return 0.0 if same else math.inf
+    return _greatest(x - y) / scale if scale > 0 else 0.0
+
+
+def _greatest(x: Tensor) -> float:
+    """The size of the greatest entry (aminmax is ten times as fast as the norm); nan if there is one."""
+    if not x.numel():
+        return 0.0
+    low, high = torch.aminmax(torch.view_as_real(x) if x.is_complex() else x)
+    return max(-float(low), float(high))

@@ -1,0 +1,156 @@
+"""Where graph and model are compared: a point in parameter space, and a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from neuralmechanics.symmetry.captured import Captured
+from neuralmechanics.symmetry.inputs import pick, resample
+from neuralmechanics.symmetry.tracing import SEED
+from neuralmechanics.symmetry.whole import Whole
+
+__all__ = [
+    "LARGE",
+    "MOVED",
+    "PATTERN",
+    "Point",
+    "copied_batch",
+    "copies",
+    "point_of",
+    "runs_on_copies",
+    "shrunk",
+    "widened",
+]
+
+MATERIALISED = 1 << 20  # tensor entries of a model on the meta device up to which real ones are made for the replay
+LARGE = 1 << 22  # parameters up to which another point in parameter space is another in every tensor
+MOVED = 1 << 27  # parameters up to which another point is tried at all
+PARTLY_MOVED = 1 << 18  # entries of the tensors that are moved in larger models, beside those that are zero
+PATTERN = 65_537  # random numbers that a large tensor is moved by, over and over: a prime, so no dimension repeats them
+FEW = 4  # samples that are enough for it
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point in parameter space, the model's other tensors, and a batch; all by the wrapper's names."""
+
+    params: Mapping[str, Tensor]
+    others: Mapping[str, Tensor]
+    batch: Any
+
+    @property
+    def size(self) -> int:
+        leaves = [leaf for leaf in pytree.tree_leaves(self.batch) if isinstance(leaf, Tensor)]
+        return sum(t.numel() for t in (*self.params.values(), *self.others.values(), *leaves))
+
+    def double(self) -> Point:
+        params = {name: widened(value) for name, value in self.params.items()}
+        return Point(
+            params,
+            {n: widened(v) for n, v in self.others.items()},
+            pytree.tree_map(widened, self.batch),
+        )
+
+    def on_copies(self) -> Point:
+        """The same with copies of all parameters, into which a model may write."""
+        frozen = {n: nn.Parameter(v.clone(), False) for n, v in self.others.items() if isinstance(v, nn.Parameter)}
+        params = {name: value.clone() for name, value in self.params.items()}
+        return replace(self, params=params, others={**self.others, **frozen})
+
+    def moved(self, step: float) -> Point:
+        """Every parameter moved by a random fraction of its size."""
+        generator = torch.Generator().manual_seed(SEED)
+        every = sum(value.numel() for value in self.params.values()) <= LARGE
+        chosen = {n: v for n, v in self.params.items() if every or v.numel() <= PARTLY_MOVED or _is_zero(v)}
+        moved = {name: _moved(value, step, generator) for name, value in chosen.items()}
+        return replace(self, params={**self.params, **moved})
+
+    def on_other_data(self) -> Point:
+        return replace(self, batch=pick(resample(self.batch, torch.Generator().manual_seed(SEED), 1), 0))
+
+
+def runs_on_copies(whole: Whole) -> bool:
+    """Whether the replay gives the model copies of its parameters, so that these need not be put back afterwards."""
+    return LARGE < sum(p.numel() for p in whole.parameters()) <= MOVED
+
+
+def point_of(captured: Captured, whole: Whole, batch: Any) -> Point | str:
+    """The model's own tensors, or small random ones for a model on the meta device; else why there are none."""
+    params = {f"model.{name}": whole.get_parameter(f"model.{name}").detach() for name in captured.shapes}
+    named = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
+    point = Point(params, {name: value for name, value in named.items() if name not in params}, batch)
+    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    if not any(t.is_meta for t in (*named.values(), *leaves)):
+        return point.on_copies() if runs_on_copies(whole) else point
+    if point.size > MATERIALISED:
+        return "the model is on the meta device"
+    generator = torch.Generator().manual_seed(SEED)
+    filled = {name: _filled(value, generator) for name, value in point.others.items()}
+    moved = {name: _filled(value, generator) for name, value in params.items()}
+    return Point(moved, filled, pytree.tree_map(lambda leaf: _filled(leaf, generator), batch))
+
+
+def shrunk(batch: Any, side: int) -> Any:
+    """A few samples, cut to small images; None where that saves nothing."""
+    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    counts = {leaf.shape[0] for leaf in leaves if leaf.ndim}
+    few = FEW if len(counts) == 1 and counts.pop() > 2 * FEW else None
+
+    def cut(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.ndim:
+            return leaf
+        sides = min(3, max(0, leaf.ndim - 2)) if leaf.is_floating_point() and leaf.ndim > 3 else 0
+        index = [slice(few), *[slice(None)] * (leaf.ndim - 1 - sides), *[slice(side)] * sides]
+        return leaf[tuple(index)]
+
+    small = pytree.tree_map(cut, batch)
+    sizes = [sum(x.numel() for x in pytree.tree_leaves(b) if isinstance(x, Tensor)) for b in (small, batch)]
+    return small if sizes[0] * 4 <= sizes[1] and sizes[1] >= 1 << 15 else None
+
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Buffers as copies, for a run writes into them; frozen parameters, which may be large, as they are."""
+    return {n: v.detach() if isinstance(v, nn.Parameter) else v.clone() for n, v in tensors.items()}
+
+
+def copied_batch(batch: Any) -> Any:
+    return pytree.tree_map(_copy, batch)
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.detach().clone().requires_grad_(leaf.requires_grad) if isinstance(leaf, Tensor) else leaf
+
+
+def _filled(value: Any, generator: torch.Generator) -> Any:
+    """Positive random numbers for a tensor without content; zeros for whole numbers, which are valid as any index."""
+    if not isinstance(value, Tensor) or not value.is_meta:
+        return value
+    if not value.is_floating_point():
+        return torch.zeros(value.shape, dtype=value.dtype)
+    return torch.rand(value.shape, generator=generator, dtype=torch.float32).add(0.5).to(value.dtype)
+
+
+def _moved(value: Tensor, step: float, generator: torch.Generator) -> Tensor:
+    if not value.numel():
+        return value
+    count = value.numel()
+    noise = torch.randn(min(count, PATTERN), generator=generator, dtype=torch.float32).to(value.device)
+    noise = noise.repeat(-(-count // PATTERN))[:count].reshape(value.shape)
+    size = float(torch.linalg.vector_norm(value)) / math.sqrt(count)
+    return torch.add(value, noise.to(value.dtype), alpha=step * (size if size > 0 else 1.0))
+
+
+def _is_zero(value: Tensor) -> bool:
+    """Whether all entries are zero; a few tell in most cases."""
+    return not value.reshape(-1)[:64].any() and not value.any()
+
+
+def widened(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
