@@ -207,7 +207,7 @@ FAULTS: dict[str, Fault] = {
     "variance forgotten": Fault(FaultyMLP),
     "smoothed target": Fault(FaultyMLP, written_out),
     "clipped by a hook": Fault(Hooked),
-    "cached weight": Fault(Stateful, expect=_RESCALES),
+    "cached weight": Fault(Stateful),
     "fast path differs": Fault(Stateful, expect=_RESCALES),
     "mask redrawn": Fault(Checkpointed),
 }
