@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,12 +183,17 @@ class Checkpointed(nn.Module):
 
 @dataclass(frozen=True)
 class Fault:
-    """A network that takes the name of its fault ("none" builds the correct twin), and the loss."""
+    """A network that takes the name of its fault ("none" builds the correct twin), and the loss.
+
+    ``expect``: charges of the twin, where the fault is one of the forward pass and shows in the numbers alone.
+    """
 
     build: Callable[[str], nn.Module]
     loss: Loss = cross_entropy
+    expect: Mapping[str, int] | None = None
 
 
+_RESCALES = {"rescale": 6}
 FAULTS: dict[str, Fault] = {
     "missing factor": Fault(FaultyMLP),
     "wrong reduction": Fault(FaultyMLP),
@@ -203,7 +208,7 @@ FAULTS: dict[str, Fault] = {
     "smoothed target": Fault(FaultyMLP, written_out),
     "clipped by a hook": Fault(Hooked),
     "cached weight": Fault(Stateful),
-    "fast path differs": Fault(Stateful),
+    "fast path differs": Fault(Stateful, expect=_RESCALES),
     "mask redrawn": Fault(Checkpointed),
 }
 

@@ -29,3 +29,18 @@ def test_more_eigenvalues_than_parameters_are_nan():
     values = top_eigenvalues(lambda: (theta**2).sum(), [theta], 4)
     torch.testing.assert_close(values[:1], torch.tensor([2.0], dtype=torch.float64))
     assert values[2:].isnan().all()
+
+
+def test_weight_norm_has_the_eigenvalues_of_the_written_out_one():
+    torch.manual_seed(0)
+    v, g, x = torch.randn(4, 5).double(), (0.5 + torch.rand(4, 1)).double(), torch.randn(7, 5).double()
+
+    def loss(norm):
+        leaf = v.clone().requires_grad_()
+        return (lambda: (x @ norm(leaf).T).tanh().square().sum()), leaf
+
+    fused, first = loss(lambda v: torch._weight_norm(v, g, 0))
+    plain, second = loss(lambda v: v * (g / v.norm(dim=1, keepdim=True)))
+    found, right = top_eigenvalues(fused, [first], 4), top_eigenvalues(plain, [second], 4)
+    torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-12)
+    assert float(right[0]) > 0.1

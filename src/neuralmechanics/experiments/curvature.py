@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from neuralmechanics.functional.higher_derivatives import derivatives, record_gradient
 from neuralmechanics.symmetry.as_found import left_as_found
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def top_eigenvalues(
     >>> top_eigenvalues(lambda: (torch.tensor([4.0, 1.0, -2.0]) * theta**2).sum() / 2, [theta], 2)
     tensor([4.0000, 1.0000], dtype=torch.float64)
     """
-    with left_as_found(loss), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-        gradients = torch.autograd.grad(loss(), parameters, create_graph=True, materialize_grads=True)
+    with left_as_found(loss), torch.enable_grad():
+        _, gradients = record_gradient(loss, parameters, 2)
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dimension = flat.numel()
         wanted = min(iterations or 20 + 4 * count, dimension)
@@ -59,7 +59,5 @@ def top_eigenvalues(
 
 
 def _times(gradient: Tensor, parameters: Sequence[Tensor], vector: Tensor) -> Tensor:
-    product = torch.autograd.grad(
-        gradient, parameters, vector.to(gradient.dtype), retain_graph=True, materialize_grads=True
-    )
-    return torch.cat([part.flatten() for part in product]).detach().double()
+    product = derivatives(gradient, parameters, vector.to(gradient.dtype), graph=False)
+    return torch.cat([part.flatten() for part in product]).double()

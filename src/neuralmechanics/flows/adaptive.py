@@ -153,7 +153,7 @@ def _adaptive_system(
         filled = memory.filled(step)
 
         def field(x: Tensor) -> Tensor:
-            point, recorded = objective.recorded_gradient(x)
+            point, recorded = objective.recorded_gradient(x, 2 if correction else 1)
             g = recorded.detach()
             root, R = _root(g, filled, eps, eps_inside)
             D = decoupled * x + g / R
@@ -176,7 +176,8 @@ def _adaptive_system(
 
         return field
 
-    return System(layout, layout.flatten(theta0), _stepwise(field_at, h, memory.startup), h)
+    start = objective.require(layout.flatten(theta0), 2 if correction else 1)
+    return System(layout, start, _stepwise(field_at, h, memory.startup), h)
 
 
 def _root(g: Tensor, filled: float, eps: float, eps_inside: bool) -> tuple[Tensor, Tensor]:

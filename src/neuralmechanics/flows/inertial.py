@@ -29,7 +29,7 @@ def inertial_system(
     layout = Layout.of(theta0)
     objective = Objective(loss, layout, descent.weight_decay)
     friction = 1 - descent.momentum
-    start = layout.flatten(theta0)
+    start = objective.require(layout.flatten(theta0), 2 if descent.nesterov else 1)
     speed = torch.zeros_like(start) if at_rest else -descent.initial_speed * objective.gradient(start)
     shrink = descent.time_step / descent.learning_rate
 

@@ -18,6 +18,8 @@ from neuralmechanics.flows.objective import Loss, Objective
 from neuralmechanics.flows.schedule import Schedule
 from neuralmechanics.flows.series import coefficients, series_field
 from neuralmechanics.flows.system import Field, System, steady
+from neuralmechanics.functional.higher_derivatives import exact_forms
+from neuralmechanics.functional.verification import require_right_derivatives
 
 __all__ = ["ModifiedFieldFlow", "ModifiedFlow"]
 
@@ -89,20 +91,27 @@ class ModifiedFlow:
         layout = Layout.of(theta0)
         objective = Objective(self.loss, layout, self.weight_decay)
         start = layout.flatten(theta0)
+        if self._nested:
+            objective.require(start, self.order)
         if self.momentum and self.shift_start and self.order > 1:
             start = start + descent.transient_shift * descent.time_step * objective.gradient(start)
         return System(layout, start, self.schedule.fields(self._field(objective)), descent.time_step)
 
+    @property
+    def _nested(self) -> bool:
+        """Whether the series is summed from nested derivatives."""
+        return self.order is not None and (self.momentum != 0 or self.route == "derivatives")
+
     def _field(self, objective: Objective) -> Callable[[float], Field]:
         assert self.order is not None
         order = self.order
-        if self.momentum == 0 and self.route != "derivatives":
+        if not self._nested:
             return lambda rate: map_logarithm(lambda x: x - rate * objective.gradient(x), rate, order)
         weights = coefficients(order, Fraction(self.momentum), self.nesterov)
         factor = self.descent.time_step / self.descent.learning_rate
 
         def source(x: Tensor) -> tuple[Tensor, Tensor]:
-            point, slope = objective.recorded_gradient(x)
+            point, slope = objective.recorded_gradient(x, order)
             return point, -slope
 
         return lambda rate: series_field(source, weights, rate * factor, gradient=True)
@@ -136,14 +145,20 @@ class ModifiedFieldFlow:
     def system(self, theta0: Mapping[str, Tensor]) -> System:
         """The equation started from θ0."""
         layout = Layout.of(theta0)
+        start = layout.flatten(theta0)
+
+        def joined(point: Tensor) -> Tensor:
+            named = self.field(layout.unflatten(point))
+            return torch.cat([named[name].reshape(-1) for name in layout.names])
 
         def source(x: Tensor) -> tuple[Tensor, Tensor]:
             point = x.detach().requires_grad_(True)
-            named = self.field(layout.unflatten(point))
-            return point, torch.cat([named[name].reshape(-1) for name in layout.names])
+            with exact_forms():
+                return point, joined(point)
 
         if self.route == "map":
             rule = map_logarithm(lambda x: x + self.time_step * source(x)[1].detach(), self.time_step, self.order)
         else:
+            require_right_derivatives(lambda point: joined(point).dot(start + 1), start, self.order)
             rule = series_field(source, coefficients(self.order), self.time_step, gradient=False)
-        return System(layout, layout.flatten(theta0), steady(rule), self.time_step)
+        return System(layout, start, steady(rule), self.time_step)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from neuralmechanics.flows.hyperparameters import Descent
 from neuralmechanics.flows.layout import Layout
-from neuralmechanics.flows.objective import Loss, Objective, derivative
+from neuralmechanics.flows.objective import Loss, Objective
 from neuralmechanics.flows.system import System, steady
+from neuralmechanics.functional.higher_derivatives import record_gradient
 
 __all__ = ["ModifiedLoss"]
 
@@ -58,8 +59,7 @@ class ModifiedLoss:
         with torch.enable_grad():
             joined = torch.cat([params[name].to(torch.float64).reshape(-1) for name in layout.names])
             vector = joined if joined.requires_grad else joined.requires_grad_(True)
-            value = objective.at(vector)
-            slope = derivative(value, vector, graph=True)
+            value, (slope,) = record_gradient(lambda: objective.at(vector), [vector], 2)
             bent = value + self.descent.loss_correction * slope.dot(slope)
         return bent if any(params[name].requires_grad for name in layout.names) else bent.detach()
 
@@ -68,7 +68,7 @@ class ModifiedLoss:
         layout = Layout.of(theta0)
         objective = Objective(self.loss, layout, self.weight_decay)
         descent = self.descent
-        start = layout.flatten(theta0)
+        start = objective.require(layout.flatten(theta0), 2)
         if self.shift_start:
             start = start + descent.transient_shift * descent.time_step * objective.gradient(start)
 

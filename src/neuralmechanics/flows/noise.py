@@ -50,8 +50,7 @@ class StochasticFlow:
     def noise(self, params: Mapping[str, Tensor]) -> Noise:
         """Drift and noise as functions of flat vectors laid out as ``params``."""
         layout = Layout.of(params)
-        with torch.no_grad():
-            values = self.losses(layout.unflatten(layout.flatten(params)))
+        values = self.losses(layout.unflatten(layout.flatten(params).requires_grad_(True))).detach()
         if values.ndim != 1 or values.numel() < 2:
             raise ValueError(
                 f"losses(params) has shape {tuple(values.shape)}, expected one loss an example or minibatch, 2 or more"
@@ -59,6 +58,7 @@ class StochasticFlow:
         n = values.numel()
         if not self.replacement and self.batch_size > n:
             raise ValueError(f"batch_size is {self.batch_size} of {n} examples without replacement")
+        Objective(self.loss, layout, self.weight_decay).require(layout.flatten(params), 2 if self.modified else 1)
         share = 1.0 if self.replacement else (n - self.batch_size) / (n - 1)
         return Noise(self, layout, n, math.sqrt(self.learning_rate * share / (n * self.batch_size)))
 

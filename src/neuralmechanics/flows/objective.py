@@ -1,7 +1,6 @@
 """The regularised loss J(θ) = L(θ) + λ|θ|²/2 on flat vectors, with the derivatives that the flows need.
 
-Everything here is reverse mode, or reverse over reverse. Forward mode nested in forward mode is silently wrong
-through normalisation layers and is used nowhere.
+Derivatives above the first are taken in ``functional.higher_derivatives``, reverse over reverse.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.flows.layout import Layout
+from neuralmechanics.functional.higher_derivatives import derivatives, record_gradient
+from neuralmechanics.functional.verification import require_right_derivatives
 
 __all__ = ["Loss", "Objective", "derivative"]
 
@@ -25,12 +26,7 @@ def derivative(scalar: Tensor, variable: Tensor, *, graph: bool) -> Tensor:
 
     ``graph=True`` keeps what a further derivative needs.
     """
-    if not scalar.requires_grad:
-        return torch.zeros_like(variable)
-    (slope,) = torch.autograd.grad(
-        scalar, variable, create_graph=graph, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
-    return slope if graph else slope.detach()
+    return derivatives(scalar, [variable], graph=graph)[0]
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,9 @@ class Objective:
         return value
 
     def value(self, vector: Float64[Tensor, " parameters"]) -> float:
-        """J without derivatives."""
-        with torch.no_grad():
-            return float(self.at(vector))
+        """J as a number. The loss may differentiate inside, so it runs as in training."""
+        with torch.enable_grad():
+            return float(self.at(vector.detach().requires_grad_(True)).detach())
 
     def gradient(self, vector: Float64[Tensor, " parameters"]) -> Float64[Tensor, " parameters"]:
         """G = ∇L + λθ: one backward pass."""
@@ -67,17 +63,22 @@ class Objective:
             (slope,) = torch.autograd.grad(value, point)
         return slope
 
-    def recorded_gradient(self, vector: Float64[Tensor, " parameters"]) -> tuple[Tensor, Tensor]:
-        """The point and G there, both on the autograd tape, for further derivatives."""
-        with torch.enable_grad():
-            point = vector.detach().requires_grad_(True)
-            return point, derivative(self.at(point), point, graph=True)
+    def recorded_gradient(self, vector: Float64[Tensor, " parameters"], order: int) -> tuple[Tensor, Tensor]:
+        """The point and G there, both on the autograd tape, for derivatives of J up to ``order``."""
+        point = vector.detach().requires_grad_(True)
+        _, (slope,) = record_gradient(lambda: self.at(point), [point], order)
+        return point, slope
+
+    def require(self, vector: Float64[Tensor, " parameters"], order: int) -> Float64[Tensor, " parameters"]:
+        """The point, where derivatives of J up to ``order`` exist and are right there; else NoDerivativeError."""
+        require_right_derivatives(self.at, vector, order)
+        return vector
 
     def gradient_and_product(
         self, vector: Float64[Tensor, " parameters"], direction: Callable[[Tensor], Tensor] | Tensor
     ) -> tuple[Tensor, Tensor]:
         """G and (H + λ)u, where u is given or made from G: two backward passes, reverse over reverse."""
-        point, slope = self.recorded_gradient(vector)
+        point, slope = self.recorded_gradient(vector, 2)
         given = slope.detach()
         along = direction if isinstance(direction, Tensor) else direction(given)
         with torch.enable_grad():

@@ -57,7 +57,7 @@ class PrincipalFlow:
             factor = torch.where(tiny, -1 - reach / 2, _log_distance(safe) / safe)
             return torch.mv(vectors, factor * torch.mv(vectors.T, slope))
 
-        return System(layout, layout.flatten(theta0), steady(field), self.learning_rate)
+        return System(layout, objective.require(layout.flatten(theta0), 2), steady(field), self.learning_rate)
 
 
 def _log_distance(reach: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def _log_distance(reach: Tensor) -> Tensor:
 
 
 def _dense_hessian(objective: Objective, x: Tensor) -> tuple[Tensor, Tensor]:
-    point, slope = objective.recorded_gradient(x)
+    point, slope = objective.recorded_gradient(x, 2)
     with torch.enable_grad():
         rows = [derivative(slope[i], point, graph=False) for i in range(slope.numel())]
     hessian = torch.stack(rows)

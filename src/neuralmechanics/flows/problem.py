@@ -31,7 +31,8 @@ class ModuleLoss:
     """L(θ) of a float64 copy of a module on one batch; ``theta0`` holds the parameters it came with.
 
     Buffers and all other state are the module's own at the start of each call, so L is a function.
-    Tied parameters are one. Attention uses the kernel whose second derivatives exist.
+    Tied parameters are one. Attention uses the kernel whose second derivatives exist. A loss that differentiates inside
+    does so under ``no_grad`` too. The copy's own parameters follow θ: checkpoints compute again from them.
     """
 
     def __init__(self, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Any) -> None:
@@ -59,6 +60,14 @@ class ModuleLoss:
             restore_randomness()
 
     def _evaluate(self, params: dict[str, Tensor]) -> Tensor:
+        if not torch.is_grad_enabled():
+            with torch.enable_grad():
+                leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+                return self._evaluate(leaves).detach()
+        with torch.no_grad():
+            for name, own in self._closure.model.named_parameters():
+                if name in params:
+                    own.copy_(params[name])
         # Copies: a model that writes into its weights must not write into the caller's.
         state = {f"model.{name}": value.clone() for name, value in params.items()}
         with self._runs.fresh(_to_float64), sdpa_kernel(SDPBackend.MATH):

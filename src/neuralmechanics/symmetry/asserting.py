@@ -10,7 +10,7 @@ from torch import nn
 from neuralmechanics.symmetry.check_objective import LossFunction
 from neuralmechanics.symmetry.check_report import CheckReport
 from neuralmechanics.symmetry.checking import check_symmetries
-from neuralmechanics.symmetry.find import find_symmetries
+from neuralmechanics.symmetry.find import find_forward_symmetries
 from neuralmechanics.symmetry.symmetries import Symmetries
 
 __all__ = ["assert_symmetric"]
@@ -36,7 +36,7 @@ def assert_symmetric(
     """
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
-    found = find_symmetries(model, batches[0], loss_fn) if symmetries is None else symmetries
+    found = find_forward_symmetries(model, batches[0], loss_fn) if symmetries is None else symmetries
     if not found.families and expect is None:
         unknown = ", ".join(map(str, found.unknown))
         raise AssertionError(

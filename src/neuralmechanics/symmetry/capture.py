@@ -35,11 +35,12 @@ ROUTES: dict[str, Route] = {
 _EXPORTS = (exported, exported_with_checkpoints)
 
 
-def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -> Captured:
+def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *, gradients: bool = True) -> Captured:
     """Captures ``loss_fn(model, batch)`` (or the model's output) as a graph that was seen to do the same.
 
     ``torch.export`` in non-strict mode first; then tracing with the real tensors, valid for the branch taken. After
-    each the graph is run beside the model: where values or gradients differ, the next route is tried.
+    each the graph is run beside the model: where values or gradients differ, the next route is tried. With
+    ``gradients=False`` values alone are compared: what is claimed is then claimed of the forward pass.
     Raises ``ValueError`` when the model cannot run on the batch, or when no route gives a graph that does the same.
     """
     model = unwrapped(model)
@@ -59,7 +60,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -
             continue
         _require_known(captured, known)
         with left_as_found(whole, batch, parameters=not runs_on_copies(whole)), _silent():
-            found = replayed(captured, whole, batch)
+            found = replayed(captured, whole, batch, gradients=gradients)
         if not found.difference:
             return replace(captured, replayed=found.not_run)
         reasons[name] = found.difference

@@ -93,11 +93,15 @@ def hessian_readings(
 ) -> tuple[Reading, Reading]:
     """|Hξ + (∂ξ/∂θ)ᵀ g| over all parameters, and ξᵀHξ + ⟨g, ∂²ψ/∂t²⟩ along the orbit."""
     here, there = _bent(family, graph, weights), _bent(family, jittered, weights)
-    # The terms that cancel in Hξ: what H makes of the same elements with random factors.
+    # The terms that cancel in Hξ: what H makes of the same elements with random factors, and of any direction of that
+    # size. A bias before a norm leaves nothing but rounding under every factor, and its jitter as good as none.
     draw = torch.Generator().manual_seed(0)
     scattered = {n: x * torch.randn(x.shape, generator=draw, dtype=torch.float64).to(x) for n, x in here.xi.items()}
     product = graph.product(scattered)
-    terms, bend_terms = here.terms + _norm(product), here.bend_terms + _size(product, here.xi)
+    terms, bend_terms = (
+        here.terms + _norm(product) + graph.gain * _norm(here.xi),
+        here.bend_terms + _size(product, here.xi),
+    )
     change = {name: there.constraint[name] - here.constraint[name] for name in here.constraint}
     # What the rounding of Hξ can add up to in ξᵀHξ at most: one jitter alone may meet an accidental zero.
     noise = max(abs(there.bend - here.bend), _norm({n: change[n] for n in here.xi}) * _norm(here.xi))

@@ -37,8 +37,9 @@ def norm_eps_residual(objective: Objective, family: Family, params: Mapping[str,
     slopes = torch.autograd.grad(loss, [call.output for call in here.calls], allow_unused=True, materialize_grads=True)
     there = []
     for sign in (1, -1):
-        with torch.no_grad(), _Norms() as seen:
-            objective(move(family, params, weights, sign * _TIME))
+        moved = move(family, params, weights, sign * _TIME)
+        with torch.enable_grad(), _Norms() as seen:  # a loss may differentiate inside
+            objective({name: p.detach().requires_grad_() for name, p in moved.items()})
         there.append(seen.calls)
     total = 0.0
     for call, grad, ahead, behind in zip(here.calls, slopes, *there, strict=True):

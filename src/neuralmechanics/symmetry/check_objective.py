@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from neuralmechanics.symmetry.as_found import RunState
+from neuralmechanics.symmetry.as_found import RunState, plain_module
 from neuralmechanics.symmetry.inputs import call
 
 __all__ = ["Objective", "fixed_randomness", "scalar", "trainable_parameters"]
@@ -43,21 +43,25 @@ class Objective:
     def __call__(self, params: Mapping[str, Tensor]) -> Tensor:
         """L at ``params``; parameters that are absent keep their values."""
         with fixed_randomness(self.seed):
-            return self._evaluate(params)
+            return self._evaluate(params, lambda loss: (loss,))[0]
 
     def gradient(self, params: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """L and ∂L/∂θ by one backward pass; zero for what the loss does not use."""
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-        # The backward pass may draw random numbers too, where it recomputes activations.
-        with fixed_randomness(self.seed):
-            loss = self._evaluate(leaves)
+
+        def differentiated(loss: Tensor) -> tuple[Tensor, ...]:
             parts = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            return loss, *parts
+
+        # Where the backward pass recomputes activations it draws random numbers and reads the parameters again.
+        with torch.enable_grad(), fixed_randomness(self.seed):
+            loss, *parts = self._evaluate(leaves, differentiated)
         return loss.detach(), dict(zip(leaves, (part.detach() for part in parts), strict=True))
 
     def value(self, params: Mapping[str, Tensor]) -> float:
-        """L as a number."""
-        with torch.no_grad():
-            return float(self(params))
+        """L as a number. A loss may differentiate inside, by its parameters too, so it runs as in training."""
+        with torch.enable_grad():
+            return float(self({name: p.detach().requires_grad_() for name, p in params.items()}).detach())
 
     def in_double(self) -> Objective:
         """The same loss with every parameter, buffer and input in float64, where the model allows it."""
@@ -67,14 +71,27 @@ class Objective:
         """The same loss on another batch."""
         return Objective(self.model, self.loss_fn, batch, self.seed, self.double)
 
-    def _evaluate(self, params: Mapping[str, Tensor]) -> Tensor:
-        state = {_PREFIX + name: tensor for name, tensor in (self._frozen | dict(params)).items()}
+    def _evaluate(
+        self, params: Mapping[str, Tensor], then: Callable[[Tensor], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What ``then`` makes of the loss while the parameters are still in place."""
+        named = {self._inside.get(name, name): tensor for name, tensor in params.items()}
+        state = {_PREFIX + name: tensor for name, tensor in (self._frozen | named).items()}
         with self._runs.fresh(self._cast):
-            return scalar(functional_call(self._shell, state, (self._batch,)), self.seed)
+            found: tuple[Tensor, ...] = functional_call(
+                self._shell, state, (self._batch, lambda loss: then(scalar(loss, self.seed)))
+            )
+        return found
 
     @cached_property
     def _runs(self) -> RunState:
         return RunState(self.model, self.loss_fn)
+
+    @cached_property
+    def _inside(self) -> dict[str, str]:
+        """Names of the parameters inside ``torch.compile`` and data-parallel wrappers, by their plain names."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        return {name: names[id(p)] for name, p in plain_module(self.model).named_parameters()}
 
     @cached_property
     def _batch(self) -> Any:
@@ -98,10 +115,8 @@ class _Shell(nn.Module):
         self.model = model
         self._loss_fn = loss_fn
 
-    def forward(self, batch: Any) -> Tensor:
-        if self._loss_fn is None:
-            return call(self.model, batch)
-        return self._loss_fn(self.model, batch)
+    def forward(self, batch: Any, then: Callable[[Any], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        return then(call(self.model, batch) if self._loss_fn is None else self._loss_fn(self.model, batch))
 
 
 def scalar(loss: Any, seed: int = 0) -> Tensor:
@@ -122,7 +137,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
         raise TypeError(
             f"model is {type(model).__name__}; check_symmetries needs a torch.nn.Module (the probe does not)"
         )
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    return {name: p.detach() for name, p in plain_module(model).named_parameters() if p.requires_grad}
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ class Fine:
 class Scene:
     """Losses, gradients, single samples and Hessian products on one batch.
 
+    ``elsewhere``: gradients at other parameters and a rounding away from them, computed when asked for.
     ``same_function``: whether the fine loss is the loss itself, rounding apart (random layers draw other numbers in
     another precision). ``refusal``: why there are no Hessian products.
     """
@@ -53,6 +55,7 @@ class Scene:
     samples: tuple[tuple[Point, tuple[Point, ...]], ...]
     graphs: tuple[GradientGraph, GradientGraph] | None
     refusal: str
+    rounding: float
 
     @classmethod
     def of(
@@ -77,9 +80,22 @@ class Scene:
         if hessian:
             try:
                 graphs = gradient_graph(objective, params), gradient_graph(objective, near[0])
-            except (RuntimeError, NotImplementedError) as error:
-                refusal = f"no Hessian: {str(error).splitlines()[0]}"
-        return cls(objective, here, jittered, fine, same, pairs, graphs, refusal)
+                graphs[0].product(params)  # some operations refuse only here
+            except RuntimeError as error:
+                graphs, refusal = None, f"no second derivative here: {str(error).splitlines()[0]}"
+        return cls(objective, here, jittered, fine, same, pairs, graphs, refusal, rounding)
+
+    @cached_property
+    def elsewhere(self) -> tuple[Point, tuple[Point, ...]]:
+        """Gradients at parameters moved by a tenth of their size: what holds there holds all around."""
+        generator = torch.Generator().manual_seed(0)
+        moved = {}
+        for name, p in self.here.params.items():
+            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device)
+            wide = p.detach().double()
+            moved[name] = (wide + 0.1 * (wide.square().mean().sqrt() + 1e-3) * noise).to(p.dtype)
+        near = tuple(_point(self.objective, jitter(moved, self.rounding, generator)) for _ in range(_JITTERS))
+        return _point(self.objective, moved), near
 
 
 def working_dtype(objective: Objective, params: Mapping[str, Tensor]) -> torch.dtype:

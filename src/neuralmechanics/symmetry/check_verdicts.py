@@ -9,7 +9,7 @@ from typing import Literal
 from neuralmechanics.symmetry.check_measures import Measure
 from neuralmechanics.symmetry.family import Family
 
-__all__ = ["LIMIT", "Explanation", "Verdict", "judge_family"]
+__all__ = ["LIMIT", "Explanation", "Verdict", "judge_family", "only_second"]
 
 Verdict = Literal["exact", "approximate", "broken"]
 
@@ -49,11 +49,41 @@ class Explanation:
         return abs(self.slope) <= _SMALL * self.size + self.slack
 
 
+# The constraints that a second derivative enters.
+SECOND = ("hessian", "curvature")
+
+
+def only_second(family: Family, measures: Mapping[str, Measure]) -> bool:
+    """Whether loss and gradient obey the family and what a second derivative enters does not."""
+    beyond = _beyond(measures)
+    if family.broken_by:
+        beyond = {name: m for name, m in beyond.items() if name in SECOND and m.residual > _SMALL}
+    return bool(beyond) and all(name in SECOND for name in beyond)
+
+
 def judge_family(
-    family: Family, measures: Mapping[str, Measure], explanations: tuple[Explanation, ...]
+    family: Family,
+    measures: Mapping[str, Measure],
+    explanations: tuple[Explanation, ...],
+    elsewhere: Measure | None = None,
+    suspects: tuple[str, ...] = (),
 ) -> tuple[Verdict, str]:
-    """The verdict and, in words, why."""
-    beyond = {name: m for name, m in measures.items() if m.known and m.roundings > LIMIT}
+    """The verdict and, in words, why.
+
+    ``elsewhere``: ⟨g, ξ⟩ at other parameters. Where it vanishes too, so does its derivative, the Hessian constraint:
+    then what torch says of second derivatives is wrong, through one of ``suspects``, and the symmetry holds.
+    """
+    if elsewhere is not None and (elsewhere.residual <= _SMALL if family.broken_by else elsewhere.roundings <= LIMIT):
+        second = {name: m for name, m in _beyond(measures).items() if name in SECOND}
+        rest = {name: m for name, m in measures.items() if name not in SECOND}
+        verdict, reason = judge_family(family, rest, explanations)
+        through = f" of {', '.join(suspects)}" if suspects else ""
+        note = (
+            f"{_shown(second, family)}, while ⟨g, ξ⟩ vanishes at other parameters too: "
+            f"the second derivative{through} is suspect, not the symmetry"
+        )
+        return verdict, "; ".join(filter(None, (reason, note)))
+    beyond = _beyond(measures)
     if not family.broken_by:
         return ("broken", _shown(beyond, family)) if beyond else ("exact", "")
     cause = ", ".join(map(str, family.broken_by))
@@ -78,6 +108,10 @@ def judge_family(
     if not beyond:
         return "approximate", f"{cause}: below rounding here"
     return "approximate", f"{cause}: gradient residual {gradient.residual:.1e}"
+
+
+def _beyond(measures: Mapping[str, Measure]) -> dict[str, Measure]:
+    return {name: m for name, m in measures.items() if m.known and m.roundings > LIMIT}
 
 
 def _shown(beyond: Mapping[str, Measure], family: Family) -> str:

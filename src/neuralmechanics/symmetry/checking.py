@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from neuralmechanics.symmetry import check_measures as measures
 from neuralmechanics.symmetry.as_found import left_as_found
-from neuralmechanics.symmetry.check_measures import Reading
+from neuralmechanics.symmetry.check_measures import Measure, Reading
 from neuralmechanics.symmetry.check_norm_eps import norm_eps_residual
 from neuralmechanics.symmetry.check_objective import LossFunction, Objective, trainable_parameters
 from neuralmechanics.symmetry.check_orbits import draw_weights, slope
 from neuralmechanics.symmetry.check_report import CheckReport, FamilyCheck
 from neuralmechanics.symmetry.check_rounding import unit
 from neuralmechanics.symmetry.check_scene import Fine, Scene, root_mean_square, working_dtype
-from neuralmechanics.symmetry.check_verdicts import LIMIT, Explanation, judge_family
+from neuralmechanics.symmetry.check_verdicts import LIMIT, Explanation, judge_family, only_second
 from neuralmechanics.symmetry.family import Family
 
 __all__ = ["check_symmetries"]
@@ -102,11 +102,21 @@ def _check(family: Family, scenes: Sequence[Scene], rounding: float, generator: 
         read["noise"] = read["gradient"]
     units = dict.fromkeys(read, rounding) | {"invariance": max(scene.fine.rounding for scene in scenes)}
     pooled = {name: measures.pool(readings, units[name]) for name, readings in read.items()}
-    verdict, reason = judge_family(family, pooled, tuple(explanations))
+    elsewhere: Measure | None = None
+    suspects: tuple[str, ...] = ()
+    if only_second(family, pooled):
+        elsewhere = measures.pool([_elsewhere(family, scene, generator) for scene in scenes], rounding)
+        suspects = tuple(dict.fromkeys(n for s in scenes for graph in s.graphs or () for n in graph.handwritten))
+    verdict, reason = judge_family(family, pooled, tuple(explanations), elsewhere, suspects)
     worst = max(explanations, key=lambda e: abs(e.measured - e.slope), default=Explanation(*[math.nan] * 5))
     return FamilyCheck(
         family.name, family.kind, family.size, verdict, reason, **pooled, slope=worst.slope, predicted=worst.predicted
     )
+
+
+def _elsewhere(family: Family, scene: Scene, generator: torch.Generator) -> Reading:
+    there, near = scene.elsewhere
+    return measures.gradient_reading(family, there, near, draw_weights(family, generator))
 
 
 def _explain(family: Family, scene: Scene, gradient: Reading, weights: Tensor, rounding: float) -> Explanation:

@@ -132,6 +132,7 @@ def _orbit_dimension(
     span = Span(basis, max(tolerance, 1e-13 / min(gap.kept for gap in gaps)))
     if isinstance(flow, SignDescent):
         return span.rank, 0
+    potentials.require_brackets(place.theta)
     z = z.detach().requires_grad_()
     target = int(z.numel()) - lower
     for level in range(1, max_level + 1):

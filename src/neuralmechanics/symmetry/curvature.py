@@ -1,19 +1,20 @@
 """Hessian products by two reverse passes, and the two terms of the Hessian constraint.
 
-Nested forward mode through layer, batch and instance norms is silently wrong in torch, and fused attention kernels have
-no second derivative: gradients are taken with ``create_graph`` and differentiated again, attention in its plain form.
+Every second derivative is taken in ``functional.higher_derivatives``, which knows where torch's own are wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from neuralmechanics.functional.autograd_graph import handwritten
+from neuralmechanics.functional.higher_derivatives import derivatives, record_gradient
 from neuralmechanics.symmetry.affine import AffineTerm
 from neuralmechanics.symmetry.family import Family
 
@@ -24,10 +25,14 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class GradientGraph:
-    """The gradient at θ, still attached to θ: each Hessian product costs one backward pass more."""
+    """The gradient at θ, still attached to θ: each Hessian product costs one backward pass more.
+
+    ``handwritten``: the functions on the way whose backward pass may not be differentiable, though nothing says so.
+    """
 
     leaves: Tensors
     gradients: Tensors
+    handwritten: tuple[str, ...] = ()
 
     def product(self, direction: Mapping[str, Tensor]) -> Tensors:
         """H ξ over all parameters, by ∂⟨g, ξ⟩/∂θ with ξ held fixed.
@@ -41,27 +46,26 @@ class GradientGraph:
         for name, step in direction.items():
             g = self.gradients[name]
             total = total.to(g.device) + (g * step.detach().to(g)).sum().double()
-        if not total.requires_grad:
-            return {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
-        with _double_backward():
-            parts = torch.autograd.grad(
-                total, list(self.leaves.values()), retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-        return dict(zip(self.leaves, (part.detach() for part in parts), strict=True))
+        return dict(zip(self.leaves, derivatives(total, list(self.leaves.values()), graph=False), strict=True))
+
+    @cached_property
+    def gain(self) -> float:
+        """|H r| of a random direction r of length one."""
+        draw = torch.Generator().manual_seed(1)
+        direction = {n: torch.randn(p.shape, generator=draw, dtype=torch.float64) for n, p in self.leaves.items()}
+        length = math.sqrt(sum(float(r.square().sum()) for r in direction.values()))
+        made = self.product({name: r.to(self.leaves[name]) for name, r in direction.items()})
+        return math.sqrt(sum(float(h.double().square().sum()) for h in made.values())) / length
 
 
 def gradient_graph(objective: Callable[[Mapping[str, Tensor]], Tensor], params: Mapping[str, Tensor]) -> GradientGraph:
     """The gradient of ``objective`` at ``params``, ready for Hessian products.
 
-    Raises RuntimeError where an operation has no second derivative.
+    Raises NoDerivativeError where an operation is known to have no second derivative, or a wrong one.
     """
     leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
-    with _double_backward():
-        loss = objective(leaves)
-        parts = torch.autograd.grad(
-            loss, list(leaves.values()), create_graph=True, allow_unused=True, materialize_grads=True
-        )
-    return GradientGraph(leaves, dict(zip(leaves, parts, strict=True)))
+    loss, parts = record_gradient(lambda: objective(leaves), list(leaves.values()), 2)
+    return GradientGraph(leaves, dict(zip(leaves, parts, strict=True)), handwritten(loss))
 
 
 def adjoint(
@@ -127,11 +131,3 @@ def _given(family: Family, params: Mapping[str, Tensor] | None) -> Mapping[str, 
     if params is None:
         raise ValueError(f"family {family.name!r}: its generator depends on gains; pass the parameters as params")
     return params
-
-
-@contextmanager
-def _double_backward() -> Iterator[None]:
-    """Kernels that can be differentiated twice: plain attention, recurrent layers without cuDNN."""
-    cudnn = torch.backends.cudnn
-    with sdpa_kernel(SDPBackend.MATH), cudnn.flags(enabled=False, allow_tf32=False):
-        yield

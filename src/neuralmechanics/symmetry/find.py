@@ -32,7 +32,7 @@ from neuralmechanics.symmetry.shifts import Shifts
 from neuralmechanics.symmetry.symmetries import Symmetries, UnknownOperation
 from neuralmechanics.symmetry.whole import LossFunction
 
-__all__ = ["analyse", "find_symmetries"]
+__all__ = ["analyse", "find_forward_symmetries", "find_symmetries"]
 
 
 def find_symmetries(
@@ -61,6 +61,12 @@ def find_symmetries(
     """
     with _collector_paused():
         return analyse(capture(as_module(model, params), batch, loss_fn))
+
+
+def find_forward_symmetries(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -> Symmetries:
+    """Every continuous symmetry of what the forward pass computes, whatever its backward pass does."""
+    with _collector_paused():
+        return analyse(capture(model, batch, loss_fn, gradients=False))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Vector fields on R^n given by autograd, and their Lie brackets [u, v] = Dv·u - Du·v.
 
-Every derivative is reverse mode. Nested forward mode through ``layer_norm``, ``batch_norm`` and ``instance_norm`` is
-silently wrong in torch 2.13, so the product Dv·u of a general field is taken by two reverse passes: g(y) = (Dv)ᵀy is
-linear in y, hence Dv·u = (∂g/∂y)ᵀu. For a gradient field Dv is symmetric and one pass is enough.
+Every derivative is reverse mode (why: ``functional.higher_derivatives``), so the product Dv·u of a general field is
+taken by two reverse passes: g(y) = (Dv)ᵀy is linear in y, hence Dv·u = (∂g/∂y)ᵀu. For a gradient field Dv is symmetric
+and one pass is enough.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from jaxtyping import Float64
 from torch import Tensor
+
+from neuralmechanics.functional.higher_derivatives import derivatives
 
 __all__ = ["Bracket", "Field", "GeneralField", "GradientField", "Scaled", "Sum", "bracket_with_scale", "gradient_of"]
 
@@ -30,10 +32,7 @@ class Field(Protocol):
 
 def gradient_of(value: Tensor, z: Tensor, weights: Tensor | None = None) -> Tensor:
     """(∂value/∂z)ᵀ·weights with its own graph; zero where ``value`` does not depend on z."""
-    if not value.requires_grad:
-        return torch.zeros_like(z)
-    (out,) = torch.autograd.grad(value, z, weights, create_graph=True, materialize_grads=True)
-    return out
+    return derivatives(value, [z], weights, graph=True)[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.functional.higher_derivatives import exact_forms
+from neuralmechanics.functional.verification import require_right_derivatives
 from neuralmechanics.symmetry.as_found import RunState, double_copy
 from neuralmechanics.symmetry.inputs import call, pick, resample, signature, stack, to_double
 from neuralmechanics.symmetry.kinks import Kinks, varied
-from neuralmechanics.symmetry.primitive_norms import PrimitiveNorms
 
 __all__ = ["Potentials"]
 
@@ -103,7 +103,7 @@ class Potentials:
         """φ_j(θ) of one batch."""
         # Copies: a model that writes into its weights must not write into θ.
         named = {f"model.{name}": value.clone() for name, value in self.unflatten(theta).items()}
-        with torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH), PrimitiveNorms():
+        with torch.random.fork_rng(devices=[]), exact_forms():
             torch.default_generator.manual_seed(self._seed)
             with self._runs.fresh(to_double):
                 values: Tensor = torch.func.functional_call(self._evaluated, named, (batch,))
@@ -121,6 +121,15 @@ class Potentials:
             return torch.stack([(c * v).sum() for c, v in zip(weights, values, strict=True)]).sum()
 
         return potential
+
+    def require_brackets(self, theta: Float64[Tensor, " D"]) -> None:
+        """Refuses a model whose nested derivatives are not the derivatives of its gradients, as far as can be measured.
+
+        The draws that follow are those that would have been without it.
+        """
+        state = self.generator.get_state()
+        require_right_derivatives(self.random_potential(), theta, 3)
+        self.generator.set_state(state)
 
     @cached_property
     def entries(self) -> int:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from neuralmechanics.symmetry.primitive_norms import PrimitiveNorms
+from neuralmechanics.functional.primitive_norms import PrimitiveNorms
 
 
 def _x(*shape: int) -> Tensor:

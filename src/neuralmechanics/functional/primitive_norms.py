@@ -1,9 +1,8 @@
 """Normalisations written out in elementary operations, so that derivatives of every order are right.
 
-torch's fused ``layer_norm`` (2.13) has a right second derivative and a silently wrong third one: brackets of level two
-through it break laws that hold. Forward mode nested in forward mode is wrong through it and through ``batch_norm`` and
-``instance_norm`` already at second order. Inside ``PrimitiveNorms`` each of these calls runs as mean, subtraction and
-powers. Running statistics are read in evaluation mode and never written.
+torch's fused ``layer_norm``, ``batch_norm`` and ``instance_norm`` (2.13) have right second derivatives and silently
+wrong third ones, its fused weight norm a wrong second one: see ``torch_faults``. Inside ``PrimitiveNorms`` each of
+these calls runs as mean, subtraction and powers. Running statistics are read in evaluation mode and never written.
 """
 
 from __future__ import annotations
@@ -15,8 +14,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 __all__ = ["PrimitiveNorms"]
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Half precision is too coarse for sums of squares: fused norms take them in single precision, too."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _standardised(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
@@ -100,6 +105,15 @@ def _group_norm(
     return _affine(normed, _per_channel(input, weight), _per_channel(input, bias))
 
 
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _linear_cross_entropy(*args: Any, options: Any = None, **kwargs: Any) -> Tensor:
+    """Without options the logits are formed all at once, which torch differentiates rightly."""
+    return F.linear_cross_entropy(*args, **kwargs)
+
+
 def _aten_batch_norm(
     input: Tensor,
     weight: Tensor | None,
@@ -139,7 +153,23 @@ _PRIMITIVE: dict[Any, Callable[..., Tensor]] = {
     torch.instance_norm: _aten_instance_norm,
     F.group_norm: _group_norm,
     torch.group_norm: _group_norm,
+    torch._weight_norm: _weight_norm,
 }
+if hasattr(F, "linear_cross_entropy"):  # torch 2.13 and later
+    _PRIMITIVE[F.linear_cross_entropy] = _linear_cross_entropy
+
+
+def _in_range(form: Callable[..., Tensor], func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+    """The written-out form; half precision and autocast take it in single precision and end in the type of ``func``."""
+    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    device = tensors[0].device.type
+    if all(_wide(t) is t for t in tensors) and not torch.is_autocast_enabled(device):
+        return form(*args, **kwargs)
+    with torch.no_grad():
+        dtype = func(*args, **kwargs).dtype
+    wide_args, wide_kwargs = pytree.tree_map_only(Tensor, _wide, (tuple(args), kwargs))
+    with torch.autocast(device, enabled=False):
+        return form(*wide_args, **wide_kwargs).to(dtype)
 
 
 class PrimitiveNorms(TorchFunctionMode):
@@ -156,5 +186,5 @@ class PrimitiveNorms(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        replacement = _PRIMITIVE.get(func)
-        return (replacement or func)(*args, **(kwargs or {}))
+        form, named = _PRIMITIVE.get(func), kwargs or {}
+        return func(*args, **named) if form is None else _in_range(form, func, args, named)
