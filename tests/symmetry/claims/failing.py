@@ -6,9 +6,6 @@ FAILING: set[str] = set()
 
 # Captured by tracing after an export that fails and lets torch print the graph it had.
 NOISY: set[str] = {
-    "pair: flipped (branched)",
-    "router: soft (branched)",
-    "write: index add (branched)",
     "outside: a tensor from a number",
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuralmechanics.symmetry.as_found.tensors import is_transient
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.replay.difference import difference
 from neuralmechanics.symmetry.replay.evaluation import (
@@ -80,7 +81,10 @@ def _parameter_as_constant(captured: Captured, whole: Whole) -> str:
     held = [source.value for source in captured.sources.values() if source.kind == "constant"]
     named = {str(node.target) for node in captured.graph.nodes if node.op == "get_attr"}
     held += [value for name in named if isinstance(value := attrgetter(name)(captured.module), Tensor)]
-    return next((memory[_memory(t)] for t in held if isinstance(t, Tensor) and _memory(t) in memory), "")
+    tensors = [value for value in held if isinstance(value, Tensor)]
+    if any(is_transient(tensor) for tensor in tensors):
+        return "a tensor of a transform that has ended"
+    return next((memory[_memory(tensor)] for tensor in tensors if _memory(tensor) in memory), "")
 
 
 def _memory(tensor: Tensor) -> Any:
