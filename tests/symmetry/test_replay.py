@@ -463,3 +463,38 @@ def test_random_masks_and_noise_are_no_branch() -> None:
 
     model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Dropout(0.5), Noisy(), nn.Linear(6, 2))
     assert find_symmetries(model, torch.randn(5, 3)).count()["rescale"] == 6
+
+
+def test_parameters_that_share_memory_must_be_one() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = nn.Parameter(model[0].weight.data)
+    with pytest.raises(ValueError, match=r"'0.weight' and '2.weight' share memory without being one parameter"):
+        find_symmetries(model, torch.randn(3, 4))
+    model[2].weight = model[0].weight
+    assert find_symmetries(model, torch.randn(3, 4)).capture["tied"] == {"2.weight": "0.weight"}
+
+
+def test_views_of_one_flat_memory_are_separate_parameters() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4))
+    flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    start = 0
+    for p in model.parameters():
+        p.data = flat[start : start + p.numel()].view_as(p)
+        start += p.numel()
+    assert find_symmetries(model, torch.randn(3, 4)).count()["rescale"] == 5
+
+
+def test_sparse_gradients_and_sparse_data_are_compared() -> None:
+    table = nn.Sequential(nn.Embedding(7, 4, sparse=True), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    assert find_symmetries(table, torch.randint(7, (5,))).count()["rescale"] == 3
+
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, adjacency: Tensor, x: Tensor) -> Tensor:
+            return self.b(torch.relu(torch.sparse.mm(adjacency, self.a(x))))
+
+    found = find_symmetries(Graph(), (torch.eye(5).to_sparse(), torch.randn(5, 3)))
+    assert found.unknown or found.count()["rescale"] == 4

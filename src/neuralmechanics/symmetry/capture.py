@@ -18,7 +18,7 @@ from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.exporting import exported, exported_with_checkpoints
 from neuralmechanics.symmetry.replay import replayed, runs_on_copies
 from neuralmechanics.symmetry.tracing import traced, traced_below_autograd, traced_with_outside_functions
-from neuralmechanics.symmetry.whole import LossFunction, Whole, unwrapped
+from neuralmechanics.symmetry.whole import LossFunction, Whole, require_separate, unwrapped
 
 __all__ = ["capture"]
 
@@ -46,6 +46,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
     model = unwrapped(model)
     _refuse_sharded(model)
     require_built(model)
+    require_separate(model)
     whole = Whole(model, loss_fn)
     known = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
     reasons: dict[str, str] = {}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from neuralmechanics.symmetry.plain import FunctionModule
 
-__all__ = ["LossFunction", "Names", "Whole", "names_of", "unwrapped"]
+__all__ = ["LossFunction", "Names", "Whole", "names_of", "require_separate", "unwrapped"]
 
 LossFunction = Callable[[Any, Any], Tensor]
 
@@ -64,6 +66,33 @@ def unwrapped(model: nn.Module) -> nn.Module:
             model = model.module
         else:
             return model
+
+
+def require_separate(model: nn.Module) -> None:
+    """Raises ValueError where two parameters hold the same numbers in memory without being one parameter.
+
+    Training moves each of them by its own gradient, and so both: what leaves the loss unchanged is then another
+    question than for separate or for tied parameters.
+    """
+    spans = [(*_span(p), name) for name, p in model.named_parameters() if p.numel() and not p.is_meta]
+    spans.sort()
+    for (storage, _, end, name), (other, start, _, second) in pairwise(spans):
+        if storage == other and start < end:
+            raise ValueError(
+                f"parameters {name!r} and {second!r} share memory without being one parameter; tie them by assigning "
+                "the same nn.Parameter to both, or give one of them a copy"
+            )
+
+
+def _span(parameter: Tensor) -> tuple[int, int, int]:
+    """The storage of a parameter, and the first and last byte in it, the last excluded; none for what has no memory."""
+    if type(parameter.data) is not Tensor or parameter.layout != torch.strided:
+        return id(parameter), 0, 1
+    size, first = parameter.element_size(), int(parameter.storage_offset())
+    last = (
+        first + 1 + sum((int(n) - 1) * int(step) for n, step in zip(parameter.shape, parameter.stride(), strict=True))
+    )
+    return parameter.untyped_storage().data_ptr(), first * size, last * size
 
 
 @dataclass(frozen=True)

@@ -141,9 +141,10 @@ def _at_several_points(captured: Captured, whole: Whole, point: Point, gradients
 
 def _elsewhere(captured: Captured, whole: Whole, point: Point, *, gradients: bool, wide: bool) -> str:
     """At another point, and there on other data if the graph holds for all data and the model takes them."""
-    if captured.route == "export":
+    other = point.on_other_data() if captured.route == "export" else None
+    if other is not None:
         try:
-            return _compared(captured, whole, point.on_other_data(), SEED + 1, gradients=gradients, wide=wide)[0]
+            return _compared(captured, whole, other, SEED + 1, gradients=gradients, wide=wide)[0]
         except _NotRunError:
             pass
     return _compared(captured, whole, point, SEED + 1, gradients=gradients, wide=wide)[0]

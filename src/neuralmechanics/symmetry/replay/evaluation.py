@@ -153,7 +153,7 @@ def evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: b
     if sum(p.numel() for p in params.values()) > LARGE:
         return Evaluation(plain, _sketches(moving, weights, params))
     found = _gradients(moving, list(params.values()), weights)
-    return Evaluation(plain, {name: g for name, g in zip(params, found, strict=True) if g is not None})
+    return Evaluation(plain, {n: g.to_dense() for n, g in zip(params, found, strict=True) if g is not None})
 
 
 def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -165,7 +165,8 @@ def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, 
         gradient = parameter.grad
         parameter.grad = None
         if gradient is not None:
-            flat = (torch.view_as_real(gradient) if gradient.is_complex() else gradient).reshape(-1).float()
+            dense = gradient.to_dense()
+            flat = (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1).float()
             along = torch.dot(flat, noise[: flat.numel()].to(flat.device))
             found[name] = torch.stack([along, torch.linalg.vector_norm(flat)]).double().cpu()
 

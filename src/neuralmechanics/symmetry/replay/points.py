@@ -72,8 +72,16 @@ class Point:
         moved = {name: _moved(value, step, generator) for name, value in chosen.items()}
         return replace(self, params={**self.params, **moved})
 
-    def on_other_data(self) -> Point:
-        return replace(self, batch=pick(resample(self.batch, torch.Generator().manual_seed(SEED), 1), 0))
+    def on_other_data(self) -> Point | None:
+        """The same with new content in the batch; None for batches that are no plain tensors."""
+        leaves = [leaf for leaf in pytree.tree_leaves(self.batch) if isinstance(leaf, Tensor)]
+        if not all(_is_plain(leaf) for leaf in leaves):
+            return None
+        here = pytree.tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, self.batch)
+        fresh, structure = pytree.tree_flatten(pick(resample(here, torch.Generator().manual_seed(SEED), 1), 0))
+        devices = [leaf.device if isinstance(leaf, Tensor) else None for leaf in pytree.tree_leaves(self.batch)]
+        moved = [new if device is None else new.to(device) for new, device in zip(fresh, devices, strict=True)]
+        return replace(self, batch=pytree.tree_unflatten(moved, structure))
 
 
 def runs_on_copies(whole: Whole) -> bool:
@@ -97,9 +105,22 @@ def point_of(captured: Captured, whole: Whole, batch: Any) -> Point | str:
     return Point(moved, filled, pytree.tree_map(lambda leaf: _filled(leaf, generator), batch))
 
 
+def _is_plain(leaf: Tensor) -> bool:
+    """Whether the tensor is dense, and of a type that random numbers can be drawn in."""
+    return leaf.layout == torch.strided and leaf.dtype in _DRAWN and not leaf.is_nested
+
+
+_DRAWN = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+
+
 def shrunk(batch: Any, side: int) -> Any:
     """A few samples, cut to small images; None where that saves nothing."""
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    if not all(_is_plain(leaf) for leaf in leaves):
+        return None
     counts = {leaf.shape[0] for leaf in leaves if leaf.ndim}
     few = FEW if len(counts) == 1 and counts.pop() > 2 * FEW else None
 
