@@ -18,6 +18,7 @@ from neuralmechanics.symmetry import capture as capturing
 from neuralmechanics.symmetry import tracing
 from neuralmechanics.symmetry.exporting import exported
 from neuralmechanics.symmetry.replay import Replayed, comparing, replayed
+from neuralmechanics.symmetry.replay.graph_run import Conversion, run_graph
 from neuralmechanics.symmetry.whole import Whole
 
 Loss = Callable[[Any, Any], Tensor]
@@ -498,3 +499,25 @@ def test_sparse_gradients_and_sparse_data_are_compared() -> None:
 
     found = find_symmetries(Graph(), (torch.eye(5).to_sparse(), torch.randn(5, 3)))
     assert found.unknown or found.count()["rescale"] == 4
+
+
+def test_a_region_of_reduced_precision_is_run_in_it_again() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.b(torch.relu(self.a(x))).float()
+
+    whole, batch = Whole(Net(), None), torch.randn(3, 5)
+    captured = exported(whole, batch)
+    given = {name: p.detach() for name, p in whole.named_parameters()}
+
+    def value(source: Any) -> Tensor:
+        return batch if source.kind == "input" else given[source.name]
+
+    (found,) = run_graph(captured, value, Conversion(None))
+    (expected,) = whole(batch)
+    assert torch.equal(found, expected)

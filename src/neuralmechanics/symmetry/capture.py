@@ -52,7 +52,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
     known = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
     reasons: dict[str, str] = {}
     for name, route in ROUTES.items():
-        if name == "export of checkpoints" and "gradient" not in reasons["export"]:
+        if name == "export of checkpoints" and "gradient" not in reasons.get("export", ""):
             continue
         try:
             with left_as_found(whole, batch, parameters=route not in _EXPORTS), _silent():

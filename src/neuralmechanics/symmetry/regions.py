@@ -76,6 +76,7 @@ def _write_out(module: fx.GraphModule, node: fx.Node, enabled: bool) -> list[fx.
     place = next(k for k, a in enumerate(node.args) if isinstance(a, fx.Node) and a.op == "get_attr")
     region: Any = module.get_submodule(str(node.args[place].target))  # type: ignore[union-attr]
     inner_silent = set(_written_out(region))
+    precision = node.args[:place] if _kind(node) == "wrap_with_autocast" else None
     values: dict[fx.Node, Any] = {}
     inputs = iter(node.args[place + 1 :])
     silent: list[fx.Node] = []
@@ -89,6 +90,8 @@ def _write_out(module: fx.GraphModule, node: fx.Node, enabled: bool) -> list[fx.
             else:
                 copy = node.graph.node_copy(inner, lambda n: values[n])
                 values[inner] = copy
+                if precision is not None:
+                    copy.meta.setdefault("autocast", precision)
                 if inner in inner_silent or not enabled:
                     silent.append(copy)
     for user in list(node.users):
