@@ -51,7 +51,8 @@ class Drives:
     buffer v as it is after the step (0 where there is none).  `residual` ρ = ⟨g,θ⟩, for translations ⟨g,1_A⟩.
     `gradient_energy` ⟨g,g⟩ of the raw minibatch gradient.  `parameter_update` ⟨θ_k,d⟩, for translations
     ⟨d,1_A⟩.  g is the gradient that is descended: the reader has negated it under `maximize=True`.
-    Entries of W, P and ⟨g,g⟩ at translations are ignored.
+    `velocity_gradient` S = ⟨v,g⟩ and `velocity_energy` ⟨v,v⟩, v after the step: for strong decay alone.
+    Entries of W, P, S and the energies at translations are ignored.
     """
 
     update_energy: Float64[Tensor, " charges"] | None = None
@@ -59,6 +60,8 @@ class Drives:
     residual: Float64[Tensor, " charges"] | None = None
     gradient_energy: Float64[Tensor, " charges"] | None = None
     parameter_update: Float64[Tensor, " charges"] | None = None
+    velocity_gradient: Float64[Tensor, " charges"] | None = None
+    velocity_energy: Float64[Tensor, " charges"] | None = None
 
 
 class Law(Protocol):
