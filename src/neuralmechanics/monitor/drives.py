@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import fields
 
 import torch
 from jaxtyping import Float64
@@ -12,7 +13,8 @@ from neuralmechanics.laws import Drives
 from neuralmechanics.optimizers import Update
 from neuralmechanics.symmetry import Symmetries
 
-ALL_DRIVES = ("update_energy", "update_velocity", "residual", "gradient_energy", "parameter_update")
+ALL_DRIVES = tuple(field.name for field in fields(Drives))
+_DONE, _CLAIMED = "done", "claimed"
 
 
 class DriveMeter:
@@ -23,15 +25,28 @@ class DriveMeter:
         self._charges = len(symmetries.labels)
         self._device = device
 
-    def measure(self, updates: Iterable[tuple[str, Update | None]], wanted: Collection[str]) -> Drives:
-        """The wanted drives of the step, zero where torch left a parameter alone."""
+    def measure(
+        self, updates: Iterable[tuple[str, Update | None]], wanted: Collection[str]
+    ) -> tuple[Drives, Tensor | None]:
+        """The wanted drives of the step, zero where torch left a parameter alone, and its unclaimed part.
+
+        That is the change of the charges that the optimiser's own formula does not account for: None where every
+        update was read from the formula itself.
+        """
         sums: dict[tuple[str, torch.device], Tensor] = {}
+        unclaimed = False
         for name, update in updates:
             if update is None:
                 continue
             for drive in wanted:
                 self._add(sums, drive, name, update)
-        return Drives(**{drive: self._gather(sums, drive) for drive in wanted})
+            if update.claimed is not None:
+                unclaimed = True
+                twice = 2 * update.before()
+                self._pair(sums, _DONE, name, update.difference, twice + update.difference)
+                self._pair(sums, _CLAIMED, name, update.claimed, twice + update.claimed)
+        apart = self._gather(sums, _DONE) - self._gather(sums, _CLAIMED) if unclaimed else None
+        return Drives(**{drive: self._gather(sums, drive) for drive in wanted}), apart
 
     def pair(self, a: dict[str, Tensor], b: dict[str, Tensor]) -> Float64[Tensor, " charges"]:
         """pair(a, b) over all parameters, whatever devices they are on."""
@@ -52,6 +67,10 @@ class DriveMeter:
             self._pair(sums, drive, name, g, update.before())
         elif drive == "gradient_energy" and g is not None:
             self._pair(sums, drive, name, g, g)
+        elif drive == "velocity_gradient" and g is not None and v is not None:
+            self._pair(sums, drive, name, v, g)
+        elif drive == "velocity_energy" and v is not None:
+            self._pair(sums, drive, name, v, v)
 
     def _pair(self, sums: dict[tuple[str, torch.device], Tensor], drive: str, name: str, a: Tensor, b: Tensor) -> None:
         key = (drive, a.device)

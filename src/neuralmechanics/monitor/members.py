@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralmechanics.laws import Hyperparameters
+from neuralmechanics.laws import Hyperparameters, decay_strength
 from neuralmechanics.optimizers import Setting
 from neuralmechanics.symmetry import Symmetries
 
@@ -23,10 +23,14 @@ _REMEMBERED = 64
 
 @dataclass(frozen=True)
 class Role:
-    """What a step did with one parameter: its setting (None: not touched) and whether torch's buffer began."""
+    """What a step did with one parameter: its setting (None: not touched) and whether torch's buffer began.
+
+    `stale`: the parameter is frozen and still holds a gradient, which is then no part of the loss's.
+    """
 
     setting: Setting | None
     first_step: bool = False
+    stale: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +39,15 @@ class ChargeSettings:
 
     hyperparameters: Hyperparameters
     uneven: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    strength: float = 0.0
+    """the largest strength of decay (see `laws.decay_strength`) among the settings whose numbers are on the host"""
 
 
 class Members:
     """The incidence of parameters and charges, found from the charges themselves."""
 
     def __init__(self, symmetries: Symmetries, params: Mapping[str, Tensor], device: torch.device) -> None:
+        self._symmetries = symmetries
         self.names = symmetries.parameters
         self.charges = len(symmetries.labels)
         self._device = device
@@ -61,10 +68,32 @@ class Members:
                 classes[key] = len(values)
                 values.append(role)
             pattern.append(classes[key])
+        strength = max(map(_strength, values))
         if len(values) == 1:
-            return ChargeSettings(Hyperparameters(**_fields(values[0])))
+            return ChargeSettings(Hyperparameters(**_fields(values[0])), strength=strength)
         masks, uneven = self._pattern(tuple(pattern), len(values))
-        return ChargeSettings(_many(values, masks), uneven)
+        return ChargeSettings(_many(values, masks), uneven, strength)
+
+    def largest(self, values: Mapping[str, float]) -> Tensor:
+        """The largest of a number a parameter over the parameters of each charge, float64 on the host."""
+        out = np.zeros(self.charges)
+        each = np.array([values[name] for name in self.names], dtype=np.float64)
+        np.maximum.at(out, self._charge, each[self._name])
+        return torch.from_numpy(out)
+
+    def touched(self, names: Collection[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """The charges that any of these parameters enters."""
+        chosen = np.array([name in names for name in self.names], dtype=bool)
+        out = np.zeros(self.charges, dtype=bool)
+        out[self._charge[chosen[self._name]]] = True
+        return out
+
+    def single(self, params: Mapping[str, Tensor]) -> Tensor:
+        """The charges that live on one element of one parameter."""
+        ones = {name: torch.ones((), dtype=torch.float64).expand(p.shape) for name, p in params.items()}
+        elements = self._symmetries.charge_scale(ones)
+        parameters = np.bincount(self._charge, minlength=self.charges)
+        return (elements <= 1) & torch.from_numpy(parameters == 1)
 
     def _pattern(self, pattern: tuple[int, ...], count: int) -> tuple[list[Tensor], np.ndarray[Any, Any] | None]:
         """Per class the charges it sets, and the charges with several classes; kept, for steps repeat it."""
@@ -87,7 +116,13 @@ def _touched(symmetries: Symmetries, name: str, parameter: Tensor) -> np.ndarray
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
     out = torch.zeros(len(symmetries.labels), dtype=torch.float64)
-    symmetries.accumulate_pair_(out, name, probe, probe)
+    try:
+        symmetries.accumulate_pair_(out, name, probe, probe)
+    except (RuntimeError, IndexError):
+        raise ValueError(
+            f"parameter {name!r} has shape {list(parameter.shape)}, which is not the one that the symmetries were "
+            "found for; find the symmetries of this very model"
+        ) from None
     return np.flatnonzero(out.numpy())
 
 
@@ -98,8 +133,19 @@ def _meaning(role: Role) -> tuple[Any, ...]:
         return ("idle",)
     rate, decay, momentum, dampening, nesterov, _, decoupled = setting.key
     if not setting.has_momentum:
-        return (rate, decay, decoupled)
-    return (rate, decay, decoupled, momentum, dampening, nesterov, role.first_step)
+        return (rate, decay, decoupled, role.stale)
+    return (rate, decay, decoupled, role.stale, momentum, dampening, nesterov, role.first_step)
+
+
+def _strength(role: Role) -> float:
+    """The strength of the decay that a setting has; 0 where its numbers are on a device, so that nothing waits."""
+    setting = role.setting
+    if setting is None or (not isinstance(setting.weight_decay, Tensor) and setting.weight_decay == 0):
+        return 0.0
+    hyper = _fields(role)
+    if any(isinstance(value, Tensor) for value in hyper.values()):
+        return 0.0
+    return float(decay_strength(Hyperparameters(**hyper)))
 
 
 def _fields(role: Role) -> dict[str, Any]:
