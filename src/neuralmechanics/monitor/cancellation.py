@@ -13,6 +13,8 @@ from neuralmechanics.symmetry import Symmetries
 
 # ⟨g,ξ⟩ / |g||ξ| that a norm's eps may leave where a family names one: eps/(σ² + eps) of the work that y does.
 _EPS_OF_NORMS = 0.1
+# Smallest normal numbers that products in a backward pass may have lost, over the digits that ρ is asked to have.
+_UNDERFLOW = 1e8
 
 
 class Cancellation:
@@ -68,8 +70,11 @@ class Cancellation:
         own, of_slopes = self._symmetries.charge_scale(there), self._symmetries.charge_scale(slopes)
         bound = torch.where(self._quadratic, (own * of_slopes).sqrt(), of_slopes)
         largest = max((float(g.abs().max()) for g in slopes.values() if g.numel()), default=0.0)
-        reach = torch.where(self._quadratic, own.sqrt(), 1.0) * largest
-        return torch.where(self._single, torch.maximum(bound, reach), bound)
+        reach = torch.where(self._quadratic, own.sqrt(), 1.0)
+        bound = torch.where(self._single, torch.maximum(bound, reach * largest), bound)
+        # What underflows loses all its digits.
+        tiny = max((float(torch.finfo(p.dtype).tiny) for p in there.values()), default=0.0)
+        return torch.maximum(bound, reach * tiny * _UNDERFLOW)
 
 
 def in_low_precision(gradients: Mapping[str, Tensor]) -> torch.dtype | None:

@@ -17,7 +17,7 @@ from neuralmechanics.monitor.members import ChargeSettings, Members, Role
 from neuralmechanics.monitor.record import Record, StepDrives
 from neuralmechanics.monitor.tracker import LawTracker
 from neuralmechanics.monitor.warning import Notes
-from neuralmechanics.monitor.watchdog import Watchdog
+from neuralmechanics.monitor.watchdog import Finding, Watchdog
 from neuralmechanics.optimizers import StepWatch, Update, dense
 from neuralmechanics.symmetry import Symmetries
 
@@ -61,6 +61,7 @@ class Follower:
         self._left = np.full(len(symmetries.labels), not self._sgd)
         self._since = 0
         self._judged = False
+        self._found: list[Finding] = []
         self._residual: Tensor | None = None
         self._hyper: Hyperparameters | None = None
         self._clear()
@@ -169,7 +170,7 @@ class Follower:
         self._watchdog.add(self.step, done, claimed, exact=self._exact)
         self._residual, self._hyper, self._judged = drives.residual, hyper, due
         if due and self._sgd and drives.residual is not None:
-            self._withhold(self._watchdog.judge(self.step, drives.residual, self._gradients, self.tracker.followed))
+            self._found = self._watchdog.judge(drives.residual, self._gradients, self.tracker.followed)
         self._clear()
         return StepDrives(self.step, hyper, drives)
 
@@ -177,19 +178,29 @@ class Follower:
         """Everything known after the last step, with what else moved the charges until now taken out of the laws."""
         if not self._judged:
             self._look_again()
-        charge = self.charge()
+        charge, residual = self.charge(), self._residual
         outside, moved = self._watchdog.settle(self.step, charge)
         if moved is not None:
             self.tracker.restart(moved, charge, self.companion())
-            self._since = self._since if not bool(moved.all()) else 0
+            if residual is not None and not self._exact:
+                # taken at θ_k as the update tells it, which is not what the step began with
+                residual = torch.where(moved, torch.nan, residual)
+        findings, self._found = self._found, []
         exact = self.tracker.exact
         if exact is not None:
-            self._withhold(self._watchdog.compare(self.step, self._since, charge, exact, self.tracker.followed), charge)
+            followed = self.tracker.followed
+            for finding in findings:
+                followed = followed & ~finding.charges.to(self._device)
+            findings = findings + self._watchdog.compare(self._since, charge, exact, followed)
+        ended = self._watchdog.report(self.step, findings, None if self._exact else moved)
+        if ended is not None:
+            self._left |= ended.numpy()
+            self.tracker.leave(ended.to(self._device), charge)
         return Record(
             step=self.step,
             charge=charge,
             predicted=self.tracker.predictions(),
-            residual=self._residual,
+            residual=residual,
             hyperparameters=self._hyper or self._settings_ahead().hyperparameters,
             state=self.tracker.state_dict(),
             outside=None if moved is None else outside,
@@ -213,7 +224,7 @@ class Follower:
             return
         self._residual = self._meter.measure(self._collected(self._watches[0], due=True), {"residual"})[0].residual
         if self._sgd and self._residual is not None:
-            self._withhold(self._watchdog.judge(self.step, self._residual, self._gradients, self.tracker.followed))
+            self._found = self._watchdog.judge(self._residual, self._gradients, self.tracker.followed)
         self._clear()
 
     def _settings(self) -> ChargeSettings:
@@ -266,12 +277,6 @@ class Follower:
             "for them and are nan from here on, the identity continues",
         )
         return torch.from_numpy(new).to(self._device)
-
-    def _withhold(self, broken: Tensor | None, charge: Tensor | None = None) -> None:
-        if broken is None:
-            return
-        self._left |= broken.numpy()
-        self.tracker.leave(broken.to(self._device), self.charge() if charge is None else charge)
 
     def _warn_of_divergence(self, settings: ChargeSettings) -> None:
         if settings.strength > 2:

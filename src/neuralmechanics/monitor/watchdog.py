@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float64
@@ -12,13 +13,21 @@ from neuralmechanics.monitor.cancellation import Cancellation
 from neuralmechanics.monitor.ledger import Ledger
 from neuralmechanics.monitor.members import Members
 from neuralmechanics.monitor.precision import Precision
-from neuralmechanics.monitor.reasons import why_broken
+from neuralmechanics.monitor.reasons import Reason, why_broken
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import dense
 from neuralmechanics.symmetry import Symmetries
 
 # Roundings of a law in one step: the parameter's, the update's, the gradient's, and one to spare.
 _ROUNDINGS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """Charges whose symmetry the loop breaks, on the host, and why."""
+
+    charges: Bool[Tensor, " charges"]
+    reason: Reason
 
 
 class Watchdog:
@@ -90,17 +99,15 @@ class Watchdog:
         return torch.where(moved, outside, 0.0), moved
 
     def judge(
-        self, step: int, residual: Float64[Tensor, " charges"], gradients: Mapping[str, Tensor], followed: Tensor
-    ) -> Bool[Tensor, " charges"] | None:
-        """Where ⟨g,ξ⟩ is more than rounding among the charges that closed laws are followed for."""
+        self, residual: Float64[Tensor, " charges"], gradients: Mapping[str, Tensor], followed: Tensor
+    ) -> list[Finding]:
+        """Where ⟨g,ξ⟩ is more than rounding among the charges that closed laws are followed for, and why."""
         params = {name: dense(p.detach()) for name, p in self._params.items()}
         self._unit = max(self._unit, self._precision.unit(gradients, params))
         broken = self._cancellation.broken(residual, gradients, params, self._unit) & followed.cpu()
-        return self._withheld(step, broken, gradients)
+        return self._explained(broken, gradients)
 
-    def compare(
-        self, step: int, steps: int, charge: Tensor, exact: Tensor, followed: Tensor
-    ) -> Bool[Tensor, " charges"] | None:
+    def compare(self, steps: int, charge: Tensor, exact: Tensor, followed: Tensor) -> list[Finding]:
         """Where the exact law left the measured charge although nothing else moved it: ⟨g,ξ⟩ ≠ 0 between the records.
 
         Half of the digits of the charge's size, and what roundings may have added up to, are left to it.
@@ -113,24 +120,40 @@ class Watchdog:
             return watched & torch.gt(error, self._unit**0.5 * self._size + rounding)
 
         if self._unit == 0 or not bool(beyond().any()):
-            return None
+            return []
         self._size = torch.maximum(self._size, self.sizes())
-        return self._withheld(step, beyond().cpu(), {})
+        return self._explained(beyond().cpu(), {})
 
-    def _withheld(self, step: int, broken: Tensor, gradients: Mapping[str, Tensor]) -> Tensor | None:
-        if not bool(broken.any()):
-            return None
-        labels, families = self._symmetries.family_names, {f.name: f for f in self._symmetries.charged}
-        for name in dict.fromkeys(labels[i] for i in broken.nonzero().flatten().tolist()):
-            family = families[name]
-            why = why_broken(self._model, gradients, family.requires, family.parameters)
-            self._notes.tell(
-                f"broken: {why}",
-                step,
-                f"at step {step} the gradient does not obey the symmetry of {self._some(broken)}: {why}; the closed "
-                "laws are nan for them from here on, the identity continues",
-            )
-        return broken
+    def report(self, step: int, findings: Sequence[Finding], moved: Tensor | None) -> Tensor | None:
+        """Say what was found, and where closed laws end by it; not where something else moved the parameters.
+
+        There the residual was taken at parameters that the step did not begin with.
+        """
+        ended = torch.zeros_like(self._sound)
+        for finding in findings:
+            mask = finding.charges if moved is None else finding.charges & ~moved.cpu()
+            if bool(mask.any()):
+                ended |= mask
+                self._notes.tell(
+                    f"broken: {finding.reason.kind}",
+                    step,
+                    f"at step {step} the gradient does not obey the symmetry of {self._some(mask)}: "
+                    f"{finding.reason.text}; the closed laws are nan for them from here on, the identity continues",
+                )
+        return ended if bool(ended.any()) else None
+
+    def _explained(self, broken: Tensor, gradients: Mapping[str, Tensor]) -> list[Finding]:
+        found: dict[str, Finding] = {}
+        offsets = self._symmetries.offsets
+        for family, begin, end in zip(self._symmetries.charged, offsets, offsets[1:], strict=False):
+            if not bool(broken[begin:end].any()):
+                continue
+            reason = why_broken(self._model, gradients, family)
+            mask = torch.zeros_like(broken)
+            mask[begin:end] = broken[begin:end]
+            known = found.get(reason.kind)
+            found[reason.kind] = Finding(mask, reason) if known is None else Finding(mask | known.charges, known.reason)
+        return list(found.values())
 
     def _name_numbers(self, step: int, charge: Tensor) -> None:
         bad = ~torch.isfinite(charge)

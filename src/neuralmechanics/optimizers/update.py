@@ -73,8 +73,8 @@ def sgd_step(before: Tensor, gradient: Tensor | None, velocity: Tensor | None, s
 
 
 def promoted(tensor: Tensor) -> Tensor:
-    """The tensor, in double precision where it has fewer digits than float32: differences are taken after that."""
-    return tensor.double() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor
+    """The tensor in double precision, in which differences of stored parameters are taken without rounding."""
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
 
 
 def solvable(setting: Setting) -> bool:
