@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.symmetry import Symmetries
+from neuralmechanics.symmetry import Family, Symmetries
 
-# ⟨g,ξ⟩ / |g||ξ| that a norm's eps may leave where a family names one: eps/(σ² + eps) of the work that y does.
-_EPS_OF_NORMS = 0.1
+# A norm's eps leaves eps/(σ² + eps) of the work that its output does in ⟨g,ξ⟩. Variances down to a thousandth, and at
+# most a tenth of |g||ξ|, are taken for what was meant by an eps.
+_SMALLEST_VARIANCE, _LARGEST_SHARE = 1e-3, 0.1
 # Smallest normal numbers that products in a backward pass may have lost, over the digits that ρ is asked to have.
 _UNDERFLOW = 1e8
 
@@ -24,15 +25,16 @@ class Cancellation:
     inside g itself. Half of the digits are left to K: ρ is no rounding beyond √u |g||ξ|, which is 1.5e-8 in float64,
     3.5e-4 in float32, .09 in bfloat16. |g||ξ| is the largest of the run: g dies out as training converges, its
     rounding does not. A charge of a single element has no g beside its ρ (a bias before batch norm); the largest
-    element of all gradients stands in for it there. Charges that a norm's eps breaks are judged together, by .1.
+    element of all gradients stands in for it there. Where a norm's eps breaks a family, 1000 eps (at most .1) of
+    |g||ξ| are left to it, and the family is judged as a whole.
     """
 
     def __init__(self, symmetries: Symmetries, single: Bool[Tensor, " charges"]) -> None:
         self._symmetries = symmetries
         self._quadratic = symmetries.quadratic
         self._single = single.cpu()
-        inexact = [not family.exact for family in symmetries.charged for _ in range(family.charges)]
-        self._inexact = torch.tensor(inexact, dtype=torch.bool)
+        shares = [_share_of_constants(family) for family in symmetries.charged for _ in range(family.charges)]
+        self._share = torch.tensor(shares, dtype=torch.float64)
         self._bound = torch.zeros(len(symmetries.labels), dtype=torch.float64)
 
     def broken(
@@ -50,8 +52,7 @@ class Cancellation:
         return self._whole_families(self._beyond(ρ, u))
 
     def _beyond(self, ρ: Tensor, u: float) -> Tensor:
-        allowed = torch.where(self._inexact, max(u**0.5, _EPS_OF_NORMS), u**0.5)
-        return ρ > allowed * self._bound
+        return ρ > self._share.clamp(min=u**0.5) * self._bound
 
     def _whole_families(self, beyond: Tensor) -> Tensor:
         """A family that its eps breaks anyway is broken as a whole: single charges may lie below the bound by luck."""
@@ -77,14 +78,18 @@ class Cancellation:
         return torch.maximum(bound, reach * tiny * _UNDERFLOW)
 
 
+def _share_of_constants(family: Family) -> float:
+    return min(max((c.value for c in family.broken_by), default=0.0) / _SMALLEST_VARIANCE, _LARGEST_SHARE)
+
+
 def in_low_precision(gradients: Mapping[str, Tensor]) -> torch.dtype | None:
     """The type that float32 gradients were rounded to on their way, told from bits that are all zero.
 
-    Autocast computes the gradient of a weight in half precision and only then widens it. None when no gradient of
-    some size shows it.
+    Autocast computes the gradient of a weight in half precision and only then widens it. None when no gradient of a
+    matrix shows it; those of vectors may have few digits by cancellation (a bias before batch norm).
     """
     for gradient in gradients.values():
-        if gradient.dtype != torch.float32 or gradient.numel() < 16:
+        if gradient.dtype != torch.float32 or gradient.dim() < 2 or gradient.numel() < 64:
             continue
         bits = gradient.detach().cpu().contiguous().numpy().view(np.uint32)
         if not bits.any():

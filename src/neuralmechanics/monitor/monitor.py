@@ -286,8 +286,8 @@ class Monitor:
     def _begin(self) -> None:
         """Lazily, so that weights loaded after the monitor was made are those that count."""
         if not self._begun:
-            self._begun = True
             self._recorder.begin(self._follower)
+            self._begun = True
 
     def _guard(self, work: Callable[[], None]) -> None:
         if self._failure is not None:
