@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,9 +11,11 @@ from torch.optim import Optimizer
 
 from neuralmechanics.symmetry import Symmetries
 
-# Names that wrappers put into the path of a parameter: torch.compile, FSDP and checkpointing, data parallel.
-_ALWAYS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-_PERHAPS = (*_ALWAYS, "module")
+# Names that only wrappers put into the path of a parameter: torch.compile, FSDP, checkpointing.
+_ALWAYS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# The name that data parallel modules, and models too, have for what they hold.
+_PERHAPS = "module"
+_NESTED = 3
 
 
 def symmetry_parameters(model: nn.Module, symmetries: Symmetries) -> dict[str, Tensor]:
@@ -22,7 +25,7 @@ def symmetry_parameters(model: nn.Module, symmetries: Symmetries) -> dict[str, T
     whole parts of a name count as a wrapper's, and a name as it stands comes first.
     """
     named: dict[str, Tensor] = dict(model.named_parameters())
-    views = [named, _without(named, _ALWAYS), _without(named, _PERHAPS)]
+    views = [named, *(_renamed(named, rename) for rename in _RENAMES)]
     found: dict[str, Tensor] = {}
     for name in symmetries.parameters:
         parameter = next((view[name] for view in views if name in view), None)
@@ -48,16 +51,33 @@ def require_owner(params: Mapping[str, Tensor], optimizers: Iterable[Optimizer])
         )
 
 
-def _without(named: Mapping[str, Tensor], wrappers: tuple[str, ...]) -> dict[str, Tensor]:
-    """Names with the wrappers' parts left out, those alone that stay different from each other."""
-    out: dict[str, Tensor] = {}
-    clashes: set[str] = set()
-    for name, parameter in named.items():
-        plain = ".".join(part for part in name.split(".") if part not in wrappers)
-        if plain in out:
-            clashes.add(plain)
-        out[plain] = parameter
-    return {name: parameter for name, parameter in out.items() if name not in clashes}
+def _renamed(named: Mapping[str, Tensor], rename: Callable[[list[str]], list[str]]) -> dict[str, Tensor]:
+    """Names as `rename` leaves their parts, those alone that stay different from each other."""
+    plain = [(".".join(rename(name.split("."))), parameter) for name, parameter in named.items()]
+    counts = Counter(name for name, _ in plain)
+    return {name: parameter for name, parameter in plain if counts[name] == 1}
+
+
+def _bare(parts: list[str]) -> list[str]:
+    return [part for part in parts if part not in _ALWAYS]
+
+
+def _without_first(count: int) -> Callable[[list[str]], list[str]]:
+    """Leaves out so many `module` at the front, where a wrapper of the whole model puts them."""
+
+    def rename(parts: list[str]) -> list[str]:
+        bare = _bare(parts)
+        return bare[count:] if bare[:count] == [_PERHAPS] * count else parts
+
+    return rename
+
+
+def _without_all(parts: list[str]) -> list[str]:
+    return [part for part in _bare(parts) if part != _PERHAPS]
+
+
+# The least is left out that makes a name known.
+_RENAMES = [_bare, *(_without_first(count) for count in range(1, _NESTED + 1)), _without_all]
 
 
 def _require_whole(name: str, parameter: Tensor) -> None:
