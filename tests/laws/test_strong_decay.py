@@ -79,6 +79,7 @@ def train(plan: list[Hyperparameters]) -> Trained:
                 parameter_update=pair(d, theta),
                 velocity_gradient=pair(v, g),
                 velocity_energy=pair(v, v),
+                decay=hyper.weight_decay * pair(theta, theta),
             )
         )
         hypers.append(replace(hyper, first_step=fresh and hyper.momentum != 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,70 @@ def test_without_residuals_identity_is_nan_and_residuals_are_at_records(training
     assert "identity" not in set(monitor.run.errors()["law"])
 
 
-def test_uneven_decay_inside_a_charge_leaves_the_closed_laws_once(training: Any) -> None:
+UNEVEN: dict[str, dict[str, Any]] = {
+    "plain": {"lr": 0.1},
+    "heavy_ball": {"momentum": 0.9},
+    "dampened": {"momentum": 0.9, "dampening": 0.3},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "maximize": {"momentum": 0.5, "maximize": True, "lr": 1e-3},
+}
+
+
+def without_decay_on_vectors(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """The commonest groups there are: norms and biases do not decay."""
+    params = list(model.parameters())
+    return [
+        {"params": [p for p in params if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+@pytest.mark.parametrize("mode", UNEVEN)
+@pytest.mark.parametrize("network", ["mlp", "convnet"])
+def test_charges_whose_parts_differ_in_decay_alone_keep_an_exact_law(
+    make: Callable[..., Any], network: str, mode: str
+) -> None:
+    training = make(network)
+    optimizer = torch.optim.SGD(without_decay_on_vectors(training.model, 0.05), **{"lr": 0.05, **UNEVEN[mode]})
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        training.run(optimizer, range(40))
+        optimizer.param_groups[1]["weight_decay"] = 0.05  # even from here on
+        training.run(optimizer, range(40, 60))
+    data = monitor.run.data
+    mixed = np.isnan(data["weight_decay"].sel(step=30).values)
+    assert mixed.sum() == {"mlp": 13, "convnet": 14}[network]
+    assert not np.isnan(data["weight_decay"].values[-1]).any()
+    assert relative_error(monitor.run, "identity") < 1e-13
+    error = (np.abs(data["predicted"].sel(law="exact") - data["charge"]) / data["scale"]).values
+    sound = [f.exact for f in training.symmetries.charged for _ in range(f.charges)]
+    assert error[:, sound].max() < 1e-13
+    # The other laws know of one decay a charge.
+    assert np.isnan(data["predicted"].sel(law="gradient_flow", step=30).values[mixed]).all()
+    assert not np.isnan(data["predicted"].sel(law="gradient_flow").values[:, ~mixed]).any()
+
+
+def test_leaving_out_what_does_not_decay_would_be_wrong(training: Any) -> None:
+    """The decay does move these charges: the law of an even λ is off by far more than rounding."""
+    optimizer = torch.optim.SGD(without_decay_on_vectors(training.model, 0.05), lr=0.05, momentum=0.9)
+    with nm.Monitor(training.model, optimizer, training.symmetries, drives=True, strict=True, every=1) as monitor:
+        training.run(optimizer, range(40))
+    history = monitor.run.drive_history()
+    scale = torch.from_numpy(monitor.run.data["scale"].values)
+    measured = torch.from_numpy(monitor.run.data["charge"].values)
+    path = laws.replay(laws.ExactLaw(monitor.run.symmetries.quadratic), history)
+    assert float(((path - measured).abs() / scale).max()) < 1e-13
+    even = [replace(hyper, weight_decay=0.05) for hyper in history.hyperparameters]
+    wrong = laws.replay(laws.ExactLaw(monitor.run.symmetries.quadratic), replace(history, hyperparameters=even))
+    assert float(((wrong - measured).abs() / scale).max()) > 1e-3
+
+
+def test_uneven_rates_inside_a_charge_leave_the_closed_laws_once(training: Any) -> None:
     model: nn.Sequential = training.model
     groups = [
-        {"params": list(model[0].parameters()), "weight_decay": 1e-2},
-        {"params": [*model[2].parameters(), *model[4].parameters()], "weight_decay": 1e-3},
+        {"params": list(model[0].parameters()), "lr": 0.05},
+        {"params": [*model[2].parameters(), *model[4].parameters()]},
     ]
-    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-3)
     with (
         pytest.warns(MonitorWarning, match="differ in learning rate") as caught,
         nm.Monitor(model, optimizer, training.symmetries, residuals=True, strict=True) as monitor,
@@ -113,8 +171,28 @@ def test_uneven_decay_inside_a_charge_leaves_the_closed_laws_once(training: Any)
     assert left.sum() == 7
     assert not np.isnan(exact).any("step").values[~left].any()
     assert relative_error(monitor.run, "identity") < 1e-13
-    decay = data["weight_decay"].isel(step=-1).values
-    assert set(decay[~left]) == {1e-3}
+    rates = data["learning_rate"].isel(step=-1).values
+    assert set(rates[~left]) == {0.1}
+
+
+def test_strong_decay_is_exact_and_beyond_its_bound_is_said(make: Callable[..., Any]) -> None:
+    for momentum, decay in ((0.0, 11.0), (0.0, 19.0), (0.5, 25.0), (0.9, 36.0)):
+        training = make()
+        optimizer = training.sgd(lr=0.1, momentum=momentum, weight_decay=decay)
+        with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+            training.run(optimizer, range(40))
+        data = monitor.run.data
+        largest = np.maximum(np.abs(data["charge"].values).max(0), data["scale"].values)
+        for law in ("exact", "identity"):
+            error = np.abs(data["predicted"].sel(law=law) - data["charge"]).values
+            assert (error / largest).max() < 1e-12
+    training = make()
+    optimizer = training.sgd(lr=0.1, momentum=0.5, weight_decay=31.0)
+    with (
+        pytest.warns(MonitorWarning, match=r"weight decay is 1.03 times what training can bear"),
+        nm.Monitor(training.model, optimizer, training.symmetries, strict=True),
+    ):
+        training.run(optimizer, range(3))
 
 
 def test_different_groups_that_cut_no_charge_keep_every_law(training: Any) -> None:

@@ -37,6 +37,9 @@ class ExactLaw(ChargeLaw):
     with |G|² = |g|² + λ(u + ρ) and ⟨G,v⟩ = S + λx. That is stable wherever the training is. A step that finds V
     unknown takes it from `velocity_energy`; without the drives the charge is NaN there.
 
+    Where λ is nan (parts of a charge with different decay, no decay on norms and biases), λX is read from `decay`:
+    ρ still cancels between the parts, and the law is as exact with their |θ_p|² measured. Coupled decay alone.
+
     Needs W when a charge is quadratic, P for Nesterov; ValueError otherwise. Source: theory.md 3.3, 3.3b.
 
     >>> law = ExactLaw()
@@ -93,7 +96,7 @@ class ExactLaw(ChargeLaw):
         coupled, apart = torch.where(c.decoupled, 0.0, λ), torch.where(c.decoupled, λ, 0.0)
 
         ρ = state.drive("residual", drives) if self._measured else 0.0
-        u = coupled * X + ρ
+        u = self._pull(coupled, drives) + ρ
         x = torch.where(c.restart, 0.0, β * C) + c.gain * u
         along = torch.where(c.nesterov, u + β * x, torch.where(c.running, x, u))
         carried = self._carry(c, drives, u + ρ, x, along)
@@ -120,6 +123,13 @@ class ExactLaw(ChargeLaw):
             charge=after,
             companion=torch.where(c.running, turning, resting),
             buffered=buffered | c.running,
+        )
+
+    def _pull(self, decay: Tensor, drives: Drives) -> Tensor:
+        """λX; where parts of a charge differ in λ, Σ s_p λ_p |θ_p|² as it was measured."""
+        pull = decay * self._state["charge"]
+        return (
+            pull if drives.decay is None else torch.where(torch.isnan(decay), self._state.drive("decay", drives), pull)
         )
 
     def _carry(

@@ -71,6 +71,9 @@ class DriveMeter:
             self._pair(sums, drive, name, v, g)
         elif drive == "velocity_energy" and v is not None:
             self._pair(sums, drive, name, v, v)
+        elif drive == "decay" and not update.setting.without_decay:
+            before = update.before()
+            self._pair(sums, drive, name, update.setting.weight_decay * before, before)
 
     def _pair(self, sums: dict[tuple[str, torch.device], Tensor], drive: str, name: str, a: Tensor, b: Tensor) -> None:
         key = (drive, a.device)

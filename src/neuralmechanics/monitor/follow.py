@@ -248,6 +248,7 @@ class Follower:
             buffered=any(watch.idle_buffers for watch in self._watches),
             nesterov=settings.hyperparameters.nesterov is not False,
             strong=settings.strength > 1,
+            mixed=settings.mixed,
         )
 
     def _leaving(self, settings: ChargeSettings) -> Bool[Tensor, " charges"] | None:
@@ -255,7 +256,7 @@ class Follower:
         if not self._sgd:
             return None
         leaving = np.zeros_like(self._left)
-        why = "parameters of one charge differ in learning rate, weight decay or momentum, or got no gradient"
+        why = "parameters of one charge differ in learning rate or momentum, or got no gradient"
         if settings.uneven is not None:
             leaving |= settings.uneven
         for watch, optimiser in zip(self._watches, self._names, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,14 @@ class Role:
 
 @dataclass(frozen=True, eq=False)
 class ChargeSettings:
-    """The hyperparameters of every charge at one step; `uneven` marks charges whose parameters differ in them."""
+    """The hyperparameters of every charge at one step.
+
+    `uneven` marks charges whose parameters differ in them, `mixed` those that differ in λ alone, whose λ is nan.
+    """
 
     hyperparameters: Hyperparameters
     uneven: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    mixed: bool = False
     strength: float = 0.0
     """the largest strength of decay (see `laws.decay_strength`) among the settings whose numbers are on the host"""
 
@@ -54,7 +58,7 @@ class Members:
         pairs = [(position, _touched(symmetries, name, params[name])) for position, name in enumerate(self.names)]
         self._charge = np.concatenate([c for _, c in pairs]) if pairs else np.zeros(0, dtype=np.int64)
         self._name = np.concatenate([np.full(len(c), p) for p, c in pairs]) if pairs else self._charge
-        self._patterns: dict[tuple[int, ...], tuple[list[Tensor], np.ndarray[Any, Any] | None]] = {}
+        self._patterns: dict[tuple[tuple[int, ...], tuple[int, ...]], _Pattern] = {}
 
     def settings(self, roles: Mapping[str, Role]) -> ChargeSettings:
         """One setting a charge from one a parameter. Numbers where all agree, else tensors on the device."""
@@ -71,8 +75,13 @@ class Members:
         strength = max(map(_strength, values))
         if len(values) == 1:
             return ChargeSettings(Hyperparameters(**_fields(values[0])), strength=strength)
-        masks, uneven = self._pattern(tuple(pattern), len(values))
-        return ChargeSettings(_many(values, masks), uneven, strength)
+        alike: dict[tuple[Any, ...], int] = {}
+        coarse = tuple(alike.setdefault(_but_for_decay(key), len(alike)) for key in classes)
+        found = self._pattern(tuple(pattern), coarse)
+        hyper = _many(values, found.masks)
+        if found.mixed is not None:
+            hyper = replace(hyper, weight_decay=_many_decays(hyper).masked_fill(found.mixed, math.nan))
+        return ChargeSettings(hyper, found.uneven, found.mixed is not None, strength)
 
     def largest(self, values: Mapping[str, float]) -> Tensor:
         """The largest of a number a parameter over the parameters of each charge, float64 on the host."""
@@ -95,20 +104,39 @@ class Members:
         parameters = np.bincount(self._charge, minlength=self.charges)
         return (elements <= 1) & torch.from_numpy(parameters == 1)
 
-    def _pattern(self, pattern: tuple[int, ...], count: int) -> tuple[list[Tensor], np.ndarray[Any, Any] | None]:
-        """Per class the charges it sets, and the charges with several classes; kept, for steps repeat it."""
-        if pattern not in self._patterns:
+    def _pattern(self, pattern: tuple[int, ...], coarse: tuple[int, ...]) -> _Pattern:
+        """What follows from each parameter's class and each class's coarse one; kept, for steps repeat it."""
+        known = self._patterns.get((pattern, coarse))
+        if known is None:
             if len(self._patterns) >= _REMEMBERED:
                 self._patterns.clear()
-            kind = np.asarray(pattern)[self._name]
-            low = np.full(self.charges, count)
-            high = np.full(self.charges, -1)
-            np.minimum.at(low, self._charge, kind)
-            np.maximum.at(high, self._charge, kind)
-            uneven = low < high
-            masks = [torch.from_numpy(low == c).to(self._device) for c in range(count)]
-            self._patterns[pattern] = (masks, uneven if uneven.any() else None)
-        return self._patterns[pattern]
+            low, high = self._range(np.asarray(pattern))
+            lowest, highest = self._range(np.asarray(coarse)[np.asarray(pattern)])
+            uneven, mixed = lowest < highest, (low < high) & (lowest == highest)
+            known = self._patterns[pattern, coarse] = _Pattern(
+                masks=[torch.from_numpy(low == c).to(self._device) for c in range(len(coarse))],
+                uneven=uneven if uneven.any() else None,
+                mixed=torch.from_numpy(mixed).to(self._device) if mixed.any() else None,
+            )
+        return known
+
+    def _range(self, of_names: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The smallest and largest class among the parameters of each charge."""
+        kind = of_names[self._name]
+        low = np.full(self.charges, len(self.names))
+        high = np.full(self.charges, -1)
+        np.minimum.at(low, self._charge, kind)
+        np.maximum.at(high, self._charge, kind)
+        return low, high
+
+
+@dataclass(frozen=True, eq=False)
+class _Pattern:
+    """Per class the charges that it sets; charges of several classes; those whose classes differ in λ alone."""
+
+    masks: list[Tensor]
+    uneven: np.ndarray[Any, np.dtype[np.bool_]] | None
+    mixed: Tensor | None
 
 
 def _touched(symmetries: Symmetries, name: str, parameter: Tensor) -> np.ndarray[Any, Any]:
@@ -135,6 +163,12 @@ def _meaning(role: Role) -> tuple[Any, ...]:
     if not setting.has_momentum:
         return (rate, decay, decoupled, role.stale)
     return (rate, decay, decoupled, role.stale, momentum, dampening, nesterov, role.first_step)
+
+
+def _but_for_decay(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same for roles that differ in coupled λ alone; see the order in `_meaning`."""
+    decoupled = len(key) > 2 and key[2]
+    return key if len(key) < 3 or decoupled else (key[0], *key[2:])
 
 
 def _strength(role: Role) -> float:
@@ -180,6 +214,12 @@ def _many(roles: list[Role], masks: list[Tensor]) -> Hyperparameters:
                 out = out.masked_fill(mask, float(value))
         combined[field.name] = out
     return Hyperparameters(**combined)
+
+
+def _many_decays(hyper: Hyperparameters) -> Tensor:
+    """λ as one entry a charge."""
+    assert isinstance(hyper.weight_decay, Tensor)  # it differs between the classes
+    return hyper.weight_decay
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -86,7 +86,7 @@ class LawTracker:
             law.start(charge, companion)
         self._fallback.start(charge)
 
-    def wanted(self, *, buffered: bool, nesterov: bool, strong: bool) -> set[str]:
+    def wanted(self, *, buffered: bool, nesterov: bool, strong: bool, mixed: bool) -> set[str]:
         """The drives that the coming `step` needs. ⟨d,v⟩ matters to Nesterov and to a buffer that lies idle.
 
         2⟨θ,d⟩ + W is what the optimiser did to a charge: what the watch for other causes compares with.
@@ -99,6 +99,8 @@ class LawTracker:
             drives.add("residual")
         if any(name in self._laws for name in _DRIVEN_BY_GRADIENT):
             drives.add("gradient_energy")
+        if mixed:
+            drives.add("decay")
         self._strong = self._strong or strong
         if self._strong:
             drives |= _STRONG_DRIVES if strong else {"velocity_energy"}
