@@ -432,3 +432,141 @@ def test_a_state_dict_of_other_weights_is_refused(make: Callable[..., Any]) -> N
     monitor.load_state_dict(state)
     with pytest.raises(ValueError, match="loaded is of step 3, the parameters are of another"), monitor:
         other.run(optimizer, range(1))
+
+
+class ScheduleFree(torch.optim.Optimizer):
+    """Schedule-free SGD: in training the parameters are y, in evaluation the average x."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 0.1, "beta": 0.9, "k": 0, "train_mode": True})
+
+    @torch.no_grad()
+    def turn(self, *, training: bool) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if group["train_mode"] != training and "z" in self.state[p]:
+                    p.lerp_(self.state[p]["z"], 1 - group["beta"] if training else 1 - 1 / group["beta"])
+            group["train_mode"] = training
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["k"] += 1
+            for p in group["params"]:
+                z = self.state[p].setdefault("z", p.clone())
+                p.lerp_(z, 1 / group["k"])
+                p.add_(p.grad, alpha=group["lr"] * (group["beta"] * (1 - 1 / group["k"]) - 1))
+                z.sub_(p.grad, alpha=group["lr"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_averages_swapped_in_and_out_are_no_news(make: Callable[..., Any], dtype: torch.dtype) -> None:
+    training = make("mlp", dtype)
+    optimizer = ScheduleFree(training.model.parameters())
+
+    def train() -> nm.Monitor:
+        with nm.Monitor(training.model, optimizer, training.symmetries, every=5, strict=True) as monitor:
+            for step in range(18):
+                training.run(optimizer, range(step, step + 1))
+                if step % 4 == 2:
+                    optimizer.turn(training=False)
+                    optimizer.turn(training=True)
+            optimizer.turn(training=False)
+        return monitor
+
+    monitor, said = heard(train)
+    assert ["obeys no closed law" in str(w.message) for w in said] == [True]
+    assert list(monitor.run.data["step"].values) == [0, 5, 10, 15]  # the averages at the end are no step
+    assert not monitor.run.data["outside"].values.any()
+    assert error(monitor.run, "identity") < (1e-13 if dtype == torch.float64 else 1e-6)
+
+
+@pytest.mark.parametrize("how", ["loaded", "zeroed", "cleared"])
+def test_momentum_that_something_else_wrote_is_read_anew(training: Any, how: str) -> None:
+    optimizer = training.sgd(momentum=0.9, weight_decay=1e-3)
+
+    def train() -> nm.Monitor:
+        with nm.Monitor(training.model, optimizer, training.symmetries, every=5, residuals=True, strict=True) as mon:
+            training.run(optimizer, range(7))
+            saved = copy.deepcopy(optimizer.state_dict())
+            training.run(optimizer, range(7, 13))
+            if how == "loaded":
+                optimizer.load_state_dict(saved)
+            elif how == "zeroed":
+                for state in optimizer.state.values():
+                    state["momentum_buffer"].zero_()
+            else:
+                optimizer.state.clear()
+            training.run(optimizer, range(13, 30))
+        return mon
+
+    monitor, said = heard(train)
+    assert ["wrote the momentum" in str(w.message) for w in said] == ([] if how == "cleared" else [True])
+    assert error(monitor.run, "exact") < 1e-13
+    assert error(monitor.run, "identity") < 1e-13
+    assert np.isfinite(monitor.run.data["predicted"].sel(law="exact")).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+def test_a_compiled_step_calls_the_hooks_as_they_are(training: Any, make: Callable[..., Any]) -> None:
+    def train(training: Any, optimizer: torch.optim.Optimizer) -> None:
+        step = torch.compile(optimizer.step, backend="eager")
+        for number in range(8):
+            x, y = training.batch(number)
+            optimizer.zero_grad()
+            functional.cross_entropy(training.model(x), y).backward()
+            step()
+
+    bare = make()
+    train(bare, bare.sgd(momentum=0.9))
+    optimizer = training.sgd(momentum=0.9)
+    with nm.Monitor(training.model, optimizer, training.symmetries, every=4, residuals=True, strict=True) as monitor:
+        train(training, optimizer)
+    assert monitor.step == 8
+    assert error(monitor.run, "exact") < 1e-13
+    pairs = zip(training.model.parameters(), bare.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_step_that_was_cut_off_is_not_recorded(training: Any) -> None:
+    optimizer = training.sgd(momentum=0.9)
+
+    def half(group: Any) -> None:
+        with torch.no_grad():
+            group["params"][0].add_(1.0)
+        raise KeyboardInterrupt
+
+    def train() -> nm.Monitor:
+        with nm.Monitor(training.model, optimizer, training.symmetries, every=5, strict=True) as monitor:
+            training.run(optimizer, range(7))
+            with pytest.raises(KeyboardInterrupt):
+                optimizer.step(lambda: half(optimizer.param_groups[0]))
+        return monitor
+
+    monitor, said = heard(train)
+    assert ["not seen to end after step 7" in str(w.message) for w in said] == [True]
+    assert list(monitor.run.data["step"].values) == [0, 5]
+    assert error(monitor.run, "exact") < 1e-13
+
+
+def test_a_sharded_model_of_one_process_is_followed() -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)).double()
+        batch = torch.randn(16, 6, dtype=torch.float64), torch.randint(4, (16,))
+        symmetries = nm.find_symmetries(model, batch, lambda m, b: functional.cross_entropy(m(b[0]), b[1]))
+        torch.distributed.fsdp.fully_shard(model, mesh=mesh)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+        with nm.Monitor(model, optimizer, symmetries, every=4, residuals=True, strict=True) as monitor:
+            for _ in range(12):
+                optimizer.zero_grad()
+                functional.cross_entropy(model(batch[0]), batch[1]).backward()
+                optimizer.step()
+        assert list(monitor.run.data["step"].values) == [0, 4, 8, 12]
+        assert error(monitor.run, "exact") < 1e-13
+        whole = {name: p.full_tensor().detach() for name, p in model.named_parameters()}  # type: ignore[attr-defined]
+        assert np.allclose(monitor.run.data["charge"].values[-1], symmetries.charge(whole).numpy(), rtol=1e-14)
+    finally:
+        torch.distributed.destroy_process_group()

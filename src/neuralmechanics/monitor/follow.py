@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -124,13 +124,21 @@ class Follower:
         """Whether an optimiser began a step that was not seen to end."""
         return any(watch.interrupted for watch in self._watches)
 
+    @property
+    def swapped(self) -> bool:
+        """Whether an optimiser says that it has put averages in the parameters' place (schedule-free evaluation)."""
+        return any(watch.swapped for watch in self._watches)
+
     def repeats(self, number: int) -> bool:
         """Whether this optimiser has stepped in this iteration already, so that its next step begins another."""
         return number in self._stepped
 
     def before_step(self, number: int) -> None:
         """What has to be known before an optimiser moves."""
-        self._watches[number].before_step()
+        watch = self._watches[number]
+        watch.before_step()
+        if watch.rewritten:
+            self._begin_anew(watch.rewritten)
 
     def after_step(self, number: int, *, due: bool) -> StepDrives | None:
         """Measure what an optimiser did; when all have stepped, advance every law by the iteration."""
@@ -226,6 +234,17 @@ class Follower:
         if self._sgd and self._residual is not None:
             self._found = self._watchdog.judge(self._residual, self._gradients, self.tracker.followed)
         self._clear()
+
+    def _begin_anew(self, names: Collection[str]) -> None:
+        """Momentum was written by something else: laws that remember ⟨θ,v⟩ begin anew from what is there."""
+        touched = torch.from_numpy(self._members.touched(names)).to(self._device)
+        self.tracker.restart(touched, self.charge(), self.companion())
+        self.notes.tell(
+            "momentum",
+            self.step + 1,
+            f"before step {self.step + 1} something other than the optimiser wrote the momentum of {min(names)!r} (a "
+            "loaded state?): the laws begin anew from the present charges there",
+        )
 
     def _settings(self) -> ChargeSettings:
         """The settings of this iteration; parameters of optimisers that have not stepped stand still."""

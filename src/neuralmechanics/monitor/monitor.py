@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +15,7 @@ from neuralmechanics.monitor.parameters import require_owner, symmetry_parameter
 from neuralmechanics.monitor.recorder import Recorder, open_store, run_content
 from neuralmechanics.monitor.tracker import law_names
 from neuralmechanics.monitor.warning import Notes
-from neuralmechanics.optimizers import follows_sgd, innermost, nested_step
+from neuralmechanics.optimizers import follows_sgd, innermost, nested_step, uncompiled
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -171,8 +170,8 @@ class Monitor:
         self._entered = True
         for number, optimizer in enumerate(self._optimizers):
             self._hooks += [
-                optimizer.register_step_pre_hook(partial(self._before_step, number)),
-                optimizer.register_step_post_hook(partial(self._after_step, number)),
+                optimizer.register_step_pre_hook(self._hook(self._prepare, number)),
+                optimizer.register_step_post_hook(self._hook(self._advance, number)),
             ]
         self._guard(self._attach)
         return self
@@ -194,13 +193,14 @@ class Monitor:
         if self._entered:
             self._guard(self._finish)
 
-    def _before_step(self, number: int, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not nested_step(optimizer):
-            self._guard(lambda: self._prepare(number))
+    def _hook(self, work: Callable[[int], None], number: int) -> Callable[[Optimizer, Any, Any], None]:
+        """A step hook of one optimiser that does `work`, once for steps inside steps and outside of any compiler."""
 
-    def _after_step(self, number: int, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not nested_step(optimizer):
-            self._guard(lambda: self._advance(number))
+        def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if not nested_step(optimizer):
+                self._guard(lambda: work(number))
+
+        return uncompiled(hook)
 
     def _attach(self) -> None:
         self._follower.attach()
@@ -232,7 +232,7 @@ class Monitor:
 
     def _complete(self) -> None:
         """Take the record that is due, now that its iteration has ended, and write it."""
-        if self._due:
+        if self._due and not self._follower.swapped:
             self._due = False
             self._recorder.hold(self._follower.record())
         self._recorder.flush()
@@ -243,7 +243,7 @@ class Monitor:
         if not self._follower.between:
             self._end_iteration()
         self._complete()
-        if self._recorder.recorded_step != self._follower.step:
+        if self._recorder.recorded_step != self._follower.step and not self._follower.swapped:
             self._recorder.hold(self._follower.record())
             self._recorder.flush()
 

@@ -48,5 +48,5 @@ class Precision:
         if torch.compiler.is_compiling():  # a constant to the compiler, which then sees an empty hook
             return
         for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
+            if torch.is_grad_enabled() and torch.is_autocast_enabled(device):
                 self._autocast = torch.get_autocast_dtype(device)

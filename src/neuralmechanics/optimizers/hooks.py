@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
-__all__ = ["innermost", "nested_step"]
+__all__ = ["innermost", "nested_step", "uncompiled"]
 
 # Frames between a hook and the caller of `step` are few; a step inside a step is a `super().step()` nearby.
 _FRAMES = 64
@@ -47,15 +49,20 @@ def nested_step(optimizer: Optimizer) -> bool:
     Torch wraps the `step` of every class that was ever made, so a subclass that calls `super().step()` runs its hooks
     twice. Told from the stack alone: nothing is left behind when a step ends in an error.
     """
-    wrapper = sys._getframe(2)  # torch's own wrapper, which called the hook that asks
-    frame = wrapper.f_back
+    wrapper = getattr(type(optimizer).step, "__code__", None)  # the same for every class that torch wraps
+    frame, steps = sys._getframe(1), 0
     for _ in range(_FRAMES):
-        if frame is None:
-            return False
-        if frame.f_code is wrapper.f_code and frame.f_locals.get("self") is optimizer:
-            return True
+        steps += frame.f_code is wrapper and frame.f_locals.get("self") is optimizer
+        if steps == 2 or frame.f_back is None:
+            break
         frame = frame.f_back
-    return False
+    return steps == 2
+
+
+def uncompiled(hook: Callable[[Optimizer, Any, Any], None]) -> Callable[[Optimizer, Any, Any], None]:
+    """The hook kept out of the compiler: a compiled step calls it as it is and compiles only itself."""
+    kept_out: Callable[[Optimizer, Any, Any], None] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+    return kept_out
 
 
 def _runs_hooks(optimizer: object) -> bool:

@@ -44,6 +44,9 @@ class StepWatch:
         self._seen: dict[str, tuple[int, ...]] = {}
         self._groups: dict[int, int] = {}
         self._stepping = False
+        self._moments: dict[str, tuple[int, int]] = {}
+        self.rewritten: list[str] = []
+        """parameters whose momentum was written by something else since the last step, known before a step"""
         self._versions: dict[str, int] = {}
 
     def before_step(self, *, copy: Iterable[str] = ()) -> None:
@@ -57,6 +60,7 @@ class StepWatch:
             groups = enumerate(self._optimizer.param_groups)
             self._absorbed = {index for index, group in groups if self._habit.applies(group)}
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
+        self.rewritten = []
         for name, parameter in self._params.items():
             index = self._groups.get(id(parameter))
             if index is None:
@@ -79,6 +83,12 @@ class StepWatch:
     def finish(self) -> None:
         """All of the step was seen."""
         self._stepping = False
+        self._moments = {name: mark for name in self._settings if (mark := self._moment(name)) is not None}
+
+    @property
+    def swapped(self) -> bool:
+        """Whether the optimiser says that its parameters hold averages now, not what it trains."""
+        return any(group.get("train_mode") is False for group in self._optimizer.param_groups)
 
     @property
     def holding(self) -> list[str]:
@@ -185,9 +195,16 @@ class StepWatch:
     def _note_buffer(self, name: str, parameter: Tensor, setting: Setting) -> None:
         """Torch's first step is the one that finds no buffer; without momentum a buffer lies idle."""
         buffered = self.known and self._buffer(parameter) is not None
+        if buffered and name in self._moments and self._moments[name] != self._moment(name):
+            self.rewritten.append(name)
         first, idle = setting.has_momentum and not buffered, buffered and not setting.has_momentum
         (self._first.add if self.known and first else self._first.discard)(name)
         (self._idle.add if idle else self._idle.discard)(name)
+
+    def _moment(self, name: str) -> tuple[int, int] | None:
+        """Which tensor the momentum is and how often it was written; None where there is none."""
+        buffer = self._buffer(self._params[name]) if self.known else None
+        return None if buffer is None or buffer.is_inference() else (id(buffer), buffer._version)
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
