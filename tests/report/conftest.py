@@ -31,7 +31,7 @@ class StandInRun:
     data: xr.Dataset
     symmetries: tuple[StandInFamily, ...]
     config: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[Note, ...] = ()
+    warnings: tuple[Note, ...] = field(default=(), kw_only=True)
 
     def errors(self) -> pd.DataFrame:
         rows = []
