@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ class Precision:
 
     def attach(self, model: nn.Module) -> None:
         """Look at every call of the model."""
-        self._hook = model.register_forward_pre_hook(self._look)
+        self._hook = model.register_forward_pre_hook(_Look(self))
 
     def close(self) -> None:
         """Take the hook away."""
@@ -44,9 +46,23 @@ class Precision:
                 types.add(torch.bfloat16)
         return max((float(torch.finfo(t).eps) for t in types), default=float(torch.finfo(torch.float64).eps))
 
-    def _look(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling():  # a constant to the compiler, which then sees an empty hook
-            return
+    def see(self) -> None:
+        """Note autocast, where it is on for a computation that is differentiated."""
         for device in ("cpu", "cuda"):
             if torch.is_grad_enabled() and torch.is_autocast_enabled(device):
                 self._autocast = torch.get_autocast_dtype(device)
+
+
+class _Look:
+    """The hook in front of a model. Copies and pickles of the model get a callable that does nothing instead."""
+
+    def __init__(self, precision: Precision) -> None:
+        self._precision = precision
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        if not torch.compiler.is_compiling():  # a constant to the compiler, which then sees an empty hook
+            self._precision.see()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Of the standard library alone, so that a model saved whole needs nothing of this package.
+        return partial, (nullcontext().__exit__, None)
