@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -192,6 +193,9 @@ class Monitor:
         self._follower.close()
         if self._entered:
             self._guard(self._finish)
+        if self._failure is not None and self._recorder.store.begun:
+            with suppress(OSError):  # a full disk may be why; the warning itself was heard
+                self._notes.write(self._recorder.store.note)
 
     def _hook(self, work: Callable[[int], None], number: int) -> Callable[[Optimizer, Any, Any], None]:
         """A step hook of one optimiser that does `work`, once for steps inside steps and outside of any compiler."""
