@@ -44,7 +44,9 @@ def test_own_failure_is_one_warning_and_training_goes_on(
     assert len(caught) == 1
     assert isinstance(monitor.failure, OSError)
     assert monitor.recorded_step == 10
-    assert list(nm.open_run(store).data["step"].values) == [0, 5, 10]
+    run = nm.open_run(store)
+    assert list(run.data["step"].values) == [0, 5, 10]
+    assert [note.message for note in run.warnings] == [str(caught[0].message)]
 
 
 def test_strict_raises(training: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,11 +40,20 @@ def run_errors(command: Errors) -> None:
     from neuralmechanics.monitor import open_run
     from neuralmechanics.report import errors_by_law, text_table
 
-    errors: pd.DataFrame = open_run(command.run).errors()
+    run = open_run(command.run)
+    errors: pd.DataFrame = run.errors()
     if command.csv:
         print(errors.to_csv(index=False), end="")
     else:
         print(text_table(errors_by_law(errors, command.by)))
+    print_warnings(run)
+
+
+def print_warnings(run: Any) -> None:
+    """What the monitor said while it recorded, on the standard error stream: a table on the other stays a table."""
+    for note in run.warnings:
+        printable = "".join(c if c.isprintable() else "?" for c in note.message)
+        print(f"warning: {printable}", file=sys.stderr)
 
 
 def run_report(command: Report) -> None:

@@ -23,6 +23,8 @@ def attach_monitor(
     batch: Batch,
     out: Path,
     config: TrainConfig,
+    *,
+    resume: bool | int = False,
 ) -> AbstractContextManager[Any]:
     """The monitor that records the run in `out`; symmetries are found on `batch` without moving the model.
 
@@ -39,6 +41,6 @@ def attach_monitor(
         return nullcontext()
     record = config.record
     monitor: AbstractContextManager[Any] = Monitor(
-        model, optimizer, symmetries, store=out, every=record.every, residuals=record.residuals
+        model, optimizer, symmetries, store=out, every=record.every, residuals=record.residuals, resume=resume
     )
     return monitor

@@ -18,7 +18,20 @@ from neuralmechanics.symmetry import Symmetries
 if TYPE_CHECKING:
     import xarray as xr
 
-_RESERVED = {"step", "charge", "law", "predicted", "residual", "time", "segment", "scale", "kind", "family", "label"}
+_RESERVED = {
+    "step",
+    "charge",
+    "law",
+    "predicted",
+    "residual",
+    "outside",
+    "time",
+    "segment",
+    "scale",
+    "kind",
+    "family",
+    "label",
+}
 
 
 def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
@@ -36,6 +49,7 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
         "charge": (flat, _matrix(parts, "charge", charges)),
         "predicted": (("law", *flat), np.stack(predicted) if laws else np.zeros((0, len(steps), charges))),
         "residual": (flat, _matrix(parts, "residual", charges)),
+        "outside": (flat, np.nan_to_num(_matrix(parts, "outside", charges))),
         "scale": ("charge", filled_scale(_start_scale(source, charges), symmetries)),
     }
     variables |= {name: (flat, _matrix(parts, HYPER_PREFIX + name, charges)) for name in HYPERPARAMETERS}

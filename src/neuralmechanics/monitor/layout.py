@@ -3,6 +3,7 @@
 run.json                          once: format, configuration, versions, source revision, symmetries
 segment-0000/segment.json         one folder a start or resume: its first step and where it came from
 segment-0000/start.safetensors    charges, their sizes and momentum companions at that step
+segment-0000/warnings.json        what the monitor said: steps and texts; absent while it had nothing to say
 segment-0000/records-00000000-00000000.safetensors   immutable: first and last record that it holds
 """
 
@@ -19,6 +20,7 @@ FORMAT = 1
 RUN_FILE = "run.json"
 SEGMENT_FILE = "segment.json"
 START_FILE = "start.safetensors"
+NOTES_FILE = "warnings.json"
 
 _SEGMENT = re.compile(r"segment-(\d{4,})$")
 _SHARD = re.compile(r"records-(\d{8,})-(\d{8,})\.safetensors$")

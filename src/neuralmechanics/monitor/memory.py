@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from neuralmechanics.monitor.shard import Arrays
 from neuralmechanics.monitor.source import RunSource, Segment
+from neuralmechanics.monitor.warning import Note
 
 
 class MemoryStore:
@@ -22,6 +24,12 @@ class MemoryStore:
         self._info: dict[str, Any] = {}
         self._start: Arrays = {}
         self._parts: list[Arrays] = []
+        self._notes: list[dict[str, Any]] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a segment to write into."""
+        return bool(self._info)
 
     def begin_segment(self, info: Mapping[str, Any], start: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """The one segment of the run."""
@@ -31,11 +39,15 @@ class MemoryStore:
         """Keep a record, without the laws' state that only a resume would need."""
         self._parts.append({name: array for name, array in arrays.items() if not name.startswith("state/")})
 
+    def note(self, note: Note) -> None:
+        """Keep what the monitor said."""
+        self._notes.append(asdict(note))
+
     def last_states(self) -> Iterator[tuple[int, Arrays]]:
         """None: what is in memory is not resumed."""
         return iter(())
 
     def source(self) -> RunSource:
         """What a `Run` reads."""
-        segments = [Segment(self._info, self._start, list(self._parts))] if self._info else []
+        segments = [Segment(self._info, self._start, list(self._parts), list(self._notes))] if self._info else []
         return RunSource("memory", self._content, segments)

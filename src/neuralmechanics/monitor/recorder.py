@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,7 +17,7 @@ from neuralmechanics.monitor.provenance import provenance
 from neuralmechanics.monitor.record import Record, StepDrives, drive_arrays
 from neuralmechanics.monitor.shard import Arrays
 from neuralmechanics.monitor.store import STATE_PREFIX, RunStore
-from neuralmechanics.monitor.warning import announce
+from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.symmetry import Symmetries
 
 # Charges recomputed from a checkpoint differ by the order of a float64 sum, not more.
@@ -28,22 +27,34 @@ _SAME = 1e-12
 class Recorder:
     """Holds the last record until its scalars are in, then writes it."""
 
-    def __init__(self, store: RunStore | MemoryStore, *, drives: bool) -> None:
+    def __init__(
+        self, store: RunStore | MemoryStore, notes: Notes, *, drives: bool, resume: bool | int = False
+    ) -> None:
         self.store = store
+        self.notes = notes
+        self._resume = resume
+        self._loaded: Mapping[str, Any] | None = None
         self.recorded_step: int | None = None
         self._drives = drives
         self._steps: list[StepDrives] = []
         self._held: Record | None = None
         self._scalars: dict[str, float | Tensor] = {}
 
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on, when the training begins, from the state of a monitor that was saved with a checkpoint."""
+        self._loaded = state
+
     def begin(self, follower: Follower) -> None:
-        """Open a segment at the follower's parameters: a new run, or a known record to go on from."""
-        charge, companion = follower.charge(), follower.companion()
-        scale = follower.scale()
-        follower.begin(0, charge, companion)
+        """Open a segment at the follower's parameters: a new run, a known record, or a saved state to go on from."""
+        charge, companion, scale = follower.charge(), follower.companion(), follower.scale()
+        follower.begin(0, charge, companion, scale)
         matched = not self.store.resumed
-        if self.store.resumed:
-            matched = self._continue(follower, charge, companion, scale)
+        if self.store.resumed or self._loaded is not None:
+            step, state = self._found(charge, scale)
+            follower.begin(step, charge, companion, scale)
+            matched = state is not None
+            if state is not None:
+                follower.restore(state)
         info = {"start_step": follower.step, "continued": matched, "time": time.time(), **provenance()}
         start: Arrays = {"charge": charge.cpu().numpy(), "scale": scale.cpu().numpy()}
         if companion is not None:
@@ -69,6 +80,8 @@ class Recorder:
 
     def flush(self) -> None:
         """Write the held record; it is safe on the disk when this returns."""
+        if self.store.begun:
+            self.notes.write(self.store.note)
         if self._held is None:
             return
         record, self._held = self._held, None
@@ -77,46 +90,68 @@ class Recorder:
         self.store.append(record.arrays(scalars) | drive_arrays(steps))
         self.recorded_step = record.step
 
-    def _continue(self, follower: Follower, charge: Tensor, companion: Tensor | None, scale: Tensor) -> bool:
-        """Find the record that these parameters are of, and restore the laws from it."""
-        here, size = charge.cpu().numpy(), scale.cpu().numpy()
+    def _found(self, charge: Tensor, scale: Tensor) -> tuple[int, dict[str, Tensor] | None]:
+        """The step that these parameters are of and the laws' state there, None where only the step is known.
+
+        From the state that was loaded, else from the records. Raises ValueError where neither is theirs, or
+        where the step that was given is not the one that is found.
+        """
+        if self._loaded is not None:
+            state = self._loaded
+            if not _agree(state["charge"].to(charge), charge, scale):
+                raise ValueError(
+                    f"the state that was loaded is of step {state['step']}, the parameters are of another; load "
+                    "weights and monitor from the same checkpoint"
+                )
+            return int(state["step"]), {name: value.to(charge.device) for name, value in state["laws"].items()}
+        given = None if self._resume is True else int(self._resume)
         last = 0
         for step, arrays in self.store.last_states():
             last = max(last, step)
-            if bool(np.all(np.abs(arrays["charge"][0] - here) <= _SAME * size)):
-                state = {
+            if given in (None, step) and _agree(torch.from_numpy(arrays["charge"][0]).to(charge), charge, scale):
+                return step, {
                     name.removeprefix(STATE_PREFIX): torch.from_numpy(array.copy()).to(charge.device)
                     for name, array in arrays.items()
                     if name.startswith(STATE_PREFIX)
                 }
-                follower.begin(step, charge, companion)
-                follower.restore(state)
-                return True
-        follower.begin(last, charge, companion)
-        announce(
-            f"these parameters are of no record in {self.store.path}, whose last step is {last}: the run continues "
-            "there, with every law started anew from the present charges"
+        if given is None:
+            raise ValueError(
+                f"these parameters are of no record in {self.store.path}, whose last step is {last}, so their step is "
+                "unknown; give it as resume=STEP, or load a state_dict() that the monitor gave at the checkpoint"
+            )
+        return given, None
+
+
+def _agree(known: Tensor, here: Tensor, scale: Tensor) -> bool:
+    return known.shape == here.shape and bool(((known - here).abs() <= _SAME * scale).all())
+
+
+def open_store(path: str | Path | None, content: Mapping[str, Any], *, resume: bool | int) -> RunStore | MemoryStore:
+    """The store at a path, or one in memory. Raises ValueError for a run that is there and was not to be resumed."""
+    if path is None:
+        return MemoryStore(content)
+    store = RunStore.open(path, content)
+    if store.resumed and resume is False:
+        raise ValueError(
+            f"{path} holds a run already; give another folder for a new one, or resume=True to continue it"
         )
-        return False
-
-
-def open_store(path: str | Path | None, content: Mapping[str, Any]) -> RunStore | MemoryStore:
-    """The store at a path, or one in memory."""
-    return MemoryStore(content) if path is None else RunStore.open(path, content)
+    return store
 
 
 def run_content(
-    model: nn.Module, optimizer: Optimizer, symmetries: Symmetries, options: Mapping[str, Any]
+    model: nn.Module, optimizers: Sequence[Optimizer], symmetries: Symmetries, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What `run.json` holds: configuration, origin, symmetries."""
     groups = [
-        {key: _plain(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+        {key: _plain(value) for key, value in group.items() if key != "params"}
+        for optimizer in optimizers
+        for group in optimizer.param_groups
     ]
     configuration = {
         "monitor": dict(options),
         "model": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "optimizer": {"name": type(optimizer).__name__, "groups": groups},
+        "optimizer": {"name": ", ".join(type(each).__name__ for each in optimizers), "groups": groups},
     }
     return {"configuration": configuration, "origin": provenance(), "symmetries": symmetries.to_dict()}
 

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from neuralmechanics.monitor.atomic import read_json
-from neuralmechanics.monitor.layout import SEGMENT_FILE, START_FILE, read_run_file, segments, shards
+from neuralmechanics.monitor.layout import NOTES_FILE, SEGMENT_FILE, START_FILE, read_run_file, segments, shards
 from neuralmechanics.monitor.shard import Arrays, CorruptShardError, read_shard
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One start or resume: where it came from, the charges it began with, its shards in order."""
+    """One start or resume: where it came from, the charges it began with, its shards in order, what was said."""
 
     info: Mapping[str, Any]
     start: Arrays
     parts: list[Arrays]
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,18 @@ def read_source(path: Path) -> RunSource:
                 parts.append(read_shard(shard.path))
             except CorruptShardError as error:
                 damage.append(str(error))
-        found.append(Segment(info, start, parts))
+        found.append(Segment(info, start, parts, _notes(folder, damage)))
     return RunSource(str(path), content, found, damage)
+
+
+def _notes(folder: Path, damage: list[str]) -> list[dict[str, Any]]:
+    if not (folder / NOTES_FILE).exists():
+        return []
+    try:
+        return list(read_json(folder / NOTES_FILE)["warnings"])
+    except (ValueError, KeyError) as error:
+        damage.append(str(error))
+        return []
 
 
 def _segment(folder: Path, damage: list[str]) -> tuple[dict[str, Any], Arrays]:

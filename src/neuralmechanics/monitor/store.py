@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from neuralmechanics.monitor.atomic import publish_json, read_json, remove_leftovers, sync_folder
 from neuralmechanics.monitor.layout import (
     FORMAT,
+    NOTES_FILE,
     RUN_FILE,
     SEGMENT_FILE,
     START_FILE,
@@ -25,6 +27,7 @@ from neuralmechanics.monitor.layout import (
 )
 from neuralmechanics.monitor.shard import Arrays, CorruptShardError, read_shard, write_shard
 from neuralmechanics.monitor.source import RunSource, read_source
+from neuralmechanics.monitor.warning import Note
 
 # Records merged into one shard: few enough to lose to one bad sector, many enough to keep folders small.
 _MERGED = 64
@@ -44,6 +47,7 @@ class RunStore:
         self._segment: Path | None = None
         self._count = 0
         self._loose: list[ShardFile] = []
+        self._notes: list[dict[str, Any]] = []
 
     @classmethod
     def open(cls, path: str | Path, content: Mapping[str, Any]) -> RunStore:
@@ -68,6 +72,18 @@ class RunStore:
         """Whether the run already holds segments."""
         return bool(segments(self.path))
 
+    @property
+    def begun(self) -> bool:
+        """Whether a segment was begun to write into."""
+        return self._segment is not None
+
+    def note(self, note: Note) -> None:
+        """Publish what the monitor said, with all it said before in this segment."""
+        if self._segment is None:
+            raise RuntimeError("a note needs a segment: call begin_segment first")
+        self._notes.append(asdict(note))
+        publish_json(self._segment / NOTES_FILE, {"warnings": self._notes})
+
     def source(self) -> RunSource:
         """What a `Run` reads."""
         return read_source(self.path)
@@ -80,7 +96,7 @@ class RunStore:
         write_shard(folder / START_FILE, start)
         publish_json(folder / SEGMENT_FILE, dict(info))
         sync_folder(self.path)
-        self._segment, self._count, self._loose = folder, 0, []
+        self._segment, self._count, self._loose, self._notes = folder, 0, [], []
 
     def append(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Publish one record: arrays with one row, and under `drives/` one row a step since the last record."""

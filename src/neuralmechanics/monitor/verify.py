@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuralmechanics.monitor.atomic import read_json
-from neuralmechanics.monitor.layout import RUN_FILE, SEGMENT_FILE, START_FILE, segments, shards
+from neuralmechanics.monitor.layout import NOTES_FILE, RUN_FILE, SEGMENT_FILE, START_FILE, segments, shards
 from neuralmechanics.monitor.shard import read_shard
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ def verify(path: Path) -> pd.DataFrame:
 
     files = [path / RUN_FILE]
     for segment in segments(path) if path.is_dir() else []:
-        files += [segment / SEGMENT_FILE, segment / START_FILE, *(shard.path for shard in shards(segment))]
+        notes = [segment / NOTES_FILE] if (segment / NOTES_FILE).exists() else []
+        files += [segment / SEGMENT_FILE, segment / START_FILE, *notes, *(shard.path for shard in shards(segment))]
     rows = [(str(file.relative_to(path)), *_problem(file)) for file in files]
     return pd.DataFrame(rows, columns=["shard", "sound", "problem"])
 
