@@ -536,3 +536,36 @@ def test_a_mask_of_the_least_number_of_a_type_is_compared_in_that_type() -> None
 
     assert Net().double()(torch.randn(3, 5).double()).isnan().all()
     assert find_symmetries(Net(), torch.randn(3, 5)).count()["rescale"] == 8
+
+
+def test_a_model_that_writes_into_its_own_weights_is_refused() -> None:
+    class Forced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.a.weight.data /= self.a.weight.data.norm()
+            return self.b(torch.relu(self.a(x)))
+
+    model = Forced()
+    before = model.a.weight.detach().clone()
+    with pytest.raises(ValueError, match=r"writes into a\.weight when it runs"):
+        find_symmetries(model, torch.randn(3, 5))
+    assert torch.equal(model.a.weight, before)
+
+
+def test_parts_written_into_complex_tensors_are_followed() -> None:
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6, bias=False), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = torch.fft.rfft(self.a(x))
+            kept = torch.zeros_like(found)
+            kept[:, :2] = found[:, :2]
+            return self.b(torch.fft.irfft(kept, n=6))
+
+    symmetries = find_symmetries(Spectral().double(), torch.randn(3, 6).double())
+    assert not symmetries.unknown

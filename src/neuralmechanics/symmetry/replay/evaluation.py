@@ -38,12 +38,13 @@ class Evaluation:
     """Outputs, and the gradient of one random combination of them.
 
     Of each gradient of a large model two numbers are kept: its product with a random vector, and its size. ``drew``
-    names the generators that random numbers were drawn from.
+    names the generators that random numbers were drawn from, ``written`` a parameter that the run has written into.
     """
 
     values: Sequence[Tensor]
     gradients: Mapping[str, Tensor]
     drew: frozenset[str] = frozenset()
+    written: str = ""
 
 
 def model_evaluated(whole: Whole, point: Point, *, gradients: bool, wide: bool) -> Evaluation:
@@ -57,7 +58,9 @@ def model_evaluated(whole: Whole, point: Point, *, gradients: bool, wide: bool) 
     else:
         with _moved_to(whole, point) as params, RunState(whole).fresh(widened if wide else _same):
             found = evaluated(list(whole(copied_batch(point.batch))), params, gradients)
-            return replace(found, drew=_drawn_since(before))
+            changed = (n for n, p in params.items() if not torch.equal(p.detach(), point.params[n].to(p.dtype)))
+            written = next(changed, "").removeprefix("model.")
+            return replace(found, drew=_drawn_since(before), written=written)
     return replace(found, drew=_drawn_since(before))
 
 
