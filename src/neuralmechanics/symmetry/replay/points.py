@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.symmetry.as_found import RunState
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.inputs import pick, resample
 from neuralmechanics.symmetry.tracing import SEED
@@ -39,11 +40,15 @@ FEW = 4  # samples that are enough for it
 
 @dataclass(frozen=True)
 class Point:
-    """A point in parameter space, the model's other tensors, and a batch; all by the wrapper's names."""
+    """A point in parameter space, the model's other tensors, and a batch; all by the wrapper's names.
+
+    ``state`` is what each run begins from besides them.
+    """
 
     params: Mapping[str, Tensor]
     others: Mapping[str, Tensor]
     batch: Any
+    state: RunState
 
     @property
     def size(self) -> int:
@@ -51,11 +56,11 @@ class Point:
         return sum(t.numel() for t in (*self.params.values(), *self.others.values(), *leaves))
 
     def double(self) -> Point:
-        params = {name: widened(value) for name, value in self.params.items()}
-        return Point(
-            params,
-            {n: widened(v) for n, v in self.others.items()},
-            pytree.tree_map(widened, self.batch),
+        return replace(
+            self,
+            params={name: widened(value) for name, value in self.params.items()},
+            others={name: widened(value) for name, value in self.others.items()},
+            batch=pytree.tree_map(widened, self.batch),
         )
 
     def on_copies(self) -> Point:
@@ -93,7 +98,7 @@ def point_of(captured: Captured, whole: Whole, batch: Any) -> Point | str:
     """The model's own tensors, or small random ones for a model on the meta device; else why there are none."""
     params = {f"model.{name}": whole.get_parameter(f"model.{name}").detach() for name in captured.shapes}
     named = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
-    point = Point(params, {name: value for name, value in named.items() if name not in params}, batch)
+    point = Point(params, {name: value for name, value in named.items() if name not in params}, batch, RunState(whole))
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
     if not any(t.is_meta for t in (*named.values(), *leaves)):
         return point.on_copies() if runs_on_copies(whole) else point
@@ -102,7 +107,8 @@ def point_of(captured: Captured, whole: Whole, batch: Any) -> Point | str:
     generator = torch.Generator().manual_seed(SEED)
     filled = {name: _filled(value, generator) for name, value in point.others.items()}
     moved = {name: _filled(value, generator) for name, value in params.items()}
-    return Point(moved, filled, pytree.tree_map(lambda leaf: _filled(leaf, generator), batch))
+    content = pytree.tree_map(lambda leaf: _filled(leaf, generator), batch)
+    return replace(point, params=moved, others=filled, batch=content)
 
 
 def _is_plain(leaf: Tensor) -> bool:
