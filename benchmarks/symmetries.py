@@ -134,9 +134,8 @@ def main() -> None:
     if options.model:
         print(json.dumps(measure(options.model, options.profile)))
         return
-    print(
-        f"{'model':<10} {'parameters':>13} {'wall s':>7} {'cpu s':>7} {'first MB':>9} {'peak MB':>8} {'replay':>6}  limit"
-    )
+    columns = f"{'wall s':>7} {'cpu s':>7} {'first MB':>9} {'peak MB':>8} {'replay':>6}"
+    print(f"{'model':<10} {'parameters':>13} {columns}  limit")
     for name in MODELS:
         command = [sys.executable, __file__, "--model", name, "--profile", str(options.profile)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
