@@ -23,7 +23,7 @@ from neuralmechanics.symmetry.replay.points import (
     Point,
     copied_batch,
     copies,
-    runs_on_copies,
+    is_large,
     widened,
 )
 from neuralmechanics.symmetry.tracing import SEED
@@ -52,15 +52,19 @@ def model_evaluated(whole: Whole, point: Point, *, gradients: bool, wide: bool) 
     Large models, and those without content, are given other tensors in their place.
     """
     before = _drawn()
-    if runs_on_copies(whole) or any(p.is_meta for p in whole.parameters()):
+    if is_large(whole) or any(p.is_meta for p in whole.parameters()):
         found = _run_model(whole, point, leaves_of(point.params), gradients)
     else:
         with _moved_to(whole, point) as params, point.state.fresh(widened if wide else _same):
             found = evaluated(list(whole(copied_batch(point.batch))), params, gradients)
-            changed = (n for n, p in params.items() if not torch.equal(p.detach(), point.params[n].to(p.dtype)))
+            changed = (n for n, p in params.items() if not _equal(p.detach(), point.params[n].to(p.dtype)))
             written = next(changed, "").removeprefix("model.")
             return replace(found, drew=_drawn_since(before), written=written)
     return replace(found, drew=_drawn_since(before))
+
+
+def _equal(x: Tensor, y: Tensor) -> bool:
+    return torch.allclose(x, y, rtol=0, atol=0, equal_nan=True)
 
 
 @contextmanager

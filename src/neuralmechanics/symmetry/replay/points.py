@@ -24,8 +24,8 @@ __all__ = [
     "Point",
     "copied_batch",
     "copies",
+    "is_large",
     "point_of",
-    "runs_on_copies",
     "shrunk",
     "widened",
 ]
@@ -89,9 +89,13 @@ class Point:
         return replace(self, batch=pytree.tree_unflatten(moved, structure))
 
 
-def runs_on_copies(whole: Whole) -> bool:
-    """Whether the replay gives the model copies of its parameters, so that these need not be put back afterwards."""
-    return LARGE < sum(p.numel() for p in whole.parameters()) <= MOVED
+def is_large(whole: Whole) -> bool:
+    """Whether the model is given other tensors in the place of its parameters, which then need not be put back."""
+    return _count(whole) > LARGE
+
+
+def _count(whole: Whole) -> int:
+    return sum(p.numel() for p in whole.parameters())
 
 
 def point_of(captured: Captured, whole: Whole, batch: Any) -> Point | str:
@@ -101,7 +105,7 @@ def point_of(captured: Captured, whole: Whole, batch: Any) -> Point | str:
     point = Point(params, {name: value for name, value in named.items() if name not in params}, batch, RunState(whole))
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
     if not any(t.is_meta for t in (*named.values(), *leaves)):
-        return point.on_copies() if runs_on_copies(whole) else point
+        return point.on_copies() if LARGE < _count(whole) <= MOVED else point
     if point.size > MATERIALISED:
         return "the model is on the meta device"
     generator = torch.Generator().manual_seed(SEED)
