@@ -179,7 +179,7 @@ def _compared(
         return str(error), model.drew
     except RuntimeError as error:
         return f"the captured graph has no gradient: {(str(error).splitlines() or [''])[0]}", model.drew
-    return difference(model, graph, _tolerance(model, conversion)), model.drew
+    return difference(model, graph, _tolerance(model, conversion), point.params), model.drew
 
 
 def _own_type(whole: Whole) -> torch.dtype | None:
