@@ -569,3 +569,43 @@ def test_parts_written_into_complex_tensors_are_followed() -> None:
 
     symmetries = find_symmetries(Spectral().double(), torch.randn(3, 6).double())
     assert not symmetries.unknown
+
+
+@pytest.mark.parametrize("how", ["mul_", "data", "none"])
+def test_a_large_model_that_writes_into_its_weights_gets_copies(how: str) -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(2100, 2100), nn.Linear(2100, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if how == "mul_":
+                with torch.no_grad():
+                    self.a.weight.mul_(0.5)
+            elif how == "data":
+                self.a.weight.data.mul_(0.5)
+            return self.b(torch.relu(self.a(x)))
+
+    model = Large()
+    before = model.a.weight.detach().clone()
+    try:
+        assert find_symmetries(model, torch.randn(2, 2100)).count()["rescale"] == 2100
+    except ValueError:
+        assert how != "none"
+    assert torch.equal(model.a.weight, before)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_gradient_that_is_zero_by_symmetry_is_no_difference(seed: int) -> None:
+    """Every parameter is a shift that the normalisation forgets: all gradients are rounding, in graph and model."""
+    torch.manual_seed(seed)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 ** (self.w + x) / (2 ** (self.w + x)).sum(0, keepdim=True)
+
+    assert find_symmetries(Net(), torch.randn(5, 4)).count()["scale"] == 0

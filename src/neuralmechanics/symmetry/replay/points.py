@@ -33,7 +33,7 @@ __all__ = [
 MATERIALISED = 1 << 20  # tensor entries of a model on the meta device up to which real ones are made for the replay
 LARGE = 1 << 22  # parameters up to which another point in parameter space is another in every tensor
 MOVED = 1 << 27  # parameters up to which another point is tried at all
-PARTLY_MOVED = 1 << 18  # entries of the tensors that are moved in larger models, beside those that are zero
+PARTLY_MOVED = 1 << 16  # entries of the tensors that are moved in larger models, beside those that are zero
 PATTERN = 65_537  # random numbers that a large tensor is moved by, over and over: a prime, so no dimension repeats them
 FEW = 4  # samples that are enough for it
 
@@ -105,7 +105,8 @@ def point_of(captured: Captured, whole: Whole, batch: Any) -> Point | str:
     point = Point(params, {name: value for name, value in named.items() if name not in params}, batch, RunState(whole))
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
     if not any(t.is_meta for t in (*named.values(), *leaves)):
-        return point.on_copies() if LARGE < _count(whole) <= MOVED else point
+        copied = captured.writes_parameters and LARGE < _count(whole) <= MOVED
+        return point.on_copies() if copied else point
     if point.size > MATERIALISED:
         return "the model is on the meta device"
     generator = torch.Generator().manual_seed(SEED)
