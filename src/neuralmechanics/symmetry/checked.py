@@ -38,28 +38,32 @@ class Checked:
             close = get_close_matches(name, PRIMITIVES, 1)
             hint = f"; {close[0]!r} is near" if close else ""
             raise AttributeError(f"there is no primitive {name!r} in neuralmechanics.symmetry.domain{hint}")
-        call = partial(self._call, name)
+        call = partial(_called, self.domain, name)  # holds the domain alone: a cycle would keep it until a collection
         self.__dict__[name] = call
         return call
 
-    def _call(self, name: str, *args: Any, **settings: Any) -> Any:
-        check = _CHECKS.get(name)
-        if check is not None:
-            check(*args, **settings)
-        try:
-            return getattr(self.domain, name)(*args, **settings)
-        except (NotSoughtError, DomainError):
-            raise
-        except Exception as error:
-            walk = type(self.innermost()).__name__
-            raise DomainError(f"{walk}.{name} raised {type(error).__name__}: {error}") from error
-
     def innermost(self) -> Any:
         """The interpreter itself, behind what stands before it."""
-        found = self.domain
-        while hasattr(found, "domain"):
-            found = found.domain
-        return found
+        return _innermost(self.domain)
+
+
+def _called(domain: Any, name: str, *args: Any, **settings: Any) -> Any:
+    check = _CHECKS.get(name)
+    if check is not None:
+        check(*args, **settings)
+    try:
+        return getattr(domain, name)(*args, **settings)
+    except (NotSoughtError, DomainError):
+        raise
+    except Exception as error:
+        walk = type(_innermost(domain)).__name__
+        raise DomainError(f"{walk}.{name} raised {type(error).__name__}: {error}") from error
+
+
+def _innermost(domain: Any) -> Any:
+    while hasattr(domain, "domain"):
+        domain = domain.domain
+    return domain
 
 
 def _values(*xs: Any) -> None:

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,15 +89,18 @@ def analyse(captured: Captured) -> Symmetries:
     read = roles(captured)
     requires = _requirements(captured)
     unknown: list[UnknownOperation] = []
+    of_shifts: list[UnknownOperation] = []
 
-    def walk(domain: Any, rotary: Rotary | None = None) -> None:
+    def walk(domain: Any, rotary: Rotary | None = None, kept: list[UnknownOperation] = unknown) -> None:
         """One walk, of which what was refused is kept."""
         refused = interpret(captured, domain, dependent, rotary).unknown
-        unknown.extend(u for u in refused if u not in unknown)
+        kept.extend(u for u in refused if u not in kept)
 
+    # The walk for shifts takes the most memory: nothing else is held meanwhile.
+    translations = _shifted(captured, partial(walk, kept=of_shifts), read.single, requires)
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     walk(scales)
-    translations = _shifted(captured, walk, read.single, requires)
+    unknown.extend(u for u in of_shifts if u not in unknown)
     space = scales.system.solve()
     linear, mixed = _linear(captured, walk, read, scales, space, requires)
     plain = [f for f in translations if f.kind == "translation"]
