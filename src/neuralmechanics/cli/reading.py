@@ -37,13 +37,21 @@ class Report:
 def run_errors(command: Errors) -> None:
     """Print the error table."""
     from neuralmechanics.monitor import open_run
-    from neuralmechanics.report import errors_by_law, text_table
 
     errors: pd.DataFrame = open_run(command.run).errors()
     if command.csv:
         print(errors.to_csv(index=False), end="")
     else:
-        print(text_table(errors_by_law(errors, command.by)))
+        print_errors(errors, command.by)
+
+
+def print_errors(errors: pd.DataFrame, by: str = "max_error") -> None:
+    """The table by family and law, and which charges were not finite."""
+    from neuralmechanics.report import errors_by_law, nonfinite_remark, text_table
+
+    print(text_table(errors_by_law(errors, by)))
+    if remark := nonfinite_remark(errors):
+        print(f"\n{remark}")
 
 
 def run_report(command: Report) -> None:

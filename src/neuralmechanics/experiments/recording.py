@@ -23,10 +23,12 @@ def attach_monitor(
     batch: Batch,
     out: Path,
     config: TrainConfig,
+    *,
+    resume: bool = False,
 ) -> AbstractContextManager[Any]:
     """The monitor that records the run in `out`; symmetries are found on `batch` without moving the model.
 
-    A model without any conserved charge leaves nothing to monitor: a warning and no monitor."""
+    `resume` continues a run whose checkpoint may lie between two of its records. A model without any conserved charge leaves nothing to monitor: a warning and no monitor."""
     from neuralmechanics.monitor import Monitor
     from neuralmechanics.symmetry import find_symmetries
 
@@ -39,6 +41,6 @@ def attach_monitor(
         return nullcontext()
     record = config.record
     monitor: AbstractContextManager[Any] = Monitor(
-        model, optimizer, symmetries, store=out, every=record.every, residuals=record.residuals
+        model, optimizer, symmetries, store=out, every=record.every, residuals=record.residuals, resume=resume
     )
     return monitor

@@ -121,7 +121,7 @@ def _prepare(config: TrainConfig, out: Path | None, device: torch.device) -> _Tr
 def _run(training: _Training, position: Position, meter: Meter) -> tuple[Position, Performance]:
     config, plan, out = training.config, training.plan, training.out
     evaluated: Performance | None = None
-    with _monitor(training) as monitor:
+    with _monitor(training, position) as monitor:
         while not plan.ended(position):
             epoch = position.epoch
             loss, position = _step(training, position)
@@ -165,7 +165,7 @@ def _set_hyper(optimizer: torch.optim.Optimizer, hyper: Hyper) -> None:
             group["momentum"] = hyper.momentum
 
 
-def _monitor(training: _Training) -> AbstractContextManager[Any]:
+def _monitor(training: _Training, position: Position) -> AbstractContextManager[Any]:
     if training.out is None or not training.config.record.enabled:
         return nullcontext()
     return attach_monitor(
@@ -175,6 +175,7 @@ def _monitor(training: _Training) -> AbstractContextManager[Any]:
         training.batches.probe(min(training.config.batch_size, 32)),
         training.out,
         training.config,
+        resume=position.step > 0,
     )
 
 

@@ -38,6 +38,8 @@ class Monitor:
     `drives`: store what the laws are fed at every step, so that any law can be replayed from the run.
     `exact_update`: copy parameters before each step instead of reading the update from the momentum buffer.
     `strict`: raise the monitor's own failures; by default a failure is one warning and the training goes on.
+    `resume`: continue a stored run also where the parameters are of none of its records; by default that is refused,
+    for it is another training.
 
     Raises ValueError for `every` < 1, an unknown law, a model or a stored run that the symmetries do not fit.
     """
@@ -55,6 +57,7 @@ class Monitor:
         drives: bool = False,
         exact_update: bool = False,
         strict: bool = False,
+        resume: bool = False,
     ) -> None:
         if every < 1:
             raise ValueError(f"every={every}: the number of steps between records must be at least 1")
@@ -79,7 +82,12 @@ class Monitor:
         self._optimizer = optimizer
         self._every = every
         self._strict = strict
-        self._recorder = Recorder(open_store(store, run_content(model, optimizer, symmetries, options)), drives=drives)
+        self._recorder = Recorder(
+            open_store(store, run_content(model, optimizer, symmetries, options)),
+            drives=drives,
+            patient=not strict,
+            resume=resume,
+        )
         self._follower = Follower(
             optimizer,
             symmetries,
@@ -91,7 +99,7 @@ class Monitor:
         )
         self._hooks: list[Any] = []
         self._failure: Exception | None = None
-        self._begun = self._closed = False
+        self._begun = self._closed = self._in_step = False
 
     @property
     def step(self) -> int:
@@ -131,6 +139,7 @@ class Monitor:
     def __enter__(self) -> Self:
         if self._hooks or self._closed:
             raise RuntimeError("this monitor has been entered before; make a new Monitor to continue its run")
+        self._recorder.store.lock()
         self._hooks = [
             self._optimizer.register_step_pre_hook(self._before_step),
             self._optimizer.register_step_post_hook(self._after_step),
@@ -149,13 +158,18 @@ class Monitor:
         self._closed = True
         for hook in self._hooks:
             hook.remove()
-        self._guard(self._finish)
+        try:
+            self._guard(self._finish)
+        finally:
+            self._recorder.close()
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._in_step = True
         self._guard(self._prepare)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._guard(self._advance)
+        self._in_step = False
 
     def _prepare(self) -> None:
         self._begin()
@@ -169,17 +183,28 @@ class Monitor:
             self._recorder.hold(self._follower.record())
 
     def _finish(self) -> None:
+        if self._in_step:
+            # Nobody knows how much of the step the parameters have made: no record of them would be true.
+            self._recorder.finish()
+            if not self._begun:
+                return
+            last = self._recorder.recorded_step
+            announce(
+                f"step {self._follower.step + 1} was interrupted before it ended: no record of it is written, "
+                f"{'and there is none before' if last is None else f'the last record is that of step {last}'}"
+            )
+            return
         self._begin()
-        self._recorder.flush()
+        self._recorder.finish()
         if self._recorder.recorded_step != self._follower.step:
             self._recorder.hold(self._follower.record())
-            self._recorder.flush()
+            self._recorder.finish()
 
     def _begin(self) -> None:
         """Lazily, so that weights loaded after the monitor was made are those that count."""
         if not self._begun:
-            self._begun = True
             self._recorder.begin(self._follower)
+            self._begun = True
 
     def _guard(self, work: Callable[[], None]) -> None:
         if self._failure is not None:

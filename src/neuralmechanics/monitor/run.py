@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuralmechanics.laws import DriveHistory
+from neuralmechanics.monitor.layout import NotARunError
 from neuralmechanics.monitor.shard import CorruptShardError
 from neuralmechanics.monitor.source import RunSource, read_source
+from neuralmechanics.monitor.warning import announce
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -53,7 +55,12 @@ class Run:
     @cached_property
     def symmetries(self) -> Symmetries:
         """The symmetries whose charges were followed."""
-        return Symmetries.from_dict(self._source.content["symmetries"])
+        try:
+            return Symmetries.from_dict(self._source.content["symmetries"])
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            raise NotARunError(
+                f"{self.path} is no run that can be read: its symmetries are damaged ({error!r})"
+            ) from None
 
     @cached_property
     def data(self) -> xr.Dataset:
@@ -62,7 +69,11 @@ class Run:
         from neuralmechanics.monitor.dataset import dataset
 
         self._require_sound()
-        return dataset(self._source, self.symmetries)
+        data = dataset(self._source, self.symmetries)
+        if origin := data.attrs["scale"]:
+            known = "errors are nan" if origin == "nowhere" else f"errors are relative to the charges at {origin}"
+            announce(f"run {self.path}: the charges at its start are damaged, so {known}")
+        return data
 
     @property
     def scalars(self) -> pd.DataFrame:
@@ -81,15 +92,16 @@ class Run:
     def errors(self) -> pd.DataFrame:
         """Per family and law, then per kind, the largest and the root-mean-square error over charges and records.
 
-        Columns: family, kind, law, charges, max_error, rms_error; family is "all" in the rows of a kind. Errors are
-        |predicted - measured| divided by the size of the charge at the start of the run: `scale` in `data`.
+        Columns: family, kind, law, charges, max_error, rms_error, nonfinite_step; family is "all" in the rows of a
+        kind. Errors are |predicted - measured| divided by the size of the charge at the start of the run: `scale` in
+        `data`. A charge measured as nan or infinite has an infinite error; `nonfinite_step` is the first such step.
         """
         from neuralmechanics.monitor.errors import error_table
 
         return error_table(self.data)
 
     def verify(self) -> pd.DataFrame:
-        """Every shard with its state: columns shard, sound, problem. Read from the disk again."""
+        """Every file, and what is missing, with its state: columns shard, sound, problem. Read from the disk again."""
         from neuralmechanics.monitor.verify import verify
 
         return verify(Path(self.path))
@@ -117,7 +129,7 @@ class Run:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.symmetries.count().items())
-        damage = f", {len(self._source.damage)} damaged shards" if self._source.damage else ""
+        damage = f", {len(self._source.damage)} damaged or missing parts" if self._source.damage else ""
         return f"Run({self.path!r}, {len(self.segments)} segments, charges: {counts}{damage})"
 
 

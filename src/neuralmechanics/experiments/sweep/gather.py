@@ -46,6 +46,8 @@ def _row(sweep: Sweep, point: Point) -> dict[str, Any]:
     errors = _errors(sweep, point)
     if errors is not None:
         row |= {f"error:{law}": float(error) for law, error in errors.groupby("law")["max_error"].max().items()}
+        if errors["nonfinite_step"].notna().any():
+            row["nonfinite_step"] = int(errors["nonfinite_step"].min())
     return row
 
 
