@@ -13,12 +13,13 @@ class Demo:
     """Train two networks on handwritten digits, follow every charge, and compare it with every law."""
 
     out: str = "runs/demo"
-    """folder of the demo; an earlier demo there is replaced"""
+    """folder of the demo; an earlier demo there is replaced if nothing in it was changed"""
 
 
 def run_demo(command: Demo) -> None:
     """Print what was found, how well every law predicts it, and every file that was written."""
     from neuralmechanics.experiments.demo import run_demo_trainings
+    from neuralmechanics.experiments.replacing import seal
     from neuralmechanics.monitor import open_run
 
     written = []
@@ -31,6 +32,7 @@ def run_demo(command: Demo) -> None:
         print("\nLargest error of each law, relative to the initial charge:\n")
         print_errors(run.errors())
         written += [result.out, *write_pictures(run, result.out)]
+        seal(result.out)
     print("\nWritten:")
     for path in written:
         print(f"  {path}")

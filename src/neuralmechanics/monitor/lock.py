@@ -28,10 +28,11 @@ class WriterLock:
     Raises `RunBusyError` where somebody else holds it. A process made by fork does not inherit it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: str = LOCK_FILE) -> None:
         self._folder = folder
+        self._file = file
         self._owner = os.getpid()
-        self._handle = _locked(folder)
+        self._handle = _locked(folder, file)
         self._close = weakref.finalize(self, os.close, self._handle)
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, f"{self._owner} {socket.gethostname()}\n".encode(), 0)
@@ -46,12 +47,12 @@ class WriterLock:
             )
         here = os.fstat(self._handle)
         try:
-            there = os.stat(self._folder / LOCK_FILE)
+            there = os.stat(self._folder / self._file)
         except FileNotFoundError:
             there = None
         if there is None or (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
             raise RunBusyError(
-                f"the file {LOCK_FILE} of the run in {self._folder} was removed or replaced while process "
+                f"the file {self._file} of the run in {self._folder} was removed or replaced while process "
                 f"{self._owner} wrote the run; another writer may be in it: leave that file alone"
             )
 
@@ -66,8 +67,8 @@ class WriterLock:
         self._close()
 
 
-def _locked(folder: Path) -> int:
-    path = folder / LOCK_FILE
+def _locked(folder: Path, file: str) -> int:
+    path = folder / file
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         _lock(handle, folder)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics.files import open_regular
+
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
 
 
@@ -25,34 +27,60 @@ def restore_weights(model: nn.Module, path: str | Path) -> None:
     extra = sorted(set(weights) - set(target))
     if missing or extra:
         raise ValueError(f"{str(path)!r} does not fit the model: missing {missing[:3]}, not in the model {extra[:3]}")
+    parameters = {name for name, _ in model.named_parameters()}
     for name, tensor in target.items():
-        if weights[name].shape != tensor.shape:
-            there, here = tuple(weights[name].shape), tuple(tensor.shape)
-            raise ValueError(f"{str(path)!r} does not fit the model: {name} is {there} there, {here} here")
+        _require_same(path, name, weights[name], tensor)
+        if name in parameters and not bool(torch.isfinite(weights[name]).all()):
+            raise ValueError(
+                f"{str(path)!r} is no network to train: {name} holds nan or infinite values; give other weights"
+            )
     model.load_state_dict(dict(weights))
+
+
+def _require_same(path: str | Path, name: str, there: Tensor, here: Tensor) -> None:
+    if there.shape != here.shape:
+        raise ValueError(
+            f"{str(path)!r} does not fit the model: {name} is {tuple(there.shape)} there, {tuple(here.shape)} here"
+        )
+    if _kind(there) != _kind(here):
+        raise ValueError(f"{str(path)!r} does not fit the model: {name} is {there.dtype} there, {here.dtype} here")
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "real"
+    return "complex" if tensor.is_complex() else "truth" if tensor.dtype == torch.bool else "integer"
 
 
 def read_weights(path: str | Path) -> Mapping[str, Tensor]:
     """Named tensors of a weights file, on the CPU."""
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no weights file {str(path)!r}")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{str(path)!r} is not a readable safetensors file: {error}") from None
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        with open_regular(path) as file:
+            if path.suffix == ".safetensors":
+                return _safetensors(path)
+            content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"no weights file {str(path)!r}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{str(path)!r} is not a weights-only checkpoint: {reason}") from None
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise ValueError(f"{str(path)!r} holds no mapping of named tensors")
     return content
+
+
+def _safetensors(path: Path) -> Mapping[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{str(path)!r} is not a readable safetensors file: {error}") from None
+    return weights
