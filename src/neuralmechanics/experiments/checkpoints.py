@@ -55,7 +55,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
     A damaged one is passed over, which is said. Raises `ValueError` where all are damaged.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in checkpoints(folder):
         problem = _problem(path)
         if problem is None:
