@@ -45,7 +45,7 @@ class OptimizerConfig:
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
         _require(0 <= self.dampening <= 1, "optimizer.dampening", self.dampening, "in [0, 1]")
         _require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "in [0, 1)")
-        _require(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "positive")
+        _require(isfinite(self.epsilon) and self.epsilon > 0, "optimizer.epsilon", self.epsilon, "positive")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0 and optimizer.dampening = 0")
         if self.name not in ("sgd", "rmsprop") and self.momentum != 0:
@@ -70,8 +70,10 @@ class ScheduleConfig:
     """unit of milestones and warmup"""
 
     def __post_init__(self) -> None:
-        _require(self.factor >= 0, "schedule.factor", self.factor, "zero or positive")
-        _require(self.warmup >= 0, "schedule.warmup", self.warmup, "zero or positive")
+        _require(isfinite(self.factor) and self.factor >= 0, "schedule.factor", self.factor, "zero or positive")
+        _require(isfinite(self.warmup) and self.warmup >= 0, "schedule.warmup", self.warmup, "zero or positive")
+        finite = all(isfinite(milestone) for milestone in self.milestones)
+        _require(finite, "schedule.milestones", self.milestones, "finite numbers")
         rising = list(self.milestones) == sorted(set(self.milestones)) and all(m >= 0 for m in self.milestones)
         _require(rising, "schedule.milestones", self.milestones, "rising and not negative")
         if self.name in ("drops", "double-batch", "linear-scaling", "halve") and not self.milestones:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuralmechanics.files import read_regular
 from neuralmechanics.flows.compare import Comparison, compare_flows
 from neuralmechanics.flows.config import FlowConfig, read_config
 from neuralmechanics.flows.drift import drift_by_kind
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["FlowReport", "Resolve", "run_config"]
+
+_DATA_BYTES = 4 << 30
 
 # Called as resolve(target, input_shape=…, classes=…, seed=…).
 Resolve = Callable[..., nn.Module]
@@ -138,11 +141,12 @@ def _loss(model: nn.Module, batch: dict[str, Tensor], kind: str) -> Tensor:
 
 def _batch(config: FlowConfig, folder: FilePath) -> dict[str, Tensor]:
     if config.data is not None:
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         try:
-            batch: dict[str, Tensor] = load_file(folder / config.data)
-        except OSError as error:
+            batch: dict[str, Tensor] = load(read_regular(folder / config.data, _DATA_BYTES))
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise ValueError(f"data: cannot read {str(folder / config.data)!r}: {error}") from None
         missing = {"inputs", "targets"} - set(batch)
         if missing:

@@ -12,7 +12,8 @@ from typing import Any
 from zlib import crc32
 
 from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict, read_toml, unknown_key
+from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict, unknown_key
+from neuralmechanics.files import read_toml
 
 _KEYS = ("base", "grid", "out")
 
