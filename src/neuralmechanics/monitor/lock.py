@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from neuralmechanics.monitor.warning import announce
@@ -34,8 +35,10 @@ class WriterLock:
         self._owner = os.getpid()
         self._handle = _locked(folder, file)
         self._close = weakref.finalize(self, os.close, self._handle)
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{self._owner} {socket.gethostname()}\n".encode(), 0)
+        # The number is for the message to whoever is refused; a full disk does not take the lock away.
+        with suppress(OSError):
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, f"{self._owner} {socket.gethostname()}\n".encode(), 0)
         _held.add(self)
 
     def require(self) -> None:
@@ -59,7 +62,8 @@ class WriterLock:
     def release(self) -> None:
         """Let others write."""
         if self._close.alive and os.getpid() == self._owner:
-            os.ftruncate(self._handle, 0)
+            with suppress(OSError):
+                os.ftruncate(self._handle, 0)
         self.abandon()
 
     def abandon(self) -> None:

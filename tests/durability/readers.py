@@ -1,0 +1,47 @@
+"""Reads beside a training that records and merges as fast as it can."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+from tests.durability import training
+from tests.durability.process import Forge
+
+import neuralmechanics as nm
+from neuralmechanics.monitor import NotARunError
+
+
+def beside_a_writer(forge: Forge, path: Path, reads: int) -> int:
+    """Read a run `reads` times while it is written; the number of reads that saw a whole, growing state."""
+    stop = threading.Event()
+    writer = threading.Thread(target=_write, args=(forge, path, stop))
+    writer.start()
+    good, seen = 0, 0
+    try:
+        while good < reads:
+            try:
+                run = nm.open_run(path)
+            except NotARunError:
+                assert not seen  # before the run is there
+                continue
+            data = run.data
+            if not data.sizes["step"]:
+                continue
+            steps = training.require_true(run)
+            assert len(steps) >= seen
+            assert np.array_equal(steps, np.arange(len(steps)))
+            good, seen = good + 1, len(steps)
+    finally:
+        stop.set()
+        writer.join()
+    return good
+
+
+def _write(forge: Forge, path: Path, stop: threading.Event) -> None:
+    first = 0
+    while not stop.is_set():
+        ended = forge.run({"kind": "session", "path": str(path), "first": first, "count": 400, "merged": 16})
+        assert ended.status == 0, ended
+        first = ended.safe + 1
