@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -20,6 +21,9 @@ _KINDS = (
 )
 # A configuration is written by hand; a file beyond this is something else.
 _TOML_BYTES = 1 << 20
+# The parser's time grows with the square of a key's parts; no key here has more than three.
+_DEEPEST = 32
+_WORDS = re.compile(r"[^\s=,\[\]{}#]+")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -59,7 +63,10 @@ def parse_json(content: bytes) -> Any:
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The content of a TOML file; `ValueError` in one line if there is none."""
     try:
-        return tomllib.loads(read_regular(Path(path), _TOML_BYTES).decode("utf-8"))
+        text = read_regular(Path(path), _TOML_BYTES).decode("utf-8")
+        if any(word.count(".") > _DEEPEST for word in _WORDS.findall(text.replace(" ", "").replace("\t", ""))):
+            raise ValueError(f"{str(path)!r} is not a configuration: it has a key of more than {_DEEPEST} parts")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise ValueError(f"no configuration file {str(path)!r}") from None
     except OSError as error:

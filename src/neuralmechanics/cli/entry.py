@@ -52,6 +52,8 @@ def _run(words: list[str], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+            return _fail(f"not enough memory for this; make it smaller ({one_line(str(error))[:200]})")
         where = "NEURALMECHANICS_DEBUG=1 shows where"
         return _fail(f"{type(error).__name__}: {str(error) or 'no more is known'} (unexpected; {where})")
     return 0

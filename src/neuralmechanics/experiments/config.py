@@ -11,6 +11,11 @@ ScheduleName = Literal["constant", "drops", "cosine", "linear", "double-batch", 
 Precision = Literal["float32", "float64", "bfloat16"]
 
 
+# The course of a training is walked before it starts.
+_MOST_EPOCHS = 1_000_000
+_MOST_PIXELS = 4096
+
+
 def _require(holds: bool, name: str, value: object, bound: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {bound}, got {value!r}")
@@ -101,6 +106,7 @@ class ImageConfig:
         for name in ("size", "train_limit", "test_limit"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"images.{name}", value, "positive")
+        _require(self.size is None or self.size <= _MOST_PIXELS, "images.size", self.size, f"at most {_MOST_PIXELS}")
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,8 @@ class TrainConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
-        _require(isfinite(self.epochs) and self.epochs > 0, "epochs", self.epochs, "positive")
+        _require(self.epochs > 0, "epochs", self.epochs, "positive")
+        _require(self.epochs <= _MOST_EPOCHS, "epochs", self.epochs, f"at most {_MOST_EPOCHS}")
         _require(self.steps is None or self.steps > 0, "steps", self.steps, "positive")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         _require(self.seed >= 0, "seed", self.seed, "zero or positive")

@@ -21,6 +21,9 @@ from neuralmechanics.monitor.schema import require_records, require_start
 from neuralmechanics.monitor.shard import Arrays, CorruptShardError, Link, Shard, read_shard
 from neuralmechanics.monitor.tally import TALLY_FILE, Tally, read_tally
 
+# A gap of more segments than this is a made-up number, and is named as one.
+_MOST_GAPS = 10_000
+
 
 @dataclass
 class SeenSegment:
@@ -193,6 +196,9 @@ def _tally(path: Path, seen: Seen) -> Tally | None:
 
 def _lose_segments(seen: Seen, first: int, end: int) -> None:
     """Note the segments from `first` to before `end`, of which there is no folder."""
+    if end - first > _MOST_GAPS:
+        seen.lose(f"{segment_name(first)} …", f"{segment_name(first)} to {segment_name(end - 1)} are missing")
+        return
     for number in range(first, end):
         seen.lose(segment_name(number), f"{segment_name(number)} is missing")
         seen.segments.append(SeenSegment(number))

@@ -68,7 +68,27 @@ def read_run_file(path: Path) -> dict[str, Any]:
         raise NotARunError(
             f"{path} is a run of format {content.get('format')!r}; this version reads the formats 1 and {FORMAT}"
         )
+    if (odd := _odd(content)) is not None:
+        raise NotARunError(f"{path} is no run that can be read: its {RUN_FILE} says nothing that can be its {odd}")
     return content
+
+
+def _odd(content: dict[str, Any]) -> str | None:
+    """The first thing in a description that is missing or of another type than every run has there."""
+    for key in ("configuration", "origin", "symmetries"):
+        if not isinstance(content.get(key), dict):
+            return key
+    monitor = content["configuration"].get("monitor")
+    laws = monitor.get("laws") if isinstance(monitor, dict) else None
+    if not isinstance(laws, list) or not all(isinstance(law, str) for law in laws):
+        return "laws"
+    families = content["symmetries"].get("families")
+    texts = ("kind", "name")
+    if not isinstance(families, list) or not all(
+        isinstance(family, dict) and all(isinstance(family.get(text), str) for text in texts) for family in families
+    ):
+        return "families"
+    return None if content["format"] == 1 or isinstance(content.get("run"), str) else "name"
 
 
 def _what(path: Path) -> str:

@@ -37,6 +37,7 @@ from neuralmechanics.monitor.warning import announce
 
 # Records merged into one shard: few enough to lose to one bad sector, many enough to keep folders small.
 MERGED = 64
+_MOST_SEGMENTS = 1_000_000
 
 
 class RunStore:
@@ -121,6 +122,10 @@ class RunStore:
                 "give a new folder"
             )
         number = 1 + max((segment_number(folder) for folder in segments(self.path)), default=-1)
+        if number > _MOST_SEGMENTS:
+            raise ValueError(
+                f"cannot continue the run in {self.path}: it has a segment {number - 1}; give a new folder"
+            )
         link = Link(str(content["run"]), number, 0, 0, int(info["start_step"]))
         described = {**info, "before": self._counts(number)}
 
