@@ -14,7 +14,14 @@ from neuralmechanics.monitor import NotARunError
 
 
 def beside_a_writer(forge: Forge, path: Path, reads: int) -> int:
-    """Read a run `reads` times while it is written; the number of reads that saw a whole, growing state."""
+    """Read runs, each at most a hundred times, while they are written; how many reads saw a whole, growing state."""
+    good = 0
+    while good < reads:
+        good += _beside(forge, path.with_name(f"{path.name}-{good}"), min(100, reads - good))
+    return good
+
+
+def _beside(forge: Forge, path: Path, reads: int) -> int:
     stop = threading.Event()
     writer = threading.Thread(target=_write, args=(forge, path, stop))
     writer.start()
