@@ -98,6 +98,7 @@ def _job(job: dict[str, Any]) -> None:
 
     def safe(step: int) -> None:
         _say(f"safe {step}")
+        time.sleep(job.get("pause", 0.0))
 
     if job["kind"] == "session":
         training.session(Path(job["path"]), job["first"], job["count"], safe)

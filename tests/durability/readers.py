@@ -49,6 +49,7 @@ def _beside(forge: Forge, path: Path, reads: int) -> int:
 def _write(forge: Forge, path: Path, stop: threading.Event) -> None:
     first = 0
     while not stop.is_set():
-        ended = forge.run({"kind": "session", "path": str(path), "first": first, "count": 400, "merged": 16})
+        job = {"kind": "session", "path": str(path), "first": first, "count": 400, "merged": 16, "pause": 0.002}
+        ended = forge.run(job)
         assert ended.status == 0, ended
         first = ended.safe + 1

@@ -130,11 +130,15 @@ def _described(file: Any, path: Path) -> tuple[int, list[str]]:
 
 def _batches(file: Any, path: Path, columns: tuple[str, str]) -> Iterator[Any]:
     pyarrow = _pyarrow()
+    # Offsets that a damaged file holds are followed unseen, out of its memory, unless they are checked first.
     if path.suffix == ".parquet":
-        yield from pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=list(columns))
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=list(columns)):
+            batch.validate(full=True)
+            yield batch
         return
     with pyarrow.ipc.open_stream(file) as reader:
         for batch in reader:
+            batch.validate(full=True)
             for start in range(0, batch.num_rows, _BATCH):
                 yield batch.slice(start, _BATCH)
 
