@@ -36,7 +36,7 @@ def _beside(forge: Forge, path: Path, reads: int) -> int:
             data = run.data
             if not data.sizes["step"]:
                 continue
-            steps = training.require_true(run)
+            steps = training.require_true(run, since=max(0, seen - 1))
             assert len(steps) >= seen
             assert np.array_equal(steps, np.arange(len(steps)))
             good, seen = good + 1, len(steps)
