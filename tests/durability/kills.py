@@ -78,7 +78,7 @@ def _require_continues(path: Path, ended: Ended) -> None:
 
 
 def random_signals(forge: Forge, folder: Path, how: signal.Signals, trials: int, seed: int = 0) -> Iterator[int]:
-    """Signals at random moments of a monitored training; yields the last step of each run."""
+    """Signals at random moments of a monitored training; yields the last step of each, -1 for none."""
     chance = random.Random(seed)
     _, _, undisturbed = training.train(None, 2 * MERGED + 30)
     assert undisturbed is not None
@@ -92,6 +92,9 @@ def random_signals(forge: Forge, folder: Path, how: signal.Signals, trials: int,
         assert ended.status == (130 if how == signal.SIGINT else -how), ended
         if (path / "run.json").exists():
             yield _require_true_run(nm.open_run(path), truth, ended)
+        else:
+            assert ended.safe == -1
+            yield -1
         shutil.rmtree(path, ignore_errors=True)
 
 

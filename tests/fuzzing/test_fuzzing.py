@@ -45,20 +45,22 @@ def test_a_short_search_finds_nothing(readers: dict[str, Reader], name: str, tmp
 
 
 def test_the_search_is_guided_and_finds_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that fails three bytes deep: blind changes would need 16 million of them."""
+    """A reader that fails behind five places, each with a word of its own: blind changes would need billions."""
     from tests.fuzzing import __main__ as search_module
 
     def read(where: Path, name: str) -> None:
         content = (where / name).read_bytes()
-        for place, byte in enumerate(b"abc"):
+        for place, byte in enumerate(b"abcde"):
             if len(content) <= place or content[place] != byte:
                 return
         raise KeyError("found")
 
     monkeypatch.setattr(search_module, "FOUND", tmp_path / "found")
     monkeypatch.setattr(search_module, "Coverage", lambda: Coverage("test_fuzzing"))
-    search = Search(Reader("deep", {"x": b"\0\0\0"}, read), tmp_path, seed=0)
+    search = Search(
+        Reader("deep", {"x": bytes(5)}, read, [bytes([word]) for word in b"abcdefghijklmnop"]), tmp_path, seed=0
+    )
     with monkeypatch.context() as patch:
         patch.setattr("builtins.print", lambda *words, **options: None)
-        search.run(8.0)
+        search.run(15.0)
     assert search.failures == ["KeyError: 'found'"]

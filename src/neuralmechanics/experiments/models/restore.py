@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -57,14 +56,12 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
     path = Path(path)
     try:
         with open_regular(path) as file:
-            if path.suffix == ".safetensors":
-                return _safetensors(path)
-            content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"no weights file {str(path)!r}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{str(path)!r} is not a weights-only checkpoint: {reason}") from None
+            content = _safetensors(path) if path.suffix == ".safetensors" else _torch(file, path)
+    except OSError as error:
+        what = (
+            f"no weights file {str(path)!r}" if isinstance(error, FileNotFoundError) else f"cannot read {str(path)!r}"
+        )
+        raise ValueError(f"{what}: {error.strerror}") from None
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -73,6 +70,15 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
     ):
         raise ValueError(f"{str(path)!r} holds no mapping of named tensors")
     return content
+
+
+def _torch(file: BinaryIO, path: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - what torch raises of a damaged archive is of any kind
+        lines = str(error).splitlines()
+        reason = "a name in it is no text" if isinstance(error, UnicodeDecodeError) else "".join(lines[:1]).strip()
+        raise ValueError(f"{str(path)!r} is not a weights-only checkpoint: {reason or type(error).__name__}") from None
 
 
 def _safetensors(path: Path) -> Mapping[str, Tensor]:
