@@ -41,7 +41,7 @@ class Search:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            at = min(len(self._corpus) - 1, int(self._chance.expovariate(0.05)))
+            at = int(self._chance.expovariate(0.2)) % len(self._corpus)
             name, content = self._corpus[-1 - at] if self._chance.random() < 0.7 else self._chance.choice(self._corpus)
             others = [other for _, other in self._corpus[-20:]]
             changed = mutated(content, others, self._reader.words, self._chance)
