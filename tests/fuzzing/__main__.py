@@ -34,13 +34,13 @@ class Search:
         self.tried = 0
         self.failures: list[str] = []
 
-    def run(self, seconds: float) -> None:
-        """Search until the time is over."""
+    def run(self, seconds: float, *, first: bool = False) -> None:
+        """Search until the time is over, or until the first failure."""
         for name, content in self._reader.seeds.items():
             self._try(name, content)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and not (first and self.failures):
             at = int(self._chance.expovariate(0.2)) % len(self._corpus)
             name, content = self._corpus[-1 - at] if self._chance.random() < 0.7 else self._chance.choice(self._corpus)
             others = [other for _, other in self._corpus[-20:]]

@@ -45,12 +45,12 @@ def test_a_short_search_finds_nothing(readers: dict[str, Reader], name: str, tmp
 
 
 def test_the_search_is_guided_and_finds_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that fails behind five places, each with a word of its own: blind changes would need billions."""
+    """A reader that fails behind three places, each with a word of its own: blind changes would need millions."""
     from tests.fuzzing import __main__ as search_module
 
     def read(where: Path, name: str) -> None:
         content = (where / name).read_bytes()
-        for place, byte in enumerate(b"abcde"):
+        for place, byte in enumerate(b"abc"):
             if len(content) <= place or content[place] != byte:
                 return
         raise KeyError("found")
@@ -58,9 +58,9 @@ def test_the_search_is_guided_and_finds_what_is_there(tmp_path: Path, monkeypatc
     monkeypatch.setattr(search_module, "FOUND", tmp_path / "found")
     monkeypatch.setattr(search_module, "Coverage", lambda: Coverage("test_fuzzing"))
     search = Search(
-        Reader("deep", {"x": bytes(5)}, read, [bytes([word]) for word in b"abcdefghijklmnop"]), tmp_path, seed=0
+        Reader("deep", {"x": bytes(3)}, read, [bytes([word]) for word in b"abcdefghijklmnop"]), tmp_path, seed=0
     )
     with monkeypatch.context() as patch:
         patch.setattr("builtins.print", lambda *words, **options: None)
-        search.run(15.0)
+        search.run(30.0, first=True)
     assert search.failures == ["KeyError: 'found'"]
