@@ -97,6 +97,8 @@ def test_ctrl_c_is_130_and_one_line(tmp_path: Path, wait: float) -> None:
     code = "import sys, neuralmechanics.cli.entry as e; print('up', flush=True); sys.exit(e.main())"
     command = [sys.executable, "-c", code, "train", "--steps", "1000000", "--out", "run"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # In the background of a shell Ctrl-C is ignored.
+    pipes |= {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "up\n"
         time.sleep(wait)

@@ -122,6 +122,8 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             warnings.simplefilter("ignore")
+            # Where the tests run in the background of a shell, Ctrl-C is ignored from the start.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.stdin.close()
             try:
                 _say(f"pid {os.getpid()}")

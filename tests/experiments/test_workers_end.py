@@ -72,6 +72,7 @@ def test_workers_end_with_their_sweep(tmp_path: Path, how: signal.Signals) -> No
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background of a shell
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
