@@ -122,12 +122,19 @@ def _call(factory: Callable[..., Any], target: str, input_shape: tuple[int, ...]
     return model
 
 
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # longer than any name, or with a zero byte: no folder is called that
+        return False
+
+
 def _transformers_model(name: str, classes: int) -> nn.Module:
     try:
         transformers: Any = importlib.import_module("transformers")
     except ImportError:
         raise ValueError(f"'hf:{name}' needs transformers: pip install 'neuralmechanics[trainers]'") from None
-    if Path(name).is_dir():
+    if _is_folder(name):
         try:
             read_regular(Path(name) / "config.json", _CONFIG_BYTES)
             config = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
