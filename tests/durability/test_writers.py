@@ -119,10 +119,10 @@ def test_a_lock_file_that_is_taken_away_stops_the_writer(held: RunStore) -> None
 
 
 def test_another_training_is_not_glued_on(tmp_path: Path) -> None:
-    """The same script with another seed, or another learning rate, is another training; the same one begins again."""
+    """A run that is there is refused without a word of where it goes on, and as before; so are other weights."""
     torch = training.torch
 
-    def script(seed: int, rate: float, **options: bool) -> None:
+    def script(seed: int, rate: float, **options: bool | int) -> None:
         model, x, y = training.build()
         torch.manual_seed(seed)
         torch.nn.init.normal_(model[0].weight)
@@ -135,13 +135,15 @@ def test_another_training_is_not_glued_on(tmp_path: Path) -> None:
 
     script(0, 0.1)
     before = nm.open_run(tmp_path / "run").data
-    with pytest.raises(ValueError, match=r"holds another training, of 5 steps \(these parameters are of none of its"):
-        script(1, 0.1)
-    with pytest.raises(ValueError, match=r"holds another training, of 5 steps \(its optimiser was another\)"):
-        script(0, 0.2)
-    assert nm.open_run(tmp_path / "run").data.identical(before)
-    script(0, 0.1)
-    assert np.array_equal(nm.open_run(tmp_path / "run").data["charge"].values, before["charge"].values)
-    with pytest.warns(nm.monitor.MonitorWarning, match="are of no record"):
+    for seed, rate in ((1, 0.1), (0, 0.2), (0, 0.1)):
+        with pytest.raises(ValueError, match="holds a run already; give another folder"):
+            script(seed, rate)
+    with pytest.raises(ValueError, match=r"are of no record in .*, whose last step is 5"):
         script(1, 0.1, resume=True)
-    assert list(nm.open_run(tmp_path / "run").data["step"].values) == list(range(11))
+    assert nm.open_run(tmp_path / "run").data.identical(before)
+    script(0, 0.1, resume=0)
+    assert np.array_equal(nm.open_run(tmp_path / "run").data["charge"].values, before["charge"].values)
+    script(1, 0.1, resume=5)
+    run = nm.open_run(tmp_path / "run")
+    assert list(run.data["step"].values) == list(range(11))
+    assert [segment["continued"] for segment in run.segments] == [True, True, False]

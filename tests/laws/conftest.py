@@ -142,6 +142,9 @@ def train(members: int, steps: int, schedule: Schedule, *, eps: float = 0.0, see
                 residual=pair(gradient, theta),
                 gradient_energy=pair(gradient, gradient),
                 parameter_update=pair(update, theta),
+                velocity_gradient=pair(velocity, gradient),
+                velocity_energy=pair(velocity, velocity),
+                decay=spread(plan).weight_decay * charges[-1],
             )
         )
         hypers.append(spread(plan))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,3 +65,16 @@ def test_finding_nothing_random_and_no_grad_left(make: Callable[..., Any]) -> No
     assert torch.equal(state, torch.get_rng_state())
     assert torch.is_grad_enabled()
     assert not optimizer.state
+
+
+def test_copies_and_pickles_of_a_monitored_model_know_nothing_of_it(make: Callable[..., Any]) -> None:
+    training = make("mlp")
+    model, optimizer = training.model, training.sgd()
+    with nm.Monitor(model, optimizer, training.symmetries, strict=True):
+        training.run(optimizer, range(2))
+        pickled = pickle.dumps(model)
+        assert b"neuralmechanics" not in pickled
+        x, _ = training.batch(2)
+        for other in (copy.deepcopy(model), pickle.loads(pickled)):
+            assert torch.equal(other(x), model(x))
+    assert not model._forward_pre_hooks

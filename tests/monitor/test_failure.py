@@ -48,7 +48,9 @@ def test_a_disk_that_stays_full_is_said_and_training_goes_on(
     assert re.search(r"stopped at step 30 .*No space left.* readable up to step 10", last)
     assert isinstance(monitor.failure, OSError)
     assert monitor.recorded_step == 10
-    assert list(nm.open_run(store).data["step"].values) == [0, 5, 10]
+    run = nm.open_run(store)
+    assert list(run.data["step"].values) == [0, 5, 10]
+    assert [note.message for note in run.warnings] == [first, last]
 
 
 def test_strict_raises(training: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_float32_identity(make: Callable[..., Any]) -> None:
 
 def test_batch_norm_eps_separates_exact_from_identity(make: Callable[..., Any]) -> None:
     training = make("convnet")
-    training.model.features[1].eps = 0.1
+    training.model.features[1].eps = 1e-3
     optimizer = training.sgd(momentum=0.9, weight_decay=1e-3)
     with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
         training.run(optimizer, range(30))
@@ -94,13 +95,70 @@ def test_without_residuals_identity_is_nan_and_residuals_are_at_records(training
     assert "identity" not in set(monitor.run.errors()["law"])
 
 
-def test_uneven_decay_inside_a_charge_leaves_the_closed_laws_once(training: Any) -> None:
+UNEVEN: dict[str, dict[str, Any]] = {
+    "plain": {"lr": 0.1},
+    "heavy_ball": {"momentum": 0.9},
+    "dampened": {"momentum": 0.9, "dampening": 0.3},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "maximize": {"momentum": 0.5, "maximize": True, "lr": 1e-3},
+}
+
+
+def without_decay_on_vectors(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """The commonest groups there are: norms and biases do not decay."""
+    params = list(model.parameters())
+    return [
+        {"params": [p for p in params if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+@pytest.mark.parametrize("mode", UNEVEN)
+@pytest.mark.parametrize("network", ["mlp", "convnet"])
+def test_charges_whose_parts_differ_in_decay_alone_keep_an_exact_law(
+    make: Callable[..., Any], network: str, mode: str
+) -> None:
+    training = make(network)
+    optimizer = torch.optim.SGD(without_decay_on_vectors(training.model, 0.05), **{"lr": 0.05, **UNEVEN[mode]})
+    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+        training.run(optimizer, range(40))
+        optimizer.param_groups[1]["weight_decay"] = 0.05  # even from here on
+        training.run(optimizer, range(40, 60))
+    data = monitor.run.data
+    mixed = np.isnan(data["weight_decay"].sel(step=30).values)
+    assert mixed.sum() == {"mlp": 13, "convnet": 14}[network]
+    assert not np.isnan(data["weight_decay"].values[-1]).any()
+    assert relative_error(monitor.run, "identity") < 1e-13
+    error = (np.abs(data["predicted"].sel(law="exact") - data["charge"]) / data["scale"]).values
+    sound = [f.exact for f in training.symmetries.charged for _ in range(f.charges)]
+    assert error[:, sound].max() < 1e-13
+    # The other laws know of one decay a charge.
+    assert np.isnan(data["predicted"].sel(law="gradient_flow", step=30).values[mixed]).all()
+    assert not np.isnan(data["predicted"].sel(law="gradient_flow").values[:, ~mixed]).any()
+
+
+def test_leaving_out_what_does_not_decay_would_be_wrong(training: Any) -> None:
+    """The decay does move these charges: the law of an even λ is off by far more than rounding."""
+    optimizer = torch.optim.SGD(without_decay_on_vectors(training.model, 0.05), lr=0.05, momentum=0.9)
+    with nm.Monitor(training.model, optimizer, training.symmetries, drives=True, strict=True, every=1) as monitor:
+        training.run(optimizer, range(40))
+    history = monitor.run.drive_history()
+    scale = torch.from_numpy(monitor.run.data["scale"].values)
+    measured = torch.from_numpy(monitor.run.data["charge"].values)
+    path = laws.replay(laws.ExactLaw(monitor.run.symmetries.quadratic), history)
+    assert float(((path - measured).abs() / scale).max()) < 1e-13
+    even = [replace(hyper, weight_decay=0.05) for hyper in history.hyperparameters]
+    wrong = laws.replay(laws.ExactLaw(monitor.run.symmetries.quadratic), replace(history, hyperparameters=even))
+    assert float(((wrong - measured).abs() / scale).max()) > 1e-3
+
+
+def test_uneven_rates_inside_a_charge_leave_the_closed_laws_once(training: Any) -> None:
     model: nn.Sequential = training.model
     groups = [
-        {"params": list(model[0].parameters()), "weight_decay": 1e-2},
-        {"params": [*model[2].parameters(), *model[4].parameters()], "weight_decay": 1e-3},
+        {"params": list(model[0].parameters()), "lr": 0.05},
+        {"params": [*model[2].parameters(), *model[4].parameters()]},
     ]
-    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-3)
     with (
         pytest.warns(MonitorWarning, match="differ in learning rate") as caught,
         nm.Monitor(model, optimizer, training.symmetries, residuals=True, strict=True) as monitor,
@@ -113,8 +171,28 @@ def test_uneven_decay_inside_a_charge_leaves_the_closed_laws_once(training: Any)
     assert left.sum() == 7
     assert not np.isnan(exact).any("step").values[~left].any()
     assert relative_error(monitor.run, "identity") < 1e-13
-    decay = data["weight_decay"].isel(step=-1).values
-    assert set(decay[~left]) == {1e-3}
+    rates = data["learning_rate"].isel(step=-1).values
+    assert set(rates[~left]) == {0.1}
+
+
+def test_strong_decay_is_exact_and_beyond_its_bound_is_said(make: Callable[..., Any]) -> None:
+    for momentum, decay in ((0.0, 11.0), (0.0, 19.0), (0.5, 25.0), (0.9, 36.0)):
+        training = make()
+        optimizer = training.sgd(lr=0.1, momentum=momentum, weight_decay=decay)
+        with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
+            training.run(optimizer, range(40))
+        data = monitor.run.data
+        largest = np.maximum(np.abs(data["charge"].values).max(0), data["scale"].values)
+        for law in ("exact", "identity"):
+            error = np.abs(data["predicted"].sel(law=law) - data["charge"]).values
+            assert (error / largest).max() < 1e-12
+    training = make()
+    optimizer = training.sgd(lr=0.1, momentum=0.5, weight_decay=31.0)
+    with (
+        pytest.warns(MonitorWarning, match=r"weight decay is 1.03 times what training can bear"),
+        nm.Monitor(training.model, optimizer, training.symmetries, strict=True),
+    ):
+        training.run(optimizer, range(3))
 
 
 def test_different_groups_that_cut_no_charge_keep_every_law(training: Any) -> None:
@@ -196,17 +274,27 @@ def test_closures_and_clipping(training: Any) -> None:
     assert relative_error(monitor.run, "exact") < 1e-13
 
 
-def test_clipping_by_value_breaks_exact_and_not_identity(training: Any) -> None:
+def test_clipping_by_value_ends_exact_and_not_identity(training: Any) -> None:
     optimizer = training.sgd(momentum=0.9)
-    with nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True) as monitor:
-        for step in range(40):
-            x, y = training.batch(step)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(training.model(x), y).backward()
-            nn.utils.clip_grad_value_(training.model.parameters(), 1e-3)
-            optimizer.step()
+
+    def train(monitor: nm.Monitor) -> None:
+        with monitor:
+            for step in range(40):
+                x, y = training.batch(step)
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(training.model(x), y).backward()
+                nn.utils.clip_grad_value_(training.model.parameters(), 1e-3)
+                optimizer.step()
+
+    monitor = nm.Monitor(training.model, optimizer, training.symmetries, residuals=True, strict=True)
+    with pytest.warns(MonitorWarning, match="does not obey the symmetry") as caught:
+        train(monitor)
     assert relative_error(monitor.run, "identity") < 1e-13
-    assert relative_error(monitor.run, "exact") > 1e-6
+    assert "is clipped by value" in str(caught[0].message)
+    data = monitor.run.data
+    exact = np.abs(data["predicted"].sel(law="exact") - data["charge"]) / data["scale"]
+    assert np.isnan(exact.values[1:]).mean() > 0.7
+    assert float(np.nanmax(exact)) < 1e-7  # right or withheld
 
 
 @pytest.mark.parametrize("mode", ["plain", "heavy_ball", "nesterov"])
@@ -238,13 +326,26 @@ def test_every_law_replays_from_the_run(training: Any, store: Path, mode: str) -
 
 def test_a_parameter_written_outside_the_optimiser_is_said_once(training: Any) -> None:
     optimizer = training.sgd()
-    with nm.Monitor(training.model, optimizer, training.symmetries, strict=True):
-        training.run(optimizer, range(3))
-        with torch.no_grad():
-            training.model[0].weight.mul_(0.5)
-        with pytest.warns(MonitorWarning, match=r"'0.weight' was written to in place between two steps") as caught:
-            training.run(optimizer, range(3, 6))
+    charges = []
+
+    def train(monitor: nm.Monitor) -> None:
+        with monitor:
+            for begin in (0, 3, 6):
+                training.run(optimizer, range(begin, begin + 3))
+                charges.append(training.symmetries.charge(dict(training.model.named_parameters())).detach().numpy())
+                with torch.no_grad():
+                    training.model[0].weight.mul_(0.5)
+
+    monitor = nm.Monitor(training.model, optimizer, training.symmetries, every=3, strict=True)
+    with pytest.warns(MonitorWarning, match=r"by step 3 something other than the optimiser moved 7 charges") as caught:
+        train(monitor)
     assert len(caught) == 1
+    data = monitor.run.data
+    for record, before in enumerate(charges, start=1):
+        moved = data["charge"].values[record] - before
+        assert np.allclose(data["outside"].values[record], moved, rtol=0, atol=1e-13)
+    assert (np.abs(data["outside"].values[1:]) > 1e-3).sum() == 3 * 7
+    assert relative_error(monitor.run, "exact") < 1e-13
 
 
 def test_weights_loaded_after_the_monitor_was_made_are_those_that_count(training: Any) -> None:

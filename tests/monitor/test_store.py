@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import neuralmechanics as nm
-from neuralmechanics.monitor import CorruptShardError, MonitorWarning, NotARunError
+from neuralmechanics.monitor import CorruptShardError, NotARunError
 from neuralmechanics.monitor.layout import segments, shards
 from neuralmechanics.monitor.shard import read_shard, write_shard
 
@@ -189,7 +189,7 @@ def test_a_resumed_run_goes_on_exactly(make: Callable[..., Any], store: Path, tm
     with nm.Monitor(first.model, optimizer, first.symmetries, store, **OPTIONS):
         first.run(optimizer, range(40))
     second, optimizer = resume(make, checkpoint(first, optimizer))
-    with nm.Monitor(second.model, optimizer, second.symmetries, store, **OPTIONS) as monitor:
+    with nm.Monitor(second.model, optimizer, second.symmetries, store, resume=True, **OPTIONS) as monitor:
         second.run(optimizer, range(40, 83))
         assert monitor.step == 83
     a, b = nm.open_run(tmp_path / "whole"), nm.open_run(store)
@@ -210,7 +210,7 @@ def test_resuming_at_an_earlier_record_replaces_what_came_after(make: Callable[.
         saved = checkpoint(training, optimizer)
         training.run(optimizer, range(20, 50))
     second, optimizer = resume(make, saved)
-    with nm.Monitor(second.model, optimizer, second.symmetries, store, **OPTIONS):
+    with nm.Monitor(second.model, optimizer, second.symmetries, store, resume=True, **OPTIONS):
         second.run(optimizer, range(120, 133))
     run = nm.open_run(store)
     assert list(run.data["step"].values) == [0, 5, 10, 15, 20, 25, 30, 33]
@@ -227,13 +227,18 @@ def test_parameters_of_no_record_start_the_laws_anew_with_their_buffers(make: Ca
         training.run(optimizer, range(13, 20))
     second, optimizer = resume(make, saved)
     with (
-        pytest.warns(MonitorWarning, match="are of no record"),
-        nm.Monitor(second.model, optimizer, second.symmetries, store, **OPTIONS, resume=True),
+        pytest.raises(ValueError, match=r"are of no record .*, whose last step is 20, .* resume=STEP"),
+        nm.Monitor(second.model, optimizer, second.symmetries, store, resume=True, **OPTIONS),
     ):
+        second.run(optimizer, range(13, 14))
+    second, optimizer = resume(make, saved)
+    with nm.Monitor(second.model, optimizer, second.symmetries, store, resume=13, **OPTIONS) as monitor:
         second.run(optimizer, range(13, 30))
+        assert monitor.step == 30
     run = nm.open_run(store)
+    assert list(run.data["step"].values) == [0, 5, 10, 13, 15, 20, 25, 30]  # the abandoned tail is gone
     assert [s["continued"] for s in run.segments] == [True, False]
-    data = run.data.sel(step=slice(20, None))
+    data = run.data.sel(step=slice(13, None))
     error = np.abs(data["predicted"].sel(law="exact") - data["charge"]) / data["scale"]
     # ⟨θ,v⟩ of the loaded buffers is measured, so the exact law holds from its first step.
     assert float(error.max()) < 1e-13

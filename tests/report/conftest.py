@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from neuralmechanics.monitor.warning import Note
+
 LAWS = ("exact", "identity", "modified_flow", "modified_loss", "first_order", "gradient_flow")
 ERROR_OF_LAW = dict(zip(LAWS, (3e-6, 0.0, 2e-5, 4e-3, 2e-2, 1e-1), strict=True))
 
@@ -29,6 +31,7 @@ class StandInRun:
     data: xr.Dataset
     symmetries: tuple[StandInFamily, ...]
     config: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[Note, ...] = field(default=(), kw_only=True)
 
     def errors(self) -> pd.DataFrame:
         rows = []

@@ -521,3 +521,18 @@ def test_a_region_of_reduced_precision_is_run_in_it_again() -> None:
     (found,) = run_graph(captured, value, Conversion(None))
     (expected,) = whole(batch)
     assert torch.equal(found, expected)
+
+
+def test_a_mask_of_the_least_number_of_a_type_is_compared_in_that_type() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x)
+            bound = torch.full((), torch.finfo(h.dtype).min * 1e10, dtype=torch.float64)  # infinite in float64 alone
+            return self.b(torch.relu(h)) + 0 * bound
+
+    assert Net().double()(torch.randn(3, 5).double()).isnan().all()
+    assert find_symmetries(Net(), torch.randn(3, 5)).count()["rescale"] == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,11 +39,20 @@ def run_errors(command: Errors) -> None:
     """Print the error table."""
     from neuralmechanics.monitor import open_run
 
-    errors: pd.DataFrame = open_run(command.run).errors()
+    run = open_run(command.run)
+    errors: pd.DataFrame = run.errors()
     if command.csv:
         print(errors.to_csv(index=False), end="")
     else:
         print_errors(errors, command.by)
+    print_warnings(run)
+
+
+def print_warnings(run: Any) -> None:
+    """What the monitor said while it recorded, on the standard error stream: a table on the other stays a table."""
+    for note in run.warnings:
+        printable = "".join(c if c.isprintable() else "?" for c in note.message)
+        print(f"warning: {printable}", file=sys.stderr)
 
 
 def print_errors(errors: pd.DataFrame, by: str = "max_error") -> None:

@@ -24,11 +24,11 @@ def attach_monitor(
     out: Path,
     config: TrainConfig,
     *,
-    resume: bool = False,
+    resume: bool | int = False,
 ) -> AbstractContextManager[Any]:
     """The monitor that records the run in `out`; symmetries are found on `batch` without moving the model.
 
-    `resume` continues a run whose checkpoint may lie between two of its records. A model without any conserved charge
+    `resume` is the step that a stored run is continued from. A model without any conserved charge
     leaves nothing to monitor: a warning and no monitor."""
     from neuralmechanics.monitor import Monitor
     from neuralmechanics.symmetry import find_symmetries

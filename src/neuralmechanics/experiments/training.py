@@ -175,7 +175,7 @@ def _monitor(training: _Training, position: Position) -> AbstractContextManager[
         training.batches.probe(min(training.config.batch_size, 32)),
         training.out,
         training.config,
-        resume=position.step > 0,
+        resume=position.step,
     )
 
 

@@ -8,6 +8,7 @@ from neuralmechanics.laws.closed_forms import (
     oscillator_path,
     relaxation_path,
 )
+from neuralmechanics.laws.coefficients import decay_strength
 from neuralmechanics.laws.exact import ExactLaw
 from neuralmechanics.laws.identity import IdentityLaw
 from neuralmechanics.laws.modified_flow import ModifiedFlowLaw
@@ -29,6 +30,7 @@ __all__ = [
     "ModifiedLossLaw",
     "NormalForm",
     "RotationLaw",
+    "decay_strength",
     "driven_path",
     "normal_form",
     "oscillation_threshold",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float64
@@ -25,6 +25,25 @@ class Coefficients:
     running: Bool[Tensor, " *charges"]  # the momentum buffer takes part in this step
     restart: Bool[Tensor, " *charges"]  # the buffer is created by this step
     active: Bool[Tensor, " *charges"]
+    strong: Bool[Tensor, " *charges"] | None = None  # where the decay's strength exceeds 1; None: nowhere
+
+
+def decay_strength(hyper: Hyperparameters) -> Float64[Tensor, " *charges"]:
+    """How strongly decay alone moves a charge in one step; above 2 the training itself diverges.
+
+    aηλ/(1+β) for the heavy ball, ηλ(1+2β)/(1+β) for Nesterov, ηλ when decoupled. A parameter without gradient obeys
+    z² - (1+β-aηλ)z + β = 0, with a root below -1 beyond 2. Beyond 1 the law that measures W = |d|² still holds but
+    feeds its own rounding back with a factor below -1, and has to carry |v|² instead. Source: theory.md 3.3b.
+
+    >>> decay_strength(Hyperparameters(0.1, weight_decay=19.0, momentum=0.9))
+    tensor(1., dtype=torch.float64)
+    """
+    return _strength(_resolved(hyper, torch.zeros((), dtype=torch.float64)))
+
+
+def _strength(c: Coefficients) -> Tensor:
+    reach = torch.where(c.nesterov, 1 + 2 * c.momentum, c.gain)
+    return c.learning_rate * c.weight_decay * torch.where(c.decoupled, 1.0, reach / (1 + c.momentum))
 
 
 def identity(hyper: Hyperparameters) -> tuple[object, ...] | None:
@@ -50,7 +69,15 @@ def resolve(hyper: Hyperparameters, charge: Float64[Tensor, " charges"]) -> Coef
 
     Raises ValueError for a tensor whose shape is neither a scalar's nor that of `charge`.
     """
+    resolved = _resolved(hyper, charge)
+    numbers = not any(isinstance(getattr(hyper, name.name), Tensor) for name in fields(hyper))
+    # numbers are judged on the host, so that ordinary decay costs the steps nothing
+    if numbers and not bool(decay_strength(hyper) > 1):
+        return resolved
+    return replace(resolved, strong=_strength(resolved) > 1)
 
+
+def _resolved(hyper: Hyperparameters, charge: Tensor) -> Coefficients:
     def number(name: str) -> Tensor:
         return _beside(name, getattr(hyper, name), charge, charge.dtype)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.laws.charge_law import ChargeLaw
+from neuralmechanics.laws.coefficients import Coefficients
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
@@ -26,7 +29,18 @@ class ExactLaw(ChargeLaw):
     (`name` "identity") reads ρ and must reproduce the charge to rounding. Where `holds` is False (Adam, clipping by
     value, uneven decay inside a family) the charge follows X ← X + 2⟨θ,d⟩ + W instead.
 
-    Needs W when a charge is quadratic, P for Nesterov; ValueError otherwise. Source: theory.md 3.3.
+    Where decay is strong (`decay_strength` above 1) measured W and P would make the recursion feed its rounding
+    back and grow, so V = |v|² is carried as a third state, and W and P follow from it (theory.md 3.3b):
+
+        V ← β²V + 2a(S + βλC) + a²(λ²X - |g|²),  S = ⟨v,g⟩ after the step;  s = G + βv | v | G,  d = -ηs (- ηλθ)
+
+    with |G|² = |g|² + λ(u + ρ) and ⟨G,v⟩ = S + λx. That is stable wherever the training is. A step that finds V
+    unknown takes it from `velocity_energy`; without the drives the charge is NaN there.
+
+    Where λ is nan (parts of a charge with different decay, no decay on norms and biases), λX is read from `decay`:
+    ρ still cancels between the parts, and the law is as exact with their |θ_p|² measured. Coupled decay alone.
+
+    Needs W when a charge is quadratic, P for Nesterov; ValueError otherwise. Source: theory.md 3.3, 3.3b.
 
     >>> law = ExactLaw()
     >>> law.start(torch.tensor([1.0], dtype=torch.float64))
@@ -35,7 +49,7 @@ class ExactLaw(ChargeLaw):
     tensor([0.9025], dtype=torch.float64)
     """
 
-    memory = ("companion", "buffered")
+    memory = ("companion", "buffered", "speed")
 
     def __init__(
         self,
@@ -47,6 +61,7 @@ class ExactLaw(ChargeLaw):
         self.name = "identity" if measured_residual else "exact"
         self._measured = measured_residual
         self._holds = holds
+        self._speed_known = True
         super().__init__(quadratic)
 
     @property
@@ -61,7 +76,14 @@ class ExactLaw(ChargeLaw):
         zeros = torch.zeros_like(charge0, dtype=torch.float64)
         companion = zeros if companion0 is None else companion0.detach().to(zeros).clone()
         buffered = torch.full_like(zeros, companion0 is not None, dtype=torch.bool)
-        self._state.start(charge0, companion=companion, buffered=buffered)
+        speed = zeros if companion0 is None else torch.full_like(zeros, torch.nan)
+        self._state.start(charge0, companion=companion, buffered=buffered, speed=speed)
+        self._speed_known = True
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        super().load_state_dict(state)
+        self._speed_known = True
 
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:
         """Advance by one optimiser step."""
@@ -73,11 +95,15 @@ class ExactLaw(ChargeLaw):
         P = state.velocity(drives, hyper.nesterov)
         coupled, apart = torch.where(c.decoupled, 0.0, λ), torch.where(c.decoupled, λ, 0.0)
 
-        u = coupled * X
-        if self._measured:
-            u = u + state.drive("residual", drives)
+        ρ = state.drive("residual", drives) if self._measured else 0.0
+        u = self._pull(coupled, drives) + ρ
         x = torch.where(c.restart, 0.0, β * C) + c.gain * u
-        slope = torch.where(c.nesterov, u + β * x, torch.where(c.running, x, u)) + apart * X
+        along = torch.where(c.nesterov, u + β * x, torch.where(c.running, x, u))
+        carried = self._carry(c, drives, u + ρ, x, along)
+        if carried is not None:
+            used, energy, turn = carried
+            W = torch.where(used, energy, W)
+        slope = along + apart * X
         after = torch.where(quadratic, X - 2 * η * slope + W, X - η * slope)
         if P is None:
             heavy_ball = torch.where(η > 0, η * apart * (x + apart * X) - W / η, 0.0)
@@ -85,6 +111,8 @@ class ExactLaw(ChargeLaw):
             idle = torch.where(buffered, torch.nan, 0.0)
         else:
             moved, idle = P, torch.where(buffered, P, 0.0)
+        if carried is not None:
+            moved = torch.where(used, turn, moved)
         turning = x + torch.where(quadratic, moved, 0.0)
         resting = C + torch.where(quadratic, idle, 0.0)
 
@@ -96,6 +124,45 @@ class ExactLaw(ChargeLaw):
             companion=torch.where(c.running, turning, resting),
             buffered=buffered | c.running,
         )
+
+    def _pull(self, decay: Tensor, drives: Drives) -> Tensor:
+        """λX; where parts of a charge differ in λ, Σ s_p λ_p |θ_p|² as it was measured."""
+        pull = decay * self._state["charge"]
+        return (
+            pull if drives.decay is None else torch.where(torch.isnan(decay), self._state.drive("decay", drives), pull)
+        )
+
+    def _carry(
+        self, c: Coefficients, drives: Drives, pull: Tensor, x: Tensor, along: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Carries V = |v|² over the step. Returns where decay is strong, and W and P there; None when nowhere.
+
+        `pull` = u + ρ, `x` = ⟨θ,v⟩ and `along` = ⟨θ,s⟩ of the step. All at quadratic charges alone.
+        """
+        state = self._state
+        found = state.optional("velocity_energy", drives)
+        if c.strong is None or not state.any_quadratic:
+            if self._speed_known or drives.velocity_energy is not None:
+                state.move(torch.ones_like(c.active), speed=found)
+                self._speed_known = drives.velocity_energy is not None
+            return None
+        X, V = state["charge"], state["speed"]
+        C = torch.where(c.restart, 0.0, state["companion"])
+        η, β, a = c.learning_rate, c.momentum, c.gain
+        λ, apart = (torch.where(mask, 0.0, c.weight_decay) for mask in (c.decoupled, ~c.decoupled))
+        g2, S = state.optional("gradient_energy", drives), state.optional("velocity_gradient", drives)
+        old = torch.where(c.restart, 0.0, V)
+        new = β.square() * old + 2 * a * (S + β * λ * C) + a.square() * (λ.square() * X - g2)
+        G2, Gv = g2 + λ * pull, S + λ * x
+        s2 = torch.where(c.nesterov, G2 + 2 * β * Gv + β.square() * new, torch.where(c.running, new, G2))
+        energy = η.square() * (s2 + apart * (2 * along + apart * X))
+        turn = -η * (torch.where(c.nesterov, Gv + β * new, new) + apart * x)
+        begun = ~torch.isnan(old) | ~c.running | torch.isnan(torch.where(c.running, S, 0.0) + g2)
+        used = c.strong & state["quadratic"] & begun
+        speed = torch.where(c.running, torch.where(used, new, found), torch.where(torch.isnan(V), found, V))
+        state.move(c.active, speed=speed)
+        self._speed_known = True
+        return used, energy, turn
 
     def _from_update(self, X: Tensor, W: Tensor, drives: Drives) -> Tensor:
         moved = self._state.drive("parameter_update", drives)

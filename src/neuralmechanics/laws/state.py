@@ -75,6 +75,12 @@ class LawState:
             return torch.zeros_like(charge)
         return torch.where(self["quadratic"], self.drive(name, drives), 0.0)
 
+    def optional(self, name: str, drives: Drives) -> Float64[Tensor, " charges"]:
+        """The drive `name`, NaN where it was not measured."""
+        if getattr(drives, name) is None:
+            return torch.full_like(self["charge"], torch.nan)
+        return self.drive(name, drives)
+
     def velocity(self, drives: Drives, nesterov: bool | Tensor) -> Float64[Tensor, " charges"] | None:
         """P with zeros at translations; None when not measured; ValueError when all Nesterov and missing."""
         if drives.update_velocity is None and not (nesterov is True and self.any_quadratic):

@@ -18,6 +18,8 @@ class Hyperparameters:
     `nesterov`: θ ← θ - η(G + βv).  `decoupled`: θ ← (1-ηλ)θ - ηv with G free of λ (SGDW).
     `first_step`: torch's first step with this optimiser state, buffer := G undampened; so a = 1 there and
     wherever β = 0, else a = 1-α.  `active`: False where a charge's parameters got no gradient: nothing moves.
+    An entry nan of `weight_decay` says that the parameters of a charge differ in λ: the exact law then reads the drive
+    `decay`, every other law has no number there.
 
     Raises ValueError for a plain negative η, λ or β (entries of tensors are not read: that would synchronise).
 
@@ -51,7 +53,9 @@ class Drives:
     buffer v as it is after the step (0 where there is none).  `residual` ρ = ⟨g,θ⟩, for translations ⟨g,1_A⟩.
     `gradient_energy` ⟨g,g⟩ of the raw minibatch gradient.  `parameter_update` ⟨θ_k,d⟩, for translations
     ⟨d,1_A⟩.  g is the gradient that is descended: the reader has negated it under `maximize=True`.
-    Entries of W, P and ⟨g,g⟩ at translations are ignored.
+    `decay` Σ_p λ_p ⟨θ_p,θ_p⟩ (translations λ_p ⟨θ_p,1_A⟩) over a charge's parameters, where they differ in λ alone.
+    `velocity_gradient` S = ⟨v,g⟩ and `velocity_energy` ⟨v,v⟩, v after the step: for strong decay alone.
+    Entries of W, P, S and the energies at translations are ignored.
     """
 
     update_energy: Float64[Tensor, " charges"] | None = None
@@ -59,6 +63,9 @@ class Drives:
     residual: Float64[Tensor, " charges"] | None = None
     gradient_energy: Float64[Tensor, " charges"] | None = None
     parameter_update: Float64[Tensor, " charges"] | None = None
+    velocity_gradient: Float64[Tensor, " charges"] | None = None
+    velocity_energy: Float64[Tensor, " charges"] | None = None
+    decay: Float64[Tensor, " charges"] | None = None
 
 
 class Law(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 
 from neuralmechanics.monitor.atomic import read_json
 from neuralmechanics.monitor.layout import (
+    NOTES_FILE,
     SEGMENT_FILE,
     START_FILE,
     ShardFile,
@@ -34,6 +35,7 @@ class SeenSegment:
     start: Arrays = field(default_factory=dict)
     parts: dict[int, Arrays] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
     listed: bool = False
     end: int = 0
     """one past the last record of which a file was listed"""
@@ -105,6 +107,7 @@ class _Reader:
             self._seen.lose(folder.name, f"{folder.name} is no folder")
             return found
         self._description(folder, found)
+        self._notes(folder, found)
         start = self._shard(folder / START_FILE, found, None)
         found.start = start.arrays if start is not None else {}
         for shard in shards(folder):
@@ -129,6 +132,17 @@ class _Reader:
             self._seen.files.append((name, ""))
         except FileNotFoundError:
             self._seen.lose(name, f"{name} is missing: the description of the segment")
+        except ValueError as error:
+            self._seen.files.append((name, str(error)))
+
+    def _notes(self, folder: Path, found: SeenSegment) -> None:
+        """What the monitor said: read at each look, for it grows; a monitor that said nothing has no such file."""
+        name = f"{folder.name}/{NOTES_FILE}"
+        try:
+            found.notes = _notes(folder / NOTES_FILE)
+            self._seen.files.append((name, ""))
+        except FileNotFoundError:
+            return
         except ValueError as error:
             self._seen.files.append((name, str(error)))
 
@@ -182,6 +196,16 @@ def _description(path: Path) -> dict[str, Any]:
     if not whole or not all(isinstance(count, int) and count >= 0 for count in before):
         raise ValueError(f"{path} is damaged: it names no first step")
     return info
+
+
+def _notes(path: Path) -> list[dict[str, Any]]:
+    notes = read_json(path).get("warnings")
+    if not isinstance(notes, list) or not all(
+        isinstance(note, dict) and isinstance(note.get("step"), int) and isinstance(note.get("message"), str)
+        for note in notes
+    ):
+        raise ValueError(f"{path} is damaged: it holds no warnings")
+    return notes
 
 
 def _tally(path: Path, seen: Seen) -> Tally | None:

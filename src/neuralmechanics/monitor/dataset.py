@@ -36,6 +36,7 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
         "charge": (flat, _matrix(parts, "charge", charges)),
         "predicted": (("law", *flat), np.stack(predicted) if laws else np.zeros((0, len(steps), charges))),
         "residual": (flat, _matrix(parts, "residual", charges)),
+        "outside": (flat, _filled(_matrix(parts, "outside", charges))),
         "scale": ("charge", scale.values),
     }
     variables |= {name: (flat, _matrix(parts, HYPER_PREFIX + name, charges)) for name in HYPERPARAMETERS}
@@ -110,6 +111,11 @@ def _matrix(parts: list[Arrays], name: str, charges: int) -> np.ndarray[Any, Any
         return np.full((sum(len(p["step"]) for p in parts), charges), np.nan)
     rows = stacked(parts, name)
     return np.array(np.broadcast_to(rows, (len(rows), charges)))
+
+
+def _filled(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """0 where nothing was recorded, for nothing was seen there."""
+    return np.where(np.isnan(rows), 0.0, rows)
 
 
 def _column(parts: list[Arrays], name: str, dtype: Any = np.float64) -> np.ndarray[Any, Any]:

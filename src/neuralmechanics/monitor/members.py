@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neuralmechanics.laws import Hyperparameters
+from neuralmechanics.laws import Hyperparameters, decay_strength
 from neuralmechanics.optimizers import Setting
 from neuralmechanics.symmetry import Symmetries
 
@@ -23,31 +23,42 @@ _REMEMBERED = 64
 
 @dataclass(frozen=True)
 class Role:
-    """What a step did with one parameter: its setting (None: not touched) and whether torch's buffer began."""
+    """What a step did with one parameter: its setting (None: not touched) and whether torch's buffer began.
+
+    `stale`: the parameter is frozen and still holds a gradient, which is then no part of the loss's.
+    """
 
     setting: Setting | None
     first_step: bool = False
+    stale: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class ChargeSettings:
-    """The hyperparameters of every charge at one step; `uneven` marks charges whose parameters differ in them."""
+    """The hyperparameters of every charge at one step.
+
+    `uneven` marks charges whose parameters differ in them, `mixed` those that differ in λ alone, whose λ is nan.
+    """
 
     hyperparameters: Hyperparameters
     uneven: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    mixed: bool = False
+    strength: float = 0.0
+    """the largest strength of decay (see `laws.decay_strength`) among the settings whose numbers are on the host"""
 
 
 class Members:
     """The incidence of parameters and charges, found from the charges themselves."""
 
     def __init__(self, symmetries: Symmetries, params: Mapping[str, Tensor], device: torch.device) -> None:
+        self._symmetries = symmetries
         self.names = symmetries.parameters
         self.charges = len(symmetries.labels)
         self._device = device
         pairs = [(position, _touched(symmetries, name, params[name])) for position, name in enumerate(self.names)]
         self._charge = np.concatenate([c for _, c in pairs]) if pairs else np.zeros(0, dtype=np.int64)
         self._name = np.concatenate([np.full(len(c), p) for p, c in pairs]) if pairs else self._charge
-        self._patterns: dict[tuple[int, ...], tuple[list[Tensor], np.ndarray[Any, Any] | None]] = {}
+        self._patterns: dict[tuple[tuple[int, ...], tuple[int, ...]], _Pattern] = {}
 
     def settings(self, roles: Mapping[str, Role]) -> ChargeSettings:
         """One setting a charge from one a parameter. Numbers where all agree, else tensors on the device."""
@@ -61,25 +72,71 @@ class Members:
                 classes[key] = len(values)
                 values.append(role)
             pattern.append(classes[key])
+        strength = max(map(_strength, values))
         if len(values) == 1:
-            return ChargeSettings(Hyperparameters(**_fields(values[0])))
-        masks, uneven = self._pattern(tuple(pattern), len(values))
-        return ChargeSettings(_many(values, masks), uneven)
+            return ChargeSettings(Hyperparameters(**_fields(values[0])), strength=strength)
+        alike: dict[tuple[Any, ...], int] = {}
+        coarse = tuple(alike.setdefault(_but_for_decay(key), len(alike)) for key in classes)
+        found = self._pattern(tuple(pattern), coarse)
+        hyper = _many(values, found.masks)
+        if found.mixed is not None:
+            hyper = replace(hyper, weight_decay=_many_decays(hyper).masked_fill(found.mixed, math.nan))
+        return ChargeSettings(hyper, found.uneven, found.mixed is not None, strength)
 
-    def _pattern(self, pattern: tuple[int, ...], count: int) -> tuple[list[Tensor], np.ndarray[Any, Any] | None]:
-        """Per class the charges it sets, and the charges with several classes; kept, for steps repeat it."""
-        if pattern not in self._patterns:
+    def largest(self, values: Mapping[str, float]) -> Tensor:
+        """The largest of a number a parameter over the parameters of each charge, float64 on the host."""
+        out = np.zeros(self.charges)
+        each = np.array([values[name] for name in self.names], dtype=np.float64)
+        np.maximum.at(out, self._charge, each[self._name])
+        return torch.from_numpy(out)
+
+    def touched(self, names: Collection[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """The charges that any of these parameters enters."""
+        chosen = np.array([name in names for name in self.names], dtype=bool)
+        out = np.zeros(self.charges, dtype=bool)
+        out[self._charge[chosen[self._name]]] = True
+        return out
+
+    def single(self, params: Mapping[str, Tensor]) -> Tensor:
+        """The charges that live on one element of one parameter."""
+        ones = {name: torch.ones((), dtype=torch.float64).expand(p.shape) for name, p in params.items()}
+        elements = self._symmetries.charge_scale(ones)
+        parameters = np.bincount(self._charge, minlength=self.charges)
+        return (elements <= 1) & torch.from_numpy(parameters == 1)
+
+    def _pattern(self, pattern: tuple[int, ...], coarse: tuple[int, ...]) -> _Pattern:
+        """What follows from each parameter's class and each class's coarse one; kept, for steps repeat it."""
+        known = self._patterns.get((pattern, coarse))
+        if known is None:
             if len(self._patterns) >= _REMEMBERED:
                 self._patterns.clear()
-            kind = np.asarray(pattern)[self._name]
-            low = np.full(self.charges, count)
-            high = np.full(self.charges, -1)
-            np.minimum.at(low, self._charge, kind)
-            np.maximum.at(high, self._charge, kind)
-            uneven = low < high
-            masks = [torch.from_numpy(low == c).to(self._device) for c in range(count)]
-            self._patterns[pattern] = (masks, uneven if uneven.any() else None)
-        return self._patterns[pattern]
+            low, high = self._range(np.asarray(pattern))
+            lowest, highest = self._range(np.asarray(coarse)[np.asarray(pattern)])
+            uneven, mixed = lowest < highest, (low < high) & (lowest == highest)
+            known = self._patterns[pattern, coarse] = _Pattern(
+                masks=[torch.from_numpy(low == c).to(self._device) for c in range(len(coarse))],
+                uneven=uneven if uneven.any() else None,
+                mixed=torch.from_numpy(mixed).to(self._device) if mixed.any() else None,
+            )
+        return known
+
+    def _range(self, of_names: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The smallest and largest class among the parameters of each charge."""
+        kind = of_names[self._name]
+        low = np.full(self.charges, len(self.names))
+        high = np.full(self.charges, -1)
+        np.minimum.at(low, self._charge, kind)
+        np.maximum.at(high, self._charge, kind)
+        return low, high
+
+
+@dataclass(frozen=True, eq=False)
+class _Pattern:
+    """Per class the charges that it sets; charges of several classes; those whose classes differ in λ alone."""
+
+    masks: list[Tensor]
+    uneven: np.ndarray[Any, np.dtype[np.bool_]] | None
+    mixed: Tensor | None
 
 
 def _touched(symmetries: Symmetries, name: str, parameter: Tensor) -> np.ndarray[Any, Any]:
@@ -87,7 +144,13 @@ def _touched(symmetries: Symmetries, name: str, parameter: Tensor) -> np.ndarray
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
     out = torch.zeros(len(symmetries.labels), dtype=torch.float64)
-    symmetries.accumulate_pair_(out, name, probe, probe)
+    try:
+        symmetries.accumulate_pair_(out, name, probe, probe)
+    except (RuntimeError, IndexError):
+        raise ValueError(
+            f"parameter {name!r} has shape {list(parameter.shape)}, which is not the one that the symmetries were "
+            "found for; find the symmetries of this very model"
+        ) from None
     return np.flatnonzero(out.numpy())
 
 
@@ -98,8 +161,25 @@ def _meaning(role: Role) -> tuple[Any, ...]:
         return ("idle",)
     rate, decay, momentum, dampening, nesterov, _, decoupled = setting.key
     if not setting.has_momentum:
-        return (rate, decay, decoupled)
-    return (rate, decay, decoupled, momentum, dampening, nesterov, role.first_step)
+        return (rate, decay, decoupled, role.stale)
+    return (rate, decay, decoupled, role.stale, momentum, dampening, nesterov, role.first_step)
+
+
+def _but_for_decay(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same for roles that differ in coupled λ alone; see the order in `_meaning`."""
+    decoupled = len(key) > 2 and key[2]
+    return key if len(key) < 3 or decoupled else (key[0], *key[2:])
+
+
+def _strength(role: Role) -> float:
+    """The strength of the decay that a setting has; 0 where its numbers are on a device, so that nothing waits."""
+    setting = role.setting
+    if setting is None or (not isinstance(setting.weight_decay, Tensor) and setting.weight_decay == 0):
+        return 0.0
+    hyper = _fields(role)
+    if any(isinstance(value, Tensor) for value in hyper.values()):
+        return 0.0
+    return float(decay_strength(Hyperparameters(**hyper)))
 
 
 def _fields(role: Role) -> dict[str, Any]:
@@ -134,6 +214,12 @@ def _many(roles: list[Role], masks: list[Tensor]) -> Hyperparameters:
                 out = out.masked_fill(mask, float(value))
         combined[field.name] = out
     return Hyperparameters(**combined)
+
+
+def _many_decays(hyper: Hyperparameters) -> Tensor:
+    """λ as one entry a charge."""
+    assert isinstance(hyper.weight_decay, Tensor)  # it differs between the classes
+    return hyper.weight_decay
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from neuralmechanics.monitor.shard import Arrays
 from neuralmechanics.monitor.source import RunSource, Segment
+from neuralmechanics.monitor.warning import Note
 
 
 class MemoryStore:
@@ -16,13 +18,18 @@ class MemoryStore:
 
     path = "memory"
     recorded = False
-    reconfigured = False
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self._content = dict(content)
         self._info: dict[str, Any] = {}
         self._start: Arrays = {}
         self._parts: list[Arrays] = []
+        self._notes: list[dict[str, Any]] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a segment to write into."""
+        return bool(self._info)
 
     def lock(self) -> None:
         """Nobody else can write here."""
@@ -39,11 +46,15 @@ class MemoryStore:
         part = {name: array for name, array in arrays.items() if not name.startswith("state/")}
         self._parts[number:] = [part]
 
+    def note(self, note: Note) -> None:
+        """Keep what the monitor said."""
+        self._notes.append(asdict(note))
+
     def past(self) -> Iterator[Arrays]:
         """None: what is in memory is not resumed."""
         return iter(())
 
     def source(self) -> RunSource:
         """What a `Run` reads."""
-        segments = [Segment(self._info, self._start, list(self._parts))] if self._info else []
+        segments = [Segment(self._info, self._start, list(self._parts), list(self._notes))] if self._info else []
         return RunSource("memory", self._content, segments)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.monitor.follow import Follower
-from neuralmechanics.monitor.parameters import symmetry_parameters
+from neuralmechanics.monitor.parameters import require_owner, symmetry_parameters
 from neuralmechanics.monitor.recorder import Recorder, open_store, run_content
 from neuralmechanics.monitor.tracker import law_names
-from neuralmechanics.monitor.warning import announce
-from neuralmechanics.optimizers import follows_sgd
+from neuralmechanics.monitor.warning import Notes
+from neuralmechanics.optimizers import follows_sgd, innermost, nested_step, uncompiled
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -28,9 +28,12 @@ class Monitor:
     """Measures every charge of a model while it trains, predicts each with every law, and records both.
 
     A context manager around the training loop; it hangs on the optimiser's step hooks and changes nothing: losses
-    and parameters are the same to the last bit with and without it.
+    and parameters are the same to the last bit with and without it. A record is taken when its iteration has ended:
+    when the next one begins, at `flush`, or at the end.
 
-    `store`: folder of the run; an existing run is continued in a new segment. None keeps the records in memory.
+    `optimizer`: one, or a list of those that step in one iteration; wrappers (Accelerate, Lightning) are looked into.
+    `store`: folder of the run; None keeps the records in memory. A run that is there already is refused unless
+    `resume` is given: True where the parameters are those of a record, else the step that they are of.
     `every`: steps between records; the first and the last step are always recorded.
     `laws`: names of the laws to follow, by default all that apply to the optimiser.
     `residuals`: measure ⟨g,ξ⟩ at every step, which the law `identity` needs (else it is nan, and residuals are
@@ -38,16 +41,15 @@ class Monitor:
     `drives`: store what the laws are fed at every step, so that any law can be replayed from the run.
     `exact_update`: copy parameters before each step instead of reading the update from the momentum buffer.
     `strict`: raise the monitor's own failures; by default a failure is one warning and the training goes on.
-    `resume`: continue a stored run also where the parameters are of none of its records; by default that is refused,
-    for it is another training.
 
-    Raises ValueError for `every` < 1, an unknown law, a model or a stored run that the symmetries do not fit.
+    Raises ValueError for `every` < 1, an unknown law, a model or a stored run that the symmetries do not fit, a
+    stored run without `resume`, and an optimiser that holds none of the parameters.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Sequence[Optimizer],
         symmetries: Symmetries,
         store: str | Path | None = None,
         *,
@@ -57,20 +59,25 @@ class Monitor:
         drives: bool = False,
         exact_update: bool = False,
         strict: bool = False,
-        resume: bool = False,
+        resume: bool | int = False,
     ) -> None:
         if every < 1:
             raise ValueError(f"every={every}: the number of steps between records must be at least 1")
         params = symmetry_parameters(model, symmetries)
         if not params:
             raise ValueError("the symmetries hold no charge, so there is nothing to monitor in this model")
-        plain = any(group.get("momentum", 0.0) == 0.0 for group in optimizer.param_groups)
-        sgd = follows_sgd(optimizer)
+        optimizers = list(innermost(optimizer))
+        require_owner(params, optimizers)
+        plain = any(group.get("momentum", 0.0) == 0.0 for each in optimizers for group in each.param_groups)
+        sgd = any(map(follows_sgd, optimizers))
         names = law_names(laws, sgd=sgd, plain=plain)
+        self._notes = Notes()
         if not sgd and laws is None:
-            announce(
-                f"{type(optimizer).__name__} obeys no closed law: its charges are followed by the identity alone, from "
-                "copies of the parameters taken before each step"
+            self._notes.tell(
+                "no closed law",
+                0,
+                f"{type(optimizers[0]).__name__} obeys no closed law: its charges are followed by the identity alone, "
+                "from copies of the parameters taken before each step",
             )
         options = {
             "every": every,
@@ -79,27 +86,28 @@ class Monitor:
             "drives": drives,
             "exact_update": exact_update,
         }
-        self._optimizer = optimizer
+        self._optimizers = optimizers
         self._every = every
         self._strict = strict
+        content = run_content(model, optimizers, symmetries, options)
         self._recorder = Recorder(
-            open_store(store, run_content(model, optimizer, symmetries, options)),
-            drives=drives,
-            patient=not strict,
-            resume=resume,
+            open_store(store, content, resume=resume), self._notes, drives=drives, patient=not strict, resume=resume
         )
         self._follower = Follower(
-            optimizer,
+            model,
+            optimizers,
             symmetries,
             params,
             names,
+            self._notes,
             residuals=residuals or drives,
             every_drive=drives,
             exact_update=exact_update,
         )
         self._hooks: list[Any] = []
         self._failure: Exception | None = None
-        self._begun = self._closed = self._in_step = False
+        self._entered = self._begun = self._closed = self._due = False
+        self._at_entry: Tensor | None = None
 
     @property
     def step(self) -> int:
@@ -130,20 +138,45 @@ class Monitor:
 
     def log(self, **scalars: float | Tensor) -> None:
         """Numbers to keep with the next record, such as loss=loss; tensors stay on their device until then."""
-        self._guard(lambda: self._recorder.log(scalars))
+        self._require_entered()
+        self._guard(lambda: self._recorder.log(self._follower.step, scalars))
 
     def flush(self) -> None:
         """Write the record of the last recorded step now, rather than when the next step begins."""
-        self._guard(self._recorder.flush)
+        self._require_entered()
+        self._guard(self._complete)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the monitor: the step and the laws' state, numbers and tensors alone.
+
+        The step is recorded as well, so that the run has it whatever comes after.
+        """
+        self._guard(self._record_now)
+        charge = self._follower.charge()
+        return {"step": self._follower.step, "charge": charge, "laws": dict(self._follower.tracker.state_dict())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at the step and with the laws of a `state_dict`, with the weights of the same checkpoint.
+
+        To be called before the first step; ValueError after it, or for what is no state of a monitor.
+        """
+        if self._begun:
+            raise ValueError("load_state_dict() comes before the first step: this monitor has begun already")
+        if missing := {"step", "charge", "laws"} - set(state):
+            raise ValueError(f"this is no state of a monitor: it lacks {', '.join(sorted(missing))}")
+        self._recorder.load(state)
 
     def __enter__(self) -> Self:
-        if self._hooks or self._closed:
+        if self._entered or self._closed:
             raise RuntimeError("this monitor has been entered before; make a new Monitor to continue its run")
         self._recorder.store.lock()
-        self._hooks = [
-            self._optimizer.register_step_pre_hook(self._before_step),
-            self._optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._entered = True
+        for number, optimizer in enumerate(self._optimizers):
+            self._hooks += [
+                optimizer.register_step_pre_hook(self._hook(self._prepare, number)),
+                optimizer.register_step_post_hook(self._hook(self._advance, number)),
+            ]
+        self._guard(self._attach)
         return self
 
     def __exit__(
@@ -155,50 +188,108 @@ class Monitor:
         """Write the last record and let go of the optimiser. Leaving the context does this."""
         if self._closed:
             return
+        self._require_entered()
         self._closed = True
         for hook in self._hooks:
             hook.remove()
+        self._follower.close()
         try:
-            self._guard(self._finish)
+            if self._entered:
+                self._guard(self._finish)
         finally:
             self._recorder.close()
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._in_step = True
-        self._guard(self._prepare)
+    def _hook(self, work: Callable[[int], None], number: int) -> Callable[[Optimizer, Any, Any], None]:
+        """A step hook of one optimiser that does `work`, once for steps inside steps and outside of any compiler."""
 
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._guard(self._advance)
-        self._in_step = False
+        def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if not nested_step(optimizer):
+                self._guard(lambda: work(number))
 
-    def _prepare(self) -> None:
+        return uncompiled(hook)
+
+    def _attach(self) -> None:
+        self._follower.attach()
+        self._at_entry = self._follower.charge()
+
+    def _prepare(self, number: int) -> None:
         self._begin()
-        self._recorder.flush()
-        self._follower.before_step()
+        if self._follower.repeats(number):
+            self._end_iteration()
+        if self._follower.between:
+            self._complete()
+        self._follower.before_step(number)
 
-    def _advance(self) -> None:
-        due = (self._follower.step + 1) % self._every == 0
-        self._recorder.keep(self._follower.after_step(residual=due))
-        if due:
+    def _advance(self, number: int) -> None:
+        due = self._next_is_due()
+        ended = self._follower.after_step(number, due=due)
+        if ended is not None:
+            self._recorder.keep(ended)
+            self._due = due
+
+    def _end_iteration(self) -> None:
+        """The iteration is over although not every optimiser stepped in it."""
+        due = self._next_is_due()
+        self._recorder.keep(self._follower.advance(due=due))
+        self._due = due
+
+    def _next_is_due(self) -> bool:
+        return (self._follower.step + 1) % self._every == 0
+
+    def _complete(self) -> None:
+        """Take the record that is due, now that its iteration has ended, and write it."""
+        if self._due and not self._follower.swapped:
+            self._due = False
             self._recorder.hold(self._follower.record())
+        self._recorder.flush()
+
+    def _record_now(self) -> None:
+        """A record of this very step, due or not."""
+        self._begin()
+        if not self._follower.between:
+            self._end_iteration()
+        self._complete()
+        if self._recorder.taken_step != self._follower.step and not self._follower.swapped:
+            self._recorder.hold(self._follower.record())
+            self._recorder.flush()
 
     def _finish(self) -> None:
-        if self._in_step:
-            # Nobody knows how much of the step the parameters have made: no record of them would be true.
-            self._recorder.finish()
-            if not self._begun:
-                return
-            last = self._recorder.recorded_step
-            announce(
-                f"step {self._follower.step + 1} was interrupted before it ended: no record of it is written, "
-                f"{'and there is none before' if last is None else f'the last record is that of step {last}'}"
+        if self._follower.interrupted:
+            # The parameters may be half moved: they are no state of the training.
+            step, last = self._follower.step, self._recorder.taken_step
+            self._notes.tell(
+                "interrupted",
+                step,
+                f"step {step + 1} was interrupted (it was not seen to end after step {step}): no record of it is written, "
+                f"{'and there is none before' if last is None else f'the last record is that of step {last}'}",
             )
-            return
-        self._begin()
-        self._recorder.finish()
-        if self._recorder.recorded_step != self._follower.step:
-            self._recorder.hold(self._follower.record())
             self._recorder.finish()
+            return
+        self._tell_unseen()
+        self._recorder.finish()
+        self._record_now()
+
+    def _tell_unseen(self) -> None:
+        """Nothing was recorded of a training whose optimiser is moved by other methods than `step`."""
+        before = self._at_entry
+        if self._begun or before is None or torch.equal(before, self._follower.charge()):
+            return
+        names = ", ".join(type(each).__name__ for each in self._optimizers)
+        self._notes.tell(
+            "unseen",
+            0,
+            f"the parameters moved but no step of {names} was seen, so nothing was recorded: it is moved by other "
+            "methods than step() (first_step, second_step?), or another optimiser was; give the one whose step() runs",
+        )
+
+    def _require_entered(self) -> None:
+        if not self._entered:
+            self._notes.tell(
+                "not entered",
+                0,
+                "this monitor was never entered, so it sees no step and records nothing; write "
+                "`with Monitor(…) as monitor:` around the loop",
+            )
 
     def _begin(self) -> None:
         """Lazily, so that weights loaded after the monitor was made are those that count."""
@@ -216,7 +307,9 @@ class Monitor:
             if self._strict:
                 raise
             self._failure = error
-            announce(
+            self._notes.tell(
+                "failure",
+                self._follower.step,
                 f"the monitor stopped at step {self._follower.step} ({type(error).__name__}: {error}); training goes "
-                f"on unmonitored, the run is readable up to step {self._recorder.recorded_step}"
+                f"on unmonitored, the run is readable up to step {self._recorder.recorded_step}",
             )

@@ -2,34 +2,90 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from neuralmechanics.symmetry import Symmetries
 
-# Segments that wrappers put into names: torch.compile, then data-parallel modules.
-_WRAPPERS = ("_orig_mod.", "module.")
+# Names that only wrappers put into the path of a parameter: torch.compile, FSDP, checkpointing.
+_ALWAYS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# The name that data parallel modules, and models too, have for what they hold.
+_PERHAPS = "module"
+_NESTED = 3
 
 
 def symmetry_parameters(model: nn.Module, symmetries: Symmetries) -> dict[str, Tensor]:
-    """Each parameter that enters a charge. Raises ValueError when the model has none of that name, or not as shaped.
+    """Each parameter that enters a charge. Raises ValueError when the model has none of that name, or only a share.
 
-    A model that was wrapped (compiled, data parallel) after its symmetries were found keeps its plain names.
+    A model that was wrapped (compiled, data parallel) after its symmetries were found keeps its plain names. Only
+    whole parts of a name count as a wrapper's, and a name as it stands comes first.
     """
     named: dict[str, Tensor] = dict(model.named_parameters())
-    plain = {_unwrapped(name): parameter for name, parameter in named.items()}
+    views = [named, *(_renamed(named, rename) for rename in _RENAMES)]
     found: dict[str, Tensor] = {}
     for name in symmetries.parameters:
-        parameter = named.get(name, plain.get(name))
+        parameter = next((view[name] for view in views if name in view), None)
         if parameter is None:
             raise ValueError(
                 f"the model has no parameter {name!r} that the symmetries speak of; "
                 "find the symmetries of this very model"
             )
+        _require_whole(name, parameter)
         found[name] = parameter
     return found
 
 
-def _unwrapped(name: str) -> str:
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
+def require_owner(params: Mapping[str, Tensor], optimizers: Iterable[Optimizer]) -> None:
+    """Raises ValueError where the optimisers hold none of the parameters: they move another model."""
+    given = list(optimizers)
+    held = {id(p) for optimizer in given for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(parameter) in held for parameter in params.values()):
+        names = ", ".join(type(optimizer).__name__ for optimizer in given) or "an empty list"
+        raise ValueError(
+            f"{names} holds none of the {len(params)} parameters that the symmetries speak of, so the model would "
+            "stand still (a copy of it, or a model made anew after its optimiser?); give the optimiser of this model"
+        )
+
+
+def _renamed(named: Mapping[str, Tensor], rename: Callable[[list[str]], list[str]]) -> dict[str, Tensor]:
+    """Names as `rename` leaves their parts, those alone that stay different from each other."""
+    plain = [(".".join(rename(name.split("."))), parameter) for name, parameter in named.items()]
+    counts = Counter(name for name, _ in plain)
+    return {name: parameter for name, parameter in plain if counts[name] == 1}
+
+
+def _bare(parts: list[str]) -> list[str]:
+    return [part for part in parts if part not in _ALWAYS]
+
+
+def _without_first(count: int) -> Callable[[list[str]], list[str]]:
+    """Leaves out so many `module` at the front, where a wrapper of the whole model puts them."""
+
+    def rename(parts: list[str]) -> list[str]:
+        bare = _bare(parts)
+        return bare[count:] if bare[:count] == [_PERHAPS] * count else parts
+
+    return rename
+
+
+def _without_all(parts: list[str]) -> list[str]:
+    return [part for part in _bare(parts) if part != _PERHAPS]
+
+
+# The least is left out that makes a name known.
+_RENAMES = [_bare, *(_without_first(count) for count in range(1, _NESTED + 1)), _without_all]
+
+
+def _require_whole(name: str, parameter: Tensor) -> None:
+    """Of a sharded parameter this process must hold everything."""
+    mesh: Any = getattr(parameter, "device_mesh", None)
+    local = getattr(parameter, "to_local", None)
+    if local is not None and tuple(local().shape) != tuple(parameter.shape):
+        raise ValueError(
+            f"parameter {name!r} is sharded over {mesh.size()} processes, which a monitor does not put together; "
+            "monitor the training in one process"
+        )

@@ -28,6 +28,7 @@ _TAKEN = frozenset(
         "law",
         "predicted",
         "residual",
+        "outside",
         "time",
         "segment",
         "scale",
@@ -74,6 +75,8 @@ class Record:
     residual: Tensor | None
     hyperparameters: Hyperparameters
     state: Mapping[str, Tensor]
+    outside: Tensor | None = None
+    """what moved the charges outside the optimiser since the record before; None where nothing did"""
     time: float = field(default_factory=time.time)
 
     def arrays(self, scalars: Mapping[str, float | Tensor]) -> Arrays:
@@ -85,6 +88,8 @@ class Record:
             "charge": charge,
             "residual": np.full_like(charge, np.nan) if self.residual is None else _row(self.residual),
         }
+        if self.outside is not None:
+            out["outside"] = _row(self.outside)
         out |= {f"{LAW_PREFIX}{name}": _row(value) for name, value in self.predicted.items()}
         out |= {
             f"{HYPER_PREFIX}{name}": rows([getattr(self.hyperparameters, name)], charge.shape[1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.monitor.follow import Follower
+from neuralmechanics.monitor.lock import RunBusyError
 from neuralmechanics.monitor.memory import MemoryStore
 from neuralmechanics.monitor.provenance import provenance
 from neuralmechanics.monitor.record import Record, StepDrives, drive_arrays, scalar_problem
 from neuralmechanics.monitor.schema import STATE_PREFIX
 from neuralmechanics.monitor.shard import Arrays
 from neuralmechanics.monitor.store import RunStore
-from neuralmechanics.monitor.warning import announce
+from neuralmechanics.monitor.warning import Notes, announce
 from neuralmechanics.symmetry import Symmetries
 
 # Charges recomputed from a checkpoint differ by the order of a float64 sum, not more.
@@ -66,13 +68,20 @@ class Recorder:
     """
 
     def __init__(
-        self, store: RunStore | MemoryStore, *, drives: bool, patient: bool = False, resume: bool = False
+        self,
+        store: RunStore | MemoryStore,
+        notes: Notes,
+        *,
+        drives: bool,
+        patient: bool = False,
+        resume: bool | int = False,
     ) -> None:
         self.store = store
+        self.notes = notes
         self._drives = drives
         self._patient = patient
         self._resume = resume
-        self._refused: set[str] = set()
+        self._loaded: Mapping[str, Any] | None = None
         self._progress = _Progress()
         self._late = False
 
@@ -81,14 +90,29 @@ class Recorder:
         """The step of the last record that is safe; None before the first."""
         return self._progress.recorded_step
 
+    @property
+    def taken_step(self) -> int | None:
+        """The step of the last record that was taken, safe or not; None before the first."""
+        now = self._progress
+        if now.held is not None:
+            return now.held.step
+        return now.waiting[-1].step if now.waiting else now.recorded_step
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on, when the training begins, from the state of a monitor that was saved with a checkpoint."""
+        self._loaded = state
+
     def begin(self, follower: Follower) -> None:
-        """Open a segment at the follower's parameters: a new run, or a known record to go on from."""
-        charge, companion = follower.charge(), follower.companion()
-        scale = follower.scale()
-        follower.begin(0, charge, companion)
+        """Open a segment at the follower's parameters: a new run, a known record, or a saved state to go on from."""
+        charge, companion, scale = follower.charge(), follower.companion(), follower.scale()
+        follower.begin(0, charge, companion, scale)
         matched = not self.store.recorded
-        if self.store.recorded:
-            matched = self._continue(follower, charge, companion, scale)
+        if self.store.recorded or self._loaded is not None:
+            step, state = self._found(charge, scale)
+            follower.begin(step, charge, companion, scale)
+            matched = state is not None
+            if state is not None:
+                follower.restore(state)
         info = {"start_step": follower.step, "continued": matched, "time": time.time(), **provenance()}
         start: Arrays = {"charge": charge.cpu().numpy(), "scale": scale.cpu().numpy()}
         if companion is not None:
@@ -97,7 +121,7 @@ class Recorder:
         self._write()
         self.hold(follower.record())
 
-    def log(self, scalars: Mapping[str, float | Tensor]) -> None:
+    def log(self, step: int, scalars: Mapping[str, float | Tensor]) -> None:
         """Keep numbers for the next record; what is no number is said once, or raised where nothing may go wrong."""
         for name, value in scalars.items():
             problem = scalar_problem(name, value)
@@ -106,9 +130,8 @@ class Recorder:
                 self._progress.scalars[name] = kept
             elif not self._patient:
                 raise ValueError(problem)
-            elif name not in self._refused:
-                self._refused.add(name)
-                announce(f"{problem}; it is not recorded")
+            else:
+                self.notes.tell(f"scalar {name}", step, f"{problem}; it is not recorded")
 
     def keep(self, step: StepDrives) -> None:
         """Keep what the laws were fed, where drives are stored."""
@@ -133,7 +156,10 @@ class Recorder:
         self.flush()
 
     def close(self) -> None:
-        """Let other writers in."""
+        """Keep what was said since the last record, and let other writers in."""
+        if self.store.begun:
+            with suppress(OSError, RunBusyError):  # why may be what was said; it was heard
+                self.notes.write(self.store.note)
         try:
             self.store.close()
         except OSError as error:
@@ -148,10 +174,13 @@ class Recorder:
                 raise
             if not self._late:
                 self._late = True
-                what = f"the record of step {self._progress.waiting[0].step}" if waiting else "the start of the run"
-                announce(
+                step = self._progress.waiting[0].step if waiting else 0
+                what = f"the record of step {step}" if waiting else "the start of the run"
+                self.notes.tell(
+                    f"late {step}",
+                    step,
                     f"{what} could not be written ({error}); it is kept and tried again at the next record, until then "
-                    f"the run is readable up to step {self.recorded_step}"
+                    f"the run is readable up to step {self.recorded_step}",
                 )
 
     def _write_all(self) -> None:
@@ -161,76 +190,95 @@ class Recorder:
                 self.store.begin_segment(now.segment.info, now.segment.start)
                 self._progress = replace(now, segment=None)
             else:
+                self.notes.write(self.store.note)  # before the record: who reads of a step knows what was said of it
                 first, *rest = now.waiting
                 self.store.append(now.written, first.arrays)
                 self._progress = replace(now, waiting=tuple(rest), written=now.written + 1, recorded_step=first.step)
+        if self.store.begun:
+            self.notes.write(self.store.note)
         self._late = False
 
-    def _continue(self, follower: Follower, charge: Tensor, companion: Tensor | None, scale: Tensor) -> bool:
-        """Find the record that these parameters are of, and restore the laws from it."""
-        here, size = charge.cpu().numpy(), scale.cpu().numpy()
+    def _found(self, charge: Tensor, scale: Tensor) -> tuple[int, dict[str, Tensor] | None]:
+        """The step that these parameters are of and the laws' state there, None where only the step is known.
+
+        From the state that was loaded, else from the records. Raises ValueError where neither is theirs.
+        """
+        if self._loaded is not None:
+            state = self._loaded
+            if not _agree(state["charge"].to(charge)[None], charge, scale).any():
+                raise ValueError(
+                    f"the state that was loaded is of step {state['step']}, the parameters are of another; load "
+                    "weights and monitor from the same checkpoint"
+                )
+            return int(state["step"]), {name: value.to(charge.device) for name, value in state["laws"].items()}
+        given = None if self._resume is True else int(self._resume)
         last = 0
         for arrays in self.store.past():
-            last = max(last, int(arrays["step"][-1]))
-            same = np.all(np.abs(arrays["charge"] - here) <= _SAME * size, axis=1)
-            if not same.any():
-                continue
-            row = int(np.flatnonzero(same)[-1])
-            step = int(arrays["step"][row])
-            if step == 0 and last > 0 and self.store.reconfigured and not self._resume:
-                raise ValueError(_another_training(self.store.path, last, "its optimiser was another"))
-            follower.begin(step, charge, companion)
-            return self._restore(follower, arrays, charge) if row == len(same) - 1 else self._anew(step)
-        if not self._resume:
-            raise ValueError(_another_training(self.store.path, last, "these parameters are of none of its records"))
-        follower.begin(last, charge, companion)
-        announce(
-            f"these parameters are of no record in {self.store.path}, whose last step is {last}: the run continues "
-            "there, with every law started anew from the present charges"
-        )
-        return False
+            steps = arrays["step"]
+            last = max(last, int(steps[-1]))
+            same = _agree(torch.from_numpy(arrays["charge"]).to(charge), charge, scale).cpu().numpy()
+            rows = np.flatnonzero(same if given is None else same & (steps == given))
+            if rows.size:
+                return int(steps[rows[-1]]), self._state(arrays, int(rows[-1]), charge.device)
+        if given is None:
+            raise ValueError(
+                f"these parameters are of no record in {self.store.path}, whose last step is {last}, so their step is "
+                "unknown; give it as resume=STEP, or load a state_dict() that the monitor gave at the checkpoint"
+            )
+        return given, None
 
-    def _restore(self, follower: Follower, arrays: Arrays, charge: Tensor) -> bool:
+    def _state(self, arrays: Arrays, row: int, device: torch.device) -> dict[str, Tensor] | None:
+        """The laws' state at a row; a shard of several records keeps that of its last alone."""
         state = {
-            name.removeprefix(STATE_PREFIX): torch.from_numpy(array.copy()).to(charge.device)
+            name.removeprefix(STATE_PREFIX): torch.from_numpy(array.copy()).to(device)
             for name, array in arrays.items()
             if name.startswith(STATE_PREFIX)
         }
-        follower.restore(state)
-        return True
-
-    def _anew(self, step: int) -> bool:
-        announce(
+        if state and row == len(arrays["step"]) - 1:
+            return state
+        step = int(arrays["step"][row])
+        self.notes.tell(
+            "anew",
+            step,
             f"the run in {self.store.path} continues at step {step}, of which it no longer keeps the laws' state: "
-            "every law starts anew there from the present charges"
+            "every law starts anew there from the present charges",
         )
-        return False
+        return None
 
 
-def _another_training(path: object, last: int, why: str) -> str:
-    return (
-        f"{path} holds another training, of {last} steps ({why}); give a new folder, or continue it all the same with "
-        "Monitor(…, resume=True)"
-    )
+def _agree(known: Tensor, here: Tensor, scale: Tensor) -> Tensor:
+    """Which rows of charges are those here."""
+    if known.shape[1:] != here.shape:
+        return torch.zeros(len(known), dtype=torch.bool)
+    return ((known - here).abs() <= _SAME * scale).all(dim=1)
 
 
-def open_store(path: str | Path | None, content: Mapping[str, Any]) -> RunStore | MemoryStore:
-    """The store at a path, or one in memory."""
-    return MemoryStore(content) if path is None else RunStore.open(path, content)
+def open_store(path: str | Path | None, content: Mapping[str, Any], *, resume: bool | int) -> RunStore | MemoryStore:
+    """The store at a path, or one in memory. Raises ValueError for a run that is there and was not to be resumed."""
+    if path is None:
+        return MemoryStore(content)
+    store = RunStore.open(path, content)
+    if store.recorded and resume is False:
+        raise ValueError(
+            f"{path} holds a run already; give another folder for a new one, or resume=True to continue it"
+        )
+    return store
 
 
 def run_content(
-    model: nn.Module, optimizer: Optimizer, symmetries: Symmetries, options: Mapping[str, Any]
+    model: nn.Module, optimizers: Sequence[Optimizer], symmetries: Symmetries, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What `run.json` holds: configuration, origin, symmetries."""
     groups = [
-        {key: _plain(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+        {key: _plain(value) for key, value in group.items() if key != "params"}
+        for optimizer in optimizers
+        for group in optimizer.param_groups
     ]
     configuration = {
         "monitor": dict(options),
         "model": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "optimizer": {"name": type(optimizer).__name__, "groups": groups},
+        "optimizer": {"name": ", ".join(type(each).__name__ for each in optimizers), "groups": groups},
     }
     return {"configuration": configuration, "origin": provenance(), "symmetries": symmetries.to_dict()}
 

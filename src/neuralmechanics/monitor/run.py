@@ -11,7 +11,7 @@ from neuralmechanics.laws import DriveHistory
 from neuralmechanics.monitor.layout import NotARunError
 from neuralmechanics.monitor.shard import CorruptShardError
 from neuralmechanics.monitor.source import RunSource, read_source
-from neuralmechanics.monitor.warning import announce
+from neuralmechanics.monitor.warning import Note, announce
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class Run:
     def segments(self) -> list[Mapping[str, Any]]:
         """One entry a start or resume: its first step, whether laws went on exactly, and its origin."""
         return [segment.info for segment in self._source.segments]
+
+    @property
+    def warnings(self) -> list[Note]:
+        """What the monitor said while it recorded, in order: the step it spoke of and the text."""
+        return [Note(note["step"], note["message"]) for s in self._source.segments for note in s.notes]
 
     @cached_property
     def symmetries(self) -> Symmetries:
@@ -129,8 +134,9 @@ class Run:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.symmetries.count().items())
+        said = f", {len(self.warnings)} warnings" if self.warnings else ""
         damage = f", {len(self._source.damage)} damaged or missing parts" if self._source.damage else ""
-        return f"Run({self.path!r}, {len(self.segments)} segments, charges: {counts}{damage})"
+        return f"Run({self.path!r}, {len(self.segments)} segments, charges: {counts}{said}{damage})"
 
 
 def open_run(path: str | Path, *, skip_damaged: bool = False) -> Run:

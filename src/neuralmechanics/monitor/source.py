@@ -17,11 +17,12 @@ _LOOKS = 100
 
 @dataclass(frozen=True)
 class Segment:
-    """One start or resume: where it came from, the charges it began with, its shards in order."""
+    """One start or resume: where it came from, the charges it began with, its shards in order, what was said."""
 
     info: Mapping[str, Any]
     start: Arrays
     parts: list[Arrays]
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def read_source(path: Path) -> RunSource:
     """Read and verify a whole run; what is damaged or missing is left out and listed."""
     content = read_run_file(path)
     seen = settled(path, content)
-    segments = [Segment(s.described(), s.start, [part for _, part in sorted(s.parts.items())]) for s in seen.segments]
+    segments = [
+        Segment(s.described(), s.start, [part for _, part in sorted(s.parts.items())], s.notes) for s in seen.segments
+    ]
     return RunSource(str(path), content, segments, [problem for _, problem in seen.problems])
 
 

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from neuralmechanics.monitor.atomic import make_folder, publish_folder, publish_json, read_json, remove_leftovers
 from neuralmechanics.monitor.layout import (
     FORMAT,
+    NOTES_FILE,
     RUN_FILE,
     SEGMENT_FILE,
     START_FILE,
@@ -33,7 +35,7 @@ from neuralmechanics.monitor.schema import DRIVE_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.shard import Arrays, CorruptShardError, Link, read_shard, write_shard
 from neuralmechanics.monitor.source import RunSource, read_source
 from neuralmechanics.monitor.tally import Tally, publish_tally, read_tally, write_tally
-from neuralmechanics.monitor.warning import announce
+from neuralmechanics.monitor.warning import Note, announce
 
 # Records merged into one shard: few enough to lose to one bad sector, many enough to keep folders small.
 MERGED = 64
@@ -52,7 +54,7 @@ class RunStore:
         self._lock: WriterLock | None = None
         self._segment: Path | None = None
         self._link = Link("", 0, 0, 0, 0)
-        self.reconfigured = False
+        self._notes: list[dict[str, Any]] = []
 
     @classmethod
     def open(cls, path: str | Path, content: Mapping[str, Any]) -> RunStore:
@@ -70,9 +72,7 @@ class RunStore:
         try:
             _require_free(folder)
             if (folder / RUN_FILE).exists():
-                old = read_run_file(folder)
-                _require_same_symmetries(folder, old, content)
-                store.reconfigured = _trained_otherwise(old["configuration"], content["configuration"])
+                _require_same_symmetries(folder, read_run_file(folder), content)
             else:
                 publish_tally(folder, Tally())
                 publish_json(folder / RUN_FILE, {"format": FORMAT, "run": uuid.uuid4().hex, **content})
@@ -84,6 +84,11 @@ class RunStore:
     def recorded(self) -> bool:
         """Whether the run already holds records."""
         return any(shards(segment) for segment in segments(self.path))
+
+    @property
+    def begun(self) -> bool:
+        """Whether a segment was begun to write into."""
+        return self._segment is not None
 
     def lock(self) -> None:
         """Take the right to write; `RunBusyError` names the process that has it."""
@@ -135,7 +140,7 @@ class RunStore:
 
         publish_folder(self.path / segment_name(number), fill)
         publish_tally(self.path, Tally(number + 1, 0, closed=False))
-        self._segment, self._link = self.path / segment_name(number), link
+        self._segment, self._link, self._notes = self.path / segment_name(number), link, []
 
     def append(self, number: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Publish record `number` of the segment: arrays with one row, and under `drives/` one row a step before it.
@@ -152,6 +157,16 @@ class RunStore:
         if (number + 1) % MERGED == 0:
             with suppress(OSError):
                 self._merge(self._segment)
+
+    def note(self, note: Note) -> None:
+        """Publish what the monitor said, with all it said before in this segment; after a failure, again."""
+        if self._segment is None or self._lock is None:
+            raise RuntimeError("a note needs a segment: call begin_segment first")
+        self._lock.require()
+        said = asdict(note)
+        notes = self._notes if self._notes[-1:] == [said] else [*self._notes, said]
+        publish_json(self._segment / NOTES_FILE, {"warnings": notes})
+        self._notes = notes
 
     def past(self) -> Iterator[Arrays]:
         """The records that hold, newest first, shard by shard; each with the laws' state of its last record.
@@ -272,11 +287,6 @@ def _start_step(segment: Path, files: list[ShardFile]) -> int | None:
 def _require_free(folder: Path) -> None:
     if folder.is_dir() and not (folder / RUN_FILE).exists() and not is_unborn(folder):
         raise ValueError(f"cannot store a run in {folder}: it holds other files and no {RUN_FILE}; give a new folder")
-
-
-def _trained_otherwise(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    keys = ("model", "parameters", "optimizer")
-    return any(old.get(key) != json.loads(json.dumps(new[key])) for key in keys)
 
 
 def _require_same_symmetries(folder: Path, written: Mapping[str, Any], content: Mapping[str, Any]) -> None:

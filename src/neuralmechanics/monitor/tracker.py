@@ -30,6 +30,7 @@ LAWS: dict[str, Callable[[Tensor], Law]] = {
     "gradient_flow": GradientFlowLaw,
 }
 _DRIVEN_BY_GRADIENT = ("modified_loss", "first_order")
+_STRONG_DRIVES = {"gradient_energy", "velocity_gradient", "velocity_energy"}
 _FALLBACK = "fallback"
 
 
@@ -55,19 +56,29 @@ class LawTracker:
     """The laws, advanced together. Where the closed laws do not hold they are nan and the identity goes on.
 
     The identity is exact for every optimiser as X ← X + 2⟨θ,d⟩ + W. For SGD with `residuals` it is the exact law
-    with its measured residual; without them it is nan until a charge leaves the closed laws.
+    with its measured residual; without them it is nan until a charge leaves the closed laws. Where updates are
+    differences of stored parameters (`copied`) the general identity is free of their rounding and stands alone.
     """
 
     def __init__(
-        self, names: Sequence[str], quadratic: Bool[Tensor, " charges"], *, sgd: bool, residuals: bool
+        self,
+        names: Sequence[str],
+        quadratic: Bool[Tensor, " charges"],
+        *,
+        sgd: bool,
+        residuals: bool,
+        copied: bool = False,
     ) -> None:
         self.names = tuple(names)
-        self._measured = sgd and residuals and "identity" in names
+        self._general = copied
+        self._measured = sgd and residuals and "identity" in names and not copied
         followed = [n for n in names if n != "identity" or self._measured] if sgd else []
+        self._always = copied or not sgd
         self._laws: dict[str, Law] = {name: LAWS[name](quadratic) for name in followed}
         self._fallback = IdentityLaw(quadratic)
         self.broken = torch.zeros_like(quadratic) if sgd else torch.ones_like(quadratic)
         self.any_broken = not sgd
+        self._strong = False
 
     def start(self, charge: Float64[Tensor, " charges"], companion: Float64[Tensor, " charges"] | None) -> None:
         """Begin at a charge, with ⟨θ,v⟩ of momentum buffers already in use."""
@@ -75,17 +86,24 @@ class LawTracker:
             law.start(charge, companion)
         self._fallback.start(charge)
 
-    def wanted(self, *, buffered: bool, nesterov: bool) -> set[str]:
-        """The drives that the coming `step` needs. ⟨d,v⟩ matters to Nesterov and to a buffer that lies idle."""
-        drives = {"update_energy"}
+    def wanted(self, *, buffered: bool, nesterov: bool, strong: bool, mixed: bool) -> set[str]:
+        """The drives that the coming `step` needs. ⟨d,v⟩ matters to Nesterov and to a buffer that lies idle.
+
+        2⟨θ,d⟩ + W is what the optimiser did to a charge: what the watch for other causes compares with.
+        Once decay has been strong, |v|² is measured at every step: it is what the next strong step goes on from.
+        """
+        drives = {"update_energy", "parameter_update"}
         if buffered or nesterov:
             drives.add("update_velocity")
         if self._measured:
             drives.add("residual")
         if any(name in self._laws for name in _DRIVEN_BY_GRADIENT):
             drives.add("gradient_energy")
-        if self.any_broken:
-            drives.add("parameter_update")
+        if mixed:
+            drives.add("decay")
+        self._strong = self._strong or strong
+        if self._strong:
+            drives |= _STRONG_DRIVES if strong else {"velocity_energy"}
         return drives
 
     def leave(self, charges: Bool[Tensor, " charges"], measured: Float64[Tensor, " charges"]) -> None:
@@ -94,18 +112,42 @@ class LawTracker:
         `measured` is the charge before the step, taken where no identity was followed until now.
         """
         known = self._laws["identity"].value if self._measured else measured
-        entering = charges & ~self.broken
-        state = self._fallback.state_dict()
-        begin = known if not self.any_broken else torch.where(entering, known, state["charge"])
-        self._fallback.start(begin)
+        if not self._always:
+            entering = charges & ~self.broken
+            begin = torch.where(entering, known, self._fallback.value) if self.any_broken else known
+            self._fallback.start(begin)
         self.broken = self.broken | charges
         self.any_broken = True
+
+    def restart(
+        self,
+        charges: Bool[Tensor, " charges"],
+        measured: Float64[Tensor, " charges"],
+        companion: Float64[Tensor, " charges"] | None,
+    ) -> None:
+        """Begin every law anew at `charges`, from what was measured of them; the others go on untouched."""
+        for law in (*self._laws.values(), self._fallback):
+            before = law.state_dict()
+            law.start(measured, companion)
+            anew = law.state_dict()
+            law.load_state_dict({key: torch.where(charges, anew[key], old) for key, old in before.items()})
+
+    @property
+    def exact(self) -> Float64[Tensor, " charges"] | None:
+        """What the exact law predicts now; None where it is not followed."""
+        law = self._laws.get("exact")
+        return None if law is None else law.value
+
+    @property
+    def followed(self) -> Bool[Tensor, " charges"]:
+        """Where closed laws are followed."""
+        return ~self.broken
 
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:
         """Advance every law by one optimiser step."""
         for law in self._laws.values():
             law.step(hyper, drives)
-        if self.any_broken:
+        if self.any_broken or self._always:
             self._fallback.step(Hyperparameters(0.0), drives)
 
     def predictions(self) -> dict[str, Float64[Tensor, " charges"]]:
@@ -114,7 +156,9 @@ class LawTracker:
         for name in self.names:
             law = self._laws.get(name)
             value = torch.full_like(self._fallback.value, torch.nan) if law is None else law.value
-            if self.any_broken:
+            if name == "identity" and self._general:
+                value = self._fallback.value
+            elif self.any_broken:
                 other = self._fallback.value if name == "identity" else torch.full_like(value, torch.nan)
                 value = torch.where(self.broken, other, value)
             out[name] = value

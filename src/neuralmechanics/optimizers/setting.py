@@ -36,6 +36,11 @@ class Setting:
         return isinstance(self.momentum, Tensor) or self.momentum != 0.0
 
     @property
+    def without_decay(self) -> bool:
+        """Whether λ = 0, as far as the host knows."""
+        return not isinstance(self.weight_decay, Tensor) and self.weight_decay == 0
+
+    @property
     def key(self) -> tuple[Any, ...]:
         """Equal for settings that hold the same numbers; a tensor is known by its identity."""
         return tuple(

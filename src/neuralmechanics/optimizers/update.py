@@ -18,7 +18,8 @@ class Update:
 
     `gradient` is None where there was none; `velocity` is torch's buffer, idle or in use, None where there is none.
     `first_step` is true where torch took v = G, undampened. `measured` is true where d is the difference of the
-    stored parameters, rounding included, and false where it is computed from the buffer.
+    stored parameters, rounding included, and false where it is computed from the buffer. `claimed` is what the
+    optimiser's own formula gives where d was measured: what else wrote during the step is the difference.
     """
 
     difference: Tensor
@@ -28,6 +29,7 @@ class Update:
     velocity: Tensor | None = None
     first_step: bool = False
     measured: bool = False
+    claimed: Tensor | None = None
 
     def before(self) -> Tensor:
         """θ_k, the parameter that the gradient was taken at."""
@@ -57,6 +59,24 @@ def sgd_update(after: Tensor, gradient: Tensor | None, velocity: Tensor | None, 
     return slope * (-eta / (1.0 - eta * decay))
 
 
+def sgd_step(before: Tensor, gradient: Tensor | None, velocity: Tensor | None, setting: Setting) -> Tensor | None:
+    """d from g, v_{k+1} and θ_k itself, in their precision; None where the gradient that it needs is gone.
+
+    Heavy ball -ηv, Nesterov -η(g + λθ_k + βv), plain SGD -η(g + λθ_k).
+    """
+    if velocity is not None and not setting.nesterov:
+        return velocity * -setting.learning_rate
+    if gradient is None:
+        return None
+    slope = gradient + setting.weight_decay * before
+    return (slope if velocity is None else slope + setting.momentum * velocity) * -setting.learning_rate
+
+
+def promoted(tensor: Tensor) -> Tensor:
+    """The tensor in double precision, in which differences of stored parameters are taken without rounding."""
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
 def solvable(setting: Setting) -> bool:
     """Whether d follows from what is left after the step: ηλ well below 1, else θ_k drowns in rounding."""
     if setting.has_momentum and not setting.nesterov:
@@ -68,7 +88,10 @@ def solvable(setting: Setting) -> bool:
 
 
 def dense(tensor: Tensor) -> Tensor:
-    """The tensor itself, or the dense form of a sparse gradient."""
+    """The tensor itself, the dense form of a sparse gradient, or what this process holds of a sharded one."""
+    local = getattr(tensor, "to_local", None)
+    if local is not None:
+        tensor = local()
     return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 

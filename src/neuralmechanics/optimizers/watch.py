@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from neuralmechanics.optimizers.nesterov import NesterovHabit
 from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
-from neuralmechanics.optimizers.update import Update, dense, sgd_update, solvable
+from neuralmechanics.optimizers.update import Update, dense, promoted, sgd_step, sgd_update, solvable
 
 __all__ = ["StepWatch"]
 
@@ -43,11 +43,16 @@ class StepWatch:
         self._absorbed: set[int] = set()
         self._seen: dict[str, tuple[int, ...]] = {}
         self._groups: dict[int, int] = {}
+        self._stepping = False
+        self._moments: dict[str, tuple[int, int]] = {}
+        self.rewritten: list[str] = []
+        """parameters whose momentum was written by something else since the last step, known before a step"""
         self._versions: dict[str, int] = {}
 
     def before_step(self, *, copy: Iterable[str] = ()) -> None:
         """To be called when a step begins; `copy` names further parameters to be copied for an exact update."""
         wanted = set(copy)
+        self._stepping = True
         self._find_groups()
         settings = [read_setting(self._optimizer, group) for group in self._optimizer.param_groups]
         self._absorbed = set()
@@ -55,6 +60,7 @@ class StepWatch:
             groups = enumerate(self._optimizer.param_groups)
             self._absorbed = {index for index, group in groups if self._habit.applies(group)}
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
+        self.rewritten = []
         for name, parameter in self._params.items():
             index = self._groups.get(id(parameter))
             if index is None:
@@ -74,15 +80,35 @@ class StepWatch:
             self._seen[name] = _mark(parameter)
             yield name, None if self._skipped(name) else self._update(name, parameter, self._settings[name])
 
+    def finish(self) -> None:
+        """All of the step was seen."""
+        self._stepping = False
+        self._moments = {name: mark for name in self._settings if (mark := self._moment(name)) is not None}
+
+    @property
+    def swapped(self) -> bool:
+        """Whether the optimiser says that its parameters hold averages now, not what it trains."""
+        return any(group.get("train_mode") is False for group in self._optimizer.param_groups)
+
+    @property
+    def holding(self) -> list[str]:
+        """The parameters that the optimiser held when its step began."""
+        return list(self._settings)
+
     def velocities(self) -> dict[str, Tensor]:
         """The momentum buffers that are there, zero for the others; empty when there is none at all."""
         found = {name: self._buffer(parameter) for name, parameter in self._params.items()}
         if not self.known or all(buffer is None for buffer in found.values()):
             return {}
         return {
-            name: torch.zeros_like(self._params[name]) if buffer is None else dense(buffer)
+            name: torch.zeros_like(dense(self._params[name])) if buffer is None else dense(buffer)
             for name, buffer in found.items()
         }
+
+    def owned(self) -> list[str]:
+        """The parameters that the optimiser holds now."""
+        self._find_groups()
+        return [name for name, parameter in self._params.items() if id(parameter) in self._groups]
 
     def setting(self, name: str) -> Setting | None:
         """The setting of a parameter as its group holds it now; None where the optimiser does not own it."""
@@ -104,16 +130,27 @@ class StepWatch:
         """Whether a gradient scaler works inside the step and may have skipped it unseen."""
         return self._scaled
 
-    def changed_outside(self) -> list[str]:
-        """Before a step: parameters that were written to in place since the last one, by something else."""
-        return [name for name, seen in self._seen.items() if seen[0] != self._params[name]._version]
+    @property
+    def interrupted(self) -> bool:
+        """Whether a step began that was not seen to end: an error left it, or it is under way."""
+        return self._stepping
+
+    @property
+    def copies(self) -> bool:
+        """Whether every update is the difference of stored parameters."""
+        return not self.known or self._exact or all(p.dtype not in _TRUSTED for p in self._params.values())
+
+    def stale(self, name: str) -> bool:
+        """Whether a frozen parameter still holds a gradient, which is then not that of the loss."""
+        parameter = self._params[name]
+        return not parameter.requires_grad and parameter.grad is not None
 
     def untouched(self) -> bool:
         """Whether parameters and gradients are still those of the last step, so that `updates` may be read again."""
         return bool(self._seen) and all(self._seen[name] == _mark(p) for name, p in self._params.items())
 
     def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
-        after = parameter.detach()
+        after = dense(parameter.detach())
         gradient = None if parameter.grad is None else dense(parameter.grad.detach())
         if gradient is not None and setting.maximize:
             gradient = -gradient
@@ -122,9 +159,13 @@ class StepWatch:
         used = velocity if setting.has_momentum else None
         if gradient is not None and used is not None and self._groups[id(parameter)] in self._absorbed:
             gradient = gradient - setting.momentum * used
-        copied = self._copies.get(name)
+        copied, claimed = self._copies.get(name), None
         if copied is not None:
-            difference = after - copied
+            before = promoted(copied)
+            difference = promoted(after) - before
+            if self.known and not self._scaled:
+                slope, speed = (None if t is None else promoted(t) for t in (gradient, used))
+                claimed = sgd_step(before, slope, speed, setting)
         elif gradient is not None or (used is not None and not setting.nesterov):
             difference = sgd_update(after, gradient, used, setting)
         else:
@@ -132,8 +173,8 @@ class StepWatch:
                 f"the gradient of {name!r} was gone when the step ended, so its update is unknown; set gradients to "
                 "None after optimizer.step() has returned, or use exact_update=True"
             )
-        first = name in self._first
-        return Update(difference, after, setting, gradient, velocity, first, measured=copied is not None)
+        first, measured = name in self._first, copied is not None
+        return Update(difference, after, setting, gradient, velocity, first, measured, claimed)
 
     def _skipped(self, name: str) -> bool:
         if name not in self._settings:
@@ -145,18 +186,25 @@ class StepWatch:
         return self.known and not self._exact and parameter.dtype in _TRUSTED and solvable(setting)
 
     def _keep_copy(self, name: str, parameter: Tensor) -> None:
-        kept = self._copies.get(name)
-        if kept is not None and kept.shape == parameter.shape and kept.dtype == parameter.dtype:
-            kept.copy_(parameter.detach())
+        kept, now = self._copies.get(name), dense(parameter.detach())
+        if kept is not None and kept.shape == now.shape and kept.dtype == now.dtype:
+            kept.copy_(now)
         else:
-            self._copies[name] = parameter.detach().clone()
+            self._copies[name] = now.clone()
 
     def _note_buffer(self, name: str, parameter: Tensor, setting: Setting) -> None:
         """Torch's first step is the one that finds no buffer; without momentum a buffer lies idle."""
         buffered = self.known and self._buffer(parameter) is not None
+        if buffered and name in self._moments and self._moments[name] != self._moment(name):
+            self.rewritten.append(name)
         first, idle = setting.has_momentum and not buffered, buffered and not setting.has_momentum
         (self._first.add if self.known and first else self._first.discard)(name)
         (self._idle.add if idle else self._idle.discard)(name)
+
+    def _moment(self, name: str) -> tuple[int, int] | None:
+        """Which tensor the momentum is and how often it was written; None where there is none."""
+        buffer = self._buffer(self._params[name]) if self.known else None
+        return None if buffer is None or buffer.is_inference() else (id(buffer), buffer._version)
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
@@ -165,12 +213,12 @@ class StepWatch:
         return buffer if isinstance(buffer, Tensor) else None
 
     def _find_groups(self) -> None:
-        if len(self._groups) != sum(len(group["params"]) for group in self._optimizer.param_groups):
-            self._groups = {
-                id(parameter): index
-                for index, group in enumerate(self._optimizer.param_groups)
-                for parameter in group["params"]
-            }
+        # Read anew each time: groups may be regrouped without a change of their number.
+        self._groups = {
+            id(parameter): index
+            for index, group in enumerate(self._optimizer.param_groups)
+            for parameter in group["params"]
+        }
 
 
 def _mark(parameter: Tensor) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     import xarray as xr
@@ -28,6 +28,8 @@ class RunLike(Protocol):
     def symmetries(self) -> Any: ...
     @property
     def config(self) -> Any: ...
+    @property
+    def warnings(self) -> Sequence[Any]: ...
     def errors(self) -> pd.DataFrame: ...
 
 

@@ -53,6 +53,7 @@ def write_report(run: RunLike, path: str | Path, title: str | None = None) -> Pa
         policy=_policy(plotly, script),
         style=Markup(_template_text(environment, "run.css")),
         facts=_facts(run, found),
+        warnings=[note.message for note in run.warnings],
         charts=drawn,
         errors=_error_rows(errors),
         nonfinite=nonfinite_remark(errors),

@@ -162,7 +162,10 @@ def _compared(
             return _compared(captured, whole, point, seed, gradients=False, wide=wide)
         text = str(error).strip().splitlines() or [""]
         raise _NotRunError(f"{type(whole.model).__name__} raises {type(error).__name__}: {text[0]}") from error
-    conversion = Conversion(_own_type(whole) if wide else None)
+    own = _own_type(whole)
+    if wide and own is not None and not all(value.isfinite().all() for value in model.values):
+        raise _NotRunError("not in float64: a model may count on the largest number of its own type")
+    conversion = Conversion(own if wide else None)
     try:
         with seeded(seed), torch.enable_grad():
             params = leaves_of(point.params)

@@ -22,7 +22,9 @@ def difference(model: Evaluation, graph: Evaluation, tolerance: float) -> str:
         if not size <= tolerance:
             which = "the value" if len(model.values) == 1 else f"output {number}"
             return f"{which} differs by {size:.1e} of its size"
-    names = list({**model.gradients, **graph.gradients})
+    # A gradient of the model that is no number says nothing, and nothing can be trained with it.
+    undefined = {name for name, gradient in model.gradients.items() if not gradient.isfinite().all()}
+    names = [name for name in {**model.gradients, **graph.gradients} if name not in undefined]
     pairs = [_both(model.gradients.get(name), graph.gradients.get(name)) for name in names]
     for name, size in zip(names, _relative_sizes(pairs), strict=True):
         if not size <= 10 * tolerance:

@@ -1,0 +1,100 @@
+"""Whether ⟨g,ξ⟩ cancels as a symmetry of the loss makes it: to the digits that the gradient was computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from neuralmechanics.symmetry import Family, Symmetries
+
+# A norm's eps leaves eps/(σ² + eps) of the work that its output does in ⟨g,ξ⟩. Variances down to a thousandth, and at
+# most a tenth of |g||ξ|, are taken for what was meant by an eps.
+_SMALLEST_VARIANCE, _LARGEST_SHARE = 1e-3, 0.1
+# Smallest normal numbers that products in a backward pass may have lost, over the digits that ρ is asked to have.
+_UNDERFLOW = 1e8
+
+
+class Cancellation:
+    """Compares the residual ρ = ⟨g,ξ⟩ with |g||ξ| in units of the precision u that the gradient was computed in.
+
+    Rounding leaves |ρ| ≤ K u |g||ξ|, where K grows with the depth and the width of the network and with what cancels
+    inside g itself. Half of the digits are left to K: ρ is no rounding beyond √u |g||ξ|, which is 1.5e-8 in float64,
+    3.5e-4 in float32, .09 in bfloat16. |g||ξ| is the largest of the run: g dies out as training converges, its
+    rounding does not. A charge of a single element has no g beside its ρ (a bias before batch norm); the largest
+    element of all gradients stands in for it there. Where a norm's eps breaks a family, 1000 eps (at most .1) of
+    |g||ξ| are left to it, and the family is judged as a whole.
+    """
+
+    def __init__(self, symmetries: Symmetries, single: Bool[Tensor, " charges"]) -> None:
+        self._symmetries = symmetries
+        self._quadratic = symmetries.quadratic
+        self._single = single.cpu()
+        shares = [_share_of_constants(family) for family in symmetries.charged for _ in range(family.charges)]
+        self._share = torch.tensor(shares, dtype=torch.float64)
+        self._bound = torch.zeros(len(symmetries.labels), dtype=torch.float64)
+
+    def broken(
+        self,
+        residual: Float64[Tensor, " charges"],
+        gradients: Mapping[str, Tensor],
+        params: Mapping[str, Tensor],
+        u: float,
+    ) -> Bool[Tensor, " charges"]:
+        """Where ρ is more than rounding. Reads values: for records alone."""
+        ρ = residual.detach().cpu().abs()
+        # Sizes cost a pass over gradients and parameters: asked for when the largest known ones object.
+        if bool(self._beyond(ρ, u).any()):
+            self._bound = torch.maximum(self._bound, self._natural(gradients, params))
+        return self._whole_families(self._beyond(ρ, u))
+
+    def _beyond(self, ρ: Tensor, u: float) -> Tensor:
+        return ρ > self._share.clamp(min=u**0.5) * self._bound
+
+    def _whole_families(self, beyond: Tensor) -> Tensor:
+        """A family that its eps breaks anyway is broken as a whole: single charges may lie below the bound by luck."""
+        out = beyond.clone()
+        offsets = self._symmetries.offsets
+        for family, begin, end in zip(self._symmetries.charged, offsets, offsets[1:], strict=False):
+            if not family.exact and bool(beyond[begin:end].any()):
+                out[begin:end] = True
+        return out
+
+    def _natural(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Tensor:
+        """|g||ξ| of every charge: |g_A||θ_A| weighted by exponents, |g_A|√n for a translation."""
+        names = self._symmetries.parameters
+        there = {name: params[name].detach().cpu() for name in names}
+        slopes = {n: gradients[n].detach().cpu() if n in gradients else torch.zeros_like(there[n]) for n in names}
+        own, of_slopes = self._symmetries.charge_scale(there), self._symmetries.charge_scale(slopes)
+        bound = torch.where(self._quadratic, (own * of_slopes).sqrt(), of_slopes)
+        largest = max((float(g.abs().max()) for g in slopes.values() if g.numel()), default=0.0)
+        reach = torch.where(self._quadratic, own.sqrt(), 1.0)
+        bound = torch.where(self._single, torch.maximum(bound, reach * largest), bound)
+        # What underflows loses all its digits.
+        tiny = max((float(torch.finfo(p.dtype).tiny) for p in there.values()), default=0.0)
+        return torch.maximum(bound, reach * tiny * _UNDERFLOW)
+
+
+def _share_of_constants(family: Family) -> float:
+    return min(max((c.value for c in family.broken_by), default=0.0) / _SMALLEST_VARIANCE, _LARGEST_SHARE)
+
+
+def in_low_precision(gradients: Mapping[str, Tensor]) -> torch.dtype | None:
+    """The type that float32 gradients were rounded to on their way, told from bits that are all zero.
+
+    Autocast computes the gradient of a weight in half precision and only then widens it. None when no gradient of a
+    matrix shows it; those of vectors may have few digits by cancellation (a bias before batch norm).
+    """
+    for gradient in gradients.values():
+        if gradient.dtype != torch.float32 or gradient.dim() < 2 or gradient.numel() < 64:
+            continue
+        bits = gradient.detach().cpu().contiguous().numpy().view(np.uint32)
+        if not bits.any():
+            continue
+        for mask, dtype in ((0xFFFF, torch.bfloat16), (0x1FFF, torch.float16)):
+            if not (bits & np.uint32(mask)).any():
+                return dtype
+    return None

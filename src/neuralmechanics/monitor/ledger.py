@@ -1,0 +1,87 @@
+"""The books of the charges: what the optimiser did to each since it was last measured, and what it did not do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+# Roundings of one element in one step: of the stored parameter, of the update, of θ_k read back, and one to spare.
+_ROUNDINGS = 4
+# A sum in double precision over up to 1e9 elements, added pairwise by torch.
+_SUM = 1e-13
+_FLOAT32 = float(torch.finfo(torch.float32).eps)
+
+
+class Ledger:
+    """X_now - X_then - Σ (2⟨θ,d⟩ + |d|²): what moved a charge outside the optimiser, zero to rounding otherwise.
+
+    Rounding theory: an element stored with machine precision u errs by u|θ| a step, so a charge of size S = Σ|s|θ²
+    errs by at most 2uS for each rounding, and sums of steps add up. What is beyond was written by something else: a
+    projection in a hook, an average, another optimiser. Two tallies are kept where updates are measured: of what the
+    step did and of what the optimiser's formula says it did, so that writes inside the step are seen as well.
+    """
+
+    def __init__(self, precision: Float64[Tensor, " charges"], sizes: Callable[[], Tensor]) -> None:
+        self._precision = precision
+        self._sizes = sizes
+        self._size = torch.zeros_like(precision)
+        self._then = self._done = self._claimed = self._gross = torch.zeros_like(precision)
+        self._steps = 0
+        self._exact = True
+
+    def open(self, charge: Float64[Tensor, " charges"], size: Float64[Tensor, " charges"]) -> None:
+        """Begin at a measured charge of a known size."""
+        self._then, self._size = charge.clone(), size
+        self._clear()
+
+    def add(
+        self,
+        done: Float64[Tensor, " charges"],
+        claimed: Float64[Tensor, " charges"] | None,
+        *,
+        exact: bool,
+    ) -> None:
+        """The change of one step, and what the optimiser's formula says of it where that was read apart.
+
+        `exact`: every update is the difference of stored parameters, so that no rounding of theirs is left.
+        """
+        self._done = self._done + done
+        self._claimed = self._claimed + (done if claimed is None else claimed)
+        self._gross = self._gross + done.abs()
+        self._exact = self._exact and exact
+        self._steps += 1
+
+    def settle(
+        self, charge: Float64[Tensor, " charges"]
+    ) -> tuple[Float64[Tensor, " charges"], Bool[Tensor, " charges"]]:
+        """What moved each charge outside since it was last measured, and where that is beyond rounding.
+
+        Reads values: for records alone. A charge that is not a number is not judged.
+        """
+        left = charge - self._then
+        outside, between = left - self._claimed, left - self._done
+        alarm = self._beyond(outside, between)
+        if bool(alarm.any()):  # sizes cost a pass over the parameters: asked for when the last known ones object
+            self._size = torch.maximum(self._size, self._sizes())
+            alarm = self._beyond(outside, between)
+            self._size = self._sizes()
+        self._then = charge.clone()
+        self._clear()
+        return outside, alarm
+
+    def _beyond(self, outside: Tensor, between: Tensor) -> Tensor:
+        rounding = _ROUNDINGS * self._precision
+        sums = _SUM * (1 + self._steps) * (self._size + self._gross)
+        alarm = outside.abs() > rounding * (self._steps * self._size + self._gross) + sums
+        if not self._exact:
+            return alarm
+        # Writes that were taken back (averages swapped in and out, a step aside as in SAM) leave a rounding of float32.
+        aside = _ROUNDINGS * self._precision.clamp(max=_FLOAT32)
+        return alarm | (between.abs() > aside * (self._steps * self._size + self._gross) + sums)
+
+    def _clear(self) -> None:
+        self._done = self._claimed = self._gross = torch.zeros_like(self._then)
+        self._steps, self._exact = 0, True

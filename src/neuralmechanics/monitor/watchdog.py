@@ -1,0 +1,173 @@
+"""What is watched at every record: nothing else moved the charges, and the symmetries hold in this loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+
+from neuralmechanics.monitor.cancellation import Cancellation
+from neuralmechanics.monitor.ledger import Ledger
+from neuralmechanics.monitor.members import Members
+from neuralmechanics.monitor.precision import Precision
+from neuralmechanics.monitor.reasons import Reason, why_broken
+from neuralmechanics.monitor.warning import Notes
+from neuralmechanics.optimizers import dense
+from neuralmechanics.symmetry import Symmetries
+
+# Roundings of a law in one step: the parameter's, the update's, the gradient's, and one to spare.
+_ROUNDINGS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """Charges whose symmetry the loop breaks, on the host, and why."""
+
+    charges: Bool[Tensor, " charges"]
+    reason: Reason
+
+
+class Watchdog:
+    """Judges, from what is measured at a record anyway, whether what the laws assume is so.
+
+    Between records nothing is read: tallies grow on the device.
+    """
+
+    def __init__(
+        self, model: nn.Module, symmetries: Symmetries, params: Mapping[str, Tensor], members: Members, notes: Notes
+    ) -> None:
+        self._model = model
+        self._symmetries = symmetries
+        self._params = dict(params)
+        self._members = members
+        self._notes = notes
+        self._precision = Precision()
+        device = next(iter(params.values())).device
+        storage = {name: float(torch.finfo(p.dtype).eps) for name, p in params.items()}
+        self._ledger = Ledger(members.largest(storage).to(device), self.sizes)
+        self._cancellation = Cancellation(symmetries, members.single(params))
+        self._sound = torch.tensor([f.exact for f in symmetries.charged for _ in range(f.charges)], dtype=torch.bool)
+        self._unit = 0.0
+        self._spent = torch.zeros_like(members.largest(storage)).to(device)
+        self._bad = torch.zeros(len(symmetries.labels), dtype=torch.int64, device=device)
+
+    def attach(self) -> None:
+        """Look at the model's precision from now on."""
+        self._precision.attach(self._model)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._precision.close()
+
+    def sizes(self) -> Float64[Tensor, " charges"]:
+        """The sizes of the charges now, in one pass over the parameters."""
+        values = {name: dense(p.detach()) for name, p in self._params.items()}
+        devices = {value.device for value in values.values()}
+        if len(devices) > 1:
+            values = {name: value.cpu() for name, value in values.items()}
+        return self._symmetries.charge_scale(values).to(next(iter(self._params.values())).device)
+
+    def open(self, charge: Float64[Tensor, " charges"], size: Float64[Tensor, " charges"]) -> None:
+        """Begin at measured charges."""
+        self._ledger.open(charge, size)
+        self._size = size
+
+    def add(self, step: int, done: Tensor, claimed: Tensor | None, *, exact: bool) -> None:
+        """One step: the changes that it made, and those that the optimiser's formula says it made."""
+        self._ledger.add(done, claimed, exact=exact)
+        self._spent = self._spent + done.abs()
+        self._bad = torch.where((self._bad == 0) & ~torch.isfinite(done), step, self._bad)
+
+    def settle(self, step: int, charge: Float64[Tensor, " charges"]) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
+        """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere)."""
+        self._name_numbers(step, charge)
+        outside, moved = self._ledger.settle(charge)
+        if not bool(moved.any()):
+            return torch.zeros_like(outside), None
+        share = (outside.abs() / self.sizes())[moved].max()
+        self._notes.tell(
+            "outside",
+            step,
+            f"by step {step} something other than the optimiser moved {self._some(moved)}, by up to {float(share):.1e} "
+            "of their size since the record before (a projection, an average, a write through .data, another "
+            "optimiser, loaded weights?); what it moved is recorded as `outside` and the laws begin anew there",
+        )
+        self._spent = torch.where(moved, 0.0, self._spent)
+        return torch.where(moved, outside, 0.0), moved
+
+    def judge(
+        self, residual: Float64[Tensor, " charges"], gradients: Mapping[str, Tensor], followed: Tensor
+    ) -> list[Finding]:
+        """Where ⟨g,ξ⟩ is more than rounding among the charges that closed laws are followed for, and why."""
+        params = {name: dense(p.detach()) for name, p in self._params.items()}
+        self._unit = max(self._unit, self._precision.unit(gradients, params))
+        broken = self._cancellation.broken(residual, gradients, params, self._unit) & followed.cpu()
+        return self._explained(broken, gradients)
+
+    def compare(self, steps: int, charge: Tensor, exact: Tensor, followed: Tensor) -> list[Finding]:
+        """Where the exact law left the measured charge although nothing else moved it: ⟨g,ξ⟩ ≠ 0 between the records.
+
+        Half of the digits of the charge's size, and what roundings may have added up to, are left to it.
+        """
+        error = (exact - charge).abs()
+        watched = followed & self._sound.to(followed.device)
+
+        def beyond() -> Tensor:
+            rounding = _ROUNDINGS * self._unit * (steps * self._size + self._spent)
+            return watched & torch.gt(error, self._unit**0.5 * self._size + rounding)
+
+        if self._unit == 0 or not bool(beyond().any()):
+            return []
+        self._size = torch.maximum(self._size, self.sizes())
+        return self._explained(beyond().cpu(), {})
+
+    def report(self, step: int, findings: Sequence[Finding], moved: Tensor | None) -> Tensor | None:
+        """Say what was found, and where closed laws end by it; not where something else moved the parameters.
+
+        There the residual was taken at parameters that the step did not begin with.
+        """
+        ended = torch.zeros_like(self._sound)
+        for finding in findings:
+            mask = finding.charges if moved is None else finding.charges & ~moved.cpu()
+            if bool(mask.any()):
+                ended |= mask
+                self._notes.tell(
+                    f"broken: {finding.reason.kind}",
+                    step,
+                    f"at step {step} the gradient does not obey the symmetry of {self._some(mask)}: "
+                    f"{finding.reason.text}; the closed laws are nan for them from here on, the identity continues",
+                )
+        return ended if bool(ended.any()) else None
+
+    def _explained(self, broken: Tensor, gradients: Mapping[str, Tensor]) -> list[Finding]:
+        found: dict[str, Finding] = {}
+        offsets = self._symmetries.offsets
+        for family, begin, end in zip(self._symmetries.charged, offsets, offsets[1:], strict=False):
+            if not bool(broken[begin:end].any()):
+                continue
+            reason = why_broken(self._model, gradients, family)
+            mask = torch.zeros_like(broken)
+            mask[begin:end] = broken[begin:end]
+            known = found.get(reason.kind)
+            found[reason.kind] = Finding(mask, reason) if known is None else Finding(mask | known.charges, known.reason)
+        return list(found.values())
+
+    def _name_numbers(self, step: int, charge: Tensor) -> None:
+        bad = ~torch.isfinite(charge)
+        if bool(bad.any()):
+            known = self._bad[bad & (self._bad > 0)]
+            first = int(known.min()) if known.numel() else step
+            self._notes.tell(
+                "not a number",
+                first,
+                f"{self._some(bad)} are no finite numbers any more, from step {first} on: the training itself became "
+                "nan or infinite there, and no law speaks of it",
+            )
+
+    def _some(self, mask: Tensor) -> str:
+        chosen = mask.cpu()
+        example = self._symmetries.labels[int(chosen.to(torch.uint8).argmax())]
+        return f"{int(chosen.sum())} charges (such as {example})"
