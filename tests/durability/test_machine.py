@@ -16,6 +16,8 @@ from tests.durability import faults, training
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, store
+from neuralmechanics.monitor.atomic import is_leftover
+from neuralmechanics.monitor.layout import segments, shards
 from neuralmechanics.monitor.lock import LOCK_FILE
 from neuralmechanics.monitor.store import RunStore
 
@@ -87,10 +89,9 @@ class RunMachine(RuleBasedStateMachine):
         assert self.writer._lock is not None
         self.writer._lock.abandon()  # what the system does for a process that is no more
         self.writer = None
-        segment = nm.open_run(self.path, skip_damaged=True)._source.segments[-1]
-        found = sum(len(part["step"]) for part in segment.parts)
-        broken_here = any(p.parent.name == f"segment-{len(self.kept) - 1:04d}" for p in self.broken)
-        if found == len(self.kept[-1]) + 1 and not broken_here:
+        # Counted by names: a record may be published in a segment of which other files are damaged or gone.
+        published = max((file.last + 1 for file in shards(segments(self.path)[-1])), default=0)
+        if published == len(self.kept[-1]) + 1:
             self.kept[-1].append(self.starts[-1] + len(self.kept[-1]))
 
     @precondition(lambda self: self.writer is None)
@@ -102,7 +103,7 @@ class RunMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.broken)
     @rule(choice=st.randoms(use_true_random=False), how=st.sampled_from(["flip", "cut", "delete"]))
     def damage(self, choice: object, how: str) -> None:
-        files = sorted(p for p in self.path.rglob("*.safetensors") if p.is_file())
+        files = sorted(p for p in self.path.rglob("*.safetensors") if p.is_file() and not is_leftover(p))
         victim = choice.choice(files)  # type: ignore[attr-defined]
         whole = victim.read_bytes()
         if how == "delete":
@@ -153,6 +154,23 @@ class RunMachine(RuleBasedStateMachine):
             self.writer.close()
         self.patch.undo()
         shutil.rmtree(self.folder)
+
+
+def test_a_record_published_beside_damage_counts() -> None:
+    """A start that is damaged while a record is published, and repaired after the kill."""
+    machine = RunMachine()
+    machine.make()
+    try:
+        start = machine.path / "segment-0000" / "start.safetensors"
+        machine.broken[start] = start.read_bytes()
+        start.write_bytes(b"")
+        machine.kill(at=5, after=False)
+        machine.the_run_is_what_was_acknowledged()
+        machine.repair()
+        assert machine.visible() == [0]
+        machine.the_run_is_what_was_acknowledged()
+    finally:
+        machine.teardown()
 
 
 TestRun = RunMachine.TestCase

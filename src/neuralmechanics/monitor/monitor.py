@@ -260,8 +260,8 @@ class Monitor:
             self._notes.tell(
                 "interrupted",
                 step,
-                f"step {step + 1} was interrupted (it was not seen to end after step {step}): no record of it is written, "
-                f"{'and there is none before' if last is None else f'the last record is that of step {last}'}",
+                f"step {step + 1} was interrupted (it was not seen to end after step {step}): no record of it is "
+                f"written, {'and there is none before' if last is None else f'the last record is that of step {last}'}",
             )
             self._recorder.finish()
             return
