@@ -5,7 +5,8 @@
 
 The weights of the language models are never allocated (meta device). Seconds are given by the wall clock and as
 processor time, which a busy machine does not inflate; memory is the greatest resident set of the process, and what was
-resident before the search (libraries and the model).
+resident before the search (libraries and the model). ``replay`` is what running the graph beside the model adds to the
+search, as a part of the search without it: the least processor time of three searches each, in turn.
 """
 
 from __future__ import annotations
@@ -99,7 +100,30 @@ def measure(name: str, profile: int) -> dict[str, Any]:
         profiler.disable()
         pstats.Stats(profiler, stream=sys.stderr).sort_stats("cumulative").print_stats(profile)
     out |= {"before_mb": before, "resident_mb": megabytes(), "parameters": sum(p.numel() for p in model.parameters())}
+    out["replay_share"] = replay_share(model, batch, loss)
     return out | {"count": symmetries.count(), "unknown": [str(u) for u in symmetries.unknown][:5]}
+
+
+def replay_share(model: Any, batch: Any, loss: Any) -> float:
+    """Processor time of the replay over that of the search without it; none for a model without content."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return 0.0
+    from neuralmechanics.symmetry import capture, find_symmetries
+    from neuralmechanics.symmetry.replay import Replayed
+
+    whole = capture.replayed
+
+    def skipped(*_: Any, **__: Any) -> Replayed:
+        return Replayed()
+
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    for replayed in (True, False) * 3:
+        capture.replayed = whole if replayed else skipped
+        start = time.process_time()
+        find_symmetries(model, batch, loss)
+        spent[replayed].append(time.process_time() - start)
+    capture.replayed = whole
+    return min(spent[True]) / min(spent[False]) - 1
 
 
 def main() -> None:
@@ -112,14 +136,16 @@ def main() -> None:
     if options.model:
         print(json.dumps(measure(options.model, options.profile)))
         return
-    print(f"{'model':<10} {'parameters':>14} {'wall s':>8} {'cpu s':>8} {'before MB':>10} {'peak MB':>8}  limit")
+    columns = f"{'wall s':>7} {'cpu s':>7} {'first MB':>9} {'peak MB':>8} {'replay':>6}"
+    print(f"{'model':<10} {'parameters':>13} {columns}  limit")
     for name in MODELS:
         command = [sys.executable, __file__, "--model", name, "--profile", str(options.profile)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         row = json.loads(done.stdout.splitlines()[-1])
         print(
-            f"{name:<10} {row['parameters']:>14,} {row['wall_s']:>8.2f} {row['processor_s']:>8.2f} "
-            f"{row['before_mb']:>10.0f} {row['resident_mb']:>8.0f}  {LIMITS[name]}"
+            f"{name:<10} {row['parameters']:>13,} {row['wall_s']:>7.2f} {row['processor_s']:>7.2f} "
+            f"{row['before_mb']:>9.0f} {row['resident_mb']:>8.0f} "
+            f"{row['replay_share']:>6.0%}  {LIMITS[name]}"
         )
         print(f"{'':<10} {row['count']}" + (f"; unknown: {', '.join(row['unknown'])}" if row["unknown"] else ""))
 

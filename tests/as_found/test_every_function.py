@@ -96,6 +96,13 @@ REFUSED = {
     ("flows.module_loss", "noise"): (ValueError, "is random"),
     ("flows.ModuleLoss", "noise"): (ValueError, "is random"),
     ("flows.module_losses", "noise"): (ValueError, "is random"),
+    **dict.fromkeys(
+        [
+            (call, "forced weights")
+            for call in ("find_symmetries", "count_laws", "lint", "update_defect", "symmetry.measure_breaking")
+        ],
+        (ValueError, r"writes into b\.weight when it runs"),
+    ),
 }
 CAPTURING = (
     "find_symmetries",

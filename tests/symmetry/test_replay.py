@@ -536,3 +536,76 @@ def test_a_mask_of_the_least_number_of_a_type_is_compared_in_that_type() -> None
 
     assert Net().double()(torch.randn(3, 5).double()).isnan().all()
     assert find_symmetries(Net(), torch.randn(3, 5)).count()["rescale"] == 8
+
+
+def test_a_model_that_writes_into_its_own_weights_is_refused() -> None:
+    class Forced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.a.weight.data /= self.a.weight.data.norm()
+            return self.b(torch.relu(self.a(x)))
+
+    model = Forced()
+    before = model.a.weight.detach().clone()
+    with pytest.raises(ValueError, match=r"writes into a\.weight when it runs"):
+        find_symmetries(model, torch.randn(3, 5))
+    assert torch.equal(model.a.weight, before)
+
+
+def test_parts_written_into_complex_tensors_are_followed() -> None:
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6, bias=False), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = torch.fft.rfft(self.a(x))
+            kept = torch.zeros_like(found)
+            kept[:, :2] = found[:, :2]
+            return self.b(torch.fft.irfft(kept, n=6))
+
+    symmetries = find_symmetries(Spectral().double(), torch.randn(3, 6).double())
+    assert not symmetries.unknown
+
+
+@pytest.mark.parametrize("how", ["mul_", "data", "none"])
+def test_a_large_model_that_writes_into_its_weights_gets_copies(how: str) -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(2100, 2100), nn.Linear(2100, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if how == "mul_":
+                with torch.no_grad():
+                    self.a.weight.mul_(0.5)
+            elif how == "data":
+                self.a.weight.data.mul_(0.5)
+            return self.b(torch.relu(self.a(x)))
+
+    model = Large()
+    before = model.a.weight.detach().clone()
+    try:
+        assert find_symmetries(model, torch.randn(2, 2100)).count()["rescale"] == 2100
+    except ValueError:
+        assert how != "none"
+    assert torch.equal(model.a.weight, before)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_gradient_that_is_zero_by_symmetry_is_no_difference(seed: int) -> None:
+    """Every parameter is a shift that the normalisation forgets: all gradients are rounding, in graph and model."""
+    torch.manual_seed(seed)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 ** (self.w + x) / (2 ** (self.w + x)).sum(0, keepdim=True)
+
+    assert find_symmetries(Net(), torch.randn(5, 4)).count()["scale"] == 0

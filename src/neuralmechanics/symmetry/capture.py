@@ -17,7 +17,7 @@ from neuralmechanics.symmetry.as_found import left_as_found, require_built
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.exporting import exported, exported_with_checkpoints
 from neuralmechanics.symmetry.repeated import merge_repeated
-from neuralmechanics.symmetry.replay import replayed, runs_on_copies
+from neuralmechanics.symmetry.replay import is_large, replayed
 from neuralmechanics.symmetry.tracing import traced, traced_below_autograd, traced_with_outside_functions
 from neuralmechanics.symmetry.whole import LossFunction, Whole, require_separate, unwrapped
 
@@ -62,10 +62,10 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
             continue
         _require_known(captured, known)
         merge_repeated(captured.graph)
-        with left_as_found(whole, batch, parameters=not runs_on_copies(whole)), _silent():
+        with left_as_found(whole, batch, parameters=not is_large(whole)), _silent():
             found = replayed(captured, whole, batch, gradients=gradients)
         if not found.difference:
-            return replace(captured, replayed=found.not_run)
+            return replace(captured, replayed=found.not_run, module=None, sources={}, results=(), outside=())
         reasons[name] = found.difference
     raise ValueError(_refusal(whole, batch, reasons))
 

@@ -36,6 +36,7 @@ class Captured:
 
     ``module`` holds what the graph's attributes name; ``sources`` says for every placeholder where its value comes
     from; ``results`` are the graph's outputs in the order of the model's, with whatever is no node kept in place.
+    ``writes_parameters`` is false only where the capture has seen that no operation writes into one.
     """
 
     graph: fx.Graph
@@ -51,6 +52,7 @@ class Captured:
     sources: Mapping[str, Source] = field(default_factory=dict)
     results: tuple[Any, ...] = ()
     outside: Sequence[Outside] = ()
+    writes_parameters: bool = True
     replayed: str = ""
 
     def requirements(self) -> tuple[str, ...]:

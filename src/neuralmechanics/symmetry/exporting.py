@@ -12,7 +12,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import config
 
 from neuralmechanics.symmetry.captured import Captured, Source
-from neuralmechanics.symmetry.in_place import needs_functional_form
+from neuralmechanics.symmetry.in_place import needs_functional_form, written_placeholders
 from neuralmechanics.symmetry.regions import written_out
 from neuralmechanics.symmetry.whole import Whole, names_of
 
@@ -33,6 +33,7 @@ def _exported(whole: Whole, batch: Any, *, recomputed: bool) -> Captured:
     with _no_stack_traces():
         program = torch.export.export(whole, (batch,), strict=False)
     written_out(program.graph_module, recomputed=recomputed)
+    written = written_placeholders(program.graph)
     if needs_functional_form(program.graph):
         program = program.run_decompositions({})
     names = names_of(whole)
@@ -62,6 +63,7 @@ def _exported(whole: Whole, batch: Any, *, recomputed: bool) -> Captured:
         module,
         sources,
         results,
+        writes_parameters=not written.isdisjoint(parameters),
     )
 
 

@@ -11,7 +11,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.captured import operation_name
 
-__all__ = ["is_in_place", "needs_functional_form", "written_arguments"]
+__all__ = ["is_in_place", "needs_functional_form", "written_arguments", "written_placeholders"]
 
 # These may hand back their very input, though their schemas speak of a new tensor.
 _SOMETIMES_THE_SAME = frozenset(
@@ -37,6 +37,19 @@ def written_arguments(node: fx.Node) -> tuple[int | str, ...]:
         if argument.alias_info is not None and argument.alias_info.is_write:
             written.append(position if position < len(node.args) else argument.name)
     return tuple(written)
+
+
+def written_placeholders(graph: fx.Graph) -> frozenset[str]:
+    """Names of the graph's inputs that an operation writes into, directly or through views of them."""
+    found = set()
+    for node in graph.nodes:
+        for position in written_arguments(node) if node.op == "call_function" else ():
+            target = node.args[position] if isinstance(position, int) else node.kwargs.get(position)
+            while isinstance(target, fx.Node) and target.op == "call_function" and target.args:
+                target = target.args[0]  # what may be a view, and what cannot: an input too many does no harm
+            if isinstance(target, fx.Node):
+                found.add(target.name)
+    return frozenset(found)
 
 
 def needs_functional_form(graph: fx.Graph) -> bool:

@@ -19,3 +19,7 @@ SHORT: set[str] = {
     "write: index fill (branched)",
     "reused: recurrence",
 }
+
+# Branches that a parameter decides: what is claimed says that it holds for the branch of the given parameters, and
+# nothing is asked of it elsewhere.
+CONDITIONAL: set[str] = {"indices: position from a parameter"}

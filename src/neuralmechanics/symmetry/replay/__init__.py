@@ -1,6 +1,6 @@
 """The captured graph beside the real model."""
 
 from neuralmechanics.symmetry.replay.comparing import Replayed, replayed
-from neuralmechanics.symmetry.replay.points import runs_on_copies
+from neuralmechanics.symmetry.replay.points import is_large
 
-__all__ = ["Replayed", "replayed", "runs_on_copies"]
+__all__ = ["Replayed", "is_large", "replayed"]

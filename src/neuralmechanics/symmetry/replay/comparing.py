@@ -162,6 +162,11 @@ def _compared(
             return _compared(captured, whole, point, seed, gradients=False, wide=wide)
         text = str(error).strip().splitlines() or [""]
         raise _NotRunError(f"{type(whole.model).__name__} raises {type(error).__name__}: {text[0]}") from error
+    if model.written and gradients:
+        return (
+            f"the model writes into {model.written} when it runs, and differentiates by what it has written",
+            model.drew,
+        )
     own = _own_type(whole)
     if wide and own is not None and not all(value.isfinite().all() for value in model.values):
         raise _NotRunError("not in float64: a model may count on the largest number of its own type")
@@ -174,7 +179,7 @@ def _compared(
         return str(error), model.drew
     except RuntimeError as error:
         return f"the captured graph has no gradient: {(str(error).splitlines() or [''])[0]}", model.drew
-    return difference(model, graph, _tolerance(model, conversion)), model.drew
+    return difference(model, graph, _tolerance(model, conversion), point.params), model.drew
 
 
 def _own_type(whole: Whole) -> torch.dtype | None:

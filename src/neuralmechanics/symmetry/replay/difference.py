@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from neuralmechanics.symmetry.replay.evaluation import Evaluation
 
+ROUNDINGS = 100
+
 __all__ = ["difference"]
 
 
-def difference(model: Evaluation, graph: Evaluation, tolerance: float) -> str:
+def difference(model: Evaluation, graph: Evaluation, tolerance: float, params: Mapping[str, Tensor]) -> str:
     """What differs by more than rounding, with its size relative to the greatest entry."""
     if len(model.values) != len(graph.values):
         return f"the model has {len(model.values)} outputs, the graph {len(graph.values)}"
@@ -26,10 +28,23 @@ def difference(model: Evaluation, graph: Evaluation, tolerance: float) -> str:
     undefined = {name for name, gradient in model.gradients.items() if not gradient.isfinite().all()}
     names = [name for name in {**model.gradients, **graph.gradients} if name not in undefined]
     pairs = [_both(model.gradients.get(name), graph.gradients.get(name)) for name in names]
-    for name, size in zip(names, _relative_sizes(pairs), strict=True):
-        if not size <= 10 * tolerance:
+    for name, size, pair in zip(names, _relative_sizes(pairs), pairs, strict=True):
+        if not size <= 10 * tolerance and not _is_rounding(*pair, model.values, params[name]):
             return f"the gradient of {name.removeprefix('model.')} differs by {size:.1e} of its size"
     return ""
+
+
+def _is_rounding(x: Tensor, y: Tensor, values: Sequence[Tensor], parameter: Tensor) -> bool:
+    """Whether two gradients differ by some hundred roundings of what they are made of: outputs over the parameter.
+
+    A gradient that is zero, as a symmetry makes it, is nothing but rounding, and nothing to compare by its own size.
+    """
+    floating = [value for value in values if value.dtype.is_floating_point or value.is_complex()]
+    if x.shape != y.shape or not floating:
+        return False
+    unit = max(torch.finfo(value.dtype).eps for value in floating)
+    outputs = math.hypot(*(float(torch.linalg.vector_norm(value)) for value in floating))
+    return _greatest(x - y) <= ROUNDINGS * unit * outputs / (_greatest(parameter.detach()) or 1.0)
 
 
 def _both(x: Tensor | None, y: Tensor | None) -> tuple[Tensor, Tensor]:

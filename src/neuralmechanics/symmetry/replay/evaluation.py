@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from neuralmechanics.symmetry.as_found import RunState
 from neuralmechanics.symmetry.captured import Captured, Source
 from neuralmechanics.symmetry.replay.graph_run import Conversion, run_graph
 from neuralmechanics.symmetry.replay.points import (
@@ -24,7 +23,7 @@ from neuralmechanics.symmetry.replay.points import (
     Point,
     copied_batch,
     copies,
-    runs_on_copies,
+    is_large,
     widened,
 )
 from neuralmechanics.symmetry.tracing import SEED
@@ -38,12 +37,13 @@ class Evaluation:
     """Outputs, and the gradient of one random combination of them.
 
     Of each gradient of a large model two numbers are kept: its product with a random vector, and its size. ``drew``
-    names the generators that random numbers were drawn from.
+    names the generators that random numbers were drawn from, ``written`` a parameter that the run has written into.
     """
 
     values: Sequence[Tensor]
     gradients: Mapping[str, Tensor]
     drew: frozenset[str] = frozenset()
+    written: str = ""
 
 
 def model_evaluated(whole: Whole, point: Point, *, gradients: bool, wide: bool) -> Evaluation:
@@ -52,13 +52,19 @@ def model_evaluated(whole: Whole, point: Point, *, gradients: bool, wide: bool) 
     Large models, and those without content, are given other tensors in their place.
     """
     before = _drawn()
-    if runs_on_copies(whole) or any(p.is_meta for p in whole.parameters()):
+    if is_large(whole) or any(p.is_meta for p in whole.parameters()):
         found = _run_model(whole, point, leaves_of(point.params), gradients)
     else:
-        with _moved_to(whole, point) as params, RunState(whole).fresh(widened if wide else _same):
+        with _moved_to(whole, point) as params, point.state.fresh(widened if wide else _same):
             found = evaluated(list(whole(copied_batch(point.batch))), params, gradients)
-            return replace(found, drew=_drawn_since(before))
+            changed = (n for n, p in params.items() if not _equal(p.detach(), point.params[n].to(p.dtype)))
+            written = next(changed, "").removeprefix("model.")
+            return replace(found, drew=_drawn_since(before), written=written)
     return replace(found, drew=_drawn_since(before))
+
+
+def _equal(x: Tensor, y: Tensor) -> bool:
+    return torch.allclose(x, y, rtol=0, atol=0, equal_nan=True)
 
 
 @contextmanager
@@ -94,7 +100,7 @@ def _run_model(whole: Whole, point: Point, params: Mapping[str, Tensor], gradien
     """Values and gradients while the tensors stand in the model's place: checkpoints run it again on the way back."""
     tensors = {f"whole.{name}": value for name, value in {**params, **copies(point.others)}.items()}
     evaluated = _Evaluated(whole, params, gradients)
-    with RunState(whole).fresh():
+    with point.state.fresh():
         evaluation: Evaluation = functional_call(evaluated, tensors, (copied_batch(point.batch),))
     return evaluation
 
@@ -159,7 +165,7 @@ def evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: b
 def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Two numbers for each gradient, taken as soon as it is there, so that its memory serves the next one."""
     noise = noise_of(max(p.numel() * (2 if p.is_complex() else 1) for p in params.values()))
-    found: dict[str, Tensor] = {}
+    found: dict[str, tuple[Tensor, Tensor]] = {}
 
     def take(name: str, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -168,13 +174,13 @@ def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, 
             dense = gradient.to_dense()
             flat = (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1).float()
             along = torch.dot(flat, noise[: flat.numel()].to(flat.device))
-            found[name] = torch.stack([along, torch.linalg.vector_norm(flat)]).double().cpu()
+            found[name] = along, torch.linalg.vector_norm(flat)
 
     hooks = [p.register_post_accumulate_grad_hook(partial(take, name)) for name, p in params.items()]  # type: ignore[no-untyped-call]
     torch.autograd.backward(moving, weights, inputs=list(params.values()))
     for hook in hooks:
         hook.remove()
-    return found
+    return {name: torch.tensor(list(map(float, numbers)), dtype=torch.float64) for name, numbers in found.items()}
 
 
 @lru_cache(maxsize=1)

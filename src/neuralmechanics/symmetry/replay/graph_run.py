@@ -119,8 +119,8 @@ def _called(captured: Captured, node: Any, args: tuple[Any, ...], kwargs: dict[s
         return run_outside(node, captured.outside, args[0])
     if operation_name(node) in _STATEMENTS:
         return None
-    if operation_name(node) == "aten.copy":  # torch has no derivative for the functional form
-        return args[0].clone().copy_(args[1])
+    if operation_name(node) in _WRITES and not kwargs:
+        return _written(operation_name(node), args)
     args, kwargs = list(args), dict(kwargs)  # type: ignore[assignment]
     for written in written_arguments(node):
         holder: Any = args if isinstance(written, int) else kwargs
@@ -128,6 +128,25 @@ def _called(captured: Captured, node: Any, args: tuple[Any, ...], kwargs: dict[s
         if isinstance(value, Tensor):
             holder[written] = value.clone()
     return node.target(*args, **kwargs)
+
+
+def _written(name: str, args: tuple[Any, ...]) -> Tensor:
+    """What functional writes give, by writing into a copy: torch has no derivative for some of their forms."""
+    out: Tensor = args[0].clone()
+    rest = args[2:]
+    if name == "aten.copy":
+        part = out
+    elif name == "aten.slice_scatter":
+        part = torch.ops.aten.slice.Tensor(out, *rest)
+    elif name == "aten.select_scatter":
+        part = out.select(*rest)
+    else:
+        part = out.diagonal(*rest)
+    part.copy_(args[1])
+    return out
+
+
+_WRITES = ("aten.copy", "aten.slice_scatter", "aten.select_scatter", "aten.diagonal_scatter")
 
 
 def _autocast(node: fx.Node) -> AbstractContextManager[Any]:

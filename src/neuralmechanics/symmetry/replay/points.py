@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.symmetry.as_found import RunState
 from neuralmechanics.symmetry.captured import Captured
 from neuralmechanics.symmetry.inputs import pick, resample
 from neuralmechanics.symmetry.tracing import SEED
@@ -23,8 +24,8 @@ __all__ = [
     "Point",
     "copied_batch",
     "copies",
+    "is_large",
     "point_of",
-    "runs_on_copies",
     "shrunk",
     "widened",
 ]
@@ -32,18 +33,22 @@ __all__ = [
 MATERIALISED = 1 << 20  # tensor entries of a model on the meta device up to which real ones are made for the replay
 LARGE = 1 << 22  # parameters up to which another point in parameter space is another in every tensor
 MOVED = 1 << 27  # parameters up to which another point is tried at all
-PARTLY_MOVED = 1 << 18  # entries of the tensors that are moved in larger models, beside those that are zero
+PARTLY_MOVED = 1 << 16  # entries of the tensors that are moved in larger models, beside those that are zero
 PATTERN = 65_537  # random numbers that a large tensor is moved by, over and over: a prime, so no dimension repeats them
 FEW = 4  # samples that are enough for it
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point in parameter space, the model's other tensors, and a batch; all by the wrapper's names."""
+    """A point in parameter space, the model's other tensors, and a batch; all by the wrapper's names.
+
+    ``state`` is what each run begins from besides them.
+    """
 
     params: Mapping[str, Tensor]
     others: Mapping[str, Tensor]
     batch: Any
+    state: RunState
 
     @property
     def size(self) -> int:
@@ -51,11 +56,11 @@ class Point:
         return sum(t.numel() for t in (*self.params.values(), *self.others.values(), *leaves))
 
     def double(self) -> Point:
-        params = {name: widened(value) for name, value in self.params.items()}
-        return Point(
-            params,
-            {n: widened(v) for n, v in self.others.items()},
-            pytree.tree_map(widened, self.batch),
+        return replace(
+            self,
+            params={name: widened(value) for name, value in self.params.items()},
+            others={name: widened(value) for name, value in self.others.items()},
+            batch=pytree.tree_map(widened, self.batch),
         )
 
     def on_copies(self) -> Point:
@@ -84,25 +89,31 @@ class Point:
         return replace(self, batch=pytree.tree_unflatten(moved, structure))
 
 
-def runs_on_copies(whole: Whole) -> bool:
-    """Whether the replay gives the model copies of its parameters, so that these need not be put back afterwards."""
-    return LARGE < sum(p.numel() for p in whole.parameters()) <= MOVED
+def is_large(whole: Whole) -> bool:
+    """Whether the model is given other tensors in the place of its parameters, which then need not be put back."""
+    return _count(whole) > LARGE
+
+
+def _count(whole: Whole) -> int:
+    return sum(p.numel() for p in whole.parameters())
 
 
 def point_of(captured: Captured, whole: Whole, batch: Any) -> Point | str:
     """The model's own tensors, or small random ones for a model on the meta device; else why there are none."""
     params = {f"model.{name}": whole.get_parameter(f"model.{name}").detach() for name in captured.shapes}
     named = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
-    point = Point(params, {name: value for name, value in named.items() if name not in params}, batch)
+    point = Point(params, {name: value for name, value in named.items() if name not in params}, batch, RunState(whole))
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
     if not any(t.is_meta for t in (*named.values(), *leaves)):
-        return point.on_copies() if runs_on_copies(whole) else point
+        copied = captured.writes_parameters and LARGE < _count(whole) <= MOVED
+        return point.on_copies() if copied else point
     if point.size > MATERIALISED:
         return "the model is on the meta device"
     generator = torch.Generator().manual_seed(SEED)
     filled = {name: _filled(value, generator) for name, value in point.others.items()}
     moved = {name: _filled(value, generator) for name, value in params.items()}
-    return Point(moved, filled, pytree.tree_map(lambda leaf: _filled(leaf, generator), batch))
+    content = pytree.tree_map(lambda leaf: _filled(leaf, generator), batch)
+    return replace(point, params=moved, others=filled, batch=content)
 
 
 def _is_plain(leaf: Tensor) -> bool:
