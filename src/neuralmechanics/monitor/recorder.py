@@ -107,7 +107,8 @@ class Recorder:
         charge, companion, scale = follower.charge(), follower.companion(), follower.scale()
         follower.begin(0, charge, companion, scale)
         matched = not self.store.recorded
-        if self.store.recorded or self._loaded is not None:
+        given = not isinstance(self._resume, bool) and self._resume > 0
+        if self.store.recorded or self._loaded is not None or given:
             step, state = self._found(charge, scale)
             follower.begin(step, charge, companion, scale)
             matched = state is not None
@@ -255,6 +256,8 @@ def _agree(known: Tensor, here: Tensor, scale: Tensor) -> Tensor:
 
 def open_store(path: str | Path | None, content: Mapping[str, Any], *, resume: bool | int) -> RunStore | MemoryStore:
     """The store at a path, or one in memory. Raises ValueError for a run that is there and was not to be resumed."""
+    if resume < 0:
+        raise ValueError(f"resume={resume}: give the step that the parameters are of, 0 or more")
     if path is None:
         return MemoryStore(content)
     store = RunStore.open(path, content)
