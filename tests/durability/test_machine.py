@@ -115,7 +115,7 @@ class RunMachine(RuleBasedStateMachine):
         self.broken[victim] = whole
 
     def alone(self) -> list[Path]:
-        """Files whose loss is a loss: a merge that was cut off leaves records in two files, a kill one that none counts."""
+        """Files whose loss is a loss: a merge cut off leaves records in two files, a kill one that nothing counts."""
         found = []
         for segment in segments(self.path):
             files = all_shards(segment)
