@@ -9,16 +9,19 @@ STAMPS := $(VENV)/stamps
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 EXTRAS := test,data,sweep
 WORKERS ?= 2
+MINUTES ?= 10
 
 # Two worker processes share the cores; more threads inside each would only make them wait for one another.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help demo test test-all lint docs clean
+.PHONY: help demo test test-all torture fuzz lint docs clean
 
 help:
 	@echo "make demo      train two networks on handwritten digits, follow every charge, write a page of pictures"
 	@echo "make test      lint, format, types, tests, doctests and README snippets (at most ten minutes on two cores)"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make torture   kills, disk errors, flipped bits, second writers by the hundred (at most a quarter of an hour)"
+	@echo "make fuzz      every reader fed with broken files, guided by coverage (MINUTES each, 10 by default)"
 	@echo "make docs      the documentation as HTML in docs/_build/html"
 	@echo "make clean     remove the virtual environment and everything built"
 
@@ -31,6 +34,12 @@ test: lint $(STAMPS)/browser
 
 test-all: lint $(STAMPS)/browser
 	$(PYTEST) -m "" --timeout 3600
+
+torture: $(STAMPS)/test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.durability
+
+fuzz: $(STAMPS)/test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzzing $(MINUTES)
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .

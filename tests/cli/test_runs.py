@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from neuralmechanics.cli import main
-from neuralmechanics.experiments import TrainConfig
-from neuralmechanics.experiments.runfolder import claim_folder
 from neuralmechanics.monitor import open_run
 
 TRAIN = [
@@ -86,11 +84,7 @@ def test_demo_prints_and_writes_everything_it_names(tmp_path, capsys, monkeypatc
 
     whole = demo.demo_config
     monkeypatch.setattr(demo, "demo_config", lambda model: replace(whole(model), steps=20))
-    stale = tmp_path / "demo" / "vgg-small"  # an earlier demo in the same place is replaced
-    claim_folder(stale, TrainConfig(), resume=False)
-    (stale / "stale.png").touch()
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
-    assert not (stale / "stale.png").exists()
     out = capsys.readouterr().out
     assert "total: 65 translation, 0 scale, 160 rescale, 0 linear" in out
     assert "total: 161 translation, 96 scale, 160 rescale, 0 linear" in out
@@ -100,6 +94,34 @@ def test_demo_prints_and_writes_everything_it_names(tmp_path, capsys, monkeypatc
     assert len(written) == 10
     assert all(path.exists() for path in written)
     assert {path.name for path in written} >= {"report.html", "parameters_and_charges.png", "errors_over_time.png"}
+    _a_demo_replaces_itself_and_nothing_else(tmp_path / "demo", capsys)
+
+
+def _a_demo_replaces_itself_and_nothing_else(demo, capsys):
+    """Run again: the sealed demo is replaced. With a file of the user's, or a byte of his, nothing is touched."""
+    before = (demo / "vgg-small" / "run.json").stat().st_ino
+    assert main(["demo", "--out", str(demo)]) == 0
+    assert (demo / "vgg-small" / "run.json").stat().st_ino != before
+    folder = demo / "vgg-small-bn"
+    notes, page = folder / "checkpoints" / "notes.txt", folder / "report.html"
+    whole = page.read_bytes()
+    changes = [
+        ("'checkpoints/notes.txt' is not of this command", lambda: notes.write_text("mine"), notes.unlink),
+        ("'report.html' was changed", lambda: page.write_bytes(b"mine"), lambda: page.write_bytes(whole)),
+        ("'report.html' is missing", page.unlink, lambda: page.write_bytes(whole)),
+        ("in it is no file", lambda: notes.symlink_to(page), notes.unlink),
+        ("not to its end", (folder / ".sealed.json").unlink, lambda: None),
+    ]
+    for message, change, undo in changes:
+        change()
+        state = {path: path.read_bytes() for path in demo.rglob("*") if path.is_file()}
+        capsys.readouterr()
+        assert main(["demo", "--out", str(demo)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "is not replaced" in error
+        assert {path: path.read_bytes() for path in demo.rglob("*") if path.is_file()} == state
+        undo()
 
 
 def test_find_explains_each_parameter(capsys):

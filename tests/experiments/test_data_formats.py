@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from neuralmechanics.experiments import ImageConfig, load_data
-from neuralmechanics.experiments.data import folders
+from neuralmechanics.experiments.data import pictures
 
 from .formats import random_images, write_cifar, write_image, write_image_folder, write_mnist, write_tiny_imagenet
 
@@ -45,7 +45,7 @@ def test_tiny_imagenet_from_folders_is_decoded_once(tmp_path, monkeypatch):
     def refuse(*arguments: object) -> None:
         raise AssertionError("decoded a second time")
 
-    monkeypatch.setattr(folders, "pixels", refuse)
+    monkeypatch.setattr(pictures, "pixels", refuse)
     again = load_data("tiny-imagenet", ImageConfig(root=str(tmp_path)))
     assert torch.equal(again.train.inputs, data.train.inputs)
 

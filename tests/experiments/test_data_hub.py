@@ -66,11 +66,11 @@ def test_other_columns_and_missing_splits_are_named(tmp_path):
     write_hub(tmp_path / "one", "cifar100")
     with pytest.raises(ValueError, match="columns 'image' and 'label', it has img, fine_label, coarse_label"):
         load_data("tiny-imagenet", ImageConfig(root=str(tmp_path / "one")))
+    for path in (tmp_path / "one" / "data").glob("train-*"):
+        path.write_bytes(b"no table")
+    with pytest.raises(ValueError, match=r"cannot read the data set in .*train-00000-of-00001.parquet"):
+        load_data("cifar100", ImageConfig(root=str(tmp_path / "one")))
     for path in (tmp_path / "one" / "data").glob("test-*"):
         path.unlink()
     with pytest.raises(ValueError, match="must hold the splits 'train' and 'test', it holds train"):
-        load_data("cifar100", ImageConfig(root=str(tmp_path / "one")))
-    for path in (tmp_path / "one" / "data").glob("train-*"):
-        path.write_bytes(b"no table")
-    with pytest.raises(ValueError, match=r"cannot read the data set in .*one"):
         load_data("cifar100", ImageConfig(root=str(tmp_path / "one")))

@@ -25,7 +25,7 @@ def recorded(training: Any) -> nm.Run:
 
 def test_errors_are_what_they_are_defined_to_be(recorded: nm.Run) -> None:
     table, data = recorded.errors(), recorded.data
-    assert list(table.columns) == ["family", "kind", "law", "charges", "max_error", "rms_error"]
+    assert list(table.columns) == ["family", "kind", "law", "charges", "max_error", "rms_error", "nonfinite_step"]
     assert len(table) == len(recorded.symmetries) * 4 + 2 * 4
     assert set(table[table["family"] == "all"]["kind"]) == {"translation", "rescale"}
     for row in table.itertuples():

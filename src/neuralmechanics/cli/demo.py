@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuralmechanics.cli.meter import terminal_meter
-from neuralmechanics.cli.reading import write_pictures
+from neuralmechanics.cli.reading import print_errors, write_pictures
 
 
 @dataclass(frozen=True)
@@ -13,14 +13,14 @@ class Demo:
     """Train two networks on handwritten digits, follow every charge, and compare it with every law."""
 
     out: str = "runs/demo"
-    """folder of the demo; an earlier demo there is replaced"""
+    """folder of the demo; an earlier demo there is replaced if nothing in it was changed"""
 
 
 def run_demo(command: Demo) -> None:
     """Print what was found, how well every law predicts it, and every file that was written."""
     from neuralmechanics.experiments.demo import run_demo_trainings
+    from neuralmechanics.experiments.replacing import seal
     from neuralmechanics.monitor import open_run
-    from neuralmechanics.report import errors_by_law, text_table
 
     written = []
     for result in run_demo_trainings(command.out, terminal_meter()):
@@ -30,8 +30,9 @@ def run_demo(command: Demo) -> None:
         print(f"\n{result.out.name}: {result.steps} steps in {result.seconds:.1f} s, test accuracy {scores.top1:.1%}\n")
         print(run.symmetries)
         print("\nLargest error of each law, relative to the initial charge:\n")
-        print(text_table(errors_by_law(run.errors())))
+        print_errors(run.errors())
         written += [result.out, *write_pictures(run, result.out)]
+        seal(result.out)
     print("\nWritten:")
     for path in written:
         print(f"  {path}")

@@ -1,4 +1,4 @@
-"""Where the process begins and ends: exit status 0, or one line on stderr and 2."""
+"""Where the process begins and ends: exit status 0, or one line on stderr and 2; 130 after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from neuralmechanics.cli.commands import commands, run
-from neuralmechanics.cli.parsing import UsageError, parse
+from neuralmechanics.cli.terminal import one_line, plain_output
 
 _INTERRUPTED = 130
+_LONGEST_MESSAGE = 1500
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,25 +20,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     debug = bool(os.environ.get("NEURALMECHANICS_DEBUG"))
     try:
-        words = list(sys.argv[1:] if arguments is None else arguments)
-        command = parse(commands(words), words)
-        if command is not None:
-            run(command)
+        with plain_output(sys.stdout):
+            return _run(list(sys.argv[1:] if arguments is None else arguments), debug=debug)
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has gone; the interpreter must not complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _fail(str(error))
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    # Loaded here, so that Ctrl-C while they load ends as it does later.
+    from neuralmechanics.cli.commands import commands, run
+    from neuralmechanics.cli.parsing import UsageError, parse
+
+    try:
+        command = parse(commands(words), words)
+        if command is not None:
+            run(command)
     except UsageError as error:
         return _fail(str(error))
+    except BrokenPipeError:
+        raise
     except (ValueError, TypeError, OSError, ArithmeticError, ImportError, NotImplementedError) as error:
         if debug:
             raise
         return _fail(str(error) or type(error).__name__)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+            return _fail(f"not enough memory for this; make it smaller ({one_line(str(error))[:200]})")
+        where = "NEURALMECHANICS_DEBUG=1 shows where"
+        return _fail(f"{type(error).__name__}: {str(error) or 'no more is known'} (unexpected; {where})")
     return 0
 
 
 def _fail(message: str, status: int = 2) -> int:
-    print(f"neuralmechanics: error: {' '.join(message.split())}", file=sys.stderr)
+    line = one_line(message)
+    if len(line) > _LONGEST_MESSAGE:
+        line = f"{line[: _LONGEST_MESSAGE // 2]} … {line[-_LONGEST_MESSAGE // 2 :]}"
+    print(f"neuralmechanics: error: {line}", file=sys.stderr)
     return status

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from neuralmechanics.cli.terminal import one_line
 from neuralmechanics.progress import Meter, SilentMeter
 
 # Redrawing more often than this only costs time.
@@ -30,8 +31,8 @@ def terminal_status(title: str) -> Iterator[Callable[[str], None]]:
     if not console.is_terminal:
         yield lambda text: None
         return
-    with console.status(Text(title)) as status:
-        yield lambda text: status.update(Text(text))
+    with console.status(Text(one_line(title))) as status:
+        yield lambda text: status.update(Text(one_line(text)))
 
 
 class RichMeter:
@@ -47,7 +48,7 @@ class RichMeter:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -55,7 +56,7 @@ class RichMeter:
             console=self._console,
             refresh_per_second=1 / _SECONDS,
         )
-        self._task = self._progress.add_task(title, total=total, scalars="")
+        self._task = self._progress.add_task(one_line(title), total=total, scalars="")
         self._progress.start()
 
     def advance(self, steps: int, **scalars: float) -> None:

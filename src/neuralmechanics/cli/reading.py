@@ -38,14 +38,13 @@ class Report:
 def run_errors(command: Errors) -> None:
     """Print the error table."""
     from neuralmechanics.monitor import open_run
-    from neuralmechanics.report import errors_by_law, text_table
 
     run = open_run(command.run)
     errors: pd.DataFrame = run.errors()
     if command.csv:
         print(errors.to_csv(index=False), end="")
     else:
-        print(text_table(errors_by_law(errors, command.by)))
+        print_errors(errors, command.by)
     print_warnings(run)
 
 
@@ -54,6 +53,15 @@ def print_warnings(run: Any) -> None:
     for note in run.warnings:
         printable = "".join(c if c.isprintable() else "?" for c in note.message)
         print(f"warning: {printable}", file=sys.stderr)
+
+
+def print_errors(errors: pd.DataFrame, by: str = "max_error") -> None:
+    """The table by family and law, and which charges were not finite."""
+    from neuralmechanics.report import errors_by_law, nonfinite_remark, text_table
+
+    print(text_table(errors_by_law(errors, by)))
+    if remark := nonfinite_remark(errors):
+        print(f"\n{remark}")
 
 
 def run_report(command: Report) -> None:

@@ -79,7 +79,15 @@ def _inputs(target: Target) -> tuple[Batch | None, tuple[int, ...], int]:
 
     if target.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {target.batch_size}")
+    if target.classes is not None and target.classes < 1:
+        raise ValueError(f"classes must be at least 1, got {target.classes}")
+    if target.seed < 0:
+        raise ValueError(f"seed must be zero or positive, got {target.seed}")
     shape = target.input_shape
+    random = bool(shape) or target.model.startswith("hf:")
+    for name in ("classes", "tokens"):
+        if getattr(target, name) is not None and not random:
+            raise ValueError(f"{name} has an effect on random inputs alone; give input_shape with it")
     if not shape and target.model.startswith("hf:") and target.data == "digits":
         shape = (16,)
     if shape:

@@ -11,6 +11,11 @@ ScheduleName = Literal["constant", "drops", "cosine", "linear", "double-batch", 
 Precision = Literal["float32", "float64", "bfloat16"]
 
 
+# The course of a training is walked before it starts.
+_MOST_EPOCHS = 1_000_000
+_MOST_PIXELS = 4096
+
+
 def _require(holds: bool, name: str, value: object, bound: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {bound}, got {value!r}")
@@ -45,7 +50,7 @@ class OptimizerConfig:
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
         _require(0 <= self.dampening <= 1, "optimizer.dampening", self.dampening, "in [0, 1]")
         _require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "in [0, 1)")
-        _require(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "positive")
+        _require(isfinite(self.epsilon) and self.epsilon > 0, "optimizer.epsilon", self.epsilon, "positive")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0 and optimizer.dampening = 0")
         if self.name not in ("sgd", "rmsprop") and self.momentum != 0:
@@ -70,8 +75,10 @@ class ScheduleConfig:
     """unit of milestones and warmup"""
 
     def __post_init__(self) -> None:
-        _require(self.factor >= 0, "schedule.factor", self.factor, "zero or positive")
-        _require(self.warmup >= 0, "schedule.warmup", self.warmup, "zero or positive")
+        _require(isfinite(self.factor) and self.factor >= 0, "schedule.factor", self.factor, "zero or positive")
+        _require(isfinite(self.warmup) and self.warmup >= 0, "schedule.warmup", self.warmup, "zero or positive")
+        finite = all(isfinite(milestone) for milestone in self.milestones)
+        _require(finite, "schedule.milestones", self.milestones, "finite numbers")
         rising = list(self.milestones) == sorted(set(self.milestones)) and all(m >= 0 for m in self.milestones)
         _require(rising, "schedule.milestones", self.milestones, "rising and not negative")
         if self.name in ("drops", "double-batch", "linear-scaling", "halve") and not self.milestones:
@@ -99,6 +106,7 @@ class ImageConfig:
         for name in ("size", "train_limit", "test_limit"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"images.{name}", value, "positive")
+        _require(self.size is None or self.size <= _MOST_PIXELS, "images.size", self.size, f"at most {_MOST_PIXELS}")
 
 
 @dataclass(frozen=True)
@@ -172,7 +180,8 @@ class TrainConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
-        _require(isfinite(self.epochs) and self.epochs > 0, "epochs", self.epochs, "positive")
+        _require(self.epochs > 0, "epochs", self.epochs, "positive")
+        _require(self.epochs <= _MOST_EPOCHS, "epochs", self.epochs, f"at most {_MOST_EPOCHS}")
         _require(self.steps is None or self.steps > 0, "steps", self.steps, "positive")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         _require(self.seed >= 0, "seed", self.seed, "zero or positive")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -11,7 +10,12 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from neuralmechanics.files import read_toml
+
 T = TypeVar("T")
+
+_MOST = (1 << 63) - 1
+_LONGEST = 80
 
 
 def load_config(path: str | Path, kind: type[T]) -> T:
@@ -21,18 +25,6 @@ def load_config(path: str | Path, kind: type[T]) -> T:
     one), a value of a wrong type, and whatever the configuration itself refuses.
     """
     return config_from_dict(read_toml(path), kind)
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The content of a TOML file; `ValueError` in one line if there is none."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"no configuration file {str(path)!r}") from None
-    except IsADirectoryError:
-        raise ValueError(f"{str(path)!r} is a folder, not a TOML configuration file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
 
 
 def config_from_dict(values: Mapping[str, Any], kind: type[T], prefix: str = "") -> T:
@@ -55,8 +47,8 @@ def config_from_dict(values: Mapping[str, Any], kind: type[T], prefix: str = "")
 
 def unknown_key(key: str, known: list[str]) -> str:
     """The one-line message for a key nobody knows."""
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"unknown configuration key {key!r}; the nearest known key is {nearest[0]!r}"
+    nearest = difflib.get_close_matches(key[:_LONGEST], known, n=1, cutoff=0.0)
+    return f"unknown configuration key {_shown(key)}; the nearest known key is {nearest[0]!r}"
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -88,26 +80,38 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         return _tuple(value, typing.get_args(hint), key)
     if is_dataclass(hint):
         if not isinstance(value, Mapping):
-            raise ValueError(f"{key} must be a table, got {value!r}")
+            raise ValueError(f"{key} must be a table, got {_shown(value)}")
         return config_from_dict(value, typing.cast(type[Any], hint), key + ".")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(bounded(key, value))
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"{key} must be of type {hint.__name__}, got {value!r}")
+        raise ValueError(f"{key} must be of type {hint.__name__}, got {_shown(value)}")
+    return bounded(key, value) if hint is int else value
+
+
+def bounded(key: str, value: int) -> int:
+    """The number, if torch can take it; `ValueError` beyond 64 bits."""
+    if not -_MOST <= value <= _MOST:
+        raise ValueError(f"{key} must lie within ±2^63, got a number of {len(hex(abs(value))) - 2} hexadecimal digits")
     return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _choice(value: Any, choices: tuple[Any, ...], key: str) -> Any:
     if value not in choices:
-        raise ValueError(f"{key} must be one of {', '.join(map(str, choices))}, got {value!r}")
+        raise ValueError(f"{key} must be one of {', '.join(map(str, choices))}, got {_shown(value)}")
     return value
 
 
 def _tuple(value: Any, hints: tuple[Any, ...], key: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{key} must be a list, got {value!r}")
+        raise ValueError(f"{key} must be a list, got {_shown(value)}")
     if hints[-1] is Ellipsis:
         hints = (hints[0],) * len(value)
     if len(hints) != len(value):
-        raise ValueError(f"{key} must have {len(hints)} entries, got {value!r}")
+        raise ValueError(f"{key} must have {len(hints)} entries, got {_shown(value)}")
     return tuple(_convert(item, hint, key) for item, hint in zip(value, hints, strict=True))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from neuralmechanics.experiments.config import OptimizerConfig, RecordConfig, ScheduleConfig, TrainConfig
-from neuralmechanics.experiments.runfolder import CONFIG
+from neuralmechanics.experiments.replacing import remove_sealed, require_replaceable
 from neuralmechanics.experiments.training import TrainResult, train
 from neuralmechanics.progress import Meter
 
@@ -28,9 +27,13 @@ def demo_config(model: str) -> TrainConfig:
 
 
 def run_demo_trainings(out: str | Path, meter: Meter) -> Iterator[TrainResult]:
-    """Train the demo's networks one by one in `out`/<model>, replacing what an earlier demo left there."""
-    for model in DEMO_MODELS:
-        folder = Path(out) / model
-        if (folder / CONFIG).is_file():
-            shutil.rmtree(folder)
+    """Train the demo's networks one by one in `out`/<model>; `ValueError` before any where something else lies there.
+
+    A folder that an earlier demo of this version wrote and sealed, and that nobody has touched since, is replaced.
+    """
+    folders = [Path(out) / model for model in DEMO_MODELS]
+    for folder in folders:
+        require_replaceable(folder)
+    for model, folder in zip(DEMO_MODELS, folders, strict=True):
+        remove_sealed(folder)
         yield train(demo_config(model), folder, meter=meter)

@@ -6,7 +6,6 @@ already made, so gradients and curvature are those of the parameters at that ste
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,14 @@ from neuralmechanics.experiments.config import RecordConfig
 from neuralmechanics.experiments.curvature import top_eigenvalues
 from neuralmechanics.experiments.evaluation import Performance
 from neuralmechanics.experiments.seeds import generator
+from neuralmechanics.files import read_regular
+from neuralmechanics.monitor.atomic import make_folder, publish
 
 if TYPE_CHECKING:
     import xarray
     from torch import Tensor, nn
+
+_RECORD_BYTES = 4 << 30
 
 
 class Metrics:
@@ -78,13 +81,11 @@ class Metrics:
     def _write(self, step: int, kind: str = "step") -> None:
         if not self._record or self._folder is None:
             return
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{kind}-{step:09d}.safetensors"
-        scratch = path.with_suffix(f".partial-{os.getpid()}")
-        save_file({name: value.cpu().contiguous() for name, value in self._record.items()}, scratch)
-        os.replace(scratch, path)
+        make_folder(self._folder)
+        arrays = {name: value.cpu().contiguous() for name, value in self._record.items()}
+        publish(self._folder / f"{kind}-{step:09d}.safetensors", save(arrays))
         self._record = {}
 
 
@@ -99,19 +100,43 @@ def open_metrics(run: str | Path) -> xarray.Dataset:
     measured at updates have the dimension `step`, evaluations `evaluation`. Raises `ValueError` when there are none.
     """
     import xarray
-    from safetensors.torch import load_file
 
     folder = Path(run) / "metrics"
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
     for kind, dimension in (("step", "step"), ("performance", "evaluation")):
         paths = sorted(folder.glob(f"{kind}-*.safetensors"))
-        records = [load_file(path) for path in paths]
+        records = [_read(path) for path in paths]
         if records:
-            coordinates[dimension] = [int(path.stem.rpartition("-")[2]) for path in paths]
+            coordinates[dimension] = [_step(path) for path in paths]
         for name in records[0] if records else ():
-            stack = torch.stack([record[name] for record in records]).numpy()
+            stack = _stacked(paths, records, name)
             variables[name] = ((dimension, *(f"{name}[{axis}]" for axis in range(stack.ndim - 1))), stack)
     if not variables:
         raise ValueError(f"{str(run)!r} holds no metrics; train with record.metrics")
     return xarray.Dataset(variables, coordinates)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        record: dict[str, Tensor] = load(read_regular(path, _RECORD_BYTES))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"metrics file {str(path)!r} is damaged: {error}; remove it to read the others") from None
+    return record
+
+
+def _step(path: Path) -> int:
+    digits = path.stem.rpartition("-")[2]
+    if not digits.isascii() or not digits.isdigit():
+        raise ValueError(f"metrics file {str(path)!r} names no step; remove it")
+    return int(digits)
+
+
+def _stacked(paths: list[Path], records: list[dict[str, Tensor]], name: str) -> Any:
+    for path, record in zip(paths, records, strict=True):
+        if name not in record or record[name].shape != records[0][name].shape:
+            raise ValueError(f"metrics file {str(path)!r} does not hold {name!r} as {paths[0].name} does; remove it")
+    return torch.stack([record[name] for record in records]).numpy()

@@ -28,7 +28,8 @@ def attach_monitor(
 ) -> AbstractContextManager[Any]:
     """The monitor that records the run in `out`; symmetries are found on `batch` without moving the model.
 
-    A model without any conserved charge leaves nothing to monitor: a warning and no monitor."""
+    `resume` is the step that a stored run is continued from. A model without any conserved charge
+    leaves nothing to monitor: a warning and no monitor."""
     from neuralmechanics.monitor import Monitor
     from neuralmechanics.symmetry import find_symmetries
 

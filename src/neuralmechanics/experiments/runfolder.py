@@ -3,33 +3,58 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict
+from neuralmechanics.files import parse_json, read_regular
+from neuralmechanics.monitor.atomic import is_leftover, make_folder, publish, remove_leftovers
+from neuralmechanics.monitor.lock import WriterLock
 
 # Hidden: the monitor opens a store only in a folder that shows nothing but a run.
 CONFIG = ".train.json"
+TRAIN_LOCK = ".train.lock"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics"
 RESULT = "result.json"
 
+_JSON_BYTES = 64 << 20
 
-def claim_folder(out: Path, config: TrainConfig, *, resume: bool) -> None:
-    """Make `out` the folder of `config`; `ValueError` if it holds something else, or the same without `resume`."""
-    recorded = out / CONFIG
-    if recorded.is_file():
+
+def claim_folder(out: Path, config: TrainConfig, *, resume: bool) -> WriterLock:
+    """Make `out` the folder of `config`; `ValueError` if it holds something else, or the same without `resume`.
+
+    Returns the right to write there, which the caller releases; `RunBusyError` if another process has it.
+    """
+    _require_ours(out, config, resume=resume)
+    make_folder(out)
+    lock = WriterLock(out, TRAIN_LOCK)
+    try:
+        _require_ours(out, config, resume=resume)
+        for folder in (out, out / CHECKPOINTS, out / METRICS):
+            remove_leftovers(folder)
+        if not (out / CONFIG).is_file():
+            write_json(out / CONFIG, config_to_dict(config))
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _require_ours(out: Path, config: TrainConfig, *, resume: bool) -> None:
+    if (out / CONFIG).is_file():
         if recorded_config(out) != config:
             raise ValueError(f"{str(out)!r} holds a run of another configuration; choose another folder")
         if not resume:
             raise ValueError(f"{str(out)!r} holds this run already; continue it with --resume or choose another folder")
-    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or not all(_unborn(path) for path in out.iterdir())):
         raise ValueError(f"{str(out)!r} exists and is no training run; choose another folder")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(recorded, config_to_dict(config))
+
+
+def _unborn(path: Path) -> bool:
+    """Whether a name is one that a training leaves that was killed before its folder was made."""
+    return path.name == TRAIN_LOCK or is_leftover(path)
 
 
 def recorded_config(out: Path) -> TrainConfig:
@@ -38,16 +63,14 @@ def recorded_config(out: Path) -> TrainConfig:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Publish `content` by rename."""
-    scratch = path.with_suffix(f".partial-{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    """Publish `content`: the file is absent or complete."""
+    publish(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file of a run; `ValueError` in one line if it is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_regular(path, _JSON_BYTES))
     except FileNotFoundError:
         raise ValueError(f"{str(path.parent)!r} is no training run: it has no {path.name}") from None
     except ValueError as error:

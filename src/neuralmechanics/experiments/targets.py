@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,13 @@ from torch import nn
 
 from neuralmechanics.experiments.models import build_model, restore_weights
 from neuralmechanics.experiments.seeds import stream_seed
+from neuralmechanics.files import read_regular
 from neuralmechanics.symmetry.as_found import left_as_found
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_CONFIG_BYTES = 1 << 20
 
 
 def resolve_model(
@@ -37,7 +41,8 @@ def resolve_model(
     `ValueError` in one line.
     """
     if target.startswith("hf:"):
-        model = _seeded(lambda: _transformers_model(target.removeprefix("hf:"), classes), seed)
+        with _offline():
+            model = _seeded(lambda: _transformers_model(target.removeprefix("hf:"), classes), seed)
     elif ":" in target:
         factory = _factory(target)
         model = _seeded(lambda: _call(factory, target, input_shape, classes), seed)
@@ -56,9 +61,31 @@ def require_fit(model: nn.Module, target: str, inputs: Tensor) -> None:
     try:
         with left_as_found(model, inputs), torch.no_grad():
             model(inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{target} does not take a batch of shape {tuple(inputs.shape)}: {reason}") from None
+    except Exception as error:  # noqa: BLE001 - whatever the model's own code raises
+        raise ValueError(f"{target} does not take a batch of shape {tuple(inputs.shape)}: {_told(error)}") from None
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Inside the block nothing is asked of Hugging Face's hub, whatever a configuration names."""
+    try:
+        constants: Any = importlib.import_module("huggingface_hub.constants")
+    except ImportError:
+        yield
+        return
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _told(error: BaseException) -> str:
+    """The first line of an error, with its kind where the line alone says little."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    if isinstance(error, RuntimeError | ValueError | TypeError | ImportError) and line:
+        return line
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -73,8 +100,8 @@ def _factory(target: str) -> Callable[..., Any]:
     sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"cannot import {module_name!r} of model {target!r}: {error}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's own code raises
+        raise ValueError(f"cannot import {module_name!r} of model {target!r}: {_told(error)}") from None
     finally:
         sys.path.remove(here)
     factory: Callable[..., Any] | None = getattr(module, name, None)
@@ -85,11 +112,21 @@ def _factory(target: str) -> Callable[..., Any]:
 
 def _call(factory: Callable[..., Any], target: str, input_shape: tuple[int, ...], classes: int) -> nn.Module:
     offered = {"input_shape": input_shape, "classes": classes}
-    known = inspect.signature(factory).parameters
-    model = factory(**{name: value for name, value in offered.items() if name in known})
+    try:
+        known = inspect.signature(factory).parameters
+        model = factory(**{name: value for name, value in offered.items() if name in known})
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's own code raises
+        raise ValueError(f"model {target!r} could not be made: {_told(error)}") from None
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {target!r} made a {type(model).__name__}, not a torch.nn.Module")
     return model
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # longer than any name, or with a zero byte: no folder is called that
+        return False
 
 
 def _transformers_model(name: str, classes: int) -> nn.Module:
@@ -97,11 +134,12 @@ def _transformers_model(name: str, classes: int) -> nn.Module:
         transformers: Any = importlib.import_module("transformers")
     except ImportError:
         raise ValueError(f"'hf:{name}' needs transformers: pip install 'neuralmechanics[trainers]'") from None
-    if Path(name).is_dir():
+    if _is_folder(name):
         try:
-            config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"no transformers config in {name!r}: {str(error).splitlines()[0]}") from None
+            read_regular(Path(name) / "config.json", _CONFIG_BYTES)
+            config = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # noqa: BLE001 - what a configuration of somebody else's makes of itself
+            raise ValueError(f"no transformers config in {name!r}: {_told(error)}") from None
     else:
         kind = getattr(transformers, name, None)
         if not (inspect.isclass(kind) and issubclass(kind, transformers.PretrainedConfig)):
@@ -111,11 +149,14 @@ def _transformers_model(name: str, classes: int) -> nn.Module:
         config = kind()
     if type(config) in transformers.AutoModelForCausalLM._model_mapping:
         config.use_cache = False
-        model = transformers.AutoModelForCausalLM.from_config(config)
+        kind = transformers.AutoModelForCausalLM
     elif type(config) in transformers.AutoModelForImageClassification._model_mapping:
         config.num_labels = classes
-        model = transformers.AutoModelForImageClassification.from_config(config)
+        kind = transformers.AutoModelForImageClassification
     else:
         raise ValueError(f"'hf:{name}' is no causal language model and no image classifier; use package.module:factory")
-    result: nn.Module = model
-    return result
+    try:
+        model: nn.Module = kind.from_config(config, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - what a configuration of somebody else's makes of itself
+        raise ValueError(f"'hf:{name}' could not be built: {_told(error)}") from None
+    return model

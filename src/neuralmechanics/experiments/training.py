@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,10 +69,10 @@ def train(
     folder = None if out is None else Path(out)
     meter = meter or SilentMeter()
     device = _device(config.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as stack:
         training = _prepare(config, folder, device)
         if folder is not None:
-            claim_folder(folder, config, resume=resume)
+            stack.callback(claim_folder(folder, config, resume=resume).release)
         torch.manual_seed(stream_seed(config.seed, "training"))
         position = Position()
         checkpoint = last_checkpoint(folder / CHECKPOINTS) if folder is not None and resume else None
@@ -85,11 +85,11 @@ def train(
             position, performance = _run(training, position, meter)
         finally:
             meter.finish()
-    seconds = time.perf_counter() - began
-    if folder is not None:
-        scores = {"loss": performance.loss, "top1": performance.top1, "top5": performance.top5}
-        made = {"steps": position.step, "seconds": seconds, "steps_timed": position.step - first}
-        write_json(folder / RESULT, scores | made)
+        seconds = time.perf_counter() - began
+        if folder is not None:
+            scores = {"loss": performance.loss, "top1": performance.top1, "top5": performance.top5}
+            made = {"steps": position.step, "seconds": seconds, "steps_timed": position.step - first}
+            write_json(folder / RESULT, scores | made)
     return TrainResult(training.model, performance, position.step, seconds, folder)
 
 
@@ -204,7 +204,7 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
     return device

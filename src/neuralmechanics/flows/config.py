@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from pathlib import Path as FilePath
 from typing import Any, get_type_hints
 
+from neuralmechanics.files import read_toml
 from neuralmechanics.flows.integrate import METHODS
 
 __all__ = ["FlowConfig", "OptimizerConfig", "read_config"]
@@ -41,6 +42,15 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.name not in _OPTIMIZERS:
             raise ValueError(f"optimizer.name is {self.name!r}, expected one of {', '.join(_OPTIMIZERS)}")
+        if not (isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"optimizer.learning_rate is {self.learning_rate}, expected a positive number")
+        if not (isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"optimizer.weight_decay is {self.weight_decay}, expected zero or a positive number")
+        factors = {"momentum": self.momentum, "smoothing": self.smoothing, "betas": max(self.betas)}
+        factors |= {"least of betas": min(self.betas)}
+        for name, factor in factors.items():
+            if not 0 <= factor < 1:
+                raise ValueError(f"optimizer.{name} is {factor}, expected a number in [0, 1)")
         defaults = {item.name: item.default for item in fields(self)}
         for setting in set().union(*_READ.values()) - _READ[self.name]:
             if getattr(self, setting) != defaults[setting]:
@@ -81,6 +91,10 @@ class FlowConfig:
             raise ValueError(f"loss is {self.loss!r}, expected one of {', '.join(_LOSSES)}")
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, expected one of {', '.join(METHODS)}")
+        if any(not (isfinite(rate) and rate > 0) for rate in self.learning_rates):
+            raise ValueError(f"learning_rates is {list(self.learning_rates)}, expected positive numbers")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, expected zero or a positive number")
         for name in ("classes", "examples", "steps", "every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
@@ -90,13 +104,7 @@ class FlowConfig:
 
 def read_config(path: str | FilePath) -> FlowConfig:
     """The configuration in a TOML file; an unknown key, a wrong type or an impossible value is a ``ValueError``."""
-    try:
-        values = tomllib.loads(FilePath(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read the flow configuration {str(path)!r}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
-    config: FlowConfig = _build(FlowConfig, values, "")
+    config: FlowConfig = _build(FlowConfig, read_toml(path), "")
     return config
 
 
@@ -104,7 +112,7 @@ def _build(kind: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> 
     hints = get_type_hints(kind)
     for key in values:
         if key not in hints:
-            nearest = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)[0]
+            nearest = difflib.get_close_matches(key[:80], hints, n=1, cutoff=0.0)[0]
             raise ValueError(f"unknown key {prefix + key!r} in the flow configuration; the nearest is {nearest!r}")
     if kind is FlowConfig:
         for key in ("model", "input_shape", "classes"):
@@ -118,6 +126,8 @@ def _converted(key: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{key} is {value!r}, expected a table [{key}]")
         return _build(OptimizerConfig, value, f"{key}.")
+    if type(value) is int and abs(value) >= 1 << 63:
+        raise ValueError(f"{key} is beyond 2^63 in size, which no setting can be")
     if hint is float and type(value) is int:
         return float(value)
     if getattr(hint, "__origin__", None) is tuple:

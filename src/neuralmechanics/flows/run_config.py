@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuralmechanics.files import read_regular
 from neuralmechanics.flows.compare import Comparison, compare_flows
 from neuralmechanics.flows.config import FlowConfig, read_config
 from neuralmechanics.flows.drift import drift_by_kind
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["FlowReport", "Resolve", "run_config"]
+
+_DATA_BYTES = 4 << 30
 
 # Called as resolve(target, input_shape=…, classes=…, seed=…).
 Resolve = Callable[..., nn.Module]
@@ -138,21 +141,37 @@ def _loss(model: nn.Module, batch: dict[str, Tensor], kind: str) -> Tensor:
 
 def _batch(config: FlowConfig, folder: FilePath) -> dict[str, Tensor]:
     if config.data is not None:
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         try:
-            batch: dict[str, Tensor] = load_file(folder / config.data)
-        except OSError as error:
+            batch: dict[str, Tensor] = load(read_regular(folder / config.data, _DATA_BYTES))
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise ValueError(f"data: cannot read {str(folder / config.data)!r}: {error}") from None
         missing = {"inputs", "targets"} - set(batch)
         if missing:
             raise ValueError(f"data: {config.data!r} lacks {sorted(missing)}, expected tensors inputs and targets")
+        _require_batch(config, batch["inputs"], batch["targets"])
         return batch
     generator = torch.Generator().manual_seed(config.seed)
     inputs = torch.randn(config.examples, *config.input_shape, generator=generator)
     if config.loss == "mse":
         return {"inputs": inputs, "targets": torch.randn(config.examples, config.classes, generator=generator)}
     return {"inputs": inputs, "targets": torch.randint(config.classes, (config.examples,), generator=generator)}
+
+
+def _require_batch(config: FlowConfig, inputs: Tensor, targets: Tensor) -> None:
+    """`ValueError` for examples that no loss can be taken of."""
+    if inputs.ndim < 1 or targets.ndim < 1 or not len(inputs) or len(inputs) != len(targets):
+        raise ValueError(f"data: {config.data!r} holds inputs {list(inputs.shape)} for targets {list(targets.shape)}")
+    if inputs.is_complex() or not bool(torch.isfinite(inputs).all()):
+        raise ValueError(f"data: {config.data!r} holds inputs that are no finite real numbers")
+    if config.loss == "mse":
+        return
+    if targets.is_floating_point() or targets.is_complex():
+        raise ValueError(f"data: {config.data!r} holds targets of type {targets.dtype}, cross_entropy takes classes")
+    if int(targets.min()) < 0 or int(targets.max()) >= config.classes:
+        raise ValueError(f"data: {config.data!r} holds a target that is none of the classes 0 to {config.classes - 1}")
 
 
 def _symmetries(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Charges:

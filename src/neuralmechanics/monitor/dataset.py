@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuralmechanics.monitor.record import HYPER_PREFIX, HYPERPARAMETERS, LAW_PREFIX, SCALAR_PREFIX
-from neuralmechanics.monitor.scale import filled_scale
-from neuralmechanics.monitor.shard import Arrays
+from neuralmechanics.monitor.record import HYPER_PREFIX, HYPERPARAMETERS, LAW_PREFIX, SCALAR_PREFIX, shown_name
+from neuralmechanics.monitor.scale import start_scale
+from neuralmechanics.monitor.shard import Arrays, CorruptShardError
 from neuralmechanics.monitor.source import RunSource
 from neuralmechanics.monitor.store import merged, stacked
 from neuralmechanics.symmetry import Symmetries
@@ -18,28 +18,15 @@ from neuralmechanics.symmetry import Symmetries
 if TYPE_CHECKING:
     import xarray as xr
 
-_RESERVED = {
-    "step",
-    "charge",
-    "law",
-    "predicted",
-    "residual",
-    "outside",
-    "time",
-    "segment",
-    "scale",
-    "kind",
-    "family",
-    "label",
-}
-
 
 def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
     """All records in the order of their steps; where segments overlap, what was recorded last."""
     import xarray as xr
 
-    parts = list(current_parts(source))
     charges = len(symmetries.labels)
+    _require_width(source, charges)
+    parts = list(current_parts(source))
+    scale = start_scale(source, symmetries)
     steps = _column(parts, "step", dtype=np.int64)
     flat = ("step", "charge")
     configured = source.content["configuration"]["monitor"]["laws"]
@@ -49,8 +36,8 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
         "charge": (flat, _matrix(parts, "charge", charges)),
         "predicted": (("law", *flat), np.stack(predicted) if laws else np.zeros((0, len(steps), charges))),
         "residual": (flat, _matrix(parts, "residual", charges)),
-        "outside": (flat, np.nan_to_num(_matrix(parts, "outside", charges))),
-        "scale": ("charge", filled_scale(_start_scale(source, charges), symmetries)),
+        "outside": (flat, _filled(_matrix(parts, "outside", charges))),
+        "scale": ("charge", scale.values),
     }
     variables |= {name: (flat, _matrix(parts, HYPER_PREFIX + name, charges)) for name in HYPERPARAMETERS}
     variables |= {shown: ("step", _column(parts, SCALAR_PREFIX + n)) for n, shown in scalar_names(source).items()}
@@ -68,15 +55,21 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
         attrs={
             "configuration": json.dumps(source.content["configuration"]),
             "origin": json.dumps(source.content["origin"]),
+            "damage": json.dumps(source.damage),
+            "scale": scale.origin,
         },
     )
 
 
 def scalar_names(source: RunSource) -> dict[str, str]:
-    """Each logged scalar and its name in the dataset: its own, or scalar_<name> where that is taken."""
+    """Each logged scalar and its name in the dataset; ValueError where two would have the same."""
     names = _names([part for segment in source.segments for part in segment.parts], SCALAR_PREFIX)
-    taken = _RESERVED | set(HYPERPARAMETERS)
-    return {name: f"scalar_{name}" if name in taken else name for name in names}
+    shown = {name: shown_name(name) for name in names}
+    if twice := [name for name in names if shown_name(name) != name and shown_name(name) in names]:
+        raise ValueError(
+            f"run {source.path} logs both {twice[0]!r} and {shown[twice[0]]!r}, which have one name in its data"
+        )
+    return shown
 
 
 def current_parts(source: RunSource) -> Iterator[Arrays]:
@@ -85,12 +78,13 @@ def current_parts(source: RunSource) -> Iterator[Arrays]:
         # A segment that was killed before its first record replaces nothing.
         later = [int(s.info["start_step"]) for s in source.segments[number + 1 :] if s.parts]
         end = min(later, default=None)
+        drives_end = np.inf if end is None else end
         if not segment.parts:
             continue
         part = merged(segment.parts)
         # A later segment begins with a record of its own at its first step.
         keep = np.ones(len(part["step"]), dtype=bool) if end is None else part["step"] < end
-        used = np.ones(0, dtype=bool) if "drives/step" not in part else part["drives/step"] <= (end or np.inf)
+        used = np.ones(0, dtype=bool) if "drives/step" not in part else part["drives/step"] <= drives_end
         rows = {
             name: array[used if name.startswith("drives/") else keep]
             for name, array in part.items()
@@ -99,9 +93,13 @@ def current_parts(source: RunSource) -> Iterator[Arrays]:
         yield rows | {"segment": np.full(int(keep.sum()), number, dtype=np.int64)}
 
 
-def _start_scale(source: RunSource, charges: int) -> np.ndarray[Any, Any]:
-    first = source.segments[0].start if source.segments else {}
-    return first.get("scale", np.zeros(charges))
+def _require_width(source: RunSource, charges: int) -> None:
+    for segment in source.segments:
+        for part in segment.parts:
+            if part["charge"].shape[1] != charges:
+                raise CorruptShardError(
+                    f"run {source.path}: its records hold {part['charge'].shape[1]} charges, its symmetries {charges}"
+                )
 
 
 def _names(parts: list[Arrays], prefix: str) -> list[str]:
@@ -113,6 +111,11 @@ def _matrix(parts: list[Arrays], name: str, charges: int) -> np.ndarray[Any, Any
         return np.full((sum(len(p["step"]) for p in parts), charges), np.nan)
     rows = stacked(parts, name)
     return np.array(np.broadcast_to(rows, (len(rows), charges)))
+
+
+def _filled(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """0 where nothing was recorded, for nothing was seen there."""
+    return np.where(np.isnan(rows), 0.0, rows)
 
 
 def _column(parts: list[Arrays], name: str, dtype: Any = np.float64) -> np.ndarray[Any, Any]:

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-COLUMNS = ("family", "kind", "law", "charges", "max_error", "rms_error")
+COLUMNS = ("family", "kind", "law", "charges", "max_error", "rms_error", "nonfinite_step")
 EVERY_FAMILY = "all"
+
+Errors = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def error_table(data: xr.Dataset) -> pd.DataFrame:
@@ -19,30 +21,61 @@ def error_table(data: xr.Dataset) -> pd.DataFrame:
 
     Taken over all charges and all records after the first, where a law has nothing to predict yet. `charges` counts
     those that the law speaks of at any record; a law that speaks of none in a family has no row there.
+    `nonfinite_step` is the first recorded step at which a charge was measured as nan or infinite, missing where all
+    were finite: there every law that spoke until then is wrong by an infinite amount.
     """
     import pandas as pd
 
-    measured = data["charge"].to_numpy()[1:]
-    scale = data["scale"].to_numpy()
     kinds, families = data["kind"].to_numpy(), data["family"].to_numpy()
     groups = [(family, kind, (families == family) & (kinds == kind)) for family, kind in _pairs(families, kinds)]
     groups += [(EVERY_FAMILY, kind, kinds == kind) for kind in dict.fromkeys(kinds)]
-    relative = np.abs(data["predicted"].to_numpy()[:, 1:] - measured) / scale
+    relative, spoken = relative_errors(data)
     rows = []
     for family, kind, chosen in groups:
-        for law, errors in zip(data["law"].to_numpy(), relative, strict=True):
-            if (row := _summary(errors[:, chosen])) is not None:
-                rows.append((family, kind, law, *row))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        for law, errors, known in zip(data["law"].to_numpy(), relative, spoken, strict=True):
+            if (row := _summary(errors[1:, chosen], known[1:, chosen])) is not None:
+                rows.append((family, kind, law, *row, nonfinite_step(data, chosen)))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.astype({"nonfinite_step": "Int64"})
+
+
+def relative_errors(data: xr.Dataset) -> tuple[Errors, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """|predicted - measured| / scale and where a law speaks, both [law, step, charge].
+
+    A charge measured as nan or infinite has an infinite error, under every law that spoke of it at the last finite
+    measurement; nan where a law does not speak, or where the scale is not known.
+    """
+    charge = data["charge"].transpose("step", "charge").to_numpy()
+    predicted = data["predicted"].transpose("law", "step", "charge").to_numpy()
+    lost = ~np.isfinite(charge)
+    spoken = ~np.isnan(predicted)
+    spoken |= lost & _carried(spoken, lost)
+    with np.errstate(invalid="ignore", over="ignore"):
+        relative = np.abs(predicted - charge) / data["scale"].to_numpy()
+    return np.where(spoken & lost, np.inf, np.where(spoken, relative, np.nan)), spoken
+
+
+def nonfinite_step(data: xr.Dataset, chosen: np.ndarray[Any, Any] | None = None) -> int | None:
+    """The first recorded step at which one of the chosen charges is not finite; None where all are at every step."""
+    charge = data["charge"].transpose("step", "charge").to_numpy()
+    rows = np.flatnonzero(~np.isfinite(charge if chosen is None else charge[:, chosen]).all(axis=1))
+    return int(data["step"].to_numpy()[rows[0]]) if len(rows) else None
+
+
+def _carried(spoken: np.ndarray[Any, Any], lost: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Whether a law spoke at the last record before each at which the charge was finite; true where there is none."""
+    rows = np.arange(lost.shape[0])[:, None]
+    last = np.maximum.accumulate(np.where(lost, -1, rows), axis=0)
+    carried = np.take_along_axis(spoken, np.broadcast_to(np.maximum(last, 0), spoken.shape), axis=1)
+    return carried | (last < 0)
 
 
 def _pairs(families: np.ndarray[Any, Any], kinds: np.ndarray[Any, Any]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(zip(families, kinds, strict=True)))
 
 
-def _summary(errors: np.ndarray[Any, Any]) -> tuple[int, float, float] | None:
+def _summary(errors: Errors, spoken: np.ndarray[Any, Any]) -> tuple[int, float, float] | None:
     """Charges spoken of, maximum, root mean square. A law that diverged to infinity keeps its infinity."""
-    spoken = ~np.isnan(errors)
     if not spoken.any():
         return None
     values = errors[spoken]

@@ -20,6 +20,7 @@ def export(data: xr.Dataset, path: Path) -> Path:
     writer = _WRITERS.get(path.suffix)
     if writer is None:
         raise ValueError(f"cannot export to {path.name!r}: the suffix must be one of {', '.join(_WRITERS)}")
+    _require_names(data, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         writer(data, path)
@@ -34,6 +35,24 @@ def long_table(data: xr.Dataset) -> pd.DataFrame:
     # A table needs one name for the column of values and another for the number of the charge.
     renamed = data.reset_coords("charge").rename_vars(charge="measured")
     return renamed.to_dataframe(dim_order=["law", "step", "charge"]).reset_index()
+
+
+def _require_names(data: xr.Dataset, path: Path) -> None:
+    """`ValueError` for a logged scalar whose name the format gives another meaning, or already uses."""
+    names = [str(name) for name in data.data_vars]
+    if path.suffix in (".nc", ".zarr"):
+        odd = next((name for name in names if "/" in name or name.startswith(".") or name != name.strip()), None)
+        if odd is not None:
+            raise ValueError(
+                f"cannot export {odd!r} to {path.suffix}: no name there has a '/'; log it under another name"
+            )
+        return
+    taken = {"measured", *map(str, data.coords)}
+    odd = next((name for name in names if name in taken and name != "charge"), None)
+    if odd is not None:
+        raise ValueError(
+            f"cannot export {odd!r} to {path.suffix}: a column of that name is there; log it under another"
+        )
 
 
 def _netcdf(data: xr.Dataset, path: Path) -> None:

@@ -64,6 +64,7 @@ class Follower:
         self._found: list[Finding] = []
         self._residual: Tensor | None = None
         self._hyper: Hyperparameters | None = None
+        self._moving = False
         self._clear()
 
     def _clear(self) -> None:
@@ -121,8 +122,8 @@ class Follower:
 
     @property
     def interrupted(self) -> bool:
-        """Whether an optimiser began a step that was not seen to end."""
-        return any(watch.interrupted for watch in self._watches)
+        """Whether an optimiser began a step that was not seen to end, or the laws were left half moved."""
+        return self._moving or any(watch.interrupted for watch in self._watches)
 
     @property
     def swapped(self) -> bool:
@@ -164,6 +165,7 @@ class Follower:
         assert drives is not None
         assert drives.parameter_update is not None
         assert drives.update_energy is not None
+        self._moving = True
         settings = self._settings()
         self._warn_of_divergence(settings)
         done = torch.where(self._quadratic, 2 * drives.parameter_update + drives.update_energy, drives.parameter_update)
@@ -180,6 +182,7 @@ class Follower:
         if due and self._sgd and drives.residual is not None:
             self._found = self._watchdog.judge(drives.residual, self._gradients, self.tracker.followed)
         self._clear()
+        self._moving = False
         return StepDrives(self.step, hyper, drives)
 
     def record(self) -> Record:
@@ -187,6 +190,7 @@ class Follower:
         if not self._judged:
             self._look_again()
         charge, residual = self.charge(), self._residual
+        self._moving = True
         outside, moved = self._watchdog.settle(self.step, charge)
         if moved is not None:
             self.tracker.restart(moved, charge, self.companion())
@@ -204,6 +208,7 @@ class Follower:
         if ended is not None:
             self._left |= ended.numpy()
             self.tracker.leave(ended.to(self._device), charge)
+        self._moving = False
         return Record(
             step=self.step,
             charge=charge,

@@ -11,9 +11,10 @@ import torch
 from neuralmechanics.laws import DriveHistory, Drives, Hyperparameters
 from neuralmechanics.monitor.dataset import current_parts
 from neuralmechanics.monitor.record import HYPERPARAMETERS
+from neuralmechanics.monitor.schema import DRIVE_PREFIX
 from neuralmechanics.monitor.shard import Arrays
 from neuralmechanics.monitor.source import RunSource
-from neuralmechanics.monitor.store import DRIVE_PREFIX, stacked
+from neuralmechanics.monitor.store import stacked
 
 _FLAGS = {"nesterov", "decoupled", "first_step", "active"}
 

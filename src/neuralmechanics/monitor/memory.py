@@ -17,7 +17,7 @@ class MemoryStore:
     """Takes the calls of a `RunStore` and keeps what it is given."""
 
     path = "memory"
-    resumed = False
+    recorded = False
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         self._content = dict(content)
@@ -31,19 +31,26 @@ class MemoryStore:
         """Whether there is a segment to write into."""
         return bool(self._info)
 
+    def lock(self) -> None:
+        """Nobody else can write here."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
     def begin_segment(self, info: Mapping[str, Any], start: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """The one segment of the run."""
         self._info, self._start = dict(info), dict(start)
 
-    def append(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Keep a record, without the laws' state that only a resume would need."""
-        self._parts.append({name: array for name, array in arrays.items() if not name.startswith("state/")})
+    def append(self, number: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Keep record `number`, without the laws' state that only a resume would need."""
+        part = {name: array for name, array in arrays.items() if not name.startswith("state/")}
+        self._parts[number:] = [part]
 
     def note(self, note: Note) -> None:
         """Keep what the monitor said."""
         self._notes.append(asdict(note))
 
-    def last_states(self) -> Iterator[tuple[int, Arrays]]:
+    def past(self) -> Iterator[Arrays]:
         """None: what is in memory is not resumed."""
         return iter(())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -91,7 +90,9 @@ class Monitor:
         self._every = every
         self._strict = strict
         content = run_content(model, optimizers, symmetries, options)
-        self._recorder = Recorder(open_store(store, content, resume=resume), self._notes, drives=drives, resume=resume)
+        self._recorder = Recorder(
+            open_store(store, content, resume=resume), self._notes, drives=drives, patient=not strict, resume=resume
+        )
         self._follower = Follower(
             model,
             optimizers,
@@ -138,7 +139,7 @@ class Monitor:
     def log(self, **scalars: float | Tensor) -> None:
         """Numbers to keep with the next record, such as loss=loss; tensors stay on their device until then."""
         self._require_entered()
-        self._guard(lambda: self._recorder.log(scalars))
+        self._guard(lambda: self._recorder.log(self._follower.step, scalars))
 
     def flush(self) -> None:
         """Write the record of the last recorded step now, rather than when the next step begins."""
@@ -168,6 +169,7 @@ class Monitor:
     def __enter__(self) -> Self:
         if self._entered or self._closed:
             raise RuntimeError("this monitor has been entered before; make a new Monitor to continue its run")
+        self._recorder.store.lock()
         self._entered = True
         for number, optimizer in enumerate(self._optimizers):
             self._hooks += [
@@ -191,11 +193,11 @@ class Monitor:
         for hook in self._hooks:
             hook.remove()
         self._follower.close()
-        if self._entered:
-            self._guard(self._finish)
-        if self._failure is not None and self._recorder.store.begun:
-            with suppress(OSError):  # a full disk may be why; the warning itself was heard
-                self._notes.write(self._recorder.store.note)
+        try:
+            if self._entered:
+                self._guard(self._finish)
+        finally:
+            self._recorder.close()
 
     def _hook(self, work: Callable[[int], None], number: int) -> Callable[[Optimizer, Any, Any], None]:
         """A step hook of one optimiser that does `work`, once for steps inside steps and outside of any compiler."""
@@ -247,23 +249,25 @@ class Monitor:
         if not self._follower.between:
             self._end_iteration()
         self._complete()
-        if self._recorder.recorded_step != self._follower.step and not self._follower.swapped:
+        if self._recorder.taken_step != self._follower.step and not self._follower.swapped:
             self._recorder.hold(self._follower.record())
             self._recorder.flush()
 
     def _finish(self) -> None:
         if self._follower.interrupted:
             # The parameters may be half moved: they are no state of the training.
+            step, last = self._follower.step, self._recorder.taken_step
             self._notes.tell(
                 "interrupted",
-                self._follower.step,
-                f"a step was not seen to end after step {self._follower.step}: nothing is recorded of it",
+                step,
+                f"step {step + 1} was interrupted (it was not seen to end after step {step}): no record of it is "
+                f"written, {'and there is none before' if last is None else f'the last record is that of step {last}'}",
             )
-            self._recorder.flush()
+            self._recorder.finish()
             return
         self._tell_unseen()
+        self._recorder.finish()
         self._record_now()
-        self._recorder.flush()
 
     def _tell_unseen(self) -> None:
         """Nothing was recorded of a training whose optimiser is moved by other methods than `step`."""

@@ -11,13 +11,58 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.laws import Drives, Hyperparameters
+from neuralmechanics.monitor.schema import DRIVE_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.shard import Arrays
-from neuralmechanics.monitor.store import DRIVE_PREFIX, STATE_PREFIX
 
 HYPERPARAMETERS = tuple(f.name for f in fields(Hyperparameters))
 HYPER_PREFIX = "hyper/"
 LAW_PREFIX = "predicted/"
 SCALAR_PREFIX = "scalar/"
+
+
+# What the dataset of a run, and its long table, call their own: a scalar of such a name is shown as scalar_<name>.
+_TAKEN = frozenset(
+    (
+        "step",
+        "charge",
+        "law",
+        "predicted",
+        "residual",
+        "outside",
+        "time",
+        "segment",
+        "scale",
+        "kind",
+        "family",
+        "label",
+        "measured",
+    )
+)
+_LONGEST_NAME = 200
+
+
+def shown_name(name: str) -> str:
+    """The name of a logged scalar in the dataset: its own, or scalar_<name> where that is taken."""
+    return f"scalar_{name}" if name in _TAKEN or name in HYPERPARAMETERS else name
+
+
+def scalar_problem(name: str, value: object) -> str | None:
+    """Why a value cannot be logged under a name, in one line; None where it can."""
+    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        return f"log() takes names of 1 to {_LONGEST_NAME} printable characters, got {name[:40]!r}"
+    other = name.removeprefix("scalar_")
+    if other != name and shown_name(other) == name:
+        return f"log({name}=…): that is the name under which {other!r} is shown; give another name"
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.is_complex():
+            what = "complex tensor" if value.is_complex() else "tensor"
+            return f"log({name}=…) takes one number, got a {what} of shape {list(value.shape)}"
+        return None
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return f"log({name}=…) takes one number, got {str(value)[:40]!r} of type {type(value).__name__}"
+    return None
 
 
 @dataclass(frozen=True, eq=False)

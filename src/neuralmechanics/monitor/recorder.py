@@ -4,41 +4,99 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.monitor.follow import Follower
+from neuralmechanics.monitor.lock import RunBusyError
 from neuralmechanics.monitor.memory import MemoryStore
 from neuralmechanics.monitor.provenance import provenance
-from neuralmechanics.monitor.record import Record, StepDrives, drive_arrays
+from neuralmechanics.monitor.record import Record, StepDrives, drive_arrays, scalar_problem
+from neuralmechanics.monitor.schema import STATE_PREFIX
 from neuralmechanics.monitor.shard import Arrays
-from neuralmechanics.monitor.store import STATE_PREFIX, RunStore
-from neuralmechanics.monitor.warning import Notes
+from neuralmechanics.monitor.store import RunStore
+from neuralmechanics.monitor.warning import Notes, announce
 from neuralmechanics.symmetry import Symmetries
 
 # Charges recomputed from a checkpoint differ by the order of a float64 sum, not more.
 _SAME = 1e-12
+# Records kept while the disk refuses them: enough for an hour at one in 15 seconds.
+_MOST_WAITING = 256
+
+
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """A segment that is to be begun."""
+
+    info: Mapping[str, Any]
+    start: Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A record that is to be written."""
+
+    step: int
+    arrays: Arrays
+
+
+@dataclass(frozen=True, eq=False)
+class _Progress:
+    """What is written and what is not yet. Replaced as a whole: an interrupt may come between any two statements."""
+
+    segment: _Segment | None = None
+    waiting: tuple[_Waiting, ...] = ()
+    written: int = 0
+    recorded_step: int | None = None
+    held: Record | None = None
+    steps: list[StepDrives] = field(default_factory=list)
+    scalars: dict[str, float | Tensor] = field(default_factory=dict)
 
 
 class Recorder:
-    """Holds the last record until its scalars are in, then writes it."""
+    """Holds the last record until its scalars are in, then writes it.
+
+    A record that cannot be written is kept and tried again with the next one; `patient` recorders say so once, others
+    raise. Where more than 256 wait, or the end has come, the error is raised in any case.
+    """
 
     def __init__(
-        self, store: RunStore | MemoryStore, notes: Notes, *, drives: bool, resume: bool | int = False
+        self,
+        store: RunStore | MemoryStore,
+        notes: Notes,
+        *,
+        drives: bool,
+        patient: bool = False,
+        resume: bool | int = False,
     ) -> None:
         self.store = store
         self.notes = notes
+        self._drives = drives
+        self._patient = patient
         self._resume = resume
         self._loaded: Mapping[str, Any] | None = None
-        self.recorded_step: int | None = None
-        self._drives = drives
-        self._steps: list[StepDrives] = []
-        self._held: Record | None = None
-        self._scalars: dict[str, float | Tensor] = {}
+        self._progress = _Progress()
+        self._late = False
+
+    @property
+    def recorded_step(self) -> int | None:
+        """The step of the last record that is safe; None before the first."""
+        return self._progress.recorded_step
+
+    @property
+    def taken_step(self) -> int | None:
+        """The step of the last record that was taken, safe or not; None before the first."""
+        now = self._progress
+        if now.held is not None:
+            return now.held.step
+        return now.waiting[-1].step if now.waiting else now.recorded_step
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on, when the training begins, from the state of a monitor that was saved with a checkpoint."""
@@ -48,8 +106,9 @@ class Recorder:
         """Open a segment at the follower's parameters: a new run, a known record, or a saved state to go on from."""
         charge, companion, scale = follower.charge(), follower.companion(), follower.scale()
         follower.begin(0, charge, companion, scale)
-        matched = not self.store.resumed
-        if self.store.resumed or self._loaded is not None:
+        matched = not self.store.recorded
+        given = not isinstance(self._resume, bool) and self._resume > 0
+        if self.store.recorded or self._loaded is not None or given:
             step, state = self._found(charge, scale)
             follower.begin(step, charge, companion, scale)
             matched = state is not None
@@ -59,46 +118,95 @@ class Recorder:
         start: Arrays = {"charge": charge.cpu().numpy(), "scale": scale.cpu().numpy()}
         if companion is not None:
             start["companion"] = companion.cpu().numpy()
-        self.store.begin_segment(info, start)
+        self._progress = replace(self._progress, segment=_Segment(info, start))
+        self._write()
         self.hold(follower.record())
 
-    def log(self, scalars: Mapping[str, float | Tensor]) -> None:
-        """Keep numbers for the next record that is written."""
+    def log(self, step: int, scalars: Mapping[str, float | Tensor]) -> None:
+        """Keep numbers for the next record; what is no number is said once, or raised where nothing may go wrong."""
         for name, value in scalars.items():
-            if isinstance(value, Tensor) and value.numel() != 1:
-                raise ValueError(f"log({name}=…) takes one number, got a tensor of shape {list(value.shape)}")
-            self._scalars[name] = value.detach().clone() if isinstance(value, Tensor) else float(value)
+            problem = scalar_problem(name, value)
+            if problem is None:
+                kept = value.detach().clone() if isinstance(value, Tensor) else float(value)
+                self._progress.scalars[name] = kept
+            elif not self._patient:
+                raise ValueError(problem)
+            else:
+                self.notes.tell(f"scalar {name}", step, f"{problem}; it is not recorded")
 
     def keep(self, step: StepDrives) -> None:
         """Keep what the laws were fed, where drives are stored."""
         if self._drives:
-            self._steps.append(step)
+            self._progress.steps.append(step)
 
     def hold(self, record: Record) -> None:
         """Take a record, to be written by the next `flush`."""
-        self._held = record
+        self._progress = replace(self._progress, held=record)
 
     def flush(self) -> None:
-        """Write the held record; it is safe on the disk when this returns."""
+        """Write the held record; it is safe on the disk when this returns, unless it was said that it is not."""
+        now = self._progress
+        if now.held is not None:
+            ready = _Waiting(now.held.step, now.held.arrays(now.scalars) | drive_arrays(now.steps))
+            self._progress = replace(now, waiting=(*now.waiting, ready), held=None, steps=[], scalars={})
+        self._write()
+
+    def finish(self) -> None:
+        """Write everything; the last attempt raises where it fails."""
+        self._patient = False
+        self.flush()
+
+    def close(self) -> None:
+        """Keep what was said since the last record, and let other writers in."""
+        if self.store.begun:
+            with suppress(OSError, RunBusyError):  # why may be what was said; it was heard
+                self.notes.write(self.store.note)
+        try:
+            self.store.close()
+        except OSError as error:
+            announce(f"the end of the run in {self.store.path} is not marked ({error}); its records are not concerned")
+
+    def _write(self) -> None:
+        try:
+            self._write_all()
+        except OSError as error:
+            waiting = len(self._progress.waiting)
+            if not self._patient or waiting > _MOST_WAITING:
+                raise
+            if not self._late:
+                self._late = True
+                step = self._progress.waiting[0].step if waiting else 0
+                what = f"the record of step {step}" if waiting else "the start of the run"
+                self.notes.tell(
+                    f"late {step}",
+                    step,
+                    f"{what} could not be written ({error}); it is kept and tried again at the next record, until then "
+                    f"the run is readable up to step {self.recorded_step}",
+                )
+
+    def _write_all(self) -> None:
+        while self._progress.segment is not None or self._progress.waiting:
+            now = self._progress
+            if now.segment is not None:
+                self.store.begin_segment(now.segment.info, now.segment.start)
+                self._progress = replace(now, segment=None)
+            else:
+                self.notes.write(self.store.note)  # before the record: who reads of a step knows what was said of it
+                first, *rest = now.waiting
+                self.store.append(now.written, first.arrays)
+                self._progress = replace(now, waiting=tuple(rest), written=now.written + 1, recorded_step=first.step)
         if self.store.begun:
             self.notes.write(self.store.note)
-        if self._held is None:
-            return
-        record, self._held = self._held, None
-        steps, self._steps = self._steps, []
-        scalars, self._scalars = self._scalars, {}
-        self.store.append(record.arrays(scalars) | drive_arrays(steps))
-        self.recorded_step = record.step
+        self._late = False
 
     def _found(self, charge: Tensor, scale: Tensor) -> tuple[int, dict[str, Tensor] | None]:
         """The step that these parameters are of and the laws' state there, None where only the step is known.
 
-        From the state that was loaded, else from the records. Raises ValueError where neither is theirs, or
-        where the step that was given is not the one that is found.
+        From the state that was loaded, else from the records. Raises ValueError where neither is theirs.
         """
         if self._loaded is not None:
             state = self._loaded
-            if not _agree(state["charge"].to(charge), charge, scale):
+            if not _agree(state["charge"].to(charge)[None], charge, scale).any():
                 raise ValueError(
                     f"the state that was loaded is of step {state['step']}, the parameters are of another; load "
                     "weights and monitor from the same checkpoint"
@@ -106,14 +214,13 @@ class Recorder:
             return int(state["step"]), {name: value.to(charge.device) for name, value in state["laws"].items()}
         given = None if self._resume is True else int(self._resume)
         last = 0
-        for step, arrays in self.store.last_states():
-            last = max(last, step)
-            if given in (None, step) and _agree(torch.from_numpy(arrays["charge"][0]).to(charge), charge, scale):
-                return step, {
-                    name.removeprefix(STATE_PREFIX): torch.from_numpy(array.copy()).to(charge.device)
-                    for name, array in arrays.items()
-                    if name.startswith(STATE_PREFIX)
-                }
+        for arrays in self.store.past():
+            steps = arrays["step"]
+            last = max(last, int(steps[-1]))
+            same = _agree(torch.from_numpy(arrays["charge"]).to(charge), charge, scale).cpu().numpy()
+            rows = np.flatnonzero(same if given is None else same & (steps == given))
+            if rows.size:
+                return int(steps[rows[-1]]), self._state(arrays, int(rows[-1]), charge.device)
         if given is None:
             raise ValueError(
                 f"these parameters are of no record in {self.store.path}, whose last step is {last}, so their step is "
@@ -121,17 +228,40 @@ class Recorder:
             )
         return given, None
 
+    def _state(self, arrays: Arrays, row: int, device: torch.device) -> dict[str, Tensor] | None:
+        """The laws' state at a row; a shard of several records keeps that of its last alone."""
+        state = {
+            name.removeprefix(STATE_PREFIX): torch.from_numpy(array.copy()).to(device)
+            for name, array in arrays.items()
+            if name.startswith(STATE_PREFIX)
+        }
+        if state and row == len(arrays["step"]) - 1:
+            return state
+        step = int(arrays["step"][row])
+        self.notes.tell(
+            "anew",
+            step,
+            f"the run in {self.store.path} continues at step {step}, of which it no longer keeps the laws' state: "
+            "every law starts anew there from the present charges",
+        )
+        return None
 
-def _agree(known: Tensor, here: Tensor, scale: Tensor) -> bool:
-    return known.shape == here.shape and bool(((known - here).abs() <= _SAME * scale).all())
+
+def _agree(known: Tensor, here: Tensor, scale: Tensor) -> Tensor:
+    """Which rows of charges are those here."""
+    if known.shape[1:] != here.shape:
+        return torch.zeros(len(known), dtype=torch.bool)
+    return ((known - here).abs() <= _SAME * scale).all(dim=1)
 
 
 def open_store(path: str | Path | None, content: Mapping[str, Any], *, resume: bool | int) -> RunStore | MemoryStore:
     """The store at a path, or one in memory. Raises ValueError for a run that is there and was not to be resumed."""
+    if resume < 0:
+        raise ValueError(f"resume={resume}: give the step that the parameters are of, 0 or more")
     if path is None:
         return MemoryStore(content)
     store = RunStore.open(path, content)
-    if store.resumed and resume is False:
+    if store.recorded and resume is False:
         raise ValueError(
             f"{path} holds a run already; give another folder for a new one, or resume=True to continue it"
         )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuralmechanics.laws import DriveHistory
+from neuralmechanics.monitor.layout import NotARunError
 from neuralmechanics.monitor.shard import CorruptShardError
 from neuralmechanics.monitor.source import RunSource, read_source
-from neuralmechanics.monitor.warning import Note
+from neuralmechanics.monitor.warning import Note, announce
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -54,12 +55,17 @@ class Run:
     @property
     def warnings(self) -> list[Note]:
         """What the monitor said while it recorded, in order: the step it spoke of and the text."""
-        return [Note(int(note["step"]), str(note["message"])) for s in self._source.segments for note in s.notes]
+        return [Note(note["step"], note["message"]) for s in self._source.segments for note in s.notes]
 
     @cached_property
     def symmetries(self) -> Symmetries:
         """The symmetries whose charges were followed."""
-        return Symmetries.from_dict(self._source.content["symmetries"])
+        try:
+            return Symmetries.from_dict(self._source.content["symmetries"])
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            raise NotARunError(
+                f"{self.path} is no run that can be read: its symmetries are damaged ({error!r})"
+            ) from None
 
     @cached_property
     def data(self) -> xr.Dataset:
@@ -68,7 +74,11 @@ class Run:
         from neuralmechanics.monitor.dataset import dataset
 
         self._require_sound()
-        return dataset(self._source, self.symmetries)
+        data = dataset(self._source, self.symmetries)
+        if origin := data.attrs["scale"]:
+            known = "errors are nan" if origin == "nowhere" else f"errors are relative to the charges at {origin}"
+            announce(f"run {self.path}: the charges at its start are damaged, so {known}")
+        return data
 
     @property
     def scalars(self) -> pd.DataFrame:
@@ -87,15 +97,16 @@ class Run:
     def errors(self) -> pd.DataFrame:
         """Per family and law, then per kind, the largest and the root-mean-square error over charges and records.
 
-        Columns: family, kind, law, charges, max_error, rms_error; family is "all" in the rows of a kind. Errors are
-        |predicted - measured| divided by the size of the charge at the start of the run: `scale` in `data`.
+        Columns: family, kind, law, charges, max_error, rms_error, nonfinite_step; family is "all" in the rows of a
+        kind. Errors are |predicted - measured| divided by the size of the charge at the start of the run: `scale` in
+        `data`. A charge measured as nan or infinite has an infinite error; `nonfinite_step` is the first such step.
         """
         from neuralmechanics.monitor.errors import error_table
 
         return error_table(self.data)
 
     def verify(self) -> pd.DataFrame:
-        """Every shard with its state: columns shard, sound, problem. Read from the disk again."""
+        """Every file, and what is missing, with its state: columns shard, sound, problem. Read from the disk again."""
         from neuralmechanics.monitor.verify import verify
 
         return verify(Path(self.path))
@@ -124,7 +135,7 @@ class Run:
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.symmetries.count().items())
         said = f", {len(self.warnings)} warnings" if self.warnings else ""
-        damage = f", {len(self._source.damage)} damaged shards" if self._source.damage else ""
+        damage = f", {len(self._source.damage)} damaged or missing parts" if self._source.damage else ""
         return f"Run({self.path!r}, {len(self.segments)} segments, charges: {counts}{said}{damage})"
 
 

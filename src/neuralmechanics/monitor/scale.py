@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from neuralmechanics.monitor.source import RunSource
 from neuralmechanics.symmetry import Symmetries
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """The sizes of the charges, and where they were measured; `origin` is empty for the start of the run."""
+
+    values: Vector
+    origin: str
+
+
+def start_scale(source: RunSource, symmetries: Symmetries) -> Scale:
+    """The sizes at the start of the run; where that is damaged those at the next start, else nan: no size is known."""
+    charges = len(symmetries.labels)
+    for number, segment in enumerate(source.segments):
+        scale = segment.start.get("scale")
+        if scale is not None and len(scale) == charges:
+            where = "" if number == 0 else f"step {segment.info['start_step']}, the start of segment {number}"
+            return Scale(filled_scale(scale, symmetries), where)
+    if not source.segments:
+        return Scale(filled_scale(np.zeros(charges), symmetries), "")
+    return Scale(np.full(charges, np.nan), "nowhere")
 
 
 def filled_scale(scale: np.ndarray[Any, Any], symmetries: Symmetries) -> Vector:

@@ -1,7 +1,8 @@
-"""Shards: immutable files of named arrays, every one of them under its own checksum.
+"""Shards: immutable files of named arrays, every one of them under its own checksum, each a link of a chain.
 
 A shard is a safetensors file. That format verifies nothing itself (of 200 flipped bits it missed 197), so the
-metadata holds a CRC32 for each array, taken over its name, type, shape and bytes.
+metadata holds a CRC32 for each array, taken over the shard's place in the chain and the array's name, type, shape and
+bytes: a shard that was moved to another run, segment or number is as damaged as one whose bytes changed.
 """
 
 from __future__ import annotations
@@ -10,68 +11,101 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neuralmechanics.files import parse_json, read_regular
 from neuralmechanics.monitor.atomic import publish
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-_FORMAT = "neuralmechanics-shard-1"
+_FORMATS = ("neuralmechanics-shard-1", "neuralmechanics-shard-2")
+# The most that is read as one shard, and as its table of contents.
+_BYTES, _HEADER = 4 << 30, 64 << 20
 
 
 class CorruptShardError(ValueError):
     """A shard whose bytes do not match their checksums. The message names the shard and the array."""
 
 
-def write_shard(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+@dataclass(frozen=True)
+class Link:
+    """A shard's place: its run, its segment, the records before it there, those in it, where its segment starts."""
+
+    run: str
+    segment: int
+    before: int
+    count: int
+    start_step: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a shard holds, and its place in the chain; None where it was written by format 1."""
+
+    arrays: Arrays
+    link: Link | None
+
+
+def write_shard(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], link: Link | None = None) -> None:
     """Publish the arrays as one shard: absent or complete, never in between."""
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    checksums = {name: _checksum(name, array) for name, array in contiguous.items()}
-    metadata = {"format": _FORMAT, "crc32": json.dumps(checksums, sort_keys=True)}
+    place = "" if link is None else json.dumps(asdict(link), sort_keys=True)
+    checksums = {name: _checksum(place, name, array) for name, array in contiguous.items()}
+    metadata = {"format": _FORMATS[link is not None], "crc32": json.dumps(checksums, sort_keys=True)}
+    if link is not None:
+        metadata["link"] = place
     publish(path, save(contiguous, metadata))
 
 
-def read_shard(path: Path) -> Arrays:
-    """The arrays of a shard, each verified; `CorruptShardError` names the shard and what is wrong with it."""
+def read_shard(path: Path) -> Shard:
+    """A shard, every array verified; `CorruptShardError` names the shard and what is wrong with it.
+
+    Raises FileNotFoundError where there is none: a merged shard may have taken its place.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        content = path.read_bytes()
-        checksums = _checksums(content)
+        content = read_regular(path, _BYTES)
+        place, checksums = _metadata(content)
+        link = None if place == "" else Link(**parse_json(place.encode()))
         arrays: Arrays = load(content)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, struct.error) as error:
+    except FileNotFoundError:
+        raise
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         reason = " ".join(str(error).split())
         raise CorruptShardError(f"{_name(path)}: cannot be read ({reason})") from None
     if set(arrays) != set(checksums):
         odd = sorted(set(arrays) ^ set(checksums))
         raise CorruptShardError(f"{_name(path)}: array {odd[0]!r} is missing or has no checksum")
     for name, array in arrays.items():
-        if _checksum(name, array) != checksums[name]:
+        if _checksum(place, name, array) != checksums[name]:
             raise CorruptShardError(f"{_name(path)}: array {name!r} does not match its checksum")
-    return arrays
+    return Shard(arrays, link)
 
 
-def _checksums(content: bytes) -> dict[str, int]:
+def _metadata(content: bytes) -> tuple[str, dict[str, int]]:
     (length,) = struct.unpack("<Q", content[:8])
-    if length > len(content) - 8:
+    if length > min(_HEADER, len(content) - 8):
         raise ValueError("its header runs past the end of the file")
-    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    if metadata["format"] != _FORMAT:
-        raise ValueError(f"format {metadata['format']!r}, expected {_FORMAT!r}")
-    checksums = json.loads(metadata["crc32"])
+    metadata = parse_json(content[8 : 8 + length])["__metadata__"]
+    if metadata["format"] not in _FORMATS:
+        raise ValueError(f"format {metadata['format']!r}, expected {_FORMATS[-1]!r}")
+    place = metadata["link"] if metadata["format"] == _FORMATS[1] else ""
+    checksums = parse_json(metadata["crc32"].encode())
     if not isinstance(checksums, dict):
         raise ValueError("its checksums are not a table")
-    return checksums
+    return place, checksums
 
 
-def _checksum(name: str, array: np.ndarray[Any, Any]) -> int:
-    description = f"{name}|{array.dtype.str}|{array.shape}".encode()
+def _checksum(place: str, name: str, array: np.ndarray[Any, Any]) -> int:
+    description = f"{place}{name}|{array.dtype.str}|{array.shape}".encode(errors="surrogatepass")
     return zlib.crc32(array.reshape(-1).view(np.uint8).data if array.size else b"", zlib.crc32(description))
 
 

@@ -1,4 +1,4 @@
-"""What a run is read from: its description and, segment by segment, its records."""
+"""What a run is read from: its description and, segment by segment, its records; whole also beside a writer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neuralmechanics.monitor.atomic import read_json
-from neuralmechanics.monitor.layout import NOTES_FILE, SEGMENT_FILE, START_FILE, read_run_file, segments, shards
-from neuralmechanics.monitor.shard import Arrays, CorruptShardError, read_shard
+from neuralmechanics.monitor.chain import Seen, look, missing_files
+from neuralmechanics.monitor.layout import RUN_FILE, read_run_file
+from neuralmechanics.monitor.shard import Arrays
+
+# A writer that merges makes one look in two hundred incomplete, and never two in a row in the same place.
+_LOOKS = 100
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class RunSource:
-    """Everything a run holds. `damage` lists what could not be read, each by name."""
+    """Everything a run holds. `damage` lists what could not be read or is missing, each by name."""
 
     path: str
     content: Mapping[str, Any]
@@ -33,41 +36,41 @@ class RunSource:
 
 
 def read_source(path: Path) -> RunSource:
-    """Read and verify a whole run; damaged shards are left out and listed."""
+    """Read and verify a whole run; what is damaged or missing is left out and listed."""
     content = read_run_file(path)
-    found: list[Segment] = []
-    damage: list[str] = []
-    for folder in segments(path):
-        info, start = _segment(folder, damage)
-        parts = []
-        for shard in shards(folder):
-            try:
-                parts.append(read_shard(shard.path))
-            except CorruptShardError as error:
-                damage.append(str(error))
-        found.append(Segment(info, start, parts, _notes(folder, damage)))
-    return RunSource(str(path), content, found, damage)
+    seen = settled(path, content)
+    segments = [
+        Segment(s.described(), s.start, [part for _, part in sorted(s.parts.items())], s.notes) for s in seen.segments
+    ]
+    return RunSource(str(path), content, segments, [problem for _, problem in seen.problems])
 
 
-def _notes(folder: Path, damage: list[str]) -> list[dict[str, Any]]:
-    if not (folder / NOTES_FILE).exists():
-        return []
+def settled(path: Path, content: Mapping[str, Any] | None) -> Seen:
+    """The run as it is at one moment.
+
+    A merge publishes the merged shard before it removes the single ones, so a look that misses both has seen the
+    folder change under it, and the next look finds the merged shard; what two looks in a row miss is gone.
+    """
+    known: dict[str, Any] = {}
+    before = look(path, content, known)
+    for _ in range(_LOOKS):
+        if not missing_files(before):
+            break
+        now = look(path, content, known)
+        if missing_files(now) & missing_files(before):
+            return now
+        before = now
+    return before
+
+
+def describe(path: Path) -> list[tuple[str, str]]:
+    """Every file of a run, or what is missing there, with its problem; the problem is empty where it is sound."""
+    content: Mapping[str, Any] | None = None
+    problem = ""
     try:
-        return list(read_json(folder / NOTES_FILE)["warnings"])
-    except (ValueError, KeyError) as error:
-        damage.append(str(error))
-        return []
-
-
-def _segment(folder: Path, damage: list[str]) -> tuple[dict[str, Any], Arrays]:
-    info: dict[str, Any] = {"start_step": 0}
-    start: Arrays = {}
-    try:
-        info = read_json(folder / SEGMENT_FILE)
+        content = read_run_file(path)
     except ValueError as error:
-        damage.append(str(error))
-    try:
-        start = read_shard(folder / START_FILE)
-    except CorruptShardError as error:
-        damage.append(str(error))
-    return info, start
+        problem = str(error)
+    if not path.is_dir():
+        return [(RUN_FILE, problem)]
+    return [(RUN_FILE, problem), *settled(path, content).files]

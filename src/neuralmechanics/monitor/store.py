@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neuralmechanics.monitor.atomic import publish_json, read_json, remove_leftovers, sync_folder
+from neuralmechanics.monitor.atomic import make_folder, publish_folder, publish_json, read_json, remove_leftovers
 from neuralmechanics.monitor.layout import (
     FORMAT,
     NOTES_FILE,
@@ -18,124 +21,210 @@ from neuralmechanics.monitor.layout import (
     SEGMENT_FILE,
     START_FILE,
     ShardFile,
-    next_segment,
+    all_shards,
+    is_unborn,
     read_run_file,
     segment_name,
+    segment_number,
     segments,
     shard_name,
     shards,
 )
-from neuralmechanics.monitor.shard import Arrays, CorruptShardError, read_shard, write_shard
+from neuralmechanics.monitor.lock import WriterLock
+from neuralmechanics.monitor.schema import DRIVE_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.shard import Arrays, CorruptShardError, Link, read_shard, write_shard
 from neuralmechanics.monitor.source import RunSource, read_source
-from neuralmechanics.monitor.warning import Note
+from neuralmechanics.monitor.tally import Tally, publish_tally, read_tally, write_tally
+from neuralmechanics.monitor.warning import Note, announce
 
 # Records merged into one shard: few enough to lose to one bad sector, many enough to keep folders small.
-_MERGED = 64
-STATE_PREFIX = "state/"
-DRIVE_PREFIX = "drives/"
+MERGED = 64
+_MOST_SEGMENTS = 1_000_000
 
 
 class RunStore:
     """Appends records to a run's folder; every record is on the disk when `append` returns.
 
     Each record is published as a shard of its own; when 64 have gathered they are merged into one, published before
-    the single ones are deleted, so that a reader sees each record at every moment.
+    the single ones are deleted, so that a reader sees each record at every moment. One store writes at a time.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: WriterLock | None = None
         self._segment: Path | None = None
-        self._count = 0
-        self._loose: list[ShardFile] = []
+        self._link = Link("", 0, 0, 0, 0)
         self._notes: list[dict[str, Any]] = []
 
     @classmethod
     def open(cls, path: str | Path, content: Mapping[str, Any]) -> RunStore:
-        """The run at `path`, made from `content` when new; `ValueError` when other things or symmetries are there."""
+        """The run at `path`, made from `content` when new; `ValueError` when other things or symmetries are there.
+
+        Raises `RunBusyError` where another writer has it open. The right to write is asked for again by `lock`.
+        """
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"cannot store a run in {folder}: it is a file; give a new folder or that of a run")
-        if (folder / RUN_FILE).exists():
-            _require_same_symmetries(folder, content)
-            return cls(folder)
-        if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise ValueError(
-                f"cannot store a run in {folder}: it holds other files and no {RUN_FILE}; give a new folder"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
-        publish_json(folder / RUN_FILE, {"format": FORMAT, **content})
-        return cls(folder)
+        _require_free(folder)
+        make_folder(folder)
+        store = cls(folder)
+        store.lock()
+        try:
+            _require_free(folder)
+            if (folder / RUN_FILE).exists():
+                _require_same_symmetries(folder, read_run_file(folder), content)
+            else:
+                publish_tally(folder, Tally())
+                publish_json(folder / RUN_FILE, {"format": FORMAT, "run": uuid.uuid4().hex, **content})
+        finally:
+            store.unlock()
+        return store
 
     @property
-    def resumed(self) -> bool:
-        """Whether the run already holds segments."""
-        return bool(segments(self.path))
+    def recorded(self) -> bool:
+        """Whether the run already holds records."""
+        return any(shards(segment) for segment in segments(self.path))
 
     @property
     def begun(self) -> bool:
         """Whether a segment was begun to write into."""
         return self._segment is not None
 
-    def note(self, note: Note) -> None:
-        """Publish what the monitor said, with all it said before in this segment."""
-        if self._segment is None:
-            raise RuntimeError("a note needs a segment: call begin_segment first")
-        self._notes.append(asdict(note))
-        publish_json(self._segment / NOTES_FILE, {"warnings": self._notes})
+    def lock(self) -> None:
+        """Take the right to write; `RunBusyError` names the process that has it."""
+        if self._lock is None:
+            self._lock = WriterLock(self.path)
+            for folder in (self.path, *segments(self.path)):
+                remove_leftovers(folder)
+
+    def unlock(self) -> None:
+        """Give the right to write back."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def close(self) -> None:
+        """End the run's segment: the tally says that nothing is to follow. Another writer may then continue it."""
+        try:
+            if self._segment is not None and self._lock is not None:
+                self._lock.require()
+                write_tally(self.path, self._tally(self._link.before, closed=True), durable=True)
+        finally:
+            self._segment = None
+            self.unlock()
 
     def source(self) -> RunSource:
         """What a `Run` reads."""
         return read_source(self.path)
 
     def begin_segment(self, info: Mapping[str, Any], start: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """A new segment; it counts from the moment its `segment.json` is published, which is last."""
-        remove_leftovers(self.path)
-        folder = self.path / segment_name(next_segment(self.path))
-        folder.mkdir()
-        write_shard(folder / START_FILE, start)
-        publish_json(folder / SEGMENT_FILE, dict(info))
-        sync_folder(self.path)
-        self._segment, self._count, self._loose, self._notes = folder, 0, [], []
+        """A new segment, published whole; its description counts the records of those before it."""
+        self.lock()
+        content = read_run_file(self.path)
+        if content["format"] != FORMAT:
+            raise ValueError(
+                f"cannot continue the run in {self.path}: it is of format {content['format']}, which is only read; "
+                "give a new folder"
+            )
+        number = 1 + max((segment_number(folder) for folder in segments(self.path)), default=-1)
+        if number > _MOST_SEGMENTS:
+            raise ValueError(
+                f"cannot continue the run in {self.path}: it has a segment {number - 1}; give a new folder"
+            )
+        link = Link(str(content["run"]), number, 0, 0, int(info["start_step"]))
+        described = {**info, "before": self._counts(number)}
 
-    def append(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Publish one record: arrays with one row, and under `drives/` one row a step since the last record."""
-        if self._segment is None:
+        def fill(folder: Path) -> None:
+            write_shard(folder / START_FILE, start, link)
+            publish_json(folder / SEGMENT_FILE, described)
+
+        publish_folder(self.path / segment_name(number), fill)
+        publish_tally(self.path, Tally(number + 1, 0, closed=False))
+        self._segment, self._link, self._notes = self.path / segment_name(number), link, []
+
+    def append(self, number: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Publish record `number` of the segment: arrays with one row, and under `drives/` one row a step before it.
+
+        After a failure the same record may be given again. Every 64 records are merged; where that fails, the single
+        ones stay.
+        """
+        if self._segment is None or self._lock is None:
             raise RuntimeError("a record needs a segment: call begin_segment first")
-        number = self._count
-        path = self._segment / shard_name(number, number)
-        write_shard(path, arrays)
-        self._count += 1
-        self._loose.append(ShardFile(path, number, number))
-        if len(self._loose) >= _MERGED:
-            self._merge(self._segment)
+        self._lock.require()
+        write_shard(self._segment / shard_name(number, number), arrays, self._place(number, 1))
+        write_tally(self.path, self._tally(number + 1, closed=False))
+        self._link = self._place(number + 1, 0)
+        if (number + 1) % MERGED == 0:
+            with suppress(OSError):
+                self._merge(self._segment)
 
-    def last_states(self) -> Iterator[tuple[int, Arrays]]:
-        """Records that hold the laws' state, newest first, as (step, arrays): where a training may resume."""
+    def note(self, note: Note) -> None:
+        """Publish what the monitor said, with all it said before in this segment; after a failure, again."""
+        if self._segment is None or self._lock is None:
+            raise RuntimeError("a note needs a segment: call begin_segment first")
+        self._lock.require()
+        said = asdict(note)
+        notes = self._notes if self._notes[-1:] == [said] else [*self._notes, said]
+        publish_json(self._segment / NOTES_FILE, {"warnings": notes})
+        self._notes = notes
+
+    def past(self) -> Iterator[Arrays]:
+        """The records that hold, newest first, shard by shard; each with the laws' state of its last record.
+
+        What a later segment replaced is left out, and so is a shard that cannot be read, which is said.
+        """
         limit: int | None = None
         for segment in reversed(segments(self.path)):
             files = shards(segment)
-            for shard in reversed(files):
-                arrays = read_shard(shard.path)
-                step = int(arrays["step"][-1])
-                if limit is None or step <= limit:
-                    yield step, last_row(arrays)
-            if files:
-                start = int(read_json(segment / SEGMENT_FILE)["start_step"])
+            for file in reversed(files):
+                arrays = _readable(file)
+                if arrays is not None and (limit is None or arrays["step"][0] <= limit):
+                    yield arrays if limit is None else until(arrays, limit)
+            if files and (start := _start_step(segment, files)) is not None:
                 limit = start if limit is None else min(limit, start)
 
+    def _place(self, before: int, count: int) -> Link:
+        link = self._link
+        return Link(link.run, link.segment, before, count, link.start_step)
+
+    def _tally(self, records: int, *, closed: bool) -> Tally:
+        return Tally(self._link.segment + 1, records, closed)
+
+    def _counts(self, number: int) -> list[int]:
+        """How many records each segment before `number` was given, as far as anything still says it."""
+        counts = [0] * number
+        for folder in segments(self.path):
+            counts[segment_number(folder)] = max((s.last + 1 for s in shards(folder)), default=0)
+            with suppress(ValueError, OSError):
+                for earlier, count in enumerate(read_json(folder / SEGMENT_FILE).get("before", [])):
+                    counts[earlier] = max(counts[earlier], int(count))
+        with suppress(ValueError):
+            tally = read_tally(self.path)
+            if 0 < tally.segments <= number:
+                counts[tally.segments - 1] = max(counts[tally.segments - 1], tally.records)
+        return counts
+
     def _merge(self, segment: Path) -> None:
+        """Put every whole block of single shards into one, those that an earlier attempt left included."""
+        files = all_shards(segment)
+        blocks: dict[int, list[ShardFile]] = {}
+        for file in files:
+            if file.count == 1:
+                blocks.setdefault(file.first - file.first % MERGED, []).append(file)
+        for first, singles in blocks.items():
+            done = any(file.first == first and file.count == MERGED and _sound(file) for file in files)
+            if done or (len(singles) == MERGED and self._merged(segment, first, singles)):
+                for file in singles:
+                    os.unlink(file.path)
+
+    def _merged(self, segment: Path, first: int, singles: list[ShardFile]) -> bool:
         try:
-            parts = [read_shard(shard.path) for shard in self._loose]
+            parts = [read_shard(file.path).arrays for file in singles]
         except CorruptShardError:
             # A reader will name the damaged shard; merging would only lose its neighbours with it.
-            self._loose = []
-            return
-        first, last = self._loose[0].first, self._loose[-1].last
-        write_shard(segment / shard_name(first, last), merged(parts))
-        for shard in self._loose:
-            shard.path.unlink(missing_ok=True)
-        self._loose = []
+            return False
+        write_shard(segment / shard_name(first, first + MERGED - 1), merged(parts), self._place(first, MERGED))
+        return True
 
 
 def merged(parts: list[Arrays]) -> Arrays:
@@ -159,15 +248,49 @@ def stacked(parts: list[Arrays], name: str) -> np.ndarray[Any, Any]:
     return np.concatenate(pieces)
 
 
-def last_row(arrays: Arrays) -> Arrays:
-    """The last record of a shard alone."""
-    return {
-        name: array if name.startswith((STATE_PREFIX, DRIVE_PREFIX)) else array[-1:] for name, array in arrays.items()
-    }
+def until(arrays: Arrays, step: int) -> Arrays:
+    """The records of a shard up to a step; where that leaves some out, without the laws' state: it is of the last."""
+    count = int(np.count_nonzero(arrays["step"] <= step))
+    if count == len(arrays["step"]):
+        return arrays
+    return {name: array[:count] for name, array in arrays.items() if not name.startswith((STATE_PREFIX, DRIVE_PREFIX))}
 
 
-def _require_same_symmetries(folder: Path, content: Mapping[str, Any]) -> None:
-    old = read_run_file(folder)["symmetries"]["families"]
+def _sound(file: ShardFile) -> bool:
+    try:
+        read_shard(file.path)
+    except CorruptShardError:
+        return False
+    return True
+
+
+def _readable(file: ShardFile) -> Arrays | None:
+    try:
+        return read_shard(file.path).arrays
+    except CorruptShardError as error:
+        announce(f"{error}; the run is continued from an earlier record or a later one, without it")
+        return None
+
+
+def _start_step(segment: Path, files: list[ShardFile]) -> int | None:
+    """The first step of a segment, from its description or, where that is damaged, from a shard."""
+    with suppress(ValueError, OSError, KeyError, TypeError):
+        return int(read_json(segment / SEGMENT_FILE)["start_step"])
+    for file in files:
+        with suppress(CorruptShardError):
+            link = read_shard(file.path).link
+            if link is not None:
+                return link.start_step
+    return None
+
+
+def _require_free(folder: Path) -> None:
+    if folder.is_dir() and not (folder / RUN_FILE).exists() and not is_unborn(folder):
+        raise ValueError(f"cannot store a run in {folder}: it holds other files and no {RUN_FILE}; give a new folder")
+
+
+def _require_same_symmetries(folder: Path, written: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    old = written["symmetries"]["families"]
     new = json.loads(json.dumps(content["symmetries"]["families"]))
     if old == new:
         return

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         save_figures,
     )
     from neuralmechanics.report.page import write_report
-    from neuralmechanics.report.tables import errors_by_law, symmetries_found, text_table
+    from neuralmechanics.report.tables import errors_by_law, nonfinite_remark, symmetries_found, text_table
 
 # Matplotlib and Jinja load with the first picture or page, not with the package.
 _EXPORTS = {
@@ -23,6 +23,7 @@ _EXPORTS = {
     "save_figures": "neuralmechanics.report.figures",
     "write_report": "neuralmechanics.report.page",
     "errors_by_law": "neuralmechanics.report.tables",
+    "nonfinite_remark": "neuralmechanics.report.tables",
     "symmetries_found": "neuralmechanics.report.tables",
     "text_table": "neuralmechanics.report.tables",
 }
@@ -31,6 +32,7 @@ __all__ = [
     "charges_and_laws",
     "errors_by_law",
     "errors_over_time",
+    "nonfinite_remark",
     "parameters_and_charges",
     "save_figures",
     "symmetries_found",

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neuralmechanics.monitor import errors
+
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
 
 def relative_errors(data: xr.Dataset) -> xr.DataArray:
-    """|predicted - measured| / scale, as ``run.errors()`` measures it, dimensions law, step, charge."""
-    difference: xr.DataArray = abs(data["predicted"] - data["charge"])
-    relative: xr.DataArray = difference.transpose("law", "step", "charge") / data["scale"]
-    return relative
+    """|predicted - measured| / scale, as ``run.errors()`` measures it, dimensions law, step, charge.
+
+    Infinite where a charge was measured as nan or infinite.
+    """
+    relative, _ = errors.relative_errors(data)
+    return data["predicted"].transpose("law", "step", "charge").copy(data=relative)
 
 
 def largest_error(errors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,8 @@ import pandas as pd
 
 from neuralmechanics.report.palette import LAW_STYLES, in_reading_order
 
+_NAMED = 3
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -29,6 +31,17 @@ def errors_by_law(errors: pd.DataFrame, value: str = "max_error") -> pd.DataFram
     wide = wide.reindex(charges.index)[in_reading_order([str(law) for law in wide.columns])]
     wide.insert(0, "charges", charges)
     return wide.rename_axis(columns=None).reset_index()
+
+
+def nonfinite_remark(errors: pd.DataFrame) -> str | None:
+    """Which charges of ``run.errors()`` were not finite, and from which step on; None where all were."""
+    if "nonfinite_step" not in errors or errors["nonfinite_step"].isna().all():
+        return None
+    lost = errors.loc[errors["nonfinite_step"].notna() & (errors["family"] != "all"), ["family", "nonfinite_step"]]
+    first = lost.groupby("family", sort=False)["nonfinite_step"].min().sort_values(kind="stable")
+    named = ", ".join(f"{family} from step {step}" for family, step in first.head(_NAMED).items())
+    more = f", and {len(first) - _NAMED} more families" if len(first) > _NAMED else ""
+    return f"Measured as nan or infinite, so that every error is infinite: {named}{more}."
 
 
 def symmetries_found(symmetries: Iterable[Any]) -> pd.DataFrame:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.experiments.data.dataset import Split
+from neuralmechanics.monitor.atomic import make_folder, sync_folder
+
+_PARTIAL = re.compile(r"\.partial-(\d+)-")
 
 
 def cache_folder() -> Path:
@@ -28,9 +32,9 @@ def cached(key: str, make: Callable[[], Split]) -> Split:
     folder = cache_folder() / key
     if not folder.is_dir():
         split = make()
-        with _publish(folder) as target:
-            np.save(target.path / "inputs.npy", split.inputs.numpy())
-            np.save(target.path / "labels.npy", split.labels.numpy())
+        with _publishing(folder) as partial:
+            np.save(partial / "inputs.npy", split.inputs.numpy())
+            np.save(partial / "labels.npy", split.labels.numpy())
     return _open(folder)
 
 
@@ -40,42 +44,71 @@ def cached_images(
     """As `cached`, for more images than memory holds: `count` images of `shape` are written one by one."""
     folder = cache_folder() / key
     if not folder.is_dir():
-        with _publish(folder) as target:
-            inputs = np.lib.format.open_memmap(
-                target.path / "inputs.npy", mode="w+", dtype=np.uint8, shape=(count, *shape)
-            )
+        with _publishing(folder) as partial:
+            inputs = np.lib.format.open_memmap(partial / "inputs.npy", mode="w+", dtype=np.uint8, shape=(count, *shape))
             labels = np.empty(count, dtype=np.int64)
-            for index, (image, label) in enumerate(examples()):
-                inputs[index], labels[index] = image, label
+            done = 0
+            for image, label in examples():
+                inputs[done], labels[done] = image, label
+                done += 1
+            if done != count:
+                raise ValueError(f"{done} examples came where {count} were announced; the data set is damaged")
             inputs.flush()
-            np.save(target.path / "labels.npy", labels)
+            np.save(partial / "labels.npy", labels)
     return _open(folder)
 
 
-class _publish:  # noqa: N801 - used as a statement
+@contextmanager
+def _publishing(folder: Path) -> Iterator[Path]:
     """A scratch folder that becomes `folder` by one rename if the block succeeds, and vanishes if not."""
+    make_folder(folder.parent)
+    _remove_abandoned(folder.parent)
+    partial = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.iterdir():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+        sync_folder(partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            # Another process published the same content in the meantime; ours is then superfluous.
+            if not folder.is_dir():
+                raise
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
-    def __init__(self, folder: Path) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.path = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
 
-    def __enter__(self) -> _publish:
-        return self
+def _remove_abandoned(cache: Path) -> None:
+    """Remove the scratch folders of processes that are no more."""
+    for path in cache.iterdir():
+        match = _PARTIAL.match(path.name)
+        if match and int(match[1]) != os.getpid() and not _alive(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None and not self.folder.is_dir():
-            try:
-                self.path.rename(self.folder)
-            except OSError:
-                # Another process published the same content in the meantime; ours is then superfluous.
-                if not self.folder.is_dir():
-                    raise
-        shutil.rmtree(self.path, ignore_errors=True)
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _open(folder: Path) -> Split:
-    return Split(_map(folder / "inputs.npy"), _map(folder / "labels.npy"))
+    try:
+        split = Split(_map(folder / "inputs.npy"), _map(folder / "labels.npy"))
+        if len(split.inputs) != len(split.labels):
+            raise ValueError(f"{len(split.inputs)} examples and {len(split.labels)} labels")
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise ValueError(f"the cached data set {str(folder)!r} is damaged ({error}); remove that folder") from None
+    return split
 
 
 def _map(path: Path) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Int64, Integer
     from torch import Tensor
 
@@ -23,6 +24,15 @@ class Split:
     def first(self, limit: int | None) -> Split:
         """The first `limit` examples, or all."""
         return self if limit is None else Split(self.inputs[:limit], self.labels[:limit])
+
+
+def require_labels(labels: np.ndarray[Any, Any], classes: int, source: object) -> None:
+    """`ValueError` unless every label is one of the classes 0 … classes - 1."""
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
+        raise ValueError(
+            f"{str(source)!r} holds the label {int(outside[0])}, which is none of the classes 0 to {classes - 1}"
+        )
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from neuralmechanics.experiments.data.cache import cached_images
 from neuralmechanics.experiments.data.dataset import Split
+from neuralmechanics.experiments.data.pictures import SUFFIXES, picture_file
+from neuralmechanics.files import inside, read_regular
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_SUFFIXES = frozenset((".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"))
 _TEST_NAMES = ("val", "valid", "validation", "test")
 # Without a test folder, every so many-th image of a class is kept for testing.
 _HELD_OUT = 10
+_DEEPEST = 32
+_TABLE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ def folder_files(root: Path) -> tuple[Files, Files, int] | None:
         return None
     train_root = root / "train" if (root / "train").is_dir() else root
     classes = sorted(folder.name for folder in train_root.iterdir() if folder.is_dir())
-    train = _by_class(train_root, classes)
+    train = _by_class(train_root, classes, root)
     if len(train.paths) == 0:
         return None
     if train_root == root:
         return *_held_out(train), len(classes)
     for name in _TEST_NAMES:
         if (root / name).is_dir():
-            test = _annotated(root / name, classes) or _by_class(root / name, classes)
+            test = _annotated(root / name, classes, root) or _by_class(root / name, classes, root)
             if test.paths:
                 return train, test, len(classes)
     return *_held_out(train), len(classes)
@@ -56,7 +57,7 @@ def folder_files(root: Path) -> tuple[Files, Files, int] | None:
 
 def decoded(name: str, files: Files, size: int, channels: int, *, margin: float = 1.0) -> Split:
     """The images of `files` at `size` pixels, decoded once and cached under a key of `name` and the files' states."""
-    state = [f"{path}:{(found := path.stat()).st_size}:{found.st_mtime_ns}" for path in files.paths]
+    state = [_state(path) for path in files.paths]
     fingerprint = crc32("\n".join(map(str, zip(state, files.labels, strict=True))).encode())
     key = f"{name}-{size}-{channels}-{margin:.3f}-{len(files.paths)}-{fingerprint:08x}"
     return cached_images(
@@ -64,55 +65,64 @@ def decoded(name: str, files: Files, size: int, channels: int, *, margin: float 
     )
 
 
-def pixels(image: Image, size: int, channels: int, margin: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """`[channels, size, size]` bytes: shorter side scaled to margin·size, then the centre."""
-    from PIL import Image as Pillow
+def _state(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ValueError(f"cannot read the image {str(path)!r}: {error.strerror}") from None
+    return f"{path}:{found.st_size}:{found.st_mtime_ns}"
 
-    image = image.convert("RGB" if channels == 3 else "L")
-    if image.size != (size, size):
-        scale = margin * size / min(image.size)
-        width, height = (max(size, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Pillow.Resampling.BILINEAR)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+
+def image_files(folder: Path, root: Path) -> list[Path]:
+    """The image files below a folder of the data set at `root`, sorted; `ValueError` for a link that leads out."""
+    found: list[Path] = []
+    waiting = [(inside(root, folder.relative_to(root)), 0)]
+    while waiting:
+        where, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise ValueError(f"{str(folder)!r} has folders nested more than {_DEEPEST} deep; put its images higher up")
+        with os.scandir(where) as entries:
+            for entry in entries:
+                path = where / entry.name
+                if entry.is_symlink():
+                    inside(root, path.relative_to(root))
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((path, depth + 1))
+                elif path.suffix.lower() in SUFFIXES:
+                    found.append(path)
+    return sorted(found)
 
 
 def _examples(files: Files, size: int, channels: int, margin: float) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
-    try:
-        from PIL import Image as Pillow
-    except ImportError:
-        raise ValueError("decoding images needs Pillow: pip install 'neuralmechanics[data]'") from None
     for path, label in zip(files.paths, files.labels, strict=True):
-        try:
-            with Pillow.open(path) as image:
-                content = pixels(image, size, channels, margin)
-        except OSError as error:
-            raise ValueError(f"cannot decode {str(path)!r}: {error}") from None
-        yield content, label
+        yield picture_file(path, size, channels, margin), label
 
 
-def _by_class(root: Path, classes: Sequence[str]) -> Files:
+def _by_class(folder: Path, classes: Sequence[str], root: Path) -> Files:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in _SUFFIXES)
+        found = image_files(folder / name, root) if (folder / name).is_dir() else []
         paths += found
         labels += [label] * len(found)
     return Files(tuple(paths), tuple(labels))
 
 
-def _annotated(root: Path, classes: Sequence[str]) -> Files | None:
+def _annotated(folder: Path, classes: Sequence[str], root: Path) -> Files | None:
     """Tiny ImageNet's validation set: a table of file names and classes beside one folder `images`."""
-    table = root / "val_annotations.txt"
-    if not table.is_file() or not (root / "images").is_dir():
+    table = folder / "val_annotations.txt"
+    if not table.exists() or not (folder / "images").is_dir():
         return None
     numbers = {name: label for label, name in enumerate(classes)}
-    rows = [line.split("\t") for line in table.read_text().splitlines() if line]
+    text = read_regular(inside(root, table.relative_to(root)), _TABLE_BYTES).decode("utf-8", errors="replace")
+    rows = [line.split("\t") for line in text.splitlines() if line]
     for row in rows:
         if len(row) < 2 or row[1] not in numbers:
             raise ValueError(f"{str(table)!r} names no class of the training folders in {' '.join(row)!r}")
-    return Files(tuple(root / "images" / row[0] for row in rows), tuple(numbers[row[1]] for row in rows))
+        if Path(row[0]).name != row[0] or row[0] == "..":
+            raise ValueError(f"{str(table)!r} names the file {row[0]!r}; it must name files in its folder 'images'")
+        inside(root, (folder / "images" / row[0]).relative_to(root))
+    return Files(tuple(folder / "images" / row[0] for row in rows), tuple(numbers[row[1]] for row in rows))
 
 
 def _held_out(files: Files) -> tuple[Files, Files]:

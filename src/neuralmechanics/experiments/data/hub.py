@@ -13,15 +13,15 @@ import numpy as np
 
 from neuralmechanics.experiments.data.cache import cache_folder, cached_images
 from neuralmechanics.experiments.data.dataset import Split
-from neuralmechanics.experiments.data.folders import pixels
+from neuralmechanics.experiments.data.pictures import picture_bytes, pixels
+from neuralmechanics.experiments.data.tables import count_rows, rows, split_of, table_files
 
-_TABLES = ("*.parquet", "*.arrow")
-# A folder without a card names its splits as the library guesses from the files' names.
+# Names that the files of a test split may have where the hub's own name is another.
 _TEST_SPLITS = ("validation", "valid", "val", "test")
 
 
 def hub_split(
-    repository: str, split: str, columns: tuple[str, str], shape: tuple[int, int, int], margin: float
+    repository: str, split: str, columns: tuple[str, str], shape: tuple[int, int, int], margin: float, classes: int
 ) -> Split:
     """`split` of `repository` with its `columns` of images and labels, the images as bytes of `shape`.
 
@@ -30,61 +30,78 @@ def hub_split(
     key = f"hf-{repository.replace('/', '--')}-{split}-{shape[1]}-{shape[0]}-v1"
     if (cache_folder() / key).is_dir():
         return cached_images(key, 0, shape, lambda: ())
-    return _decoded(key, _loaded(repository, split), columns, shape, margin)
-
-
-def local_splits(
-    root: Path, test_split: str, columns: tuple[str, str], shape: tuple[int, int, int], margin: float
-) -> tuple[Split, Split] | None:
-    """Training and test images of a data set copied from the hub (or saved by `datasets`) to `root`.
-
-    None where `root` holds no Parquet or Arrow files. Raises `ValueError` for a missing split or column.
-    """
-    files = sorted(path for pattern in _TABLES for path in root.rglob(pattern)) if root.is_dir() else []
-    if not files:
-        return None
-    states = [f"{path}:{(found := path.stat()).st_size}:{found.st_mtime_ns}" for path in files]
-    fingerprint = crc32("\n".join(states).encode())
-    keys = [f"hf-local-{part}-{shape[1]}-{shape[0]}-{margin:.3f}-{fingerprint:08x}" for part in ("train", "test")]
-    if all((cache_folder() / key).is_dir() for key in keys):
-        train, test = (cached_images(key, 0, shape, lambda: ()) for key in keys)
-        return train, test
-    try:
-        tables = _loaded(str(root), None, saved=(root / "dataset_dict.json").is_file())
-    except LookupError as error:
-        raise ValueError(f"cannot read the data set in {str(root)!r}: {error}") from None
-    names = list(tables)
-    test_name = next((name for name in (test_split, *_TEST_SPLITS) if name in names), None)
-    if "train" not in names or test_name is None:
-        raise ValueError(f"{str(root)!r} must hold the splits 'train' and {test_split!r}, it holds {', '.join(names)}")
-    train, test = (
-        _decoded(key, tables[name], columns, shape, margin)
-        for key, name in zip(keys, ("train", test_name), strict=True)
-    )
-    return train, test
-
-
-def _decoded(key: str, rows: Any, columns: tuple[str, str], shape: tuple[int, int, int], margin: float) -> Split:
+    found = _loaded(repository, split)
     image, label = columns
-    present = getattr(rows, "column_names", None)
+    present = getattr(found, "column_names", None)
     if present is not None and not {image, label} <= set(present):
         raise ValueError(f"the data set must have the columns {image!r} and {label!r}, it has {', '.join(present)}")
 
     def examples() -> Iterator[tuple[np.ndarray[Any, Any], int]]:
-        for row in rows:
-            yield pixels(row[image], shape[1], shape[0], margin), int(row[label])
+        for row in found:
+            number = int(row[label])
+            if not 0 <= number < classes:
+                raise ValueError(
+                    f"{repository!r} holds the label {number}, which is none of the classes 0 to {classes - 1}"
+                )
+            yield pixels(row[image], shape[1], shape[0], margin), number
 
-    return cached_images(key, len(rows), shape, examples)
+    return cached_images(key, len(found), shape, examples)
 
 
-def _loaded(repository: str, split: str | None, *, saved: bool = False) -> Any:
+def local_splits(
+    root: Path,
+    test_split: str,
+    columns: tuple[str, str],
+    shape: tuple[int, int, int],
+    margin: float,
+    classes: int,
+) -> tuple[Split, Split] | None:
+    """Training and test images of a data set copied from the hub (or saved by `datasets`) to `root`.
+
+    Its Parquet and Arrow files alone are read: a card that points elsewhere, a script, a picture outside the files
+    are not followed. None where `root` holds no such files. Raises `ValueError` for a missing split or column.
+    """
+    files = table_files(root) if root.is_dir() else []
+    if not files:
+        return None
+    by_split: dict[str, list[Path]] = {}
+    for path in files:
+        by_split.setdefault(split_of(path, root) or "unnamed", []).append(path)
+    test_name = next((name for name in (test_split, *_TEST_SPLITS) if name in by_split), None)
+    if "train" not in by_split or test_name is None:
+        held = ", ".join(by_split)
+        raise ValueError(f"{str(root)!r} must hold the splits 'train' and {test_split!r}, it holds {held}")
+    train, test = (
+        _local(name, by_split[split], columns, shape, margin, classes)
+        for name, split in (("train", "train"), ("test", test_name))
+    )
+    return train, test
+
+
+def _local(
+    name: str, paths: Sequence[Path], columns: tuple[str, str], shape: tuple[int, int, int], margin: float, classes: int
+) -> Split:
+    states = [f"{path}:{(found := path.stat()).st_size}:{found.st_mtime_ns}" for path in paths]
+    fingerprint = crc32("\n".join(states).encode())
+    key = f"hf-local-{name}-{shape[1]}-{shape[0]}-{margin:.3f}-{columns[1]}-{fingerprint:08x}"
+    if (cache_folder() / key).is_dir():
+        return cached_images(key, 0, shape, lambda: ())
+
+    def examples() -> Iterator[tuple[np.ndarray[Any, Any], int]]:
+        for row in rows(paths, columns, classes):
+            yield picture_bytes(row.image, row.name, shape[1], shape[0], margin), row.label
+
+    return cached_images(key, count_rows(paths, columns), shape, examples)
+
+
+def _loaded(repository: str, split: str) -> Any:
     try:
         import datasets
     except ImportError:
         raise LookupError("the package datasets is not installed") from None
     try:
         with _quiet("huggingface_hub"):
-            return datasets.load_from_disk(repository) if saved else datasets.load_dataset(repository, split=split)
+            return datasets.load_dataset(repository, split=split)
     except (OSError, ValueError, RuntimeError) as error:
         raise LookupError(_first_line(error)) from None
 

@@ -49,7 +49,7 @@ SOURCES = {
             "test",
             ("image", "label"),
             ", ".join(FILES) + " (or .gz)",
-            binary=idx_splits,
+            binary=lambda root: idx_splits(root, 10, 28),
         ),
         Source(
             "cifar10",
@@ -114,7 +114,7 @@ def published(name: str, images: ImageConfig) -> DataSet:
         _refuse_size(images, source)
         return DataSet(name, *found, source.classes, source.mean, source.std)
     shape = (len(source.mean), size, size)
-    found = local_splits(root, source.test_split, source.columns, shape, source.margin)
+    found = local_splits(root, source.test_split, source.columns, shape, source.margin, source.classes)
     if found is not None:
         return DataSet(name, *found, source.classes, source.mean, source.std)
     files = None if source.binary else folder_files(root)
@@ -153,7 +153,7 @@ def _from_hub(source: Source, size: int) -> tuple[Split, Split]:
     shape = (len(source.mean), size, size)
     try:
         train, test = (
-            hub_split(source.repository, split, source.columns, shape, source.margin)
+            hub_split(source.repository, split, source.columns, shape, source.margin, source.classes)
             for split in ("train", source.test_split)
         )
     except LookupError as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def gather(sweep: Sweep) -> pd.DataFrame:
     """The runs of `sweep` as they are now: grid values, status, scores, `error:<law>` (largest over all families).
 
-    `status` is finished, missing, or the reason for which the training failed.
+    `status` is finished (with what is damaged in it), missing, or the reason for which the training failed.
     """
     import pandas as pd
 
@@ -28,7 +28,10 @@ def gather_errors(sweep: Sweep) -> pd.DataFrame:
 
     parts = []
     for point in sweep.points:
-        errors = _errors(sweep, point)
+        try:
+            errors = _errors(sweep, point)
+        except ValueError:
+            continue  # the table of runs says what is wrong with this one
         if errors is not None:
             for place, (key, value) in enumerate(point.values.items()):
                 errors.insert(place, key, [value] * len(errors))
@@ -43,9 +46,14 @@ def _row(sweep: Sweep, point: Point) -> dict[str, Any]:
         return {"run": point.name, "status": read_json(failed)["error"] if failed.is_file() else "missing"}
     row = {"run": point.name, "status": "finished"} | read_json(folder / RESULT)
     row.pop("steps_timed", None)
-    errors = _errors(sweep, point)
+    try:
+        errors = _errors(sweep, point)
+    except ValueError as error:
+        return row | {"status": f"finished, {error}"}
     if errors is not None:
         row |= {f"error:{law}": float(error) for law, error in errors.groupby("law")["max_error"].max().items()}
+        if errors["nonfinite_step"].notna().any():
+            row["nonfinite_step"] = int(errors["nonfinite_step"].min())
     return row
 
 

@@ -7,14 +7,17 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict, read_toml, unknown_key
+from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict, unknown_key
+from neuralmechanics.files import read_toml
 
 _KEYS = ("base", "grid", "out")
+_MOST_POINTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ def expand(base: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> tuple[
     for key, values in grid.items():
         if not isinstance(values, list | tuple) or not values:
             raise ValueError(f"grid.{key} must be a list of the values to try, got {values!r}")
+    size = prod(len(values) for values in grid.values())
+    if size > _MOST_POINTS:
+        raise ValueError(f"the grid has {size} points; a sweep has at most {_MOST_POINTS}")
     points = []
     for combination in itertools.product(*grid.values()):
         chosen = dict(zip(grid, combination, strict=True))
@@ -83,6 +89,8 @@ def load_sweep(path: str | Path, out: str | Path | None = None) -> Sweep:
         raise ValueError(
             f"{str(path)!r} has no [grid]: a table of keys with lists of values, as optimizer.momentum = [0, 0.9]"
         )
+    if not isinstance(content.get("out", ""), str):
+        raise ValueError(f"out must be the name of a folder, got {content['out']!r}")
     folder = out or content.get("out") or Path("runs") / Path(path).stem
     return Sweep(expand(content.get("base", {}), dict(_flat(content["grid"]))), Path(folder))
 

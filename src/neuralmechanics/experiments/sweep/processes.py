@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,6 +30,19 @@ class _Job:
     process: BaseProcess | None = None
 
 
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started in the block do not hear Ctrl-C, which a terminal sends to all: this one ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def run_in_processes(sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter) -> None:
     """Train `points`, `workers` at a time; a process that dies is started again, at most four times in all.
 
@@ -43,7 +58,8 @@ def run_in_processes(sweep: Sweep, points: Sequence[Point], workers: int, meter:
                 job.attempts += 1
                 arguments = (config_to_dict(job.point.config), str(job.folder.absolute()), os.getcwd())
                 job.process = context.Process(target=train_point, args=arguments)
-                job.process.start()
+                with _deaf_to_interrupts():
+                    job.process.start()
                 running.append(job)
             time.sleep(_POLL)
             for job in [job for job in running if job.process is not None and not job.process.is_alive()]:

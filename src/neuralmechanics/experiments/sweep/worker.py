@@ -9,6 +9,8 @@ from typing import Any
 from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.configfile import config_from_dict
 from neuralmechanics.experiments.runfolder import RESULT, write_json
+from neuralmechanics.experiments.sweep.parent import end_with_parent
+from neuralmechanics.monitor.atomic import make_folder
 
 FAILED = "failed.json"
 
@@ -19,6 +21,7 @@ def train_point(config: dict[str, Any], folder: str, directory: str) -> None:
     One thread, whatever the machine: so a run's numbers do not depend on where it ran. `directory` is where models
     named `package.module:factory` are imported from.
     """
+    end_with_parent()
     import torch
 
     from neuralmechanics.experiments.training import train
@@ -30,7 +33,7 @@ def train_point(config: dict[str, Any], folder: str, directory: str) -> None:
     try:
         train(config_from_dict(config, TrainConfig), out, resume=True)
     except (ValueError, TypeError, ArithmeticError) as error:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         write_json(out / FAILED, {"error": f"{type(error).__name__}: {error}"})
 
 

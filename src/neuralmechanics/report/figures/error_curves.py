@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from neuralmechanics.monitor.errors import nonfinite_step
 from neuralmechanics.report.figures.law_curves import legend_handles
 from neuralmechanics.report.palette import KIND_LABELS, in_reading_order, law_styles, tidy
 from neuralmechanics.report.scores import largest_error, relative_errors, typical_error
@@ -42,7 +43,11 @@ def errors_over_time(run: RunLike) -> Figure:
         axes.set_yscale("log")
         axes.margins(x=0)
         ylabel = "error / size at the start" if axes is panels[0] else ""
-        tidy(axes, title=f"{KIND_LABELS.get(kind, kind)} ({len(mine)})", xlabel="step", ylabel=ylabel)
+        lost = nonfinite_step(data, mine)
+        title = f"{KIND_LABELS.get(kind, kind)} ({len(mine)})" + (
+            "" if lost is None else f"\nnot finite from step {lost}"
+        )
+        tidy(axes, title=title, xlabel="step", ylabel=ylabel)
     handles = legend_handles(drawn)[1:]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
@@ -56,7 +61,11 @@ def _draw_law(axes: Axes, step: NDArray[np.float64], errors: NDArray[np.float64]
         return
     if np.isnan(largest).all():
         largest = typical = np.full(len(keep), FLOOR)
-    largest, typical = np.maximum(largest, FLOOR), np.maximum(typical, FLOOR)
+    largest, typical = (_finite(np.maximum(values, FLOOR)) for values in (largest, typical))
     (line,) = axes.plot(step[keep], largest, color=style.colour, linewidth=1.3)
     line.set_linestyle(style.dash)
     axes.fill_between(step[keep], typical, largest, color=style.colour, alpha=0.13, linewidth=0)
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(values), values, np.nan)

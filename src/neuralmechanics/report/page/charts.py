@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neuralmechanics.monitor.errors import nonfinite_step
 from neuralmechanics.report.page.chart import Chart, Spec, line, literal, spec
 from neuralmechanics.report.palette import (
     AXIS_LABELS,
@@ -156,6 +157,10 @@ def _errors(data: xr.Dataset) -> Chart:
     groups |= {family: family_of == family for family in shown_families(data)}
     choices = {name: _error_spec(errors, data, mine) for name, mine in groups.items()}
     text = "Largest error over the charges, relative to their size at the start; exact zeros are not drawn."
+    if (lost := nonfinite_step(data)) is not None:
+        text += (
+            f" From step {lost} on charges were measured as nan or infinite: their errors are infinite, and not drawn."
+        )
     kept = steps(data)[thinned(data.sizes["step"], MOST_POINTS)]
     return Chart("errors", "Error over time", text, "charges", choices, [kept])
 

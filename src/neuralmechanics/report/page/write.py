@@ -15,7 +15,7 @@ import numpy as np
 
 from neuralmechanics.report.page.charts import charts
 from neuralmechanics.report.source import RunLike, configuration, steps
-from neuralmechanics.report.tables import errors_by_law, flat, heading, number, symmetries_found
+from neuralmechanics.report.tables import errors_by_law, flat, heading, nonfinite_remark, number, symmetries_found
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def write_report(run: RunLike, path: str | Path, title: str | None = None) -> Pa
     environment = _environment()
     plotly = _script(get_plotlyjs())
     script = _script(_template_text(environment, "run.js"))
-    found = symmetries_found(run.symmetries)
+    found, errors = symmetries_found(run.symmetries), run.errors()
     page = environment.get_template("run.html").render(
         title=title or _title(run),
         policy=_policy(plotly, script),
@@ -55,7 +55,8 @@ def write_report(run: RunLike, path: str | Path, title: str | None = None) -> Pa
         facts=_facts(run, found),
         warnings=[note.message for note in run.warnings],
         charts=drawn,
-        errors=_error_rows(run.errors()),
+        errors=_error_rows(errors),
+        nonfinite=nonfinite_remark(errors),
         symmetries=found,
         remarks=list(_remarks(run.symmetries)),
         configuration=list(_settings(run)),

@@ -1,0 +1,116 @@
+"""Every bad input is one line that names what is wrong, and status 2: no traceback, no hang, no escape code."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from tests.durability import damage, training
+
+from neuralmechanics.cli import main
+from neuralmechanics.cli.terminal import one_line, printable
+from neuralmechanics.monitor.atomic import publish_json, read_json
+
+from . import bad_inputs
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    bad_inputs.make_files()
+    return tmp_path
+
+
+def refuse_all(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    faults = []
+    for words in commands:
+        began = time.monotonic()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            status = main(words)
+        seconds = time.monotonic() - began
+        captured = capsys.readouterr()
+        lines = captured.err.splitlines()
+        told = len(lines) == 1 and lines[0].startswith("neuralmechanics: error: ") and len(lines[0]) < 2000
+        if status != 2 or not told or "(unexpected;" in captured.err or "\x1b" in captured.err or seconds > 20:
+            faults.append((status, [word[:60] for word in words], captured.err[-300:], f"{seconds:.1f} s"))
+    assert not faults, "\n".join(map(str, faults))
+
+
+def test_runs_that_are_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = damage.make_run(here / "run")
+    commands = list(bad_inputs.broken_runs(run.relative_to(here)))
+    assert len(commands) > 100
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refuse_all(commands, capsys)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 1_000_000  # kB
+
+
+def test_trainings_that_are_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = list(bad_inputs.bad_trainings())
+    assert len(commands) > 90
+    refuse_all(commands, capsys)
+    assert not list(here.glob("out-*/segment-*"))  # nothing was begun
+    assert os.listdir("mine") == ["thesis.tex"]
+
+
+def test_sweeps_flows_and_looks_that_are_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refuse_all([*bad_inputs.bad_sweeps_and_flows(), *bad_inputs.bad_looks()], capsys)
+
+
+def test_control_characters_of_a_hostile_run_never_reach_the_terminal(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = damage.make_run(here / "run")
+    content = read_json(run / "run.json")
+    for family in content["symmetries"]["families"]:
+        family["name"] = "\x1b[2J\x1b]0;owned\x07 \u202egnp\x9b31m\r" + family["name"]
+    publish_json(run / "run.json", content)
+    for words in (["errors", "run"], ["errors", "run", "--csv"], ["report", "run"]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a font has no picture of them
+            assert main(words) == 0
+        captured = capsys.readouterr()
+        for text in (captured.out, captured.err):
+            assert not set(text) & set("\x1b\x07\x9b\r\u202e")
+    assert main(["errors", "run"]) == 0
+    assert "\\x1b[2J\\x1b]0;owned\\x07 \\u202egnp" in capsys.readouterr().out
+
+
+def test_printable_text_is_as_it_was() -> None:
+    assert printable("η = 0.1\tλ\n─ → ∞ 模型") == "η = 0.1\tλ\n─ → ∞ 模型"
+    assert printable("a\ud800b\x7fc\x85d\u2028e") == "a\\ud800b\\x7fc\\x85d\\u2028e"
+    assert one_line("a\n\x1b\n b") == "a \\x1b b"
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.6])
+def test_ctrl_c_is_130_and_one_line(tmp_path: Path, wait: float) -> None:
+    """Also while the command still loads: `wait` seconds after its start."""
+    import signal
+
+    code = "import sys, neuralmechanics.cli.entry as e; print('up', flush=True); sys.exit(e.main())"
+    command = [sys.executable, "-c", code, "train", "--steps", "1000000", "--out", "run"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # In the background of a shell Ctrl-C is ignored.
+    pipes |= {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "up\n"
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "neuralmechanics: error: interrupted\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    training.session(tmp_path / "run", 0, 3)
+    command = f"{sys.executable} -m neuralmechanics.cli errors run --csv | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+    assert done.stderr == ""

@@ -1,0 +1,97 @@
+"""A sweep's workers end with it: after Ctrl-C, after SIGTERM, after SIGKILL of the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+GRID = """
+[base]
+model = "mlp"
+steps = 1000000
+checkpoint_every = 20
+[base.images]
+train_limit = 200
+test_limit = 40
+[base.record]
+every = 10
+[grid]
+seed = [0, 1]
+"""
+
+
+def _children(process: int) -> list[int]:
+    """Every process below one, from /proc; those already dead and waited for by nobody are left out."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = entry.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, parent = rest.split()[:2]
+        if state != "Z":
+            parents[int(entry.parent.name)] = int(parent)
+    found, fresh = [], [process]
+    while fresh:
+        fresh = [child for child, parent in parents.items() if parent in fresh]
+        found += fresh
+    return found
+
+
+def _alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait(condition, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers")
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
+def test_workers_end_with_their_sweep(tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "grid.toml").write_text(GRID)
+    command = [sys.executable, "-m", "neuralmechanics.cli", "sweep", "grid.toml", "--out", "runs"]
+    process = subprocess.Popen(
+        [*command, "--backend", "processes", "--workers", "2"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background of a shell
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        training = lambda: len(list(tmp_path.glob("runs/*/checkpoints/step-*.pt"))) >= 2  # noqa: E731
+        assert _wait(lambda: training() or process.poll() is not None, 120)
+        assert process.poll() is None, process.communicate()[1]
+        workers = _children(process.pid)
+        assert len(workers) >= 2
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does: to the command and to its workers
+        else:
+            process.send_signal(how)
+        out, err = process.communicate(timeout=30)
+        assert _wait(lambda: not any(map(_alive, workers)), 10), "workers outlived the sweep"
+    finally:
+        process.kill()
+    assert out == ""
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert err == "neuralmechanics: error: interrupted\n"
+    else:
+        assert process.returncode == -how
