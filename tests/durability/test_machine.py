@@ -184,7 +184,7 @@ def test_a_record_published_beside_damage_counts() -> None:
 
 TestRun = RunMachine.TestCase
 TestRun.settings = settings(
-    max_examples=15,
+    max_examples=40,
     stateful_step_count=12,
     deadline=None,
     derandomize=True,
