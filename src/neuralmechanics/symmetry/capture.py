@@ -65,7 +65,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
         with left_as_found(whole, batch, parameters=not is_large(whole)), _silent():
             found = replayed(captured, whole, batch, gradients=gradients)
         if not found.difference:
-            return replace(captured, replayed=found.not_run, module=None, sources={}, results=(), outside=())
+            return replace(captured, replayed=found.not_run, results=(), outside=())
         reasons[name] = found.difference
     raise ValueError(_refusal(whole, batch, reasons))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from neuralmechanics.experiments.configfile import config_from_dict
 from neuralmechanics.experiments.runfolder import RESULT, write_json
 from neuralmechanics.experiments.sweep.parent import end_with_parent
 from neuralmechanics.monitor.atomic import make_folder
+from neuralmechanics.monitor.warning import MonitorWarning
 
 FAILED = "failed.json"
 
@@ -31,7 +33,10 @@ def train_point(config: dict[str, Any], folder: str, directory: str) -> None:
     out = Path(folder)
     (out / FAILED).unlink(missing_ok=True)
     try:
-        train(config_from_dict(config, TrainConfig), out, resume=True)
+        with warnings.catch_warnings():
+            # The run keeps what its monitor says; an interrupted sweep says one line, and that for all of its workers.
+            warnings.filterwarnings("ignore", r"step \d+ was interrupted", MonitorWarning)
+            train(config_from_dict(config, TrainConfig), out, resume=True)
     except (ValueError, TypeError, ArithmeticError) as error:
         make_folder(out)
         write_json(out / FAILED, {"error": f"{type(error).__name__}: {error}"})
