@@ -17,7 +17,6 @@ from neuralmechanics.symmetry.replay.evaluation import (
     evaluated,
     leaves_of,
     model_evaluated,
-    noise_of,
     run_captured,
 )
 from neuralmechanics.symmetry.replay.graph_run import Conversion, GraphError
@@ -67,12 +66,9 @@ def replayed(captured: Captured, whole: Whole, batch: Any, *, gradients: bool = 
     point = point_of(captured, whole, batch)
     if isinstance(point, str):
         return Replayed(not_run=point)
-    try:
-        if captured.route == "export" and point.size > DOUBLE and _agrees_in_small(captured, whole, point, gradients):
-            return Replayed()
-        return _in_some_precision(captured, whole, point, gradients)
-    finally:
-        noise_of.cache_clear()
+    if captured.route == "export" and point.size > DOUBLE and _agrees_in_small(captured, whole, point, gradients):
+        return Replayed()
+    return _in_some_precision(captured, whole, point, gradients)
 
 
 def _parameter_as_constant(captured: Captured, whole: Whole) -> str:
@@ -154,8 +150,9 @@ def _compared(
     captured: Captured, whole: Whole, point: Point, seed: int = SEED, *, gradients: bool, wide: bool
 ) -> tuple[str, frozenset[str]]:
     """The first difference between model and graph at one point, empty where they agree; what the model drew."""
+    differentiable = gradients or captured.route != "export"  # an exported graph differentiates nothing inside
     try:
-        with seeded(seed), torch.enable_grad():
+        with seeded(seed), torch.set_grad_enabled(differentiable):
             model = model_evaluated(whole, point, gradients=gradients, wide=wide)
     except Exception as error:
         if gradients:  # a model may have none, as operations without a backward pass do: its values are compared
@@ -172,7 +169,7 @@ def _compared(
         raise _NotRunError("not in float64: a model may count on the largest number of its own type")
     conversion = Conversion(own if wide else None)
     try:
-        with seeded(seed), torch.enable_grad():
+        with seeded(seed), torch.set_grad_enabled(differentiable):
             params = leaves_of(point.params)
             graph = evaluated(run_captured(captured, whole, point, params, conversion), params, gradients)
     except GraphError as error:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,14 @@ from neuralmechanics.symmetry.replay.points import (
 from neuralmechanics.symmetry.tracing import SEED
 from neuralmechanics.symmetry.whole import Whole
 
-__all__ = ["Evaluation", "evaluated", "leaves_of", "model_evaluated", "noise_of", "run_captured"]
+__all__ = ["Evaluation", "evaluated", "leaves_of", "model_evaluated", "run_captured"]
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Outputs, and the gradient of one random combination of them.
 
-    Of each gradient of a large model two numbers are kept: its product with a random vector, and its size. ``drew``
+    Of each gradient of a large model a few numbers are kept: the products of its pieces with a random vector. ``drew``
     names the generators that random numbers were drawn from, ``written`` a parameter that the run has written into.
     """
 
@@ -163,9 +163,9 @@ def evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: b
 
 
 def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Two numbers for each gradient, taken as soon as it is there, so that its memory serves the next one."""
-    noise = noise_of(max(p.numel() * (2 if p.is_complex() else 1) for p in params.values()))
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+    """A few numbers for each gradient, taken as soon as it is there, so that its memory serves the next one."""
+    noise = torch.randn(PATTERN, generator=torch.Generator().manual_seed(SEED))
+    found: dict[str, Tensor] = {}
 
     def take(name: str, parameter: Tensor) -> None:
         gradient = parameter.grad
@@ -173,21 +173,21 @@ def _sketches(moving: list[Tensor], weights: list[Tensor], params: Mapping[str, 
         if gradient is not None:
             dense = gradient.to_dense()
             flat = (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1).float()
-            along = torch.dot(flat, noise[: flat.numel()].to(flat.device))
-            found[name] = along, torch.linalg.vector_norm(flat)
+            found[name] = _projected(flat, noise.to(flat.device))
 
     hooks = [p.register_post_accumulate_grad_hook(partial(take, name)) for name, p in params.items()]  # type: ignore[no-untyped-call]
     torch.autograd.backward(moving, weights, inputs=list(params.values()))
     for hook in hooks:
         hook.remove()
-    return {name: torch.tensor(list(map(float, numbers)), dtype=torch.float64) for name, numbers in found.items()}
+    return {name: numbers.double().cpu() for name, numbers in found.items()}
 
 
-@lru_cache(maxsize=1)
-def noise_of(count: int) -> Tensor:
-    """Random numbers that gradients are multiplied by; the same for the model and for the graph."""
-    generator = torch.Generator().manual_seed(SEED)
-    return torch.randn(PATTERN, generator=generator).repeat(-(-count // PATTERN))[:count]
+def _projected(flat: Tensor, noise: Tensor) -> Tensor:
+    """The products of pieces of a vector, each as long as ``noise``, with it: one read of the vector."""
+    rows = flat.numel() // noise.numel()
+    whole, rest = flat[: rows * noise.numel()], flat[rows * noise.numel() :]
+    last = torch.dot(rest, noise[: rest.numel()]).reshape(1)
+    return torch.cat([torch.mv(whole.view(rows, -1), noise), last]) if rows else last
 
 
 def _gradients(values: list[Tensor], params: list[Tensor], weights: list[Tensor]) -> Sequence[Tensor | None]:
