@@ -609,3 +609,21 @@ def test_a_gradient_that_is_zero_by_symmetry_is_no_difference(seed: int) -> None
             return 2 ** (self.w + x) / (2 ** (self.w + x)).sum(0, keepdim=True)
 
     assert find_symmetries(Net(), torch.randn(5, 4)).count()["scale"] == 0
+
+
+def test_gradients_of_a_large_model_are_compared_too() -> None:
+    """A hook that changes what goes back is refused at any size, though of each gradient few numbers are kept."""
+
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(2100, 2100), nn.Linear(2100, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x) * 1
+            if h.requires_grad:
+                h.register_hook(lambda g: g.abs())
+            return self.b(torch.relu(h))
+
+    with pytest.raises(ValueError, match=r"the gradient of a\.(weight|bias) differs"):
+        find_symmetries(Large(), torch.randn(2, 2100))
