@@ -94,7 +94,15 @@ def test_ctrl_c_is_130_and_one_line(tmp_path: Path, wait: float) -> None:
     """Also while the command still loads: `wait` seconds after its start."""
     import signal
 
-    code = "import sys, neuralmechanics.cli.entry as e; print('up', flush=True); sys.exit(e.main())"
+    # It says so itself when it has started, from its first import: what comes before that is the interpreter's own.
+    code = (
+        "import sys, neuralmechanics.cli.entry as entry\n"
+        "class Start:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'neuralmechanics.cli.commands': print('up', flush=True)\n"
+        "sys.meta_path.insert(0, Start())\n"
+        "sys.exit(entry.main())"
+    )
     command = [sys.executable, "-c", code, "train", "--steps", "1000000", "--out", "run"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # In the background of a shell Ctrl-C is ignored.
