@@ -20,8 +20,8 @@ from multiprocessing import get_context
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics.symmetry.counting import count_laws
-from neuralmechanics.symmetry.optimizer_flows import HeavyBall
+from neuralmechanics.diagnostics.counting.counting import count_laws
+from neuralmechanics.diagnostics.counting.optimizer_fields import HeavyBall
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def replay_share(model: Any, batch: Any, loss: Any) -> float:
     if any(parameter.is_meta for parameter in model.parameters()):
         return 0.0
     from neuralmechanics.symmetry import capture, find_symmetries
-    from neuralmechanics.symmetry.replay import Replayed
+    from neuralmechanics.symmetry.lowering.replay import Replayed
 
     whole = capture.replayed
 

@@ -11,16 +11,16 @@ _EXPORTS = {
     "Family": "neuralmechanics.symmetry",
     "Symmetries": "neuralmechanics.symmetry",
     "find_symmetries": "neuralmechanics.symmetry",
-    "check_symmetries": "neuralmechanics.symmetry",
-    "assert_symmetric": "neuralmechanics.symmetry",
-    "probe_symmetries": "neuralmechanics.symmetry",
-    "count_laws": "neuralmechanics.symmetry",
-    "lint": "neuralmechanics.symmetry",
-    "update_defect": "neuralmechanics.symmetry",
+    "check_symmetries": "neuralmechanics.diagnostics",
+    "assert_symmetric": "neuralmechanics.diagnostics",
+    "probe_symmetries": "neuralmechanics.diagnostics",
+    "count_laws": "neuralmechanics.diagnostics",
+    "lint": "neuralmechanics.diagnostics",
+    "update_defect": "neuralmechanics.diagnostics",
     "Monitor": "neuralmechanics.monitor",
     "open_run": "neuralmechanics.monitor",
 }
-_SUBPACKAGES = ("experiments", "flows", "laws", "monitor", "optimizers", "report", "slices", "symmetry")
+_SUBPACKAGES = ("diagnostics", "experiments", "flows", "laws", "monitor", "optimizers", "report", "slices", "symmetry")
 
 try:
     __version__ = version("neuralmechanics")

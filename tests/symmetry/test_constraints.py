@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuralmechanics.symmetry.constraints import ConstraintSystem
+from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
 
 COEFFICIENTS = st.sampled_from([1, -1, 1, -1, 2, -2, 3, 0.5])
 

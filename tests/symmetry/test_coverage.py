@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 
 from neuralmechanics import find_symmetries
 from neuralmechanics.symmetry import Coverage
-from neuralmechanics.symmetry.rules import RULES, rule
+from neuralmechanics.symmetry.lowering.rules import RULES, rule
 
 from .network import Network
 from .nullspace import common_kernels, moved_elements, moved_parameters

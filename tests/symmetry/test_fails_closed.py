@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 import torch
 
-from neuralmechanics.symmetry.capture import capture
-from neuralmechanics.symmetry.captured import Captured
-from neuralmechanics.symmetry.constraints import ConstraintSystem
-from neuralmechanics.symmetry.find import analyse
-from neuralmechanics.symmetry.label_constraints import LabelConstraints
-from neuralmechanics.symmetry.label_gauges import LabelGauges
-from neuralmechanics.symmetry.lenient import Lenient
-from neuralmechanics.symmetry.mixings import Mixings
-from neuralmechanics.symmetry.routing import Routing
-from neuralmechanics.symmetry.rules import RULES
-from neuralmechanics.symmetry.scales import Scales
-from neuralmechanics.symmetry.shifts import Shifts
-from neuralmechanics.symmetry.spaces import Spaces
-from neuralmechanics.symmetry.transport import Transport
+from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
+from neuralmechanics.symmetry.domains.mixing import Mixings
+from neuralmechanics.symmetry.domains.representation.domain import Transport
+from neuralmechanics.symmetry.domains.representation.spaces import Spaces
+from neuralmechanics.symmetry.domains.scaling.constraints import LabelConstraints
+from neuralmechanics.symmetry.domains.scaling.domain import Scales
+from neuralmechanics.symmetry.domains.scaling.redundancy import LabelGauges
+from neuralmechanics.symmetry.domains.shift.domain import Shifts
+from neuralmechanics.symmetry.finding.find import analyse
+from neuralmechanics.symmetry.lowering.capture.capture import capture
+from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.lowering.rules import RULES
+from neuralmechanics.symmetry.passes.expert_axis import Routing
+from neuralmechanics.symmetry.passes.lenient import Lenient
 
 from .zoo import SMALL
 

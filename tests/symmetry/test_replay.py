@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics import Symmetries, find_symmetries
-from neuralmechanics.symmetry import capture as capturing
-from neuralmechanics.symmetry import tracing
-from neuralmechanics.symmetry.exporting import exported
-from neuralmechanics.symmetry.replay import Replayed, comparing, replayed
-from neuralmechanics.symmetry.replay.graph_run import Conversion, run_graph
-from neuralmechanics.symmetry.whole import Whole
+from neuralmechanics.functional.calling import Whole
+from neuralmechanics.symmetry.lowering.capture import capture as capturing
+from neuralmechanics.symmetry.lowering.capture import tracing
+from neuralmechanics.symmetry.lowering.capture.exporting import exported
+from neuralmechanics.symmetry.lowering.replay import Replayed, comparing, replayed
+from neuralmechanics.symmetry.lowering.replay.graph_run import Conversion, run_graph
 
 Loss = Callable[[Any, Any], Tensor]
 

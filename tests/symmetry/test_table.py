@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from neuralmechanics import find_symmetries
-from neuralmechanics.symmetry.summaries import summarised
+from neuralmechanics.symmetry.families.name_summaries import summarised
 
 from .test_large import found
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics import Symmetries, find_symmetries
-from neuralmechanics.symmetry.curvature import adjoint
-from neuralmechanics.symmetry.family import Family
-from neuralmechanics.symmetry.turning import Shear, Turn
+from neuralmechanics.symmetry.families.actions.adjoints import adjoint
+from neuralmechanics.symmetry.families.actions.rotation import Shear, Turn
+from neuralmechanics.symmetry.families.family import Family
 
 from .agreement import change
 from .blocks import Attention, Gated, Residual

@@ -11,7 +11,7 @@ from torch import nn
 
 import neuralmechanics
 from neuralmechanics import find_symmetries
-from neuralmechanics.symmetry.rules.registry import RULES
+from neuralmechanics.symmetry.lowering.rules.registry import RULES
 
 from .agreement import judge
 from .blocks import Residual

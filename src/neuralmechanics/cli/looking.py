@@ -83,7 +83,8 @@ def run_check(command: Check) -> None:
 
     import torch
 
-    from neuralmechanics.symmetry import check_symmetries, find_symmetries
+    from neuralmechanics.diagnostics import check_symmetries
+    from neuralmechanics.symmetry import find_symmetries
 
     batches = list(zip(torch.split(found.batch[0], size), torch.split(found.batch[1], size), strict=True))
 
@@ -105,9 +106,9 @@ def _probed(found: Resolved, batches: list[Any], symmetries: Any, seed: int) -> 
     """
     import torch
 
+    from neuralmechanics.diagnostics import probe_symmetries
+    from neuralmechanics.diagnostics.probing.comparison import compare
     from neuralmechanics.report import text_table
-    from neuralmechanics.symmetry import probe_symmetries
-    from neuralmechanics.symmetry.probe_compare import compare
 
     model, draw = found.model.double(), torch.Generator().manual_seed(seed)
     try:
@@ -132,7 +133,7 @@ def run_count(command: Count) -> None:
     """Print the bounds on the number of laws."""
     found = resolve(command.target)
 
-    from neuralmechanics.symmetry.counting import count_laws
+    from neuralmechanics.diagnostics.counting.counting import count_laws
 
     with terminal_status("counting") as tell:
         count = count_laws(found.model, found.batch, found.loss, optimizer=command.optimizer, progress=tell)
@@ -143,6 +144,6 @@ def run_lint(command: Lint) -> None:
     """Print the remarks on the model."""
     found = resolve(command.target)
 
-    from neuralmechanics.symmetry import lint
+    from neuralmechanics.diagnostics import lint
 
     print(lint(found.model, found.batch, found.loss, command.optimizer))

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from neuralmechanics.experiments.losses import logits_of
-from neuralmechanics.symmetry.as_found import left_as_found
+from neuralmechanics.functional.as_found import left_as_found
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

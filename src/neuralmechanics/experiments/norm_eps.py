@@ -21,9 +21,9 @@ from neuralmechanics.experiments.optimizer import make_optimizer
 from neuralmechanics.experiments.plan import Plan
 from neuralmechanics.experiments.seeds import stream_seed
 from neuralmechanics.experiments.targets import resolve_model
+from neuralmechanics.functional.norm_statistics import NormRecord, recorded_norms
 from neuralmechanics.laws import Drives, ExactLaw, Hyperparameters
 from neuralmechanics.symmetry import Family, Symmetries, find_symmetries
-from neuralmechanics.symmetry.norm_statistics import NormRecord, recorded_norms
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from torch import nn
 from neuralmechanics.experiments.models import build_model, restore_weights
 from neuralmechanics.experiments.seeds import stream_seed
 from neuralmechanics.files import read_regular
-from neuralmechanics.symmetry.as_found import left_as_found
+from neuralmechanics.functional.as_found import left_as_found
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from neuralmechanics.symmetry.as_found import RunState, double_copy, kept_randomness, left_as_found
+from neuralmechanics.functional.as_found import RunState, double_copy, kept_randomness, left_as_found
 
 __all__ = ["ModuleLoss", "module_loss", "module_losses"]
 

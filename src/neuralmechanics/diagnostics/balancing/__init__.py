@@ -1,0 +1,1 @@
+"""The point of least norm on an orbit."""

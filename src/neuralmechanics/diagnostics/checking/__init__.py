@@ -1,0 +1,1 @@
+"""Every constraint that symmetries put on loss, gradient and Hessian, on given batches."""

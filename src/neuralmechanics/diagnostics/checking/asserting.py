@@ -1,0 +1,55 @@
+"""``assert_symmetric``: for test suites, since a wrong backward pass breaks ⟨g, ξ⟩ = 0 at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from neuralmechanics.diagnostics.checking.checking import check_symmetries
+from neuralmechanics.diagnostics.checking.report import CheckReport
+from neuralmechanics.functional.pure_loss import LossFunction
+from neuralmechanics.symmetry.families.symmetries import Symmetries
+from neuralmechanics.symmetry.finding.find import find_forward_symmetries
+
+__all__ = ["assert_symmetric"]
+
+
+def assert_symmetric(
+    model: nn.Module,
+    loss_fn: LossFunction | None,
+    batches: Sequence[Any],
+    *,
+    expect: Mapping[str, int] | None = None,
+    symmetries: Symmetries | None = None,
+    seed: int = 0,
+) -> CheckReport:
+    """Finds the symmetries of the forward pass and checks that loss, gradient and Hessian obey them.
+
+    A fault of the backward pass breaks a constraint. A fault of the forward pass that is itself symmetric shows in the
+    number of symmetries: ``expect={"rescale": 7}`` compares the charges of each kind named. ``symmetries`` skips the
+    search, for operations that it has no rule for.
+
+    Raises AssertionError with the table where a family is broken or the numbers differ, and where there is no symmetry
+    at all to test (``expect={}`` allows that). Returns the report.
+    """
+    if not isinstance(batches, Sequence) or not len(batches):
+        raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
+    found = find_forward_symmetries(model, batches[0], loss_fn) if symmetries is None else symmetries
+    if not found.families and expect is None:
+        unknown = ", ".join(map(str, found.unknown))
+        raise AssertionError(
+            f"no symmetry was found, so nothing was tested{f' (no rule for {unknown})' if unknown else ''}; "
+            "test a model with homogeneous activations or norms, or pass expect={} if none is meant"
+        )
+    counts = found.count()
+    for kind, number in (expect or {}).items():
+        if counts.get(kind, 0) != number:
+            raise AssertionError(f"{counts.get(kind, 0)} {kind} charges found, {number} expected\n{found!r}")
+    report = check_symmetries(found, model, loss_fn, batches, seed=seed)
+    if not report.ok:
+        first = report.broken[0]
+        raise AssertionError(f"{len(report.broken)} of {len(report.families)} families broken, first {first.family!r}: "
+                             f"{first.reason}\n{report!r}")  # fmt: skip
+    return report

@@ -1,0 +1,1 @@
+"""How many independent conservation laws a training has."""

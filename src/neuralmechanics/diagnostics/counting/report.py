@@ -1,0 +1,92 @@
+"""The result of counting conservation laws: two bounds, the fibre, and the gaps behind every rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neuralmechanics.diagnostics.counting.rank import Gap
+
+__all__ = ["LawCount"]
+
+
+@dataclass(frozen=True)
+class LawCount:
+    """Bounds on the number of independent conservation laws.
+
+    ``lower``: rank of the known laws' gradients. ``upper``: phase dimension minus the rank of the brackets computed.
+    ``fibre``: nullity of the Jacobian of the functions at θ, an upper bound for all continuous symmetries together.
+    ``generators``: rank of the known generators at θ; ``unexplained`` = fibre - generators. ``gaps``: the singular
+    values on both sides of every cut. ``levels``: deepest bracket level evaluated.
+    """
+
+    lower: int
+    upper: int
+    fibre: int
+    generators: int
+    unexplained: int
+    gaps: tuple[Gap, ...]
+    parameters: int
+    phase_dimension: int
+    levels: int
+    optimizer: str
+
+    @property
+    def worst_gap(self) -> Gap:
+        """The narrowest gap of all cuts, the one to look at first."""
+        return min(self.gaps, key=lambda gap: gap.ratio)
+
+    @property
+    def certified(self) -> bool:
+        """Whether the bounds agree and each rank is separated from rounding by a factor of 100 at least."""
+        return self.lower == self.upper and self.worst_gap.ratio >= 100
+
+    @property
+    def agreement(self) -> str:
+        """Found symmetries beside the count: whether what was found at θ is all that there is."""
+        if not self.unexplained:
+            return f"found {self.generators} = counted {self.fibre}: none is missing"
+        return f"found {self.generators}, counted {self.fibre}: {self.unexplained} at θ not found, or not for every θ"
+
+    @property
+    def verdict(self) -> str:
+        """One line: the number, or what is open."""
+        if self.lower > self.upper:
+            return "contradiction: a known law is broken by the brackets; check the symmetries and the gaps"
+        if self.certified:
+            return f"exactly {self.lower}"
+        if self.lower == self.upper:
+            return f"{self.lower}, but one rank is not clear of rounding"
+        return f"between {self.lower} and {self.upper}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data, as JSON holds it."""
+        names = (
+            "optimizer",
+            "lower",
+            "upper",
+            "certified",
+            "fibre",
+            "generators",
+            "unexplained",
+            "agreement",
+            "parameters",
+        )
+        return {name: getattr(self, name) for name in (*names, "phase_dimension", "levels", "verdict")} | {
+            "gaps": [{"where": gap.where, "kept": gap.kept, "dropped": gap.dropped} for gap in self.gaps]
+        }
+
+    def __repr__(self) -> str:
+        rows = [
+            ("conservation laws", self.verdict),
+            ("optimiser", self.optimizer),
+            ("lower bound (known laws)", str(self.lower)),
+            (f"upper bound (brackets to level {self.levels})", str(self.upper)),
+            ("parameters, phase dimension", f"{self.parameters}, {self.phase_dimension}"),
+            ("fibre dimension", str(self.fibre)),
+            ("known generators at θ", str(self.generators)),
+            ("unexplained", str(self.unexplained)),
+            ("symmetries", self.agreement),
+            ("narrowest gap", str(self.worst_gap)),
+        ]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

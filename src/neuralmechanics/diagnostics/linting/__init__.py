@@ -1,0 +1,1 @@
+"""What symmetry says about a model before a step is taken."""

@@ -1,0 +1,1 @@
+"""Exact homogeneous linear systems and their local null spaces."""

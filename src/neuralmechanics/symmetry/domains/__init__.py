@@ -1,0 +1,1 @@
+"""Abstract interpretations: how labels, shifts and representations pass through an operation."""

@@ -1,0 +1,1 @@
+"""How each dimension of every tensor transforms when matrices act on whole spaces of channels."""

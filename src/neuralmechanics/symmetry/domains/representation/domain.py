@@ -1,0 +1,360 @@
+"""How each dimension of every tensor transforms when matrices act on whole spaces of channels.
+
+A parameter of shape (rows, columns) carries a matrix along each; sums demand that two tensors carry the same, products
+summed over channels that they carry dual ones, norms that it is orthogonal, everything else that it is the identity.
+What is left acts on the parameters and changes no output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from neuralmechanics.symmetry.domains.representation.spaces import Leg, Spaces
+from neuralmechanics.symmetry.domains.representation.tensor_type import (
+    Carried,
+    Hollow,
+    narrow,
+    places_of,
+    plain,
+    scaled_hollow,
+    shifted_hollow,
+    viewed,
+)
+from neuralmechanics.symmetry.families.actions.rotation import Gain, ShearTerm
+from neuralmechanics.symmetry.families.family import Breaking
+from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.views import Expand, View
+
+__all__ = ["Transport"]
+
+Shape = tuple[int, ...]
+Legs = tuple[Leg | None, ...]
+
+
+class Transport:
+    """The interpreter of the primitives (see ``domain.Domain``) that carries whole spaces.
+
+    ``blind``: a centring norm does not rotate but swallows what is added along the all-ones vector.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, Shape], *, complex: frozenset[str], single: frozenset[str], blind: bool = False
+    ) -> None:
+        self.shapes = shapes
+        self.spaces = Spaces()
+        self.parameters: dict[str, Carried] = {}
+        self.shears: dict[str, ShearTerm] = {}
+        self.cause = -1
+        self._complex, self._single, self._blind = complex, single, blind
+        self._waiting: tuple[int, str, Carried] | None = None  # the operation, weight and product that await a bias
+
+    # --- leaves -------------------------------------------------------------------------------------------------
+
+    def constant(self, shape: Sequence[int]) -> Carried:
+        return plain(shape)
+
+    def parameter(self, name: str) -> Carried:
+        if name not in self.parameters:
+            shape = tuple(self.shapes[name])
+            legs = tuple(self.spaces.new(n) if n > 1 else None for n in shape)
+            gain = (Gain(name), 1.0) if sum(n > 1 for n in shape) == 1 else None
+            self.parameters[name] = Carried(shape, legs, (1,), gain, frozenset(), (name, tuple(range(len(shape)))))
+            if name in self._complex:
+                self.fix(self.parameters[name])
+        return self.parameters[name]
+
+    # --- demands ------------------------------------------------------------------------------------------------
+
+    def fix(self, *xs: Carried) -> None:
+        for x in xs:
+            for leg in x.legs:
+                self.spaces.fix(leg)
+
+    def _linear(self, x: Carried) -> Carried:
+        """x where only linear operations may follow: an unsummed square ends its leg."""
+        if not x.squares:
+            return x
+        self.fix(x)
+        return plain(x.shape, None, x)
+
+    def _ended(self, shape: Sequence[int], *xs: Carried) -> Carried:
+        self.fix(*xs)
+        return plain(shape, None, *xs)
+
+    # --- rearrangements -----------------------------------------------------------------------------------------
+
+    def view(self, x: Carried, view: View) -> Carried:
+        shape = tuple(view.output_shape(x.shape))
+        place = places_of(view, x.shape, shape)
+        for d, leg in enumerate(x.legs):
+            if leg is not None and d not in place:
+                self.spaces.fix(leg)
+        return viewed(x, view, shape, place)
+
+    def cat(self, xs: Sequence[Carried], dim: int) -> Carried:
+        xs = [self._linear(x) for x in xs]
+        shape = list(xs[0].shape)
+        shape[dim] = sum(x.shape[dim] for x in xs)
+        for x in xs:
+            self.spaces.fix(x.legs[dim])
+        for d in range(len(shape)):
+            if d != dim:
+                for x in xs[1:]:
+                    self.spaces.unite(xs[0].legs[d], x.legs[d])
+        return plain(shape, (None if d == dim else leg for d, leg in enumerate(xs[0].legs)), *xs)
+
+    def _aligned(self, x: Carried, shape: Shape) -> Carried:
+        return x if len(x.shape) == len(shape) else self.view(x, Expand((1,) * (len(shape) - len(x.shape)) + x.shape))
+
+    # --- elementwise --------------------------------------------------------------------------------------------
+
+    def add(self, x: Carried, y: Carried, scale: float = 1.0) -> Carried:
+        if scale == 0:
+            return x
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        self._answer(x, y, scale)
+        x, y = (narrow(self._aligned(self._linear(v), shape)) for v in (x, y))
+        legs: list[Leg | None] = []
+        for d, n in enumerate(shape):
+            both = x.shape[d] == y.shape[d]
+            leg = x.legs[d] or y.legs[d]
+            if both:
+                self.spaces.unite(x.legs[d], y.legs[d])
+            elif n > 1 and leg is not None:
+                self._keep_ones(leg)
+            legs.append(leg)
+        return replace(plain(shape, legs, x, y), hollow=shifted_hollow(x, y, scale) or shifted_hollow(y, x, scale))
+
+    def _answer(self, product: Carried, bias: Carried, scale: float) -> None:
+        """Notes the bias that an operation adds to its own product, to take back what a shear of the weight leaves."""
+        if self._waiting is None or self._waiting[0] != self.cause or product is not self._waiting[2] or scale != 1:
+            return
+        name = self._waiting[1]
+        if bias.source is not None and bias.source[0] in self._single and bias.shape == product.shape[-1:]:
+            self.shears[name] = replace(self.shears[name], absorber=bias.source[0])
+
+    def _keep_ones(self, leg: Leg) -> None:
+        if self._blind:
+            self.spaces.fix(leg)
+        else:
+            self.spaces.keep_ones(leg)
+
+    def add_number(self, x: Carried, number: float, broken_by: Breaking | None = None) -> Carried:
+        if number == 0:
+            return x
+        x = self._linear(x)
+        for leg in x.legs:
+            if leg is not None:
+                self._keep_ones(leg)
+        gain = None
+        if x.gain is not None and x.gain[1] == 1:
+            gain = (replace(x.gain[0], offset=x.gain[0].offset + number), 1.0)
+        return replace(plain(x.shape, x.legs, x), gain=gain, same=x.same)
+
+    def scaled(self, x: Carried, factor: float) -> Carried:
+        if factor == 1:
+            return x
+        gain = x.gain
+        if gain is not None and gain[1] == 1:
+            gain = (replace(gain[0], factor=gain[0].factor * factor, offset=gain[0].offset * factor), 1.0)
+        hollow = x.hollow if x.hollow is not None and not x.hollow.shifts else None
+        return replace(x, gain=gain, source=None, hollow=hollow)
+
+    def mul(self, x: Carried, y: Carried) -> Carried:
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        x, y = (narrow(self._aligned(self._linear(v), shape)) for v in (x, y))
+        if x.gain is not None and y.gain is None:
+            x, y = y, x
+        legs: list[Leg | None] = []
+        for d, n in enumerate(shape):
+            one, other = x.legs[d], y.legs[d]
+            if x.shape[d] == y.shape[d] and n > 1:
+                self.spaces.fix(other)
+                if y.gain is None or y.wide() != [d]:
+                    self.spaces.fix(one)
+                    one = None
+                elif one is not None:
+                    one = one.times(*y.gain)
+            legs.append(one or (other if x.shape[d] != y.shape[d] else None))
+        return replace(plain(shape, legs, x, y), hollow=scaled_hollow(x, y))
+
+    def power(self, x: Carried, exponent: float) -> Carried:
+        if exponent == 1:
+            return x
+        gain = None if x.gain is None else (x.gain[0], x.gain[1] * exponent)
+        carried = frozenset(d for d, leg in enumerate(x.legs) if leg is not None)
+        if exponent == 2 and not x.squares and carried and gain is None:
+            return replace(plain(x.shape, x.legs, x), squares=carried)
+        return replace(self._ended(x.shape, x), gain=gain, same=x.same)
+
+    def homogeneous(self, x: Carried) -> Carried:
+        return self._ended(x.shape, x)
+
+    def nonlinear(self, *xs: Carried) -> Carried:
+        return self._ended(np.broadcast_shapes(*(x.shape for x in xs)), *xs)
+
+    def larger(self, x: Carried, y: Carried) -> Carried:
+        return self.nonlinear(x, y)
+
+    def noise(self, x: Carried) -> Carried:
+        return self._ended(x.shape, x)
+
+    # --- sums ---------------------------------------------------------------------------------------------------
+
+    def contract(self, x: Carried, y: Carried, how: Contraction) -> Carried:
+        x, y = self._linear(x), self._linear(y)
+        inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
+        left = dict(zip(how.x, zip(x.shape, x.legs, strict=True), strict=True))
+        right = dict(zip(how.y, zip(y.shape, y.legs, strict=True), strict=True))
+        out: dict[str, Leg | None] = {}
+        for letter in dict.fromkeys(how.x + how.y):
+            (n, one), (m, other) = left.get(letter, (1, None)), right.get(letter, (1, None))
+            both = letter in left and letter in right and n == m
+            if letter in inner or (letter in how.out and both and n > 1):
+                self.spaces.fix(one)
+                self.spaces.fix(other)
+            elif letter in how.out:
+                out[letter] = one or other
+            elif both:
+                self.spaces.unite(one, other.partner if other is not None else None)
+            elif (leg := one or other) is not None:
+                self._keep_ones(leg)
+        sizes = {k: n for k, (n, _) in left.items()} | {k: n for k, (n, _) in right.items() if n > 1}
+        result = plain([sizes.get(k, 1) for k in how.out], (out.get(k) for k in how.out), x, y)
+        self._shear(x, how.x, y, how.y, how, result)
+        self._shear(y, how.y, x, how.x, how, result)
+        return result
+
+    def _shear(self, data: Carried, mine: str, weight: Carried, theirs: str, how: Contraction, result: Carried) -> None:
+        """A weight, read nowhere else, whose columns read what a centring norm and a gain left."""
+        if data.hollow is None or weight.source is None or how.windows or len(theirs) != 2:
+            return
+        name, places = weight.source
+        letter = mine[data.hollow.dim]
+        if name not in self._single or letter not in theirs or letter in how.out or not data.hollow.dressing:
+            return
+        column = theirs.index(letter)
+        if theirs[1 - column] not in how.out or theirs[1 - column] in mine:
+            return
+        self.shears[name] = ShearTerm(
+            name, places[1 - column], places[column], data.hollow.dressing, data.hollow.shifts
+        )  # fmt: skip
+        self._waiting = (self.cause, name, result) if how.out.endswith(theirs[1 - column]) else None
+
+    def reduce(self, x: Carried, dims: Sequence[int], keepdim: bool, mean: bool) -> Carried:
+        bound = {d % len(x.shape) for d in dims} if x.shape else set()
+        if x.squares:
+            x = replace(x, legs=self._all_but(x, x.squares - bound))
+        for d in sorted(bound):
+            if (leg := x.legs[d]) is not None:
+                if d in x.squares:
+                    self.spaces.keep_length(leg)
+                else:
+                    self._keep_ones(leg)
+        kept = [
+            (1 if d in bound else n, None if d in bound else leg)
+            for d, (n, leg) in enumerate(zip(x.shape, x.legs, strict=True))
+        ]
+        if not keepdim:
+            kept = [pair for d, pair in enumerate(kept) if d not in bound]
+        hollow = x.hollow
+        if hollow is None or hollow.dim in bound or not (mean or not hollow.shifts):
+            hollow = None
+        elif not keepdim:
+            hollow = replace(hollow, dim=hollow.dim - sum(d < hollow.dim for d in bound))
+        return replace(plain([n for n, _ in kept], (leg for _, leg in kept), x), hollow=hollow)
+
+    def normalise(self, x: Carried, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Carried:
+        """Lengths, and the mean where it is removed, are kept; other dimensions are told apart."""
+        x = self._linear(x)
+        bound = {d % len(x.shape) for d in dims}
+        wide = [d for d in sorted(bound) if x.shape[d] > 1]
+        legs: list[Leg | None] = list(x.legs)
+        for d, leg in enumerate(x.legs):
+            if leg is None:
+                continue
+            if d not in bound or (self._blind and not (center and wide == [d])):
+                self.spaces.fix(leg)
+                legs[d] = None
+            elif self._blind:
+                self.spaces.blind_to_ones(leg)
+                legs[d] = None
+            else:
+                self.spaces.keep_length(leg)
+                if center:
+                    self.spaces.keep_ones(leg)
+        return replace(plain(x.shape, legs, x), hollow=Hollow(wide[0]) if center and len(wide) == 1 else None)
+
+    def deviation(self, x: Carried, dims: Sequence[int], keepdim: bool) -> Carried:
+        bound = [d % len(x.shape) for d in dims]
+        out = self.normalise(x, dims, True, None)
+        return self.reduce(plain(x.shape, (None if d in bound else leg for d, leg in enumerate(out.legs)), x), bound,
+                           keepdim, True)  # fmt: skip
+
+    # --- the rest: nothing passes, or what no operation touches ---------------------------------------------------
+
+    def softmax(self, x: Carried, dim: int) -> Carried:
+        return self._ended(x.shape, x)
+
+    def extremum(self, x: Carried, dims: Sequence[int], keepdim: bool) -> Carried:
+        return self.reduce(self._ended(x.shape, x), dims, keepdim, True)
+
+    def positions(self, x: Carried, dims: Sequence[int], keepdim: bool) -> Carried:
+        return self.extremum(x, dims, keepdim)
+
+    def pool(
+        self, x: Carried, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+    ) -> Carried:
+        if not linear:
+            return self._ended(shape, x)
+        return plain(shape, self._all_but(self._linear(x), dims), x)
+
+    def _all_but(self, x: Carried, dims: Iterable[int]) -> Legs:
+        """The legs, with those of ``dims`` ended."""
+        chosen = {d % len(x.shape) for d in dims}
+        for d in chosen:
+            self.spaces.fix(x.legs[d])
+        return tuple(None if d in chosen else leg for d, leg in enumerate(x.legs))
+
+    def gather(self, x: Carried, dim: int, index_shape: Sequence[int], index: Any) -> Carried:
+        legs = self._all_but(self._linear(x), (dim,))
+        shape = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :])
+        return plain(shape, (*legs[:dim], *(None for _ in index_shape), *legs[dim + 1 :]), x)
+
+    def select(self, x: Carried, y: Carried, shape: Sequence[int]) -> Carried:
+        return self._ended(shape, x, y)
+
+    def masked(self, x: Carried, number: float, shape: Sequence[int]) -> Carried:
+        return self._ended(shape, x)
+
+    def zero_padded(self, x: Carried, dim: int, before: int, after: int, fill: float | None) -> Carried:
+        shape = tuple(n + before + after if d == dim else n for d, n in enumerate(x.shape))
+        return plain(shape, self._all_but(self._linear(x), (dim,)), x) if fill == 0 else self._ended(shape, x)
+
+    def resized(self, x: Carried, shape: Sequence[int]) -> Carried:
+        if len(shape) != len(x.shape):
+            return self._ended(shape, x)
+        changed = [d for d, n in enumerate(shape) if n != x.shape[d]]
+        return plain(shape, self._all_but(self._linear(x), changed), x)
+
+    def spread_along(self, x: Carried, dim: int, apart: Sequence[int] = ()) -> Carried:
+        return plain(x.shape, self._all_but(self._linear(x), (dim, *apart)), x)
+
+    def placed(
+        self, x: Carried | None, source: Carried, dim: int, shape: Sequence[int], apart: Sequence[int] = ()
+    ) -> Carried:
+        source = self._linear(source)
+        legs = self._all_but(source, (dim, *apart))
+        sizes = [1 if d == dim else n for d, n in enumerate(source.shape)]
+        if [1 if d == dim else n for d, n in enumerate(shape)] != sizes:
+            return self._ended(shape, source, *([x] if x is not None else []))
+        if x is None:
+            return plain(shape, legs, source)
+        before = self._all_but(self._linear(x), (dim, *apart))
+        for one, other in zip(before, legs, strict=True):
+            self.spaces.unite(one, other)
+        return plain(shape, legs, x, source)

@@ -1,0 +1,128 @@
+"""Spaces of channels and the groups that act on them: a union-find whose links are duals and gains.
+
+A *leg* is one dimension of a tensor that transforms with a matrix B = D A D⁻¹ or D A⁻ᵀ D⁻¹: A belongs to a space, D is
+a product of powers of gains (parameters that multiply channels and do not move). Where two legs meet, their matrices
+must be equal; that links their spaces, or restricts the group of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from neuralmechanics.symmetry.families.actions.rotation import Dressing, Gain
+
+__all__ = ["Leg", "Spaces", "dressed"]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """B = D A D⁻¹ with A of space ``node``, or with A⁻ᵀ where ``dual`` is set; D = Π gain^exponent."""
+
+    node: int
+    dual: bool = False
+    dressing: Dressing = ()
+
+    @property
+    def partner(self) -> Leg:
+        """The leg with B⁻ᵀ, against which this one may be summed."""
+        return Leg(self.node, not self.dual, tuple((gain, -power) for gain, power in self.dressing))
+
+    def times(self, gain: Gain, power: float) -> Leg:
+        """The leg after a multiplication by gain^power."""
+        return Leg(self.node, self.dual, dressed(self.dressing, ((gain, power),)))
+
+
+def dressed(first: Dressing, second: Dressing, sign: int = 1) -> Dressing:
+    """The product D₁·D₂^sign."""
+    powers = dict(first)
+    for gain, power in second:
+        powers[gain] = powers.get(gain, 0.0) + sign * power
+    return tuple(sorted((gain, power) for gain, power in powers.items() if power))
+
+
+@dataclass(eq=False)
+class Spaces:
+    """All spaces: what each is in terms of another, and what its matrices must be.
+
+    ``rigid``: only the identity; ``orthogonal``: Aᵀ A = 1; ``ones``: A and Aᵀ keep the all-ones vector; ``blind``:
+    A = 1 + 1·vᵀ only. The last three hold in the space's own frame, without gains.
+    """
+
+    widths: list[int] = field(default_factory=list)
+    rigid: set[int] = field(default_factory=set)
+    orthogonal: set[int] = field(default_factory=set)
+    ones: set[int] = field(default_factory=set)
+    blind: set[int] = field(default_factory=set)
+    _links: dict[int, Leg] = field(default_factory=dict)
+
+    def new(self, width: int) -> Leg:
+        """A space of its own."""
+        self.widths.append(width)
+        return Leg(len(self.widths) - 1)
+
+    def find(self, leg: Leg) -> Leg:
+        """The leg in terms of a space that is not given by another."""
+        while leg.node in self._links:
+            link = self._links[leg.node]
+            if leg.dual:
+                link = link.partner
+            leg = Leg(link.node, link.dual, dressed(leg.dressing, link.dressing))
+        return leg
+
+    def fix(self, leg: Leg | None) -> None:
+        """Only the identity acts on the leg."""
+        if leg is not None:
+            self.rigid.add(self.find(leg).node)
+
+    def moves(self, leg: Leg | None) -> bool:
+        return leg is not None and self.find(leg).node not in self.rigid
+
+    def unite(self, first: Leg | None, second: Leg | None) -> None:
+        """Both legs have the same matrix; a missing one does not transform."""
+        if first is None or second is None:
+            self.fix(first or second)
+            return
+        a, b = self.find(first), self.find(second)
+        if a.node == b.node:
+            if a.dressing != b.dressing:
+                self.rigid.add(a.node)
+            elif a.dual != b.dual:
+                self._restrict(a, self.orthogonal)
+            return
+        if b.node in self.orthogonal | self.ones | self.blind:
+            a, b = b, a
+        flags = [s for s in (self.orthogonal, self.ones, self.blind) if b.node in s]
+        link = Leg(a.node, a.dual, dressed(a.dressing, b.dressing, -1))
+        self._links[b.node] = link.partner if b.dual else link
+        if b.node in self.rigid:
+            self.rigid.add(a.node)
+        for flag in flags:
+            self._restrict(Leg(b.node), flag)
+
+    def keep_length(self, leg: Leg) -> None:
+        """The leg's matrix is orthogonal."""
+        self._restrict(leg, self.orthogonal)
+
+    def keep_ones(self, leg: Leg) -> None:
+        """The leg's matrix and its transpose keep the all-ones vector."""
+        self._restrict(leg, self.ones)
+
+    def blind_to_ones(self, leg: Leg) -> None:
+        """The leg's matrix may add multiples of the all-ones vector only."""
+        self._restrict(leg, self.blind)
+
+    def _restrict(self, leg: Leg, flag: set[int]) -> None:
+        """Sets a flag in the leg's own frame, which becomes that of its space; rigid where two frames would differ."""
+        root = self.find(leg)
+        framed = root.node in self.orthogonal | self.ones | self.blind
+        if framed and (root.dressing or (root.dual and (flag is self.blind or root.node in self.blind))):
+            self.rigid.add(root.node)
+            return
+        if root.dressing or (root.dual and not framed):
+            own = self.new(self.widths[root.node])
+            back = Leg(own.node, False, tuple((gain, -power) for gain, power in root.dressing))
+            self._links[root.node] = back.partner if root.dual else back
+            if root.node in self.rigid:
+                self.rigid.add(own.node)
+            root = own
+        flag.add(root.node)

@@ -1,0 +1,1 @@
+"""Scales: the logarithm of the factor of every element."""

@@ -1,0 +1,361 @@
+"""Scales: every tensor carries, for each element, the logarithm of the factor it is multiplied by.
+
+A label is a sum of terms, each a compressed array of variables times a rational coefficient; a parameter of shape
+(rows, columns) has label r_i + c_j. Operations add linear constraints; the null space is the algebra of all scale and
+rescale symmetries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from neuralmechanics.symmetry.domains.scaling.constraints import LabelConstraints
+from neuralmechanics.symmetry.domains.scaling.indexed_rows import (
+    choices_of,
+    chosen,
+    lifted,
+    lowered,
+    relettered,
+    viewed_chosen,
+)
+from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm, lettered, simpler, without_dims
+from neuralmechanics.symmetry.families.family import Breaking
+from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.views import Expand, Take, View, paired_rows
+
+__all__ = ["Scales"]
+
+Shape = tuple[int, ...]
+JOINED_LIMIT = 1 << 16  # entries along a concatenated dimension, times rows, up to which the rows stay apart
+
+
+class Scales(LabelConstraints):
+    """The scale interpreter of the primitives (see ``domain.Domain``)."""
+
+    ended_by_constants = True  # a constant that is added ends a factor
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        elementwise: frozenset[str] = frozenset(),
+        groups: Mapping[str, int] | None = None,
+        contracted: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
+        single: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__()
+        self.shapes = shapes
+        self.parameters: dict[str, Label] = {}
+        self.breakings: list[tuple[np.ndarray, Breaking]] = []
+        self.elementwise = elementwise
+        self.groups = dict(groups or {})
+        self.contracted = dict(contracted or {})
+        self.single = single  # parameters that one operation reads, directly
+        self._stacked: dict[str, int] = {}  # parameters read one slice at a time, and along which dimension
+
+    # --- leaves -------------------------------------------------------------------------------------------------
+
+    def constant(self, shape: Sequence[int]) -> Label:
+        return Label(tuple(shape))
+
+    def parameter(self, name: str) -> Label:
+        """One variable a row, a column, … ; a variable an element where only elementwise operations read it."""
+        if name not in self.parameters:
+            shape = self.shapes[name]
+            terms = []
+            for position, support in enumerate(self._supports(name, shape)):
+                sizes = [n if d in support else 1 for d, n in enumerate(shape)]
+                ids = self.system.new(math.prod(sizes)).reshape(sizes)
+                terms.append(LabelTerm(Fraction(1), ids, (name, position)))
+            groups = self.groups.get(name, 1)
+            if groups > 1 and len(terms) > 1:  # grouped convolution: input channels of each group apart
+                inner = self.system.new(groups * shape[1]).reshape(groups, shape[1], *(1,) * (len(shape) - 2))
+                for position, term in enumerate(terms):
+                    if term.ids.shape[1] > 1:
+                        terms[position] = replace(term, ids=np.repeat(inner, shape[0] // groups, axis=0))
+            self.parameters[name] = Label(shape, tuple(terms))
+            self.gauges.open(name, len(terms))
+        return self.parameters[name]
+
+    def unread(self, name: str, view: Take) -> None:
+        """Entries of a parameter that no output depends on do not scale: any change of them is a translation.
+
+        Rows and columns that are not read scale as one that is, so that they count for nothing of their own.
+        """
+        label = self.parameter(name)
+        if len(label.terms) == 1:
+            self.fix(self.view(Label(label.shape, label.terms), view))
+            return
+        read = next((k for k in range(label.shape[view.dim]) if k not in view.positions), 0)
+        for term in label.terms:
+            if term.ids.shape[view.dim] > 1:
+                dead = term.ids.take(np.asarray(view.positions, dtype=np.int64), axis=view.dim)
+                self.system.add([1, -1], paired_rows(dead, term.ids.take([read], axis=view.dim)), self.cause)
+
+    def _supports(self, name: str, shape: Shape) -> list[tuple[int, ...]]:
+        wide = [d for d, n in enumerate(shape) if n > 1]
+        if name in self.elementwise or len(wide) <= 1:
+            return [tuple(wide)]
+        if name in self.contracted:
+            return [dims for dims in self.contracted[name] if any(shape[d] > 1 for d in dims)]
+        if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
+            return [(0, 1), (0, 2)]
+        return [(d,) for d in wide]
+
+    def moves(self, x: Label) -> bool:
+        """Whether anything is left of the label after what is known by now."""
+        return bool(x.terms) and bool(self._compact(x.terms))
+
+    # --- primitives ---------------------------------------------------------------------------------------------
+
+    def view(self, x: Label, view: View) -> Label:
+        terms = []
+        for t in self._sliced(x, view):
+            moved = viewed_chosen(t, view, x.shape) if t.choice else replace(t, ids=view.apply(t.ids, x.shape))
+            if moved is None:  # dimensions of an index merged with others
+                return self.view(self._common_row(x), view)
+            terms.append(moved)
+        return Label(tuple(view.output_shape(x.shape)), tuple(terms))
+
+    def _sliced(self, x: Label, view: View) -> tuple[LabelTerm, ...]:
+        """Terms of one matrix of a parameter that stacks several: each has a gauge of its own."""
+        name = next((t.origin[0] for t in x.terms if t.origin), "")
+        if not isinstance(view, Take) or len(view.positions) != 1 or x is not self.parameters.get(name):
+            return x.terms
+        used = not self.gauges.is_open(name, len(x.terms)) and self._stacked.get(name) != view.dim
+        if used or name in self.groups or any(t.ids.shape[view.dim] == 1 for t in x.terms):
+            return x.terms
+        part = f"{name}[{view.dim}: {view.positions[0]}]"
+        self.gauges.close(name, len(x.terms))
+        self._stacked[name] = view.dim
+        if part not in self._stacked:
+            self._stacked[part] = view.dim
+            self.gauges.open(part, len(x.terms))
+        return tuple(replace(t, origin=(part, k)) for k, t in enumerate(x.terms))
+
+    def cat(self, xs: Sequence[Label], dim: int) -> Label:
+        shape = list(xs[0].shape)
+        shape[dim] = sum(x.shape[dim] for x in xs)
+        if not any(x.terms for x in xs):
+            return Label(tuple(shape))
+        rows = max((choice.rows for choice in choices_of(*xs)), default=1)
+        if rows * shape[dim] > JOINED_LIMIT or any(dim in choice.dims for choice in choices_of(*xs)):
+            xs = [self._common_row(x) for x in xs]
+        parts, choice = self._lifted(*xs)
+        columns = [self._single(x) for x in parts]
+        sizes = [max(c.shape[d] for c in columns) for d in range(columns[0].ndim)]
+        pieces = []
+        for x, ids in zip(xs, columns, strict=True):
+            sizes[dim] = x.shape[dim]
+            pieces.append(np.broadcast_to(ids, sizes))
+        joined = (LabelTerm(Fraction(1), np.concatenate(pieces, axis=dim)),)
+        return Label(tuple(shape), joined) if choice is None else lowered(Label((*shape, rows), joined), choice)
+
+    def _single(self, x: Label) -> np.ndarray:
+        """The label as one array of variables."""
+        terms = self._compact(x.terms)
+        if not terms:
+            return np.zeros((1,) * len(x.shape), np.int64)
+        if len(terms) == 1 and terms[0].coefficient == 1:
+            return terms[0].ids
+        self._forget(terms)
+        sizes = [max(t.ids.shape[d] for t in terms) for d in range(len(x.shape))]
+        ids = self.system.new(math.prod(sizes)).reshape(sizes)
+        tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in terms] + [ids.reshape(-1)]
+        self.system.add([*(t.coefficient for t in terms), -1], np.stack(tables, axis=1), self.cause)
+        return ids
+
+    def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:
+        """A sum scales only when both summands scale alike."""
+        if scale == 0:
+            return x
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        x, y = self._aligned(x, shape), self._aligned(y, shape)
+        if not x.terms and not y.terms:
+            return Label(shape)
+        self._row_by_row(x, y)
+        (x, y), choice = self._lifted(x, y)
+        left, right = x.terms, y.terms
+        self._vanish([*left, *(replace(t, coefficient=-t.coefficient) for t in right)])
+        both = Label(x.shape, left if simpler(left, right) else right)
+        return both if choice is None else lowered(both, choice)
+
+    def _aligned(self, x: Label, shape: Shape) -> Label:
+        if x.shape == shape:
+            return x
+        return self.view(x, Expand(shape))
+
+    def add_number(self, x: Label, number: float, broken_by: Breaking | None = None) -> Label:
+        if number == 0 or not x.terms:
+            return x
+        if broken_by is not None:
+            self._breaks(x.terms, broken_by)
+            return x
+        self.fix(x)
+        return Label(x.shape)
+
+    def _breaks(self, terms: Sequence[LabelTerm], broken_by: Breaking) -> None:
+        for term in terms:
+            self.breakings.append((np.unique(term.ids), broken_by))
+
+    def scaled(self, x: Label, factor: float) -> Label:
+        return x
+
+    def mul(self, x: Label, y: Label) -> Label:
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        x, y = self._aligned(x, shape), self._aligned(y, shape)
+        if len(choices_of(x, y)) > 1:
+            x, y = self._common_row(x), self._common_row(y)
+        return Label(shape, tuple(self._compact([*x.terms, *y.terms])))
+
+    def power(self, x: Label, exponent: float) -> Label:
+        factor = Fraction(exponent).limit_denominator(1 << 20)
+        if float(factor) != exponent:
+            self.fix(x)
+            return Label(x.shape)
+        terms = tuple(replace(t, coefficient=t.coefficient * factor) for t in x.terms)
+        return Label(x.shape, terms if factor else ())
+
+    def homogeneous(self, x: Label) -> Label:
+        return x
+
+    def nonlinear(self, *xs: Label) -> Label:
+        self.fix(*xs)
+        return Label(np.broadcast_shapes(*(x.shape for x in xs)))
+
+    def larger(self, x: Label, y: Label) -> Label:
+        """The elementwise maximum or minimum of two tensors."""
+        return self.add(x, y)
+
+    def noise(self, x: Label) -> Label:
+        return x
+
+    def contract(self, x: Label, y: Label, how: Contraction) -> Label:
+        """Along a summed index, the labels of the two factors must add up to the same value everywhere."""
+        x, y = self._answering(y, how.y, x, how), self._answering(x, how.x, y, how)
+        inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
+        x = self._choosing_apart(x, (d for d, k in enumerate(how.x) if k not in how.out or k in inner))
+        y = self._choosing_apart(y, (d for d, k in enumerate(how.y) if k not in how.out or k in inner))
+        places = [relettered(c, mine, how.out) for z, mine in ((x, how.x), (y, how.y)) for c in choices_of(z)]
+        if len(set(places)) > 1:
+            x, y, places = self._common_row(x), self._common_row(y), []
+        if not places:
+            return self._contracted(x, y, how)
+        x, y = (lifted(z, next(iter(choices_of(z)), places[0])) for z in (x, y))
+        rows = "|"
+        whole = replace(how, x=how.x + rows, y=how.y + rows, out=how.out + rows)
+        return lowered(self._contracted(x, y, whole), places[0])
+
+    def _contracted(self, x: Label, y: Label, how: Contraction) -> Label:
+        letters = list(dict.fromkeys(how.out + how.x + how.y))
+        inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
+        summed = frozenset(k for k, letter in enumerate(letters) if letter not in how.out or letter in inner)
+        terms = [lettered(t, how.x, letters) for t in x.terms]
+        terms += [lettered(t, how.y, letters) for t in y.terms]
+        settled = self._settle(terms, summed)
+        sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
+        shape = tuple(sizes.get(letter, 1) for letter in how.out)
+        out = [replace(t, ids=t.ids.reshape(t.ids.shape[: len(how.out)])) for t in settled]
+        return Label(shape, tuple(out))
+
+    def _answering(self, data: Label, letters: str, weight: Label, how: Contraction) -> Label:
+        """A parameter that is read here and nowhere else: its summed labels are minus those it meets, by definition."""
+        name = next((t.origin[0] for t in weight.terms if t.origin), "")
+        if name not in self.single or weight is not self.parameters.get(name):
+            return weight
+        mine = how.y if letters == how.x else how.x
+        terms = list(weight.terms)
+        met = self._compact(data.terms)
+        for position, term in enumerate(terms):
+            place = next(iter(term.dims()), None)
+            if len(term.dims()) != 1 or place is None:
+                continue
+            letter = mine[place]
+            if letter in how.out or letter not in letters:
+                continue
+            partners = [t for t in met if letters.index(letter) in t.dims() and t.choice is None]
+            if len(partners) != 1 or len(partners[0].dims()) != 1:
+                continue
+            if self.gauges.fixes([term, partners[0]], frozenset(), [*met, *terms]):
+                self.system.retire(term.ids)
+                ids = partners[0].ids.reshape(term.ids.shape)
+                terms[position] = replace(partners[0], coefficient=-partners[0].coefficient, ids=ids)
+        self.parameters[name] = Label(weight.shape, tuple(terms))
+        return self.parameters[name]
+
+    def reduce(self, x: Label, dims: Sequence[int], keepdim: bool, mean: bool) -> Label:
+        return without_dims(self._uniform(x, dims), dims, keepdim)
+
+    def extremum(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        return self.reduce(x, dims, keepdim, True)
+
+    def pool(
+        self, x: Label, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+    ) -> Label:
+        settled = self._uniform(x, dims)
+        return Label(tuple(shape), settled.terms)
+
+    def normalise(self, x: Label, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Label:
+        """What scales alike over the normalised dimensions is divided out."""
+        settled = self._uniform(x, dims)
+        if broken_by is not None:
+            self._breaks(settled.terms, broken_by)
+        self._forget(settled.terms)
+        return Label(x.shape)
+
+    def softmax(self, x: Label, dim: int) -> Label:
+        self.fix(x)
+        return Label(x.shape)
+
+    def gather(self, x: Label, dim: int, index_shape: Sequence[int], index: Any) -> Label:
+        return chosen(self._common_row(x), dim, index_shape, index)
+
+    def select(self, x: Label, y: Label, shape: Sequence[int]) -> Label:
+        out = self.add(x, y)
+        return self._aligned(out, tuple(shape))
+
+    def masked(self, x: Label, number: float, shape: Sequence[int]) -> Label:
+        """Some entries replaced by a number: zero and the infinities scale with anything."""
+        if number == 0 or math.isinf(number):
+            return self._aligned(x, tuple(shape))
+        self.fix(x)
+        return Label(tuple(shape))
+
+    def zero_padded(self, x: Label, dim: int, before: int, after: int, fill: float | None) -> Label:
+        """Zeros around the data take the label of the nearest entry."""
+        shape = tuple(n + before + after if d == dim else n for d, n in enumerate(x.shape))
+        if fill != 0:
+            self.fix(x)
+            return Label(shape)
+        x, n = self._common_row(x), x.shape[dim]
+        places = [min(max(k, 0), n - 1) for k in range(-before, n + after)]
+        terms = tuple(t if t.ids.shape[dim] == 1 else replace(t, ids=t.ids.take(places, axis=dim)) for t in x.terms)
+        return Label(shape, terms)
+
+    def resized(self, x: Label, shape: Sequence[int]) -> Label:
+        """The same labels for a tensor of another size along dimensions where they are constant."""
+        return Label(tuple(shape), self._common_row(x).terms)
+
+    def deviation(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        """The standard deviation over ``dims``."""
+        return self.reduce(x, dims, keepdim, True)
+
+    def positions(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
+        """Where the extremum over ``dims`` stands."""
+        return self.reduce(x, dims, keepdim, True)
+
+    def spread_along(self, x: Label, dim: int, apart: Sequence[int] = ()) -> Label:
+        """Entries along ``dim`` in places that only the data know."""
+        return self._uniform(self._common_row(x), (dim,))
+
+    def placed(
+        self, x: Label | None, source: Label, dim: int, shape: Sequence[int], apart: Sequence[int] = ()
+    ) -> Label:
+        """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""
+        source = self.resized(self._uniform(source, (dim,)), shape)
+        return source if x is None else self.add(self._uniform(x, (dim,)), source)

@@ -1,0 +1,1 @@
+"""Shifts: the first-order change of every tensor when constants are added to parameters."""

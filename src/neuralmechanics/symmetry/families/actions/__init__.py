@@ -1,0 +1,1 @@
+"""How symmetries act on parameters: generators, finite transformations, charges."""

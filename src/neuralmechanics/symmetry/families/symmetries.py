@@ -1,0 +1,298 @@
+"""All symmetries that were found in a model, with their charges as one float64 vector."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from neuralmechanics.slices import SliceMix, SliceTerm
+from neuralmechanics.symmetry.families.actions.linear_blocks import GramTerm, add_gram_
+from neuralmechanics.symmetry.families.family import KINDS, Family
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Coverage", "Symmetries", "UnknownOperation"]
+
+
+@dataclass(frozen=True)
+class UnknownOperation:
+    """An operation without a rule: everything that enters it is taken as fixed, so nothing false is claimed.
+
+    ``reason``: empty where there is no rule at all; else why the rule that there is could not be used.
+    """
+
+    operation: str
+    where: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.operation} at {self.where}"
+
+    def explained(self) -> str:
+        """One line for readers."""
+        if self.reason:
+            return f"at {self.where} {self.reason}; nothing is claimed there"
+        return f"no rule for {self}: nothing is claimed there"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What is known of a parameter.
+
+    ``covered``: by ``families``. ``free``: an operation, named in ``ended_by``, admits no change of what it makes of
+    the parameter, and no operation on the way hides it. ``not sought``: it has no family, but an operation on the way
+    may have symmetries that are not looked for; ``ended_by`` names it, ``reason`` says what. ``unknown``: an operation
+    on the way has no rule. ``unused``: the graph has no path from it to the output. ``frozen``: it does not train.
+    """
+
+    parameter: str
+    status: Literal["covered", "free", "not sought", "unknown", "unused", "frozen"]
+    families: tuple[str, ...] = ()
+    ended_by: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.families:
+            return f"{self.status}: {', '.join(self.families)}"
+        where = f": {self.ended_by}" if self.ended_by else ""
+        return f"{self.status}{where}{f' ({self.reason})' if self.reason else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetries(Sequence[Family]):
+    """The families of a model, in model order; charges are numbered through all families in that order."""
+
+    families: tuple[Family, ...]
+    unknown: tuple[UnknownOperation, ...] = ()
+    coverage: tuple[Coverage, ...] = ()
+    notes: tuple[str, ...] = ()
+    capture: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.families)
+
+    def __iter__(self) -> Iterator[Family]:
+        return iter(self.families)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            for family in self.families:
+                if family.name == index:
+                    return family
+            raise KeyError(f"no family named {index!r}; names: {', '.join(f.name for f in self.families) or 'none'}")
+        return self.families[index]
+
+    def of_kind(self, *kinds: str) -> Symmetries:
+        """The symmetries of the given kinds only."""
+        for kind in kinds:
+            if kind not in KINDS:
+                raise ValueError(f"no kind {kind!r} of symmetry; kinds: {', '.join(KINDS)}")
+        kept = tuple(f for f in self.families if f.kind in kinds)
+        return Symmetries(kept, self.unknown, self.coverage, self.notes, self.capture)
+
+    def count(self) -> dict[str, int]:  # type: ignore[override]
+        """Independent charges by kind; affine families, which have none, count their constraints."""
+        counts: Counter[str] = Counter()
+        for family in self.families:
+            counts[family.kind] += family.size if family.kind == "affine" else family.charges
+        return {kind: counts[kind] for kind in KINDS if kind in counts or kind != "affine"}
+
+    @cached_property
+    def charged(self) -> tuple[Family, ...]:
+        """The families that have charges, in the order of the charge vector."""
+        return tuple(f for f in self.families if f.charges)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """First charge of every charged family, and the total at the end."""
+        return tuple(np.concatenate([[0], np.cumsum([f.charges for f in self.charged])]).astype(int).tolist())
+
+    @property
+    def charges(self) -> int:
+        """Number of charges."""
+        return self.offsets[-1]
+
+    def span(self, family: Family) -> slice:
+        """Where the charges of ``family`` stand in the charge vector."""
+        position = next(k for k, f in enumerate(self.charged) if f is family)
+        return slice(self.offsets[position], self.offsets[position + 1])
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """One text a charge."""
+        return tuple(label for f in self.charged for label in f.labels)
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each charge."""
+        return tuple(f.kind for f in self.charged for _ in range(f.charges))
+
+    @cached_property
+    def family_names(self) -> tuple[str, ...]:
+        """The family of each charge."""
+        return tuple(f.name for f in self.charged for _ in range(f.charges))
+
+    @cached_property
+    def quadratic(self) -> Bool[Tensor, " charges"]:
+        """True for charges quadratic in the parameters, False for translation charges."""
+        return torch.tensor([f.quadratic for f in self.charged for _ in range(f.charges)], dtype=torch.bool)
+
+    @cached_property
+    def _mixes(self) -> tuple[SliceMix, SliceMix]:
+        linear: list[SliceTerm] = []
+        quadratic: list[SliceTerm] = []
+        for family, offset in zip(self.charged, self.offsets[:-1], strict=True):
+            for term in family.terms:
+                (quadratic if family.quadratic else linear).append(term.offset(offset))
+        return SliceMix(self.charges, linear), SliceMix(self.charges, quadratic)
+
+    @cached_property
+    def _grams(self) -> dict[str, list[tuple[GramTerm, Family, int]]]:
+        out: dict[str, list[tuple[GramTerm, Family, int]]] = {}
+        for family, offset in zip(self.charged, self.offsets[:-1], strict=True):
+            for term in family.grams:
+                out.setdefault(term.view.parameter, []).append((term, family, offset))
+        return out
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that enter any charge."""
+        linear, quadratic = self._mixes
+        return tuple(dict.fromkeys((*linear.parameters, *quadratic.parameters, *self._grams)))
+
+    def accumulate_pair_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
+        """Adds parameter ``name``'s share of ``pair(a, b)`` to ``out`` on its device, without host synchronisation."""
+        linear, quadratic = self._mixes
+        linear.add_sums_(out, name, a)
+        quadratic.add_products_(out, name, a, b)
+        for term, family, offset in self._grams.get(name, ()):
+            width = term.slices.shape[1]
+            matrices = torch.zeros(family.blocks, width, width, dtype=torch.float64, device=out.device)
+            add_gram_(matrices, term, a, b)
+            entries = family.entries(matrices)
+            out[offset : offset + entries.numel()] += entries
+
+    def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """⟨a, M b⟩ of every quadratic charge (symmetrised) and ⟨a, 1_A⟩ of every translation charge."""
+        self._require(a)
+        device = next((a[name].device for name in self.parameters), torch.device("cpu"))
+        out = torch.zeros(self.charges, dtype=torch.float64, device=device)
+        for name in self.parameters:
+            self.accumulate_pair_(out, name, a[name], b[name])
+        return out
+
+    def charge(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """Every charge at ``params``: ⟨θ, M θ⟩ or ⟨θ, 1_A⟩, in float64, without the factor ½."""
+        return self.pair(params, params)
+
+    def residual(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """ρ = ⟨g, ξ⟩ of every charge: 0 to rounding where the symmetry is exact."""
+        return self.pair(gradients, params)
+
+    def charge_scale(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """The natural size of each charge: Σ |d_i| θ_i² for quadratic ones, √(Σ c_i²)·|θ_A| for translations."""
+        self._require(params)
+        device = next((params[name].device for name in self.parameters), torch.device("cpu"))
+        out = torch.zeros(self.charges, dtype=torch.float64, device=device)
+        linear, quadratic = (mix.absolute() for mix in self._mixes)
+        ones = {name: torch.ones_like(params[name]) for name in linear.parameters}
+        for name in quadratic.parameters:
+            quadratic.add_products_(out, name, params[name], params[name])
+        energies = linear.products({n: params[n] for n in linear.parameters}, {n: params[n] for n in linear.parameters})
+        out += (energies * linear.sums(ones)).sqrt()
+        for family, offset in zip(self.charged, self.offsets[:-1], strict=True):
+            if family.grams:
+                out[offset : offset + family.charges] = self._gram_scale(family, params)
+        return out
+
+    @staticmethod
+    def _gram_scale(family: Family, params: Mapping[str, Tensor]) -> Tensor:
+        width = family.width
+        total = torch.zeros(
+            family.blocks, width, width, dtype=torch.float64, device=params[family.parameters[0]].device
+        )
+        for term in family.grams:
+            positive = GramTerm(term.view, term.slices, term.blocks, np.abs(term.signs))
+            add_gram_(total, positive, params[term.view.parameter], params[term.view.parameter])
+        if family.complex:
+            return family.entries(total)
+        size = total.diagonal(dim1=1, dim2=2).sqrt()
+        rows, columns = torch.triu_indices(width, width, device=total.device)
+        return (size[:, rows] * size[:, columns]).reshape(-1)
+
+    def generator(self, params: Mapping[str, Tensor], weights: Tensor | None = None) -> dict[str, Tensor]:
+        """Σ_c weights[c] ξ_c over the charges of translations, scales and rescales; default weights: ones."""
+        given = torch.ones(self.charges, dtype=torch.float64) if weights is None else weights.double()
+        if given.shape != (self.charges,):
+            raise ValueError(f"weights of shape {tuple(given.shape)} given, ({self.charges},) is needed: one a charge")
+        out: dict[str, Tensor] = {}
+        for family in self.charged:
+            if not family.grams:
+                for name, step in family.generator(params, given[self.span(family)]).items():
+                    out[name] = out[name] + step if name in out else step
+        return out
+
+    def balance(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The point of the group's orbit of least norm, which leaves the function unchanged (see ``balancing``)."""
+        from neuralmechanics.diagnostics.balancing.balancing import balance
+
+        return balance(self, params)
+
+    def _require(self, params: Mapping[str, Tensor]) -> None:
+        missing = [name for name in self.parameters if name not in params]
+        if missing:
+            raise KeyError(
+                f"parameter {missing[0]!r} is missing ({len(missing)} in all); pass "
+                "dict(model.named_parameters()) of the model the symmetries were found in"
+            )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a family: kind, name, layer, charges, generators, whether exact, what breaks it, its parameters."""
+        import pandas as pd
+
+        rows = [
+            {
+                "kind": f.kind,
+                "family": f.name,
+                "charges": f.charges,
+                "generators": f.size,
+                "exact": f.exact,
+                "broken_by": ", ".join(map(str, f.broken_by)),
+                "parameters": ", ".join(f.parameters),
+            }
+            for f in self.families
+        ]
+        columns = ["kind", "family", "charges", "generators", "exact", "broken_by", "parameters"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (JSON) from which ``from_dict`` builds the same symmetries."""
+        from neuralmechanics.symmetry.families.serialize import symmetries_to_dict
+
+        return symmetries_to_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Symmetries:
+        """The symmetries that ``to_dict`` described."""
+        from neuralmechanics.symmetry.families.serialize import symmetries_from_dict
+
+        return symmetries_from_dict(data)
+
+    def __repr__(self) -> str:
+        from neuralmechanics.symmetry.families.table import text_table
+
+        return text_table(self)
+
+    def _repr_html_(self) -> str:
+        from neuralmechanics.symmetry.families.table import html_table
+
+        return html_table(self)

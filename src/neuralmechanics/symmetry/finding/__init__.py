@@ -1,0 +1,1 @@
+"""From null spaces to named families."""

@@ -1,0 +1,311 @@
+"""From null spaces to families: basis vectors that touch the same tensors alike are the channels of one family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.families.family import Breaking, Family, Kind
+
+__all__ = ["Exponents", "collapse", "gather_families"]
+
+
+@dataclass(frozen=True, eq=False)
+class Exponents:
+    """What every basis vector does to one view of one parameter: coordinates (slice, basis vector, coefficient)."""
+
+    view: SliceView
+    slices: np.ndarray
+    basis: np.ndarray
+    coefficients: np.ndarray
+
+    def without(self, basis: np.ndarray) -> Exponents:
+        """The same but for some basis vectors."""
+        keep = ~np.isin(self.basis, basis) if len(basis) else np.ones(len(self.basis), dtype=bool)
+        return Exponents(self.view, self.slices[keep], self.basis[keep], self.coefficients[keep])
+
+
+def read_off(
+    name: str, shape: Sequence[int], ids: np.ndarray, factor: float, matrix: sparse.csr_matrix
+) -> Exponents | None:
+    """The part of the basis that stands behind one compressed array of variables of a parameter."""
+    kept = tuple(d for d, n in enumerate(ids.shape) if n > 1)
+    slices, basis, values = basis_entries(ids, matrix)
+    if not len(slices):
+        return None
+    return Exponents(SliceView(name, tuple(shape), kept), slices, basis, values * factor)
+
+
+def basis_entries(ids: np.ndarray, matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates (place in ``ids``, basis vector, value) of all that is not zero in the variables' rows, in order."""
+    rows = ids.reshape(-1)
+    start = matrix.indptr[rows].astype(np.int64)
+    count = matrix.indptr[rows + 1] - start
+    place = np.repeat(np.arange(len(rows)), count)
+    position = np.arange(len(place)) + np.repeat(start - (np.cumsum(count) - count), count)
+    values = matrix.data[position]
+    kept = values != 0
+    return place[kept], matrix.indices[position[kept]].astype(np.int64), values[kept]
+
+
+def collapse(ids: np.ndarray, space: NullSpace) -> np.ndarray:
+    """``ids`` with one entry along every dimension where all variables turned out to be the same."""
+    for d in range(ids.ndim):
+        if ids.shape[d] <= 1:
+            continue
+        first = ids[(slice(None),) * d + (slice(0, 1),)]
+        # Equal representatives may still differ in sign.
+        if (space.representative[ids] == space.representative[first]).all() and np.allclose(
+            space.totals[ids], space.totals[first], rtol=1e-12, atol=0
+        ):
+            ids = first
+    return ids
+
+
+def gather_families(
+    exponents: Sequence[Exponents],
+    size: int,
+    kind: Kind | None,
+    breakings: Sequence[tuple[np.ndarray, Breaking]],
+    requires: tuple[str, ...],
+) -> list[Family]:
+    """Families of the basis vectors that move any parameter.
+
+    ``kind`` None: scale where all exponents of a vector have one sign, rescale where they are mixed. ``breakings`` name
+    the basis vectors that a constant breaks.
+    """
+    families = []
+    sets = members_alike(exponents, size, [basis for basis, _ in breakings], signed=kind is None)
+    all_terms = family_terms(exponents, [members for members, _ in sets], size)
+    for (members, sign), terms in zip(sets, all_terms, strict=True):
+        named: Kind = kind or ("scale" if sign == 1 else "rescale")
+        scale = _normalisation(terms, len(members))
+        terms = [SliceTerm(t.view, t.charges, t.slices, t.coefficients * scale[t.charges]) for t in terms]
+        chosen = np.zeros(size, dtype=bool)
+        chosen[members] = True
+        broken = tuple(dict.fromkeys(b for basis, b in breakings if chosen[basis].any()))
+        families.append(build_family(named, terms, len(members), broken, requires))
+    return families
+
+
+def members_alike(
+    exponents: Sequence[Exponents], size: int, marks: Sequence[np.ndarray], signed: bool
+) -> list[tuple[np.ndarray, int]]:
+    """Sets of basis vectors that touch the same views alike and bear the same marks, in model order.
+
+    With each comes 1 where all its exponents have one sign, 2 where they are mixed (``signed``), else 3.
+    """
+    reaches = [_reach(entry) for entry in exponents]
+    low, high = _extremes(exponents, reaches, size)
+    moving = (low != 0) | (high != 0)
+    signature = _signatures(reaches, marks, size)
+    sign = np.where(moving & (low * high >= 0), 1, 2) if signed else np.full(size, 3)
+    signature = np.where(moving, signature * np.uint64(4) + sign.astype(np.uint64), 0)
+    order, group, first = _grouped(exponents, signature, moving)
+    sets = [order[group == number] for number in range(len(first))]
+    return [(members, int(sign[members[0]])) for members in sets]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reach:
+    """The basis vectors in one view, with the range of their coefficients and whether they reach every slice."""
+
+    basis: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    whole: np.ndarray
+
+
+def _reach(entry: Exponents) -> _Reach:
+    basis, inverse, count = np.unique(entry.basis, return_inverse=True, return_counts=True)
+    low, high = np.full(len(basis), np.inf), np.full(len(basis), -np.inf)
+    np.minimum.at(low, inverse, entry.coefficients)
+    np.maximum.at(high, inverse, entry.coefficients)
+    return _Reach(basis, low, high, count == entry.view.size)
+
+
+def _extremes(exponents: Sequence[Exponents], reaches: Sequence[_Reach], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest exponent that any element has under each basis vector."""
+    low, high = np.zeros(size), np.zeros(size)
+    by_parameter: dict[str, list[_Reach]] = {}
+    for entry, reach in zip(exponents, reaches, strict=True):
+        by_parameter.setdefault(entry.view.parameter, []).append(reach)
+    for parts in by_parameter.values():
+        least, greatest = np.zeros(size), np.zeros(size)
+        touched = []
+        for reach in parts:
+            least[reach.basis] += np.where(reach.whole, reach.low, np.minimum(reach.low, 0))
+            greatest[reach.basis] += np.where(reach.whole, reach.high, np.maximum(reach.high, 0))
+            touched.append(reach.basis)
+        here = np.unique(np.concatenate(touched))
+        low[here], high[here] = np.minimum(low[here], least[here]), np.maximum(high[here], greatest[here])
+    return low, high
+
+
+def _signatures(reaches: Sequence[_Reach], marks: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """A number for each basis vector, equal where the same views are touched with the same range of coefficients."""
+    rng = np.random.default_rng(20210101)
+    total = np.zeros(size, dtype=np.uint64)
+    for reach in reaches:
+        code = np.uint64(rng.integers(1, 1 << 60))
+        flavour = np.round(reach.low * 720 + reach.high * 5040 * 720).astype(np.int64).astype(np.uint64)
+        with np.errstate(over="ignore"):
+            total[reach.basis] += code * (np.uint64(2) * flavour + np.uint64(1))
+    for basis in marks:
+        code = np.uint64(rng.integers(1, 1 << 60))
+        with np.errstate(over="ignore"):
+            total[np.unique(basis)] += code
+    return total
+
+
+def _grouped(
+    exponents: Sequence[Exponents], signature: np.ndarray, moving: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Basis vectors in model order, the family of each, families numbered by their first appearance."""
+    first_seen = np.full(len(signature), np.iinfo(np.int64).max)
+    offset = 0
+    for entry in exponents:
+        np.minimum.at(first_seen, entry.basis, offset + entry.slices)
+        offset += entry.view.size
+    members = np.flatnonzero(moving)
+    members = members[np.argsort(first_seen[members], kind="stable")]
+    _, start, inverse = np.unique(signature[members], return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(start))
+    return members, rank[inverse.reshape(-1)], np.sort(start)
+
+
+def family_terms(exponents: Sequence[Exponents], families: Sequence[np.ndarray], size: int) -> list[list[SliceTerm]]:
+    """The exponents of each family's members as terms, charges numbered in the members' order."""
+    owner, number = np.full(size, -1, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    for family, members in enumerate(families):
+        owner[members], number[members] = family, np.arange(len(members))
+    terms: list[list[SliceTerm]] = [[] for _ in families]
+    for entry in exponents:
+        owners = owner[entry.basis]
+        for family in np.unique(owners[owners >= 0]).tolist():
+            inside = owners == family
+            basis = number[entry.basis[inside]]
+            terms[family].append(SliceTerm(entry.view, basis, entry.slices[inside], entry.coefficients[inside]))
+    return terms
+
+
+def build_family(
+    kind: Kind, terms: Sequence[SliceTerm], count: int, broken_by: tuple[Breaking, ...], requires: tuple[str, ...]
+) -> Family:
+    """A family of ``count`` diagonal symmetries with its name and labels."""
+    parameters = list(dict.fromkeys(t.view.parameter for t in terms))
+    return Family(
+        kind=kind,
+        name=title(kind, parameters),
+        labels=SliceLabels(terms, count),
+        terms=tuple(terms),
+        broken_by=broken_by,
+        requires=requires,
+        layer=parameters[0].rpartition(".")[0],
+    )
+
+
+def _normalisation(terms: Sequence[SliceTerm], count: int) -> np.ndarray:
+    """Factors that make the exponents of each vector the least integers, the first one positive."""
+    scale = np.zeros(count)
+    for term in terms:
+        charges, index = np.unique(term.charges, return_index=True)
+        new = scale[charges] == 0
+        scale[charges[new]] = np.sign(term.coefficients[index[new]])
+    odd: dict[int, set[float]] = {}
+    for term in terms:
+        unusual = np.abs(term.coefficients) != 1
+        for charge in np.unique(term.charges[unusual]).tolist():
+            odd.setdefault(charge, set())
+    for term in terms:
+        for charge, value in zip(term.charges.tolist(), term.coefficients.tolist(), strict=True) if odd else ():
+            if charge in odd:
+                odd[charge].add(value)
+    for charge, values in odd.items():
+        fractions = [Fraction(v).limit_denominator(5040) for v in values]
+        common = lcm(*(f.denominator for f in fractions))
+        divisor = gcd(*(int(f * common) for f in fractions))
+        scale[charge] *= common / divisor
+    return scale
+
+
+def title(kind: str, parameters: Sequence[str]) -> str:
+    """``kind: first → last layer``; parameters of one layer are named by the layer."""
+    layers = list(dict.fromkeys(p.rpartition(".")[0] or p for p in parameters))
+    if kind == "translation" and len(parameters) <= 2:
+        return f"{kind}: " + ", ".join(parameters)
+    if len(layers) <= 3:
+        return f"{kind}: " + " → ".join(layers)
+    return f"{kind}: {layers[0]} → … → {layers[-1]} ({len(layers)} layers)"
+
+
+class SliceLabels(Sequence[str]):
+    """Each charge by the first slice it holds; the texts are made when they are asked for."""
+
+    def __init__(self, terms: Sequence[SliceTerm], count: int) -> None:
+        self._views = [term.view for term in terms]
+        self._view = np.full(count, -1, dtype=np.int64)
+        self._slice = np.zeros(count, dtype=np.int64)
+        for number, term in enumerate(terms):
+            charges, index = np.unique(term.charges, return_index=True)
+            new = self._view[charges] < 0
+            self._view[charges[new]] = number
+            self._slice[charges[new]] = term.slices[index[new]]
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[k] for k in range(*index.indices(len(self))))
+        view = self._views[self._view[index]]
+        sizes = [view.shape[d] for d in view.kept]
+        return view.parameter + subscript(view, int(self._slice[index]), sizes)
+
+
+def subscript(view: SliceView, position: int, sizes: Sequence[int]) -> str:
+    places = dict(zip(view.kept, (int(i) for i in np.unravel_index(position, sizes or (1,))), strict=False))
+    if not view.kept:
+        return ""
+    entries = [str(places[d]) if d in places else ":" for d in range(max(view.kept) + 1)]
+    return "[" + ", ".join(entries) + "]"
+
+
+def unique_names(families: Sequence[Family]) -> list[Family]:
+    """The same families, those of an equal name told apart: rotary pairs, or how many of all the charges they hold."""
+    from dataclasses import replace
+
+    alike: dict[str, list[Family]] = {}
+    for family in families:
+        alike.setdefault(family.name, []).append(family)
+    seen: set[str] = set()
+    out = []
+    for family in families:
+        name = family.name + _distinction(family, alike[family.name])
+        while name in seen:  # as many charges as another: by the first of them, then by a mark
+            name += f", from {family.labels[0]}" if ", from " not in name and len(family.labels) else "'"
+        seen.add(name)
+        out.append(replace(family, name=name))
+    return out
+
+
+def _distinction(family: Family, alike: Sequence[Family]) -> str:
+    if len(alike) == 1:
+        return ""
+    if family.complex:
+        return " (rotary pairs)"
+    counts = [f.charges or f.size for f in alike if not f.complex]
+    return f" ({family.charges or family.size} of {sum(counts)})" if len(counts) > 1 else ""
+
+
+def basis_of(ids: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
+    """The basis vectors that any of the variables takes part in."""
+    return np.unique(matrix[ids.reshape(-1)].indices)

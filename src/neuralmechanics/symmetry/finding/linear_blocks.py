@@ -1,0 +1,148 @@
+"""From blocks of mixing channels to linear families: which channels of which parameters transform, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from neuralmechanics.slices import SliceView
+from neuralmechanics.symmetry.domains.scaling.label import Label
+from neuralmechanics.symmetry.families.actions.linear_blocks import BlockLabels, GramTerm
+from neuralmechanics.symmetry.families.family import Family
+from neuralmechanics.symmetry.finding.grouping import basis_entries, subscript, title
+
+__all__ = ["linear_families"]
+
+
+def linear_families(
+    blocks: Sequence[np.ndarray],
+    labels: Mapping[str, Label],
+    matrix: sparse.csr_matrix,
+    requires: tuple[str, ...],
+    complex_pairs: bool = False,
+) -> tuple[list[Family], np.ndarray]:
+    """One family for all blocks that touch the same parameters alike; and the basis vectors they account for.
+
+    A block whose channels stand in a parameter in different numbers or with different signs is left to the rescalings.
+    """
+    if not blocks:
+        return [], np.zeros(0, np.int64)
+    member = np.full(matrix.shape[1], -1)
+    for number, basis in enumerate(blocks):
+        member[basis] = number
+    pieces: dict[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]] = {}
+    places: dict[int, list[tuple[int, bytes]]] = {}  # the array, and the signs of as many rows: hashed fast
+    refused: set[int] = set()
+    arrays: dict[tuple[str, SliceView], int] = {}
+    for name, label in labels.items():
+        for term in label.terms:
+            view = SliceView(name, label.shape, tuple(d for d, n in enumerate(term.ids.shape) if n > 1))
+            array = arrays.setdefault((name, view), len(arrays))
+            for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, blocks):
+                if slices is None:
+                    refused.add(block)
+                else:
+                    pieces.setdefault(block, []).append((name, view, slices, signs))
+                    places.setdefault(block, []).append((array, signs.tobytes()))
+    groups: dict[object, list[int]] = {}
+    for block in sorted(pieces):
+        if block not in refused:
+            groups.setdefault((len(blocks[block]), *places[block]), []).append(block)
+    families = [_family(numbers, pieces, blocks, requires, complex_pairs) for numbers in groups.values()]
+    used = [blocks[block] for numbers in groups.values() for block in numbers]
+    return families, np.concatenate(used) if used else np.zeros(0, np.int64)
+
+
+def _rows(
+    ids: np.ndarray, coefficient: float, matrix: sparse.csr_matrix, member: np.ndarray, blocks: Sequence[np.ndarray],
+) -> list[tuple[int, np.ndarray | None, np.ndarray]]:  # fmt: skip
+    """For each block in the array: its channels' slices, one row for each time that the block occurs."""
+    slices, basis, value = basis_entries(ids, matrix)
+    keep = member[basis] >= 0
+    slices, basis, value = slices[keep], basis[keep], value[keep] * coefficient
+    order = np.lexsort((slices, basis, member[basis]))
+    slices, basis, value = slices[order], basis[order], value[order]
+    out: list[tuple[int, np.ndarray | None, np.ndarray]] = []
+    alike = _all_alike(slices, basis, value, member, blocks)
+    if alike is not None:
+        return alike
+    edges = np.flatnonzero(np.diff(member[basis], prepend=-1, append=-1)) if len(basis) else np.zeros(0, np.int64)
+    for start, end in pairwise(edges.tolist()):
+        block = int(member[basis[start]])
+        one = _all_alike(slices[start:end], basis[start:end], value[start:end], member, blocks)
+        out += one or [(block, None, np.zeros(0, np.int64))]
+    return out
+
+
+def _all_alike(
+    slices: np.ndarray, basis: np.ndarray, value: np.ndarray, member: np.ndarray, blocks: Sequence[np.ndarray]
+) -> list[tuple[int, np.ndarray | None, np.ndarray]] | None:
+    """All blocks at once, where each of their channels stands equally often and with the same signs; else None.
+
+    Entries come ordered by block, channel and slice.
+    """
+    if not len(basis):
+        return []
+    channels, counts = np.unique(basis, return_counts=True)
+    present = np.unique(member[channels])
+    widths = {len(blocks[b]) for b in present.tolist()}
+    if len(set(counts.tolist())) != 1 or len(widths) != 1 or len(channels) != len(present) * min(widths):
+        return None
+    shape = (len(present), min(widths), int(counts[0]))
+    tables = slices.reshape(shape).transpose(0, 2, 1)
+    signs = value.reshape(shape).transpose(0, 2, 1)
+    if not ((signs == signs[:, :, :1]).all() and (np.abs(signs) == 1).all()):
+        return None
+    return [
+        (block, table, sign)
+        for block, table, sign in zip(present.tolist(), tables, signs[:, :, 0].astype(np.int64), strict=True)
+    ]
+
+
+def _family(
+    numbers: Sequence[int],
+    pieces: Mapping[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]],
+    blocks: Sequence[np.ndarray],
+    requires: tuple[str, ...],
+    complex_pairs: bool,
+) -> Family:
+    first = pieces[numbers[0]]
+    sign = int(first[0][3][0])  # the first parameter's channels transform with A
+    terms = []
+    for k, (_, view, table, signs) in enumerate(first):
+        slices = np.concatenate([pieces[n][k][2] for n in numbers])
+        owners = np.repeat(np.arange(len(numbers)), len(table))
+        terms.append(GramTerm(view, slices, owners, np.tile(signs * sign, len(numbers))))
+    parameters = list(dict.fromkeys(name for name, *_ in first))
+    names = _BlockNames(first[0][1], [int(pieces[n][0][2][0, 0]) for n in numbers])
+    return Family(
+        kind="linear",
+        name=title("linear", parameters),
+        labels=names if complex_pairs else BlockLabels(names, len(blocks[numbers[0]])),
+        grams=tuple(terms),
+        blocks=len(numbers),
+        complex=complex_pairs,
+        requires=requires,
+        layer=parameters[0].rpartition(".")[0],
+    )
+
+
+class _BlockNames(Sequence[str]):
+    """Each block by its first channel; the texts are made when they are asked for."""
+
+    def __init__(self, view: SliceView, first: Sequence[int]) -> None:
+        self._view = view
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[k] for k in range(*index.indices(len(self))))
+        sizes = [self._view.shape[d] for d in self._view.kept]
+        return self._view.parameter + subscript(self._view, self._first[index], sizes) + " block"

@@ -1,0 +1,1 @@
+"""The model's computation as one graph of ATen operations."""

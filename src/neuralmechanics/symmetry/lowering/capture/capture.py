@@ -1,0 +1,147 @@
+"""The model's computation as one graph of ATen operations, by the first route whose graph does what the model does."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuralmechanics.functional.as_found import left_as_found, require_built
+from neuralmechanics.functional.calling import LossFunction, Whole, require_separate, unwrapped
+from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.lowering.capture.exporting import exported, exported_with_checkpoints
+from neuralmechanics.symmetry.lowering.capture.repeated import merge_repeated
+from neuralmechanics.symmetry.lowering.capture.tracing import (
+    traced,
+    traced_below_autograd,
+    traced_with_outside_functions,
+)
+from neuralmechanics.symmetry.lowering.replay import is_large, replayed
+
+__all__ = ["capture"]
+
+Route = Callable[[Whole, Any], Captured]
+
+ROUTES: dict[str, Route] = {
+    "export": exported,
+    "export of checkpoints": exported_with_checkpoints,
+    "tracing": traced,
+    "tracing below autograd": traced_below_autograd,
+    "tracing around functions outside torch": traced_with_outside_functions,
+}
+
+_EXPORTS = (exported, exported_with_checkpoints)
+
+
+def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *, gradients: bool = True) -> Captured:
+    """Captures ``loss_fn(model, batch)`` (or the model's output) as a graph that was seen to do the same.
+
+    ``torch.export`` in non-strict mode first; then tracing with the real tensors, valid for the branch taken. After
+    each the graph is run beside the model: where values or gradients differ, the next route is tried. With
+    ``gradients=False`` values alone are compared: what is claimed is then claimed of the forward pass.
+    Raises ``ValueError`` when the model cannot run on the batch, or when no route gives a graph that does the same.
+    """
+    model = unwrapped(model)
+    _refuse_sharded(model)
+    require_built(model)
+    require_separate(model)
+    whole = Whole(model, loss_fn)
+    known = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
+    reasons: dict[str, str] = {}
+    for name, route in ROUTES.items():
+        if name == "export of checkpoints" and "gradient" not in reasons.get("export", ""):
+            continue
+        try:
+            with left_as_found(whole, batch, parameters=route not in _EXPORTS), _silent():
+                captured = route(whole, batch)
+        except Exception as error:  # noqa: BLE001 - whatever one route cannot do, the next one may
+            reasons[name] = _first_line(error)
+            continue
+        _require_known(captured, known)
+        merge_repeated(captured.graph)
+        with left_as_found(whole, batch, parameters=not is_large(whole)), _silent():
+            found = replayed(captured, whole, batch, gradients=gradients)
+        if not found.difference:
+            return replace(captured, replayed=found.not_run, results=(), outside=())
+        reasons[name] = found.difference
+    raise ValueError(_refusal(whole, batch, reasons))
+
+
+def _require_known(captured: Captured, known: frozenset[str]) -> None:
+    """Raises ValueError where a run has made parameters: they are gone again, so nothing can be said of them."""
+    made = [name for name in captured.shapes if name not in known]
+    if made:
+        raise ValueError(
+            f"the model makes parameter {made[0]!r} when it runs; run it once on a batch before, so that all its "
+            "parameters exist"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _refusal(whole: Whole, batch: Any, reasons: dict[str, str]) -> str:
+    """Why there is no graph: the model's own error, or what each route did otherwise than the model."""
+    name = type(whole.model).__name__
+    try:
+        with left_as_found(whole, batch), torch.enable_grad():
+            whole(batch)
+    except Exception as error:  # noqa: BLE001 - it is the message
+        return (
+            f"{name} does not run on the given batch: {_first_line(error)}; pass a batch that the model (and loss_fn) "
+            "accept"
+        )
+    causes = "; ".join(f"by {route}: {reason}" for route, reason in reasons.items())
+    return (
+        f"{name} runs on the given batch, but no captured graph does the same, so nothing can be claimed of it "
+        f"({causes}); write the part that torch does not see in torch operations, or use probe_symmetries, which needs "
+        "no graph"
+    )
+
+
+def _refuse_sharded(model: nn.Module) -> None:
+    """A sharded model computes with pieces of its parameters, and its first run prepares it for training."""
+    for name, parameter in model.named_parameters():
+        kind = type(parameter.data if type(parameter) is nn.Parameter else parameter).__name__
+        if kind in ("DTensor", "FlatParameter", "ShardedTensor"):
+            raise ValueError(
+                f"{type(model).__name__} is sharded ({name} is a {kind}), and its graph cannot be captured; find the "
+                "symmetries of the model before it is sharded, on the meta device if it is too large: names and shapes "
+                "are the same"
+            )
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Gradients enabled, and no warnings and logs: what fails, another route may mend."""
+    with warnings.catch_warnings(), _quiet(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what torch logs and prints about a failure that the next route may still mend.
+
+    A failed export prints the graph that it had so far; what the model itself prints to stdout passes.
+    """
+    loggers = [
+        logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.split(".")[0] == "torch"
+    ]
+    states = [(logger, logger.disabled) for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with redirect_stderr(StringIO()):
+            yield
+    finally:
+        for logger, disabled in states:
+            logger.disabled = disabled

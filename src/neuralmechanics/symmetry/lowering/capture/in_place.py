@@ -1,0 +1,115 @@
+"""Operations that write into a tensor, read off torch's own schemas."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import fx
+
+from neuralmechanics.symmetry.lowering.capture.captured import operation_name
+
+__all__ = ["is_in_place", "needs_functional_form", "written_arguments", "written_placeholders"]
+
+# These may hand back their very input, though their schemas speak of a new tensor.
+_SOMETIMES_THE_SAME = frozenset(
+    f"aten.{name}" for name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "type_as")
+)
+
+
+def is_in_place(node: fx.Node) -> bool:
+    """Whether the node writes into its first argument."""
+    if node.op != "call_function":
+        return False
+    name = operation_name(node)
+    return name.startswith("aten.") and name.endswith("_") and not name.endswith("__")
+
+
+def written_arguments(node: fx.Node) -> tuple[int | str, ...]:
+    """Positions and names of the arguments that the operation writes into."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return ()
+    written: list[int | str] = []
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            written.append(position if position < len(node.args) else argument.name)
+    return tuple(written)
+
+
+def written_placeholders(graph: fx.Graph) -> frozenset[str]:
+    """Names of the graph's inputs that an operation writes into, directly or through views of them."""
+    found = set()
+    for node in graph.nodes:
+        for position in written_arguments(node) if node.op == "call_function" else ():
+            target = node.args[position] if isinstance(position, int) else node.kwargs.get(position)
+            while isinstance(target, fx.Node) and target.op == "call_function" and target.args:
+                target = target.args[0]  # what may be a view, and what cannot: an input too many does no harm
+            if isinstance(target, fx.Node):
+                found.add(target.name)
+    return frozenset(found)
+
+
+def needs_functional_form(graph: fx.Graph) -> bool:
+    """Whether an operation writes into a tensor in a way that the walk over the graph could misread.
+
+    Writing in place into a tensor that is neither a view nor viewed elsewhere is the functional operation followed by
+    renaming; anything else needs the graph to be rewritten without mutation.
+    """
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        written = written_arguments(node)
+        if not written or _is_a_statement(node):
+            continue
+        if not is_in_place(node) or written != (0,):
+            return True
+        target = node.args[0]
+        if not isinstance(target, fx.Node):
+            return True
+        if target.op == "placeholder":
+            continue
+        others = [user for user in target.users if user is not node]
+        if _may_be_a_view(target) or any(_may_share(user, target) for user in others):
+            return True
+    return False
+
+
+def _is_a_statement(node: fx.Node) -> bool:
+    """Operations on running statistics, which nothing in the graph reads afterwards."""
+    return operation_name(node) in ("aten.batch_norm", "aten.native_batch_norm", "aten.instance_norm")
+
+
+def _may_be_a_view(node: fx.Node) -> bool:
+    """Whether the node's result may share memory with another tensor."""
+    if node.op != "call_function":
+        return True
+    if is_in_place(node) or node.target is operator.getitem:  # of several results, as the operation that made them
+        return not isinstance(node.args[0], fx.Node) or _may_be_a_view(node.args[0])
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or operation_name(node) in _SOMETIMES_THE_SAME:
+        return True
+    return any(result.alias_info is not None for result in schema.returns)
+
+
+def _may_share(user: fx.Node, operand: fx.Node) -> bool:
+    """Whether the result of ``user`` may share memory with ``operand``."""
+    schema = getattr(user.target, "_schema", None)
+    if user.op == "output":
+        return False
+    if user.target is operator.getitem:
+        return _may_be_a_view(user)
+    if schema is None or operation_name(user) in _SOMETIMES_THE_SAME:
+        return True
+    return any(argument.alias_info is not None for argument in _arguments(schema, user, operand))
+
+
+def _arguments(schema: torch.FunctionSchema, user: fx.Node, operand: fx.Node) -> Iterator[Any]:
+    """The schema's entries for the arguments that are, or hold, ``operand``."""
+    for position, argument in enumerate(schema.arguments):
+        value = user.args[position] if position < len(user.args) else user.kwargs.get(argument.name)
+        held = value if isinstance(value, (tuple, list)) else (value,)
+        if any(entry is operand for entry in held):
+            yield argument

@@ -1,0 +1,50 @@
+"""Operations that a graph holds twice, made one: the same function of the same values has one name."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import fx
+
+from neuralmechanics.symmetry.lowering.capture.in_place import written_arguments
+
+__all__ = ["merge_repeated"]
+
+
+def merge_repeated(graph: fx.Graph) -> None:
+    """Lets every operation that repeats an earlier one on the same operands give the earlier one's result.
+
+    Left alone: what draws random numbers, what writes or is written into, and functions without a schema.
+    """
+    written = {node.args[k] for node in graph.nodes for k in written_arguments(node) if isinstance(k, int)}
+    first: dict[Hashable, fx.Node] = {}
+    for node in list(graph.nodes):
+        key = _key(node, written)
+        if key is None:
+            continue
+        earlier = first.setdefault(key, node)
+        if earlier is not node:
+            node.replace_all_uses_with(earlier)
+            graph.erase_node(node)
+
+
+def _key(node: fx.Node, written: set[Any]) -> Hashable:
+    """What two nodes share that compute the same; None for those that nothing may stand in for."""
+    if node.op != "call_function" or node in written or any(n in written for n in node.all_input_nodes):
+        return None
+    if not isinstance(node.target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded in node.target.tags:
+        return None
+    if node.target.namespace != "aten" or node.target._schema.is_mutable or not node.all_input_nodes:
+        return None
+    return node.target, _frozen(node.args), _frozen(node.kwargs)
+
+
+def _frozen(value: Any) -> Hashable:
+    """An argument in a form that can be compared: whole numbers, truth values and fractions are kept apart."""
+    if isinstance(value, (tuple, list)):
+        return tuple(_frozen(entry) for entry in value)
+    if isinstance(value, dict):
+        return tuple(sorted((name, _frozen(entry)) for name, entry in value.items()))
+    return value if isinstance(value, fx.Node) else (type(value), repr(value))

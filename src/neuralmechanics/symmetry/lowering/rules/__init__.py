@@ -1,0 +1,17 @@
+"""One rule for each ATen operation, in terms of the primitives of ``neuralmechanics.symmetry.program.primitives``."""
+
+from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401  (importing registers the rules)
+    backward,
+    contractions,
+    elementwise,
+    embeddings,
+    indexing,
+    losses,
+    movement,
+    normalisations,
+    recurrent,
+    reductions,
+)
+from neuralmechanics.symmetry.lowering.rules.registry import RULES, Rule, rule
+
+__all__ = ["RULES", "Rule", "rule"]

@@ -1,0 +1,315 @@
+"""Sums of products: matrix products, convolutions, attention weights times values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
+from neuralmechanics.symmetry.lowering.rules.registry import rule
+from neuralmechanics.symmetry.program.primitives import Contraction, Window
+from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
+from neuralmechanics.symmetry.program.views import Reshape
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@rule("linear")
+def linear(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> Any:
+    """y = x Wᵀ + b: rows of W go with y, columns against x, b with y."""
+    outer = _LETTERS[: len(x.shape) - 1]
+    out = d.contract(x, weight, Contraction(outer + "z", "yz", outer + "y"))
+    return out if bias is None else d.add(out, bias)
+
+
+def product(d: Any, x: Any, y: Any) -> Any:
+    """The matrix product with broadcast batch dimensions."""
+    if len(x.shape) == 1 and len(y.shape) == 1:
+        return d.contract(x, y, Contraction("z", "z", ""))
+    if len(x.shape) == 1:
+        batch = _LETTERS[: len(y.shape) - 2]
+        return d.contract(x, y, Contraction("z", batch + "zy", batch + "y"))
+    if len(y.shape) == 1:
+        batch = _LETTERS[: len(x.shape) - 1]
+        return d.contract(x, y, Contraction(batch + "z", "z", batch))
+    rank = max(len(x.shape), len(y.shape)) - 2
+    left, x = _batch(d, x, y, rank)
+    right, y = _batch(d, y, x, rank)
+    out = _LETTERS[:rank] if rank else ""
+    return d.contract(x, y, Contraction(left + "xz", right + "zy", out + "xy"))
+
+
+def _batch(d: Any, x: Any, other: Any, rank: int) -> tuple[str, Any]:
+    """Batch letters of x; dimensions of size one that the other operand widens are dropped."""
+    batch = len(x.shape) - 2
+    kept = []
+    for k in range(batch):
+        place = rank - batch + k
+        theirs = place - (rank - (len(other.shape) - 2))
+        wide = other.shape[theirs] if theirs >= 0 else 1
+        if x.shape[k] == 1 and wide != 1:
+            continue
+        kept.append(k)
+    letters = "".join(_LETTERS[rank - batch + k] for k in kept)
+    if len(kept) == batch:
+        return letters, x
+    return letters, reshape(d, x, [*(x.shape[k] for k in kept), *x.shape[-2:]])
+
+
+@rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner_product", "__matmul__", "linalg_matmul")
+def matmul(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    return product(d, x, y)
+
+
+@rule("addmm", "baddbmm", "addbmm", "addmv")
+def addmm(d: Any, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Any:
+    """β·bias + α·x y."""
+    out = d.scaled(product(d, x, y), float(alpha))
+    return expand(d, d.add(out, bias, float(beta)), meta_shape(node)) if beta else out
+
+
+@rule("outer", "ger")
+def outer(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    return d.contract(x, y, Contraction("a", "b", "ab"))
+
+
+@rule("einsum")
+def einsum(d: Any, node: fx.Node, equation: str, operands: Sequence[Any], **__: Any) -> Any:
+    """Any einsum, two operands at a time, from the left."""
+    text = equation.replace(" ", "")
+    inputs, _, out = text.partition("->")
+    letters = inputs.split(",")
+    spare = [c for c in _LETTERS + _LETTERS.upper() if c not in text]
+    widest = max((len(x.shape) - len(s.replace("...", "")) for s, x in zip(letters, operands, strict=True)), default=0)
+    dots = "".join(spare[:widest])
+
+    def written(term: str, rank: int) -> str:
+        return term.replace("...", dots[len(dots) - (rank - len(term.replace("...", ""))) :] if "..." in term else "")
+
+    terms = [written(s, len(x.shape)) for s, x in zip(letters, operands, strict=True)]
+    if "->" not in text:
+        joined = "".join(terms)
+        out = dots + "".join(sorted(c for c in set(joined) - set(dots) if joined.count(c) == 1))
+    out = out.replace("...", dots)
+    if any(len(set(t)) != len(t) for t in terms):
+        raise NotSoughtError("diagonals of a tensor are not followed", hides=True)
+    value, held = operands[0], terms[0]
+    if len(operands) == 1:
+        return d.contract(value, d.constant(()), Contraction(held, "", out))
+    for k, (other, term) in enumerate(zip(operands[1:], terms[1:], strict=True)):
+        later = set(out).union(*map(set, terms[k + 2 :]))
+        result = out if k == len(operands) - 2 else "".join(c for c in dict.fromkeys(held + term) if c in later)
+        value = d.contract(value, other, Contraction(held, term, result))
+        held = result
+    return value
+
+
+@rule("bilinear")
+def bilinear(d: Any, node: fx.Node, x: Any, y: Any, weight: Any, bias: Any = None) -> Any:
+    outer_letters = _LETTERS[: len(x.shape) - 1]
+    half = d.contract(x, weight, Contraction(outer_letters + "x", "oxy", outer_letters + "oy"))
+    out = d.contract(half, y, Contraction(outer_letters + "oy", outer_letters + "y", outer_letters + "o"))
+    return out if bias is None else d.add(out, bias)
+
+
+def _listed(value: Any, count: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * count if len(values) == 1 else values
+
+
+def _bias(d: Any, out: Any, bias: Any, spatial: int) -> Any:
+    return out if bias is None else d.add(out, reshape(d, bias, (*bias.shape, *((1,) * spatial))))
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """The numbers of a convolution: one for all spatial dimensions, or one for each."""
+
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+    transposed: bool = False
+    output_padding: Any = 0
+
+    def padded(self) -> bool:
+        """Whether zeros are put around the input."""
+        if isinstance(self.padding, str):
+            return self.padding != "valid"
+        return any(_listed(self.padding, 1))
+
+    def window(self, axis: int, spatial: int, size: int, length: int, letters: tuple[str, str, str]) -> Window:
+        """What the output sees along one spatial axis: kernel of ``size``, output of ``length``."""
+        stride, dilation, after = (_listed(n, spatial)[axis] for n in (self.stride, self.dilation, self.output_padding))
+        padding: Any
+        if self.padding == "same":
+            padding = ("same", dilation * (size - 1)) if dilation * (size - 1) % 2 else dilation * (size - 1) // 2
+        else:
+            padding = 0 if self.padding == "valid" else _listed(self.padding, spatial)[axis]
+        geometry = (self.transposed, stride, padding, dilation, after, length)
+        return Window(*letters, not self.padded() and not self.transposed, geometry)
+
+
+def convolved(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convolution) -> Any:
+    """Output channel o of group g: Σ over input channels of the group and kernel positions."""
+    shape, groups, transposed = meta_shape(node), how.groups, how.transposed
+    spatial = len(weight.shape) - 2
+    batched = len(x.shape) == spatial + 2
+    if not batched:
+        x = reshape(d, x, (1, *x.shape))
+    b, full = x.shape[0], shape if batched else (1, *shape)
+    places, kernel, outs = "stu"[:spatial], "xyz"[:spatial], "pqr"[:spatial]
+    windows = tuple(
+        how.window(axis, spatial, weight.shape[2 + axis], full[2 + axis], letters)
+        for axis, letters in enumerate(zip(places, kernel, outs, strict=True))
+    )
+    if groups == 1:
+        channels = "ic" if transposed else "ci"
+        out = d.contract(x, weight, Contraction("bi" + places, channels + kernel, "bc" + outs, windows))
+        out = d.view(out, Reshape(full)) if tuple(out.shape) == full else d.resized(out, full)
+    else:
+        x = reshape(d, x, (b, groups, x.shape[1] // groups, *x.shape[2:]))
+        weight = reshape(d, weight, (groups, weight.shape[0] // groups, *weight.shape[1:]))
+        channels = "gic" if transposed else "gci"
+        out = d.contract(x, weight, Contraction("bgi" + places, channels + kernel, "bgc" + outs, windows))
+        out = d.resized(out, (b, groups, full[1] // groups, *full[2:]))
+        out = reshape(d, out, full)
+    out = _bias(d, out, bias, spatial)
+    return out if batched else reshape(d, out, shape)
+
+
+@rule("conv1d", "conv2d", "conv3d")
+def conv(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    return convolved(d, node, x, weight, bias, _Convolution(stride, padding, dilation, groups))
+
+
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def conv_transposed(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    return convolved(d, node, x, weight, bias, _Convolution(stride, padding, dilation, groups, True, output_padding))
+
+
+@rule("convolution")
+def convolution(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Any:
+    how = _Convolution(stride, padding, dilation, groups, transposed, output_padding)
+    return convolved(d, node, x, weight, bias, how)
+
+
+@rule("scaled_dot_product_attention")
+def attention(
+    d: Any,
+    node: fx.Node,
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """softmax(q kᵀ + mask) v, head by head; with grouped queries, key and value heads serve several query heads."""
+    if enable_gqa or kwargs.get("enable_gqa"):
+        from neuralmechanics.symmetry.lowering.rules.movement import take
+
+        def repeated(x: Any) -> Any:
+            times = q.shape[-3] // x.shape[-3]
+            return take(d, x, -3, [h for h in range(x.shape[-3]) for _ in range(times)])
+
+        k, v = repeated(k), repeated(v)
+    shape = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    q, k, v = (x if x.shape[:-2] == shape else expand(d, x, (*shape, *x.shape[-2:])) for x in (q, k, v))
+    batch = _LETTERS[: len(q.shape) - 2]
+    scores = d.contract(q, k, Contraction(batch + "xz", batch + "yz", batch + "xy"))
+    if mask is not None:
+        scores = d.add(scores, mask)
+    weights = d.softmax(scores, len(scores.shape) - 1)
+    if dropout > 0 or kwargs.get("dropout_p", 0.0) > 0:
+        weights = d.noise(weights)
+    return d.contract(weights, v, Contraction(batch + "xy", batch + "yz", batch + "xz"))
+
+
+@rule("_grouped_mm")
+def grouped(d: Any, node: fx.Node, x: Any, weight: Any, ends: Any = None, bias: Any = None, *_: Any) -> Any:
+    """x[s] W[e(s)] for rows sorted by expert, ``ends`` saying where each expert's rows end."""
+    if ends is None:
+        return product(d, x, weight)
+    if len(x.shape) != 2 or len(weight.shape) != 3 or bias is not None:
+        raise UnsupportedFormError("rows of a matrix in groups are understood only with one matrix a group")
+    d.fix(ends)
+    chosen = d.routed(weight, x.shape[0], node.args[2])
+    return d.contract(x, chosen, Contraction("az", "azy", "ay"))
+
+
+rule("grouped_mm_fallback", prefix="transformers.")(grouped)
+
+
+@rule("cumsum")
+def accumulated(d: Any, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
+    """A lower-triangular matrix of ones along ``dim``."""
+    rank = len(x.shape)
+    dim %= rank
+    letters = _LETTERS[:rank]
+    triangle = d.constant((x.shape[dim], x.shape[dim]))
+    return d.contract(x, triangle, Contraction(letters, "z" + letters[dim], letters.replace(letters[dim], "z")))
+
+
+@rule("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft")
+def transformed(d: Any, node: fx.Node, x: Any, n: Any = None, dim: int = -1, *_: Any, **__: Any) -> Any:
+    """A fixed matrix along one dimension."""
+    return _by_matrices(d, node, x, [dim])
+
+
+@rule("fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2")
+def transformed_in_all(d: Any, node: fx.Node, x: Any, s: Any = None, dim: Any = None, *_: Any, **__: Any) -> Any:
+    """A fixed matrix along each of several dimensions."""
+    two = [-2, -1] if "fft2" in str(node.target) else list(range(len(x.shape)))
+    return _by_matrices(d, node, x, two if dim is None else list(dim))
+
+
+def _by_matrices(d: Any, node: fx.Node, x: Any, dims: Sequence[int]) -> Any:
+    """Data as the matrices: what an axis of x becomes is no symmetry's business beyond being linear."""
+    rank, shape = len(x.shape), meta_shape(node)
+    letters = _LETTERS[:rank]
+    for dim in dims:
+        letter = letters[dim % rank]
+        matrix = d.constant((shape[dim % rank], x.shape[dim % rank]))
+        x = d.contract(x, matrix, Contraction(letters, "z" + letter, letters.replace(letter, "z")))
+    return x

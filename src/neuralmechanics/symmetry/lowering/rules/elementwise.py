@@ -1,0 +1,364 @@
+"""Elementwise operations: sums tie labels, products add them, powers multiply them, the rest ends them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape
+from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule
+from neuralmechanics.symmetry.lowering.rules.stabilisers import stabiliser
+from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.refusals import NotSoughtError
+
+
+def is_number(x: Any) -> bool:
+    return isinstance(x, (int, float, bool))
+
+
+def entered(d: Any, *operands: Any) -> tuple[Any, ...]:
+    """The operands, with numbers that only the data know as constants."""
+    return tuple(d.constant(()) if isinstance(x, (torch.SymInt, torch.SymFloat)) else x for x in operands)
+
+
+def second(node: fx.Node, y: Any) -> Any:
+    """The second operand as a number where the graph shows that it is one."""
+    if is_number(y):
+        return y
+    value = number_behind(node.args[1]) if len(node.args) > 1 else None
+    return y if value is None or bool(getattr(y, "terms", None)) else value
+
+
+@rule("add", "sub", "rsub", "subtract", "__add__", "__radd__")
+def added(d: Any, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
+    """x ± alpha·y."""
+    x, y = entered(d, x, y)
+    name = str(node.target)
+    sign = -float(alpha) if "sub" in name else float(alpha)
+    other = second(node, y)
+    if is_number(x):
+        x, other = y, x
+        if "sub" in name and "rsub" not in name:
+            x = d.scaled(x, -1.0)
+    first = None if is_number(x) else number_behind(node.args[0])
+    if first == 0 and not is_number(other) and "sub" not in name:
+        out = d.scaled(y, float(alpha))
+    elif is_number(other):
+        out = d.add_number(x, float(other) * sign, stabiliser(node, float(other) * sign))
+    elif "rsub" in name:
+        out = d.add(d.scaled(x, -1.0), y)
+    else:
+        out = d.add(x, y, sign)
+    return expand(d, out, meta_shape(node)) if tuple(out.shape) != meta_shape(node) else out
+
+
+@rule("mul", "multiply")
+def multiplied(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """x·y: log-scales add; with itself, the square."""
+    x, y = entered(d, x, y)
+    if is_number(x):
+        x, y = y, x
+    if is_number(y):
+        return d.scaled(x, float(y))
+    if len(node.args) > 1 and node.args[0] is node.args[1]:
+        return d.power(x, 2.0)
+    return d.mul(x, y)
+
+
+@rule("div", "true_divide", "divide")
+def divided(d: Any, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Any:
+    """x/y: log-scales subtract. Rounded quotients have no gradient."""
+    x, y = entered(d, x, y)
+    if kwargs.get("rounding_mode") is not None:
+        raise NotSoughtError(_STEPS, hides=True)
+    if is_number(y):
+        return d.scaled(x, 1.0 / float(y) if y else math.inf)
+    if is_number(x):
+        return d.power(y, -1.0)
+    return d.mul(x, d.power(y, -1.0))
+
+
+@rule("pow", "float_power")
+def raised(d: Any, node: fx.Node, x: Any, exponent: Any) -> Any:
+    if not is_number(exponent):
+        raise NotSoughtError(_EXPONENTIAL)
+    return d.power(x, float(exponent))
+
+
+@rule("square")
+def squared(d: Any, node: fx.Node, x: Any) -> Any:
+    return d.power(x, 2.0)
+
+
+@rule("sqrt")
+def rooted(d: Any, node: fx.Node, x: Any) -> Any:
+    return d.power(x, 0.5)
+
+
+@rule("rsqrt")
+def inverse_rooted(d: Any, node: fx.Node, x: Any) -> Any:
+    return d.power(x, -0.5)
+
+
+@rule("reciprocal")
+def inverted(d: Any, node: fx.Node, x: Any) -> Any:
+    return d.power(x, -1.0)
+
+
+@rule("neg", "negative")
+def negated(d: Any, node: fx.Node, x: Any) -> Any:
+    return d.scaled(x, -1.0)
+
+
+@rule("relu", "leaky_relu", "abs", "absolute", "rrelu")
+def homogeneous(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """f(a·x) = a·f(x) for a > 0."""
+    return d.homogeneous(x)
+
+
+@rule("threshold")
+def thresholded(d: Any, node: fx.Node, x: Any, threshold: float, value: float) -> Any:
+    return d.homogeneous(x) if threshold == 0 and value == 0 else d.nonlinear(x)
+
+
+@rule("sign", "sgn", "heaviside")
+def signs(d: Any, node: fx.Node, x: Any, *_: Any) -> Any:
+    """Homogeneous of degree zero."""
+    return d.power(d.homogeneous(x), 0.0)
+
+
+@rule("prelu", "_prelu_kernel")
+def prelu(d: Any, node: fx.Node, x: Any, weight: Any) -> Any:
+    """Homogeneous in x; the slopes stay as they are."""
+    d.fix(weight)
+    return d.homogeneous(x)
+
+
+@rule("clamp", "clip", "clamp_min", "clamp_max")
+def clamped(d: Any, node: fx.Node, x: Any, low: Any = None, high: Any = None, **kwargs: Any) -> Any:
+    """Clamping at zero is homogeneous; a size at a small bound is stabilised; anything else ends the symmetry."""
+    low, high = kwargs.get("min", low), kwargs.get("max", high)
+    if "clamp_max" in str(node.target):
+        low, high = None, low
+    bounds = [b for b in (low, high) if b is not None and b not in (math.inf, -math.inf)]
+    if not all(is_number(b) for b in bounds):
+        return d.nonlinear(x, *(b for b in bounds if not is_number(b)))
+    if all(b == 0 for b in bounds):
+        return d.homogeneous(x)
+    broken_by = stabiliser(node, float(low)) if high is None and low is not None else None
+    return d.nonlinear(x) if broken_by is None else d.homogeneous(d.add_number(x, float(low), broken_by))
+
+
+@rule("maximum", "minimum", "fmax", "fmin")
+def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """Homogeneous when both scale alike."""
+    return d.larger(x, y)
+
+
+@rule(
+    "tanh",
+    "sigmoid",
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "elu",
+    "celu",
+    "selu",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "atanh",
+    "asinh",
+    "acosh",
+    "erf",
+    "erfc",
+    "hardswish",
+    "hardsigmoid",
+    "relu6",
+    "hardtanh",
+    "hardshrink",
+    "softshrink",
+    "tanhshrink",
+    "log_sigmoid",
+    "softsign",
+    "special_expit",
+    "frac",
+    "i0",
+    "lgamma",
+    "digamma",
+    "special_erf",
+    "sinc",
+    "fmod",
+    "remainder",
+)
+def ended(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
+    """Not homogeneous: no change of the input is admitted."""
+    return d.nonlinear(*_tensors(xs))
+
+
+def _tensors(xs: Sequence[Any]) -> list[Any]:
+    return [x for x in xs if not is_number(x) and not isinstance(x, (str, type(None)))]
+
+
+_EXPONENTIAL = "sums that turn into products, and products into sums, are not followed"
+_STEPS = "no gradient passes a step"
+
+
+@rule(
+    "sin",
+    "cos",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "logaddexp",
+    "logaddexp2",
+    "xlogy",
+    "special_xlog1py",
+    "special_xlogy",
+    "logit",
+    "special_logit",
+    "erfinv",
+    "nan_to_num",
+    "glu_jvp",
+)
+def turned_over(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
+    """exp(x + c) is a multiple of exp(x), log(c·x) a shift of log(x), (sin, cos)(x + c) a rotation: not looked for."""
+    raise NotSoughtError(_EXPONENTIAL)
+
+
+@rule(
+    "round",
+    "floor",
+    "ceil",
+    "trunc",
+    "fix",
+    "floor_divide",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "logical_not",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "bitwise_not",
+    "bitwise_and",
+    "bitwise_or",
+    "__and__",
+    "__or__",
+    "__xor__",
+    "nextafter",
+)
+def stepped(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
+    """Constant between steps: the value fixes its inputs, the gradient does not see them."""
+    raise NotSoughtError(_STEPS, hides=True)
+
+
+@rule("hypot")
+def hypotenuse(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """√(x² + y²), homogeneous of degree one."""
+    return d.power(d.add(d.power(x, 2.0), d.power(y, 2.0)), 0.5)
+
+
+@rule("atan2", "arctan2")
+def angle(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """The angle of (y, x), of degree zero in both together."""
+    return d.nonlinear(d.mul(d.homogeneous(x), d.power(d.homogeneous(y), -1.0)))
+
+
+@rule("copysign")
+def signed(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """The size of x with the sign of y."""
+    if is_number(y):
+        return d.homogeneous(x)
+    return d.mul(d.homogeneous(x), d.power(d.homogeneous(y), 0.0))
+
+
+@rule("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal")
+def compared(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+    """Comparison with zero is blind to positive factors."""
+    other = second(node, y)
+    if is_number(other) and other == 0:
+        return d.power(d.homogeneous(x), 0.0)
+    raise NotSoughtError(_STEPS, hides=True)
+
+
+@rule("glu")
+def gated(d: Any, node: fx.Node, x: Any, dim: int = -1) -> Any:
+    """a·sigmoid(b) for the two halves a, b."""
+    from neuralmechanics.symmetry.lowering.rules.movement import take
+
+    half = x.shape[dim] // 2
+    gate = d.nonlinear(take(d, x, dim, range(half, 2 * half)))
+    return d.mul(take(d, x, dim, range(half)), gate)
+
+
+@rule("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "feature_alpha_dropout")
+def dropped(d: Any, node: fx.Node, x: Any, p: float = 0.5, train: bool = True) -> Any:
+    """Multiplication by a random mask in training mode."""
+    out = d.noise(x) if train and p > 0 else x
+    if "alpha" in str(node.target) and train and p > 0:
+        out = d.nonlinear(x)
+    return (out, d.constant(x.shape)) if "native" in str(node.target) else out
+
+
+@rule("where")
+def chosen(d: Any, node: fx.Node, condition: Any, x: Any = None, y: Any = None) -> Any:
+    """x or y by a mask; zeros scale with anything, and what softmax reads as minus infinity shifts with anything.
+
+    With the mask alone: where it holds, one tensor of positions a dimension.
+    """
+    if x is None and y is None:
+        d.fix(condition)
+        return tuple(d.constant(shape_of(v)) for v in node.meta["val"])
+    shape = meta_shape(node)
+    d.fix(condition)
+    first, other = number_behind(node.args[1]), number_behind(node.args[2])
+    if first is not None and other is None:
+        return d.masked(y, first, shape)
+    if other is not None and first is None:
+        return d.masked(x, other, shape)
+    if first is not None:
+        return d.constant(shape)
+    return d.select(x, y, shape)
+
+
+@rule("masked_fill")
+def filled(d: Any, node: fx.Node, x: Any, mask: Any, value: Any) -> Any:
+    number = number_behind(node.args[2])
+    d.fix(mask, *([] if is_number(value) else [value]))
+    return d.masked(x, math.nan if number is None else number, meta_shape(node))
+
+
+@rule("tril", "triu")
+def triangle(d: Any, node: fx.Node, x: Any, diagonal: int = 0) -> Any:
+    """A mask of zeros."""
+    return d.masked(x, 0.0, x.shape)
+
+
+@rule("lerp")
+def interpolated(d: Any, node: fx.Node, x: Any, y: Any, weight: Any) -> Any:
+    """x + weight·(y - x)."""
+    step = d.add(y, x, -1.0)
+    return d.add(x, d.scaled(step, float(weight)) if is_number(weight) else d.mul(step, weight))
+
+
+@rule("addcmul")
+def added_product(d: Any, node: fx.Node, x: Any, a: Any, b: Any, value: float = 1) -> Any:
+    return d.add(x, d.mul(a, b), float(value))
+
+
+@rule("addcdiv")
+def added_quotient(d: Any, node: fx.Node, x: Any, a: Any, b: Any, value: float = 1) -> Any:
+    return d.add(x, d.mul(a, d.power(b, -1.0)), float(value))

@@ -1,0 +1,102 @@
+"""Losses: cross-entropy is a log-softmax; some see differences or angles alone; others admit no change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from neuralmechanics.symmetry.lowering.rules.movement import meta_shape
+from neuralmechanics.symmetry.lowering.rules.normalisations import cosine
+from neuralmechanics.symmetry.lowering.rules.registry import rule
+from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.checked import is_value
+from neuralmechanics.symmetry.program.refusals import NotSoughtError
+
+
+@rule("cross_entropy_loss", "cross_entropy")
+def cross_entropy(d: Any, node: fx.Node, x: Any, target: Any, *rest: Any, **__: Any) -> Any:
+    """Blind to what is constant over the classes, whatever the targets, weights and smoothing."""
+    d.fix(target, *(r for r in rest if hasattr(r, "shape")))
+    d.fix(d.softmax(x, 1 if len(x.shape) > 1 else 0))
+    return d.constant(meta_shape(node))
+
+
+@rule("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "margin_ranking_loss")
+def of_difference(d: Any, node: fx.Node, x: Any, y: Any, *rest: Any, **__: Any) -> Any:
+    """A function of x - y alone, which what is added to both does not change."""
+    d.fix(d.add(x, y, -1.0), *(r for r in rest if is_value(r)))
+    return d.constant(meta_shape(node))
+
+
+@rule("triplet_margin_loss")
+def triplet(
+    d: Any,
+    node: fx.Node,
+    anchor: Any,
+    near: Any,
+    far: Any,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    *_: Any,
+) -> Any:
+    """Of the differences of three points."""
+    d.fix(d.add(anchor, near, -1.0), d.add(anchor, far, -1.0))
+    return d.constant(meta_shape(node))
+
+
+@rule("pairwise_distance")
+def distance(d: Any, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    """The norm of x - y + eps along the last dimension."""
+    if p <= 0:
+        raise NotSoughtError("a norm that is no length")
+    step = d.add_number(d.add(x, y, -1.0), float(eps))
+    last = (len(step.shape) - 1,)
+    if p == 2:
+        return d.power(d.reduce(d.power(step, 2.0), last, keepdim, False), 0.5)
+    return d.reduce(d.homogeneous(step), last, keepdim, False)
+
+
+@rule("cosine_embedding_loss")
+def cosine_embedding(d: Any, node: fx.Node, x: Any, y: Any, target: Any, *_: Any, **__: Any) -> Any:
+    """A function of the angle between x and y; 1e-12 is added to both squared lengths."""
+    d.fix(target, cosine(d, node, x, y, len(x.shape) - 1, 1e-12))
+    return d.constant(meta_shape(node))
+
+
+@rule("multi_margin_loss", "multilabel_margin_loss")
+def margins(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
+    """Of the differences between the scores of classes: blind to what is constant over them, as softmax is."""
+    d.fix(d.softmax(x, len(x.shape) - 1), *(r for r in rest if is_value(r)))
+    value = node.meta["val"]
+    if isinstance(value, (tuple, list)):
+        return tuple(d.constant(shape_of(v)) for v in value)
+    return d.constant(shape_of(value))
+
+
+@rule(
+    "nll_loss",
+    "nll_loss_nd",
+    "nll_loss2d",
+    "nll_loss_forward",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "kl_div",
+    "poisson_nll_loss",
+    "hinge_embedding_loss",
+    "soft_margin_loss",
+    "gaussian_nll_loss",
+    "ctc_loss",
+)
+def plain(d: Any, node: fx.Node, x: Any, *xs: Any, **__: Any) -> Any:
+    """A strictly changing function of its first input for given targets; what targets depend on is not looked at."""
+    others = [v for v in xs if is_value(v)]
+    if any(v.terms for v in others):
+        raise NotSoughtError("a loss whose targets depend on parameters")
+    d.fix(x, *others)
+    value = node.meta["val"]
+    if isinstance(value, (tuple, list)):
+        return tuple(d.constant(shape_of(v)) for v in value)
+    return d.constant(shape_of(value))

@@ -1,0 +1,343 @@
+"""Rearrangements: labels move as the data do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx
+
+from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule, settings
+from neuralmechanics.symmetry.lowering.sizes import known, shape_of, size_of
+from neuralmechanics.symmetry.lowering.sizes import meta_shape as meta_shape
+from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def moved(d: Any, x: Any, source: int, target: int) -> Any:
+    """The dimension ``source`` brought to place ``target``."""
+    rank = len(x.shape)
+    order = [k for k in range(rank) if k != source % rank]
+    order.insert(target % rank, source % rank)
+    return d.view(x, Permute(tuple(order)))
+
+
+def take(d: Any, x: Any, dim: int, positions: Sequence[int]) -> Any:
+    return d.view(x, Take(dim % len(x.shape), tuple(positions)))
+
+
+def reshape(d: Any, x: Any, shape: Sequence[int]) -> Any:
+    return x if tuple(shape) == tuple(x.shape) else d.view(x, Reshape(tuple(size_of(n) for n in shape)))
+
+
+def expand(d: Any, x: Any, shape: Sequence[int]) -> Any:
+    """Broadcast; entries of -1 keep the size."""
+    full = list(shape)
+    front = len(full) - len(x.shape)
+    full = [x.shape[k - front] if known(n) == -1 else size_of(n) for k, n in enumerate(full)]
+    return d.view(x, Expand(tuple(full)))
+
+
+@rule(
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "flatten",
+    "unflatten",
+    "squeeze",
+    "unsqueeze",
+    "view_as",
+    "reshape_as",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "_reshape_alias",
+)
+def reshaped(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Row-major reshape."""
+    return reshape(d, x, meta_shape(node))
+
+
+@rule(
+    "clone",
+    "contiguous",
+    "alias",
+    "to",
+    "_to_copy",
+    "type_as",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "lift_fresh",
+    "lift_fresh_copy",
+    "lift",
+    "positive",
+    "_assert_tensor_metadata",
+    "resolve_conj",
+    "resolve_neg",
+    "requires_grad_",
+)
+def unchanged(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
+    """The same values (up to rounding of a dtype change); whole numbers move with nothing."""
+    value = node.meta.get("val")
+    if value is not None and not (value.is_floating_point() or value.is_complex()):
+        raise NotSoughtError("no gradient passes whole numbers", hides=True)
+    return x
+
+
+@rule("conj", "_conj", "_conj_physical", "real", "imag")
+def other_part(d: Any, node: fx.Node, x: Any) -> Any:
+    """The conjugate, the real or the imaginary part: of a complex tensor another function, which scales alike."""
+    value = node.args[0].meta["val"]  # type: ignore[union-attr]
+    if not value.is_complex():
+        return x
+    return d.mul(x, d.constant(tuple(1 for _ in x.shape)))
+
+
+@rule("view_as_complex")
+def complex_pairs(d: Any, node: fx.Node, x: Any) -> Any:
+    """x[…, 0] + i x[…, 1]: a sum over the last dimension with two weights that no parameter moves."""
+    letters = _LETTERS[: len(x.shape)]
+    return d.contract(x, d.constant((2,)), Contraction(letters, letters[-1], letters[:-1]))
+
+
+@rule("view_as_real")
+def real_pairs(d: Any, node: fx.Node, x: Any) -> Any:
+    """Real and imaginary part, both scaled alike, as two different functions of x."""
+    return d.mul(reshape(d, x, (*x.shape, 1)), d.constant((2,)))
+
+
+@rule("permute")
+def permuted(d: Any, node: fx.Node, x: Any, order: Sequence[int]) -> Any:
+    return d.view(x, Permute(tuple(k % len(x.shape) for k in order)))
+
+
+@rule("transpose", "swapaxes", "swapdims")
+def transposed(d: Any, node: fx.Node, x: Any, first: int, second: int) -> Any:
+    order = list(range(len(x.shape)))
+    if order:
+        order[first], order[second] = order[second], order[first]
+    return d.view(x, Permute(tuple(order)))
+
+
+@rule("t", "numpy_T", "adjoint", "mT", "mH", "matrix_H")
+def reversed_dims(d: Any, node: fx.Node, x: Any) -> Any:
+    rank = len(x.shape)
+    name = str(node.target)
+    order = list(range(rank))
+    if "numpy_T" in name or rank == 2:
+        order = order[::-1]
+    elif rank > 2:
+        order[-2], order[-1] = order[-1], order[-2]
+    return d.view(x, Permute(tuple(order)))
+
+
+@rule("movedim", "moveaxis")
+def moved_dims(d: Any, node: fx.Node, x: Any, source: Any, target: Any) -> Any:
+    rank = len(x.shape)
+    sources = [source] if isinstance(source, int) else list(source)
+    targets = [target] if isinstance(target, int) else list(target)
+    sources, targets = [s % rank for s in sources], [t % rank for t in targets]
+    order = [k for k in range(rank) if k not in sources]
+    for t, s in sorted(zip(targets, sources, strict=True)):
+        order.insert(t, s)
+    return d.view(x, Permute(tuple(order)))
+
+
+@rule("expand", "broadcast_to", "expand_as")
+def expanded(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    return d.view(x, Expand(meta_shape(node)))
+
+
+@rule("slice")
+def sliced(
+    d: Any, node: fx.Node, x: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Any:
+    bounds = [None if bound is None else known(bound) for bound in (start, end)]
+    if any(bound is not None and at is None for bound, at in zip((start, end), bounds, strict=True)):
+        return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node))  # bounds that the data decide
+    positions = range(x.shape[dim])[bounds[0] : bounds[1] : step]
+    return x if len(positions) == x.shape[dim] else take(d, x, dim, positions)
+
+
+@rule("narrow")
+def narrowed(d: Any, node: fx.Node, x: Any, dim: int, start: int, length: int) -> Any:
+    return take(d, x, dim, range(start % max(1, x.shape[dim]), start % max(1, x.shape[dim]) + length))
+
+
+@rule("select")
+def selected(d: Any, node: fx.Node, x: Any, dim: int, index: int) -> Any:
+    dim %= len(x.shape)
+    at = known(index)
+    if at is None:  # a place that the data decide
+        d.fix(*([index] if hasattr(index, "terms") else []))
+        return d.gather(x, dim, (), node.args[2])
+    one = take(d, x, dim, [at % x.shape[dim]])
+    return reshape(d, one, [n for k, n in enumerate(one.shape) if k != dim])
+
+
+@rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split")
+def split(d: Any, node: fx.Node, x: Any, size: Any, dim: int = 0) -> tuple[Any, ...]:
+    out, start = [], 0
+    for part in node.meta["val"]:
+        length = size_of(part.shape[dim])
+        out.append(take(d, x, dim, range(start, start + length)))
+        start += length
+    return tuple(out)
+
+
+@rule("unbind")
+def unbound(d: Any, node: fx.Node, x: Any, dim: int = 0) -> tuple[Any, ...]:
+    return tuple(selected(d, node, x, dim, index) for index in range(x.shape[dim]))
+
+
+@rule("flip")
+def flipped(d: Any, node: fx.Node, x: Any, dims: Sequence[int]) -> Any:
+    for dim in dims:
+        x = take(d, x, dim, range(x.shape[dim])[::-1])
+    return x
+
+
+@rule("roll")
+def rolled(d: Any, node: fx.Node, x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+    if not dims:
+        shape = x.shape
+        flat = reshape(d, x, (math.prod(shape),))
+        return reshape(d, rolled(d, node, flat, shifts, [0]), shape)
+    for shift, dim in zip(shifts, dims, strict=True):
+        n = x.shape[dim]
+        x = take(d, x, dim, [(k - shift) % n for k in range(n)])
+    return x
+
+
+@rule("repeat", "tile")
+def repeated(d: Any, node: fx.Node, x: Any, repeats: Sequence[int]) -> Any:
+    front = max(0, len(repeats) - len(x.shape))
+    x = reshape(d, x, (*((1,) * front), *x.shape))
+    padded = [*((1,) * (len(x.shape) - len(repeats))), *repeats]
+    for dim, count in enumerate(padded):
+        if count != 1:
+            x = take(d, x, dim, list(range(x.shape[dim])) * int(count))
+    return x
+
+
+@rule("repeat_interleave")
+def interleaved(d: Any, node: fx.Node, x: Any, repeats: Any, dim: int | None = None, **__: Any) -> Any:
+    if not isinstance(repeats, int):
+        raise NotSoughtError("how often an entry is repeated is not followed", hides=True)
+    if dim is None:
+        x, dim = reshape(d, x, (math.prod(x.shape),)), 0
+    return take(d, x, dim, [k for k in range(x.shape[dim]) for _ in range(repeats)])
+
+
+@rule("unfold")
+def slid(d: Any, node: fx.Node, x: Any, dim: int, size: int, step: int) -> Any:
+    """All windows of ``size`` entries along a dimension, ``step`` apart; the entries of a window come last."""
+    dim %= len(x.shape)
+    starts = range(0, x.shape[dim] - size + 1, step)
+    windows = take(d, x, dim, [start + k for start in starts for k in range(size)])
+    windows = reshape(d, windows, (*x.shape[:dim], len(starts), size, *x.shape[dim + 1 :]))
+    return moved(d, windows, dim + 1, len(x.shape))
+
+
+@rule("cat", "concat", "concatenate")
+def concatenated(d: Any, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Any:
+    kept = [x for x in xs if tuple(x.shape) != (0,)]
+    return d.cat(kept, dim % len(kept[0].shape))
+
+
+@rule("stack")
+def stacked(d: Any, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Any:
+    dim %= len(xs[0].shape) + 1
+    lifted = [reshape(d, x, (*x.shape[:dim], 1, *x.shape[dim:])) for x in xs]
+    return d.cat(lifted, dim)
+
+
+@rule("hstack", "column_stack")
+def hstacked(d: Any, node: fx.Node, xs: Sequence[Any]) -> Any:
+    return d.cat(xs, 0 if len(xs[0].shape) == 1 else 1)
+
+
+@rule("pad", "constant_pad_nd")
+def padded(d: Any, node: fx.Node, x: Any, pad: Sequence[int], *rest: Any, **__: Any) -> Any:
+    """Zeros (which no scaling moves) or reflected, replicated and wrapped entries around the data."""
+    mode = next((r for r in rest if isinstance(r, str)), "constant")
+    fill = next((number_behind(r) for r in rest if isinstance(r, (int, float))), 0.0)
+    for k in range(0, len(pad), 2):
+        dim, (before, after) = len(x.shape) - 1 - k // 2, pad[k : k + 2]
+        n = x.shape[dim]
+        if mode == "constant" and (before < 0 or after < 0):
+            x = take(d, x, dim, range(max(0, -before), n - max(0, -after)))
+            before, after = max(0, before), max(0, after)
+            n = x.shape[dim]
+        if not before and not after:
+            continue
+        if mode == "constant":
+            x = d.zero_padded(x, dim, before, after, fill)
+        else:
+            x = take(d, x, dim, [_source(k, n, mode) for k in range(-before, n + after)])
+    return x
+
+
+def _source(k: int, n: int, mode: str) -> int:
+    if mode == "circular":
+        return k % n
+    if mode == "replicate":
+        return min(max(k, 0), n - 1)
+    k = abs(k)
+    return k if k < n else 2 * (n - 1) - k
+
+
+@rule("pixel_shuffle")
+def pixel_shuffled(d: Any, node: fx.Node, x: Any, factor: int) -> Any:
+    *batch, channels, height, width = x.shape
+    inner = channels // factor**2
+    b = len(batch)
+    x = reshape(d, x, (*batch, inner, factor, factor, height, width))
+    x = d.view(x, Permute((*range(b), b, b + 3, b + 1, b + 4, b + 2)))
+    return reshape(d, x, (*batch, inner, height * factor, width * factor))
+
+
+@rule(
+    "upsample_nearest2d",
+    "upsample_nearest1d",
+    "upsample_nearest3d",
+    "upsample_bilinear2d",
+    "upsample_linear1d",
+    "upsample_bicubic2d",
+    "upsample_trilinear3d",
+    "_upsample_nearest_exact2d",
+)
+def upsampled(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Weighted means over neighbours, with weights that sum to one."""
+    return d.pool(x, tuple(range(2, len(x.shape))), meta_shape(node), True, True, settings(node))
+
+
+@rule("copy")
+def copied(d: Any, node: fx.Node, x: Any, source: Any, *_: Any) -> Any:
+    """The source's values in the shape of x."""
+    return expand(d, source, meta_shape(node))
+
+
+@rule("fill")
+def overwritten(d: Any, node: fx.Node, x: Any, value: Any) -> Any:
+    if hasattr(value, "shape"):
+        d.fix(value)
+    return d.constant(meta_shape(node))
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffled(d: Any, node: fx.Node, x: Any, groups: int) -> Any:
+    split = reshape(d, x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    swapped = d.view(split, Permute((0, 2, 1, *range(3, len(split.shape)))))
+    return reshape(d, swapped, x.shape)
+
+
+@rule("broadcast_tensors")
+def broadcast(d: Any, node: fx.Node, xs: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(expand(d, x, shape_of(v)) for x, v in zip(xs, node.meta["val"], strict=True))

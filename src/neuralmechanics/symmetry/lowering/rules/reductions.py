@@ -1,0 +1,151 @@
+"""Sums, means, extrema, pooling and softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from neuralmechanics.symmetry.lowering.rules.movement import expand
+from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
+from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
+from neuralmechanics.symmetry.program.refusals import NotSoughtError
+
+
+def _dims(x: Any, dim: Any) -> tuple[int, ...]:
+    rank = max(1, len(x.shape))
+    if dim is None or (isinstance(dim, (list, tuple)) and not dim):
+        return tuple(range(len(x.shape)))
+    return tuple(k % rank for k in ([dim] if isinstance(dim, int) else dim))
+
+
+@rule("sum", "mean", "nansum", "nanmean")
+def summed(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False, **__: Any) -> Any:
+    """A linear sum over ``dim``."""
+    if not x.shape:
+        return x
+    return d.reduce(x, _dims(x, dim), keepdim, "mean" in str(node.target))
+
+
+@rule("amax", "amin")
+def extreme(d: Any, node: fx.Node, x: Any, dim: Any = (), keepdim: bool = False) -> Any:
+    return d.extremum(x, _dims(x, dim), keepdim) if x.shape else x
+
+
+@rule("max", "min")
+def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Over everything, over one dimension (values and positions), or of two tensors."""
+    if dim is not None and not isinstance(dim, int):
+        return d.larger(x, dim)
+    if dim is None:
+        return d.extremum(x, _dims(x, None), False) if x.shape else x
+    return d.extremum(x, _dims(x, dim), keepdim), d.constant(meta_shape_of(node, 1))
+
+
+@rule("all", "any", "count_nonzero", "histc", "bincount")
+def counted(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Counts: no gradient passes."""
+    raise NotSoughtError("no gradient passes a count", hides=True)
+
+
+@rule(
+    "prod",
+    "logsumexp",
+    "logcumsumexp",
+    "cumprod",
+    "median",
+    "nanmedian",
+    "mode",
+    "kthvalue",
+    "cummax",
+    "cummin",
+    "aminmax",
+)
+def given_up(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Products of many, order statistics, log-sums of exponentials: their factors and shifts are not followed."""
+    raise NotSoughtError("its factors and shifts are not followed")
+
+
+@rule("argmax", "argmin")
+def positions(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Blind to a common positive factor and to a common shift along ``dim``."""
+    return d.power(d.positions(x, _dims(x, dim), keepdim), 0.0)
+
+
+@rule("softmax", "_softmax", "_log_softmax", "log_softmax", "special_softmax", "special_log_softmax", "_safe_softmax")
+def softmax(d: Any, node: fx.Node, x: Any, dim: int, *_: Any, **__: Any) -> Any:
+    return d.softmax(x, dim % len(x.shape)) if x.shape else d.nonlinear(x)
+
+
+def _pooled(d: Any, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bool) -> Any:
+    dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
+    value = node.meta["val"]
+    shape = shape_of(value[0] if isinstance(value, (tuple, list)) else value)
+    out = d.pool(x, dims, shape, linear, keeps, settings(node))
+    return (out, d.constant(shape)) if isinstance(value, (tuple, list)) else out
+
+
+def _spatial(node: fx.Node) -> int:
+    name = str(node.target)
+    return next((k for k in (1, 2, 3) if f"pool{k}d" in name), 2)
+
+
+@rule(
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "max_pool2d_with_indices",
+    "max_pool3d_with_indices",
+    "max_pool1d_with_indices",
+    "fractional_max_pool2d",
+)
+def max_pool(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Maxima commute with positive factors and with constants."""
+    return _pooled(d, node, x, _spatial(node), False, True)
+
+
+@rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def avg_pool(
+    d: Any,
+    node: fx.Node,
+    x: Any,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: Any = None,
+) -> Any:
+    """Means commute with constants unless zeros from the padding are counted."""
+    padded = any([padding] if isinstance(padding, int) else padding)
+    keeps = (not padded or not count_include_pad) and divisor_override is None
+    return _pooled(d, node, x, _spatial(node), True, keeps)
+
+
+@rule(
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
+)
+def adaptive_avg_pool(d: Any, node: fx.Node, x: Any, *_: Any) -> Any:
+    return _pooled(d, node, x, _spatial(node), True, True)
+
+
+@rule("topk", "sort")
+def ordered(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """Values in data-dependent places along one dimension, and the places, which a common shift leaves as they are."""
+    numbers = [a for a in args if isinstance(a, int) and not isinstance(a, bool)]
+    dim = kwargs.get("dim", numbers[1] if "topk" in str(node.target) and len(numbers) > 1 else None)
+    if dim is None:
+        dim = numbers[0] if "sort" in str(node.target) and numbers else -1
+    dim %= len(x.shape)
+    shape = meta_shape_of(node, 0)
+    even = d.extremum(x, (dim,), True)  # what is not the same along the dimension may change the order
+    return d.spread_along(expand(d, even, shape), dim), d.constant(shape)
+
+
+@rule("detach")
+def detached(d: Any, node: fx.Node, x: Any) -> Any:
+    """The value sees x and the gradient does not: no symmetry may move it."""
+    raise NotSoughtError("the value is detached: no gradient passes", hides=True)

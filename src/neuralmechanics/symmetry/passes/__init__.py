@@ -1,0 +1,1 @@
+"""Facts about a captured model that every kind of symmetry uses."""

@@ -1,0 +1,131 @@
+"""Laws under weight decay, heavy ball and sign descent: counts, and the laws themselves along integrated flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neuralmechanics.diagnostics.counting.counting import count_laws
+from neuralmechanics.diagnostics.counting.known_laws import known_laws
+from neuralmechanics.diagnostics.counting.optimizer_fields import (
+    GradientFlow,
+    HeavyBall,
+    OptimizerFlow,
+    SignDescent,
+    WeightDecay,
+    optimizer_flow,
+)
+from neuralmechanics.diagnostics.counting.point_moves import fresh_place
+from neuralmechanics.diagnostics.counting.potentials import Potentials
+
+from .networks import cross_entropy, feed_forward, linear_network, one, relu_network
+from .stand_ins import LinearPair, Translation
+
+
+def three_over_t(time: Tensor) -> Tensor:
+    return 3 / time
+
+
+@pytest.mark.parametrize("friction", [0.0, 0.3, three_over_t], ids=["0", "0.3", "3/t"])
+@pytest.mark.parametrize(("n", "m", "r", "laws"), [(2, 2, 2, 1), (1, 1, 1, 0)])
+def test_heavy_ball_keeps_rotations_only(
+    friction: float | Callable[[Tensor], Tensor], n: int, m: int, r: int, laws: int
+) -> None:
+    count = count_laws(linear_network(n, r, m), one(n), optimizer=HeavyBall(friction), symmetries=())
+    assert count.upper == laws
+    assert count.phase_dimension == 2 * count.parameters + 1
+    assert count.worst_gap.ratio > 1e4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("friction", [0.0, 0.3, three_over_t], ids=["0", "0.3", "3/t"])
+def test_heavy_ball_wide_middle(friction: float | Callable[[Tensor], Tensor]) -> None:
+    assert count_laws(linear_network(2, 3, 1), one(2), optimizer=HeavyBall(friction), symmetries=()).upper == 3
+
+
+def test_heavy_ball_keeps_two_laws_a_translation() -> None:
+    model, batch = nn.Linear(1, 2, bias=False), (torch.zeros(2, 1), torch.tensor([0, 1]))
+    count = count_laws(
+        model, batch, cross_entropy, HeavyBall(0.3, weight_decay=0.1), symmetries=[Translation("weight", 0)]
+    )
+    assert (count.lower, count.upper) == (2, 2)
+    assert count.certified
+
+
+@pytest.mark.parametrize("optimizer", ["gradient_flow", "weight_decay"])
+def test_weight_decay_keeps_every_charge_with_time(optimizer: str) -> None:
+    model = linear_network(2, 2, 3)
+    count = count_laws(model, one(2), optimizer=optimizer, symmetries=[LinearPair("0.weight", "1.weight", 2)])
+    assert (count.lower, count.upper) == (3, 3)
+    assert count.certified
+
+
+def test_weight_decay_separates_degrees() -> None:
+    # f = u x + v² has the law of gradient flow log|v| - 2u + …, which is no sum of homogeneous ones
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.u, self.v = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 0.0 * x + self.u + self.v.square()
+
+    assert count_laws(Mixed(), one(1), symmetries=()).upper == 1
+    assert count_laws(Mixed(), one(1), optimizer="weight_decay", symmetries=()).upper == 0
+
+
+def _sign_rank(potentials: Potentials, theta: Tensor) -> int:
+    """Rank of many sampled sign vectors: the slow reference."""
+    rows = torch.cat(list(potentials.gradients(theta, 200)))
+    mixtures = torch.randn(4000, rows.shape[0], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return int(torch.linalg.matrix_rank((mixtures @ rows).sign()))
+
+
+@pytest.mark.parametrize(
+    ("model", "width"),
+    [
+        (linear_network(1, 1, 1), 1),
+        (linear_network(2, 2, 2), 2),
+        (linear_network(1, 3, 1), 1),
+        (feed_forward(2, 3, nn.ReLU()), 2),
+    ],
+    ids=["1-1-1", "2-2-2", "1-3-1", "relu"],
+)
+def test_sign_descent_against_sampled_signs(model: nn.Module, width: int) -> None:
+    count = count_laws(model, one(width), optimizer="sign_descent", symmetries=(), point="model")
+    potentials = Potentials(model, one(width), None, None, 0)
+    assert count.phase_dimension - count.upper == _sign_rank(potentials, potentials.origin)
+
+
+def test_sign_descent_keeps_a_scalar_pair() -> None:
+    count = count_laws(
+        linear_network(1, 1, 1), one(1), optimizer="sign_descent", symmetries=[LinearPair("0.weight", "1.weight", 1)]
+    )
+    assert (count.lower, count.upper) == (1, 1)
+
+
+@pytest.mark.parametrize("flow", [GradientFlow(), WeightDecay(0.2), HeavyBall(0.3, 0.1), HeavyBall(three_over_t)])
+def test_known_laws_are_orthogonal_to_the_fields(flow: OptimizerFlow) -> None:
+    potentials = Potentials(linear_network(3, 2, 2), one(3), None, None, 0)
+    theta = fresh_place(potentials)
+    rows = torch.cat(list(potentials.gradients(theta, 50)))
+    z = flow.point(theta, potentials.generator)
+    laws = known_laws(flow, potentials, [LinearPair("0.weight", "1.weight", 2)], z, rows, 1e-9)
+    assert laws.shape[0] == (1 if isinstance(flow, HeavyBall) else 3)
+    fields = flow.rows(rows, z)
+    assert (fields @ laws.mT).abs().max() < 1e-12 * fields.norm() * laws.norm()
+
+
+def test_names() -> None:
+    assert optimizer_flow("sign_descent") == SignDescent()
+    assert optimizer_flow(HeavyBall(0.5)) == HeavyBall(0.5)
+    with pytest.raises(ValueError, match="no optimizer 'adam' to count laws for; one of gradient_flow"):
+        optimizer_flow("adam")
+
+
+def test_relu_under_heavy_ball_has_none() -> None:
+    count = count_laws(relu_network([1, 2, 1], bias=False), one(1), optimizer="heavy_ball", symmetries=())
+    assert count.upper == 0
