@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from neuralmechanics.monitor.atomic import publish_json, read_json
+from neuralmechanics.monitor.store.atomic import publish_json, read_json
 
 Change = Callable[[Path], object]
 

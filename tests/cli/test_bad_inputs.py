@@ -15,7 +15,7 @@ from tests.durability import damage, training
 
 from neuralmechanics.cli import main
 from neuralmechanics.cli.terminal import one_line, printable
-from neuralmechanics.monitor.atomic import publish_json, read_json
+from neuralmechanics.monitor.store.atomic import publish_json, read_json
 
 from . import bad_inputs
 

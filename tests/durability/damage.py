@@ -12,17 +12,18 @@ import pytest
 from tests.durability import training
 
 import neuralmechanics as nm
-from neuralmechanics.monitor import CorruptShardError, store
-from neuralmechanics.monitor.layout import read_run_file
-from neuralmechanics.monitor.lock import LOCK_FILE
-from neuralmechanics.monitor.shard import read_shard
-from neuralmechanics.monitor.tally import read_tally
+from neuralmechanics.monitor import CorruptShardError
+from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store.layout import read_run_file
+from neuralmechanics.monitor.store.lock import LOCK_FILE
+from neuralmechanics.monitor.store.shard import read_shard
+from neuralmechanics.monitor.store.tally import read_tally
 
 
 def make_run(path: Path) -> Path:
     """Three segments, merged and single shards, the second resumed in the middle of the first; steps 0 to 20."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "MERGED", 4)
+        patch.setattr(run_store, "MERGED", 4)
         for first, count in ((0, 10), (7, 6), (12, 9)):
             training.session(path, first, count)
     return path
@@ -68,7 +69,7 @@ def readers(path: Path) -> dict[Path, Callable[[], Any]]:
     return {
         path / "run.json": lambda: read_run_file(path),
         path / "tally.txt": lambda: read_tally(path),
-        segment / "segment.json": lambda: store.read_json(segment / "segment.json"),
+        segment / "segment.json": lambda: run_store.read_json(segment / "segment.json"),
         segment / "start.safetensors": lambda: read_shard(segment / "start.safetensors").arrays,
         single: lambda: read_shard(single).arrays,
         merged: lambda: read_shard(merged).arrays,

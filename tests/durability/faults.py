@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from neuralmechanics.monitor import atomic, lock, store, tally
+from neuralmechanics.monitor.store import atomic, lock, run_store, tally
 
-MODULES = (atomic, lock, store, tally)
+MODULES = (atomic, lock, run_store, tally)
 KINDS = ("create", "write", "fsync", "replace", "mkdir", "unlink")
 
 # Called as hand(point, after): before and after the call that the point names.

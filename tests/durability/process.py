@@ -90,9 +90,9 @@ def _say(line: str) -> None:
 def _job(job: dict[str, Any]) -> None:
     from tests.durability import faults, training
 
-    from neuralmechanics.monitor import store
+    from neuralmechanics.monitor.store import run_store
 
-    store.MERGED = job.get("merged", store.MERGED)
+    run_store.MERGED = job.get("merged", run_store.MERGED)
     if "kill" in job:
         faults.install(faults.KillAt(*job["kill"]))
 

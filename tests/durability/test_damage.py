@@ -10,7 +10,8 @@ import pytest
 from tests.durability import damage, training
 
 import neuralmechanics as nm
-from neuralmechanics.monitor import CorruptShardError, MonitorWarning, store
+from neuralmechanics.monitor import CorruptShardError, MonitorWarning
+from neuralmechanics.monitor.store import run_store
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_damaged_run_is_continued(run: Path) -> None:
     (run / "segment-0002" / "records-00000008-00000008.safetensors").unlink()
     (run / "tally.txt").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "MERGED", 4)
+        patch.setattr(run_store, "MERGED", 4)
         training.session(run, 19, 3)
     opened = nm.open_run(run, skip_damaged=True)
     names = set(opened.verify().query("not sound")["shard"])
@@ -111,8 +112,8 @@ def test_the_tail_that_the_tally_counts_stays_missing_after_a_resume(run: Path) 
 
 def test_runs_of_format_1_are_read(tmp_path: Path) -> None:
     """A run as the first version wrote it, without tally, links, counts; a gap in its numbers is damage."""
-    from neuralmechanics.monitor.atomic import publish_json
-    from neuralmechanics.monitor.shard import write_shard
+    from neuralmechanics.monitor.store.atomic import publish_json
+    from neuralmechanics.monitor.store.shard import write_shard
 
     run = tmp_path / "old"
     (run / "segment-0000").mkdir(parents=True)

@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.durability import faults, training
 
 import neuralmechanics as nm
-from neuralmechanics.monitor import CorruptShardError, store
-from neuralmechanics.monitor.layout import START_FILE, all_shards, segments, shards
-from neuralmechanics.monitor.lock import LOCK_FILE
-from neuralmechanics.monitor.store import RunStore
+from neuralmechanics.monitor import CorruptShardError
+from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store.layout import START_FILE, all_shards, segments, shards
+from neuralmechanics.monitor.store.lock import LOCK_FILE
+from neuralmechanics.monitor.store.run_store import RunStore
 
 
 class _Killed(BaseException):
@@ -38,7 +39,7 @@ class RunMachine(RuleBasedStateMachine):
         self.broken: dict[Path, bytes] = {}
         self.unsaid: set[Path] = set()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(store, "MERGED", 4)
+        self.patch.setattr(run_store, "MERGED", 4)
 
     @initialize()
     def make(self) -> None:

@@ -11,7 +11,7 @@ from tests.durability import faults, readers, training
 from tests.durability.process import Forge
 
 import neuralmechanics as nm
-from neuralmechanics.monitor import store
+from neuralmechanics.monitor.store import run_store
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_a_read_at_every_moment_of_a_merge(tmp_path: Path, monkeypatch: pytest.M
             assert len(steps) >= len(safe), point
             reads.append(len(steps))
 
-    monkeypatch.setattr(store, "MERGED", 4)
+    monkeypatch.setattr(run_store, "MERGED", 4)
     faults.install(read, monkeypatch)
     training.session(path, 0, 9, safe.append)
     assert reads[-1] == 9
@@ -47,7 +47,7 @@ def test_a_read_at_every_moment_of_a_merge(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_listing_that_misses_a_merge_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The names of a folder are not read at one moment: a single shard is gone before, the merged one comes after."""
-    from neuralmechanics.monitor import chain
+    from neuralmechanics.monitor.store import chain
 
     training.session(tmp_path / "run", 0, 10)
     whole, looks = chain.shards, []

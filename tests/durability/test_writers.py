@@ -15,8 +15,9 @@ import pytest
 from tests.durability import training, writers
 
 import neuralmechanics as nm
-from neuralmechanics.monitor import RunBusyError, lock
-from neuralmechanics.monitor.store import RunStore
+from neuralmechanics.monitor import RunBusyError
+from neuralmechanics.monitor.store import lock
+from neuralmechanics.monitor.store.run_store import RunStore
 
 
 def test_a_second_writer_at_every_moment_of_the_first(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_second_monitor_is_refused_before_its_training_begins(tmp_path: Path) 
 def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from tests.durability import training\n"
-        "from neuralmechanics.monitor.store import RunStore\n"
+        "from neuralmechanics.monitor.store.run_store import RunStore\n"
         "store = RunStore.open(Path(sys.argv[1]), training.content()); store.lock(); print('held', flush=True)\n"
         "time.sleep(600)"
     )

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.store import RunStore
+from neuralmechanics.monitor.store.run_store import RunStore
 from neuralmechanics.symmetry import Symmetries
 
 Arrays = dict[str, np.ndarray[Any, Any]]

@@ -12,7 +12,8 @@ from torch import nn
 from neuralmechanics.experiments.checkpoints import checkpoints, last_checkpoint, load_checkpoint, save_checkpoint
 from neuralmechanics.experiments.data import Position
 from neuralmechanics.experiments.models.restore import restore_weights
-from neuralmechanics.monitor import MonitorWarning, atomic
+from neuralmechanics.monitor import MonitorWarning
+from neuralmechanics.monitor.store import atomic
 
 
 def _network() -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -30,7 +30,7 @@ from neuralmechanics.experiments.data.tables import count_rows, rows
 from neuralmechanics.experiments.models.restore import read_weights
 from neuralmechanics.experiments.sweep import load_sweep
 from neuralmechanics.flows.config import read_config
-from neuralmechanics.monitor.shard import read_shard, write_shard
+from neuralmechanics.monitor.store.shard import read_shard, write_shard
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import MonitorWarning
-from neuralmechanics.monitor.store import RunStore
+from neuralmechanics.monitor.store.run_store import RunStore
 
 
 def full_disk_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_charges_that_are_not_finite_from_the_start(training: Any, value: float)
 
 
 def test_a_law_that_was_withheld_before_stays_withheld(training: Any) -> None:
-    from neuralmechanics.monitor.errors import error_table
+    from neuralmechanics.monitor.reading.errors import error_table
 
     optimizer = training.sgd()
     with nm.Monitor(training.model, optimizer, training.symmetries, every=1) as monitor:
@@ -217,21 +217,21 @@ def test_names_that_an_export_cannot_hold_are_refused(training: Any, store: Path
 
 
 def test_a_failed_merge_is_no_failure(training: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from neuralmechanics.monitor import store as module
+    from neuralmechanics.monitor.store import run_store
 
-    write = module.write_shard
+    write = run_store.write_shard
 
     def failing(path: Path, *arguments: Any) -> None:
         if "00000000-00000003" in path.name:
             raise OSError(28, "No space left on device")
         write(path, *arguments)
 
-    monkeypatch.setattr(module, "MERGED", 4)
-    monkeypatch.setattr(module, "write_shard", failing)
+    monkeypatch.setattr(run_store, "MERGED", 4)
+    monkeypatch.setattr(run_store, "write_shard", failing)
     optimizer = training.sgd()
     with nm.Monitor(training.model, optimizer, training.symmetries, store, every=1) as monitor:
         training.run(optimizer, range(6))
-        monkeypatch.setattr(module, "write_shard", write)
+        monkeypatch.setattr(run_store, "write_shard", write)
         training.run(optimizer, range(6, 12))
     assert monitor.failure is None
     run = nm.open_run(store)

@@ -19,7 +19,7 @@ from torch import nn
 
 from neuralmechanics.experiments.data import Position
 from neuralmechanics.files import open_regular
-from neuralmechanics.monitor.atomic import make_folder, publishing, write_all
+from neuralmechanics.monitor.store.atomic import make_folder, publishing, write_all
 from neuralmechanics.monitor.warning import announce
 
 _KEPT = 2

@@ -17,7 +17,7 @@ from neuralmechanics.experiments.curvature import top_eigenvalues
 from neuralmechanics.experiments.evaluation import Performance
 from neuralmechanics.experiments.seeds import generator
 from neuralmechanics.files import read_regular
-from neuralmechanics.monitor.atomic import make_folder, publish
+from neuralmechanics.monitor.store.atomic import make_folder, publish
 
 if TYPE_CHECKING:
     import xarray

@@ -9,8 +9,8 @@ from typing import Any
 from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict
 from neuralmechanics.files import parse_json, read_regular
-from neuralmechanics.monitor.atomic import is_leftover, make_folder, publish, remove_leftovers
-from neuralmechanics.monitor.lock import WriterLock
+from neuralmechanics.monitor.store.atomic import is_leftover, make_folder, publish, remove_leftovers
+from neuralmechanics.monitor.store.lock import WriterLock
 
 # Hidden: the monitor opens a store only in a folder that shows nothing but a run.
 CONFIG = ".train.json"

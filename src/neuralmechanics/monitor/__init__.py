@@ -1,10 +1,10 @@
 """Attached to a training loop: charges measured, predicted by every law, and recorded."""
 
-from neuralmechanics.monitor.layout import NotARunError
-from neuralmechanics.monitor.lock import RunBusyError
 from neuralmechanics.monitor.monitor import Monitor
-from neuralmechanics.monitor.run import Run, open_run
-from neuralmechanics.monitor.shard import CorruptShardError
+from neuralmechanics.monitor.reading.run import Run, open_run
+from neuralmechanics.monitor.store.layout import NotARunError
+from neuralmechanics.monitor.store.lock import RunBusyError
+from neuralmechanics.monitor.store.shard import CorruptShardError
 from neuralmechanics.monitor.warning import MonitorWarning
 
 __all__ = ["CorruptShardError", "Monitor", "MonitorWarning", "NotARunError", "Run", "RunBusyError", "open_run"]

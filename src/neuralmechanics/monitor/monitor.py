@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuralmechanics.monitor.follow import Follower
-from neuralmechanics.monitor.parameters import require_owner, symmetry_parameters
-from neuralmechanics.monitor.recorder import Recorder, open_store, run_content
-from neuralmechanics.monitor.tracker import law_names
+from neuralmechanics.monitor.following.follow import Follower
+from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
+from neuralmechanics.monitor.following.recorder import Recorder, open_store, run_content
+from neuralmechanics.monitor.following.tracker import law_names
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import follows_sgd, innermost, nested_step, uncompiled
 from neuralmechanics.symmetry import Symmetries
@@ -21,7 +21,7 @@ from neuralmechanics.symmetry import Symmetries
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from neuralmechanics.monitor.run import Run
+    from neuralmechanics.monitor.reading.run import Run
 
 
 class Monitor:
@@ -132,7 +132,7 @@ class Monitor:
     @property
     def run(self) -> Run:
         """The run as recorded so far."""
-        from neuralmechanics.monitor.run import Run
+        from neuralmechanics.monitor.reading.run import Run
 
         return Run(self._recorder.store.source())
 

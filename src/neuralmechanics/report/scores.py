@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuralmechanics.monitor import errors
+from neuralmechanics.monitor.reading import errors
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.experiments.data.dataset import Split
-from neuralmechanics.monitor.atomic import make_folder, sync_folder
+from neuralmechanics.monitor.store.atomic import make_folder, sync_folder
 
 _PARTIAL = re.compile(r"\.partial-(\d+)-")
 

@@ -11,7 +11,7 @@ from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.configfile import config_from_dict
 from neuralmechanics.experiments.runfolder import RESULT, write_json
 from neuralmechanics.experiments.sweep.parent import end_with_parent
-from neuralmechanics.monitor.atomic import make_folder
+from neuralmechanics.monitor.store.atomic import make_folder
 from neuralmechanics.monitor.warning import MonitorWarning
 
 FAILED = "failed.json"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from neuralmechanics.monitor.errors import nonfinite_step
+from neuralmechanics.monitor.reading.errors import nonfinite_step
 from neuralmechanics.report.figures.law_curves import legend_handles
 from neuralmechanics.report.palette import KIND_LABELS, in_reading_order, law_styles, tidy
 from neuralmechanics.report.scores import largest_error, relative_errors, typical_error

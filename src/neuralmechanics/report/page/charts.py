@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuralmechanics.monitor.errors import nonfinite_step
+from neuralmechanics.monitor.reading.errors import nonfinite_step
 from neuralmechanics.report.page.chart import Chart, Spec, line, literal, spec
 from neuralmechanics.report.palette import (
     AXIS_LABELS,

@@ -12,9 +12,9 @@ import pytest
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, MonitorWarning
-from neuralmechanics.monitor import store as module
-from neuralmechanics.monitor.atomic import publish_json
-from neuralmechanics.monitor.layout import NOTES_FILE, segments
+from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store.atomic import publish_json
+from neuralmechanics.monitor.store.layout import NOTES_FILE, segments
 
 
 def said_run(training: Any, store: Path) -> nm.Run:
@@ -70,7 +70,7 @@ def test_a_disk_that_refuses_for_a_while_keeps_records_and_words(
     training: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records and notes are refused for ten steps, a state is asked for in between: each is there once, in order."""
-    publish, write = module.publish_json, module.write_shard
+    publish, write = run_store.publish_json, run_store.write_shard
 
     def refusing(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -78,13 +78,13 @@ def test_a_disk_that_refuses_for_a_while_keeps_records_and_words(
     optimizer = training.sgd()
     with nm.Monitor(training.model, optimizer, training.symmetries, store, every=5) as monitor:
         training.run(optimizer, range(7))
-        monkeypatch.setattr(module, "write_shard", refusing)
-        monkeypatch.setattr(module, "publish_json", refusing)
+        monkeypatch.setattr(run_store, "write_shard", refusing)
+        monkeypatch.setattr(run_store, "publish_json", refusing)
         with pytest.warns(MonitorWarning) as caught:
             go_on_refused(training, optimizer, monitor)
         assert monitor.recorded_step == 5
-        monkeypatch.setattr(module, "write_shard", write)
-        monkeypatch.setattr(module, "publish_json", publish)
+        monkeypatch.setattr(run_store, "write_shard", write)
+        monkeypatch.setattr(run_store, "publish_json", publish)
         training.run(optimizer, range(17, 22))
     assert monitor.failure is None
     run = nm.open_run(store)
@@ -103,7 +103,7 @@ def go_on_refused(training: Any, optimizer: Any, monitor: nm.Monitor) -> None:
 def test_a_note_whose_publication_failed_is_not_written_twice(
     training: Any, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish, left = module.publish_json, [2]
+    publish, left = run_store.publish_json, [2]
 
     def published_then_refused(path: Path, content: dict[str, Any]) -> None:
         publish(path, content)
@@ -111,7 +111,7 @@ def test_a_note_whose_publication_failed_is_not_written_twice(
             left[0] -= 1
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(module, "publish_json", published_then_refused)
+    monkeypatch.setattr(run_store, "publish_json", published_then_refused)
     optimizer = training.sgd()
     with nm.Monitor(training.model, optimizer, training.symmetries, store, every=1) as monitor:
         training.run(optimizer, range(2))
@@ -126,7 +126,7 @@ def test_a_record_inside_a_merged_shard_is_found_and_its_laws_begin_anew(
     make: Callable[..., Any], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shard of several records keeps the state of its last: at another of its records that is said, and kept."""
-    monkeypatch.setattr(module, "MERGED", 4)
+    monkeypatch.setattr(run_store, "MERGED", 4)
     first = make()
     optimizer = first.sgd()
     saved: dict[str, Any] = {}

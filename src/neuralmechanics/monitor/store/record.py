@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.laws import Drives, Hyperparameters
-from neuralmechanics.monitor.schema import DRIVE_PREFIX, STATE_PREFIX
-from neuralmechanics.monitor.shard import Arrays
+from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.shard import Arrays
 
 HYPERPARAMETERS = tuple(f.name for f in fields(Hyperparameters))
 HYPER_PREFIX = "hyper/"

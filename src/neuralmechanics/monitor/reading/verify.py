@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuralmechanics.monitor.source import describe
+from neuralmechanics.monitor.store.source import describe
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neuralmechanics.monitor.atomic import read_json
-from neuralmechanics.monitor.layout import (
+from neuralmechanics.monitor.store.atomic import read_json
+from neuralmechanics.monitor.store.layout import (
     NOTES_FILE,
     SEGMENT_FILE,
     START_FILE,
@@ -18,9 +18,9 @@ from neuralmechanics.monitor.layout import (
     segments,
     shards,
 )
-from neuralmechanics.monitor.schema import require_records, require_start
-from neuralmechanics.monitor.shard import Arrays, CorruptShardError, Link, Shard, read_shard
-from neuralmechanics.monitor.tally import TALLY_FILE, Tally, read_tally
+from neuralmechanics.monitor.store.schema import require_records, require_start
+from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError, Link, Shard, read_shard
+from neuralmechanics.monitor.store.tally import TALLY_FILE, Tally, read_tally
 
 # A gap of more segments than this is a made-up number, and is named as one.
 _MOST_GAPS = 10_000

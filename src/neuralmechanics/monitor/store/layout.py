@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuralmechanics.monitor.atomic import read_json
-from neuralmechanics.monitor.tally import TALLY_FILE
+from neuralmechanics.monitor.store.atomic import read_json
+from neuralmechanics.monitor.store.tally import TALLY_FILE
 
 FORMAT = 2
 # Runs of format 1 have neither tally nor chain: they are read, and a gap in their numbers is damage all the same.

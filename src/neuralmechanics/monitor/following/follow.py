@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.laws import Drives, Hyperparameters
-from neuralmechanics.monitor.drives import ALL_DRIVES, DriveMeter
-from neuralmechanics.monitor.members import ChargeSettings, Members, Role
-from neuralmechanics.monitor.record import Record, StepDrives
-from neuralmechanics.monitor.tracker import LawTracker
+from neuralmechanics.monitor.following.drives import ALL_DRIVES, DriveMeter
+from neuralmechanics.monitor.following.members import ChargeSettings, Members, Role
+from neuralmechanics.monitor.following.tracker import LawTracker
+from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
+from neuralmechanics.monitor.store.record import Record, StepDrives
 from neuralmechanics.monitor.warning import Notes
-from neuralmechanics.monitor.watchdog import Finding, Watchdog
 from neuralmechanics.optimizers import StepWatch, Update, dense
 from neuralmechanics.symmetry import Symmetries
 

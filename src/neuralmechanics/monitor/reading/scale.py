@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.monitor.source import RunSource
+from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.symmetry import Symmetries
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]

@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.errors import error_table
-from neuralmechanics.monitor.export import export
+from neuralmechanics.monitor.reading.errors import error_table
+from neuralmechanics.monitor.reading.export import export
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_exports_hold_the_numbers(recorded: nm.Run, tmp_path: Path, suffix: str)
 def test_exports_that_cannot_be_made_say_why(recorded: nm.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"suffix must be one of .nc, .zarr, .parquet, .csv"):
         recorded.export(tmp_path / "run.xlsx")
-    monkeypatch.setattr("neuralmechanics.monitor.export._missing", lambda package: True)
+    monkeypatch.setattr("neuralmechanics.monitor.reading.export._missing", lambda package: True)
     with pytest.raises(ImportError, match="pip install zarr"):
         export(recorded.data, tmp_path / "run.zarr")
 

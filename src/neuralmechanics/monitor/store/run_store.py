@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.monitor.atomic import make_folder, publish_folder, publish_json, read_json, remove_leftovers
-from neuralmechanics.monitor.layout import (
+from neuralmechanics.monitor.store.atomic import make_folder, publish_folder, publish_json, read_json, remove_leftovers
+from neuralmechanics.monitor.store.layout import (
     FORMAT,
     NOTES_FILE,
     RUN_FILE,
@@ -30,11 +30,11 @@ from neuralmechanics.monitor.layout import (
     shard_name,
     shards,
 )
-from neuralmechanics.monitor.lock import WriterLock
-from neuralmechanics.monitor.schema import DRIVE_PREFIX, STATE_PREFIX
-from neuralmechanics.monitor.shard import Arrays, CorruptShardError, Link, read_shard, write_shard
-from neuralmechanics.monitor.source import RunSource, read_source
-from neuralmechanics.monitor.tally import Tally, publish_tally, read_tally, write_tally
+from neuralmechanics.monitor.store.lock import WriterLock
+from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError, Link, read_shard, write_shard
+from neuralmechanics.monitor.store.source import RunSource, read_source
+from neuralmechanics.monitor.store.tally import Tally, publish_tally, read_tally, write_tally
 from neuralmechanics.monitor.warning import Note, announce
 
 # Records merged into one shard: few enough to lose to one bad sector, many enough to keep folders small.

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuralmechanics.monitor.record import HYPER_PREFIX, HYPERPARAMETERS, LAW_PREFIX, SCALAR_PREFIX, shown_name
-from neuralmechanics.monitor.scale import start_scale
-from neuralmechanics.monitor.shard import Arrays, CorruptShardError
-from neuralmechanics.monitor.source import RunSource
-from neuralmechanics.monitor.store import merged, stacked
+from neuralmechanics.monitor.reading.scale import start_scale
+from neuralmechanics.monitor.store.record import HYPER_PREFIX, HYPERPARAMETERS, LAW_PREFIX, SCALAR_PREFIX, shown_name
+from neuralmechanics.monitor.store.run_store import merged, stacked
+from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError
+from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuralmechanics.monitor.follow import Follower
-from neuralmechanics.monitor.lock import RunBusyError
-from neuralmechanics.monitor.memory import MemoryStore
-from neuralmechanics.monitor.provenance import provenance
-from neuralmechanics.monitor.record import Record, StepDrives, drive_arrays, scalar_problem
-from neuralmechanics.monitor.schema import STATE_PREFIX
-from neuralmechanics.monitor.shard import Arrays
-from neuralmechanics.monitor.store import RunStore
+from neuralmechanics.monitor.following.follow import Follower
+from neuralmechanics.monitor.following.provenance import provenance
+from neuralmechanics.monitor.store.lock import RunBusyError
+from neuralmechanics.monitor.store.memory import MemoryStore
+from neuralmechanics.monitor.store.protocol import Store
+from neuralmechanics.monitor.store.record import Record, StepDrives, drive_arrays, scalar_problem
+from neuralmechanics.monitor.store.run_store import RunStore
+from neuralmechanics.monitor.store.schema import STATE_PREFIX
+from neuralmechanics.monitor.store.shard import Arrays
 from neuralmechanics.monitor.warning import Notes, announce
 from neuralmechanics.symmetry import Symmetries
 
@@ -69,7 +70,7 @@ class Recorder:
 
     def __init__(
         self,
-        store: RunStore | MemoryStore,
+        store: Store,
         notes: Notes,
         *,
         drives: bool,
@@ -254,7 +255,7 @@ def _agree(known: Tensor, here: Tensor, scale: Tensor) -> Tensor:
     return ((known - here).abs() <= _SAME * scale).all(dim=1)
 
 
-def open_store(path: str | Path | None, content: Mapping[str, Any], *, resume: bool | int) -> RunStore | MemoryStore:
+def open_store(path: str | Path | None, content: Mapping[str, Any], *, resume: bool | int) -> Store:
     """The store at a path, or one in memory. Raises ValueError for a run that is there and was not to be resumed."""
     if resume < 0:
         raise ValueError(f"resume={resume}: give the step that the parameters are of, 0 or more")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from neuralmechanics.monitor.cancellation import in_low_precision
+from neuralmechanics.monitor.following.cancellation import in_low_precision
 
 
 class Precision:

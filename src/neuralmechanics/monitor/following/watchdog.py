@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
-from neuralmechanics.monitor.cancellation import Cancellation
-from neuralmechanics.monitor.ledger import Ledger
-from neuralmechanics.monitor.members import Members
-from neuralmechanics.monitor.precision import Precision
-from neuralmechanics.monitor.reasons import Reason, why_broken
+from neuralmechanics.monitor.following.cancellation import Cancellation
+from neuralmechanics.monitor.following.ledger import Ledger
+from neuralmechanics.monitor.following.members import Members
+from neuralmechanics.monitor.following.precision import Precision
+from neuralmechanics.monitor.following.reasons import Reason, why_broken
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import dense
 from neuralmechanics.symmetry import Symmetries

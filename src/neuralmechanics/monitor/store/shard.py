@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from neuralmechanics.files import parse_json, read_regular
-from neuralmechanics.monitor.atomic import publish
+from neuralmechanics.monitor.store.atomic import publish
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

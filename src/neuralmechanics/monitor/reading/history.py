@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from neuralmechanics.laws import DriveHistory, Drives, Hyperparameters
-from neuralmechanics.monitor.dataset import current_parts
-from neuralmechanics.monitor.record import HYPERPARAMETERS
-from neuralmechanics.monitor.schema import DRIVE_PREFIX
-from neuralmechanics.monitor.shard import Arrays
-from neuralmechanics.monitor.source import RunSource
-from neuralmechanics.monitor.store import stacked
+from neuralmechanics.monitor.reading.dataset import current_parts
+from neuralmechanics.monitor.store.record import HYPERPARAMETERS
+from neuralmechanics.monitor.store.run_store import stacked
+from neuralmechanics.monitor.store.schema import DRIVE_PREFIX
+from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.source import RunSource
 
 _FLAGS = {"nesterov", "decoupled", "first_step", "active"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuralmechanics.monitor.shard import Arrays, CorruptShardError
+from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError
 
 STATE_PREFIX = "state/"
 DRIVE_PREFIX = "drives/"

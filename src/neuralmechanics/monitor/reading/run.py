@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuralmechanics.laws import DriveHistory
-from neuralmechanics.monitor.layout import NotARunError
-from neuralmechanics.monitor.shard import CorruptShardError
-from neuralmechanics.monitor.source import RunSource, read_source
+from neuralmechanics.monitor.store.layout import NotARunError
+from neuralmechanics.monitor.store.shard import CorruptShardError
+from neuralmechanics.monitor.store.source import RunSource, read_source
 from neuralmechanics.monitor.warning import Note, announce
 from neuralmechanics.symmetry import Symmetries
 
@@ -71,7 +71,7 @@ class Run:
     def data(self) -> xr.Dataset:
         """charge[step, charge], predicted[law, step, charge], residual[step, charge], hyperparameters[step, charge],
         scalars[step], scale[charge]; coordinates kind, family and label on charge, time and segment on step."""
-        from neuralmechanics.monitor.dataset import dataset
+        from neuralmechanics.monitor.reading.dataset import dataset
 
         self._require_sound()
         data = dataset(self._source, self.symmetries)
@@ -83,7 +83,7 @@ class Run:
     @property
     def scalars(self) -> pd.DataFrame:
         """The logged scalars, one row a record, indexed by step."""
-        from neuralmechanics.monitor.dataset import scalar_names
+        from neuralmechanics.monitor.reading.dataset import scalar_names
 
         names = scalar_names(self._source)
         return self.data[list(names.values())].drop_vars(["time", "segment"]).to_pandas()  # type: ignore[return-value]
@@ -101,26 +101,26 @@ class Run:
         kind. Errors are |predicted - measured| divided by the size of the charge at the start of the run: `scale` in
         `data`. A charge measured as nan or infinite has an infinite error; `nonfinite_step` is the first such step.
         """
-        from neuralmechanics.monitor.errors import error_table
+        from neuralmechanics.monitor.reading.errors import error_table
 
         return error_table(self.data)
 
     def verify(self) -> pd.DataFrame:
         """Every file, and what is missing, with its state: columns shard, sound, problem. Read from the disk again."""
-        from neuralmechanics.monitor.verify import verify
+        from neuralmechanics.monitor.reading.verify import verify
 
         return verify(Path(self.path))
 
     def drive_history(self) -> DriveHistory:
         """What the laws were fed at every step, for `laws.replay`; the run must have been made with drives=True."""
-        from neuralmechanics.monitor.history import drive_history
+        from neuralmechanics.monitor.reading.history import drive_history
 
         self._require_sound()
         return drive_history(self._source)
 
     def export(self, path: str | Path) -> Path:
         """Write `data` as the suffix says: .nc, .zarr, .parquet or .csv; returns the path."""
-        from neuralmechanics.monitor.export import export
+        from neuralmechanics.monitor.reading.export import export
 
         return export(self.data, Path(path))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuralmechanics.files import read_regular
-from neuralmechanics.monitor.atomic import publish, write_all
+from neuralmechanics.monitor.store.atomic import publish, write_all
 
 TALLY_FILE = "tally.txt"
 

@@ -13,8 +13,8 @@ import torch
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, NotARunError
-from neuralmechanics.monitor.layout import segments, shards
-from neuralmechanics.monitor.shard import read_shard, write_shard
+from neuralmechanics.monitor.store.layout import segments, shards
+from neuralmechanics.monitor.store.shard import read_shard, write_shard
 
 
 def record(training: Any, store: Path, steps: range, **options: Any) -> None:
@@ -255,7 +255,7 @@ def test_other_symmetries_are_not_appended(training: Any, make: Callable[..., An
 def test_a_segment_killed_before_its_first_record_replaces_nothing(training: Any, store: Path) -> None:
     record(training, store, range(6))
     expected = nm.open_run(store).data
-    from neuralmechanics.monitor.store import RunStore
+    from neuralmechanics.monitor.store.run_store import RunStore
 
     RunStore(store).begin_segment({"start_step": 2}, {"charge": np.zeros(3)})
     assert nm.open_run(store).data.identical(expected)
