@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
+from neuralmechanics.symmetry.domains.lenient import Lenient
 from neuralmechanics.symmetry.domains.mixing import Mixings
 from neuralmechanics.symmetry.domains.representation.domain import Transport
 from neuralmechanics.symmetry.domains.representation.spaces import Spaces
@@ -27,12 +28,10 @@ from neuralmechanics.symmetry.finding.find import analyse
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.rules import RULES
-from neuralmechanics.symmetry.passes.expert_axis import Routing
-from neuralmechanics.symmetry.passes.lenient import Lenient
 
 from .zoo import SMALL
 
-INTERPRETERS = (Scales, Shifts, Mixings, Transport, Routing, Lenient)
+INTERPRETERS = (Scales, Shifts, Mixings, Transport, Lenient)
 BEHIND = (LabelConstraints, LabelGauges, ConstraintSystem, Spaces)
 NETWORKS = (
     "gated-silu",
@@ -151,25 +150,22 @@ def test_a_method_that_raises_is_an_error_on_every_network(name: str) -> None:
             assert_loud(name, owner, method, at, FAULTS[(number + at) % len(FAULTS)])
 
 
-@pytest.mark.parametrize("walk", [Scales, Shifts, Mixings, Transport], ids=lambda walk: walk.__name__)
-def test_a_rule_that_fails_in_one_walk_never_adds_a_symmetry(walk: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule is the same for every walk; were it not, what one walk lacks must not be read off another."""
+def test_a_rule_that_fails_never_adds_a_symmetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had written is taken back, its operands are fixed, and the operation is named with what was raised."""
     refused = 0
-    for number, name in enumerate(NETWORKS[:: 1 if walk is Mixings else 4]):
+    for number, name in enumerate(NETWORKS):
         count(name)
         used = sorted({str(getattr(n.target, "overloadpacket", "")) for n in captured(name).graph.nodes} & set(RULES))
         for place, operation in enumerate(used):
             rule, fault = RULES[operation], FAULTS[(number + place) % len(FAULTS)]
 
             def failing(d: Any, *args: Any, rule: Any = rule, fault: Any = fault, **settings: Any) -> Any:
-                if type(d.innermost()) is walk:
-                    raise fault("injected")
-                return rule(d, *args, **settings)
+                rule(d, *args, **settings)
+                raise fault("injected")
 
             with monkeypatch.context() as patch:
                 patch.setitem(RULES, operation, failing)
-                if assert_no_more(name, lambda: analyse(captured(name)).count(), fault):  # noqa: B023
-                    continue
+                assert not assert_no_more(name, lambda: analyse(captured(name)).count(), fault)  # noqa: B023
                 unknown = analyse(captured(name)).unknown
                 refused += any(operation == u.operation and "injected" in u.reason for u in unknown)
-    assert refused > 5
+    assert refused > 20

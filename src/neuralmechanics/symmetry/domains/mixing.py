@@ -17,7 +17,7 @@ from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.contraction import Contraction
 
 __all__ = ["Blocks", "Mixings"]
 

@@ -11,22 +11,24 @@ from scipy import sparse
 from torch import fx
 
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.domains.lenient import Lenient
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.symmetries import Coverage
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
-from neuralmechanics.symmetry.passes.lenient import Lenient, Reason
-from neuralmechanics.symmetry.passes.parameter_uses import Roles
-from neuralmechanics.symmetry.passes.walk import interpret
+from neuralmechanics.symmetry.lowering.graph.parameter_uses import Roles
+from neuralmechanics.symmetry.program.interpret import interpret
+from neuralmechanics.symmetry.program.program import Program
+from neuralmechanics.symmetry.program.refusals import Reason
 
 __all__ = ["coverage_of"]
 
 
 def coverage_of(
     captured: Captured,
-    dependent: frozenset[fx.Node],
+    program: Program,
     read: Roles,
     families: Sequence[Family],
     scales: Scales,
@@ -42,7 +44,7 @@ def coverage_of(
         for name in family.parameters:
             by_parameter.setdefault(name, []).append(family.name)
     left = [name for name in captured.shapes if name not in by_parameter and name in scales.parameters]
-    reasons = _reasons(captured, dependent, read, left) if left else {}
+    reasons = _reasons(captured, program, read, left) if left else {}
     nodes = list(captured.graph.nodes)
     out = []
     for name in captured.shapes:
@@ -66,18 +68,13 @@ def _described(node: fx.Node | None) -> str:
     return f"{operation_name(node)} at {place(node)}"
 
 
-def _reasons(
-    captured: Captured, dependent: frozenset[fx.Node], read: Roles, names: Sequence[str]
-) -> Mapping[str, Reason]:
+def _reasons(captured: Captured, program: Program, read: Roles, names: Sequence[str]) -> Mapping[str, Reason]:
     """For each of the parameters that is not shown to be free, what keeps it from being so."""
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     shifts = Shifts(captured.shapes, complex=captured.complex, single=read.single, lenient=True)
-    notes = []
-    for domain in (scales, shifts):
-        lenient = interpret(captured, domain, dependent, lenient=True).lenient
-        if lenient is None:
-            raise AssertionError("a lenient walk leaves its notes")
-        notes.append(lenient)
+    notes = [Lenient(scales, program), Lenient(shifts, program)]
+    for lenient in notes:
+        interpret(program, lenient.domain, lenient.step)
     scaled = _Moves(scales.system.solve())
     shifted = _Moves(shifts.system.solve())
     way = _Ways(captured, notes)

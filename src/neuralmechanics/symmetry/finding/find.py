@@ -19,7 +19,7 @@ from neuralmechanics.symmetry.domains.mixing import Mixings
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.family import Family
-from neuralmechanics.symmetry.families.symmetries import Symmetries, UnknownOperation
+from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.gauges import gauge_families
@@ -27,10 +27,12 @@ from neuralmechanics.symmetry.finding.grouping import basis_of, collapse, gather
 from neuralmechanics.symmetry.finding.linear_blocks import linear_families
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
+from neuralmechanics.symmetry.lowering.graph.liveness import dependents, live
+from neuralmechanics.symmetry.lowering.graph.parameter_uses import Roles, roles
+from neuralmechanics.symmetry.lowering.graph.rotary import rotary_operations
+from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.lowering.rules.normalisations import mode_of_batch_norm
-from neuralmechanics.symmetry.passes.parameter_uses import Roles, roles
-from neuralmechanics.symmetry.passes.rotary import Rotary, rotary_operations
-from neuralmechanics.symmetry.passes.walk import dependents, interpret, live
+from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.refusals import DomainError
 
 __all__ = ["analyse", "find_forward_symmetries", "find_symmetries"]
@@ -85,22 +87,14 @@ def _collector_paused() -> Iterator[None]:
 def analyse(captured: Captured) -> Symmetries:
     """The symmetries of a captured graph."""
     captured = live(captured)
-    dependent = dependents(captured)
+    lowered = lower(captured)
+    walk = partial(interpret, lowered.program)
     read = roles(captured)
     requires = _requirements(captured)
-    unknown: list[UnknownOperation] = []
-    of_shifts: list[UnknownOperation] = []
-
-    def walk(domain: Any, rotary: Rotary | None = None, kept: list[UnknownOperation] = unknown) -> None:
-        """One walk, of which what was refused is kept."""
-        refused = interpret(captured, domain, dependent, rotary).unknown
-        kept.extend(u for u in refused if u not in kept)
-
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
-    translations = _shifted(captured, partial(walk, kept=of_shifts), read.single, requires)
+    translations = _shifted(captured, walk, read.single, requires)
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     walk(scales)
-    unknown.extend(u for u in of_shifts if u not in unknown)
     space = scales.system.solve()
     linear, mixed = _linear(captured, walk, read, scales, space, requires)
     plain = [f for f in translations if f.kind == "translation"]
@@ -108,8 +102,8 @@ def analyse(captured: Captured) -> Symmetries:
     turns, shears = gauge_families(captured, walk, read.single, linear, requires)
     families = plain + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), captured))
-    coverage = coverage_of(captured, dependent, read, named, scales, space)
-    return Symmetries(named, tuple(unknown), coverage, _notes(captured), _described(captured))
+    coverage = coverage_of(captured, lowered.program, read, named, scales, space)
+    return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured))
 
 
 Walking = Callable[..., None]
@@ -128,10 +122,11 @@ def _linear(
     if not rotary.ends:
         return linear, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    walk(through, rotary)
+    looked_through = lower(captured, rotary).program
+    interpret(looked_through, through)
     clear = through.system.solve()
     turning = Mixings(through, clear)
-    walk(turning, rotary)
+    interpret(looked_through, turning)
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
     turned, _ = linear_families(pairs, through.parameters, clear.matrix, requires, complex_pairs=True)
     return linear + turned, np.concatenate([mixed, *(_scaled_by(f, scales, space) for f in turned)])

@@ -1,8 +1,20 @@
-"""Why a walk claims nothing at an operation: its form is not known, or nobody looks for symmetries there."""
+"""Why nothing is claimed of an operation: its form is not known, or nobody looks for symmetries there."""
 
 from __future__ import annotations
 
-__all__ = ["DomainError", "NotSoughtError", "UnsupportedFormError"]
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["DomainError", "NotSoughtError", "Reason", "UnsupportedFormError"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a symmetry may have been missed: there is no rule, or nobody looks; where, and what."""
+
+    status: Literal["unknown", "not sought"]
+    where: str
+    text: str = ""
 
 
 class UnsupportedFormError(ValueError):
@@ -21,4 +33,4 @@ class NotSoughtError(ValueError):
 
 
 class DomainError(RuntimeError):
-    """An interpreter of the primitives failed on a well-formed call: no result may be drawn from its walk."""
+    """An interpreter of the primitives failed on a well-formed program: no result may be drawn from its run."""

@@ -26,8 +26,8 @@ from neuralmechanics.symmetry.domains.representation.tensor_type import (
 )
 from neuralmechanics.symmetry.families.actions.rotation import Gain, ShearTerm
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.primitives import Contraction
-from neuralmechanics.symmetry.program.views import Expand, View
+from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.views import Expand, Take, View
 
 __all__ = ["Transport"]
 
@@ -66,6 +66,12 @@ class Transport:
             if name in self._complex:
                 self.fix(self.parameters[name])
         return self.parameters[name]
+
+    def unread(self, name: str, view: Take) -> None:
+        """Matrices act on whole dimensions, read or not."""
+
+    def paired(self, x: Carried, first: Sequence[int], second: Sequence[int]) -> None:
+        """Rotations of pairs are found by the walk for linear blocks."""
 
     # --- demands ------------------------------------------------------------------------------------------------
 
@@ -223,8 +229,7 @@ class Transport:
                 self.spaces.unite(one, other.partner if other is not None else None)
             elif (leg := one or other) is not None:
                 self._keep_ones(leg)
-        sizes = {k: n for k, (n, _) in left.items()} | {k: n for k, (n, _) in right.items() if n > 1}
-        result = plain([sizes.get(k, 1) for k in how.out], (out.get(k) for k in how.out), x, y)
+        result = plain(how.output_shape(x.shape, y.shape), (out.get(k) for k in how.out), x, y)
         self._shear(x, how.x, y, how.y, how, result)
         self._shear(y, how.y, x, how.x, how, result)
         return result

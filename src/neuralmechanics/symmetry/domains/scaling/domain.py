@@ -26,7 +26,7 @@ from neuralmechanics.symmetry.domains.scaling.indexed_rows import (
 )
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm, lettered, simpler, without_dims
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.views import Expand, Take, View, paired_rows
 
 __all__ = ["Scales"]
@@ -37,8 +37,6 @@ JOINED_LIMIT = 1 << 16  # entries along a concatenated dimension, times rows, up
 
 class Scales(LabelConstraints):
     """The scale interpreter of the primitives (see ``domain.Domain``)."""
-
-    ended_by_constants = True  # a constant that is added ends a factor
 
     def __init__(
         self,
@@ -258,8 +256,7 @@ class Scales(LabelConstraints):
         terms = [lettered(t, how.x, letters) for t in x.terms]
         terms += [lettered(t, how.y, letters) for t in y.terms]
         settled = self._settle(terms, summed)
-        sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
-        shape = tuple(sizes.get(letter, 1) for letter in how.out)
+        shape = how.output_shape(x.shape, y.shape)
         out = [replace(t, ids=t.ids.reshape(t.ids.shape[: len(how.out)])) for t in settled]
         return Label(shape, tuple(out))
 
@@ -344,6 +341,9 @@ class Scales(LabelConstraints):
     def deviation(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
         """The standard deviation over ``dims``."""
         return self.reduce(x, dims, keepdim, True)
+
+    def paired(self, x: Label, first: Sequence[int], second: Sequence[int]) -> None:
+        """Scales of the two parts of a complex number are found equal by what turns them."""
 
     def positions(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:
         """Where the extremum over ``dims`` stands."""

@@ -41,8 +41,8 @@ from neuralmechanics.symmetry.domains.shift.variation import (
     zero_along,
 )
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.primitives import Contraction
-from neuralmechanics.symmetry.program.views import View
+from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.views import Take, View
 
 __all__ = ["Shifts"]
 
@@ -98,6 +98,12 @@ class Shifts(ShiftConstraints):
                 terms.append(ChangeTerm(("constant",), ids[..., None]))
             self._values[name] = Change(shape, wide_dims(shape), Name("parameter", name), tuple(terms))
         return self._values[name]
+
+    def unread(self, name: str, view: Take) -> None:
+        """A change of entries that no output depends on is a translation, and found to be one."""
+
+    def paired(self, x: Change, first: Sequence[int], second: Sequence[int]) -> None:
+        """Nothing is shifted by a rotation."""
 
     def coarse(self, name: str) -> str:
         """Why not every shift of a parameter is asked for; empty where each element has its own."""
@@ -201,8 +207,7 @@ class Shifts(ShiftConstraints):
 
     def contract(self, x: Change, y: Change, how: Contraction) -> Change:
         """The product rule; along summed indices the coefficients become numbers of functions."""
-        sizes = dict(zip(how.x, x.shape, strict=True)) | dict(zip(how.y, y.shape, strict=True))
-        shape = tuple(sizes.get(letter, 0) for letter in how.out)
+        shape = how.output_shape(x.shape, y.shape)
         name = Name("contract", x.name, y.name, how)
         left = self._told_apart(x, zero_along(how.x, y, how.y, how), one_along(how.x, y, how.y, how))
         right = self._told_apart(y, zero_along(how.y, x, how.x, how), one_along(how.y, x, how.x, how))
@@ -210,7 +215,7 @@ class Shifts(ShiftConstraints):
         terms += [contracted_term(t, how.y, y.shape, x, how.x, how) for t in right]
         letters = letters_of(x.varies, how.x) | letters_of(y.varies, how.y)
         letters |= {w.out for w in how.windows if w.x in letters or not w.keeps_constants}
-        varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters)
+        varies = frozenset(k for k, letter in enumerate(how.out) if letter in letters) & wide_dims(shape)
         return Change(shape, varies, name, self._known(terms))
 
     def _told_apart(self, x: Change, dim: int | None, whole: int | None) -> Sequence[ChangeTerm]:

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
-from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
 Shape = tuple[int, ...]

@@ -15,7 +15,8 @@ from neuralmechanics.symmetry.lowering.capture.captured import place
 from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, meta_shape_of
-from neuralmechanics.symmetry.program.primitives import Contraction, Window
+from neuralmechanics.symmetry.program.contraction import Contraction, Window
+from neuralmechanics.symmetry.program.program import is_value
 
 
 @rule(
@@ -37,7 +38,7 @@ from neuralmechanics.symmetry.program.primitives import Contraction, Window
 )
 def times_slope(d: Any, node: Any, gradient: Any, *saved: Any, **kwargs: Any) -> Any:
     """g·f'(x) for a function f that no change of x leaves alone: of x nothing may move."""
-    tensors = [value for value in (*saved, *kwargs.values()) if hasattr(value, "terms")]
+    tensors = [value for value in (*saved, *kwargs.values()) if is_value(value)]
     return d.mul(gradient, d.nonlinear(*tensors))
 
 
@@ -154,12 +155,13 @@ def convolution_backward(
     spatial = len(weight.shape) - 2
     places, kernel, outs = "stu"[:spatial], "xyz"[:spatial], "pqr"[:spatial]
     channels = "ic" if transposed else "ci"
-    back = tuple(Window(o, k, i, False, settings(node)) for i, k, o in zip(places, kernel, outs, strict=True))
-    across = tuple(Window(i, o, k, False, settings(node)) for i, k, o in zip(places, kernel, outs, strict=True))
+    axes = list(zip(places, kernel, outs, x.shape[2:], weight.shape[2:], strict=True))
+    back = tuple(Window(o, k, i, False, settings(node), n) for i, k, o, n, _ in axes)
+    across = tuple(Window(i, o, k, False, settings(node), n) for i, k, o, _, n in axes)
     moved = d.contract(gradient, weight, Contraction("bc" + outs, channels + kernel, "bi" + places, back))
     taps = d.contract(x, gradient, Contraction("bi" + places, "bc" + outs, channels + kernel, across))
     bias = d.reduce(gradient, (0, *range(2, len(gradient.shape))), False, False)
-    return d.resized(moved, x.shape), d.resized(taps, weight.shape), bias
+    return moved, taps, bias
 
 
 @rule("avg_pool2d_backward", "avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward")

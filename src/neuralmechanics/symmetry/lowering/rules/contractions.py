@@ -11,9 +11,8 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
-from neuralmechanics.symmetry.program.primitives import Contraction, Window
+from neuralmechanics.symmetry.program.contraction import Contraction, Window
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
-from neuralmechanics.symmetry.program.views import Reshape
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -150,8 +149,8 @@ class _Convolution:
             padding = ("same", dilation * (size - 1)) if dilation * (size - 1) % 2 else dilation * (size - 1) // 2
         else:
             padding = 0 if self.padding == "valid" else _listed(self.padding, spatial)[axis]
-        geometry = (self.transposed, stride, padding, dilation, after, length)
-        return Window(*letters, not self.padded() and not self.transposed, geometry)
+        geometry = (self.transposed, stride, padding, dilation, after)
+        return Window(*letters, not self.padded() and not self.transposed, geometry, length)
 
 
 def convolved(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convolution) -> Any:
@@ -161,7 +160,7 @@ def convolved(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convo
     batched = len(x.shape) == spatial + 2
     if not batched:
         x = reshape(d, x, (1, *x.shape))
-    b, full = x.shape[0], shape if batched else (1, *shape)
+    full = shape if batched else (1, *shape)
     places, kernel, outs = "stu"[:spatial], "xyz"[:spatial], "pqr"[:spatial]
     windows = tuple(
         how.window(axis, spatial, weight.shape[2 + axis], full[2 + axis], letters)
@@ -170,13 +169,11 @@ def convolved(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convo
     if groups == 1:
         channels = "ic" if transposed else "ci"
         out = d.contract(x, weight, Contraction("bi" + places, channels + kernel, "bc" + outs, windows))
-        out = d.view(out, Reshape(full)) if tuple(out.shape) == full else d.resized(out, full)
     else:
-        x = reshape(d, x, (b, groups, x.shape[1] // groups, *x.shape[2:]))
+        x = reshape(d, x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
         weight = reshape(d, weight, (groups, weight.shape[0] // groups, *weight.shape[1:]))
         channels = "gic" if transposed else "gci"
         out = d.contract(x, weight, Contraction("bgi" + places, channels + kernel, "bgc" + outs, windows))
-        out = d.resized(out, (b, groups, full[1] // groups, *full[2:]))
         out = reshape(d, out, full)
     out = _bias(d, out, bias, spatial)
     return out if batched else reshape(d, out, shape)

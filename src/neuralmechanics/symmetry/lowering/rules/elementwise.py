@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.graph.stabilisers import stabiliser
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape
 from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule
-from neuralmechanics.symmetry.lowering.rules.stabilisers import stabiliser
 from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 
 
@@ -30,7 +31,7 @@ def second(node: fx.Node, y: Any) -> Any:
     if is_number(y):
         return y
     value = number_behind(node.args[1]) if len(node.args) > 1 else None
-    return y if value is None or bool(getattr(y, "terms", None)) else value
+    return y if value is None or (is_value(y) and y.depends) else value
 
 
 @rule("add", "sub", "rsub", "subtract", "__add__", "__radd__")

@@ -10,7 +10,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import is_node, operatio
 from neuralmechanics.symmetry.lowering.rules.movement import reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
-from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.contraction import Contraction
 
 _SUM, _MEAN, _MAX = range(3)
 

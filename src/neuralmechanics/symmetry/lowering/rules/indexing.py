@@ -13,6 +13,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import is_node, operatio
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, shape_of
+from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.views import Permute
 
@@ -153,7 +154,7 @@ def size(d: Any, node: Any, x: Any, *_: Any) -> Any:
 )  # fmt: skip
 def arithmetic(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
     """Numbers made of sizes and of entries that may not move."""
-    d.fix(*(x for x in xs if hasattr(x, "terms")))
+    d.fix(*(x for x in xs if is_value(x)))
     value = node.meta.get("val")
     return value if isinstance(value, (int, torch.SymInt, torch.SymBool)) else d.constant(())
 
@@ -161,7 +162,7 @@ def arithmetic(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
 @rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size", "_check")
 def asserted(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
     """A statement about numbers, which may not move."""
-    d.fix(*(x for x in xs if hasattr(x, "terms")))
+    d.fix(*(x for x in xs if is_value(x)))
 
 
 @rule("gather", "take_along_dim")
@@ -212,9 +213,9 @@ def placed(d: Any, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
     source = rest[-1]
     if isinstance(source, bool):
         source = rest[-2]
-    index = [r for r in rest if hasattr(r, "terms") and r is not source]
+    index = [r for r in rest if is_value(r) and r is not source]
     d.fix(*index)
-    fits = hasattr(source, "shape") and len(source.shape) == len(shape) and kwargs.get("reduce", "add") == "add"
+    fits = is_value(source) and len(source.shape) == len(shape) and kwargs.get("reduce", "add") == "add"
     if not fits or any(n != shape[k] for k, n in enumerate(source.shape) if k != dim):
         raise _places()
     onto = None if number_behind(node.args[0]) == 0 else x
@@ -252,7 +253,7 @@ def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> 
     count = len(source.shape) - len(rest)
     full = (*rest[: joined.place], *source.shape[joined.place : joined.place + count], *rest[joined.place :])
     if count < 1 or tuple(source.shape) != full:
-        if count > 0 or any(getattr(source, "terms", ())):
+        if count > 0 or (is_value(source) and source.depends):
             raise _places()
         full = (*rest[: joined.place], 1, *rest[joined.place :])
         source, count = expand(d, source, full), 1

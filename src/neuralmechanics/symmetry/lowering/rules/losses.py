@@ -10,14 +10,14 @@ from neuralmechanics.symmetry.lowering.rules.movement import meta_shape
 from neuralmechanics.symmetry.lowering.rules.normalisations import cosine
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
-from neuralmechanics.symmetry.program.checked import is_value
+from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 
 
 @rule("cross_entropy_loss", "cross_entropy")
 def cross_entropy(d: Any, node: fx.Node, x: Any, target: Any, *rest: Any, **__: Any) -> Any:
     """Blind to what is constant over the classes, whatever the targets, weights and smoothing."""
-    d.fix(target, *(r for r in rest if hasattr(r, "shape")))
+    d.fix(target, *(r for r in rest if is_value(r)))
     d.fix(d.softmax(x, 1 if len(x.shape) > 1 else 0))
     return d.constant(meta_shape(node))
 
@@ -93,7 +93,7 @@ def margins(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
 def plain(d: Any, node: fx.Node, x: Any, *xs: Any, **__: Any) -> Any:
     """A strictly changing function of its first input for given targets; what targets depend on is not looked at."""
     others = [v for v in xs if is_value(v)]
-    if any(v.terms for v in others):
+    if any(v.depends for v in others):
         raise NotSoughtError("a loss whose targets depend on parameters")
     d.fix(x, *others)
     value = node.meta["val"]

@@ -11,7 +11,8 @@ from torch import fx
 from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, shape_of, size_of
 from neuralmechanics.symmetry.lowering.sizes import meta_shape as meta_shape
-from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
 
@@ -175,7 +176,7 @@ def selected(d: Any, node: fx.Node, x: Any, dim: int, index: int) -> Any:
     dim %= len(x.shape)
     at = known(index)
     if at is None:  # a place that the data decide
-        d.fix(*([index] if hasattr(index, "terms") else []))
+        d.fix(*([index] if is_value(index) else []))
         return d.gather(x, dim, (), node.args[2])
     one = take(d, x, dim, [at % x.shape[dim]])
     return reshape(d, one, [n for k, n in enumerate(one.shape) if k != dim])
@@ -326,7 +327,7 @@ def copied(d: Any, node: fx.Node, x: Any, source: Any, *_: Any) -> Any:
 
 @rule("fill")
 def overwritten(d: Any, node: fx.Node, x: Any, value: Any) -> Any:
-    if hasattr(value, "shape"):
+    if is_value(value):
         d.fix(value)
     return d.constant(meta_shape(node))
 

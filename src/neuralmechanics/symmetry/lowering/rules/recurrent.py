@@ -10,8 +10,8 @@ from torch import fx
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
-from neuralmechanics.symmetry.program.checked import is_value
-from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.program.views import Permute
 

@@ -1,59 +1,35 @@
-"""What a rule may say about an operation: the primitives that every kind of symmetry interprets in its own way.
-
-A rule translates one ATen operation into these primitives once; scales, shifts and mixings each are an interpreter of
-them (an abstract domain), so that adding an operation is adding one rule.
-"""
+"""What an interpreter of the program must answer: one method for each primitive, over values of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.views import View
+from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.views import Take, View
 
-__all__ = ["Contraction", "Domain", "Window"]
+__all__ = ["Domain"]
 
 V = TypeVar("V")
 
 
-@dataclass(frozen=True)
-class Window:
-    """A convolved axis: output letter ``out`` sees input letter ``x`` through kernel letter ``kernel``.
-
-    ``keeps_constants``: an input that is constant along the axis gives a constant output (no zero padding).
-    ``geometry``: what else decides which entries the output sees (stride, padding, dilation, output size, direction).
-    """
-
-    x: str
-    kernel: str
-    out: str
-    keeps_constants: bool
-    geometry: Hashable = None
-
-
-@dataclass(frozen=True)
-class Contraction:
-    """A sum of products, in einsum letters: letters in both inputs and not in the output are summed.
-
-    ``averages``: letters along which the first operand's entries sum to one (attention weights).
-    """
-
-    x: str
-    y: str
-    out: str
-    windows: tuple[Window, ...] = ()
-
-
 class Domain(Protocol[V]):
-    """An interpreter of the primitives. Values know their ``shape``."""
+    """An abstract interpretation of the primitives.
+
+    ``cause`` is the number of the operation of the model that the present instruction comes from.
+    """
+
+    cause: int
 
     def constant(self, shape: Sequence[int]) -> V:
         """Data, buffers, numbers: nothing that a symmetry moves."""
 
     def parameter(self, name: str) -> V:
         """The parameter itself."""
+
+    def unread(self, name: str, view: Take) -> None:
+        """No output depends on these entries of the parameter."""
 
     def view(self, x: V, view: View) -> V:
         """A rearrangement."""
@@ -111,14 +87,14 @@ class Domain(Protocol[V]):
     def softmax(self, x: V, dim: int) -> V:
         """Softmax or log-softmax along ``dim``: blind to what is constant along it."""
 
-    def gather(self, x: V, dim: int, index_shape: Sequence[int], index: Any) -> V:
+    def gather(self, x: V, dim: int, index_shape: Sequence[int], index: Hashable) -> V:
         """Entries along ``dim`` picked by data-dependent indices; the index dimensions take the place of ``dim``."""
 
     def select(self, x: V, y: V, shape: Sequence[int]) -> V:
         """x or y, elementwise, by a mask that no parameter moves."""
 
     def fix(self, *xs: V) -> None:
-        """The inputs may not change at all (outputs, and operations without a rule)."""
+        """The inputs may not change at all: outputs, and what decides which entries are read."""
 
     def masked(self, x: V, number: float, shape: Sequence[int]) -> V:
         """x with some entries replaced by a number, by a mask that no parameter moves."""
@@ -143,3 +119,6 @@ class Domain(Protocol[V]):
 
         The places differ from one entry along ``apart`` to the next.
         """
+
+    def paired(self, x: V, first: Sequence[int], second: Sequence[int]) -> None:
+        """Channels ``first`` and ``second`` along the last dimension are the parts of complex numbers."""

@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name
-from neuralmechanics.symmetry.passes.expert_axis import GROUPED, decided_by, routes
+from neuralmechanics.symmetry.lowering.graph.expert_axis import GROUPED, decided_by, routes
 
 __all__ = ["Roles", "roles"]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -18,8 +19,11 @@ from torch import fx
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
-from neuralmechanics.symmetry.passes.rotary import Turn
-from neuralmechanics.symmetry.program.primitives import Contraction
+from neuralmechanics.symmetry.lowering.graph.rotary import Turn
+from neuralmechanics.symmetry.program.builder import Builder
+from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.program import Value
+from neuralmechanics.symmetry.program.refusals import Reason
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View
 
 __all__ = ["GROUPED", "Routed", "Routing", "routes"]
@@ -64,36 +68,34 @@ def _picks_matrices(node: Any) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Routed:
-    """A domain's value of shape [experts, rows, …] that stands for [rows, …], each row at the expert ``key`` names."""
+class Routed(Value):
+    """A value of shape [experts, rows, …] that stands for [rows, …], each row at the expert ``key`` names."""
 
-    value: Any
+    value: Value
     key: Hashable
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.value.shape[1:])
 
-    @property
-    def terms(self) -> Any:
-        return self.value.terms
+def _routed(value: Value, key: Hashable) -> Routed:
+    return Routed(value.index, value.shape[1:], value.depends, value, key)
 
 
 class Routing:
-    """The primitives of ``domain.Domain`` for plain values and routed ones alike."""
+    """The methods of ``builder.Builder`` for plain values and routed ones alike."""
 
-    def __init__(self, domain: Any, deciding: frozenset[Any] = frozenset()) -> None:
+    def __init__(self, domain: Builder, deciding: frozenset[Any] = frozenset()) -> None:
         self.domain = domain
         self._deciding = deciding
-        self._choices: dict[Any, Any] = {}
+        self._choices: dict[Any, tuple[int, Value]] = {}
 
-    @property
-    def cause(self) -> int:
-        return int(self.domain.cause)
+    def __getattr__(self, name: str) -> Any:
+        known = [own for own in dir(type(self)) if not own.startswith("_")]
+        near = get_close_matches(name, known, 1)
+        hint = f"; {near[0]!r} is near" if near else ""
+        raise AttributeError(f"there is no primitive {name!r} in neuralmechanics.symmetry.program.builder{hint}")
 
-    @cause.setter
-    def cause(self, number: int) -> None:
-        self.domain.cause = number
+    def roll_back(self, length: int) -> None:
+        """Forgets what was written after the first ``length`` instructions."""
+        self._choices = {key: made for key, made in self._choices.items() if made[0] < length}
 
     # --- routed values ------------------------------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ class Routing:
         stacked = self.plain(stacked)
         experts, *rest = stacked.shape
         apart = self.domain.view(stacked, Reshape((experts, 1, *rest)))
-        return Routed(self.domain.view(apart, Expand((experts, rows, *rest))), decided_by(key))
+        return _routed(self.domain.view(apart, Expand((experts, rows, *rest))), decided_by(key))
 
     def plain(self, x: Any) -> Any:
         """x itself; of a routed value, what its rows are: Σ_e [e = e(s)] x[e, s]."""
@@ -110,8 +112,8 @@ class Routing:
             return x
         experts, rows, *rest = x.value.shape
         if (x.key, experts) not in self._choices:
-            self._choices[x.key, experts] = self.domain.constant((experts, rows))
-        chosen = self._choices[x.key, experts]
+            self._choices[x.key, experts] = (self.domain.length(), self.domain.constant((experts, rows)))
+        chosen = self._choices[x.key, experts][1]
         if rest:
             chosen = self.domain.view(chosen, Reshape((experts, rows, *(1 for _ in rest))))
         return self.domain.reduce(self.domain.mul(x.value, chosen), (0,), False, False)
@@ -129,7 +131,7 @@ class Routing:
         """An elementwise primitive."""
         values, key = self._together(xs)
         out = getattr(self.domain, name)(*values, *rest, **settings)
-        return out if key is None else Routed(out, key)
+        return out if key is None else _routed(out, key)
 
     def _along(self, x: Any, dims: Sequence[int], apply: Callable[[Any, tuple[int, ...]], Any]) -> Any:
         """A primitive along dimensions, those of rows excepted."""
@@ -138,13 +140,13 @@ class Routing:
         moved = tuple(d % len(x.shape) + 1 for d in dims)
         if 1 in moved or not moved:
             return apply(self.plain(x), tuple(dims))
-        return Routed(apply(x.value, moved), x.key)
+        return _routed(apply(x.value, moved), x.key)
 
     def turned(self, x: Any, turn: Turn, shape: Sequence[int]) -> Any:
         """The channels of x after a rotation of pairs, as if it had only put them in order."""
         x = self.plain(x)
-        if hasattr(self.domain, "paired"):
-            self.domain.paired(x, *zip(*turn.pairs, strict=True))
+        first, second = zip(*turn.pairs, strict=True)
+        self.domain.paired(x, first, second)
         ordered = self.domain.view(x, Take(len(x.shape) - 1, turn.order))
         return self.domain.view(ordered, Reshape(tuple(shape)))
 
@@ -153,11 +155,8 @@ class Routing:
     def constant(self, shape: Sequence[int]) -> Any:
         return self.domain.constant(shape)
 
-    def parameter(self, name: str) -> Any:
-        return self.domain.parameter(name)
-
-    def unread(self, name: str, view: Take) -> None:
-        self.domain.unread(name, view)
+    def forget(self, shape: Sequence[int], reason: Reason, hides: bool, *xs: Any) -> Any:
+        return self.domain.forget(shape, reason, hides, *(x.value if isinstance(x, Routed) else x for x in xs))
 
     def view(self, x: Any, view: View) -> Any:
         """Rearrangements that leave the rows in front where they are."""
@@ -166,13 +165,13 @@ class Routing:
         experts, rows = x.value.shape[:2]
         out = tuple(view.output_shape(x.shape))
         if isinstance(view, Reshape) and out[:1] == (rows,):
-            return Routed(self.domain.view(x.value, Reshape((experts, *out))), x.key)
+            return _routed(self.domain.view(x.value, Reshape((experts, *out))), x.key)
         if isinstance(view, Permute) and view.order[0] == 0:
-            return Routed(self.domain.view(x.value, Permute((0, *(k + 1 for k in view.order)))), x.key)
+            return _routed(self.domain.view(x.value, Permute((0, *(k + 1 for k in view.order)))), x.key)
         if isinstance(view, Take) and view.dim != 0:
-            return Routed(self.domain.view(x.value, Take(view.dim + 1, view.positions)), x.key)
+            return _routed(self.domain.view(x.value, Take(view.dim + 1, view.positions)), x.key)
         if isinstance(view, Expand) and len(out) == len(x.shape):
-            return Routed(self.domain.view(x.value, Expand((experts, *out))), x.key)
+            return _routed(self.domain.view(x.value, Expand((experts, *out))), x.key)
         return self.domain.view(self.plain(x), view)
 
     def cat(self, xs: Sequence[Any], dim: int) -> Any:
@@ -184,7 +183,7 @@ class Routing:
             value if isinstance(x, Routed) else self.domain.view(value, Expand((experts, *value.shape)))
             for x, value in zip(xs, values, strict=True)
         ]
-        return Routed(self.domain.cat(full, dim + 1), key)
+        return _routed(self.domain.cat(full, dim + 1), key)
 
     def add(self, x: Any, y: Any, scale: float = 1.0) -> Any:
         return self._each("add", (x, y), scale)
@@ -222,9 +221,9 @@ class Routing:
             return self.domain.contract(self.plain(x), self.plain(y), how)
         letter = next(c for c in reversed(_LETTERS) if c not in how.x + how.y + how.out)
         mine, theirs = (letter + s if isinstance(v, Routed) else s for v, s in ((x, how.x), (y, how.y)))
-        values = [v.value if isinstance(v, Routed) else v for v in (x, y)]
-        out = self.domain.contract(*values, replace(how, x=mine, y=theirs, out=letter + how.out))
-        return Routed(out, keys.pop())
+        left, right = (v.value if isinstance(v, Routed) else v for v in (x, y))
+        out = self.domain.contract(left, right, replace(how, x=mine, y=theirs, out=letter + how.out))
+        return _routed(out, keys.pop())
 
     def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool) -> Any:
         return self._along(x, dims, lambda v, d: self.domain.reduce(v, d, keepdim, mean))
@@ -248,7 +247,7 @@ class Routing:
         if dim == 0 and len(index_shape) == 1 and isinstance(index, fx.Node) and decided_by(index) in self._deciding:
             return self.routed(x, index_shape[0], index)
         if isinstance(x, Routed) and dim > 0:
-            return Routed(self.domain.gather(x.value, dim + 1, index_shape, index), x.key)
+            return _routed(self.domain.gather(x.value, dim + 1, index_shape, index), x.key)
         return self.domain.gather(self.plain(x), dim, index_shape, index)
 
     def select(self, x: Any, y: Any, shape: Sequence[int]) -> Any:
@@ -259,7 +258,7 @@ class Routing:
 
     def masked(self, x: Any, number: float, shape: Sequence[int]) -> Any:
         if isinstance(x, Routed) and len(shape) == len(x.shape):
-            return Routed(self.domain.masked(x.value, number, (x.value.shape[0], *shape)), x.key)
+            return _routed(self.domain.masked(x.value, number, (x.value.shape[0], *shape)), x.key)
         return self.domain.masked(self.plain(x), number, shape)
 
     def zero_padded(self, x: Any, dim: int, before: int, after: int, fill: float | None) -> Any:

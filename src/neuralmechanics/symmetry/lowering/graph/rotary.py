@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from neuralmechanics.symmetry.passes.value_numbering import ChannelSums, Sum
+from neuralmechanics.symmetry.lowering.graph.value_numbering import ChannelSums, Sum
 
 __all__ = ["Rotary", "Turn", "rotary_operations"]
 

@@ -1,0 +1,170 @@
+"""From a captured graph to the program: one rule an operation, applied once."""
+
+from __future__ import annotations
+
+import operator
+from collections import ChainMap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx
+
+from neuralmechanics.symmetry.families.symmetries import UnknownOperation
+from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node, operation_name, place
+from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
+from neuralmechanics.symmetry.lowering.graph.expert_axis import Routing, routes
+from neuralmechanics.symmetry.lowering.graph.liveness import dependents, numbers_of
+from neuralmechanics.symmetry.lowering.graph.needed_entries import partial_reads
+from neuralmechanics.symmetry.lowering.graph.rotary import Rotary
+from neuralmechanics.symmetry.lowering.rules import RULES, Rule
+from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.builder import Builder
+from neuralmechanics.symmetry.program.program import Location, Program, flat_values
+from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason, UnsupportedFormError
+
+__all__ = ["Lowered", "lower"]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The program of a captured graph, and the operations that have no rule or were met in a form unknown to it."""
+
+    program: Program
+    unknown: tuple[UnknownOperation, ...]
+
+
+def lower(captured: Captured, rotary: Rotary | None = None) -> Lowered:
+    """Translates every operation by its rule; what no parameter enters is data.
+
+    Where there is no rule, or it does not know the form, or it gives up, what it had written is taken back and the
+    operation becomes a ``Forget``, whose operands may not change. The rotations of ``rotary`` are looked through, as if
+    they only put channels in order.
+    """
+    return _Lowering(captured, rotary or Rotary()).run()
+
+
+@dataclass(eq=False)
+class _Lowering:
+    captured: Captured
+    rotary: Rotary
+    unknown: list[UnknownOperation] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.dependent = dependents(self.captured)
+        self.numbers = numbers_of(self.captured)
+        self.reads = partial_reads(self.captured)
+        self.builder = Builder(self._of_model)
+        self.rows = Routing(self.builder, routes(self.captured.graph))
+        self.values: dict[fx.Node, Any] = {}
+
+    def _of_model(self, index: Any) -> bool:
+        """Whether an index is made of the model's own numbers alone."""
+        parts = index if isinstance(index, tuple) else (index,)
+        nodes = [n for part in parts for n in (part if isinstance(part, tuple) else (part,)) if isinstance(n, fx.Node)]
+        return bool(nodes) and all(n in self.numbers for n in nodes)
+
+    def run(self) -> Lowered:
+        turned = self.rotary.inner | self.rotary.ends.keys()
+        for number, node in enumerate(self.captured.graph.nodes):
+            if node.op == "output":
+                continue
+            self.builder.cause = Location(number, operation_name(node), place(node))
+            self.values[node] = self._value(node, number)
+            if is_in_place(node) and is_node(node.args[0]) and number not in turned:
+                self.values[node.args[0]] = self.values[node]
+        end = len(self.captured.graph.nodes)
+        for output in self.captured.outputs:
+            self.builder.cause = Location(end, operation_name(output), place(output))
+            self.rows.fix(*flat_values(self.values[output]))
+        return Lowered(self.builder.program(), tuple(self.unknown))
+
+    def _value(self, node: Any, number: int) -> Any:
+        if node.name in self.captured.parameters:
+            name = self.captured.parameters[node.name]
+            value = self.builder.parameter(name, self.captured.shapes[name])
+            for view in self.reads.unread.get(node, ()):
+                self.builder.unread(name, view)
+            return value
+        if node.op != "call_function" or number in self.rotary.inner:
+            made = self._data(node)
+        elif number in self.rotary.ends:
+            turn = self.rotary.ends[number]
+            made = self.rows.turned(self.values[turn.source], turn, shape_of(node.meta["val"]))
+        else:
+            made = self._applied(node, self._seen(node) if node in self.dependent else self.values)
+        if node in self.numbers and node not in self.dependent:
+            self.builder.note_numbers(flat_values(made))
+        return made
+
+    def _seen(self, node: fx.Node) -> Mapping[fx.Node, Any]:
+        """Operands with their unneeded entries replaced by needed ones."""
+        found = dict[fx.Node, Any]()
+        for operand in node.all_input_nodes:
+            for view in self.reads.repeating.get((node, operand), ()):
+                found[operand] = self.rows.view(found.get(operand, self.values[operand]), view)
+        return ChainMap(found, self.values) if found else self.values
+
+    def _applied(self, node: Any, values: Mapping[fx.Node, Any]) -> Any:
+        dependent = node in self.dependent
+        if node.target is operator.getitem:
+            source = values[node.args[0]]
+            return source[node.args[1]] if isinstance(source, (tuple, list)) else self._data(node)
+        name = operation_name(node)
+        rule = RULES.get(name)
+        if rule is None and name.endswith("_"):
+            rule = RULES.get(name[:-1])
+        args = fx.node.map_arg(node.args, lambda n: values[n])
+        kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+        text = ""
+        before = self.builder.length()
+        if rule is not None and (dependent or _has_tensor(node)):
+            try:
+                return rule(self.rows, node, *args, **kwargs)
+            except NotSoughtError as given_up:
+                self._roll_back(before)
+                if not dependent:
+                    return self._data(node)
+                reason = Reason("not sought", str(self.builder.cause), str(given_up))
+                return self._forgotten(node, flat_values((args, kwargs)), reason, given_up.hides)
+            except Exception as error:  # noqa: BLE001 - a rule's own, whatever it is: reported, and everything fixed
+                text = _told(name, rule, error)
+                self._roll_back(before)
+        if not dependent:
+            return self._data(node)
+        entry = UnknownOperation(name, place(node), text)
+        if entry not in self.unknown:
+            self.unknown.append(entry)
+        return self._forgotten(node, flat_values((args, kwargs)), Reason("unknown", str(entry), text), True)
+
+    def _roll_back(self, length: int) -> None:
+        self.builder.roll_back(length)
+        self.rows.roll_back(length)
+
+    def _forgotten(self, node: Any, operands: list[Any], reason: Reason, hides: bool) -> Any:
+        """The operation's results where it is not followed."""
+        results = self._nest(node.meta.get("val"), lambda shape: self.rows.forget(shape, reason, hides, *operands))
+        if not flat_values(results):
+            self.rows.fix(*operands)
+        return results
+
+    def _data(self, node: Any) -> Any:
+        return self._nest(node.meta.get("val"), self.builder.constant)
+
+    def _nest(self, value: Any, make: Any) -> Any:
+        """``make`` of the shape of every tensor in the captured value."""
+        if isinstance(value, (tuple, list)):
+            return tuple(self._nest(v, make) for v in value)
+        return value if getattr(value, "shape", None) is None else make(shape_of(value))
+
+
+def _told(name: str, rule: Rule, error: Exception) -> str:
+    """Why a rule could not be used: a form that it does not know, or what went wrong in it."""
+    if isinstance(error, UnsupportedFormError):
+        return f"the rule for {name} does not know this form ({error})"
+    return f"the rule for {name} raised {type(error).__name__}: {error}"
+
+
+def _has_tensor(node: Any) -> bool:
+    value = node.meta.get("val")
+    return hasattr(value, "shape") and any(hasattr(n.meta.get("val"), "shape") for n in node.all_input_nodes)

@@ -1,0 +1,177 @@
+"""What a rule sees: one method for each primitive, which writes an instruction and returns its value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+from neuralmechanics.symmetry.families.family import Breaking
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.program import Instruction, Location, Program, Value, is_value
+from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
+from neuralmechanics.symmetry.program.views import Take, View
+
+__all__ = ["Builder"]
+
+_NOWHERE = Location(-1, "nothing", "nowhere")
+
+
+class Builder:
+    """Writes a program, one instruction a call; operands that do not fit raise ``UnsupportedFormError``.
+
+    ``of_model``: whether an index is made of the model's own numbers alone.
+    """
+
+    def __init__(self, of_model: Callable[[Hashable], bool] = lambda index: False) -> None:
+        self._of_model = of_model
+        self.cause = _NOWHERE
+        self._tape: list[Instruction] = []
+        self._values = 0
+        self._numbers: set[int] = set()
+
+    # --- the tape -----------------------------------------------------------------------------------------------
+
+    def length(self) -> int:
+        """How many instructions have been written."""
+        return len(self._tape)
+
+    def roll_back(self, length: int) -> None:
+        """Forgets everything written after the first ``length`` instructions."""
+        del self._tape[length:]
+
+    def note_numbers(self, values: Iterable[Value]) -> None:
+        """Notes values that are made of the model's own numbers alone."""
+        self._numbers.update(value.index for value in values)
+
+    def program(self) -> Program:
+        return Program(tuple(self._tape), frozenset(self._numbers))
+
+    def _write(self, primitive: p.Primitive, *xs: Any) -> Value | None:
+        for x in xs:
+            if not is_value(x):
+                raise UnsupportedFormError(f"{x!r} where a tensor is needed")
+        shape = primitive.output_shape(*(x.shape for x in xs))
+        result = None
+        if shape is not None:
+            depends = isinstance(primitive, p.Parameter) or any(x.depends for x in xs)
+            result = Value(self._values, shape, depends)
+            self._values += 1
+        self._tape.append(Instruction(primitive, xs, result, self.cause))
+        return result
+
+    def _value(self, primitive: p.Primitive, *xs: Any) -> Value:
+        result = self._write(primitive, *xs)
+        if result is None:
+            raise AssertionError(f"{primitive} has no result")
+        return result
+
+    # --- leaves and statements ----------------------------------------------------------------------------------
+
+    def parameter(self, name: str, shape: Sequence[int]) -> Value:
+        return self._value(p.Parameter(name, tuple(shape)))
+
+    def unread(self, name: str, view: Take) -> None:
+        self._write(p.Unread(name, view))
+
+    def constant(self, shape: Sequence[int]) -> Value:
+        return self._value(p.Constant(tuple(shape)))
+
+    def fix(self, *xs: Any) -> None:
+        """The operands may not change at all."""
+        if xs:
+            self._write(p.Fix(), *xs)
+
+    def forget(self, shape: Sequence[int], reason: Reason, hides: bool, *xs: Any) -> Value:
+        """A result of an operation that is not followed."""
+        return self._value(p.Forget(tuple(shape), reason, hides), *xs)
+
+    def paired(self, x: Any, first: Sequence[int], second: Sequence[int]) -> None:
+        self._write(p.Pair(tuple(first), tuple(second)), x)
+
+    # --- rearrangements -----------------------------------------------------------------------------------------
+
+    def view(self, x: Any, view: View) -> Value:
+        return self._value(p.Rearrange(view), x)
+
+    def cat(self, xs: Sequence[Any], dim: int) -> Value:
+        return self._value(p.Concatenate(dim), *xs)
+
+    def zero_padded(self, x: Any, dim: int, before: int, after: int, fill: float | None) -> Value:
+        return self._value(p.Pad(dim, before, after, fill), x)
+
+    def resized(self, x: Any, shape: Sequence[int]) -> Value:
+        return self._value(p.Resize(tuple(shape)), x)
+
+    def gather(self, x: Any, dim: int, index_shape: Sequence[int], index: Hashable) -> Value:
+        return self._value(p.Gather(dim, tuple(index_shape), index, self._of_model(index)), x)
+
+    def spread_along(self, x: Any, dim: int, apart: Sequence[int] = ()) -> Value:
+        return self._value(p.Spread(dim, tuple(apart)), x)
+
+    def placed(self, x: Any, source: Any, dim: int, shape: Sequence[int], apart: Sequence[int] = ()) -> Value:
+        onto = () if x is None else (x,)
+        return self._value(p.Scatter(dim, tuple(shape), tuple(apart)), *onto, source)
+
+    # --- elementwise --------------------------------------------------------------------------------------------
+
+    def add(self, x: Any, y: Any, scale: float = 1.0) -> Value:
+        return self._value(p.Add(scale), x, y)
+
+    def add_number(self, x: Any, number: float, broken_by: Breaking | None = None) -> Value:
+        return self._value(p.AddNumber(number, broken_by), x)
+
+    def scaled(self, x: Any, factor: float) -> Value:
+        return self._value(p.Scale(factor), x)
+
+    def mul(self, x: Any, y: Any) -> Value:
+        return self._value(p.Multiply(), x, y)
+
+    def power(self, x: Any, exponent: float) -> Value:
+        return self._value(p.Power(exponent), x)
+
+    def homogeneous(self, x: Any) -> Value:
+        return self._value(p.Homogeneous(), x)
+
+    def nonlinear(self, *xs: Any) -> Value:
+        return self._value(p.Nonlinear(), *xs)
+
+    def larger(self, x: Any, y: Any) -> Value:
+        return self._value(p.Maximum(), x, y)
+
+    def noise(self, x: Any) -> Value:
+        return self._value(p.Noise(), x)
+
+    def select(self, x: Any, y: Any, shape: Sequence[int]) -> Value:
+        return self._value(p.Select(tuple(shape)), x, y)
+
+    def masked(self, x: Any, number: float, shape: Sequence[int]) -> Value:
+        return self._value(p.Mask(number, tuple(shape)), x)
+
+    # --- along dimensions ---------------------------------------------------------------------------------------
+
+    def contract(self, x: Any, y: Any, how: Contraction) -> Value:
+        return self._value(p.Contract(how), x, y)
+
+    def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool) -> Value:
+        return self._value(p.Reduce(tuple(dims), keepdim, mean), x)
+
+    def extremum(self, x: Any, dims: Sequence[int], keepdim: bool) -> Value:
+        return self._value(p.Extremum(tuple(dims), keepdim), x)
+
+    def positions(self, x: Any, dims: Sequence[int], keepdim: bool) -> Value:
+        return self._value(p.Positions(tuple(dims), keepdim), x)
+
+    def deviation(self, x: Any, dims: Sequence[int], keepdim: bool) -> Value:
+        return self._value(p.Deviation(tuple(dims), keepdim), x)
+
+    def pool(
+        self, x: Any, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+    ) -> Value:
+        return self._value(p.Pool(tuple(dims), tuple(shape), linear, keeps_constants, how), x)
+
+    def normalise(self, x: Any, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Value:
+        return self._value(p.Normalise(tuple(dims), center, broken_by), x)
+
+    def softmax(self, x: Any, dim: int) -> Value:
+        return self._value(p.Softmax(dim), x)

@@ -1,0 +1,77 @@
+"""The primitives that a model is lowered to: a closed set of typed operations, in terms of which all symmetries stand.
+
+Each primitive is a frozen dataclass of its settings. It knows the shape of its result, refuses operands that do not
+fit, and says which method of an interpreter (``domain.Domain``) answers it. Names of torch's operations do not occur.
+"""
+
+from neuralmechanics.symmetry.program.primitives.along_dimensions import (
+    Contract,
+    Deviation,
+    Extremum,
+    Normalise,
+    Pool,
+    Positions,
+    Reduce,
+    Softmax,
+)
+from neuralmechanics.symmetry.program.primitives.elementwise import (
+    Add,
+    AddNumber,
+    Homogeneous,
+    Mask,
+    Maximum,
+    Multiply,
+    Noise,
+    Nonlinear,
+    Power,
+    Scale,
+    Select,
+)
+from neuralmechanics.symmetry.program.primitives.ends import Fix, Forget, Pair
+from neuralmechanics.symmetry.program.primitives.leaves import Constant, Parameter, Unread
+from neuralmechanics.symmetry.program.primitives.movement import (
+    Concatenate,
+    Gather,
+    Pad,
+    Rearrange,
+    Resize,
+    Scatter,
+    Spread,
+)
+from neuralmechanics.symmetry.program.primitives.primitive import Primitive
+
+__all__ = [
+    "Add",
+    "AddNumber",
+    "Concatenate",
+    "Constant",
+    "Contract",
+    "Deviation",
+    "Extremum",
+    "Fix",
+    "Forget",
+    "Gather",
+    "Homogeneous",
+    "Mask",
+    "Maximum",
+    "Multiply",
+    "Noise",
+    "Nonlinear",
+    "Normalise",
+    "Pad",
+    "Pair",
+    "Parameter",
+    "Pool",
+    "Positions",
+    "Power",
+    "Primitive",
+    "Rearrange",
+    "Reduce",
+    "Resize",
+    "Scale",
+    "Scatter",
+    "Select",
+    "Softmax",
+    "Spread",
+    "Unread",
+]

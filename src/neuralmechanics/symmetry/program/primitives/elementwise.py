@@ -1,0 +1,163 @@
+"""One entry at a time: sums, products, powers, and functions of one tensor or of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neuralmechanics.symmetry.families.family import Breaking
+from neuralmechanics.symmetry.program.domain import Domain
+from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, broadcast, sizes_of
+
+__all__ = [
+    "Add",
+    "AddNumber",
+    "Homogeneous",
+    "Mask",
+    "Maximum",
+    "Multiply",
+    "Noise",
+    "Nonlinear",
+    "Power",
+    "Scale",
+    "Select",
+]
+
+
+@dataclass(frozen=True)
+class Add:
+    """x + scale·y."""
+
+    scale: float = 1.0
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        x, y = xs
+        return broadcast(x, y)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.add(xs[0], xs[1], self.scale)
+
+
+@dataclass(frozen=True)
+class AddNumber:
+    """x + number; ``broken_by``: the number is an eps, which breaks a scaling by a measurable amount."""
+
+    number: float
+    broken_by: Breaking | None = None
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return xs[0]
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.add_number(xs[0], self.number, self.broken_by)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """factor·x."""
+
+    factor: float
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return xs[0]
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.scaled(xs[0], self.factor)
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """x·y."""
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        x, y = xs
+        return broadcast(x, y)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.mul(xs[0], xs[1])
+
+
+@dataclass(frozen=True)
+class Power:
+    """x to a fixed power (of |x| where that is what makes sense)."""
+
+    exponent: float
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return xs[0]
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.power(xs[0], self.exponent)
+
+
+@dataclass(frozen=True)
+class Homogeneous:
+    """A function with f(a·x) = a·f(x) for a > 0 that is not linear."""
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return xs[0]
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.homogeneous(xs[0])
+
+
+@dataclass(frozen=True)
+class Nonlinear:
+    """Any other elementwise function of its broadcast operands."""
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return broadcast(*xs)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.nonlinear(*xs)
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """The larger or the smaller of two tensors, entry by entry."""
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        x, y = xs
+        return broadcast(x, y)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.larger(xs[0], xs[1])
+
+
+@dataclass(frozen=True)
+class Noise:
+    """x times a random mask."""
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return xs[0]
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.noise(xs[0])
+
+
+@dataclass(frozen=True)
+class Select:
+    """x or y, by a mask."""
+
+    shape: Shape
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        x, y = xs
+        broadcast(x, y, sizes_of(self.shape))
+        return sizes_of(self.shape)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.select(xs[0], xs[1], self.shape)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """x with a number where a mask holds."""
+
+    number: float
+    shape: Shape
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return sizes_of(self.shape)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.masked(xs[0], self.number, self.shape)

@@ -1,0 +1,55 @@
+"""Where nothing is followed any further, and statements about values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neuralmechanics.symmetry.program.domain import Domain
+from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of
+from neuralmechanics.symmetry.program.refusals import Reason
+
+__all__ = ["Fix", "Forget", "Pair"]
+
+
+@dataclass(frozen=True)
+class Forget:
+    """A result of an operation that is not followed: a constant, if nothing that enters may change.
+
+    ``hides``: what enters may not show in the result at all, or no gradient passes.
+    """
+
+    shape: Shape
+    reason: Reason
+    hides: bool
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return sizes_of(self.shape)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        domain.fix(*xs)
+        return domain.constant(self.shape)
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A statement: the operands may not change (outputs, indices, masks)."""
+
+    def output_shape(self, *xs: Shape) -> None:
+        return None
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> None:
+        domain.fix(*xs)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A statement: channels ``first`` and ``second`` of the last dimension turn as the parts of complex numbers."""
+
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+
+    def output_shape(self, *xs: Shape) -> None:
+        return None
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> None:
+        domain.paired(xs[0], self.first, self.second)

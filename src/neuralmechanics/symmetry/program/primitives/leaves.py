@@ -1,0 +1,55 @@
+"""Where values begin: parameters, and what no parameter reaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neuralmechanics.symmetry.program.domain import Domain
+from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of
+from neuralmechanics.symmetry.program.views import Take
+
+__all__ = ["Constant", "Parameter", "Unread"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trainable parameter."""
+
+    name: str
+    shape: Shape
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return self.shape
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.parameter(self.name)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A statement: no output depends on the entries of the parameter that ``view`` takes."""
+
+    name: str
+    view: Take
+
+    def output_shape(self, *xs: Shape) -> None:
+        return None
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> None:
+        domain.unread(self.name, self.view)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Data, buffers and numbers."""
+
+    shape: Shape
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", sizes_of(self.shape))
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return self.shape
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.constant(self.shape)
