@@ -32,6 +32,7 @@ from neuralmechanics.symmetry.lowering.graph.parameter_uses import Roles, roles
 from neuralmechanics.symmetry.lowering.graph.rotary import rotary_operations
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.lowering.rules.normalisations import mode_of_batch_norm
+from neuralmechanics.symmetry.passes.stabilisers import stabilised
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.refusals import DomainError
 
@@ -88,7 +89,8 @@ def analyse(captured: Captured) -> Symmetries:
     """The symmetries of a captured graph."""
     captured = live(captured)
     lowered = lower(captured)
-    walk = partial(interpret, lowered.program)
+    program = stabilised(lowered.program)
+    walk = partial(interpret, program)
     read = roles(captured)
     requires = _requirements(captured)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
@@ -102,7 +104,7 @@ def analyse(captured: Captured) -> Symmetries:
     turns, shears = gauge_families(captured, walk, read.single, linear, requires)
     families = plain + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), captured))
-    coverage = coverage_of(captured, lowered.program, read, named, scales, space)
+    coverage = coverage_of(captured, program, read, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured))
 
 
@@ -122,7 +124,7 @@ def _linear(
     if not rotary.ends:
         return linear, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    looked_through = lower(captured, rotary).program
+    looked_through = stabilised(lower(captured, rotary).program)
     interpret(looked_through, through)
     clear = through.system.solve()
     turning = Mixings(through, clear)

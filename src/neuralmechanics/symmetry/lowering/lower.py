@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import fx
 
 from neuralmechanics.symmetry.families.symmetries import UnknownOperation
@@ -20,8 +21,9 @@ from neuralmechanics.symmetry.lowering.graph.rotary import Rotary
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.program import Location, Program, flat_values
+from neuralmechanics.symmetry.program.program import Location, Program
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason, UnsupportedFormError
+from neuralmechanics.symmetry.program.value import flat_values
 
 __all__ = ["Lowered", "lower"]
 
@@ -94,7 +96,7 @@ class _Lowering:
         else:
             made = self._applied(node, self._seen(node) if node in self.dependent else self.values)
         if node in self.numbers and node not in self.dependent:
-            self.builder.note_numbers(flat_values(made))
+            self.builder.note_numbers(v for v in flat_values(made) if not v.number)  # one nonzero number is no table
         return made
 
     def _seen(self, node: fx.Node) -> Mapping[fx.Node, Any]:
@@ -149,7 +151,9 @@ class _Lowering:
         return results
 
     def _data(self, node: Any) -> Any:
-        return self._nest(node.meta.get("val"), self.builder.constant)
+        value = node.meta.get("val")
+        holds = getattr(value, "dtype", None) is torch.bool  # zeros and ones
+        return self._nest(value, lambda shape: self.builder.constant(shape, nonnegative=holds))
 
     def _nest(self, value: Any, make: Any) -> Any:
         """``make`` of the shape of every tensor in the captured value."""
@@ -166,5 +170,4 @@ def _told(name: str, rule: Rule, error: Exception) -> str:
 
 
 def _has_tensor(node: Any) -> bool:
-    value = node.meta.get("val")
-    return hasattr(value, "shape") and any(hasattr(n.meta.get("val"), "shape") for n in node.all_input_nodes)
+    return hasattr(node.meta.get("val"), "shape")

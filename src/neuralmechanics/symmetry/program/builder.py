@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.program import Instruction, Location, Program, Value, is_value
+from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
+from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
+from neuralmechanics.symmetry.program.value import Value, is_value
 from neuralmechanics.symmetry.program.views import Take, View
 
 __all__ = ["Builder"]
+
+
+def _covers(x: Value, other: Value) -> bool:
+    """Whether ``other`` broadcasts to the shape of x."""
+    front = len(x.shape) - len(other.shape)
+    return front >= 0 and all(n in (1, m) for n, m in zip(other.shape, x.shape[front:], strict=True))
+
 
 _NOWHERE = Location(-1, "nothing", "nowhere")
 
@@ -55,7 +65,7 @@ class Builder:
         result = None
         if shape is not None:
             depends = isinstance(primitive, p.Parameter) or any(x.depends for x in xs)
-            result = Value(self._values, shape, depends)
+            result = Value(self._values, shape, depends, number_of(primitive, xs), is_nonnegative(primitive, xs))
             self._values += 1
         self._tape.append(Instruction(primitive, xs, result, self.cause))
         return result
@@ -74,8 +84,8 @@ class Builder:
     def unread(self, name: str, view: Take) -> None:
         self._write(p.Unread(name, view))
 
-    def constant(self, shape: Sequence[int]) -> Value:
-        return self._value(p.Constant(tuple(shape)))
+    def constant(self, shape: Sequence[int], number: float | None = None, nonnegative: bool = False) -> Value:
+        return self._value(p.Constant(tuple(shape), number, nonnegative))
 
     def fix(self, *xs: Any) -> None:
         """The operands may not change at all."""
@@ -116,25 +126,39 @@ class Builder:
     # --- elementwise --------------------------------------------------------------------------------------------
 
     def add(self, x: Any, y: Any, scale: float = 1.0) -> Value:
+        """x + scale·y; what is filled with one number counts as the number."""
+        fits = is_value(x) and is_value(y)
+        if fits and (number := y.constant_number()) is not None and _covers(x, y):
+            return self.add_number(x, scale * number)
+        if fits and (number := x.constant_number()) is not None and _covers(y, x):
+            return self.add_number(self.scaled(y, scale) if scale != 1 else y, number)
         return self._value(p.Add(scale), x, y)
 
-    def add_number(self, x: Any, number: float, broken_by: Breaking | None = None) -> Value:
-        return self._value(p.AddNumber(number, broken_by), x)
+    def add_number(self, x: Any, number: float) -> Value:
+        return self._value(p.AddNumber(number), x) if number else x
 
     def scaled(self, x: Any, factor: float) -> Value:
         return self._value(p.Scale(factor), x)
 
     def mul(self, x: Any, y: Any) -> Value:
+        """x·y; what is filled with one number counts as the number."""
+        if x is y and is_value(x):
+            return self.power(x, 2.0)
+        fits = is_value(x) and is_value(y)
+        for one, other in ((x, y), (y, x)) if fits else ():
+            number = other.constant_number()
+            if number is not None and math.isfinite(number) and _covers(one, other):
+                return self.scaled(one, number)
         return self._value(p.Multiply(), x, y)
 
     def power(self, x: Any, exponent: float) -> Value:
         return self._value(p.Power(exponent), x)
 
-    def homogeneous(self, x: Any) -> Value:
-        return self._value(p.Homogeneous(), x)
+    def homogeneous(self, x: Any, nonnegative: bool = False) -> Value:
+        return self._value(p.Homogeneous(nonnegative), x)
 
-    def nonlinear(self, *xs: Any) -> Value:
-        return self._value(p.Nonlinear(), *xs)
+    def nonlinear(self, *xs: Any, nonnegative: bool = False, floor: float | None = None) -> Value:
+        return self._value(p.Nonlinear(nonnegative, floor), *xs)
 
     def larger(self, x: Any, y: Any) -> Value:
         return self._value(p.Maximum(), x, y)
@@ -173,5 +197,5 @@ class Builder:
     def normalise(self, x: Any, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Value:
         return self._value(p.Normalise(tuple(dims), center, broken_by), x)
 
-    def softmax(self, x: Any, dim: int) -> Value:
-        return self._value(p.Softmax(dim), x)
+    def softmax(self, x: Any, dim: int, log: bool = False) -> Value:
+        return self._value(p.Softmax(dim, log), x)

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from neuralmechanics.symmetry.program.primitives import Primitive
+from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["Instruction", "Location", "Program", "Value", "flat_values", "is_value"]
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A tensor of the program. ``depends``: a trainable parameter reaches it."""
-
-    index: int
-    shape: tuple[int, ...]
-    depends: bool
+__all__ = ["Instruction", "Location", "Program"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +43,18 @@ class Program:
     instructions: tuple[Instruction, ...]
     numbers: frozenset[int] = field(default=frozenset())
 
+    def size(self) -> int:
+        """One more than the greatest index of a value."""
+        return 1 + max((i.result.index for i in self.instructions if i.result is not None), default=-1)
+
+    def readers(self) -> dict[int, list[Instruction]]:
+        """For the index of each value, the instructions that read it."""
+        found: dict[int, list[Instruction]] = {}
+        for instruction in self.instructions:
+            for index in {value.index for value in instruction.operands}:
+                found.setdefault(index, []).append(instruction)
+        return found
+
     def last_uses(self) -> Mapping[int, list[int]]:
         """For each instruction, the indices of the values that nothing after it reads."""
         last: dict[int, int] = {}
@@ -62,20 +65,3 @@ class Program:
         for index, number in last.items():
             ends.setdefault(number, []).append(index)
         return ends
-
-
-def is_value(x: Any) -> bool:
-    """Whether x stands for a tensor of the program."""
-    return isinstance(x, Value)
-
-
-def flat_values(value: Any) -> list[Value]:
-    """Every value in a nest of arguments."""
-    if isinstance(value, Value):
-        return [value]
-    parts: Iterable[Any] = ()
-    if isinstance(value, (tuple, list)):
-        parts = value
-    elif isinstance(value, Mapping):
-        parts = value.values()
-    return [v for part in parts for v in flat_values(part)]

@@ -10,7 +10,7 @@ constraints of the rows that the data may send to them.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,8 +22,8 @@ from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.graph.rotary import Turn
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.program import Value
 from neuralmechanics.symmetry.program.refusals import Reason
+from neuralmechanics.symmetry.program.value import Value
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View
 
 __all__ = ["GROUPED", "Routed", "Routing", "routes"]
@@ -71,12 +71,13 @@ def _picks_matrices(node: Any) -> bool:
 class Routed(Value):
     """A value of shape [experts, rows, …] that stands for [rows, …], each row at the expert ``key`` names."""
 
-    value: Value
-    key: Hashable
+    value: Value = field(kw_only=True)
+    key: Hashable = field(kw_only=True)
 
 
 def _routed(value: Value, key: Hashable) -> Routed:
-    return Routed(value.index, value.shape[1:], value.depends, value, key)
+    known = (value.number, value.nonnegative)
+    return Routed(value.index, value.shape[1:], value.depends, *known, value=value, key=key)
 
 
 class Routing:
@@ -152,8 +153,8 @@ class Routing:
 
     # --- primitives ---------------------------------------------------------------------------------------------
 
-    def constant(self, shape: Sequence[int]) -> Any:
-        return self.domain.constant(shape)
+    def constant(self, shape: Sequence[int], number: float | None = None, nonnegative: bool = False) -> Any:
+        return self.domain.constant(shape, number, nonnegative)
 
     def forget(self, shape: Sequence[int], reason: Reason, hides: bool, *xs: Any) -> Any:
         return self.domain.forget(shape, reason, hides, *(x.value if isinstance(x, Routed) else x for x in xs))
@@ -188,8 +189,8 @@ class Routing:
     def add(self, x: Any, y: Any, scale: float = 1.0) -> Any:
         return self._each("add", (x, y), scale)
 
-    def add_number(self, x: Any, number: float, broken_by: Breaking | None = None) -> Any:
-        return self._each("add_number", (x,), number, broken_by)
+    def add_number(self, x: Any, number: float) -> Any:
+        return self._each("add_number", (x,), number)
 
     def scaled(self, x: Any, factor: float) -> Any:
         return self._each("scaled", (x,), factor)
@@ -200,11 +201,11 @@ class Routing:
     def power(self, x: Any, exponent: float) -> Any:
         return self._each("power", (x,), exponent)
 
-    def homogeneous(self, x: Any) -> Any:
-        return self._each("homogeneous", (x,))
+    def homogeneous(self, x: Any, nonnegative: bool = False) -> Any:
+        return self._each("homogeneous", (x,), nonnegative)
 
-    def nonlinear(self, *xs: Any) -> Any:
-        return self._each("nonlinear", xs)
+    def nonlinear(self, *xs: Any, nonnegative: bool = False, floor: float | None = None) -> Any:
+        return self._each("nonlinear", xs, nonnegative=nonnegative, floor=floor)
 
     def larger(self, x: Any, y: Any) -> Any:
         return self._each("larger", (x, y))
@@ -239,8 +240,8 @@ class Routing:
     def normalise(self, x: Any, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Any:
         return self._along(x, dims, lambda v, d: self.domain.normalise(v, d, center, broken_by))
 
-    def softmax(self, x: Any, dim: int) -> Any:
-        return self._along(x, (dim,), lambda v, d: self.domain.softmax(v, d[0]))
+    def softmax(self, x: Any, dim: int, log: bool = False) -> Any:
+        return self._along(x, (dim,), lambda v, d: self.domain.softmax(v, d[0], log))
 
     def gather(self, x: Any, dim: int, index_shape: Sequence[int], index: Any) -> Any:
         """Entries picked for each row by what decides its expert are routed."""

@@ -8,7 +8,6 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
-from neuralmechanics.symmetry.lowering.rules.registry import number_behind
 
 __all__ = ["dependents", "live", "numbers_of"]
 
@@ -40,14 +39,14 @@ def live(captured: Captured) -> Captured:
 
 
 def numbers_of(captured: Captured) -> frozenset[fx.Node]:
-    """What is computed from the model's own numbers (buffers, tables) alone; a single nonzero number is no table."""
+    """What is computed from the model's own numbers (buffers, tables) alone."""
     made: set[fx.Node] = set()
     for node in captured.graph.nodes:
         drawn = any(word in str(node.target) for word in _RANDOM)
         computed = node.op == "call_function" and not drawn and all(n in made for n in node.all_input_nodes)
         if computed or _is_number(captured, node):
             made.add(node)
-    return frozenset(node for node in made if not number_behind(node))
+    return frozenset(made)
 
 
 def _is_number(captured: Captured, node: fx.Node) -> bool:

@@ -16,7 +16,7 @@ from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, meta_shape_of
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
-from neuralmechanics.symmetry.program.program import is_value
+from neuralmechanics.symmetry.program.value import is_value
 
 
 @rule(

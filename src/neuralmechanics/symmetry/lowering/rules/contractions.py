@@ -284,7 +284,7 @@ def accumulated(d: Any, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
     rank = len(x.shape)
     dim %= rank
     letters = _LETTERS[:rank]
-    triangle = d.constant((x.shape[dim], x.shape[dim]))
+    triangle = d.constant((x.shape[dim], x.shape[dim]), nonnegative=True)
     return d.contract(x, triangle, Contraction(letters, "z" + letters[dim], letters.replace(letters[dim], "z")))
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from neuralmechanics.symmetry.lowering.graph.stabilisers import stabiliser
+from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape
-from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule
+from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
-from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 
 
@@ -26,32 +25,18 @@ def entered(d: Any, *operands: Any) -> tuple[Any, ...]:
     return tuple(d.constant(()) if isinstance(x, (torch.SymInt, torch.SymFloat)) else x for x in operands)
 
 
-def second(node: fx.Node, y: Any) -> Any:
-    """The second operand as a number where the graph shows that it is one."""
-    if is_number(y):
-        return y
-    value = number_behind(node.args[1]) if len(node.args) > 1 else None
-    return y if value is None or (is_value(y) and y.depends) else value
-
-
 @rule("add", "sub", "rsub", "subtract", "__add__", "__radd__")
 def added(d: Any, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
     """x ± alpha·y."""
     x, y = entered(d, x, y)
     name = str(node.target)
+    if "rsub" in name:
+        x, y = y, x
     sign = -float(alpha) if "sub" in name else float(alpha)
-    other = second(node, y)
     if is_number(x):
-        x, other = y, x
-        if "sub" in name and "rsub" not in name:
-            x = d.scaled(x, -1.0)
-    first = None if is_number(x) else number_behind(node.args[0])
-    if first == 0 and not is_number(other) and "sub" not in name:
-        out = d.scaled(y, float(alpha))
-    elif is_number(other):
-        out = d.add_number(x, float(other) * sign, stabiliser(node, float(other) * sign))
-    elif "rsub" in name:
-        out = d.add(d.scaled(x, -1.0), y)
+        out = d.add_number(d.scaled(y, sign) if sign != 1 else y, float(x))
+    elif is_number(y):
+        out = d.add_number(x, float(y) * sign)
     else:
         out = d.add(x, y, sign)
     return expand(d, out, meta_shape(node)) if tuple(out.shape) != meta_shape(node) else out
@@ -65,8 +50,6 @@ def multiplied(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
         x, y = y, x
     if is_number(y):
         return d.scaled(x, float(y))
-    if len(node.args) > 1 and node.args[0] is node.args[1]:
-        return d.power(x, 2.0)
     return d.mul(x, y)
 
 
@@ -118,12 +101,12 @@ def negated(d: Any, node: fx.Node, x: Any) -> Any:
 @rule("relu", "leaky_relu", "abs", "absolute", "rrelu")
 def homogeneous(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """f(a·x) = a·f(x) for a > 0."""
-    return d.homogeneous(x)
+    return d.homogeneous(x, nonnegative=operation_name(node).rstrip("_") in ("aten.relu", "aten.abs", "aten.absolute"))
 
 
 @rule("threshold")
 def thresholded(d: Any, node: fx.Node, x: Any, threshold: float, value: float) -> Any:
-    return d.homogeneous(x) if threshold == 0 and value == 0 else d.nonlinear(x)
+    return d.homogeneous(x, nonnegative=True) if threshold == 0 and value == 0 else d.nonlinear(x)
 
 
 @rule("sign", "sgn", "heaviside")
@@ -149,9 +132,8 @@ def clamped(d: Any, node: fx.Node, x: Any, low: Any = None, high: Any = None, **
     if not all(is_number(b) for b in bounds):
         return d.nonlinear(x, *(b for b in bounds if not is_number(b)))
     if all(b == 0 for b in bounds):
-        return d.homogeneous(x)
-    broken_by = stabiliser(node, float(low)) if high is None and low is not None else None
-    return d.nonlinear(x) if broken_by is None else d.homogeneous(d.add_number(x, float(low), broken_by))
+        return d.homogeneous(x, nonnegative=low == 0)
+    return d.nonlinear(x, floor=float(low) if high is None and low is not None else None)
 
 
 @rule("maximum", "minimum", "fmax", "fmin")
@@ -202,7 +184,10 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 )
 def ended(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
     """Not homogeneous: no change of the input is admitted."""
-    return d.nonlinear(*_tensors(xs))
+    return d.nonlinear(*_tensors(xs), nonnegative=operation_name(node).rstrip("_") in _POSITIVE)
+
+
+_POSITIVE = ("aten.sigmoid", "aten.special_expit", "aten.softplus", "aten.hardsigmoid", "aten.relu6")
 
 
 def _tensors(xs: Sequence[Any]) -> list[Any]:
@@ -289,8 +274,7 @@ def signed(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 @rule("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal")
 def compared(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     """Comparison with zero is blind to positive factors."""
-    other = second(node, y)
-    if is_number(other) and other == 0:
+    if number_in(y) == 0:
         return d.power(d.homogeneous(x), 0.0)
     raise NotSoughtError(_STEPS, hides=True)
 
@@ -325,7 +309,7 @@ def chosen(d: Any, node: fx.Node, condition: Any, x: Any = None, y: Any = None) 
         return tuple(d.constant(shape_of(v)) for v in node.meta["val"])
     shape = meta_shape(node)
     d.fix(condition)
-    first, other = number_behind(node.args[1]), number_behind(node.args[2])
+    first, other = number_in(x), number_in(y)
     if first is not None and other is None:
         return d.masked(y, first, shape)
     if other is not None and first is None:
@@ -337,7 +321,7 @@ def chosen(d: Any, node: fx.Node, condition: Any, x: Any = None, y: Any = None) 
 
 @rule("masked_fill")
 def filled(d: Any, node: fx.Node, x: Any, mask: Any, value: Any) -> Any:
-    number = number_behind(node.args[2])
+    number = number_in(value)
     d.fix(mask, *([] if is_number(value) else [value]))
     return d.masked(x, math.nan if number is None else number, meta_shape(node))
 

@@ -11,10 +11,10 @@ import torch
 
 from neuralmechanics.symmetry.lowering.capture.captured import is_node, operation_name
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
-from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule
+from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, shape_of
-from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
+from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Permute
 
 
@@ -186,7 +186,7 @@ def slice_replaced(
         raise UnsupportedFormError("a slice with gaps, or one that the data decide")
     places = range(x.shape[dim])
     inside = places[start:end]
-    if number_behind(node.args[0]) == 0:  # zeros bear any label
+    if x.number == 0:  # zeros bear any label
         before, after = inside.start, x.shape[dim] - inside.stop
         return d.zero_padded(source, dim, before, after, 0.0) if before or after else source
     parts = [take(d, x, dim, places[: inside.start]), source, take(d, x, dim, places[inside.stop :])]
@@ -218,7 +218,7 @@ def placed(d: Any, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
     fits = is_value(source) and len(source.shape) == len(shape) and kwargs.get("reduce", "add") == "add"
     if not fits or any(n != shape[k] for k, n in enumerate(source.shape) if k != dim):
         raise _places()
-    onto = None if number_behind(node.args[0]) == 0 else x
+    onto = None if x.number == 0 else x
     apart = _told_apart(_index_of(node), dim) if "index_" not in str(node.target) else ()
     return d.placed(onto, source, dim, shape, apart)
 
@@ -246,7 +246,7 @@ def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> 
     d.fix(*(index for index in indices if index is not None))
     shape = meta_shape(node)
     joined = _joined(node.args[1], indices, x.shape)
-    onto = None if number_behind(node.args[0]) == 0 else x
+    onto = None if x.number == 0 else x
     if joined is None:
         raise _places()
     rest = [n for k, n in enumerate(shape) if k not in joined.dims]
@@ -295,7 +295,16 @@ def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> 
 )
 def fresh(d: Any, node: Any, *_: Any, **__: Any) -> Any:
     """Shapes only: the values of the input do not matter."""
-    return d.constant(meta_shape(node))
+    return d.constant(meta_shape(node), _filling(node))
+
+
+def _filling(node: Any) -> float | None:
+    """The number that a new tensor is filled with."""
+    name = operation_name(node).removeprefix("aten.").removeprefix("new_").removesuffix("_like")
+    if name in ("zeros", "ones"):
+        return float(name == "ones")
+    given = node.args[-1:] if name == "full" else node.args[:1] if name == "scalar_tensor" else ()
+    return float(given[0]) if given and isinstance(given[0], (int, float)) else None
 
 
 @rule("diagonal")

@@ -10,8 +10,8 @@ from neuralmechanics.symmetry.lowering.rules.movement import meta_shape
 from neuralmechanics.symmetry.lowering.rules.normalisations import cosine
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
-from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.value import is_value
 
 
 @rule("cross_entropy_loss", "cross_entropy")
@@ -56,7 +56,7 @@ def distance(d: Any, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float =
     last = (len(step.shape) - 1,)
     if p == 2:
         return d.power(d.reduce(d.power(step, 2.0), last, keepdim, False), 0.5)
-    return d.reduce(d.homogeneous(step), last, keepdim, False)
+    return d.reduce(d.homogeneous(step, nonnegative=True), last, keepdim, False)
 
 
 @rule("cosine_embedding_loss")

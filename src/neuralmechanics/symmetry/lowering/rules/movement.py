@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule, settings
+from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, shape_of, size_of
 from neuralmechanics.symmetry.lowering.sizes import meta_shape as meta_shape
 from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -268,7 +268,7 @@ def hstacked(d: Any, node: fx.Node, xs: Sequence[Any]) -> Any:
 def padded(d: Any, node: fx.Node, x: Any, pad: Sequence[int], *rest: Any, **__: Any) -> Any:
     """Zeros (which no scaling moves) or reflected, replicated and wrapped entries around the data."""
     mode = next((r for r in rest if isinstance(r, str)), "constant")
-    fill = next((number_behind(r) for r in rest if isinstance(r, (int, float))), 0.0)
+    fill = next((number_in(r) for r in rest if isinstance(r, (int, float))), 0.0)
     for k in range(0, len(pad), 2):
         dim, (before, after) = len(x.shape) - 1 - k // 2, pad[k : k + 2]
         n = x.shape[dim]
@@ -329,7 +329,7 @@ def copied(d: Any, node: fx.Node, x: Any, source: Any, *_: Any) -> Any:
 def overwritten(d: Any, node: fx.Node, x: Any, value: Any) -> Any:
     if is_value(value):
         d.fix(value)
-    return d.constant(meta_shape(node))
+    return d.constant(meta_shape(node), number_in(value))
 
 
 @rule("channel_shuffle", "native_channel_shuffle")

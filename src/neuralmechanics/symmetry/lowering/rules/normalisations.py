@@ -246,14 +246,14 @@ def vector_norm(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any
         raise NotSoughtError("a norm that is no length", hides=True)
     if "vector_norm" in str(node.target) and order == 2:
         return reshape(d, d.power(d.reduce(d.power(x, 2.0), dims, keepdim, False), 0.5), shape)
-    out = d.reduce(d.homogeneous(x), dims, keepdim, False)
+    out = d.reduce(d.homogeneous(x, nonnegative=True), dims, keepdim, False)
     return reshape(d, out, shape)
 
 
 @rule("norm_except_dim")
 def norm_except(d: Any, node: fx.Node, x: Any, power: int = 2, dim: int = 0) -> Any:
     dims = tuple(k for k in range(len(x.shape)) if k != dim)
-    return d.reduce(d.homogeneous(x), dims, True, False)
+    return d.reduce(d.homogeneous(x, nonnegative=True), dims, True, False)
 
 
 @rule("var", "std")

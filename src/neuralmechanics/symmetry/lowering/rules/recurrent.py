@@ -8,11 +8,11 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
-from neuralmechanics.symmetry.lowering.rules.registry import number_behind, rule
+from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.program import is_value
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
+from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Permute
 
 
@@ -65,9 +65,9 @@ def _gated(d: Any, node: fx.Node, operands: Sequence[Any], separate: int) -> Any
     x, state, weights, has_biases, count, _, _, bidirectional = [
         v for k, v in enumerate(operands) if not (packed and k == 1)
     ][:8]
-    initial = _leaves(node.args[2 if packed else 1])
+    initial = _leaves(state)
     steps = x.shape[1 if len(operands) > 8 and operands[8] else 0] if len(x.shape) > 2 else 2
-    zeros = steps == 1 and all(number_behind(n) == 0 for n in initial)
+    zeros = steps == 1 and all(number_in(n) == 0 for n in initial)
     sides = 2 if bidirectional else 1
     if len(weights) != count * sides * (4 if has_biases else 2):
         raise UnsupportedFormError("projections of the state")
@@ -134,11 +134,11 @@ def rectified(d: Any, node: fx.Node, x: Any, state: Any, *settings: Any) -> tupl
     Packed sequences, with zeros as the initial state, are one sequence of all their rows.
     """
     if not _packed(node):
-        number = number_behind(node.args[1])
+        number = number_in(state)
         first = state if number is None else (number or None)
         weights, has_biases, count, dropout, train, bidirectional, batch_first = settings
         return _rectified(d, x, first, weights, has_biases, count, dropout, train, bidirectional, batch_first)
-    if number_behind(node.args[2]) != 0:
+    if number_in(settings[0]) != 0:
         raise UnsupportedFormError("packed sequences with an initial state")
     weights, has_biases, count, dropout, train, bidirectional = settings[1:]
     rows = reshape(d, x, (1, *x.shape))
@@ -229,7 +229,7 @@ def gru_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any =
 def _cell(d: Any, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence[Any], separate: int) -> Any:
     """One step: the hidden state is read by V, and all of the state enters the result."""
     d.fix(*state)
-    _gates(d, x, state[0], weights, separate, all(number_behind(n) == 0 for n in _leaves(node.args[1])))
+    _gates(d, x, state[0], weights, separate, all(number_in(v) == 0 for v in state))
     return _constants(d, node)
 
 
@@ -238,7 +238,7 @@ def rnn_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any =
     """f(W x + b + V h + c), written out."""
     read = Contraction("az", "yz", "ay") if len(x.shape) == 2 else Contraction("z", "yz", "y")
     total = d.contract(x, w, read)
-    if number_behind(node.args[1]) != 0:
+    if number_in(state) != 0:
         total = d.add(total, d.contract(state, v, read))
     if b is not None:
         total = d.add(total, d.add(b, c))

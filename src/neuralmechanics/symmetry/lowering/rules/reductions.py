@@ -74,7 +74,8 @@ def positions(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = Fa
 
 @rule("softmax", "_softmax", "_log_softmax", "log_softmax", "special_softmax", "special_log_softmax", "_safe_softmax")
 def softmax(d: Any, node: fx.Node, x: Any, dim: int, *_: Any, **__: Any) -> Any:
-    return d.softmax(x, dim % len(x.shape)) if x.shape else d.nonlinear(x)
+    log = "log" in str(node.target)
+    return d.softmax(x, dim % len(x.shape), log) if x.shape else d.nonlinear(x)
 
 
 def _pooled(d: Any, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bool) -> Any:

@@ -134,6 +134,7 @@ class Softmax:
     """Softmax, or its logarithm, along ``dim``."""
 
     dim: int
+    log: bool = False
 
     def output_shape(self, *xs: Shape) -> Shape:
         within(xs[0], [self.dim])

@@ -93,6 +93,8 @@ class Power:
 class Homogeneous:
     """A function with f(a·x) = a·f(x) for a > 0 that is not linear."""
 
+    nonnegative: bool = False
+
     def output_shape(self, *xs: Shape) -> Shape:
         return xs[0]
 
@@ -102,7 +104,10 @@ class Homogeneous:
 
 @dataclass(frozen=True)
 class Nonlinear:
-    """Any other elementwise function of its broadcast operands."""
+    """Any other elementwise function of its broadcast operands; where ``floor`` is given, max(x, floor)."""
+
+    nonnegative: bool = False
+    floor: float | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return broadcast(*xs)

@@ -41,9 +41,11 @@ class Unread:
 
 @dataclass(frozen=True)
 class Constant:
-    """Data, buffers and numbers."""
+    """Data, buffers and numbers. ``number``: what fills it; ``nonnegative``: no entry is negative; where known."""
 
     shape: Shape
+    number: float | None = None
+    nonnegative: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", sizes_of(self.shape))

@@ -1,0 +1,71 @@
+"""What is known of a value by the way it is made: the one number that fills it, and that it is never negative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.value import Value
+
+__all__ = ["is_nonnegative", "number_of"]
+
+
+def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
+    """The number that every entry of the result equals, where the operands show it."""
+    if isinstance(primitive, p.Constant):
+        return primitive.number
+    if isinstance(primitive, (p.Multiply, p.Contract)):
+        return 0.0 if any(x.number == 0 for x in xs) else None
+    if isinstance(primitive, _KEEPING):
+        numbers = {x.number for x in xs}
+        return numbers.pop() if len(numbers) == 1 else None
+    x = xs[0].number if xs else None
+    if x is None:
+        return None
+    if isinstance(primitive, p.Scale):
+        return x * primitive.factor
+    if isinstance(primitive, p.AddNumber):
+        return x + primitive.number
+    if isinstance(primitive, p.Power) and x > 0:
+        return float(x**primitive.exponent)
+    return None
+
+
+_KEEPING = (p.Rearrange, p.Concatenate, p.Gather, p.Spread)
+
+
+def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
+    """Whether no entry of the result can be negative, whatever the data and the parameters are."""
+    if isinstance(primitive, p.Constant):
+        return primitive.nonnegative or (primitive.number is not None and primitive.number >= 0)
+    if isinstance(primitive, (p.Homogeneous, p.Nonlinear)):
+        return primitive.nonnegative
+    if isinstance(primitive, p.Power):
+        return primitive.exponent % 2 == 0 or xs[0].nonnegative
+    if isinstance(primitive, p.Softmax):
+        return not primitive.log
+    if isinstance(primitive, p.Deviation):
+        return True
+    if isinstance(primitive, p.Multiply) and xs[0] is xs[1]:
+        return True
+    if isinstance(primitive, p.Maximum):
+        return any(x.nonnegative for x in xs)
+    if not xs or not all(x.nonnegative for x in xs):
+        return False
+    if isinstance(primitive, p.Add):
+        return primitive.scale >= 0
+    if isinstance(primitive, p.Scale):
+        return primitive.factor >= 0
+    if isinstance(primitive, p.AddNumber):
+        return primitive.number >= 0
+    if isinstance(primitive, p.Mask):
+        return primitive.number >= 0
+    if isinstance(primitive, p.Pad):
+        return primitive.fill is not None and primitive.fill >= 0
+    return isinstance(primitive, _OF_ENTRIES)
+
+
+_OF_ENTRIES = (
+    p.Rearrange, p.Concatenate, p.Gather, p.Spread, p.Scatter, p.Resize, p.Select, p.Noise, p.Multiply, p.Contract,
+    p.Reduce, p.Extremum, p.Pool,
+)  # fmt: skip

@@ -1,0 +1,45 @@
+"""Values: what rules hold for tensors, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Value", "flat_values", "is_value"]
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the program.
+
+    ``depends``: a trainable parameter reaches it. ``number``: what all its entries equal, where that is known.
+    ``nonnegative``: no entry can be negative, by the way it is made.
+    """
+
+    index: int
+    shape: tuple[int, ...]
+    depends: bool
+    number: float | None = None
+    nonnegative: bool = False
+
+    def constant_number(self) -> float | None:
+        """The number that fills it, where no parameter reaches it."""
+        return None if self.depends else self.number
+
+
+def is_value(x: Any) -> bool:
+    """Whether x stands for a tensor of the program."""
+    return isinstance(x, Value)
+
+
+def flat_values(value: Any) -> list[Value]:
+    """Every value in a nest of arguments."""
+    if isinstance(value, Value):
+        return [value]
+    parts: Iterable[Any] = ()
+    if isinstance(value, (tuple, list)):
+        parts = value
+    elif isinstance(value, Mapping):
+        parts = value.values()
+    return [v for part in parts for v in flat_values(part)]
