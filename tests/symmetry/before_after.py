@@ -269,6 +269,7 @@ def write(folder: Path, parts: list[str], limit: float, names: list[str]) -> Non
     """One file a part, one line a network; networks that are there already are passed over."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
+    find_symmetries(nn.Linear(1, 1), torch.zeros(1, 1))  # what is loaded at first use is loaded before the clock runs
     for part in parts:
         path = folder / f"{part}.jsonl"
         have = set(read(path))
