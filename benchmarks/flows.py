@@ -23,7 +23,7 @@ from neuralmechanics.flows import (
     integrate,
     module_loss,
 )
-from neuralmechanics.flows.system import Flow
+from neuralmechanics.flows.equation.system import Flow
 from neuralmechanics.symmetry import find_symmetries
 
 

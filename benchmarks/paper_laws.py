@@ -39,8 +39,8 @@ from neuralmechanics.experiments import (
     train,
 )
 from neuralmechanics.experiments.data import Batches
-from neuralmechanics.experiments.runfolder import RESULT, read_json
 from neuralmechanics.experiments.sweep import Point
+from neuralmechanics.experiments.training.runfolder import RESULT, read_json
 from neuralmechanics.monitor import Monitor, open_run
 from neuralmechanics.symmetry import find_symmetries
 

@@ -18,7 +18,7 @@ from PIL import Image
 from neuralmechanics.experiments.paper import PAPER_FIGURES, paper_sweep
 from neuralmechanics.monitor import open_run
 from neuralmechanics.report.paper import RUN_FIGURES
-from neuralmechanics.report.theory_figures import FIGURES
+from neuralmechanics.report.theory.figures import FIGURES
 
 DPI, LARGEST = 110, 300_000
 LAWS = ["exact", "first_order", "modified_flow", "modified_loss", "gradient_flow"]

@@ -21,8 +21,8 @@ import torch
 from tests.durability import damage, disk, faults, kills, readers, training, writers
 from tests.durability.process import Forge
 
-from neuralmechanics.experiments.checkpoints import load_checkpoint, save_checkpoint
 from neuralmechanics.experiments.data import Position
+from neuralmechanics.experiments.training.checkpoints import load_checkpoint, save_checkpoint
 
 # Beyond this the rest of a row is left out, and the table says so.
 SECONDS = 15 * 60

@@ -9,9 +9,9 @@ import torch
 from tests.durability import faults, training
 from torch import nn
 
-from neuralmechanics.experiments.checkpoints import save_checkpoint
 from neuralmechanics.experiments.data import Position
-from neuralmechanics.experiments.runfolder import write_json
+from neuralmechanics.experiments.training.checkpoints import save_checkpoint
+from neuralmechanics.experiments.training.runfolder import write_json
 from neuralmechanics.monitor.store import atomic, run_store
 
 

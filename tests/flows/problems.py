@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuralmechanics.flows import ModuleLoss, module_loss
-from neuralmechanics.flows.layout import Layout
+from neuralmechanics.flows.equation.layout import Layout
 
 ROTATED = torch.tensor([[2.5, -1.5], [-1.5, 2.5]], dtype=torch.float64)
 DIAGONAL = torch.diag(torch.tensor([4.0, 1.0], dtype=torch.float64))

@@ -22,14 +22,14 @@ from PIL import Image
 import neuralmechanics as nm
 from neuralmechanics.experiments import TrainConfig
 from neuralmechanics.experiments.configfile import load_config
-from neuralmechanics.experiments.data.cifar import read_cifar
-from neuralmechanics.experiments.data.folders import decoded, folder_files
-from neuralmechanics.experiments.data.idx import read_idx
-from neuralmechanics.experiments.data.pictures import picture_file
-from neuralmechanics.experiments.data.tables import count_rows, rows
+from neuralmechanics.experiments.data.readers.cifar import read_cifar
+from neuralmechanics.experiments.data.readers.folders import decoded, folder_files
+from neuralmechanics.experiments.data.readers.idx import read_idx
+from neuralmechanics.experiments.data.readers.pictures import picture_file
+from neuralmechanics.experiments.data.readers.tables import count_rows, rows
 from neuralmechanics.experiments.models.restore import read_weights
 from neuralmechanics.experiments.sweep import load_sweep
-from neuralmechanics.flows.config import read_config
+from neuralmechanics.flows.comparison.config import read_config
 from neuralmechanics.monitor.store.shard import read_shard, write_shard
 
 

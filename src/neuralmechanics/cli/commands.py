@@ -10,10 +10,10 @@ import tyro
 
 from neuralmechanics import __version__
 from neuralmechanics.cli.demo import Demo, run_demo
-from neuralmechanics.cli.looking import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
-from neuralmechanics.cli.reading import Errors, Report, run_errors, run_report
+from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
+from neuralmechanics.cli.runs import Errors, Report, run_errors, run_report
+from neuralmechanics.cli.sweep import Figures, Flow, Sweep, run_figures, run_flow, run_sweep_command
 from neuralmechanics.cli.training import Train, run_train
-from neuralmechanics.cli.working import Figures, Flow, Sweep, run_figures, run_flow, run_sweep_command
 from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.configfile import load_config
 

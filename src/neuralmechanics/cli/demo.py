@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuralmechanics.cli.meter import terminal_meter
-from neuralmechanics.cli.reading import print_errors, write_pictures
+from neuralmechanics.cli.runs import print_errors, write_pictures
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Train:
 
 def run_train(command: Train) -> None:
     """Train, then print the scores and where the run lies."""
-    from neuralmechanics.experiments.training import train
+    from neuralmechanics.experiments.training.loop import train
 
     result = train(command.training, command.out, resume=command.resume, meter=terminal_meter())
     scores = result.performance

@@ -14,32 +14,32 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict, load_config
-    from neuralmechanics.experiments.curvature import top_eigenvalues
     from neuralmechanics.experiments.data import DataSet, data_names, load_data
-    from neuralmechanics.experiments.evaluation import Performance, evaluate
-    from neuralmechanics.experiments.lamb import Lamb
-    from neuralmechanics.experiments.losses import cross_entropy, mean_squared_error
-    from neuralmechanics.experiments.metrics import open_metrics
+    from neuralmechanics.experiments.measuring.curvature import top_eigenvalues
+    from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
+    from neuralmechanics.experiments.measuring.metrics import open_metrics
     from neuralmechanics.experiments.models import build_model, model_names, restore_weights
     from neuralmechanics.experiments.norm_eps import eps_errors, set_norm_eps
     from neuralmechanics.experiments.targets import resolve_model
-    from neuralmechanics.experiments.training import TrainResult, train
+    from neuralmechanics.experiments.training.lamb import Lamb
+    from neuralmechanics.experiments.training.loop import TrainResult, train
+    from neuralmechanics.experiments.training.losses import cross_entropy, mean_squared_error
     from neuralmechanics.progress import Meter, SilentMeter
 
 # Torch loads with the first network or training: configurations and the command line's help do without it.
 _EXPORTS = {
     "config": ("ImageConfig", "OptimizerConfig", "RecordConfig", "ScheduleConfig", "TrainConfig"),
     "configfile": ("config_from_dict", "config_to_dict", "load_config"),
-    "curvature": ("top_eigenvalues",),
+    "measuring.curvature": ("top_eigenvalues",),
     "data": ("DataSet", "data_names", "load_data"),
-    "evaluation": ("Performance", "evaluate"),
-    "lamb": ("Lamb",),
-    "losses": ("cross_entropy", "mean_squared_error"),
-    "metrics": ("open_metrics",),
+    "measuring.evaluation": ("Performance", "evaluate"),
+    "training.lamb": ("Lamb",),
+    "training.losses": ("cross_entropy", "mean_squared_error"),
+    "measuring.metrics": ("open_metrics",),
     "models": ("build_model", "model_names", "restore_weights"),
     "norm_eps": ("eps_errors", "set_norm_eps"),
     "targets": ("resolve_model",),
-    "training": ("TrainResult", "train"),
+    "training.loop": ("TrainResult", "train"),
     ".progress": ("Meter", "SilentMeter"),
 }
 

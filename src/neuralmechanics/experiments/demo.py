@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neuralmechanics.experiments.config import OptimizerConfig, RecordConfig, ScheduleConfig, TrainConfig
 from neuralmechanics.experiments.replacing import remove_sealed, require_replaceable
-from neuralmechanics.experiments.training import TrainResult, train
+from neuralmechanics.experiments.training.loop import TrainResult, train
 from neuralmechanics.progress import Meter
 
 DEMO_MODELS = ("vgg-small", "vgg-small-bn")

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 from neuralmechanics import __version__
-from neuralmechanics.experiments.runfolder import read_json, write_json
+from neuralmechanics.experiments.training.runfolder import read_json, write_json
 from neuralmechanics.files import open_regular
 
 SEAL = ".sealed.json"

@@ -131,7 +131,7 @@ def configuration(run: RunLike) -> Mapping[str, Any]:
     """How the run was trained: the training's own configuration beside it, else what the monitor saw."""
     folder = _folder(run)
     if folder is not None:
-        from neuralmechanics.experiments.runfolder import CONFIG, read_json
+        from neuralmechanics.experiments.training.runfolder import CONFIG, read_json
 
         if (folder / CONFIG).is_file():
             return read_json(folder / CONFIG)
@@ -148,7 +148,7 @@ def _metrics(run: RunLike) -> Any:
     path = _folder(run)
     if path is None or not any((path / "metrics").glob("step-*")):
         return None
-    from neuralmechanics.experiments.metrics import open_metrics
+    from neuralmechanics.experiments.measuring.metrics import open_metrics
 
     return open_metrics(path)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from neuralmechanics.experiments.config import ImageConfig
-from neuralmechanics.experiments.data.cifar import CIFAR10_FILES, CIFAR100_FILES, cifar_splits
 from neuralmechanics.experiments.data.dataset import DataSet, Split
-from neuralmechanics.experiments.data.folders import decoded, folder_files
-from neuralmechanics.experiments.data.hub import hub_split, local_splits
-from neuralmechanics.experiments.data.idx import FILES, idx_splits
+from neuralmechanics.experiments.data.readers.cifar import CIFAR10_FILES, CIFAR100_FILES, cifar_splits
+from neuralmechanics.experiments.data.readers.folders import decoded, folder_files
+from neuralmechanics.experiments.data.readers.hub import hub_split, local_splits
+from neuralmechanics.experiments.data.readers.idx import FILES, idx_splits
 
 _IMAGENET_MARGIN = 8 / 7  # 256 for 224 pixels
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.configfile import config_from_dict
-from neuralmechanics.experiments.runfolder import RESULT, write_json
 from neuralmechanics.experiments.sweep.parent import end_with_parent
+from neuralmechanics.experiments.training.runfolder import RESULT, write_json
 from neuralmechanics.monitor.store.atomic import make_folder
 from neuralmechanics.monitor.warning import MonitorWarning
 
@@ -26,7 +26,7 @@ def train_point(config: dict[str, Any], folder: str, directory: str) -> None:
     end_with_parent()
     import torch
 
-    from neuralmechanics.experiments.training import train
+    from neuralmechanics.experiments.training.loop import train
 
     torch.set_num_threads(1)
     os.chdir(directory)

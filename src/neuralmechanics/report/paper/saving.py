@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from neuralmechanics.report.source import RunLike
 
-# The figures that are drawn from runs; fig2, fig3 and fig4 need none (`report.theory_figures`).
+# The figures that are drawn from runs; fig2, fig3 and fig4 need none (`report.theory`).
 RUN_FIGURES: dict[str, Callable[[Sequence[RunLike]], tuple[Figure, pd.DataFrame]]] = {
     "fig1": fig1,
     "fig5": fig5,

@@ -1,0 +1,49 @@
+"""The paper's figures by name: those of theory drawn at once, those of trainings after their trainings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from neuralmechanics.progress import Meter
+
+
+def draw(names: Sequence[str], scale: Literal["smoke", "small", "paper"], out: Path, meter: Meter) -> list[Path]:
+    """Draw `names` (all, if none is given) into `out`; trainings go to `out`/runs and are made once.
+
+    Raises `ValueError` for a figure nobody knows.
+    """
+    from neuralmechanics.experiments.paper import PAPER_FIGURES
+    from neuralmechanics.report.theory.figures import FIGURES
+
+    known = sorted({*FIGURES, *PAPER_FIGURES})
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"unknown figure {name!r}; the nearest known name is {nearest!r}")
+    written: list[Path] = []
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names or known:
+        if name in FIGURES:
+            path = out / f"{name}.png"
+            FIGURES[name]().savefig(path, dpi=150, facecolor="white")
+            written.append(path)
+        else:
+            written += _from_runs(name, scale, out, meter)
+    return written
+
+
+def _from_runs(name: str, scale: Literal["smoke", "small", "paper"], out: Path, meter: Meter) -> list[Path]:
+    from neuralmechanics.experiments.paper import paper_sweep
+    from neuralmechanics.experiments.sweep import run_sweep
+    from neuralmechanics.monitor import open_run
+    from neuralmechanics.report.paper import save_paper_figure
+
+    sweep = paper_sweep(name, scale, out / "runs" / scale / name)
+    table = run_sweep(sweep, meter=meter)
+    for run, status in zip(table["run"], table["status"], strict=True):
+        if status != "finished":
+            raise ValueError(f"run {run} of {name}: {status}")
+    return save_paper_figure(name, [open_run(sweep.folder(point)) for point in sweep.points], out)

@@ -1,0 +1,44 @@
+"""How well a network does on held-out examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from neuralmechanics.experiments.training.losses import logits_of
+from neuralmechanics.functional.as_found import left_as_found
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Mean cross-entropy, and the fractions of labels that are the best, or among the five best, classes."""
+
+    loss: float
+    top1: float
+    top5: float
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Performance:
+    """Performance of `model` in evaluation mode; modes, buffers and all other state of it are put back."""
+    count, loss, best, among = 0, 0.0, 0, 0
+    with left_as_found(model):
+        model.eval()
+        for inputs, labels in batches:
+            logits = logits_of(model(inputs)).flatten(0, -2).double()
+            labels = labels.flatten()
+            ranked = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]
+            count += len(labels)
+            loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+            best += int(ranked[:, 0].sum())
+            among += int(ranked.sum())
+    if count == 0:
+        raise ValueError("no examples to evaluate on")
+    return Performance(loss / count, best / count, among / count)

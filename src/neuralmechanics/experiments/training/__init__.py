@@ -1,0 +1,1 @@
+"""One training: its course, its loop, what it writes, and how it goes on after an interruption."""

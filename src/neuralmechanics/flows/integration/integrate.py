@@ -1,0 +1,180 @@
+"""Integration of a flow over given times: one door to all methods, and the record of what happened."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.flows.equation.objective import Loss
+from neuralmechanics.flows.equation.system import Field, Flow, System
+from neuralmechanics.flows.integration.dormand_prince import Smooth, Track, adaptive_steps
+from neuralmechanics.flows.integration.fixed_steps import fixed_steps
+from neuralmechanics.flows.integration.guard import Guard, Halt
+from neuralmechanics.flows.integration.path import Charges, Path, StopReason
+from neuralmechanics.flows.integration.recorder import Recorder
+from neuralmechanics.flows.integration.steppers import STEPPERS
+from neuralmechanics.flows.models.descent import require_positive
+from neuralmechanics.flows.switching.events import Events, KinkTrack
+from neuralmechanics.flows.switching.held_choices import Branches
+from neuralmechanics.flows.switching.rules import RULES, kinks_without_rule
+from neuralmechanics.progress import Meter, SilentMeter
+
+__all__ = ["METHODS", "checked_times", "integrate"]
+
+METHODS = (*STEPPERS, "dopri5")
+Kinks = Literal["auto", "locate", "ignore"]
+KINKS = ("auto", "locate", "ignore")
+
+
+def integrate(
+    flow: Flow,
+    theta0: Mapping[str, Tensor],
+    times: Sequence[float] | Tensor,
+    symmetries: Charges | None = None,
+    method: str = "rk4",
+    *,
+    step: float | None = None,
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    max_evaluations: int = 200_000,
+    max_size: float | None = None,
+    estimate_error: bool = True,
+    kinks: Kinks = "auto",
+    meter: Meter | None = None,
+) -> Path:
+    """The flow's trajectory from θ(times[0]) = θ0 through all ``times``, in float64.
+
+    ``method``: "euler" (order 1), "midpoint" (2), "rk4" (4), "dopri5-fixed" (5); "gauss2", "gauss4", which keep
+    quadratic charges to rounding on smooth losses; or "dopri5", adaptive to ``rtol`` and ``atol`` with dense output.
+    Fixed steps meet each time exactly, are at most ``step`` long (default: the time of one optimiser step, or half
+    the inverse of the field's slope at θ0) and carry an error estimate that costs half as much again.
+
+    ``kinks`` says what "dopri5" does where a unit switches (ReLU and its kin, max-pooling, absolute values,
+    comparisons): "locate" finds the instant on the dense output, integrates the smooth field up to it and the other
+    branch's beyond, and slides along the kink where both sides drive at it; "ignore" takes the field as it is, whose
+    jumps stall adaptive steps; "auto" locates where the loss has kinks and all of them can be held. Fixed steps
+    pass over kinks, at first order.
+
+    Never raises for what happens on the way: see ``Path.reason`` and ``Path.message``. The meter's total is the
+    number of times; a meter may raise ``StopIteration`` to end the integration there.
+
+    >>> import torch
+    >>> from neuralmechanics.flows import GradientFlow
+    >>> path = integrate(GradientFlow(lambda p: 0.5 * p["x"] ** 2), {"x": torch.tensor(1.0)}, [0, 1])
+    >>> f"{path.final['x'].item():.6f}", str(path.reason)
+    ('0.367879', 'completed')
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, expected one of {', '.join(METHODS)}")
+    instants = checked_times(times)
+    if kinks not in KINKS:
+        raise ValueError(f"kinks is {kinks!r}, expected one of {', '.join(KINKS)}")
+    if kinks == "locate" and method != "dopri5":
+        raise ValueError(f"kinks='locate' with method={method!r}: only 'dopri5' has the dense output that locates them")
+    if max_evaluations < 1:
+        raise ValueError(f"max_evaluations is {max_evaluations}, expected 1 or more")
+    system = flow.system(theta0)
+    start = system.initial
+    guard = Guard(max_evaluations, max_size if max_size is not None else 1e6 * (1 + _largest(start)))
+    recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
+    events = _events(flow.loss, system, kinks) if method == "dopri5" else None
+    track: Callable[[Field], Track] = Smooth
+    if events is not None:
+        track = partial(KinkTrack, loss=flow.loss, layout=system.layout, events=events)
+    listener = meter or SilentMeter()
+    listener.start(len(instants), flow.label)
+    reason, message = StopReason.COMPLETED, "all times reached"
+    try:
+        recorder.record(instants[0], guard.accept(start), 0.0 if estimate_error or method == "dopri5" else math.nan)
+        for time, state, error in _march(system, instants, method, step, rtol, atol, guard, estimate_error, track):
+            recorder.record(time, state, error)
+            listener.advance(1, time=time, loss=recorder.losses[-1])
+    except Halt as halt:
+        reason, message = halt.reason, halt.message
+    except StopIteration:
+        reason, message = StopReason.STOPPED, "the meter asked to stop"
+    finally:
+        listener.finish()
+    path = recorder.path(guard.evaluations, reason, message)
+    if events is None:
+        return path
+    return replace(path, event_times=torch.tensor(events.times, dtype=torch.float64), slides=events.slides)
+
+
+def _march(
+    system: System,
+    times: list[float],
+    method: str,
+    step: float | None,
+    rtol: float,
+    atol: float,
+    guard: Guard,
+    estimate_error: bool,
+    track: Callable[[Field], Track],
+) -> Iterator[tuple[float, Tensor, float]]:
+    if len(times) == 1:
+        return iter(())
+    if step is not None:
+        require_positive("step", step)
+    if method == "dopri5":
+        require_positive("rtol", rtol)
+        require_positive("atol", atol)
+        return adaptive_steps(system, times, guard, rtol=rtol, atol=atol, first_step=step, track=track)
+    length = step or system.time_step or _natural_step(system, times, guard)
+    return fixed_steps(system, times, STEPPERS[method], length, guard, estimate_error=estimate_error)
+
+
+def _events(loss: Loss, system: System, kinks: Kinks) -> Events | None:
+    """A record for the crossings, where kinks are to be located; refuses or leaves alone those that no rule holds."""
+    if kinks == "ignore":
+        return None
+    params = system.parameters(system.initial)
+    with torch.no_grad(), Branches(RULES) as seen:
+        loss(params)
+    loose = kinks_without_rule(loss, params)
+    if kinks == "locate" and loose:
+        raise ValueError(
+            f"kinks='locate': the loss runs {', '.join(sorted(loose))} where its branch cannot be held (inside a fused "
+            "function, or an operation without a rule): use kinks='ignore', or method='rk4'"
+        )
+    return Events() if kinks == "locate" or (seen.choices and not loose) else None
+
+
+def checked_times(times: Sequence[float] | Tensor) -> list[float]:
+    """The output times as floats, refused unless they are finite and increase."""
+    instants = [float(time) for time in times]
+    if not instants:
+        raise ValueError("times is empty: give the start time and at least one more")
+    for before, after in itertools.pairwise(instants):
+        if not (math.isfinite(before) and math.isfinite(after) and after > before):
+            raise ValueError(f"times must be finite and increase, found {before} followed by {after}")
+    return instants
+
+
+def _largest(state: Tensor) -> float:
+    size = float(state.abs().max())
+    return size if math.isfinite(size) else 1.0
+
+
+def _natural_step(system: System, times: list[float], guard: Guard) -> float:
+    """Half the inverse of the field's steepest slope at the start, by power iteration with differences."""
+    field = guard.watch(next(system.pieces(times[0], times[-1])).field)
+    state = system.initial
+    base = guard.accept(field(state))
+    along, slope = base, 0.0
+    for _ in range(8):
+        length = float(torch.linalg.vector_norm(along))
+        if length == 0:
+            break
+        reach = 1e-6 * (1 + float(torch.linalg.vector_norm(state)))
+        along = (field(state + along * (reach / length)) - base) / reach
+        slope = float(torch.linalg.vector_norm(along))
+    longest = (times[-1] - times[0]) / 20
+    return min(longest, 0.5 / slope) if slope > 0 and math.isfinite(slope) else longest

@@ -1,0 +1,67 @@
+"""Collects an integration's states at the output times and makes the path of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.flows.equation.layout import Layout
+from neuralmechanics.flows.equation.objective import Loss, Objective
+from neuralmechanics.flows.integration.path import Charges, Path, StopReason
+from neuralmechanics.flows.switching.activation_pattern import activation_pattern, count_changes
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Parameters, losses, charges and activation patterns at each time that was reached."""
+
+    def __init__(self, loss: Loss, label: str, layout: Layout, symmetries: Charges | None) -> None:
+        self.loss = loss
+        self.label = label
+        self.layout = layout
+        self.symmetries = symmetries
+        self.losses: list[float] = []
+        self._times: list[float] = []
+        self._states: list[Tensor] = []
+        self._charges: list[Tensor] = []
+        self._errors: list[float] = []
+        self._changes: list[int] = []
+        self._pattern: Tensor | None = None
+
+    def record(self, time: float, state: Tensor, error: float) -> None:
+        """Keep one state; computes the loss there without derivatives."""
+        point = state.detach()[: self.layout.size]
+        params = self.layout.unflatten(point)
+        self.losses.append(Objective(self.loss, self.layout).value(point))
+        pattern = activation_pattern(self.loss, params) if not self._times or self._pattern is not None else None
+        self._changes.append(count_changes(self._pattern, pattern))
+        self._pattern = pattern
+        if self.symmetries is not None:
+            self._charges.append(self.symmetries.charge(params).detach().to(torch.float64))
+        self._times.append(time)
+        self._states.append(point)
+        self._errors.append(error)
+
+    def path(self, evaluations: int, reason: StopReason, message: str) -> Path:
+        """All that was recorded."""
+        layout = self.layout
+        count = len(self._times)
+        states = torch.stack(self._states) if count else torch.empty(0, layout.size, dtype=torch.float64)
+        parts = torch.split(states, [shape.numel() for shape in layout.shapes], dim=1)
+        params = {
+            name: part.reshape(count, *shape)
+            for name, part, shape in zip(layout.names, parts, layout.shapes, strict=True)
+        }
+        return Path(
+            times=torch.tensor(self._times, dtype=torch.float64),
+            params=params,
+            losses=torch.tensor(self.losses, dtype=torch.float64),
+            charges=torch.stack(self._charges) if self._charges else None,
+            evaluations=evaluations,
+            reason=reason,
+            message=message,
+            error_estimate=torch.tensor(self._errors, dtype=torch.float64),
+            pattern_changes=torch.tensor(self._changes, dtype=torch.int64) if self._pattern is not None else None,
+            label=self.label,
+        )

@@ -1,0 +1,1 @@
+"""Continuous models of optimisers, from gradient flow to series in the learning rate."""

@@ -1,0 +1,107 @@
+"""Backward error analysis: the vector field whose exact flow passes through an optimiser's iterates, as a series.
+
+F = Σ_τ h^{|τ|-1} b(τ)/σ(τ) F(τ) over rooted trees, with F(τ) made of directional derivatives of f = -∇J. For descent
+b comes from Σ_k h^{k-1}/k! D_F^{k-1} F = f. With momentum the iterates obey d_k = βd_{k-1} + hf, so on the slow
+manifold Σ_k h^{k-1}/k! (1 - β(-1)^{k-1}) D_F^{k-1} F = f; Nesterov adds β(f - f∘φ_{-h}) on the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from functools import cache
+from math import factorial
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.flows.equation.objective import derivative
+from neuralmechanics.flows.equation.system import Field
+from neuralmechanics.flows.models.trees import Tree, cuts, size, symmetry, trees
+
+__all__ = ["coefficients", "series_field"]
+
+
+@cache
+def coefficients(order: int, momentum: Fraction = Fraction(0), nesterov: bool = False) -> Mapping[Tree, Fraction]:
+    """b(τ) of the modified field for every tree of at most ``order`` nodes, exact.
+
+    >>> [str(b) for b in coefficients(3).values()]
+    ['1', '-1/2', '1/6', '1/3']
+    """
+    b: dict[Tree, Fraction] = {}
+    unit: dict[Tree, Fraction] = {(): Fraction(1)}
+    for nodes in range(1, order + 1):
+        for tree in trees(nodes):
+            total = unit.get(tree, Fraction(0))
+            for k in range(2, nodes + 1):
+                total -= (1 - momentum * (-1) ** (k - 1)) / factorial(k) * _lie(b, b, tree, k - 1)
+            if nesterov:
+                for j in range(1, nodes):
+                    total -= momentum * Fraction((-1) ** j, factorial(j)) * _lie(b, unit, tree, j)
+            b[tree] = total / (1 - momentum)
+    return b
+
+
+def _lie(b: Mapping[Tree, Fraction], w: Mapping[Tree, Fraction], tree: Tree, times: int) -> Fraction:
+    """Coefficient at ``tree`` of D_F^times W, where b and w are the coefficients of F and W."""
+    if times == 0:
+        return w.get(tree, Fraction(0))
+    return sum((_lie(b, w, rest, times - 1) * b[fallen] for rest, fallen in cuts(tree)), Fraction(0))
+
+
+def series_field(
+    source: Callable[[Tensor], tuple[Tensor, Tensor]],
+    weights: Mapping[Tree, Fraction],
+    time_step: float,
+    *,
+    gradient: bool,
+) -> Field:
+    """x ↦ Σ_τ h^{|τ|-1} b(τ)/σ(τ) F(τ)(x), by nested directional derivatives, all in reverse mode.
+
+    ``source(x)`` returns the point and f there, both on the tape. A gradient field's derivatives are symmetric, so
+    f⁽ᵐ⁾(u1, …, um) costs m backward passes; any other field needs one more, in a dummy covector.
+    """
+    scale = {tree: float(b) * time_step ** (size(tree) - 1) / symmetry(tree) for tree, b in weights.items() if b != 0}
+    needed = _with_branches(scale)
+
+    def field(x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            point, f = source(x)
+            known: dict[Tree, Tensor] = {(): f.detach()}
+            for tree in needed:
+                if tree:
+                    along = [known[branch] for branch in tree]
+                    known[tree] = _multilinear(point, f, along) if gradient else _multilinear_general(point, f, along)
+        return torch.stack([factor * known[tree] for tree, factor in scale.items()]).sum(0)
+
+    return field
+
+
+def _with_branches(wanted: Iterable[Tree]) -> list[Tree]:
+    """The trees and all that hang below them, smaller ones first."""
+    found: set[Tree] = set()
+    open_trees = list(wanted)
+    while open_trees:
+        tree = open_trees.pop()
+        if tree not in found:
+            found.add(tree)
+            open_trees.extend(tree)
+    return sorted(found, key=lambda tree: (size(tree), tree))
+
+
+def _multilinear(point: Tensor, f: Tensor, along: list[Tensor]) -> Tensor:
+    """f⁽ᵐ⁾(u1, …, um) for a gradient field: ∇⟨∇⟨…⟨f, u1⟩…⟩, um⟩."""
+    slope = f
+    for position, u in enumerate(along):
+        slope = derivative(slope.dot(u), point, graph=position < len(along) - 1)
+    return slope
+
+
+def _multilinear_general(point: Tensor, f: Tensor, along: list[Tensor]) -> Tensor:
+    """f⁽ᵐ⁾(u1, …, um) for any field: the derivative in v of D_u1 … D_um ⟨f, v⟩, reverse over reverse."""
+    covector = torch.zeros_like(f, requires_grad=True)
+    scalar = f.dot(covector)
+    for u in along:
+        scalar = derivative(scalar, point, graph=True).dot(u)
+    return derivative(scalar, covector, graph=False)

@@ -1,0 +1,1 @@
+"""The figures of the theory, which need no training."""

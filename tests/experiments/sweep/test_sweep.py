@@ -1,0 +1,185 @@
+"""Sweeps: the grid, what is already there, workers that die, and the same numbers as one by one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from neuralmechanics.experiments import train
+from neuralmechanics.experiments.data.readers import hub
+from neuralmechanics.experiments.paper import PAPER_FIGURES, paper_sweep
+from neuralmechanics.experiments.sweep import expand, load_sweep, run_sweep
+from neuralmechanics.experiments.sweep.grid import Sweep
+from neuralmechanics.experiments.sweep.processes import run_in_processes
+from neuralmechanics.experiments.training.checkpoints import last_checkpoint
+from neuralmechanics.experiments.training.runfolder import CHECKPOINTS
+
+BASE = {
+    "model": "mlp",
+    "steps": 12,
+    "batch_size": 32,
+    "images": {"train_limit": 200, "test_limit": 40},
+    "record": {"every": 4},
+    "checkpoint_every": 4,
+}
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = last_checkpoint(folder / CHECKPOINTS)
+    assert checkpoint is not None
+    weights: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["model"]
+    return weights
+
+
+def assert_same_runs(first: Sweep, second: Sweep) -> None:
+    assert len(first.points) == len(second.points)
+    for a, b in zip(first.points, second.points, strict=True):
+        ours, theirs = final_weights(first.folder(a)), final_weights(second.folder(b))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_grids_expand_from_toml(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        'out = "somewhere"\n[base]\nmodel = "mlp"\n[grid]\nseed = [0, 1, 2]\noptimizer.weight_decay = [0, 1e-3]\n'
+        "[grid.schedule]\nmilestones = [[1], [1, 2]]\nname = ['drops']\n"
+    )
+    sweep = load_sweep(path)
+    assert len(sweep.points) == 12
+    assert sweep.out == Path("somewhere")
+    assert sweep.points[-1].config.schedule.milestones == (1.0, 2.0)
+    assert len({point.name for point in sweep.points}) == 12
+    # A point's name does not depend on the grid around it.
+    alone = expand({"model": "mlp"}, {key: [value] for key, value in sweep.points[5].values.items()})
+    assert alone[0].name == sweep.points[5].name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[gird]\nseed = [1]\n", "unknown configuration key 'gird'; the nearest known key is 'grid'"),
+        ("[base]\n", r"has no \[grid\]"),
+        ("[grid]\nseed = 1\n", "grid.seed must be a list"),
+        ("[grid]\nsed = [1]\n", "unknown configuration key 'sed'; the nearest known key is 'seed'"),
+        ("[grid]\nseed = [1, 1]\n", "the same training twice"),
+        ("[grid]\noptimizer.learning_rate = [-1.0]\n", "optimizer.learning_rate must be a positive number"),
+    ],
+)
+def test_bad_grids_are_named(tmp_path, text, message):
+    (tmp_path / "grid.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_sweep(tmp_path / "grid.toml")
+
+
+def test_processes_train_what_is_missing_and_gather_it(tmp_path, one_thread):
+    points = expand(BASE, {"optimizer.learning_rate": [0.1, 1e9]})
+    sweep = Sweep(points, tmp_path / "sweep")
+    table = run_sweep(sweep, workers=2, backend="processes")
+    assert table["optimizer.learning_rate"].tolist() == [0.1, 1e9]
+    assert table["status"][0] == "finished"
+    assert table["status"][1].startswith("FloatingPointError: the loss is")
+    assert 0 <= table["error:exact"][0] < 1e-4
+    alone = train(points[0].config, tmp_path / "alone")
+    assert table["top1"][0] == alone.performance.top1
+    assert table["loss"][0] == alone.performance.loss
+    errors = pd.read_csv(tmp_path / "sweep" / "errors.csv")
+    assert {"optimizer.learning_rate", "family", "law", "max_error"} <= set(errors.columns)
+    # Finished runs are not trained again, and a table can be gathered anew.
+    before = (sweep.folder(points[0]) / "result.json").stat().st_mtime_ns
+    run_sweep(Sweep(points[:1], tmp_path / "sweep"), backend="processes")
+    assert (sweep.folder(points[0]) / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_process_that_keeps_dying_is_reported(tmp_path, monkeypatch):
+    from neuralmechanics.experiments.sweep import processes
+    from neuralmechanics.progress import SilentMeter
+
+    monkeypatch.setattr(processes, "train_point", os.abort)
+    monkeypatch.setattr(processes, "config_to_dict", lambda config: {})
+
+    class Dying:
+        exitcode = -9
+
+        def __init__(self, target: object, args: tuple[object, ...]) -> None: ...
+        def start(self) -> None: ...
+        def is_alive(self) -> bool:
+            return False
+
+    context = type("Context", (), {"Process": Dying})
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method: context)
+    sweep = Sweep(expand(BASE, {"seed": [0]}), tmp_path)
+    with pytest.raises(ChildProcessError, match="died 4 times"):
+        run_in_processes(sweep, sweep.points, 1, SilentMeter())
+
+
+def ray_workers() -> list[int]:
+    """Process ids of Ray workers that are training right now (Ray titles them with their task)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if entry.read_bytes().startswith(b"ray::train_point"):
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_twelve_runs_on_ray_with_a_killed_worker_equal_the_same_runs_one_by_one(tmp_path, one_thread):
+    pytest.importorskip("ray")
+    base = BASE | {"steps": 400, "checkpoint_every": 20}
+    grid = {"optimizer.momentum": [0.0, 0.9], "optimizer.weight_decay": [0.0, 1e-3], "seed": [0, 1, 2]}
+    points = expand(base, grid)
+    assert len(points) == 12
+    sweep, alone = Sweep(points, tmp_path / "ray"), Sweep(points, tmp_path / "alone")
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 240
+        while not killed and time.monotonic() < deadline:
+            midway = list(sweep.out.glob("*/checkpoints/step-*[24680].pt"))
+            for pid in ray_workers() if midway else ():
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    table = run_sweep(sweep, workers=2, backend="ray")
+    killer.join()
+    assert len(killed) == 1
+    assert table["status"].tolist() == ["finished"] * 12
+    for point in points:
+        train(point.config, alone.folder(point))
+    assert_same_runs(sweep, alone)
+
+
+@pytest.mark.parametrize("figure", PAPER_FIGURES)
+def test_the_published_size_without_its_data_ends_before_any_training(figure, tmp_path, monkeypatch):
+    def nothing(repository: str, split: str) -> None:
+        raise LookupError("no network")
+
+    monkeypatch.setattr(hub, "_loaded", nothing)
+    sweep = paper_sweep(figure, "paper", tmp_path / "runs")
+    with pytest.raises(ValueError, match=r"is not here \(no network\); put .* as images\.root .* run: pip") as error:
+        run_sweep(sweep)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
