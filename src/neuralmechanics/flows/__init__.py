@@ -8,10 +8,11 @@ from neuralmechanics.flows.comparison.matching import matching_flows
 from neuralmechanics.flows.comparison.run_config import FlowReport, run_config
 from neuralmechanics.flows.comparison.sweep import OrderSweep, sweep_learning_rates
 from neuralmechanics.flows.equation.module_loss import ModuleLoss, module_loss, module_losses
+from neuralmechanics.flows.equation.stop import StopReason
 from neuralmechanics.flows.equation.system import Flow, velocity
 from neuralmechanics.flows.integration.descend import descend
 from neuralmechanics.flows.integration.integrate import METHODS, integrate
-from neuralmechanics.flows.integration.path import Path, StopReason
+from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.stochastic_paths import simulate
 from neuralmechanics.flows.models.adam_rmsprop import AdamFlow, RMSpropFlow
 from neuralmechanics.flows.models.gradient_flow import GradientFlow, MomentumFlow

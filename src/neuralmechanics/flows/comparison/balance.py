@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from neuralmechanics.flows.equation.charges import PairedCharges
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Objective, derivative
-from neuralmechanics.flows.integration.path import Charges
 from neuralmechanics.flows.models.stochastic import Losses
 
-__all__ = ["PairedCharges", "balance_rate", "noise_along_generators"]
-
-
-class PairedCharges(Charges, Protocol):
-    """Charges with their polarised form ⟨a, Mb⟩ (⟨a, 1⟩ for translations), one entry a charge."""
-
-    @property
-    def quadratic(self) -> Tensor: ...
-
-    def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor: ...
+__all__ = ["balance_rate", "noise_along_generators"]
 
 
 def noise_along_generators(

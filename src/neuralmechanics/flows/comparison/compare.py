@@ -13,11 +13,12 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.flows.comparison.matching import matching_flows
+from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.objective import Loss
 from neuralmechanics.flows.equation.system import Flow
 from neuralmechanics.flows.integration.descend import OptimizerFactory, descend
 from neuralmechanics.flows.integration.integrate import integrate
-from neuralmechanics.flows.integration.path import Charges, Path
+from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.progress import Meter
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.flows.comparison.balance import PairedCharges
+from neuralmechanics.flows.equation.charges import Charges, PairedCharges
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Objective
 from neuralmechanics.flows.equation.system import Flow
 from neuralmechanics.flows.integration.integrate import integrate
-from neuralmechanics.flows.integration.path import Charges, Path
+from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.models.gradient_flow import GradientFlow, MomentumFlow
 from neuralmechanics.flows.models.modified_flow import ModifiedFlow
 from neuralmechanics.flows.models.modified_loss import ModifiedLoss

@@ -17,8 +17,8 @@ from neuralmechanics.flows.comparison.compare import Comparison, compare_flows
 from neuralmechanics.flows.comparison.config import FlowConfig, read_config
 from neuralmechanics.flows.comparison.drift import drift_by_kind
 from neuralmechanics.flows.comparison.sweep import OrderSweep, sweep_learning_rates
+from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.module_loss import module_loss
-from neuralmechanics.flows.integration.path import Charges
 from neuralmechanics.progress import Meter
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.flows.comparison.compare import compare_flows
+from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.objective import Loss
 from neuralmechanics.flows.equation.system import Flow
 from neuralmechanics.flows.integration.descend import natural_step
-from neuralmechanics.flows.integration.path import Charges
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss
-from neuralmechanics.flows.integration.guard import Guard, Halt
-from neuralmechanics.flows.integration.path import Charges, Path, StopReason
-from neuralmechanics.flows.integration.recorder import Recorder
+from neuralmechanics.flows.integration.guard import Guard
+from neuralmechanics.flows.integration.path import Path
+from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.models.schedule import Schedule
-from neuralmechanics.progress import Meter, SilentMeter
+from neuralmechanics.progress import Meter
 
 __all__ = ["OptimizerFactory", "descend", "natural_step"]
 
@@ -45,13 +46,12 @@ def descend(
     start = layout.flatten(theta0)
     leaves = {name: value.clone().requires_grad_(True) for name, value in layout.unflatten(start).items()}
     chosen = optimizer(list(leaves.values()))
-    label = type(chosen).__name__
-    bound = max_size if max_size is not None else 1e6 * (1 + float(start.abs().max()))
-    guard, recorder, listener = Guard(steps, bound), Recorder(loss, label, layout, symmetries), meter or SilentMeter()
-    listener.start(steps, label)
-    reason, message, time = StopReason.COMPLETED, "all steps taken", 0.0
-    try:
-        recorder.record(0.0, guard.accept(start), 0.0)
+    guard = Guard(steps, start, max_size)
+    recorder = Recorder(loss, type(chosen).__name__, layout, symmetries)
+
+    def visits() -> Iterator[Visit]:
+        yield Visit(0.0, guard.accept(start), 0.0)
+        time = 0.0
         for step in range(1, steps + 1):
             if schedule is not None:
                 for group in chosen.param_groups:
@@ -59,16 +59,10 @@ def descend(
             _take_step(loss, leaves, chosen)
             time += natural_step(chosen.param_groups[0])
             guard.evaluations += 1
-            if step % every == 0 or step == steps:
-                recorder.record(time, guard.accept(layout.flatten(leaves)), 0.0)
-            listener.advance(1)
-    except Halt as halt:
-        reason, message = halt.reason, halt.message
-    except StopIteration:
-        reason, message = StopReason.STOPPED, "the meter asked to stop"
-    finally:
-        listener.finish()
-    return recorder.path(guard.evaluations, reason, message)
+            recorded = step % every == 0 or step == steps
+            yield Visit(time, guard.accept(layout.flatten(leaves)) if recorded else None, 0.0)
+
+    return follow(visits(), recorder, guard, steps=steps, meter=meter, completed="all steps taken")
 
 
 def _take_step(loss: Loss, leaves: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:

@@ -11,10 +11,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field, Piece, System
-from neuralmechanics.flows.integration.guard import Guard, Halt
-from neuralmechanics.flows.integration.path import StopReason
+from neuralmechanics.flows.integration.guard import Guard
+from neuralmechanics.flows.integration.recorder import Visit
 from neuralmechanics.flows.integration.steppers import DORMAND_PRINCE_ROWS, DORMAND_PRINCE_WEIGHTS
+from neuralmechanics.flows.models.descent import require_positive
 
 __all__ = ["Smooth", "Step", "Track", "adaptive_steps"]
 
@@ -151,12 +153,14 @@ def adaptive_steps(
     atol: float,
     first_step: float | None,
     track: Callable[[Field], Track] = Smooth,
-) -> Iterator[tuple[float, Tensor, float]]:
-    """Yields (time, state, accumulated error) at each output time after the first, between steps by interpolation.
+) -> Iterator[Visit]:
+    """The states at each output time after the first, between steps by interpolation, with the sum of local errors.
 
     A step is accepted when |error_i| / (atol + rtol·max(|x_i|, |x_i new|)) is at most 1 in root mean square.
     ``track`` makes, of the field of each piece, what says where a step must end.
     """
+    require_positive("rtol", rtol)
+    require_positive("atol", atol)
     memory = _Memory()
     x = system.initial
     total_error = 0.0
@@ -169,7 +173,7 @@ def adaptive_steps(
                 x, h = part.state, part.next_h
                 total_error += float(part.step.error[: system.layout.size].abs().max())
                 while target <= part.end:
-                    yield target, x if target == part.end else part.at(target), total_error
+                    yield Visit(target, x if target == part.end else part.at(target), total_error)
                     following = next(wanted, None)
                     if following is None:
                         return

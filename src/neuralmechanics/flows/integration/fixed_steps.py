@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field, System
-from neuralmechanics.flows.integration.guard import Guard, Halt
-from neuralmechanics.flows.integration.path import StopReason
+from neuralmechanics.flows.integration.guard import Guard
+from neuralmechanics.flows.integration.recorder import Visit
 from neuralmechanics.flows.integration.steppers import Stepper
 
 __all__ = ["fixed_steps"]
@@ -18,8 +19,8 @@ __all__ = ["fixed_steps"]
 
 def fixed_steps(
     system: System, times: list[float], stepper: Stepper, step: float, guard: Guard, *, estimate_error: bool
-) -> Iterator[tuple[float, Tensor, float]]:
-    """Yields (time, state, error estimate) at each output time after the first.
+) -> Iterator[Visit]:
+    """The states at each output time after the first, with their estimated errors.
 
     The estimate is |x_h - x_2h|/(2^p - 1) in the largest parameter: right for smooth fields, and for a kinked field,
     where the order drops, still the size of what a shorter step would change.
@@ -37,7 +38,7 @@ def fixed_steps(
                 fine = guard.accept(stepper.step(field, fine, h))
             if coarse is not None:
                 coarse = _coarse(field, coarse, stepper, 2 * h, count // 2, guard)
-        yield end, fine, _difference(fine, coarse, system.layout.size, stepper.order, wanted=estimate_error)
+        yield Visit(end, fine, _difference(fine, coarse, system.layout.size, stepper.order, wanted=estimate_error))
 
 
 def _coarse(field: Field, x: Tensor, stepper: Stepper, h: float, count: int, guard: Guard) -> Tensor | None:

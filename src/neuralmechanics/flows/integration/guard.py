@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
+from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field
-from neuralmechanics.flows.integration.path import StopReason
 
-__all__ = ["Guard", "Halt"]
+__all__ = ["Guard"]
 
-
-class Halt(Exception):  # noqa: N818 - not an error: the integration ends here with its reason
-    """The integration cannot go on; carries the reason and one line for the user."""
-
-    def __init__(self, reason: StopReason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
+_RUNAWAY = 1e6
 
 
 class Guard:
-    """One integration's budget of evaluations and bound on the state."""
+    """One integration's budget of evaluations and bound on the state, by default a million times its start."""
 
-    def __init__(self, max_evaluations: int, max_size: float) -> None:
+    def __init__(self, max_evaluations: int, start: Float64[Tensor, " state"], max_size: float | None = None) -> None:
         self.evaluations = 0
         self.max_evaluations = max_evaluations
-        self.max_size = max_size
+        self.max_size = _RUNAWAY * (1 + _largest(start)) if max_size is None else max_size
 
     def watch(self, field: Field) -> Field:
         """The field, counted; raises ``Halt`` past the cap. Values are checked by ``accept``, not here."""
@@ -59,3 +55,8 @@ class Guard:
                 "step is too long for its curvature (shorten step)",
             )
         return state
+
+
+def _largest(state: Tensor) -> float:
+    size = float(state.abs().max())
+    return size if math.isfinite(size) else 1.0

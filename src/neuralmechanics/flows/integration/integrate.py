@@ -12,19 +12,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.objective import Loss
 from neuralmechanics.flows.equation.system import Field, Flow, System
 from neuralmechanics.flows.integration.dormand_prince import Smooth, Track, adaptive_steps
 from neuralmechanics.flows.integration.fixed_steps import fixed_steps
-from neuralmechanics.flows.integration.guard import Guard, Halt
-from neuralmechanics.flows.integration.path import Charges, Path, StopReason
-from neuralmechanics.flows.integration.recorder import Recorder
+from neuralmechanics.flows.integration.guard import Guard
+from neuralmechanics.flows.integration.path import Path
+from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.integration.steppers import STEPPERS
 from neuralmechanics.flows.models.descent import require_positive
 from neuralmechanics.flows.switching.events import Events, KinkTrack
 from neuralmechanics.flows.switching.held_choices import Branches
 from neuralmechanics.flows.switching.rules import RULES, kinks_without_rule
-from neuralmechanics.progress import Meter, SilentMeter
+from neuralmechanics.progress import Meter
 
 __all__ = ["METHODS", "checked_times", "integrate"]
 
@@ -81,54 +82,35 @@ def integrate(
     if max_evaluations < 1:
         raise ValueError(f"max_evaluations is {max_evaluations}, expected 1 or more")
     system = flow.system(theta0)
-    start = system.initial
-    guard = Guard(max_evaluations, max_size if max_size is not None else 1e6 * (1 + _largest(start)))
+    guard = Guard(max_evaluations, system.initial, max_size)
     recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
-    events = _events(flow.loss, system, kinks) if method == "dopri5" else None
-    track: Callable[[Field], Track] = Smooth
-    if events is not None:
-        track = partial(KinkTrack, loss=flow.loss, layout=system.layout, events=events)
-    listener = meter or SilentMeter()
-    listener.start(len(instants), flow.label)
-    reason, message = StopReason.COMPLETED, "all times reached"
-    try:
-        recorder.record(instants[0], guard.accept(start), 0.0 if estimate_error or method == "dopri5" else math.nan)
-        for time, state, error in _march(system, instants, method, step, rtol, atol, guard, estimate_error, track):
-            recorder.record(time, state, error)
-            listener.advance(1, time=time, loss=recorder.losses[-1])
-    except Halt as halt:
-        reason, message = halt.reason, halt.message
-    except StopIteration:
-        reason, message = StopReason.STOPPED, "the meter asked to stop"
-    finally:
-        listener.finish()
-    path = recorder.path(guard.evaluations, reason, message)
+    adaptive = method == "dopri5"
+    events = _events(flow.loss, system, kinks) if adaptive else None
+
+    def visits() -> Iterator[Visit]:
+        yield Visit(instants[0], guard.accept(system.initial), 0.0 if estimate_error or adaptive else math.nan)
+        if len(instants) == 1:
+            return
+        if step is not None:
+            require_positive("step", step)
+        if adaptive:
+            track = _track(flow.loss, system, events)
+            yield from adaptive_steps(system, instants, guard, rtol=rtol, atol=atol, first_step=step, track=track)
+        else:
+            length = step or system.time_step or _natural_step(system, instants, guard)
+            yield from fixed_steps(system, instants, STEPPERS[method], length, guard, estimate_error=estimate_error)
+
+    path = follow(visits(), recorder, guard, steps=len(instants), meter=meter)
     if events is None:
         return path
     return replace(path, event_times=torch.tensor(events.times, dtype=torch.float64), slides=events.slides)
 
 
-def _march(
-    system: System,
-    times: list[float],
-    method: str,
-    step: float | None,
-    rtol: float,
-    atol: float,
-    guard: Guard,
-    estimate_error: bool,
-    track: Callable[[Field], Track],
-) -> Iterator[tuple[float, Tensor, float]]:
-    if len(times) == 1:
-        return iter(())
-    if step is not None:
-        require_positive("step", step)
-    if method == "dopri5":
-        require_positive("rtol", rtol)
-        require_positive("atol", atol)
-        return adaptive_steps(system, times, guard, rtol=rtol, atol=atol, first_step=step, track=track)
-    length = step or system.time_step or _natural_step(system, times, guard)
-    return fixed_steps(system, times, STEPPERS[method], length, guard, estimate_error=estimate_error)
+def _track(loss: Loss, system: System, events: Events | None) -> Callable[[Field], Track]:
+    """What says where a step must end: nothing on a smooth field, a located kink where ``events`` are noted."""
+    if events is None:
+        return Smooth
+    return partial(KinkTrack, loss=loss, layout=system.layout, events=events)
 
 
 def _events(loss: Loss, system: System, kinks: Kinks) -> Events | None:
@@ -156,11 +138,6 @@ def checked_times(times: Sequence[float] | Tensor) -> list[float]:
         if not (math.isfinite(before) and math.isfinite(after) and after > before):
             raise ValueError(f"times must be finite and increase, found {before} followed by {after}")
     return instants
-
-
-def _largest(state: Tensor) -> float:
-    size = float(state.abs().max())
-    return size if math.isfinite(size) else 1.0
 
 
 def _natural_step(system: System, times: list[float], guard: Guard) -> float:

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
 
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-__all__ = ["Charges", "Path", "StopReason"]
+from neuralmechanics.flows.equation.stop import StopReason
 
-
-class StopReason(StrEnum):
-    """Why an integration ended; anything but ``COMPLETED`` leaves the trajectory up to that time."""
-
-    COMPLETED = "completed"
-    STIFF = "stiff"
-    KINKED = "kinked"
-    CHATTERING = "chattering"
-    EVALUATIONS = "evaluation limit"
-    STEP = "step too small"
-    NOT_FINITE = "not finite"
-    EXPLODED = "exploded"
-    NOT_CONVERGED = "stage equations not solved"
-    STOPPED = "stopped by the caller"
-
-
-class Charges(Protocol):
-    """What an integration asks of symmetries: their charges at given parameters, and the kind of each."""
-
-    @property
-    def kinds(self) -> tuple[str, ...]: ...
-
-    def charge(self, params: Mapping[str, Tensor]) -> Tensor: ...
+__all__ = ["Path"]
 
 
 @dataclass(frozen=True)

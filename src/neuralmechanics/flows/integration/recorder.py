@@ -1,16 +1,36 @@
-"""Collects an integration's states at the output times and makes the path of them."""
+"""The loop that walks every trajectory, and the record of its states that becomes the path."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
-from neuralmechanics.flows.integration.path import Charges, Path, StopReason
+from neuralmechanics.flows.equation.stop import Halt, StopReason
+from neuralmechanics.flows.integration.guard import Guard
+from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.switching.activation_pattern import activation_pattern, count_changes
+from neuralmechanics.progress import Meter, SilentMeter
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "Visit", "follow"]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A time that a trajectory has come to, the state there, and the estimated error of its parameters.
+
+    The state is None where nothing is to be recorded: the meter alone hears of it.
+    """
+
+    time: float
+    state: Tensor | None = None
+    error: float = math.nan
 
 
 class Recorder:
@@ -65,3 +85,37 @@ class Recorder:
             pattern_changes=torch.tensor(self._changes, dtype=torch.int64) if self._pattern is not None else None,
             label=self.label,
         )
+
+
+def follow(
+    visits: Iterator[Visit],
+    recorder: Recorder,
+    guard: Guard,
+    *,
+    steps: int,
+    meter: Meter | None,
+    completed: str = "all times reached",
+) -> Path:
+    """The path through all ``visits``, of which the first is the start, or as far as they came, with the reason why.
+
+    A ``Halt`` on the way ends the path with its reason, a ``StopIteration`` of the meter as the caller's wish. Every
+    visit but the start counts as one of the meter's ``steps``.
+    """
+    listener = meter or SilentMeter()
+    listener.start(steps, recorder.label)
+    reason, message = StopReason.COMPLETED, completed
+    try:
+        for number, visit in enumerate(visits):
+            scalars = {"time": visit.time}
+            if visit.state is not None:
+                recorder.record(visit.time, visit.state, visit.error)
+                scalars["loss"] = recorder.losses[-1]
+            if number:
+                listener.advance(1, **scalars)
+    except Halt as halt:
+        reason, message = halt.reason, halt.message
+    except StopIteration:
+        reason, message = StopReason.STOPPED, "the meter asked to stop"
+    finally:
+        listener.finish()
+    return recorder.path(guard.evaluations, reason, message)

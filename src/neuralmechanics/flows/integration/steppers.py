@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field
-from neuralmechanics.flows.integration.guard import Halt
-from neuralmechanics.flows.integration.path import StopReason
 
 __all__ = ["STEPPERS", "Stepper"]
 

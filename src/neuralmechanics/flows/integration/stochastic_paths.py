@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.flows.integration.guard import Guard, Halt
+from neuralmechanics.flows.equation.charges import Charges
+from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.integrate import checked_times
-from neuralmechanics.flows.integration.path import Charges, Path, StopReason
-from neuralmechanics.flows.integration.recorder import Recorder
+from neuralmechanics.flows.integration.path import Path
+from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.models.descent import require_positive
 from neuralmechanics.flows.models.stochastic import StochasticFlow
-from neuralmechanics.progress import Meter, SilentMeter
+from neuralmechanics.progress import Meter
 
 __all__ = ["euler_maruyama_step", "simulate", "weak_second_order_step"]
 
@@ -89,31 +90,23 @@ def simulate(
     require_positive("step", length)
     instants = checked_times(times)
     equation = flow.noise(theta0)
-    x = equation.layout.flatten(theta0)
-    bound = max_size if max_size is not None else 1e6 * (1 + float(x.abs().max()))
-    guard = Guard(max_evaluations, bound)
+    start = equation.layout.flatten(theta0)
+    guard = Guard(max_evaluations, start, max_size)
     recorder = Recorder(flow.loss, flow.label, equation.layout, symmetries)
     draw = _Draws(equation.samples, seed, scheme)
     advance = guard.watch(lambda x: draw.step(equation, x))
-    listener = meter or SilentMeter()
-    listener.start(len(instants), flow.label)
-    reason, message = StopReason.COMPLETED, "all times reached"
-    try:
-        recorder.record(instants[0], guard.accept(x), math.nan)
+
+    def visits() -> Iterator[Visit]:
+        x = guard.accept(start)
+        yield Visit(instants[0], x)
         for begin, end in itertools.pairwise(instants):
             count = max(1, math.ceil((end - begin) / length - 1e-9))
             draw.h = (end - begin) / count
             for _ in range(count):
                 x = guard.accept(advance(x))
-            recorder.record(end, x, math.nan)
-            listener.advance(1, time=end, loss=recorder.losses[-1])
-    except Halt as halt:
-        reason, message = halt.reason, halt.message
-    except StopIteration:
-        reason, message = StopReason.STOPPED, "the meter asked to stop"
-    finally:
-        listener.finish()
-    return recorder.path(guard.evaluations, reason, message)
+            yield Visit(end, x)
+
+    return follow(visits(), recorder, guard, steps=len(instants), meter=meter)
 
 
 class _Draws:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, derivative
+from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field
-from neuralmechanics.flows.integration.guard import Halt
-from neuralmechanics.flows.integration.path import StopReason
 from neuralmechanics.flows.switching.held_choices import Branches, Pattern, Surface
 from neuralmechanics.flows.switching.rules import RULES
 from neuralmechanics.flows.switching.ties import Ignored, displaced, equal_candidates, held_by_slides, released

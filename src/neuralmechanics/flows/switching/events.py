@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss
+from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field
-from neuralmechanics.flows.integration.dormand_prince import Step
-from neuralmechanics.flows.integration.guard import Halt
-from neuralmechanics.flows.integration.path import StopReason
 from neuralmechanics.flows.switching.branch import Branch
 
-__all__ = ["Events", "KinkTrack"]
+__all__ = ["DenseStep", "Events", "KinkTrack"]
 
 # The instant of a crossing is located to this fraction of the step: the field's jump times that is lost.
 _FRACTION = 1e-12
@@ -25,6 +24,18 @@ _FRACTION = 1e-12
 _PULL = 0.5
 # So many crossings in a row by so few comparisons, within so small a part of the time so far, go to and fro.
 _WINDOW, _STANDSTILL, _FEW = 100, 0.05, 3
+
+
+class DenseStep(Protocol):
+    """What is asked of a step across kinks: where it leads, the slope there, and the states in between."""
+
+    @property
+    def end(self) -> Tensor: ...
+
+    @property
+    def slopes(self) -> list[Tensor]: ...
+
+    def between(self, start: Tensor, h: float, fraction: float) -> Tensor: ...
 
 
 @dataclass
@@ -62,7 +73,7 @@ class KinkTrack:
         self.branch.pull = _PULL / reach
         return reach
 
-    def passed(self, t: float, x: Tensor, step: Step, h: float) -> tuple[float, Tensor, Tensor]:
+    def passed(self, t: float, x: Tensor, step: DenseStep, h: float) -> tuple[float, Tensor, Tensor]:
         """The part of the step up to the first crossing in it; there the branch is changed."""
         branch, ends = self.branch, self.branch.last_margins
         weights = self._weights(step, x, h)
@@ -91,7 +102,7 @@ class KinkTrack:
         self._arrive(branch.last_margins)
         return fraction, state, slope
 
-    def _weights(self, step: Step, x: Tensor, h: float) -> Callable[[float], list[float]]:
+    def _weights(self, step: DenseStep, x: Tensor, h: float) -> Callable[[float], list[float]]:
         """The weights of the slides along a step: the parabola through start, middle and end."""
         if not self.branch.slides:
             return lambda fraction: []
