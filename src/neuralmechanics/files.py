@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
-import tomllib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["inside", "open_regular", "parse_json", "read_regular", "read_toml"]
+__all__ = ["inside", "open_regular", "parse_json", "read_regular"]
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -19,11 +17,6 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# A configuration is written by hand; a file beyond this is something else.
-_TOML_BYTES = 1 << 20
-# The parser's time grows with the square of a key's parts; no key here has more than three.
-_DEEPEST = 32
-_WORDS = re.compile(r"[^\s=,\[\]{}#]+")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -58,23 +51,6 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("its JSON is nested too deeply") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"its JSON is not text: {error.reason}") from None
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The content of a TOML file; `ValueError` in one line if there is none."""
-    try:
-        text = read_regular(Path(path), _TOML_BYTES).decode("utf-8")
-        if any(word.count(".") > _DEEPEST for word in _WORDS.findall(text.replace(" ", "").replace("\t", ""))):
-            raise ValueError(f"{str(path)!r} is not a configuration: it has a key of more than {_DEEPEST} parts")
-        return tomllib.loads(text)
-    except FileNotFoundError:
-        raise ValueError(f"no configuration file {str(path)!r}") from None
-    except OSError as error:
-        raise ValueError(f"cannot read configuration file {str(path)!r}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is not valid TOML: {error}") from None
-    except RecursionError:
-        raise ValueError(f"{str(path)!r} is not a configuration: its TOML is nested too deeply") from None
 
 
 def inside(root: Path, name: str | Path) -> Path:

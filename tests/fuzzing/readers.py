@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 import neuralmechanics as nm
+from neuralmechanics.configuration.build import load_config
 from neuralmechanics.experiments import TrainConfig
-from neuralmechanics.experiments.configfile import load_config
 from neuralmechanics.experiments.data.readers.cifar import read_cifar
 from neuralmechanics.experiments.data.readers.folders import decoded, folder_files
 from neuralmechanics.experiments.data.readers.idx import read_idx

@@ -14,8 +14,8 @@ from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run
 from neuralmechanics.cli.runs import Errors, Report, run_errors, run_report
 from neuralmechanics.cli.sweep import Figures, Flow, Sweep, run_figures, run_flow, run_sweep_command
 from neuralmechanics.cli.training import Train, run_train
+from neuralmechanics.configuration.build import load_config
 from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.configfile import load_config
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from neuralmechanics.configuration.former_names import in_todays_words
+
 _BOX = re.compile(r"[╭╮╰╯│─]+")
 _FOOTER = re.compile(r"\s*For full helptext.*", re.DOTALL)
 # How tyro refers to a value that several flags make together; the message itself names the flag.
@@ -27,6 +29,7 @@ def parse(kind: Any, arguments: Sequence[str]) -> Any:
     """
     import tyro
 
+    arguments = _in_todays_words(arguments)
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -37,6 +40,21 @@ def parse(kind: Any, arguments: Sequence[str]) -> Any:
         if stop.code in (0, None):
             return None
         raise UsageError(_one_line(errors.getvalue())) from None
+
+
+def _in_todays_words(arguments: Sequence[str]) -> list[str]:
+    """The arguments with today's word for each flag and value that a configuration once called differently."""
+    words = list(arguments)
+    for position, word in enumerate(words):
+        if not word.startswith("--"):
+            continue
+        flag, equals, value = word[2:].partition("=")
+        following = position + 1 < len(words) and not equals
+        ((key, today),) = in_todays_words({flag: words[position + 1] if following else value}).items()
+        words[position] = f"--{key}{equals}{today if equals else ''}"
+        if following:
+            words[position + 1] = today
+    return words
 
 
 def _one_line(boxed: str) -> str:

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuralmechanics.configuration.build import config_from_dict, config_to_dict, load_config
     from neuralmechanics.experiments.config import (
         ImageConfig,
         OptimizerConfig,
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
         ScheduleConfig,
         TrainConfig,
     )
-    from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict, load_config
     from neuralmechanics.experiments.data import DataSet, data_names, load_data
     from neuralmechanics.experiments.measuring.curvature import top_eigenvalues
     from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from neuralmechanics.experiments.models import build_model, model_names, restore_weights
     from neuralmechanics.experiments.norm_eps import eps_errors, set_norm_eps
     from neuralmechanics.experiments.targets import resolve_model
-    from neuralmechanics.experiments.training.lamb import Lamb
     from neuralmechanics.experiments.training.loop import TrainResult, train
     from neuralmechanics.experiments.training.losses import cross_entropy, mean_squared_error
+    from neuralmechanics.optimizers.lamb import Lamb
     from neuralmechanics.progress import Meter, SilentMeter
 
 # Torch loads with the first network or training: configurations and the command line's help do without it.
 _EXPORTS = {
     "config": ("ImageConfig", "OptimizerConfig", "RecordConfig", "ScheduleConfig", "TrainConfig"),
-    "configfile": ("config_from_dict", "config_to_dict", "load_config"),
+    ".configuration.build": ("config_from_dict", "config_to_dict", "load_config"),
     "measuring.curvature": ("top_eigenvalues",),
     "data": ("DataSet", "data_names", "load_data"),
     "measuring.evaluation": ("Performance", "evaluate"),
-    "training.lamb": ("Lamb",),
+    ".optimizers.lamb": ("Lamb",),
     "training.losses": ("cross_entropy", "mean_squared_error"),
     "measuring.metrics": ("open_metrics",),
     "models": ("build_model", "model_names", "restore_weights"),

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
 
-OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "lamb"]
+from neuralmechanics.configuration.former_names import todays_word
+from neuralmechanics.optimizers.config import OptimizerConfig
+
+__all__ = ["METRICS", "ImageConfig", "OptimizerConfig", "RecordConfig", "ScheduleConfig", "TrainConfig"]
+
 ScheduleName = Literal["constant", "drops", "cosine", "linear", "double-batch", "linear-scaling", "halve"]
 Precision = Literal["float32", "float64", "bfloat16"]
 
@@ -19,44 +23,6 @@ _MOST_PIXELS = 4096
 def _require(holds: bool, name: str, value: object, bound: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {bound}, got {value!r}")
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """Hyperparameters of one optimiser; those that it does not have are ignored only at their defaults."""
-
-    name: OptimizerName = "sgd"
-    """which optimiser"""
-    learning_rate: float = 0.1
-    """step size η"""
-    weight_decay: float = 0.0
-    """λ: coupled (L2) for sgd, adam and rmsprop, decoupled for adamw and lamb"""
-    momentum: float = 0.0
-    """β of sgd and rmsprop"""
-    dampening: float = 0.0
-    """α of sgd"""
-    nesterov: bool = False
-    """Nesterov's form of sgd momentum"""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """averaging factors of adam, adamw and lamb"""
-    epsilon: float = 1e-8
-    """denominator floor of adam, adamw, rmsprop and lamb"""
-
-    def __post_init__(self) -> None:
-        rate = self.learning_rate
-        _require(isfinite(rate) and rate > 0, "optimizer.learning_rate", rate, "a positive number")
-        decay = self.weight_decay
-        _require(isfinite(decay) and decay >= 0, "optimizer.weight_decay", decay, "zero or positive")
-        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
-        _require(0 <= self.dampening <= 1, "optimizer.dampening", self.dampening, "in [0, 1]")
-        _require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "in [0, 1)")
-        _require(isfinite(self.epsilon) and self.epsilon > 0, "optimizer.epsilon", self.epsilon, "positive")
-        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
-            raise ValueError("optimizer.nesterov needs optimizer.momentum > 0 and optimizer.dampening = 0")
-        if self.name not in ("sgd", "rmsprop") and self.momentum != 0:
-            raise ValueError(f"optimizer.momentum belongs to sgd and rmsprop; {self.name} takes optimizer.betas")
-        if self.name != "sgd" and (self.dampening != 0 or self.nesterov):
-            raise ValueError(f"optimizer.dampening and optimizer.nesterov belong to sgd, not {self.name}")
 
 
 @dataclass(frozen=True)
@@ -180,6 +146,7 @@ class TrainConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "loss", todays_word(self.loss, ("loss",)))
         _require(self.epochs > 0, "epochs", self.epochs, "positive")
         _require(self.epochs <= _MOST_EPOCHS, "epochs", self.epochs, f"at most {_MOST_EPOCHS}")
         _require(self.steps is None or self.steps > 0, "steps", self.steps, "positive")

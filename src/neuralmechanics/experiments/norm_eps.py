@@ -19,10 +19,10 @@ from neuralmechanics.experiments.data import Batches, Position, load_data
 from neuralmechanics.experiments.seeds import stream_seed
 from neuralmechanics.experiments.targets import resolve_model
 from neuralmechanics.experiments.training.losses import loss_function
-from neuralmechanics.experiments.training.optimizer import make_optimizer
 from neuralmechanics.experiments.training.plan import Plan
 from neuralmechanics.functional.norm_statistics import NormRecord, recorded_norms
 from neuralmechanics.laws import Drives, ExactLaw, Hyperparameters
+from neuralmechanics.optimizers.make import make_optimizer
 from neuralmechanics.symmetry import Family, Symmetries, find_symmetries
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ from typing import Protocol
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from neuralmechanics.optimizers.sgd import Sgd
+
 
 @dataclass(frozen=True)
-class Hyperparameters:
-    """η, λ, β, α and the mode of one step v ← βv + aG, θ ← θ - ηv; a number, or one entry a charge.
+class Hyperparameters(Sgd["float | Tensor"]):
+    """SGD's hyperparameters at one step, each a number or one entry a charge, with what the step found.
 
-    `learning_rate` η, `weight_decay` λ, `momentum` β, `dampening` α (ignored where β = 0, as torch does).
-    `nesterov`: θ ← θ - η(G + βv).  `decoupled`: θ ← (1-ηλ)θ - ηv with G free of λ (SGDW).
+    `learning_rate` η, `weight_decay` λ, `momentum` β, `dampening` α (ignored where β = 0, as torch does), `nesterov`
+    and `decoupled` are those of `Sgd`: v ← βv + aG, θ ← θ - ηv.
     `first_step`: torch's first step with this optimiser state, buffer := G undampened; so a = 1 there and
     wherever β = 0, else a = 1-α.  `active`: False where a charge's parameters got no gradient: nothing moves.
     An entry nan of `weight_decay` says that the parameters of a charge differ in λ: the exact law then reads the drive
@@ -28,12 +30,6 @@ class Hyperparameters:
     ValueError: learning_rate is -0.1, which is negative; give a number >= 0
     """
 
-    learning_rate: float | Float64[Tensor, " charges"]
-    weight_decay: float | Float64[Tensor, " charges"] = 0.0
-    momentum: float | Float64[Tensor, " charges"] = 0.0
-    dampening: float | Float64[Tensor, " charges"] = 0.0
-    nesterov: bool | Bool[Tensor, " charges"] = False
-    decoupled: bool | Bool[Tensor, " charges"] = False
     first_step: bool | Bool[Tensor, " charges"] = False
     active: bool | Bool[Tensor, " charges"] = True
 

@@ -1,12 +1,32 @@
 """What a torch optimiser does at a step: its hyperparameters and the update, parameter by parameter."""
 
-from neuralmechanics.optimizers.hooks import innermost, nested_step, uncompiled
-from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
-from neuralmechanics.optimizers.update import Update, dense
-from neuralmechanics.optimizers.watch import StepWatch
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuralmechanics.optimizers.config import OptimizerConfig
+    from neuralmechanics.optimizers.hooks import innermost, nested_step, uncompiled
+    from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
+    from neuralmechanics.optimizers.sgd import Sgd
+    from neuralmechanics.optimizers.update import Update, dense
+    from neuralmechanics.optimizers.watch import StepWatch
+
+# Torch loads with the first optimiser: configurations and the command line's help do without it.
+_EXPORTS = {
+    "config": ("OptimizerConfig",),
+    "hooks": ("innermost", "nested_step", "uncompiled"),
+    "setting": ("Setting", "follows_sgd", "read_setting"),
+    "sgd": ("Sgd",),
+    "update": ("Update", "dense"),
+    "watch": ("StepWatch",),
+}
 
 __all__ = [
+    "OptimizerConfig",
     "Setting",
+    "Sgd",
     "StepWatch",
     "Update",
     "dense",
@@ -16,3 +36,10 @@ __all__ = [
     "read_setting",
     "uncompiled",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _EXPORTS.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module 'neuralmechanics.optimizers' has no attribute {name!r}")

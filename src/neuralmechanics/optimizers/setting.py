@@ -5,30 +5,26 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
+from neuralmechanics.optimizers.sgd import Sgd
+
 __all__ = ["Setting", "follows_sgd", "read_setting"]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """η, λ, β, α and switches of one parameter at one step: v ← βv + a(±g + λθ), θ ← θ - ηv in the plain case.
+class Setting(Sgd["float | Tensor"]):
+    """What a parameter group holds: SGD's hyperparameters, and whether g is ascended rather than descended.
 
     A number is a tensor only where the optimiser holds it on an accelerator, so that reading it waits for nothing.
     An optimiser that has no such number holds nan there.
     """
 
-    learning_rate: float | Tensor
-    weight_decay: float | Tensor = 0.0
-    momentum: float | Tensor = 0.0
-    dampening: float | Tensor = 0.0
-    nesterov: bool = False
     maximize: bool = False
-    decoupled: bool = False
 
     @property
     def has_momentum(self) -> bool:
@@ -42,19 +38,9 @@ class Setting:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for settings that hold the same numbers; a tensor is known by its identity."""
-        return tuple(
-            ("tensor", id(value)) if isinstance(value, Tensor) else _comparable(value)
-            for value in (
-                self.learning_rate,
-                self.weight_decay,
-                self.momentum,
-                self.dampening,
-                self.nesterov,
-                self.maximize,
-                self.decoupled,
-            )
-        )
+        """Equal for settings that hold the same numbers, in the order of the fields; tensors by their identity."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(("tensor", id(value)) if isinstance(value, Tensor) else _comparable(value) for value in values)
 
 
 def read_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> Setting:
@@ -73,8 +59,8 @@ def read_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> Setting:
         momentum=_number(group["momentum"]) if known else math.nan,
         dampening=_number(group["dampening"]) if known else math.nan,
         nesterov=bool(group.get("nesterov", False)),
-        maximize=bool(group.get("maximize", False)),
         decoupled=bool(group.get("decoupled_weight_decay", isinstance(optimizer, AdamW))),
+        maximize=bool(group.get("maximize", False)),
     )
 
 

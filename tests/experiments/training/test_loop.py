@@ -18,8 +18,8 @@ from neuralmechanics.experiments import (
     train,
 )
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint, save_checkpoint
-from neuralmechanics.experiments.training.lamb import Lamb
 from neuralmechanics.experiments.training.runfolder import CHECKPOINTS
+from neuralmechanics.optimizers.lamb import Lamb
 
 QUIET = RecordConfig(enabled=False)
 SMALL = ImageConfig(train_limit=200, test_limit=50)

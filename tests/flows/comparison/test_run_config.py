@@ -86,7 +86,8 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "flow.toml"
     path.write_text(
         'model = "mine"\ninput_shape = [3]\nclasses = 2\nsteps = 2\nevery = 1\nloss = "mse"\nsymmetries = false\n'
-        'data = "batch.safetensors"\n[optimizer]\nname = "adam"\nbetas = [0.5, 0.6]\neps = 0.1\nlearning_rate = 0.01\n'
+        'data = "batch.safetensors"\n[optimizer]\nname = "adam"\nbetas = [0.5, 0.6]\nepsilon = 0.1\n'
+        "learning_rate = 0.01\n"
     )
     report = run_config(path, _resolve)
     with torch.no_grad():
@@ -99,14 +100,15 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ('model = "mine"\nstep = 3', "unknown key 'step'.*'steps'"),
+        ('model = "mine"\nstep = 3', "unknown configuration key 'step'.*'steps'"),
         ("input_shape = [3]\nclasses = 2", "lacks 'model'"),
         (CONFIG.replace("steps = 8", "steps = 0"), "steps is 0"),
-        (CONFIG.replace("steps = 8", 'steps = "8"'), "steps is '8', expected int"),
+        (CONFIG.replace("steps = 8", 'steps = "8"'), "steps must be of type int, got '8'"),
         (CONFIG.replace("momentum = 0.5", "betas = [0.5, 0.6]"), "betas has no meaning for sgd"),
-        (CONFIG.replace("momentum = 0.5", "momentun = 0.5"), r"unknown key 'optimizer\.momentun'"),
-        (CONFIG.replace("momentum = 0.5", 'name = "sgdd"'), "expected one of sgd, adam"),
-        (CONFIG.replace("input_shape = [3]", "input_shape = 3"), "expected a list"),
+        (CONFIG.replace("momentum = 0.5", "momentun = 0.5"), r"unknown configuration key 'optimizer\.momentun'"),
+        (CONFIG.replace("momentum = 0.5", 'name = "sgdd"'), "optimizer.name must be one of sgd, adam"),
+        (CONFIG.replace("input_shape = [3]", "input_shape = 3"), "input_shape must be a list"),
+        (CONFIG.replace("momentum = 0.5\ndampening = 0.25", 'name = "lamb"'), "no flow models it"),
         ("model = ", "is not valid TOML"),
     ],
 )

@@ -15,7 +15,7 @@ from neuralmechanics.optimizers.setting import follows_sgd, read_setting
 
 __all__ = ["Rates", "rates_of"]
 
-_NUMBERS = ("lr", "learning_rate", "weight_decay", "momentum", "dampening", "betas", "eps", "epsilon")
+_NUMBERS = ("lr", "learning_rate", "weight_decay", "momentum", "dampening", "betas", "eps", "epsilon", "smoothing")
 _SWITCHES = ("nesterov", "maximize", "amsgrad", "decoupled", "decoupled_weight_decay")
 _KEYS = frozenset(("params", "name", *_NUMBERS, *_SWITCHES))
 _DECOUPLED = ("adamw", "lamb")
@@ -79,7 +79,7 @@ def _from_optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Rates]:
             weight_decay=_number(setting.weight_decay),
             momentum=_number(setting.momentum) if sgd else first,
             dampening=_number(setting.dampening) if sgd else 0.0,
-            decoupled=setting.decoupled,
+            decoupled=bool(setting.decoupled),
             adaptive=not sgd,
         )
         out |= {known[id(p)]: rates for p in group["params"] if id(p) in known}

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from neuralmechanics.configuration.build import config_from_dict, config_to_dict, unknown_key
+from neuralmechanics.configuration.read_toml import read_toml
 from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict, unknown_key
-from neuralmechanics.files import read_toml
 
 _KEYS = ("base", "grid", "out")
 _MOST_POINTS = 100_000

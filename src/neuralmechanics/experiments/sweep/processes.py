@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from neuralmechanics.experiments.configfile import config_to_dict
+from neuralmechanics.configuration.build import config_to_dict
 from neuralmechanics.experiments.sweep.grid import Point, Sweep
 from neuralmechanics.experiments.sweep.worker import is_settled, train_point
 from neuralmechanics.progress import Meter

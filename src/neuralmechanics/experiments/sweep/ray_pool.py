@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from neuralmechanics.experiments.configfile import config_to_dict
+from neuralmechanics.configuration.build import config_to_dict
 from neuralmechanics.experiments.sweep.grid import Point, Sweep
 from neuralmechanics.experiments.sweep.worker import train_point
 from neuralmechanics.progress import Meter

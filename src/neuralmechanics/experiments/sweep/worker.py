@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from neuralmechanics.configuration.build import config_from_dict
 from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.configfile import config_from_dict
 from neuralmechanics.experiments.sweep.parent import end_with_parent
 from neuralmechanics.experiments.training.runfolder import RESULT, write_json
 from neuralmechanics.monitor.store.atomic import make_folder

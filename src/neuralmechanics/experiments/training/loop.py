@@ -18,11 +18,11 @@ from neuralmechanics.experiments.seeds import stream_seed
 from neuralmechanics.experiments.targets import require_fit, resolve_model
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
 from neuralmechanics.experiments.training.losses import loss_function
-from neuralmechanics.experiments.training.optimizer import make_optimizer
 from neuralmechanics.experiments.training.plan import Plan
 from neuralmechanics.experiments.training.recording import attach_monitor
 from neuralmechanics.experiments.training.runfolder import CHECKPOINTS, METRICS, RESULT, claim_folder, write_json
 from neuralmechanics.experiments.training.schedule import Hyper
+from neuralmechanics.optimizers.make import make_optimizer
 from neuralmechanics.progress import Meter, SilentMeter
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from neuralmechanics.configuration.build import config_from_dict, config_to_dict
 from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.configfile import config_from_dict, config_to_dict
 from neuralmechanics.files import parse_json, read_regular
 from neuralmechanics.monitor.store.atomic import is_leftover, make_folder, publish, remove_leftovers
 from neuralmechanics.monitor.store.lock import WriterLock

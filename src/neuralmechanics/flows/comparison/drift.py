@@ -15,6 +15,7 @@ from neuralmechanics.flows.equation.objective import Objective
 from neuralmechanics.flows.equation.system import Flow
 from neuralmechanics.flows.integration.integrate import integrate
 from neuralmechanics.flows.integration.path import Path
+from neuralmechanics.flows.models.descent import initial_speed, loss_correction
 from neuralmechanics.flows.models.gradient_flow import GradientFlow, MomentumFlow
 from neuralmechanics.flows.models.modified_flow import ModifiedFlow
 from neuralmechanics.flows.models.modified_loss import ModifiedLoss
@@ -82,11 +83,11 @@ def law_rate(
     if isinstance(flow, ModifiedFlow):
         if flow.order is not None:
             raise ValueError(f"{flow.label} has no closed law: measure its drift with drift_table")
-        pushed = 0.0 if flow.at_rest else flow.descent.initial_speed * flow.weight_decay
+        pushed = 0.0 if flow.at_rest else initial_speed(flow.sgd) * flow.weight_decay
         now = symmetries.charge(params).to(torch.float64)
         return -pushed * torch.where(symmetries.quadratic.to(torch.bool), 2 * now, now)
     momentum = 0.0 if isinstance(flow, GradientFlow) else flow.momentum
-    correction = flow.descent.loss_correction if isinstance(flow, ModifiedLoss) else 0.0
+    correction = loss_correction(flow.sgd) if isinstance(flow, ModifiedLoss) else 0.0
     layout = Layout.of(params)
     point = layout.flatten(params)
     slope = layout.unflatten(Objective(flow.loss, layout).gradient(point))

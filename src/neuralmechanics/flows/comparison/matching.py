@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from neuralmechanics.flows.models.adam_rmsprop import AdamFlow, RMSpropFlow
 from neuralmechanics.flows.models.gradient_flow import GradientFlow, MomentumFlow
 from neuralmechanics.flows.models.modified_flow import ModifiedFlow
 from neuralmechanics.flows.models.modified_loss import ModifiedLoss
+from neuralmechanics.optimizers.sgd import Sgd
 
 __all__ = ["matching_flows"]
 
@@ -57,20 +59,15 @@ def _single_group(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def _for_sgd(loss: Loss, group: dict[str, Any]) -> list[Flow]:
-    settings = {
-        "learning_rate": group["lr"],
-        "weight_decay": group["weight_decay"],
-        "momentum": group["momentum"],
-        "dampening": group["dampening"] if group["momentum"] else 0.0,
-        "nesterov": group["nesterov"],
-    }
-    decay, momentum = group["weight_decay"], group["momentum"]
-    step = group["lr"] * (1 - settings["dampening"])
+    momentum, decay = group["momentum"], group["weight_decay"]
+    sgd = Sgd(group["lr"], decay, momentum, group["dampening"] if momentum else 0.0, group["nesterov"])
     plain: Flow = (
-        MomentumFlow(loss, momentum=momentum, weight_decay=decay, time_step=step)
+        MomentumFlow(loss, momentum=momentum, weight_decay=decay, time_step=sgd.time_step)
         if momentum
-        else GradientFlow(loss, weight_decay=decay, time_step=step)
+        else GradientFlow(loss, weight_decay=decay, time_step=sgd.time_step)
     )
+    settings = asdict(sgd)
+    del settings["decoupled"]
     orders = (2,) if momentum else (2, 4)
     series = [ModifiedFlow(loss, order=order, **settings) for order in orders]
     return [plain, ModifiedLoss(loss, **settings), ModifiedFlow(loss, **settings), *series]

@@ -19,6 +19,7 @@ from neuralmechanics.flows.comparison.drift import drift_by_kind
 from neuralmechanics.flows.comparison.sweep import OrderSweep, sweep_learning_rates
 from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.module_loss import module_loss
+from neuralmechanics.optimizers.make import make_optimizer
 from neuralmechanics.progress import Meter
 
 if TYPE_CHECKING:
@@ -122,13 +123,7 @@ def _text(table: pd.DataFrame) -> str:
 
 
 def _optimizer(config: FlowConfig, params: list[Tensor], *, lr: float) -> torch.optim.Optimizer:
-    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "sgd": torch.optim.SGD,
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "rmsprop": torch.optim.RMSprop,
-    }
-    return kinds[config.optimizer.name](params, lr=lr, **config.optimizer.settings)
+    return make_optimizer(params, config.optimizer, learning_rate=lr)
 
 
 def _loss(model: nn.Module, batch: dict[str, Tensor], kind: str) -> Tensor:
@@ -169,7 +164,7 @@ def _require_batch(config: FlowConfig, inputs: Tensor, targets: Tensor) -> None:
     if config.loss == "mse":
         return
     if targets.is_floating_point() or targets.is_complex():
-        raise ValueError(f"data: {config.data!r} holds targets of type {targets.dtype}, cross_entropy takes classes")
+        raise ValueError(f"data: {config.data!r} holds targets of type {targets.dtype}, cross-entropy takes classes")
     if int(targets.min()) < 0 or int(targets.max()) >= config.classes:
         raise ValueError(f"data: {config.data!r} holds a target that is none of the classes 0 to {config.classes - 1}")
 

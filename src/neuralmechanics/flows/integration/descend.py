@@ -16,6 +16,7 @@ from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.models.schedule import Schedule
+from neuralmechanics.optimizers.sgd import Sgd
 from neuralmechanics.progress import Meter
 
 __all__ = ["OptimizerFactory", "descend", "natural_step"]
@@ -77,4 +78,5 @@ def natural_step(group: Mapping[str, Any]) -> float:
     rate = float(group["lr"])
     if not math.isfinite(rate) or rate <= 0:
         raise ValueError(f"the optimiser's learning rate is {rate}, expected a finite number above 0")
-    return rate * (1 - float(group.get("dampening", 0.0))) if group.get("momentum", 0.0) else rate
+    momentum, dampening = (float(group.get(name, 0.0)) for name in ("momentum", "dampening"))
+    return Sgd(rate, momentum=momentum, dampening=dampening).time_step

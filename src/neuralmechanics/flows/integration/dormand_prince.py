@@ -16,7 +16,7 @@ from neuralmechanics.flows.equation.system import Field, Piece, System
 from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.recorder import Visit
 from neuralmechanics.flows.integration.steppers import DORMAND_PRINCE_ROWS, DORMAND_PRINCE_WEIGHTS
-from neuralmechanics.flows.models.descent import require_positive
+from neuralmechanics.optimizers.bounds import require_positive
 
 __all__ = ["Smooth", "Step", "Track", "adaptive_steps"]
 

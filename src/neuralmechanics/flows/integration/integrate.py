@@ -21,10 +21,10 @@ from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.integration.steppers import STEPPERS
-from neuralmechanics.flows.models.descent import require_positive
 from neuralmechanics.flows.switching.events import Events, KinkTrack
 from neuralmechanics.flows.switching.held_choices import Branches
 from neuralmechanics.flows.switching.rules import RULES, kinks_without_rule
+from neuralmechanics.optimizers.bounds import require_positive
 from neuralmechanics.progress import Meter
 
 __all__ = ["METHODS", "checked_times", "integrate"]

@@ -16,8 +16,8 @@ from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.integrate import checked_times
 from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
-from neuralmechanics.flows.models.descent import require_positive
 from neuralmechanics.flows.models.stochastic import StochasticFlow
+from neuralmechanics.optimizers.bounds import require_positive
 from neuralmechanics.progress import Meter
 
 __all__ = ["euler_maruyama_step", "simulate", "weak_second_order_step"]

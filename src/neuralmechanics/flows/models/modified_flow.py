@@ -13,13 +13,15 @@ from torch import Tensor
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.system import Field, System, steady
-from neuralmechanics.flows.models.descent import Descent, require_positive
+from neuralmechanics.flows.models.descent import require_modelled, transient_shift
 from neuralmechanics.flows.models.inertial import inertial_system
 from neuralmechanics.flows.models.map_logarithm import map_logarithm, require_order
 from neuralmechanics.flows.models.schedule import Schedule
 from neuralmechanics.flows.models.series import coefficients, series_field
 from neuralmechanics.functional.higher_derivatives import exact_forms
 from neuralmechanics.functional.verification import require_right_derivatives
+from neuralmechanics.optimizers.bounds import require_positive
+from neuralmechanics.optimizers.sgd import Sgd
 
 __all__ = ["ModifiedFieldFlow", "ModifiedFlow"]
 
@@ -51,7 +53,7 @@ class ModifiedFlow:
     at_rest: bool = False
 
     def __post_init__(self) -> None:
-        _ = self.descent
+        require_modelled(self.sgd)
         if self.order is not None:
             require_order(self.order)
         if self.route not in (None, "map", "derivatives"):
@@ -73,10 +75,10 @@ class ModifiedFlow:
         return Schedule.of(self.learning_rate)
 
     @property
-    def descent(self) -> Descent:
+    def sgd(self) -> Sgd[float]:
         """The optimiser that is modelled, at its smallest learning rate."""
         rate = self.schedule.smallest
-        return Descent(rate, self.weight_decay, self.momentum, self.dampening, self.nesterov)
+        return Sgd(rate, self.weight_decay, self.momentum, self.dampening, self.nesterov)
 
     @property
     def label(self) -> str:
@@ -85,17 +87,17 @@ class ModifiedFlow:
 
     def system(self, theta0: Mapping[str, Tensor]) -> System:
         """The equation started from θ0."""
-        descent = self.descent
+        sgd = self.sgd
         if self.order is None:
-            return inertial_system(self.loss, theta0, descent, schedule=self.schedule, at_rest=self.at_rest)
+            return inertial_system(self.loss, theta0, sgd, schedule=self.schedule, at_rest=self.at_rest)
         layout = Layout.of(theta0)
         objective = Objective(self.loss, layout, self.weight_decay)
         start = layout.flatten(theta0)
         if self._nested:
             objective.require(start, self.order)
         if self.momentum and self.shift_start and self.order > 1:
-            start = start + descent.transient_shift * descent.time_step * objective.gradient(start)
-        return System(layout, start, self.schedule.fields(self._field(objective)), descent.time_step)
+            start = start + transient_shift(sgd) * sgd.time_step * objective.gradient(start)
+        return System(layout, start, self.schedule.fields(self._field(objective)), sgd.time_step)
 
     @property
     def _nested(self) -> bool:
@@ -108,7 +110,7 @@ class ModifiedFlow:
         if not self._nested:
             return lambda rate: map_logarithm(lambda x: x - rate * objective.gradient(x), rate, order)
         weights = coefficients(order, Fraction(self.momentum), self.nesterov)
-        factor = self.descent.time_step / self.descent.learning_rate
+        factor = self.sgd.time_step / self.sgd.learning_rate
 
         def source(x: Tensor) -> tuple[Tensor, Tensor]:
             point, slope = objective.recorded_gradient(x, order)

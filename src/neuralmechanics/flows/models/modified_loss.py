@@ -11,8 +11,9 @@ from torch import Tensor
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.system import System, steady
-from neuralmechanics.flows.models.descent import Descent
+from neuralmechanics.flows.models.descent import loss_correction, require_modelled, transient_shift
 from neuralmechanics.functional.higher_derivatives import record_gradient
+from neuralmechanics.optimizers.sgd import Sgd
 
 __all__ = ["ModifiedLoss"]
 
@@ -39,12 +40,12 @@ class ModifiedLoss:
     label: str = "modified loss"
 
     def __post_init__(self) -> None:
-        _ = self.descent
+        require_modelled(self.sgd)
 
     @property
-    def descent(self) -> Descent:
+    def sgd(self) -> Sgd[float]:
         """The optimiser that is modelled."""
-        return Descent(self.learning_rate, self.weight_decay, self.momentum, self.dampening, self.nesterov)
+        return Sgd(self.learning_rate, self.weight_decay, self.momentum, self.dampening, self.nesterov)
 
     def modified(self, params: Mapping[str, Tensor]) -> Tensor:
         """L̃(θ), a scalar that autograd can follow: itself a loss.
@@ -60,20 +61,20 @@ class ModifiedLoss:
             joined = torch.cat([params[name].to(torch.float64).reshape(-1) for name in layout.names])
             vector = joined if joined.requires_grad else joined.requires_grad_(True)
             value, (slope,) = record_gradient(lambda: objective.at(vector), [vector], 2)
-            bent = value + self.descent.loss_correction * slope.dot(slope)
+            bent = value + loss_correction(self.sgd) * slope.dot(slope)
         return bent if any(params[name].requires_grad for name in layout.names) else bent.detach()
 
     def system(self, theta0: Mapping[str, Tensor]) -> System:
         """The equation started from θ0."""
         layout = Layout.of(theta0)
         objective = Objective(self.loss, layout, self.weight_decay)
-        descent = self.descent
+        sgd = self.sgd
         start = objective.require(layout.flatten(theta0), 2)
         if self.shift_start:
-            start = start + descent.transient_shift * descent.time_step * objective.gradient(start)
+            start = start + transient_shift(sgd) * sgd.time_step * objective.gradient(start)
 
         def field(x: Tensor) -> Tensor:
             slope, product = objective.gradient_and_product(x, lambda g: g)
-            return -(slope + 2 * descent.loss_correction * product) / (1 - descent.momentum)
+            return -(slope + 2 * loss_correction(sgd) * product) / (1 - sgd.momentum)
 
-        return System(layout, start, steady(field), descent.time_step)
+        return System(layout, start, steady(field), sgd.time_step)

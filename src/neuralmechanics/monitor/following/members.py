@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.laws import Hyperparameters, decay_strength
-from neuralmechanics.optimizers import Setting
+from neuralmechanics.optimizers import Setting, Sgd
 from neuralmechanics.symmetry import Symmetries
 
-_SETTINGS = ("learning_rate", "weight_decay", "momentum", "dampening", "nesterov", "decoupled")
-_STILL = {"weight_decay": 0.0, "momentum": 0.0, "dampening": 0.0, "nesterov": False, "decoupled": False}
+_SETTINGS = tuple(field.name for field in fields(Sgd))
 # Patterns of settings over parameters that are kept: a training has a few, random skipping has no end of them.
 _REMEMBERED = 64
 
@@ -159,7 +158,7 @@ def _meaning(role: Role) -> tuple[Any, ...]:
     setting = role.setting
     if setting is None:
         return ("idle",)
-    rate, decay, momentum, dampening, nesterov, _, decoupled = setting.key
+    rate, decay, momentum, dampening, nesterov, decoupled, _ = setting.key
     if not setting.has_momentum:
         return (rate, decay, decoupled, role.stale)
     return (rate, decay, decoupled, role.stale, momentum, dampening, nesterov, role.first_step)
@@ -184,7 +183,7 @@ def _strength(role: Role) -> float:
 
 def _fields(role: Role) -> dict[str, Any]:
     if role.setting is None:
-        return {"learning_rate": 0.0, "first_step": False, "active": False} | _STILL
+        return asdict(Sgd(0.0)) | {"first_step": False, "active": False}
     values = {name: _number(getattr(role.setting, name)) for name in _SETTINGS}
     return values | {"first_step": role.first_step, "active": True}
 

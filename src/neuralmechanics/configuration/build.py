@@ -6,11 +6,12 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neuralmechanics.files import read_toml
+from neuralmechanics.configuration.former_names import in_todays_words
+from neuralmechanics.configuration.read_toml import read_toml
 
 T = TypeVar("T")
 
@@ -30,18 +31,23 @@ def load_config(path: str | Path, kind: type[T]) -> T:
 def config_from_dict(values: Mapping[str, Any], kind: type[T], prefix: str = "") -> T:
     """Build `kind` from nested dictionaries; the keys in error messages are dotted paths.
 
-    >>> from neuralmechanics.experiments.config import TrainConfig
-    >>> config_from_dict({"optimizer": {"learning_rate": 1}}, TrainConfig).optimizer.learning_rate
+    >>> from neuralmechanics.optimizers import OptimizerConfig
+    >>> config_from_dict({"learning_rate": 1}, OptimizerConfig).learning_rate
     1.0
-    >>> config_from_dict({"optimizer": {"learning_rat": 1}}, TrainConfig)
+    >>> config_from_dict({"learning_rat": 1}, OptimizerConfig)
     Traceback (most recent call last):
-    ValueError: unknown configuration key 'optimizer.learning_rat'; the nearest known key is 'optimizer.learning_rate'
+    ValueError: unknown configuration key 'learning_rat'; the nearest known key is 'learning_rate'
     """
+    if not prefix:
+        values = in_todays_words(values)
     hints = typing.get_type_hints(kind)
-    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             raise ValueError(unknown_key(prefix + key, [prefix + name for name in known]))
+    for name, item in known.items():
+        if name not in values and item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"the configuration lacks {prefix + name!r}, which has no default")
     return kind(**{key: _convert(value, hints[key], prefix + key) for key, value in values.items()})
 
 
@@ -54,8 +60,8 @@ def unknown_key(key: str, known: list[str]) -> str:
 def config_to_dict(config: Any) -> dict[str, Any]:
     """Nested plain values of a configuration, ready for JSON; `config_from_dict` inverts it.
 
-    >>> from neuralmechanics.experiments.config import TrainConfig
-    >>> config_from_dict(config_to_dict(TrainConfig()), TrainConfig) == TrainConfig()
+    >>> from neuralmechanics.optimizers import OptimizerConfig
+    >>> config_from_dict(config_to_dict(OptimizerConfig()), OptimizerConfig) == OptimizerConfig()
     True
     """
     return typing.cast(dict[str, Any], _plain(asdict(config)))
