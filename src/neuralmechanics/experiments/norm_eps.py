@@ -6,23 +6,21 @@ activations, which the exact law takes for its residual. Source: theory, section
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.data import Batches, Position, load_data
-from neuralmechanics.experiments.seeds import stream_seed
-from neuralmechanics.experiments.targets import resolve_model
-from neuralmechanics.experiments.training.losses import loss_function
-from neuralmechanics.experiments.training.plan import Plan
+from neuralmechanics.experiments.config import RecordConfig, TrainConfig
+from neuralmechanics.experiments.training.loop import train
+from neuralmechanics.experiments.training.observer import Training
 from neuralmechanics.functional.norm_statistics import NormRecord, recorded_norms
 from neuralmechanics.laws import Drives, ExactLaw, Hyperparameters
-from neuralmechanics.optimizers.make import make_optimizer
+from neuralmechanics.optimizers import Sgd, StepWatch, Update
 from neuralmechanics.symmetry import Family, Symmetries, find_symmetries
 
 if TYPE_CHECKING:
@@ -45,13 +43,12 @@ def eps_errors(config: TrainConfig, *, norm_eps: float | None = None, every: int
         raise ValueError(f"optimizer.name must be 'sgd', which the exact law holds for, got {config.optimizer.name!r}")
     if every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(config.seed, "training"))
-        symmetries, worst = _followed(config, norm_eps, every)
-    rows = []
-    for kind in dict.fromkeys(symmetries.kinds):
-        mine = torch.tensor([other == kind for other in symmetries.kinds])
-        errors = {law: float(worst[law][mine].max()) for law in LAWS}
+    onlooker = _Onlooker(norm_eps, every)
+    train(replace(config, device="cpu", record=RecordConfig(enabled=False, metrics=())), observer=onlooker)
+    race, rows = onlooker.race, []
+    for kind in dict.fromkeys(race.symmetries.kinds):
+        mine = torch.tensor([other == kind for other in race.symmetries.kinds])
+        errors = {law: float(race.worst[law][mine].max()) for law in LAWS}
         rows.append({"kind": kind, "charges": int(mine.sum())} | errors)
     return pd.DataFrame(rows)
 
@@ -104,77 +101,85 @@ def eps_residual(model: nn.Module, symmetries: Sequence[Family]) -> Iterator[Eps
         yield EpsResidual(symmetries, records)
 
 
-def _followed(config: TrainConfig, norm_eps: float | None, every: int) -> tuple[Symmetries, dict[str, Tensor]]:
-    """The training of `config`, and the largest relative error of each law at every charge."""
-    data = load_data(config.data, config.images)
-    dtype = torch.float64 if config.precision == "float64" else torch.float32
-    batches = Batches(data, seed=config.seed, augment=config.images.augment, device=torch.device("cpu"), dtype=dtype)
-    model = resolve_model(
-        config.model,
-        input_shape=data.input_shape,
-        classes=data.classes,
-        seed=config.seed,
-        initialisation=config.initialisation,
-        restore=config.restore,
-    ).to(dtype)
-    if norm_eps is not None:
-        set_norm_eps(model, norm_eps)
-    loss_of, plan = loss_function(config.loss), Plan(config, len(data.train))
-    optimizer = make_optimizer(model.parameters(), config.optimizer)
-    symmetries = find_symmetries(model, batches.probe(min(config.batch_size, 32)), loss_of)
-    params = {name: p for name, p in model.named_parameters() if name in symmetries.parameters}
-    race, position = _Race(symmetries, params), Position()
-    with eps_residual(model, symmetries) as formula:
-        while not plan.ended(position):
-            hyper = plan.hyper(position)
-            for group in optimizer.param_groups:
-                group["lr"], group["momentum"] = hyper.learning_rate, hyper.momentum
-            used = Hyperparameters(
-                hyper.learning_rate,
-                config.optimizer.weight_decay,
-                hyper.momentum,
-                config.optimizer.dampening,
-                nesterov=config.optimizer.nesterov,
-                first_step=position.step == 0,
-            )
-            batch, position = batches.take(position, hyper.batch_size)
-            optimizer.zero_grad()
-            loss_of(model, batch).backward()  # type: ignore[no-untyped-call]
-            race.step(optimizer, used, formula.take())
-            if position.step % every == 0 or plan.ended(position):
-                race.compare()
-    return symmetries, race.worst
+class _Onlooker:
+    """The laws beside a training, held against its charges every so many steps and at its end."""
+
+    def __init__(self, norm_eps: float | None, every: int) -> None:
+        self._norm_eps, self._every = norm_eps, every
+        self._race: _Race | None = None
+
+    @property
+    def race(self) -> _Race:
+        """The race, once the training has begun."""
+        assert self._race is not None
+        return self._race
+
+    @contextmanager
+    def watch(self, training: Training) -> Iterator[None]:
+        """Every law starts at the charges of the model before its first step."""
+        if self._norm_eps is not None:
+            set_norm_eps(training.model, self._norm_eps)
+        batch = training.batches.probe(min(training.config.batch_size, 32))
+        symmetries = find_symmetries(training.model, batch, training.loss)
+        with eps_residual(training.model, symmetries) as formula:
+            self._race = _Race(training, symmetries, formula)
+            yield
+            self._race.compare()
+
+    def before(self, step: int) -> None:
+        """What the formula says of the backward pass, and the parameters as they are."""
+        self.race.before_step()
+
+    def after(self, step: int) -> None:
+        """One step of every law."""
+        self.race.after_step()
+        if step % self._every == 0:
+            self.race.compare()
 
 
 class _Race:
     """The laws of `LAWS` in progress, and how far each has been from the charges."""
 
-    def __init__(self, symmetries: Symmetries, params: Mapping[str, Tensor]) -> None:
-        self._symmetries = symmetries
-        self._params = params
-        self._size = symmetries.charge_scale(_values(params))
+    def __init__(self, training: Training, symmetries: Symmetries, formula: EpsResidual) -> None:
+        named = dict(training.model.named_parameters())
+        self.symmetries = symmetries
+        self._params = {name: named[name] for name in symmetries.parameters}
+        self._steps = StepWatch(training.optimizer, self._params, exact_update=True)
+        self._formula = formula
+        self._by_formula = torch.zeros(0)
+        self._size = symmetries.charge_scale(_values(self._params))
         self._laws = {law: ExactLaw(symmetries.quadratic, measured_residual=law != "exact") for law in LAWS}
         for law in self._laws.values():
-            law.start(symmetries.charge(_values(params)))
+            law.start(symmetries.charge(_values(self._params)))
         self.worst = {law: torch.zeros_like(self._size) for law in LAWS}
 
-    def step(self, optimizer: torch.optim.Optimizer, used: Hyperparameters, formula: Tensor) -> None:
-        """One optimiser step, and of every law with what it may know."""
-        before = {name: p.clone() for name, p in _values(self._params).items()}
-        gradients = {name: p.grad.clone() for name, p in self._params.items() if p.grad is not None}
-        optimizer.step()
-        update = {name: p - before[name] for name, p in _values(self._params).items()}
-        velocity = None
-        if used.nesterov:
-            buffers = {name: optimizer.state[p]["momentum_buffer"] for name, p in self._params.items()}
-            velocity = self._symmetries.pair(update, buffers)
-        energy, measured = self._symmetries.pair(update, update), self._symmetries.pair(gradients, before)
-        for law, residual in zip(LAWS, (None, formula, measured), strict=True):
+    def before_step(self) -> None:
+        """To be called between the backward pass and the update."""
+        self._by_formula = self._formula.take()
+        self._steps.before_step()
+
+    def after_step(self) -> None:
+        """Every law's step, with what it may know of the update."""
+        updates = dict(self._steps.updates())
+        self._steps.finish()
+        made = next(update for update in updates.values() if update is not None)
+        hyper = {field.name: getattr(made.setting, field.name) for field in fields(Sgd)}
+        used = Hyperparameters(**hyper, first_step=made.first_step)
+        change, slopes = self._of(updates, lambda u: u.difference), self._of(updates, lambda u: u.gradient)
+        before, pair = self._of(updates, Update.before), self.symmetries.pair
+        velocity = pair(change, self._of(updates, lambda u: u.velocity)) if used.nesterov else None
+        energy, measured = pair(change, change), pair(slopes, before)
+        for law, residual in zip(LAWS, (None, self._by_formula, measured), strict=True):
             self._laws[law].step(used, Drives(energy, velocity, residual))
+
+    def _of(self, updates: Mapping[str, Update | None], read: Callable[[Update], Tensor | None]) -> dict[str, Tensor]:
+        """What is read of every update, 0 where there is none."""
+        found = {name: None if update is None else read(update) for name, update in updates.items()}
+        return {name: torch.zeros_like(self._params[name]) if t is None else t for name, t in found.items()}
 
     def compare(self) -> None:
         """Hold every law against the charges now."""
-        charge = self._symmetries.charge(_values(self._params))
+        charge = self.symmetries.charge(_values(self._params))
         for law, predicted in self._laws.items():
             self.worst[law] = torch.maximum(self.worst[law], (predicted.value - charge).abs() / self._size)
 

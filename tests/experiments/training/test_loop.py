@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from neuralmechanics.experiments import (
     train,
 )
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint, save_checkpoint
+from neuralmechanics.experiments.training.observer import Training
 from neuralmechanics.experiments.training.runfolder import CHECKPOINTS
 from neuralmechanics.optimizers.lamb import Lamb
 
@@ -204,3 +207,41 @@ def test_lamb_rescales_each_tensor_to_its_own_norm():
     # On the first step Adam's direction is the sign of the gradient; LAMB gives it the weight's norm.
     expected = -0.01 * 5 / 2**0.5 * torch.tensor([1.0, -1.0], dtype=torch.float64)
     torch.testing.assert_close(update, expected, rtol=1e-9, atol=0)
+
+
+class _Onlooker:
+    """Keeps, for every step, its numbers, and the sizes of gradient and update that it sees."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.gradients: list[float] = []
+        self.updates: list[float] = []
+
+    @contextmanager
+    def watch(self, training: Training) -> Iterator[None]:
+        self._weight = next(training.model.parameters())
+        self.calls.append(("watch", 0))
+        yield
+        self.calls.append(("left", len(self.updates)))
+
+    def before(self, step: int) -> None:
+        self.calls.append(("before", step))
+        self._held = self._weight.detach().clone()
+        assert self._weight.grad is not None
+        self.gradients.append(float(self._weight.grad.norm()))
+
+    def after(self, step: int) -> None:
+        self.calls.append(("after", step))
+        self.updates.append(float((self._weight.detach() - self._held).norm()))
+
+
+def test_an_observer_sees_every_step_and_changes_nothing():
+    config = TrainConfig(
+        model="mlp-bn", steps=3, precision="float64", images=SMALL, record=QUIET,
+        optimizer=OptimizerConfig(learning_rate=0.25),
+    )  # fmt: skip
+    onlooker = _Onlooker()
+    assert same(train(config, observer=onlooker).model, train(config).model)
+    steps = [(name, number) for step in range(3) for name, number in (("before", step), ("after", step + 1))]
+    assert onlooker.calls == [("watch", 0), *steps, ("left", 3)]
+    assert onlooker.updates == pytest.approx([0.25 * gradient for gradient in onlooker.gradients], rel=1e-9)

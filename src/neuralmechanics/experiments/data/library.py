@@ -9,8 +9,9 @@ from functools import partial
 from neuralmechanics.experiments.config import ImageConfig
 from neuralmechanics.experiments.data.dataset import DataSet
 from neuralmechanics.experiments.data.digits import digits
-from neuralmechanics.experiments.data.published import SOURCES, image_folder, published
+from neuralmechanics.experiments.data.published import image_folder, published
 from neuralmechanics.experiments.data.sequences import sequences
+from neuralmechanics.experiments.data.sources import SOURCES
 from neuralmechanics.experiments.data.textures import textures
 
 

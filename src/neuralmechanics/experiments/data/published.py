@@ -1,132 +1,83 @@
-"""MNIST, CIFAR, Tiny ImageNet, ImageNet and image folders: what each is, and where each may lie."""
+"""Published data sets and image folders, wherever they lie: one table of the forms that a data set comes in."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from neuralmechanics.experiments.config import ImageConfig
 from neuralmechanics.experiments.data.dataset import DataSet, Split
-from neuralmechanics.experiments.data.readers.cifar import CIFAR10_FILES, CIFAR100_FILES, cifar_splits
 from neuralmechanics.experiments.data.readers.folders import decoded, folder_files
 from neuralmechanics.experiments.data.readers.hub import hub_split, local_splits
-from neuralmechanics.experiments.data.readers.idx import FILES, idx_splits
+from neuralmechanics.experiments.data.sources import SOURCES, Source
 
-_IMAGENET_MARGIN = 8 / 7  # 256 for 224 pixels
+_FOLDER_SIZE = 64
+_MEASURED = 1000
 
 
 @dataclass(frozen=True)
-class Source:
-    """One published data set: its numbers, its place on the hub, and its files when it lies in a folder."""
+class _Wanted:
+    """A data set as it is asked for: what it is called, its source, where it lies and in which size."""
 
     name: str
-    classes: int
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    repository: str
-    test_split: str
-    columns: tuple[str, str]
-    files: str
-    margin: float = 1.0
-    binary: Callable[[Path], tuple[Split, Split] | None] | None = None
+    source: Source
+    root: Path
+    size: int | None
 
 
-SOURCES = {
-    source.name: source
-    for source in (
-        Source(
-            "mnist",
-            10,
-            28,
-            (0.1307,),
-            (0.3081,),
-            "ylecun/mnist",
-            "test",
-            ("image", "label"),
-            ", ".join(FILES) + " (or .gz)",
-            binary=lambda root: idx_splits(root, 10, 28),
-        ),
-        Source(
-            "cifar10",
-            10,
-            32,
-            (0.4914, 0.4822, 0.4465),
-            (0.2470, 0.2435, 0.2616),
-            "uoft-cs/cifar10",
-            "test",
-            ("img", "label"),
-            ", ".join(CIFAR10_FILES),
-            binary=lambda root: cifar_splits(root, 10),
-        ),
-        Source(
-            "cifar100",
-            100,
-            32,
-            (0.5071, 0.4865, 0.4409),
-            (0.2673, 0.2564, 0.2762),
-            "uoft-cs/cifar100",
-            "test",
-            ("img", "fine_label"),
-            ", ".join(CIFAR100_FILES),
-            binary=lambda root: cifar_splits(root, 100),
-        ),
-        Source(
-            "tiny-imagenet",
-            200,
-            64,
-            (0.480, 0.448, 0.397),
-            (0.276, 0.269, 0.282),
-            "zh-plus/tiny-imagenet",
-            "valid",
-            ("image", "label"),
-            "train/<class>/images/*.JPEG and val/ with val_annotations.txt",
-        ),
-        Source(
-            "imagenet",
-            1000,
-            224,
-            (0.485, 0.456, 0.406),
-            (0.229, 0.224, 0.225),
-            "ILSVRC/imagenet-1k",
-            "validation",
-            ("image", "label"),
-            "train/<class>/*.JPEG and val/<class>/*.JPEG",
-            _IMAGENET_MARGIN,
-        ),
-    )
-}
+class _Form(Protocol):
+    """Reads one form that a data set comes in: training and test examples and number of classes; None if not there."""
+
+    def __call__(self, wanted: _Wanted) -> tuple[Split, Split, int] | None: ...
+
+
+def _publishers_files(wanted: _Wanted) -> tuple[Split, Split, int] | None:
+    source = wanted.source
+    found = source.binary(wanted.root) if source.binary is not None else None
+    if found is None:
+        return None
+    if wanted.size not in (None, source.size):
+        raise ValueError(f"images.size: the binary files of {wanted.name} hold {source.size} pixels, not {wanted.size}")
+    return *found, source.classes
+
+
+def _tables(wanted: _Wanted) -> tuple[Split, Split, int] | None:
+    source = wanted.source
+    shape = source.shape(wanted.size)
+    found = local_splits(wanted.root, source.test_split, source.columns, shape, source.margin, source.classes)
+    return None if found is None else (*found, source.classes)
+
+
+def _pictures(wanted: _Wanted) -> tuple[Split, Split, int] | None:
+    if wanted.source.binary is not None:
+        return None
+    channels, _, size = wanted.source.shape(wanted.size)
+    return _by_folder(wanted.name, wanted.root, size, channels, wanted.source.margin)
+
+
+# In the order in which a folder is tried.
+_FORMS: tuple[_Form, ...] = (_publishers_files, _tables, _pictures)
 
 
 def published(name: str, images: ImageConfig) -> DataSet:
     """The published data set `name` from `images.root`, `$NEURALMECHANICS_DATA`/`name`, or the Hugging Face cache."""
     source = SOURCES[name]
-    size = images.size or source.size
     root = Path(images.root) if images.root is not None else _usual_root(name)
     if root is None:
-        return DataSet(name, *_from_hub(source, size), source.classes, source.mean, source.std)
-    found = source.binary(root) if source.binary else None
-    if found is not None:
-        _refuse_size(images, source)
-        return DataSet(name, *found, source.classes, source.mean, source.std)
-    shape = (len(source.mean), size, size)
-    found = local_splits(root, source.test_split, source.columns, shape, source.margin, source.classes)
-    if found is not None:
-        return DataSet(name, *found, source.classes, source.mean, source.std)
-    files = None if source.binary else folder_files(root)
-    if files is None:
-        raise ValueError(
-            f"no {name} in {str(root)!r}: it must hold {source.files}, or the Parquet files of {source.repository}"
-        )
-    train, test = (
-        decoded(f"{name}-{part}", of_part, size, shape[0], margin=source.margin)
-        for part, of_part in (("train", files[0]), ("test", files[1]))
-    )
-    return DataSet(name, train, test, files[2], source.mean, source.std)
+        train, test, classes = *_from_hub(name, source, images.size), source.classes
+    else:
+        wanted = _Wanted(name, source, root, images.size)
+        found = next((found for form in _FORMS if (found := form(wanted)) is not None), None)
+        if found is None:
+            raise ValueError(
+                f"no {name} in {str(root)!r}: it must hold {source.files}, or the Parquet files of {source.repository}"
+            )
+        train, test, classes = found
+    return DataSet(name, train, test, classes, source.mean, source.std)
 
 
 def _usual_root(name: str) -> Path | None:
@@ -138,19 +89,30 @@ def image_folder(images: ImageConfig) -> DataSet:
     """Any folder of class folders at `images.root`; mean and deviation are measured on its first thousand images."""
     if images.root is None:
         raise ValueError("data 'folder' needs images.root: a folder with one folder of images a class")
-    files = folder_files(Path(images.root))
-    if files is None:
+    found = _by_folder("folder", Path(images.root), images.size or _FOLDER_SIZE, 3, 1.0)
+    if found is None:
         raise ValueError(f"no class folders with images in {images.root!r}")
-    size = images.size or 64
-    train = decoded("folder-train", files[0], size, 3)
-    sample = train.inputs[torch.linspace(0, len(train) - 1, min(1000, len(train))).long()].double() / 255
+    train, test, classes = found
+    sample = train.inputs[torch.linspace(0, len(train) - 1, min(_MEASURED, len(train))).long()].double() / 255
     mean = tuple(sample.mean((0, 2, 3)).tolist())
     std = tuple(sample.std((0, 2, 3)).clamp_min(1e-3).tolist())
-    return DataSet("folder", train, decoded("folder-test", files[1], size, 3), files[2], mean, std)
+    return DataSet("folder", train, test, classes, mean, std)
 
 
-def _from_hub(source: Source, size: int) -> tuple[Split, Split]:
-    shape = (len(source.mean), size, size)
+def _by_folder(name: str, root: Path, size: int, channels: int, margin: float) -> tuple[Split, Split, int] | None:
+    files = folder_files(root)
+    if files is None:
+        return None
+    *parts, classes = files
+    train, test = (
+        decoded(f"{name}-{part}", of_part, size, channels, margin=margin)
+        for part, of_part in zip(("train", "test"), parts, strict=True)
+    )
+    return train, test, classes
+
+
+def _from_hub(name: str, source: Source, size: int | None) -> tuple[Split, Split]:
+    shape = source.shape(size)
     try:
         train, test = (
             hub_split(source.repository, split, source.columns, shape, source.margin, source.classes)
@@ -158,14 +120,9 @@ def _from_hub(source: Source, size: int) -> tuple[Split, Split]:
         )
     except LookupError as error:
         raise ValueError(
-            f"{source.name} is not here ({error}); put {source.files} in a folder and give it as images.root (or "
-            f"call it {source.name} and set NEURALMECHANICS_DATA to the folder around it), or, with a network, run: "
+            f"{name} is not here ({error}); put {source.files} in a folder and give it as images.root (or "
+            f"call it {name} and set NEURALMECHANICS_DATA to the folder around it), or, with a network, run: "
             f"pip install 'neuralmechanics[data]' && "
             f'python -c "import datasets; datasets.load_dataset({source.repository!r})"'
         ) from None
     return train, test
-
-
-def _refuse_size(images: ImageConfig, source: Source) -> None:
-    if images.size not in (None, source.size):
-        raise ValueError(f"images.size: the binary files of {source.name} hold {source.size} pixels, not {images.size}")

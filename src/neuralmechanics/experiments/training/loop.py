@@ -18,6 +18,7 @@ from neuralmechanics.experiments.seeds import stream_seed
 from neuralmechanics.experiments.targets import require_fit, resolve_model
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
 from neuralmechanics.experiments.training.losses import loss_function
+from neuralmechanics.experiments.training.observer import Observer, Training
 from neuralmechanics.experiments.training.plan import Plan
 from neuralmechanics.experiments.training.recording import attach_monitor
 from neuralmechanics.experiments.training.runfolder import CHECKPOINTS, METRICS, RESULT, claim_folder, write_json
@@ -27,8 +28,6 @@ from neuralmechanics.progress import Meter, SilentMeter
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from neuralmechanics.experiments.training.losses import LossFunction
 
 
 @dataclass(frozen=True)
@@ -42,28 +41,20 @@ class TrainResult:
     out: Path | None
 
 
-@dataclass
-class _Training:
-    """The parts of one training in motion."""
-
-    config: TrainConfig
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    loss: LossFunction
-    batches: Batches
-    plan: Plan
-    metrics: Metrics
-    out: Path | None
-
-
 def train(
-    config: TrainConfig, out: str | Path | None = None, *, resume: bool = False, meter: Meter | None = None
+    config: TrainConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    meter: Meter | None = None,
+    observer: Observer | None = None,
 ) -> TrainResult:
     """Train as `config` says; with `out` given, record the run there, checkpointed and resumable.
 
     The result is a function of `config` alone: weights, order, augmentation and dropout come from its seed, and
     torch's own random state is left as it was. `resume` continues from the last checkpoint in `out` bit for bit
-    (on CUDA as far as its kernels are deterministic), or starts if there is none. Raises `ValueError` for what
+    (on CUDA as far as its kernels are deterministic), or starts if there is none. An `observer` is told of every step
+    and changes nothing. Raises `ValueError` for what
     cannot be trained and `FloatingPointError` when the loss stops being finite.
     """
     folder = None if out is None else Path(out)
@@ -82,7 +73,7 @@ def train(
         meter.start(training.plan.total_steps(), config.model)
         meter.advance(first)
         try:
-            position, performance = _run(training, position, meter)
+            position, performance = _run(training, position, meter, observer)
         finally:
             meter.finish()
         seconds = time.perf_counter() - began
@@ -93,7 +84,7 @@ def train(
     return TrainResult(training.model, performance, position.step, seconds, folder)
 
 
-def _prepare(config: TrainConfig, out: Path | None, device: torch.device) -> _Training:
+def _prepare(config: TrainConfig, out: Path | None, device: torch.device) -> Training:
     data = load_data(config.data, config.images)
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     batches = Batches(data, seed=config.seed, augment=config.images.augment, device=device, dtype=dtype)
@@ -106,7 +97,7 @@ def _prepare(config: TrainConfig, out: Path | None, device: torch.device) -> _Tr
         restore=config.restore,
     ).to(device, dtype)
     require_fit(model, f"model {config.model!r}", batches.probe(2)[0])
-    return _Training(
+    return Training(
         config=config,
         model=model,
         optimizer=make_optimizer(model.parameters(), config.optimizer),
@@ -118,13 +109,16 @@ def _prepare(config: TrainConfig, out: Path | None, device: torch.device) -> _Tr
     )
 
 
-def _run(training: _Training, position: Position, meter: Meter) -> tuple[Position, Performance]:
+def _run(
+    training: Training, position: Position, meter: Meter, observer: Observer | None
+) -> tuple[Position, Performance]:
     config, plan, out = training.config, training.plan, training.out
     evaluated: Performance | None = None
-    with _monitor(training, position) as monitor:
+    watched = nullcontext() if observer is None else observer.watch(training)
+    with _monitor(training, position) as monitor, watched:
         while not plan.ended(position):
             epoch = position.epoch
-            loss, position = _step(training, position)
+            loss, position = _step(training, position, observer)
             evaluated = None
             if monitor is not None:
                 monitor.log(loss=loss.detach())
@@ -142,7 +136,7 @@ def _run(training: _Training, position: Position, meter: Meter) -> tuple[Positio
     return position, evaluated or _evaluate(training, position)
 
 
-def _step(training: _Training, position: Position) -> tuple[Tensor, Position]:
+def _step(training: Training, position: Position, observer: Observer | None) -> tuple[Tensor, Position]:
     """One optimiser step; returns the training loss it descended and the new position."""
     config = training.config
     hyper = training.plan.hyper(position)
@@ -153,8 +147,12 @@ def _step(training: _Training, position: Position) -> tuple[Tensor, Position]:
         loss = training.loss(training.model, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     training.metrics.before(position.step, lambda: training.loss(training.model, batch))
+    if observer is not None:
+        observer.before(position.step)
     training.optimizer.step()
-    training.metrics.after(position.step, hyper.learning_rate * (1 - config.optimizer.dampening))
+    if observer is not None:
+        observer.after(following.step)
+    training.metrics.after(position.step, hyper.time_step(config.optimizer.dampening))
     return loss, following
 
 
@@ -165,7 +163,7 @@ def _set_hyper(optimizer: torch.optim.Optimizer, hyper: Hyper) -> None:
             group["momentum"] = hyper.momentum
 
 
-def _monitor(training: _Training, position: Position) -> AbstractContextManager[Any]:
+def _monitor(training: Training, position: Position) -> AbstractContextManager[Any]:
     if training.out is None or not training.config.record.enabled:
         return nullcontext()
     return attach_monitor(
@@ -179,7 +177,7 @@ def _monitor(training: _Training, position: Position) -> AbstractContextManager[
     )
 
 
-def _evaluate(training: _Training, position: Position) -> Performance:
+def _evaluate(training: Training, position: Position) -> Performance:
     performance = evaluate(training.model, training.batches.test())
     training.metrics.performance(position.step, performance)
     return performance

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import cos, pi, sqrt
 
 from neuralmechanics.experiments.config import ScheduleConfig
+from neuralmechanics.optimizers.sgd import Sgd
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Hyper:
     learning_rate: float
     momentum: float
     batch_size: int
+
+    def time_step(self, dampening: float) -> float:
+        """Natural time h of one step of SGD."""
+        return Sgd(self.learning_rate, momentum=self.momentum, dampening=dampening).time_step
 
 
 @dataclass(frozen=True)
