@@ -14,7 +14,7 @@ import pytest
 from tests.durability import damage, training
 
 from neuralmechanics.cli import main
-from neuralmechanics.cli.terminal import one_line, printable
+from neuralmechanics.cli.terminal.text import one_line, printable
 from neuralmechanics.monitor.store.atomic import publish_json, read_json
 
 from . import bad_inputs

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from neuralmechanics.cli.parsing import parse
-from neuralmechanics.cli.training import Train
+from neuralmechanics.cli.runs import Train
+from neuralmechanics.cli.terminal.parsing import parse
 from neuralmechanics.configuration.former_names import Origin, in_todays_words
 from neuralmechanics.experiments import OptimizerConfig, TrainConfig, config_from_dict, load_config
 from neuralmechanics.experiments.sweep import load_sweep

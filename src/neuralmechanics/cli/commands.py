@@ -10,10 +10,11 @@ import tyro
 
 from neuralmechanics import __version__
 from neuralmechanics.cli.demo import Demo, run_demo
+from neuralmechanics.cli.figures import Figures, run_figures
+from neuralmechanics.cli.flow import Flow, run_flow
 from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
-from neuralmechanics.cli.runs import Errors, Report, run_errors, run_report
-from neuralmechanics.cli.sweep import Figures, Flow, Sweep, run_figures, run_flow, run_sweep_command
-from neuralmechanics.cli.training import Train, run_train
+from neuralmechanics.cli.runs import Errors, Report, Train, run_errors, run_report, run_train
+from neuralmechanics.cli.sweep import Sweep, run_sweep_command
 from neuralmechanics.configuration.build import load_config
 from neuralmechanics.experiments.config import TrainConfig
 

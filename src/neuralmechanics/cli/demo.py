@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neuralmechanics.cli.meter import terminal_meter
 from neuralmechanics.cli.runs import print_errors, write_pictures
+from neuralmechanics.cli.terminal.meter import terminal_meter
 
 
 @dataclass(frozen=True)

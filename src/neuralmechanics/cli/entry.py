@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from neuralmechanics.cli.terminal import one_line, plain_output
+from neuralmechanics.cli.terminal.text import one_line, plain_output
 
 _INTERRUPTED = 130
 _LONGEST_MESSAGE = 1500
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str], *, debug: bool) -> int:
     # Loaded here, so that Ctrl-C while they load ends as it does later.
     from neuralmechanics.cli.commands import commands, run
-    from neuralmechanics.cli.parsing import UsageError, parse
+    from neuralmechanics.cli.terminal.parsing import UsageError, parse
 
     try:
         command = parse(commands(words), words)

@@ -1,13 +1,35 @@
-"""The paper's figures by name: those of theory drawn at once, those of trainings after their trainings."""
+"""`figures`: the paper's, those of theory drawn at once, those of trainings after their trainings."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
+from neuralmechanics.cli.terminal.meter import terminal_meter
 from neuralmechanics.progress import Meter
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Make the paper's figures with their tables of errors, training what they need."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """fig1 … fig5, momentum, phase, schedules, orders; none: all"""
+    scale: Literal["smoke", "small", "paper"] = "smoke"
+    """size of the trainings behind them"""
+    out: str = "figures"
+    """folder of the figures"""
+
+
+def run_figures(command: Figures) -> None:
+    """Draw the figures and print their files."""
+    for path in draw(command.names, command.scale, Path(command.out), terminal_meter()):
+        print(path)
 
 
 def draw(names: Sequence[str], scale: Literal["smoke", "small", "paper"], out: Path, meter: Meter) -> list[Path]:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from neuralmechanics.cli.meter import terminal_status
 from neuralmechanics.cli.target import Resolved, Target, resolve
+from neuralmechanics.cli.terminal.meter import terminal_status
 from neuralmechanics.experiments.config import OptimizerConfig
 
 _Flat = tyro.conf.arg(name="")

@@ -1,16 +1,32 @@
-"""`errors`, `report`: what a recorded run says."""
+"""`train`, `errors`, `report`: one run, from its training to what its record says."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from neuralmechanics.cli.terminal.meter import terminal_meter
+from neuralmechanics.experiments.config import TrainConfig
+
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network and record its charges. Flags go before the values of CONFIG, which go before the defaults."""
+
+    config: tyro.conf.Positional[str | None] = None
+    """TOML file with the training's configuration"""
+    out: str = "runs/train"
+    """folder of the run"""
+    resume: bool = False
+    """continue the run in that folder from its last checkpoint"""
+    training: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,17 @@ class Report:
     """folder of the run"""
     out: str | None = None
     """the page's file; default: report.html in the run's folder"""
+
+
+def run_train(command: Train) -> None:
+    """Train, then print the scores and where the run lies."""
+    from neuralmechanics.experiments.training.loop import train
+
+    result = train(command.training, command.out, resume=command.resume, meter=terminal_meter())
+    scores = result.performance
+    print(f"{result.steps} steps in {result.seconds:.1f} s")
+    print(f"test loss {scores.loss:.4f}  top-1 {scores.top1:.2%}  top-5 {scores.top5:.2%}")
+    print(f"run  {Path(command.out)}")
 
 
 def run_errors(command: Errors) -> None:

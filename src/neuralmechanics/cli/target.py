@@ -13,7 +13,7 @@ from neuralmechanics.experiments.config import ImageConfig
 if TYPE_CHECKING:
     import torch
 
-    from neuralmechanics.experiments.training.losses import LossFunction
+    from neuralmechanics.experiments.losses import LossFunction
 
     Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -54,8 +54,8 @@ def resolve(target: Target, *, allocate: bool = True) -> Resolved:
     """The model and batch of `target`; without `allocate` a `hf:` model lives on the meta device, weightless."""
     import torch
 
+    from neuralmechanics.experiments.losses import loss_function
     from neuralmechanics.experiments.targets import require_fit, resolve_model
-    from neuralmechanics.experiments.training.losses import loss_function
 
     hollow = target.model.startswith("hf:") and not allocate
     inputs, shape, classes = _inputs(target)

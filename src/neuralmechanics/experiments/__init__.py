@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from neuralmechanics.experiments.data import DataSet, data_names, load_data
+    from neuralmechanics.experiments.losses import cross_entropy, mean_squared_error
     from neuralmechanics.experiments.measuring.curvature import top_eigenvalues
     from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
     from neuralmechanics.experiments.measuring.metrics import open_metrics
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from neuralmechanics.experiments.norm_eps import eps_errors, set_norm_eps
     from neuralmechanics.experiments.targets import resolve_model
     from neuralmechanics.experiments.training.loop import TrainResult, train
-    from neuralmechanics.experiments.training.losses import cross_entropy, mean_squared_error
     from neuralmechanics.optimizers.lamb import Lamb
     from neuralmechanics.progress import Meter, SilentMeter
 
@@ -34,7 +34,7 @@ _EXPORTS = {
     "data": ("DataSet", "data_names", "load_data"),
     "measuring.evaluation": ("Performance", "evaluate"),
     ".optimizers.lamb": ("Lamb",),
-    "training.losses": ("cross_entropy", "mean_squared_error"),
+    "losses": ("cross_entropy", "mean_squared_error"),
     "measuring.metrics": ("open_metrics",),
     "models": ("build_model", "model_names", "restore_weights"),
     "norm_eps": ("eps_errors", "set_norm_eps"),

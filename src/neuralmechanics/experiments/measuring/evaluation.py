@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from neuralmechanics.experiments.training.losses import logits_of
+from neuralmechanics.experiments.losses import logits_of
 from neuralmechanics.functional.as_found import left_as_found
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import torch
 
 from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.data import Batches, Position, load_data
+from neuralmechanics.experiments.losses import loss_function
 from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
 from neuralmechanics.experiments.measuring.metrics import Metrics
 from neuralmechanics.experiments.seeds import stream_seed
 from neuralmechanics.experiments.targets import require_fit, resolve_model
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
-from neuralmechanics.experiments.training.losses import loss_function
 from neuralmechanics.experiments.training.observer import Observer, Training
 from neuralmechanics.experiments.training.plan import Plan
 from neuralmechanics.experiments.training.recording import attach_monitor

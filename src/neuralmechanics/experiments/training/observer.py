@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from neuralmechanics.experiments.config import TrainConfig
     from neuralmechanics.experiments.data import Batches
+    from neuralmechanics.experiments.losses import LossFunction
     from neuralmechanics.experiments.measuring.metrics import Metrics
-    from neuralmechanics.experiments.training.losses import LossFunction
     from neuralmechanics.experiments.training.plan import Plan
 
 

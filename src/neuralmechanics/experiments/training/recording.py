@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from neuralmechanics.experiments.training.losses import Batch, LossFunction
+    from neuralmechanics.experiments.losses import Batch, LossFunction
 
 
 def attach_monitor(

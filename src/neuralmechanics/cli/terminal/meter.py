@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from neuralmechanics.cli.terminal import one_line
+from neuralmechanics.cli.terminal.text import one_line
 from neuralmechanics.progress import Meter, SilentMeter
 
 # Redrawing more often than this only costs time.

@@ -1,0 +1,1 @@
+"""The terminal: arguments read from it, text and progress written to it."""
