@@ -108,7 +108,7 @@ def test_mappings_patterns_and_configurations_say_the_same_as_the_optimizer() ->
 def test_rotation_in_equilibrium() -> None:
     assert Rates(0.1, 1e-2, 0.9).rotation == pytest.approx(math.sqrt(2 * 0.1 * 1e-2 / 1.9))
     assert Rates(0.1, 1e-2, 0.9, 0.5).rotation == pytest.approx(math.sqrt(2 * 0.05 * 1e-2 / 1.9))
-    assert Rates(1e-3, 0.1, 0.9, 0.0, True, True).rotation == pytest.approx(math.sqrt(2e-4 * 0.1 / 1.9))
+    assert Rates(1e-3, 0.1, 0.9, decoupled=True, adaptive=True).rotation == pytest.approx(math.sqrt(2e-4 * 0.1 / 1.9))
     assert Rates(0.1, 0.0).rotation is None
     assert Rates(0.1, 0.1, 0.9, adaptive=True).rotation is None
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from neuralmechanics.flows import GradientFlow, ModifiedFlow, StopReason, drift_by_kind, integrate, module_loss
 from neuralmechanics.flows.comparison.sweep import slope
 from neuralmechanics.flows.equation.module_loss import ModuleLoss
-from neuralmechanics.flows.switching.held_choices import Branches
+from neuralmechanics.flows.switching.held_choices import HeldChoices
 from neuralmechanics.flows.switching.rules import RULES, kinks_without_rule
 
 from ..problems import charges_of, network_loss, point
@@ -151,7 +151,7 @@ def test_every_rule_is_the_operation_it_stands_for(name: str) -> None:
     for held in (False, True):
         leaf = x.clone().requires_grad_(True)
         if held:
-            with Branches(RULES) as seen:
+            with HeldChoices(RULES) as seen:
                 value = loss({"x": leaf})
         else:
             value = loss({"x": leaf})

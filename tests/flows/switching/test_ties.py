@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuralmechanics.flows import GradientFlow, Path, drift_by_kind, integrate, module_loss
 from neuralmechanics.flows.equation.module_loss import ModuleLoss
-from neuralmechanics.flows.switching.held_choices import Branches
+from neuralmechanics.flows.switching.held_choices import HeldChoices
 from neuralmechanics.flows.switching.rules import RULES
 from neuralmechanics.flows.switching.ties import displaced, equal_candidates
 from neuralmechanics.symmetry import find_symmetries
@@ -54,10 +54,10 @@ def test_equal_candidates_are_those_of_equal_patches_and_dead_units() -> None:
         return units[:3].amax(0) + units[2:].amax(0) + units[3:].amax(0)
 
     x = torch.tensor([1.0, 0.5], dtype=torch.float64)
-    with Branches(RULES) as natural:
+    with HeldChoices(RULES) as natural:
         loss(x)
     distant = displaced(x)
-    with Branches(RULES, tuple(natural.choices)) as away:
+    with HeldChoices(RULES, tuple(natural.choices)) as away:
         loss(distant)
     found = equal_candidates(natural, away)
     rows = [found[call].tolist() for call in sorted(found)]

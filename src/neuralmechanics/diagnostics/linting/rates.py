@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.optimizers.setting import follows_sgd, read_setting
+from neuralmechanics.optimizers.sgd import Sgd
 
 __all__ = ["Rates", "rates_of"]
 
@@ -22,14 +23,9 @@ _DECOUPLED = ("adamw", "lamb")
 
 
 @dataclass(frozen=True)
-class Rates:
-    """η, λ, β, α of one parameter; ``adaptive`` where each element has a step size of its own."""
+class Rates(Sgd[float]):
+    """The hyperparameters of one parameter; ``adaptive`` where each element has a step size of its own."""
 
-    learning_rate: float
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-    dampening: float = 0.0
-    decoupled: bool = False
     adaptive: bool = False
 
     @property
@@ -40,8 +36,8 @@ class Rates:
         """
         if self.weight_decay <= 0 or (self.adaptive and not self.decoupled):
             return None
-        damping = 1 - self.momentum if self.adaptive else 1 - (self.dampening if self.momentum else 0.0)
-        return math.sqrt(2 * self.learning_rate * damping * self.weight_decay / (1 + self.momentum))
+        step = self.learning_rate * (1 - self.momentum) if self.adaptive else self.time_step
+        return math.sqrt(2 * step * self.weight_decay / (1 + self.momentum))
 
 
 def rates_of(model: nn.Module, optimizer: Any) -> dict[str, Rates]:

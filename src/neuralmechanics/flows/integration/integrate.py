@@ -22,7 +22,7 @@ from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.integration.steppers import STEPPERS
 from neuralmechanics.flows.switching.events import Events, KinkTrack
-from neuralmechanics.flows.switching.held_choices import Branches
+from neuralmechanics.flows.switching.held_choices import HeldChoices
 from neuralmechanics.flows.switching.rules import RULES, kinks_without_rule
 from neuralmechanics.optimizers.bounds import require_positive
 from neuralmechanics.progress import Meter
@@ -118,7 +118,7 @@ def _events(loss: Loss, system: System, kinks: Kinks) -> Events | None:
     if kinks == "ignore":
         return None
     params = system.parameters(system.initial)
-    with torch.no_grad(), Branches(RULES) as seen:
+    with torch.no_grad(), HeldChoices(RULES) as seen:
         loss(params)
     loose = kinks_without_rule(loss, params)
     if kinks == "locate" and loose:

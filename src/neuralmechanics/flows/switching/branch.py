@@ -14,7 +14,7 @@ from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, derivative
 from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field
-from neuralmechanics.flows.switching.held_choices import Branches, Pattern, Surface
+from neuralmechanics.flows.switching.held_choices import HeldChoices, Pattern, Surface
 from neuralmechanics.flows.switching.rules import RULES
 from neuralmechanics.flows.switching.ties import Ignored, displaced, equal_candidates, held_by_slides, released
 
@@ -37,7 +37,7 @@ class Branch:
 
     def __init__(self, field: Field, loss: Loss, layout: Layout, x: Tensor) -> None:
         self.raw, self.loss, self.layout = field, loss, layout
-        with Branches(RULES) as natural:
+        with HeldChoices(RULES) as natural:
             self.first = field(x)
         self.pattern: Pattern = tuple(natural.choices)
         self.floors = natural.all_floors()
@@ -46,13 +46,13 @@ class Branch:
         self.pull = 0.0
         self.jacobian: Tensor | None = None
         self.ignored: Ignored = {}
-        with torch.no_grad(), Branches(RULES) as alone:
+        with torch.no_grad(), HeldChoices(RULES) as alone:
             loss(layout.unflatten(x[: layout.size]))
         # Whether one forward pass sees all comparisons; a field that looks steps ahead makes more of them.
         self.single = len(alone.choices) == len(self.pattern) and all(map(torch.equal, alone.choices, self.pattern))
         self.last_margins = natural.all_margins()
         if any(choice.dtype != torch.bool for choice in self.pattern):
-            self._look(x)
+            self._find_ignored(x)
             self.last_margins = self.margins(x, [])
 
     def __len__(self) -> int:
@@ -77,10 +77,10 @@ class Branch:
         """
         return self._with_alphas(self._compare(x, alphas).all_margins(), alphas)
 
-    def _held(self, alphas: Sequence[float], watched: Sequence[Surface] = ()) -> Branches:
-        return Branches(RULES, self.pattern, self.slides, alphas, watched, self.ignored)
+    def _held(self, alphas: Sequence[float], watched: Sequence[Surface] = ()) -> HeldChoices:
+        return HeldChoices(RULES, self.pattern, self.slides, alphas, watched, self.ignored)
 
-    def _compare(self, x: Tensor, alphas: Sequence[float]) -> Branches:
+    def _compare(self, x: Tensor, alphas: Sequence[float]) -> HeldChoices:
         """All comparisons at x."""
         held = self._held(alphas)
         with torch.no_grad(), held:
@@ -90,7 +90,7 @@ class Branch:
                 self.raw(x)
         return held
 
-    def _look(self, x: Tensor) -> list[Surface]:
+    def _find_ignored(self, x: Tensor) -> list[Surface]:
         """Finds the comparisons to ignore on this branch; those at zero that were and no longer are."""
         if not self.slides and all(choice.dtype == torch.bool for choice in self.pattern):
             before, self.ignored = self.ignored, {}
@@ -99,17 +99,17 @@ class Branch:
         found = equal_candidates(here, there)
         if self.single:
             found = held_by_slides(here, there, found, partial(self._normals, x))
-        fresh = released(here, self.ignored, found)
+        freed = released(here, self.ignored, found)
         self.ignored = found
-        return fresh
+        return freed
 
     def _with_alphas(self, margins: Tensor, alphas: Sequence[float]) -> Tensor:
         for surface, alpha in zip(self.slides, alphas, strict=True):
-            for place in self._places(surface):
-                margins[place] = min(float(margins[place]), alpha, 1 - alpha)
+            for index in self._indices(surface):
+                margins[index] = min(float(margins[index]), alpha, 1 - alpha)
         return margins
 
-    def _places(self, surface: Surface) -> list[int]:
+    def _indices(self, surface: Surface) -> list[int]:
         before = sum(len(choice) for choice in self.pattern[: surface.call])
         return [before + entry for entry in surface.entries]
 
@@ -132,12 +132,12 @@ class Branch:
             return normals @ self._evaluate(x, values.tolist())[: self.layout.size] + self.pull * scores
 
         base = miss(alphas)
-        fresh = self.jacobian is None or len(self.jacobian) != len(alphas)
+        outdated = self.jacobian is None or len(self.jacobian) != len(alphas)
         for iteration in range(_ITERATIONS):
-            if fresh or self.jacobian is None or iteration == _ITERATIONS // 2:
+            if outdated or self.jacobian is None or iteration == _ITERATIONS // 2:
                 # The field is linear in each single weight, so this difference is a derivative.
                 self.jacobian = torch.stack([miss(moved) - base for moved in alphas + torch.eye(len(alphas))], dim=1)
-                fresh = False
+                outdated = False
             size = float(self.jacobian.abs().max())
             if float(base.abs().max()) <= _SOLVED * size:
                 return list(map(float, alphas))
@@ -162,24 +162,24 @@ class Branch:
         rivals, margins = torch.cat([rival.to(torch.long) for rival in held.rivals]), held.all_margins()
         switched: list[Surface] = []
         self.jacobian = None
-        for place in crossed:
-            sliding = [k for k, surface in enumerate(self.slides) if place in self._places(surface)]
+        for index in crossed:
+            sliding = [k for k, surface in enumerate(self.slides) if index in self._indices(surface)]
             if sliding:
                 k = sliding[0]
-                overtaken = float(margins[place]) < min(self.alphas[k], 1 - self.alphas[k])
-                switched += self._overtaken(k, place, int(rivals[place])) if overtaken else [self._release(k)]
-            elif not any(place in self._places(surface) for surface in switched):
-                switched.append(self._switch(place, int(rivals[place])))
-        slope = self._settle(x, self._united(x, switched))
+                overtaken = float(margins[index]) < min(self.alphas[k], 1 - self.alphas[k])
+                switched += self._overtaken(k, index, int(rivals[index])) if overtaken else [self._release(k)]
+            elif not any(index in self._indices(surface) for surface in switched):
+                switched.append(self._switch(index, int(rivals[index])))
+        slope = self._settle(x, self._merge_equal(x, switched))
         for _ in range(_ROUNDS):
-            fresh = self._look(x)
-            if not fresh:
+            freed = self._find_ignored(x)
+            if not freed:
                 break
-            slope = self._settle(x, self._united(x, fresh))
+            slope = self._settle(x, self._merge_equal(x, freed))
         self.last_margins = self.margins(x, self.alphas)
         return slope
 
-    def _united(self, x: Tensor, switched: list[Surface]) -> list[Surface]:
+    def _merge_equal(self, x: Tensor, switched: list[Surface]) -> list[Surface]:
         """The surfaces, those of one call with the same gradient made one."""
         if len(switched) < 2 or not self.single:
             return switched
@@ -201,10 +201,10 @@ class Branch:
         self._choose(surface, surface.above if self.alphas.pop(k) > 0.5 else surface.below)
         return surface
 
-    def _overtaken(self, k: int, place: int, third: int) -> list[Surface]:
+    def _overtaken(self, k: int, index: int, third: int) -> list[Surface]:
         """Ends a slide of two candidates, at one of its entries, because a third one overtakes them."""
         slide = self.slides[k]
-        entry = slide.entries[self._places(slide).index(place)]
+        entry = slide.entries[self._indices(slide).index(index)]
         rest = tuple(other for other in slide.entries if other != entry)
         if rest:
             self.slides[k] = replace(slide, entries=rest)
@@ -215,8 +215,8 @@ class Branch:
         self._choose(pair[0], third)
         return pair
 
-    def _switch(self, place: int, rival: int) -> Surface:
-        call, entry = 0, place
+    def _switch(self, index: int, rival: int) -> Surface:
+        call, entry = 0, index
         while entry >= len(self.pattern[call]):
             entry -= len(self.pattern[call])
             call += 1

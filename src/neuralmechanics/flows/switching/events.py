@@ -181,15 +181,15 @@ class KinkTrack:
 
     def _note(self, time: float, crossed: list[int]) -> None:
         self.events.times.append(time)
-        self.recent.extend((time, place) for place in crossed)
+        self.recent.extend((time, index) for index in crossed)
         first = self.recent[0][0]
         if (
             len(self.recent) == _WINDOW
             and time - first <= _STANDSTILL * (time - self.events.times[0])
-            and len({place for _, place in self.recent}) <= _FEW
+            and len({index for _, index in self.recent}) <= _FEW
         ):
             raise Halt(
                 StopReason.CHATTERING,
-                f"chattering: {len({place for _, place in self.recent})} units switched {_WINDOW} times within "
+                f"chattering: {len({index for _, index in self.recent})} units switched {_WINDOW} times within "
                 f"{time - first:.1e} at t={time:.6g}; use method='rk4', which steps over it",
             )

@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Branches", "Pattern", "Rule", "Surface"]
+__all__ = ["HeldChoices", "Pattern", "Rule", "Surface"]
 
 Pattern = tuple[Tensor, ...]
 """The choices of every comparison, one flat tensor a call: bool where a sign decides, positions for maxima."""
@@ -41,7 +41,7 @@ class Surface:
     below: int
 
 
-class Branches(TorchFunctionMode):
+class HeldChoices(TorchFunctionMode):
     """While entered, comparisons take the choices of ``pattern`` (None: the natural ones) and are noted.
 
     ``choices``, ``margins`` (positive inside the branch, negative beyond its border), ``rivals`` (the choice on the

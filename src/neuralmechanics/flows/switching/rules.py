@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuralmechanics.flows.equation.objective import Loss
-from neuralmechanics.flows.switching.held_choices import Branches, Rule
+from neuralmechanics.flows.switching.held_choices import HeldChoices, Rule
 
 __all__ = ["RULES", "kinks_without_rule"]
 
@@ -21,33 +21,33 @@ def _into(x: Tensor, value: Tensor, inplace: bool) -> Tensor:
     return x.copy_(value) if inplace else value
 
 
-def _relu(mode: Branches, x: Tensor, inplace: bool = False) -> Tensor:
+def _relu(mode: HeldChoices, x: Tensor, inplace: bool = False) -> Tensor:
     return _into(x, x * mode.side(x), inplace)
 
 
-def _relu_in_place(mode: Branches, x: Tensor) -> Tensor:
+def _relu_in_place(mode: HeldChoices, x: Tensor) -> Tensor:
     return _relu(mode, x, True)
 
 
-def _leaky_relu(mode: Branches, x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+def _leaky_relu(mode: HeldChoices, x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     return _into(x, x * (negative_slope + (1 - negative_slope) * mode.side(x)), inplace)
 
 
-def _prelu(mode: Branches, x: Tensor, weight: Tensor) -> Tensor:
+def _prelu(mode: HeldChoices, x: Tensor, weight: Tensor) -> Tensor:
     slope = weight.reshape(-1, *[1] * (x.ndim - 2)) if weight.numel() > 1 and x.ndim > 1 else weight
     return x * (slope + (1 - slope) * mode.side(x))
 
 
-def _threshold(mode: Branches, x: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+def _threshold(mode: HeldChoices, x: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     side = mode.side(x - threshold)
     return _into(x, side * x + (1 - side) * value, inplace)
 
 
-def _abs(mode: Branches, x: Tensor) -> Any:
+def _abs(mode: HeldChoices, x: Tensor) -> Any:
     return x * (2 * mode.side(x) - 1) if x.is_floating_point() else NotImplemented
 
 
-def _clamp(mode: Branches, x: Tensor, min: Any = None, max: Any = None) -> Any:
+def _clamp(mode: HeldChoices, x: Tensor, min: Any = None, max: Any = None) -> Any:
     if not x.is_floating_point():
         return NotImplemented
     if min is not None:
@@ -55,40 +55,42 @@ def _clamp(mode: Branches, x: Tensor, min: Any = None, max: Any = None) -> Any:
     return x if max is None else max + (x - max) * (1 - mode.side(x - max))
 
 
-def _clamp_max(mode: Branches, x: Tensor, max: Any) -> Any:
+def _clamp_max(mode: HeldChoices, x: Tensor, max: Any) -> Any:
     return _clamp(mode, x, None, max)
 
 
-def _hardtanh(mode: Branches, x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+def _hardtanh(
+    mode: HeldChoices, x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
     return _into(x, _clamp(mode, x, min_val, max_val), inplace)
 
 
-def _relu6(mode: Branches, x: Tensor, inplace: bool = False) -> Tensor:
+def _relu6(mode: HeldChoices, x: Tensor, inplace: bool = False) -> Tensor:
     return _hardtanh(mode, x, 0.0, 6.0, inplace)
 
 
-def _hardsigmoid(mode: Branches, x: Tensor, inplace: bool = False) -> Tensor:
+def _hardsigmoid(mode: HeldChoices, x: Tensor, inplace: bool = False) -> Tensor:
     return _into(x, _clamp(mode, x + 3, 0.0, 6.0) / 6, inplace)
 
 
-def _hardswish(mode: Branches, x: Tensor, inplace: bool = False) -> Tensor:
+def _hardswish(mode: HeldChoices, x: Tensor, inplace: bool = False) -> Tensor:
     return _into(x, x * _clamp(mode, x + 3, 0.0, 6.0) / 6, inplace)
 
 
-def _softshrink(mode: Branches, x: Tensor, lambd: float = 0.5) -> Tensor:
+def _softshrink(mode: HeldChoices, x: Tensor, lambd: float = 0.5) -> Tensor:
     return x - torch.as_tensor(_clamp(mode, x, -lambd, lambd))
 
 
-def _maximum(mode: Branches, a: Tensor, b: Tensor) -> Any:
+def _maximum(mode: HeldChoices, a: Tensor, b: Tensor) -> Any:
     return b + (a - b) * mode.side(a - b) if a.is_floating_point() else NotImplemented
 
 
-def _minimum(mode: Branches, a: Tensor, b: Tensor) -> Any:
+def _minimum(mode: HeldChoices, a: Tensor, b: Tensor) -> Any:
     return a - (a - b) * mode.side(a - b) if a.is_floating_point() else NotImplemented
 
 
 def _comparison(swapped: bool) -> Rule:
-    def rule(mode: Branches, a: Any, b: Any) -> Any:
+    def rule(mode: HeldChoices, a: Any, b: Any) -> Any:
         if not any(isinstance(value, Tensor) and value.is_floating_point() for value in (a, b)):
             return NotImplemented
         score = torch.as_tensor(b - a if swapped else a - b)
@@ -98,7 +100,7 @@ def _comparison(swapped: bool) -> Rule:
 
 
 def _l1_loss(
-    mode: Branches, input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
+    mode: HeldChoices, input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None,
     reduction: str = "mean", weight: Any = None,
 ) -> Any:  # fmt: skip
     if size_average is not None or reduce is not None or weight is not None:
@@ -107,7 +109,7 @@ def _l1_loss(
     return distance if reduction == "none" else distance.mean() if reduction == "mean" else distance.sum()
 
 
-def _extreme(mode: Branches, x: Tensor, dim: Any, keepdim: bool, sign: int) -> tuple[Tensor, Tensor]:
+def _extreme(mode: HeldChoices, x: Tensor, dim: Any, keepdim: bool, sign: int) -> tuple[Tensor, Tensor]:
     """The largest of sign·x over ``dim`` and its position among them."""
     dims = sorted({d % x.ndim for d in ([dim] if isinstance(dim, int) else dim or range(x.ndim))})
     kept = [d for d in range(x.ndim) if d not in dims]
@@ -118,14 +120,14 @@ def _extreme(mode: Branches, x: Tensor, dim: Any, keepdim: bool, sign: int) -> t
 
 
 def _amax(sign: int) -> Rule:
-    def rule(mode: Branches, x: Tensor, dim: Any = (), keepdim: bool = False) -> Any:
+    def rule(mode: HeldChoices, x: Tensor, dim: Any = (), keepdim: bool = False) -> Any:
         return _extreme(mode, x, dim, keepdim, sign)[0] if x.is_floating_point() else NotImplemented
 
     return rule
 
 
 def _max(sign: int, named: Callable[[tuple[Tensor, Tensor]], Any], both: Rule) -> Rule:
-    def rule(mode: Branches, x: Tensor, dim: Any = None, keepdim: bool = False, other: Any = None) -> Any:
+    def rule(mode: HeldChoices, x: Tensor, dim: Any = None, keepdim: bool = False, other: Any = None) -> Any:
         other = dim if isinstance(dim, Tensor) else other
         if other is not None:
             return both(mode, x, other)
@@ -139,7 +141,7 @@ def _max(sign: int, named: Callable[[tuple[Tensor, Tensor]], Any], both: Rule) -
 
 def _max_pool(dimensions: int) -> Rule:
     def rule(
-        mode: Branches, input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+        mode: HeldChoices, input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
         ceil_mode: bool = False, return_indices: bool = False,
     ) -> Any:  # fmt: skip
         if return_indices:
@@ -243,7 +245,7 @@ def kinks_without_rule(loss: Loss, params: Mapping[str, Tensor]) -> set[str]:
 
     def silently(rule: Rule) -> Rule:
         # What a rule itself computes is no kink of the loss.
-        def wrapped(mode: Branches, *args: Any, **kwargs: Any) -> Any:
+        def wrapped(mode: HeldChoices, *args: Any, **kwargs: Any) -> Any:
             seen.quiet += 1
             try:
                 return rule(mode, *args, **kwargs)
@@ -253,6 +255,6 @@ def kinks_without_rule(loss: Loss, params: Mapping[str, Tensor]) -> set[str]:
         return wrapped
 
     quiet_rules = {func: silently(rule) for func, rule in RULES.items()}
-    with torch.no_grad(), seen, Branches(quiet_rules):
+    with torch.no_grad(), seen, HeldChoices(quiet_rules):
         loss(dict(params))
     return seen.names

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from neuralmechanics.flows.switching.held_choices import Branches, Surface
+from neuralmechanics.flows.switching.held_choices import HeldChoices, Surface
 
 __all__ = ["Ignored", "displaced", "equal_candidates", "held_by_slides", "released"]
 
@@ -28,7 +28,7 @@ def displaced(x: Tensor) -> Tensor:
     return x + 0.1 * x.abs().mean() * away
 
 
-def equal_candidates(here: Branches, there: Branches) -> Ignored:
+def equal_candidates(here: HeldChoices, there: HeldChoices) -> Ignored:
     """Candidates of maxima that are the same function as the chosen one, or as one of two that slide.
 
     ``here`` and ``there`` hold one branch at two points. Equal patches of an image and dead units tie so.
@@ -46,7 +46,7 @@ def equal_candidates(here: Branches, there: Branches) -> Ignored:
     return found
 
 
-def _equal(here: Branches, there: Branches, call: int, rows: Tensor, candidate: Tensor) -> Tensor:
+def _equal(here: HeldChoices, there: HeldChoices, call: int, rows: Tensor, candidate: Tensor) -> Tensor:
     same = torch.ones(len(rows), here.values[call].shape[1], dtype=torch.bool)
     for point in (here, there):
         values = point.values[call][rows]
@@ -54,7 +54,7 @@ def _equal(here: Branches, there: Branches, call: int, rows: Tensor, candidate: 
     return same
 
 
-def held_by_slides(here: Branches, there: Branches, ignored: Ignored, gradients: Gradients) -> Ignored:
+def held_by_slides(here: HeldChoices, there: HeldChoices, ignored: Ignored, gradients: Gradients) -> Ignored:
     """``ignored`` and every comparison whose score is zero wherever the scores of the slides are.
 
     Such as a pool's after a ReLU that slides: relu(z) against 0 from a dead unit. Only its rounding changes sign.
@@ -82,7 +82,7 @@ def held_by_slides(here: Branches, there: Branches, ignored: Ignored, gradients:
     return found
 
 
-def released(here: Branches, before: Ignored, after: Ignored) -> list[Surface]:
+def released(here: HeldChoices, before: Ignored, after: Ignored) -> list[Surface]:
     """The comparisons that were ignored before and no longer are, one for an entry, where they are still at zero."""
     found: list[Surface] = []
     seen: set[tuple[int, int]] = set()
@@ -95,13 +95,13 @@ def released(here: Branches, before: Ignored, after: Ignored) -> list[Surface]:
     return found
 
 
-def _score(point: Branches, surface: Surface) -> float:
+def _score(point: HeldChoices, surface: Surface) -> float:
     values = point.values[surface.call][surface.entries[0]]
     return float(values if values.ndim == 0 else values[surface.above] - values[surface.below])
 
 
 def _near(
-    here: Branches, ignored: Ignored, slack: float, only: Ignored | None = None
+    here: HeldChoices, ignored: Ignored, slack: float, only: Ignored | None = None
 ) -> Iterator[tuple[Surface, int | None]]:
     """Comparisons with a score near zero that are neither ignored nor sliding, as surfaces, with the candidate.
 
@@ -125,8 +125,8 @@ def _near(
             elif slide.call == call:
                 for candidate in (slide.above, slide.below):
                     near[list(slide.entries), candidate] = False
-        for place in torch.nonzero(near).tolist():
+        for entry, *rest in torch.nonzero(near).tolist():
             if two_sided:
-                yield Surface(call, (place[0],), 1, 0), None
+                yield Surface(call, (entry,), 1, 0), None
             else:
-                yield Surface(call, (place[0],), int(choice[place[0]]), place[1]), place[1]
+                yield Surface(call, (entry,), int(choice[entry]), rest[0]), rest[0]
