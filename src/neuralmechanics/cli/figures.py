@@ -66,6 +66,7 @@ def _from_runs(name: str, scale: Literal["smoke", "small", "paper"], out: Path, 
     sweep = paper_sweep(name, scale, out / "runs" / scale / name)
     table = run_sweep(sweep, meter=meter)
     for run, status in zip(table["run"], table["status"], strict=True):
+        # A figure of fewer runs than it names would be wrong without saying so.
         if status != "finished":
             raise ValueError(f"run {run} of {name}: {status}")
     return save_paper_figure(name, [open_run(sweep.folder(point)) for point in sweep.points], out)

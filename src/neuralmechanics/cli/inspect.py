@@ -89,6 +89,7 @@ def run_check(command: Check) -> None:
     batches = list(zip(torch.split(found.batch[0], size), torch.split(found.batch[1], size), strict=True))
 
     with terminal_status("checking"):
+        # On the first batch alone: what is found must then hold on the others.
         symmetries = find_symmetries(found.model, batches[0], found.loss)
         report = check_symmetries(symmetries, found.model, found.loss, batches)
     print(report)

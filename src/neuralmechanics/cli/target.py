@@ -61,6 +61,7 @@ def resolve(target: Target, *, allocate: bool = True) -> Resolved:
     inputs, shape, classes = _inputs(target)
     with torch.device("meta") if hollow else nullcontext():
         model = resolve_model(target.model, input_shape=shape, classes=classes, seed=target.seed)
+    # Tokens beyond the vocabulary of a model would not fit its embedding.
     vocabulary = getattr(getattr(model, "config", None), "vocab_size", None)
     if inputs is None:
         inputs = _random(target, shape, vocabulary or classes)
@@ -89,6 +90,7 @@ def _inputs(target: Target) -> tuple[Batch | None, tuple[int, ...], int]:
         if getattr(target, name) is not None and not random:
             raise ValueError(f"{name} has an effect on random inputs alone; give input_shape with it")
     if not shape and target.model.startswith("hf:") and target.data == "digits":
+        # A few tokens are enough to see a graph that does not depend on their number.
         shape = (16,)
     if shape:
         if min(shape) < 1:

@@ -88,6 +88,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError(f"{key} must be a table, got {_shown(value)}")
         return config_from_dict(value, typing.cast(type[Any], hint), key + ".")
+    # TOML tells 1 from 1.0; who writes a learning rate of 1 does not.
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(bounded(key, value))
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

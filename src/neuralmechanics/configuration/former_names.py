@@ -59,6 +59,7 @@ def in_todays_words(
         key = _todays_key(here)
         if key != former:
             _warn(".".join(here), ".".join((*path, key)), here, former.rpartition(".")[2], origin)
+            # Which of the two was meant cannot be told, equal or not.
             if key in values:
                 raise ValueError(f"{former!r} and {key!r} are two words for one setting; give {key!r} alone")
         if isinstance(value, Mapping):

@@ -85,6 +85,7 @@ class EpsResidual:
             if cause.constant != "eps" or record is None or record.pull is None:
                 return torch.full_like(total, torch.nan)
             pull = record.pull.cpu()
+            # A charge of a whole layer takes all channels, one of a channel its own; else nothing can be told.
             if family.charges == 1:
                 total += pull.sum()
             elif len(pull) == family.charges:

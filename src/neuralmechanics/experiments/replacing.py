@@ -44,6 +44,7 @@ def remove_sealed(folder: Path) -> None:
     for name in read_json(folder / SEAL)["files"]:
         (folder / name).unlink()
     (folder / SEAL).unlink()
+    # From the innermost out; a folder with a file of somebody else refuses, and stays.
     for path, _, _ in os.walk(folder, topdown=False):
         os.rmdir(path)
 

@@ -97,6 +97,7 @@ def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 def _factory(target: str) -> Callable[..., Any]:
     module_name, _, name = target.partition(":")
     here = str(Path.cwd())
+    # A module beside the configuration is found as `python -m` would find it.
     sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
@@ -114,6 +115,7 @@ def _call(factory: Callable[..., Any], target: str, input_shape: tuple[int, ...]
     offered = {"input_shape": input_shape, "classes": classes}
     try:
         known = inspect.signature(factory).parameters
+        # By name, and only what the factory has: one may build a single network.
         model = factory(**{name: value for name, value in offered.items() if name in known})
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's own code raises
         raise ValueError(f"model {target!r} could not be made: {_told(error)}") from None
@@ -148,6 +150,7 @@ def _transformers_model(name: str, classes: int) -> nn.Module:
             )
         config = kind()
     if type(config) in transformers.AutoModelForCausalLM._model_mapping:
+        # Keys and values of past tokens would be state from call to call.
         config.use_cache = False
         kind = transformers.AutoModelForCausalLM
     elif type(config) in transformers.AutoModelForImageClassification._model_mapping:

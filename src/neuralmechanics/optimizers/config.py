@@ -60,6 +60,7 @@ class OptimizerConfig:
         _require(self.smoothing is None or 0 <= self.smoothing < 1, "smoothing", self.smoothing, "in [0, 1)")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0 and optimizer.dampening = 0")
+        # What would be ignored was meant to do something.
         self.require_read("betas", "epsilon")
 
     def require_read(self, *lenient: str) -> None:

@@ -27,6 +27,7 @@ def innermost(optimizer: object) -> Iterator[Optimizer]:
     ['SGD']
     """
     if isinstance(optimizer, Sequence):
+        # One optimiser in two wrappers is one.
         found = {id(one): one for each in optimizer for one in innermost(each)}
         yield from found.values()
         return

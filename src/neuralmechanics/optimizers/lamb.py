@@ -56,5 +56,6 @@ class Lamb(torch.optim.Optimizer):
         scale = (state["exp_avg_sq"] / (1 - second**step)).sqrt_().add_(group["eps"])
         direction = mean / scale + group["weight_decay"] * parameter
         length, weight = direction.norm(), parameter.norm()
+        # Chosen on the device: an `if` would make the host wait for two norms.
         ratio = torch.where((length > 0) & (weight > 0), weight / length, torch.ones_like(length))
         parameter.sub_(group["lr"] * ratio * direction)

@@ -54,4 +54,5 @@ def _adds_velocity(kinds: Iterable[tuple[torch.device, torch.dtype]], foreach: b
             maximize=False,
             has_sparse_grad=False,
         )
+    # With g = v = 1 the habit would leave g + βv = 1.5.
     return any(float(g) != 1.0 for g in gradients)

@@ -70,10 +70,12 @@ def follows_sgd(optimizer: Optimizer) -> bool:
 
 
 def _number(value: Any) -> Any:
+    # On the host it costs nothing to read; on an accelerator the host would have to wait.
     if isinstance(value, Tensor) and value.device.type == "cpu":
         return float(value)
     return value.detach() if isinstance(value, Tensor) else value
 
 
 def _comparable(value: Any) -> Any:
+    # A nan differs from itself, and equal settings must have equal keys.
     return "nan" if isinstance(value, float) and math.isnan(value) else value

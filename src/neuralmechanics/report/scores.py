@@ -27,6 +27,7 @@ def largest_error(errors: NDArray[np.float64]) -> NDArray[np.float64]:
 
     A law that holds for none of them (nan), and the start where every law is right, give nan: nothing to draw.
     """
+    # nanmax would warn of rows that are nan throughout, which are no fault.
     known = np.where(np.isnan(errors), -1.0, errors).max(axis=1, initial=-1.0)
     return np.where(known > 0, known, np.nan)
 

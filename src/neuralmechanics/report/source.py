@@ -157,6 +157,7 @@ def scalars(data: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     """What has one value a step: logged numbers, and hyperparameters as far as they are the same for all charges."""
     found = {}
     for name, array in data.data_vars.items():
+        # Charges and residuals have a value a charge by nature, even where there is a single one.
         if not np.issubdtype(array.dtype, np.number) or str(name) in ("charge", "residual"):
             continue
         values = array.values.astype(np.float64)

@@ -25,6 +25,7 @@ def errors_by_law(errors: pd.DataFrame, value: str = "max_error") -> pd.DataFram
     """
     if value not in errors:
         raise ValueError(f"the table of errors has no column {value!r}; it has: {', '.join(map(str, errors.columns))}")
+    # A law without a row in a family holds for none of its charges: an empty cell.
     wide = errors.pivot(index=["family", "kind"], columns="law", values=value)
     # A law may speak of fewer charges than its family has: the count is that of the family.
     charges = errors.groupby(["family", "kind"], sort=False)["charges"].max()

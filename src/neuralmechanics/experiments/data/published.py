@@ -53,6 +53,7 @@ def _tables(wanted: _Wanted) -> tuple[Split, Split, int] | None:
 
 
 def _pictures(wanted: _Wanted) -> tuple[Split, Split, int] | None:
+    # Their publishers give arrays: pictures in such a folder are something else.
     if wanted.source.binary is not None:
         return None
     channels, _, size = wanted.source.shape(wanted.size)

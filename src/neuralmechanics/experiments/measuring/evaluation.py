@@ -32,6 +32,7 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Perf
     with left_as_found(model):
         model.eval()
         for inputs, labels in batches:
+            # Tokens of a sequence count as examples.
             logits = logits_of(model(inputs)).flatten(0, -2).double()
             labels = labels.flatten()
             ranked = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]

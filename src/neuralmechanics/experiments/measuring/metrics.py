@@ -35,6 +35,7 @@ class Metrics:
         self._wanted = frozenset(config.metrics) if folder is not None else frozenset()
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._chosen = {
+            # Drawn from seed and name: the same elements whatever else is measured.
             name: torch.randperm(p.numel(), generator=generator(seed, "subset", name))[: config.subset].sort().values
             for name, p in self._parameters.items()
         }

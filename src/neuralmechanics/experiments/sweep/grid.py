@@ -66,6 +66,7 @@ def expand(base: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> tuple[
     points = []
     for combination in itertools.product(*grid.values()):
         chosen = dict(zip(grid, combination, strict=True))
+        # A deep copy: no two points share a table.
         content = json.loads(json.dumps(dict(base)))
         for key, value in chosen.items():
             _set(content, key, value)

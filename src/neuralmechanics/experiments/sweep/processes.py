@@ -48,6 +48,7 @@ def run_in_processes(sweep: Sweep, points: Sequence[Point], workers: int, meter:
 
     Raises `ChildProcessError` if one keeps dying. Processes are ended if this function is left by an exception.
     """
+    # A fork of a process that has threads or an accelerator open may never run.
     context = multiprocessing.get_context("spawn")
     waiting = deque(_Job(point, sweep.folder(point)) for point in points)
     running: list[_Job] = []

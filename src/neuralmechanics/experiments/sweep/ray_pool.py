@@ -38,6 +38,7 @@ def run_on_ray(sweep: Sweep, points: Sequence[Point], workers: int, address: str
 
 def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter) -> None:
     gpus = float(ray.cluster_resources().get("GPU", 0))
+    # With fewer accelerators than workers, each worker has its share of one.
     remote = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / workers), max_retries=RETRIES)(train_point)
     names: dict[Any, str] = {}
     for point in points:

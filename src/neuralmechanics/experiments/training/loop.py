@@ -122,7 +122,9 @@ def _run(
             evaluated = None
             if monitor is not None:
                 monitor.log(loss=loss.detach())
+            # Read at every step: a training that diverges ends where it does, not an epoch later.
             value = _finite(loss, position.step, config)
+            # The step has ended an epoch: the test set is looked at before the next one.
             if position.epoch != epoch and "performance" in config.record.metrics:
                 evaluated = _evaluate(training, position)
             # After the evaluation: what a resumed training does next is then the next step.

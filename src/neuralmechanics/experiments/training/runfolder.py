@@ -27,6 +27,7 @@ def claim_folder(out: Path, config: TrainConfig, *, resume: bool) -> WriterLock:
 
     Returns the right to write there, which the caller releases; `RunBusyError` if another process has it.
     """
+    # Before the lock, so that nothing is written into a folder that is not ours, and again under it.
     _require_ours(out, config, resume=resume)
     make_folder(out)
     lock = WriterLock(out, TRAIN_LOCK)

@@ -61,6 +61,7 @@ class Comparison:
         found = {}
         for name, path in self.flows.items():
             assert path.charges is not None
+            # Either may have stopped early: they are compared as far as both came.
             count = min(len(path.times), len(mine))
             error = (path.charges[:count] - mine[:count]).abs().amax(1) / scale
             found[name] = _padded(error, len(self.times))
@@ -148,6 +149,7 @@ def compare_flows(
     """
     run = descend(loss, theta0, optimizer, steps, symmetries, every=every, meter=meter)
     if flows is None:
+        # Made on copies that are thrown away: its hyperparameters alone are read.
         probe = [value.detach().to(torch.float64).clone().requires_grad_(True) for value in theta0.values()]
         flows = matching_flows(loss, optimizer(probe))
     if not flows:

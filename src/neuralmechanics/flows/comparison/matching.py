@@ -68,6 +68,7 @@ def _for_sgd(loss: Loss, group: dict[str, Any]) -> list[Flow]:
     )
     settings = asdict(sgd)
     del settings["decoupled"]
+    # With momentum the start of the slow motion is known to O(h²), so a higher order gains nothing.
     orders = (2,) if momentum else (2, 4)
     series = [ModifiedFlow(loss, order=order, **settings) for order in orders]
     return [plain, ModifiedLoss(loss, **settings), ModifiedFlow(loss, **settings), *series]

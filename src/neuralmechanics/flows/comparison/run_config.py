@@ -106,6 +106,7 @@ def run_config(path: str | FilePath, resolve: Resolve, *, meter: Meter | None = 
     )
     sweep = None
     if config.learning_rates:
+        # Natural time a step over the rate, 1-α with dampening, is the same at every rate.
         scale = float(comparison.times[-1]) / (config.steps * config.optimizer.learning_rate)
         sweep = sweep_learning_rates(
             loss,

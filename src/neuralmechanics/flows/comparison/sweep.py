@@ -85,6 +85,7 @@ def sweep_learning_rates(
     reasons: dict[str, list[str]] = {}
     for rate in learning_rates:
         make = partial(optimizer, lr=rate)
+        # On a number that is thrown away: what counts is how much time a step takes.
         h = natural_step(make([torch.zeros(1, requires_grad=True)]).param_groups[0])
         steps = round(horizon / h)
         if steps < 1 or abs(steps * h - horizon) > 1e-6 * horizon:

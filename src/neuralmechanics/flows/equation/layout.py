@@ -48,6 +48,7 @@ class Layout:
         for name, shape in zip(self.names, self.shapes, strict=True):
             if params[name].shape != shape:
                 raise ValueError(f"params[{name!r}] has shape {tuple(params[name].shape)}, expected {tuple(shape)}")
+        # In double precision, so that what is seen is the error of a model and not that of float32.
         return torch.cat([params[name].detach().to(torch.float64).reshape(-1) for name in self.names])
 
     def unflatten(self, vector: Float64[Tensor, " parameters"]) -> dict[str, Tensor]:

@@ -61,10 +61,12 @@ class ModuleLoss:
 
     def _evaluate(self, params: dict[str, Tensor]) -> Tensor:
         if not torch.is_grad_enabled():
+            # A loss that differentiates inside needs its graph even where nobody asks for the outer gradient.
             with torch.enable_grad():
                 leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
                 return self._evaluate(leaves).detach()
         with torch.no_grad():
+            # Checkpointed blocks compute again from the parameters of the module, not from those swapped in.
             for name, own in self._closure.model.named_parameters():
                 if name in params:
                     own.copy_(params[name])

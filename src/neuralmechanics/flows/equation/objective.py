@@ -45,6 +45,7 @@ class Objective:
             raise TypeError(f"the loss returned {found}, expected one number: reduce it, for example with .mean()")
         value = value.reshape(()).to(torch.float64)
         if self.weight_decay:
+            # Added to the value and not to the gradient, so that every higher derivative has it too.
             value = value + 0.5 * self.weight_decay * vector.dot(vector)
         return value
 
@@ -58,6 +59,7 @@ class Objective:
         with torch.enable_grad():
             point = vector.detach().requires_grad_(True)
             value = self.at(point)
+            # Torch would complain of a tensor without a graph and not say that it is the loss.
             if not value.requires_grad:
                 raise ValueError("the loss does not depend on any of the parameters it was given")
             (slope,) = torch.autograd.grad(value, point)
@@ -80,6 +82,7 @@ class Objective:
         """G and (H + λ)u, where u is given or made from G: two backward passes, reverse over reverse."""
         point, slope = self.recorded_gradient(vector, 2)
         given = slope.detach()
+        # Made from a gradient off the tape: the product is (H + λ)u with u held fixed.
         along = direction if isinstance(direction, Tensor) else direction(given)
         with torch.enable_grad():
             product = derivative(slope.dot(along), point, graph=False)

@@ -80,5 +80,6 @@ def velocity(flow: Flow, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     tensor([-2.,  4.], dtype=torch.float64)
     """
     system = flow.system(params)
+    # Pieces are made as they are asked for: of endless time only the first.
     first = next(system.pieces(0.0, math.inf))
     return system.parameters(first.field(system.initial))

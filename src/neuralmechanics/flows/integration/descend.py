@@ -55,9 +55,11 @@ def descend(
         time = 0.0
         for step in range(1, steps + 1):
             if schedule is not None:
+                # Set before each step, as a scheduler of torch would have left it.
                 for group in chosen.param_groups:
                     group["lr"] = schedule.learning_rate(step - 1)
             _take_step(loss, leaves, chosen)
+            # Read after the step: an optimiser may set its own rate in it.
             time += natural_step(chosen.param_groups[0])
             guard.evaluations += 1
             recorded = step % every == 0 or step == steps

@@ -74,6 +74,7 @@ def _trial(field: Field, x: Tensor, first: Tensor, h: float) -> Step:
         slopes.append(field(point))
     end = torch.add(x, _sum(DORMAND_PRINCE_WEIGHTS, slopes), alpha=h)
     slopes.append(field(end))
+    # The last two stages lie at one time: their difference measures h times the steepest slope.
     spread = float(torch.linalg.vector_norm(end - point))
     bend = float(torch.linalg.vector_norm(slopes[-1] - slopes[-2]))
     stacked = torch.stack(slopes)
@@ -172,6 +173,7 @@ def adaptive_steps(
             for part in _march(piece, track(guard.watch(piece.field)), x, h, guard, memory, rtol, atol):
                 x, h = part.state, part.next_h
                 total_error += float(part.step.error[: system.layout.size].abs().max())
+                # One step may pass several output times: dense output serves them all.
                 while target <= part.end:
                     yield Visit(target, x if target == part.end else part.at(target), total_error)
                     following = next(wanted, None)
@@ -209,6 +211,7 @@ def _march(
     shrunk = False
     while t < piece.end:
         used = track.reach(h)
+        # A step that ended a rounding short of the end would leave one of length zero.
         last = t + used >= piece.end - 1e-12 * abs(piece.end)
         used = piece.end - t if last else used
         step = _trial(track.field, x, slope, used)
@@ -227,6 +230,7 @@ def _march(
             yield _Part(t, end, x, state, step, used, h)
             t, x, shrunk = end, state, False
             continue
+        # The step after a rejection must not grow at once, or it would be rejected again.
         shrunk = True
         h = used * (max(0.2, 0.9 * score**-0.2) if fine else 0.1)
         if h < 1e-14 * max(1.0, abs(t)):

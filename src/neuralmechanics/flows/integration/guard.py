@@ -41,6 +41,7 @@ class Guard:
 
     def accept(self, state: Tensor) -> Tensor:
         """The state, if it is finite and within bounds."""
+        # Rejected trials may run into NaN; only a state that is kept must be finite.
         if not bool(torch.isfinite(state).all()):
             raise Halt(
                 StopReason.NOT_FINITE,

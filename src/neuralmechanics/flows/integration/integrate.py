@@ -146,6 +146,7 @@ def _natural_step(system: System, times: list[float], guard: Guard) -> float:
     state = system.initial
     base = guard.accept(field(state))
     along, slope = base, 0.0
+    # A few rounds of power iteration: the order of magnitude is enough.
     for _ in range(8):
         length = float(torch.linalg.vector_norm(along))
         if length == 0:

@@ -54,6 +54,7 @@ class Recorder:
         point = state.detach()[: self.layout.size]
         params = self.layout.unflatten(point)
         self.losses.append(Objective(self.loss, self.layout).value(point))
+        # A loss that had no rectifier at the start has none later.
         pattern = activation_pattern(self.loss, params) if not self._times or self._pattern is not None else None
         self._changes.append(count_changes(self._pattern, pattern))
         self._pattern = pattern

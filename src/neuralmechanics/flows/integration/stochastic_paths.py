@@ -55,6 +55,7 @@ def weak_second_order_step(
     end = end + equation.along(x, (0.5 - (m - 1) / 2) * increments)
     crossed = (increments[:, None] * increments[None, :] + h * signs) / root
     for j in range(m):
+        # Supporting points along each noise alone: differences take the place of its derivatives.
         only = torch.zeros_like(increments)
         only[j] = 1.0
         reach = root * equation.along(x, only)
@@ -120,9 +121,11 @@ class _Draws:
 
     def step(self, equation: _Equation, x: Tensor) -> Tensor:
         if self.scheme == "euler_maruyama":
+            # Drawn on the host: the same path on every device.
             normal = torch.randn(self.samples, generator=self.generator, dtype=torch.float64)
             return euler_maruyama_step(equation, x, self.h, math.sqrt(self.h) * normal.to(x.device))
         uniform = torch.rand(self.samples, generator=self.generator, dtype=torch.float64)
+        # Moments up to the fifth are those of a normal variable, which is all that weak order 2 asks.
         three_point = math.sqrt(3 * self.h) * ((uniform < 1 / 6).double() - (uniform > 5 / 6).double())
         coins = torch.randint(2, (self.samples, self.samples), generator=self.generator).double() * 2 - 1
         upper = coins.triu(1)

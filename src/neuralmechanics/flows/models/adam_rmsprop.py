@@ -117,6 +117,7 @@ class _Memory:
     @property
     def startup(self) -> int:
         """Steps until the averages have forgotten that they were started."""
+        # The slower of the two averages is the last to forget.
         slowest = max(self.mean, self.square)
         return math.ceil(math.log(_FORGOTTEN) / math.log(slowest)) if slowest > 0 else 1
 
@@ -160,11 +161,14 @@ def _adaptive_system(
             if not correction:
                 return -D
             with torch.enable_grad():
+                # w = (H+λ)D, reverse over reverse; the tape is kept where another product follows.
                 w = derivative(recorded.dot(D), point, graph=not memory.corrected and step is not None)
             w = w.detach()
             if memory.corrected or step is None:
+                # Past steps were as long as this one, so the sum over them is the mean age times w.
                 z = _age(memory.square, step) * w
             else:
+                # Uncorrected averages made the first steps longer: each enters with its own length.
                 earlier = _weighted_displacements(g, memory, step, eps, eps_inside)
                 with torch.enable_grad():
                     z = derivative(recorded.dot(earlier), point, graph=False)
@@ -206,6 +210,7 @@ def _stepwise(
     """One field a step during start-up, then the steady one."""
 
     def pieces(start: float, end: float) -> Iterator[Piece]:
+        # A start within rounding of a step is that step, not the end of the one before.
         step = max(0, math.floor(start / h + 1e-9))
         while start < end:
             last = step >= startup

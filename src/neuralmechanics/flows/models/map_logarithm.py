@@ -36,6 +36,7 @@ def map_logarithm(step: Callable[[Tensor], Tensor], time_step: float, order: int
             iterates.append(step(iterates[-1]))
         total = x.new_zeros(x.shape)
         for j in range(1, order + 1):
+            # After j rounds of differences the first entry is (Φ-1)^j θ.
             iterates = [after - before for before, after in itertools.pairwise(iterates)]
             total = total + (-1) ** (j - 1) / j * iterates[0]
         return total / time_step

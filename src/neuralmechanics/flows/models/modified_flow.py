@@ -95,6 +95,7 @@ class ModifiedFlow:
         start = layout.flatten(theta0)
         if self._nested:
             objective.require(start, self.order)
+        # A series of order 1 is wrong by as much as this shift anyway.
         if self.momentum and self.shift_start and self.order > 1:
             start = start + transient_shift(sgd) * sgd.time_step * objective.gradient(start)
         return System(layout, start, self.schedule.fields(self._field(objective)), sgd.time_step)

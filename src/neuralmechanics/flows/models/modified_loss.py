@@ -59,6 +59,7 @@ class ModifiedLoss:
         objective = Objective(self.loss, layout, self.weight_decay)
         with torch.enable_grad():
             joined = torch.cat([params[name].to(torch.float64).reshape(-1) for name in layout.names])
+            # A graph of the caller is gone on with, so that the modified loss can be differentiated.
             vector = joined if joined.requires_grad else joined.requires_grad_(True)
             value, (slope,) = record_gradient(lambda: objective.at(vector), [vector], 2)
             bent = value + loss_correction(self.sgd) * slope.dot(slope)

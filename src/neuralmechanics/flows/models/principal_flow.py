@@ -52,6 +52,7 @@ class PrincipalFlow:
             slope, hessian = _dense_hessian(objective, x)
             curvature, vectors = torch.linalg.eigh(hessian)
             reach = self.learning_rate * curvature
+            # log|1 - z|/z = -1 - z/2 - … where the quotient would lose its digits.
             tiny = reach.abs() < 1e-8
             safe = torch.where(tiny, torch.ones_like(reach), reach)
             factor = torch.where(tiny, -1 - reach / 2, _log_distance(safe) / safe)
@@ -70,5 +71,6 @@ def _dense_hessian(objective: Objective, x: Tensor) -> tuple[Tensor, Tensor]:
     point, slope = objective.recorded_gradient(x, 2)
     with torch.enable_grad():
         rows = [derivative(slope[i], point, graph=False) for i in range(slope.numel())]
+    # Rows are symmetric to rounding alone, and eigh reads one triangle: both halves count.
     hessian = torch.stack(rows)
     return slope.detach(), (hessian + hessian.T) / 2

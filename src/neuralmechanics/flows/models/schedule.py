@@ -69,6 +69,7 @@ class Schedule:
 
     def fields(self, field_at: Callable[[float], Field]) -> Callable[[float, float], Iterator[Piece]]:
         """Pieces of an equation whose field depends on the learning rate."""
+        # Once for each rate, which may come back in several pieces.
         made = {rate: field_at(rate) for _, rate in self.pieces}
 
         def pieces(start: float, end: float) -> Iterator[Piece]:

@@ -32,6 +32,7 @@ def coefficients(order: int, momentum: Fraction = Fraction(0), nesterov: bool = 
     b: dict[Tree, Fraction] = {}
     unit: dict[Tree, Fraction] = {(): Fraction(1)}
     for nodes in range(1, order + 1):
+        # Each equation holds b(τ) once, times 1-β; every other tree in it is smaller and known.
         for tree in trees(nodes):
             total = unit.get(tree, Fraction(0))
             for k in range(2, nodes + 1):
@@ -69,6 +70,7 @@ def series_field(
         with torch.enable_grad():
             point, f = source(x)
             known: dict[Tree, Tensor] = {(): f.detach()}
+            # Smaller trees come first, so the branches of a tree are known when it is reached.
             for tree in needed:
                 if tree:
                     along = [known[branch] for branch in tree]
@@ -100,6 +102,7 @@ def _multilinear(point: Tensor, f: Tensor, along: list[Tensor]) -> Tensor:
 
 def _multilinear_general(point: Tensor, f: Tensor, along: list[Tensor]) -> Tensor:
     """f⁽ᵐ⁾(u1, …, um) for any field: the derivative in v of D_u1 … D_um ⟨f, v⟩, reverse over reverse."""
+    # ⟨f, v⟩ is linear in v: its derivative in v is the vector that is wanted, at any v.
     covector = torch.zeros_like(f, requires_grad=True)
     scalar = f.dot(covector)
     for u in along:

@@ -84,6 +84,7 @@ class Noise:
         self, x: Float64[Tensor, " parameters"], weights: Float64[Tensor, " samples"]
     ) -> Float64[Tensor, " parameters"]:
         """Σ_j w_j b_j(x): the gradient of one weighted sum of losses."""
+        # Σ w_j (g_j - ḡ) = Σ (w_j - w̄) g_j: one backward pass of a weighted sum of losses.
         centred = (weights - weights.mean()) * self.scale
         with torch.enable_grad():
             point = x.detach().requires_grad_(True)

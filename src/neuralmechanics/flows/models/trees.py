@@ -42,6 +42,7 @@ def trees(nodes: int) -> tuple[Tree, ...]:
     if nodes == 1:
         return ((),)
     found: dict[Tree, None] = {}
+    # A tree of n+1 nodes is one of n nodes with a leaf more; equal trees are sorted to equal tuples.
     for smaller in trees(nodes - 1):
         for grown in _grafts(smaller):
             found[grown] = None

@@ -84,6 +84,7 @@ class Branch:
         """All comparisons at x."""
         held = self._held(alphas)
         with torch.no_grad(), held:
+            # One forward pass without gradients is enough where it sees every comparison.
             if self.single:
                 self.loss(self.layout.unflatten(x[: self.layout.size]))
             else:
@@ -99,6 +100,7 @@ class Branch:
         found = equal_candidates(here, there)
         if self.single:
             found = held_by_slides(here, there, found, partial(self._normals, x))
+        # What was held equal and is no longer may switch at once: it stands at its border.
         freed = released(here, self.ignored, found)
         self.ignored = found
         return freed
@@ -146,6 +148,7 @@ class Branch:
                 break
             alphas = alphas + change
             base = miss(alphas)
+            # Broyden: the smallest change that explains what the last step did.
             self.jacobian = self.jacobian + torch.outer(base, change) / change.dot(change).clamp(min=1e-300)
         self.jacobian = None
         raise Halt(
@@ -159,6 +162,7 @@ class Branch:
         if self.slides:
             self.alphas = self.solve(x)
         held = self._compare(x, self.alphas)
+        # Read before anything is switched: each switch changes what the others compare.
         rivals, margins = torch.cat([rival.to(torch.long) for rival in held.rivals]), held.all_margins()
         switched: list[Surface] = []
         self.jacobian = None
@@ -243,6 +247,7 @@ class Branch:
             return slope
         for _ in range(4 * (len(switched) + len(self.slides)) + 4):
             outside = [k for k, alpha in enumerate(self.alphas) if not 0 <= alpha <= 1]
+            # Both fields point the same way again: the unit leaves its kink to the side of its weight.
             if outside:
                 switched.append(self._release(max(outside, key=lambda k: abs(self.alphas[k] - 0.5))))
                 slope = self.field(x)
@@ -253,6 +258,7 @@ class Branch:
             motion = slope[: self.layout.size]
             signs = [self._sign(surface) for surface in switched]
             rates = torch.tensor(signs, dtype=torch.float64) * (normals @ motion)
+            # As the cosine of an angle, so that one bound serves scores of every size.
             rates = rates / (normals.norm(dim=1) * motion.norm()).clamp(min=1e-300)
             worst = int(rates.argmin())
             if float(rates[worst]) >= -1e-9:

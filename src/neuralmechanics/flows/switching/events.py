@@ -81,6 +81,7 @@ class KinkTrack:
         def at(fraction: float) -> Tensor:
             return branch.margins(step.between(x, h, fraction), weights(fraction))
 
+        # Past a crossing the step was taken on a branch that no longer holds: it is cut there.
         bracket = self._first_crossing(at, ends)
         if bracket is None:
             self._foretell(ends, h)
@@ -108,6 +109,7 @@ class KinkTrack:
             return lambda fraction: []
         first, last = self.alphas, list(self.branch.alphas)
         self.branch.alphas = [(a + b) / 2 for a, b in zip(first, last, strict=True)]
+        # Solving is dear: three solutions stand for the weights along the step.
         middle = self.branch.solve(step.between(x, h, 0.5))
         self.branch.alphas = last
 
@@ -164,8 +166,10 @@ class KinkTrack:
             if high - low <= _FRACTION:
                 break
             fallen = below < 0
+            # Secants with Illinois weights: an end that stays counts half, or it would stay for ever.
             lead, lack = kept[0] * above[fallen].clamp(min=0), -kept[1] * below[fallen]
             guess = low + (high - low) * float((lead / (lead + lack)).min())
+            # Every fourth guess is a bisection, unless the three before it did as well as that.
             if iteration % 4 == 3:
                 guess, width = (guess if high - low < width / 4 else (low + high) / 2), high - low
             # Close to either end, step over the root: the bracket must shrink from both sides.

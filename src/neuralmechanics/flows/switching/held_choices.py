@@ -73,6 +73,7 @@ class HeldChoices(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         rule = self.rules.get(func)
+        # A rule may decline: integers have no slope, and some forms are left to torch.
         found = NotImplemented if rule is None else rule(self, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if found is NotImplemented else found
 
@@ -86,6 +87,7 @@ class HeldChoices(TorchFunctionMode):
         if call in self.ignored:
             margin = margin.masked_fill(self.ignored[call], math.inf)
         for surface, alpha in self._sliding(call):
+            # On a slide the weight decides when it ends, no longer the sign of the score.
             weight[list(surface.entries)], margin[list(surface.entries)] = alpha, math.inf
         for surface in self.watched:
             if surface.call == call:
@@ -101,6 +103,7 @@ class HeldChoices(TorchFunctionMode):
         choice = self._choice(call, flat.argmax(1))
         column = choice[:, None]
         rivals = flat.masked_fill(self.ignored[call], -math.inf) if call in self.ignored else flat
+        # The lead over the best of the others is the distance from another choice.
         others = rivals.scatter(1, column, -math.inf)
         rival = others.argmax(1)
         value, margin = live.gather(1, column).squeeze(1), flat.gather(1, column).squeeze(1) - others.amax(1)
@@ -109,6 +112,7 @@ class HeldChoices(TorchFunctionMode):
             rows = live[entries]
             blend = alpha * rows[:, surface.above] + (1 - alpha) * rows[:, surface.below]
             value = value.index_put((torch.tensor(entries),), blend)
+            # Two candidates share the lead on a slide: it ends when a third one reaches them.
             third, rival[entries] = rivals[entries].index_fill(1, torch.tensor(pair), -math.inf).max(1)
             margin[entries] = flat[entries, surface.above] - third
         for surface in self.watched:
@@ -121,6 +125,7 @@ class HeldChoices(TorchFunctionMode):
     def _choice(self, call: int, natural: Tensor) -> Tensor:
         if self.pattern is None:
             return natural
+        # Choices are known by the order in which the loss compares: data must not change it.
         if call >= len(self.pattern) or self.pattern[call].shape != natural.shape:
             raise RuntimeError("the loss compared other numbers than the last time: it must be one fixed computation")
         return self.pattern[call]

@@ -93,6 +93,7 @@ def _comparison(swapped: bool) -> Rule:
     def rule(mode: HeldChoices, a: Any, b: Any) -> Any:
         if not any(isinstance(value, Tensor) and value.is_floating_point() for value in (a, b)):
             return NotImplemented
+        # Its value is no number to differentiate, but what is chosen by it jumps with it.
         score = torch.as_tensor(b - a if swapped else a - b)
         return mode.side(score) > 0.5
 
@@ -156,6 +157,7 @@ def _max_pool(dimensions: int) -> Rule:
             # Rows are windows, columns the taps in each: both grow by the product over the dimensions.
             position = (position[:, None, :, None] * n + index[None, :, None, :]).flatten(2).flatten(0, 1)
             inside = (inside[:, None, :, None] & valid[None, :, None, :]).flatten(2).flatten(0, 1)
+        # What lies outside never wins.
         candidates = input.flatten(-dimensions)[..., position].masked_fill(~inside, -math.inf)
         return mode.winner(candidates)[0].reshape(*input.shape[:-dimensions], *[len(index) for index, _ in grids])
 
@@ -254,6 +256,7 @@ def kinks_without_rule(loss: Loss, params: Mapping[str, Tensor]) -> set[str]:
 
         return wrapped
 
+    # Functions with a rule are caught by their names; what then still reaches the kernels has none.
     quiet_rules = {func: silently(rule) for func, rule in RULES.items()}
     with torch.no_grad(), seen, HeldChoices(quiet_rules):
         loss(dict(params))

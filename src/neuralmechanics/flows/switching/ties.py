@@ -47,6 +47,7 @@ def equal_candidates(here: HeldChoices, there: HeldChoices) -> Ignored:
 
 
 def _equal(here: HeldChoices, there: HeldChoices, call: int, rows: Tensor, candidate: Tensor) -> Tensor:
+    # Smooth functions that agree at a point and at a random one are taken for the same.
     same = torch.ones(len(rows), here.values[call].shape[1], dtype=torch.bool)
     for point in (here, there):
         values = point.values[call][rows]
@@ -71,6 +72,7 @@ def held_by_slides(here: HeldChoices, there: HeldChoices, ignored: Ignored, grad
         held = next((h for c, f, h in known if c == call and abs(f - far) <= there.resolution[call]), None)
         if held is None:
             row = gradients([surface])[1][0]
+            # A gradient in the span of the gradients of the slides: the score stays zero with theirs.
             rest = row - normals.T @ torch.linalg.lstsq(normals.T, row[:, None], driver="gelsd").solution[:, 0]
             held = bool(rest.norm() <= _PARALLEL * row.norm())
             known.append((call, far, held))
@@ -118,6 +120,7 @@ def _near(
         if call in ignored:
             near &= ~ignored[call]
         if not two_sided:
+            # The chosen candidate has no score against itself.
             near = near.scatter(1, choice[:, None], False)
         for slide in here.slides:
             if slide.call == call and (two_sided or only is not None):

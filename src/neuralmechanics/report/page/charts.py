@@ -141,10 +141,12 @@ def _family_spec(part: xr.Dataset) -> Spec:
             for k in positions
         ]
     for position, trace in enumerate(traces):
+        # Lines of a law are switched together: one entry of the legend is enough.
         trace["showlegend"] = position % len(positions) == 0
         trace["text"] = literal(trace["text"])
         trace["hovertemplate"] = "%{text}<br>step %{x}: %{y:.6g}"
     made = spec(traces, ylabel=AXIS_LABELS.get(str(part["kind"].values[0]), "charge"))
+    # What was measured sets the axis: a law that runs away must not flatten it.
     made["layout"]["yaxis"]["range"] = list(padded([measured[:, positions]]))
     made["layout"]["legend"] = {"traceorder": "reversed"}
     return made

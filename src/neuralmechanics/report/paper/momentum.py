@@ -56,6 +56,7 @@ def momentum(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
             if not measured:
                 blank(axes, f"no {kind} charges")
                 continue
+            # What was measured sets the frame: a law that runs away is cut at its edge.
             frame(axes, measured)
             tidy(axes, title=label(here[0], "momentum", "dampening"), xlabel="step", ylabel=kind_label(kind))
             note_errors(axes, shown, list(OVERLAID))

@@ -45,6 +45,7 @@ def blank(axes: Axes, text: str) -> None:
 def run_with(runs: Sequence[RunLike], kind: str) -> RunLike | None:
     """The run to show a kind on, as the paper does: norms where they are, all else on the network without norms."""
     having = [run for run in runs if kind in kinds(run.data)]
+    # False sorts before True: a network without norms is taken where there is one.
     return min(having, key=lambda run: "scale" in kinds(run.data), default=None)
 
 

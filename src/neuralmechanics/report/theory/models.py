@@ -140,6 +140,7 @@ def _trajectories(axes: Axes, steps: Path, paths: dict[str, Path]) -> None:
 def _distances(axes: Axes, steps: Path, paths: dict[str, Path]) -> None:
     count = np.arange(1, len(steps.times))
     for name, path in paths.items():
+        # Every so many points of the smooth curve lie at the time of a step.
         distance = (path.params["x"][::_FINER] - steps.params["x"]).norm(dim=1).numpy()[1:]
         axes.semilogy(count, distance, lw=1.8, **_STYLES[name])
     axes.set_xlabel("step")

@@ -178,6 +178,7 @@ def _sphere_field(axes: Any) -> None:
     points = np.stack([np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], axis=1)
     axes.view_init(elev=22, azim=40)
     eye = _direction(22, 40)
+    # Arrows on the far side would show through.
     points = points[points @ eye > 0.12]
     slopes = _slopes(norm_neuron, points)
     length = np.linalg.norm(slopes, axis=1, keepdims=True)

@@ -22,6 +22,7 @@ def read_cifar(path: Path, label_bytes: int, classes: int) -> Split:
     """The records of one file; the last label byte counts (CIFAR-100: coarse label, then fine label)."""
     content = np.frombuffer(read_regular(path, _MOST_BYTES), np.uint8)
     width = label_bytes + _PIXELS
+    # The files have no header: their length is all that can be checked before the labels.
     if len(content) == 0 or len(content) % width:
         raise ValueError(f"{str(path)!r} is no CIFAR file: {len(content)} bytes are not records of {width}")
     records = content.reshape(-1, width)

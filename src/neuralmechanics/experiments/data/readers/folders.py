@@ -130,6 +130,7 @@ def _held_out(files: Files) -> tuple[Files, Files]:
     parts: tuple[list[int], list[int]] = ([], [])
     for index, label in enumerate(files.labels):
         seen[label] = seen.get(label, 0) + 1
+        # Counted within each class, so that every class is tested.
         parts[seen[label] % _HELD_OUT == 0].append(index)
     train, test = (Files(tuple(files.paths[i] for i in part), tuple(files.labels[i] for i in part)) for part in parts)
     if not test.paths:

@@ -28,6 +28,7 @@ def hub_split(
     Raises `LookupError` when the data set can be had neither from the local cache nor from the hub.
     """
     key = f"hf-{repository.replace('/', '--')}-{split}-{shape[1]}-{shape[0]}-v1"
+    # A cached split needs neither the hub nor the package that asks it.
     if (cache_folder() / key).is_dir():
         return cached_images(key, 0, shape, lambda: ())
     found = _loaded(repository, split)
