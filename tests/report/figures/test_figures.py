@@ -15,7 +15,7 @@ from neuralmechanics.report.palette import LAW_STYLES, MEASURED, in_reading_orde
 from neuralmechanics.report.scores import largest_error, relative_errors, typical_error
 from neuralmechanics.report.source import spread, telling_family, thinned
 
-from .conftest import ERROR_OF_LAW, LAWS, StandInFamily, StandInRun, make_run
+from ..conftest import ERROR_OF_LAW, LAWS, StandInFamily, StandInRun, make_run
 
 
 def test_parameters_stand_left_and_charges_right(run: StandInRun) -> None:

@@ -15,7 +15,7 @@ from neuralmechanics.report.paper import RUN_FIGURES, fig1, fig5, momentum, phas
 from neuralmechanics.report.paper.phase import velocity
 from neuralmechanics.report.paper.settings import distinct, error_table, setting
 
-from .conftest import LAWS, StandInFamily, StandInRun, make_run
+from ..conftest import LAWS, StandInFamily, StandInRun, make_run
 
 DECAYS = (0.0, 1e-4, 1e-3)
 MOMENTA = (0.8, 0.9)

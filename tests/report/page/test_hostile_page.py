@@ -19,7 +19,7 @@ import pytest
 
 from neuralmechanics.report import write_report
 
-from .conftest import StandInFamily, StandInRun, make_run
+from ..conftest import StandInFamily, StandInRun, make_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -17,7 +17,7 @@ import pytest
 
 from neuralmechanics.report import write_report
 
-from .conftest import StandInFamily, StandInRun, make_run
+from ..conftest import StandInFamily, StandInRun, make_run
 
 HOSTILE = (
     '</script><script>document.body.setAttribute("data-owned","script")</script>',
