@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.slices import SliceMix, SliceTerm
-from neuralmechanics.symmetry.families.actions.linear_blocks import GramTerm, gram
+from neuralmechanics.symmetry.families.actions.gram_terms import GramTerm, gram
 from neuralmechanics.symmetry.families.family import Family
 
 __all__ = ["Direction", "Orbit", "inner", "mixes"]
