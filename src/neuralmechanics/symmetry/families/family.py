@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from jaxtyping import Float64
@@ -26,6 +27,7 @@ from neuralmechanics.symmetry.families.actions import (
     Shift,
 )
 from neuralmechanics.symmetry.families.breaking import Breaking
+from neuralmechanics.symmetry.families.former_names import FORMER, former_parts
 
 __all__ = ["KINDS", "Breaking", "Family", "Kind"]
 
@@ -152,38 +154,6 @@ class Family:
             layer=data["layer"],
         )
 
-    @property
-    def terms(self) -> tuple[Any, ...]:
-        return self.action.terms if isinstance(self.action, (Diagonal, Shift, AffineShift)) else ()
-
-    @property
-    def grams(self) -> tuple[Any, ...]:
-        return self.action.terms if isinstance(self.action, (LinearBlocks, ComplexPairs)) else ()
-
-    @property
-    def blocks(self) -> int:
-        return self.action.blocks if isinstance(self.action, (LinearBlocks, ComplexPairs)) else 0
-
-    @property
-    def width(self) -> int:
-        return int(self.grams[0].slices.shape[1]) if self.grams else 0
-
-    @property
-    def affine(self) -> tuple[Any, ...]:
-        return self.action.answers if isinstance(self.action, AffineShift) else ()
-
-    @property
-    def complex(self) -> bool:
-        return isinstance(self.action, ComplexPairs)
-
-    @property
-    def gauge(self) -> Rotation | Shear | None:
-        return self.action if isinstance(self.action, (Rotation, Shear)) else None
-
-    @property
-    def mix(self) -> Any:
-        return self.action._mix  # type: ignore[attr-defined]
-
     def _read(
         self,
         reader: Callable[[Any, torch.device], Tensor],
@@ -195,6 +165,14 @@ class Family:
             return reader(given, params[self.parameters[0]].device)
         except ValueError as error:
             raise ValueError(f"family {self.name!r}: {error}") from None
+
+    if not TYPE_CHECKING:  # names that no longer exist are errors to a type checker
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in FORMER:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            warnings.warn(f"Family.{name} is now a part of Family.action", DeprecationWarning, stacklevel=2)
+            return former_parts(self.action)[name]
 
     def __repr__(self) -> str:
         how = "exact" if self.exact else "broken by " + ", ".join(map(str, self.broken_by))

@@ -116,6 +116,12 @@ class Symmetries(Sequence[Family]):
         )
 
     @cached_property
+    def _apart(self) -> tuple[tuple[Family, int], ...]:
+        """Families, with their first charge, of which some charges are neither slice sums nor slice energies."""
+        numbered = zip(self.charged, self.offsets[:-1], strict=True)
+        return tuple((f, offset) for f, offset in numbered if f.action.charge_terms(offset).shares)
+
+    @cached_property
     def _mixes(self) -> tuple[SliceMix, SliceMix]:
         return SliceMix(self.charges, self._terms.sums), SliceMix(self.charges, self._terms.products)
 
@@ -168,9 +174,8 @@ class Symmetries(Sequence[Family]):
             quadratic.add_products_(out, name, params[name], params[name])
         energies = linear.products({n: params[n] for n in linear.parameters}, {n: params[n] for n in linear.parameters})
         out += (energies * linear.sums(ones)).sqrt()
-        for family, offset in zip(self.charged, self.offsets[:-1], strict=True):
-            if family.action.charge_terms(0).shares:
-                out[offset : offset + family.charges] = family.action.scale(params, params)
+        for family, offset in self._apart:
+            out[offset : offset + family.charges] = family.action.scale(params, params)
         return out
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor | None = None) -> dict[str, Tensor]:

@@ -232,8 +232,7 @@ def _padded(families: list[Family], captured: Captured) -> list[Family]:
         return families
     padded = []
     for family in families:
-        shifts = family.kind in ("translation", "affine")
-        needed = "the batch takes no row {} of {} (padding)" if shifts else "row {} of {} (padding) is zero"
+        needed = "row {} of {} (padding) is zero" if family.quadratic else "the batch takes no row {} of {} (padding)"
         texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
         padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return padded
