@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.symmetry import Family, Symmetries
+from neuralmechanics.symmetry.families.actions import ComplexPairs, LinearBlocks, Rotation, Shear
 
 from .network import Network
 from .nullspace import Truth, brute_force, jacobian_rows, lowest_fibre, randomise, trainable
@@ -171,17 +172,16 @@ def _columns(vectors: list[Tensor], length: int) -> Tensor:
 
 def amounts(family: Family, generator: torch.Generator, decades: float) -> Tensor:
     """A random group element: shifts of order one, factors within ± `decades`, well-conditioned matrices."""
-    if family.gauge is not None:
+    if isinstance(family.action, Rotation | Shear):
         return torch.randn(family.generator_shape, generator=generator, dtype=torch.float64)
-    if family.complex:
-        size = 10.0 ** (decades * (2 * torch.rand(family.blocks, generator=generator).double() - 1))
-        angle = 6.28 * torch.rand(family.blocks, generator=generator).double()
+    if isinstance(family.action, ComplexPairs):
+        size = 10.0 ** (decades * (2 * torch.rand(family.charges, generator=generator).double() - 1))
+        angle = 6.28 * torch.rand(family.charges, generator=generator).double()
         return torch.stack([size * angle.cos(), size * angle.sin()], dim=1)
-    if family.grams:
-        shape = (family.blocks, family.width, family.width)
-        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-        unit = torch.eye(family.width, dtype=torch.float64)
-        return torch.linalg.qr(noise)[0] @ (unit + 0.1 * torch.randn(shape, generator=generator).double())
+    if isinstance(family.action, LinearBlocks):
+        noise = torch.randn(family.generator_shape, generator=generator, dtype=torch.float64)
+        unit = torch.eye(family.action.width, dtype=torch.float64)
+        return torch.linalg.qr(noise)[0] @ (unit + 0.1 * torch.randn(noise.shape, generator=generator).double())
     uniform = 2 * torch.rand(len(family.labels), generator=generator, dtype=torch.float64) - 1
     if family.kind in ("translation", "affine"):
         return uniform

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from neuralmechanics import Symmetries, find_symmetries
+from neuralmechanics.symmetry.families.actions import ComplexPairs
 
 from .zoo import FULL, SMALL
 
 
 def pairs(symmetries: Symmetries) -> int:
-    return sum(family.blocks for family in symmetries if family.complex)
+    return sum(family.action.charges for family in symmetries if isinstance(family.action, ComplexPairs))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from neuralmechanics import find_symmetries
 from neuralmechanics.diagnostics.balancing.balancing import UnbalancedWarning, balance, balanced, pair_balance
 from neuralmechanics.experiments import build_model
 from neuralmechanics.symmetry import Symmetries
+from neuralmechanics.symmetry.families.actions import ComplexPairs, LinearBlocks
 
 Params = dict[str, Tensor]
 
@@ -32,11 +33,11 @@ def unbalanced(symmetries: Symmetries, params: Params, seed: int = 0) -> Params:
     for family in symmetries:
         if family.kind == "rescale":
             params = family.transform(params, torch.randn(family.charges, generator=draw, dtype=torch.float64).exp())
-        elif family.grams and family.complex:
-            polar = torch.randn(family.blocks, 2, generator=draw, dtype=torch.float64)
+        elif isinstance(family.action, ComplexPairs):
+            polar = torch.randn(family.generator_shape, generator=draw, dtype=torch.float64)
             params = family.transform(params, 0.5 * polar + torch.tensor([2.0, 0.0]))
-        elif family.grams:
-            noise = torch.randn(family.blocks, family.width, family.width, generator=draw, dtype=torch.float64)
+        elif isinstance(family.action, LinearBlocks):
+            noise = torch.randn(family.generator_shape, generator=draw, dtype=torch.float64)
             params = family.transform(params, torch.linalg.matrix_exp(0.3 * noise))
     return params
 

@@ -15,6 +15,7 @@ from neuralmechanics import find_symmetries
 from neuralmechanics.diagnostics.checking.checking import check_symmetries
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry import Family
+from neuralmechanics.symmetry.families.actions import Diagonal, Shift
 
 from symmetry.precision import DoublePrecision  # isort: skip
 from symmetry.zoo import FULL  # isort: skip
@@ -70,8 +71,8 @@ def false_claims(module: nn.Module) -> list[Family]:
             numbers = np.arange(p.shape[dim])
             term = SliceTerm(SliceView(name, tuple(p.shape), (dim,)), numbers, numbers, np.ones(len(numbers)))
             claims += [
-                Family(kind, f"{kind} {name} {dim}", [str(n) for n in numbers], (term,))
-                for kind in ("scale", "translation")
+                Family("scale", f"scale {name} {dim}", [str(n) for n in numbers], Diagonal((term,))),
+                Family("translation", f"translation {name} {dim}", [str(n) for n in numbers], Shift((term,))),
             ]
     return claims
 

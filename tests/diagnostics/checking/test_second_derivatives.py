@@ -16,6 +16,7 @@ from neuralmechanics.diagnostics.checking.asserting import assert_symmetric
 from neuralmechanics.diagnostics.checking.checking import check_symmetries
 from neuralmechanics.diagnostics.checking.report import CheckReport
 from neuralmechanics.symmetry import Family
+from neuralmechanics.symmetry.families.actions import Diagonal, Shift
 
 from .faults import batches, cross_entropy
 
@@ -132,7 +133,8 @@ def claimed(model: nn.Module, kind: str, *names: str, exponents: tuple[float, ..
         view = SliceView(name, tuple(params[name].shape), (dim,))
         terms.append(SliceTerm(view, torch.tensor(numbers).numpy(), torch.tensor(numbers).numpy(),
                                torch.full((len(numbers),), exponent).double().numpy()))  # fmt: skip
-    return Family(kind, f"{kind}: claimed", [str(n) for n in numbers], tuple(terms))
+    action = Shift(tuple(terms)) if kind == "translation" else Diagonal(tuple(terms))
+    return Family(kind, f"{kind}: claimed", [str(n) for n in numbers], action)
 
 
 def penalty(model: nn.Module, batch: Any) -> Tensor:

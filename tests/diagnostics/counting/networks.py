@@ -34,12 +34,20 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
-class Attention(nn.Module):
-    """Softmax attention without position encoding: ``heads`` heads of size ``size``."""
+def turned(x: Tensor) -> Tensor:
+    """The channels k and k + d/2 of position t rotated by t/10^k radians."""
+    first, second = x.chunk(2, dim=-1)
+    angles = torch.arange(x.shape[-2], dtype=x.dtype)[:, None] * 10.0 ** -torch.arange(first.shape[-1], dtype=x.dtype)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
-    def __init__(self, dim: int, heads: int, size: int) -> None:
+
+class Attention(nn.Module):
+    """Softmax attention: ``heads`` heads of size ``size``, without position encoding or with rotary embeddings."""
+
+    def __init__(self, dim: int, heads: int, size: int, rotary: bool = False) -> None:
         super().__init__()
-        self.heads, self.size = heads, size
+        self.heads, self.size, self.rotary = heads, size, rotary
         self.query, self.key, self.value = (nn.Linear(dim, heads * size, bias=False) for _ in range(3))
         self.output = nn.Linear(heads * size, dim, bias=False)
 
@@ -47,6 +55,8 @@ class Attention(nn.Module):
         q, k, v = (
             m(x).unflatten(-1, (self.heads, self.size)).transpose(1, 2) for m in (self.query, self.key, self.value)
         )
+        if self.rotary:
+            q, k = (turned(z) for z in (q, k))
         return self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 

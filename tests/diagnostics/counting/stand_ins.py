@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from neuralmechanics.symmetry.families.actions import Form
 
 
 @dataclass(frozen=True)
@@ -16,15 +18,16 @@ class LinearPair:
     first: str
     second: str
     width: int
-    kind: str = "linear"
-    blocks: int = 1
 
-    @property
-    def size(self) -> int:
-        return self.width**2
+    def units(self) -> Iterator[tuple[Form, Tensor]]:
+        for i in range(self.width):
+            for j in range(self.width):
+                matrix = torch.zeros(self.width, self.width, dtype=torch.float64)
+                matrix[i, j], matrix[j, i] = 1.0, 1.0 if i <= j else -1.0
+                yield ("symmetric" if i <= j else "antisymmetric"), matrix
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor | None = None) -> dict[str, Tensor]:
-        matrix = torch.eye(self.width, dtype=torch.float64) if weights is None else weights.reshape(self.width, -1)
+        matrix = torch.eye(self.width, dtype=torch.float64) if weights is None else weights
         return {self.first: matrix @ params[self.first].double(), self.second: -params[self.second].double() @ matrix}
 
 
@@ -34,12 +37,9 @@ class Translation:
 
     name: str
     dim: int
-    width: int = 0
-    kind: str = "translation"
 
-    @property
-    def size(self) -> int:
-        return 1
+    def units(self) -> Iterator[tuple[Form, Tensor]]:
+        yield "constant", torch.ones(1, dtype=torch.float64)
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor | None = None) -> dict[str, Tensor]:
         factor = 1.0 if weights is None else float(weights)

@@ -26,9 +26,10 @@ from .stand_ins import LinearPair
         (linear_network(3, 2, 2), one(3), None, 3),
         (linear_network(3, 4, 2, 4), one(3), None, 13),
         (Attention(4, 2, 2), torch.zeros(1, 3, 4), None, 12),
+        (Attention(4, 1, 2, rotary=True), torch.zeros(1, 3, 4), None, 4),
         (nn.Linear(4, 3), (torch.zeros(3, 4), torch.tensor([0, 1, 2])), cross_entropy, 5),
     ],
-    ids=["relu", "swiglu", "gelu", "linear", "deep linear", "attention", "softmax"],
+    ids=["relu", "swiglu", "gelu", "linear", "deep linear", "attention", "rotary", "softmax"],
 )
 def test_found_symmetries_certify_the_count(model: nn.Module, batch: Any, loss_fn: Any, laws: int) -> None:
     count = count_laws(model, batch, loss_fn)

@@ -75,11 +75,18 @@ def attention() -> Case:
     return Case(Attention(4, 2, 2), squared_error, [(torch.randn(3, 5, 4), torch.randn(3, 5, 4)) for _ in range(3)])
 
 
+@pytest.fixture(scope="module")
+def rotary() -> Case:
+    torch.manual_seed(0)
+    model = Attention(4, 1, 4, rotary=True)
+    return Case(model, squared_error, [(torch.randn(3, 5, 4), torch.randn(3, 5, 4)) for _ in range(3)])
+
+
 def _row(defect: UpdateDefect, transformation: str) -> FamilyDefect:
     return next(row for row in defect.rows if row.transformation == transformation)
 
 
-@pytest.mark.parametrize("case", ["classifier", "normed", "linear", "attention"])
+@pytest.mark.parametrize("case", ["classifier", "normed", "linear", "attention", "rotary"])
 def test_gradient_descent_keeps_every_constraint(case: str, request: pytest.FixtureRequest) -> None:
     assert request.getfixturevalue(case).defect(sgd).constraint < ROUNDING
 
@@ -127,6 +134,17 @@ def test_only_isotropic_updates_commute_with_rotations(name: str, linear: Case) 
         assert max(row.first_step, row.path) < 1e-9
     else:
         assert row.first_step > 0.05
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_turning_a_rotary_pair_by_a_phase(name: str, rotary: Case) -> None:
+    """z → e^{iφ} z is a rotation of rows: only updates that know no rows commute with it; a stretch is seen by all."""
+    (pairs,) = (f for f in rotary.symmetries if f.action.epithet)
+    rows = update_defect(OPTIMIZERS[name], rotary.model, rotary.loss_fn, rotary.batches, [pairs]).rows
+    rotation, stretch = (row for row in rows)
+    assert (rotation.transformation, stretch.transformation) == ("rotation", "stretch")
+    assert (rotation.first_step < 1e-9) == (name in ("sgd", "momentum", "muon"))
+    assert stretch.first_step > 0.01
 
 
 def test_stretches_are_seen_by_gradient_descent(linear: Case) -> None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.diagnostics.balancing.orbit import Direction, Orbit, inner, mixes
+from neuralmechanics.diagnostics.balancing.orbit import Direction, Orbit, inner
 from neuralmechanics.symmetry.families.family import Family
 
 __all__ = ["Balance", "UnbalancedWarning", "balance", "balanced", "pair_balance"]
@@ -75,7 +75,7 @@ def balanced(symmetries: Iterable[Family], params: Mapping[str, Tensor], *, most
     """
     orbit = Orbit.of(symmetries)
     start = _wide(orbit, params)
-    allowed = [_attained(orbit, family, start) for family in orbit.families]
+    allowed = [_attained(family, start) for family in orbit.families]
     while True:
         reached, steps, travelled = _descend(orbit, start, allowed, most_steps)
         narrowed = [_narrowed(a, t) for a, t in zip(allowed, travelled, strict=True)]
@@ -127,13 +127,13 @@ def _wide(orbit: Orbit, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def _attained(orbit: Orbit, family: Family, params: Mapping[str, Tensor]) -> Bool[Tensor, "*entries"]:
+def _attained(family: Family, params: Mapping[str, Tensor]) -> Bool[Tensor, "*entries"]:
     """Which entries of the family's directions have a least norm: charges without a side that is zero alone.
 
     A linear block (X, Y) → (AX, A⁻ᵀY) has one iff X, Y and YᵀX have one rank; failing that its diagonal may have one.
     """
-    positive, negative = orbit.sides(family, params)
-    if not mixes(family):
+    positive, negative = family.action.sides(params)
+    if positive.ndim == 1:
         return _two_sided(positive, negative)
     diagonal = _two_sided(positive.diagonal(dim1=1, dim2=2), negative.diagonal(dim1=1, dim2=2))
     out = torch.diag_embed(diagonal)
@@ -219,18 +219,18 @@ def _closed_forms(
     """Every block of full rank balanced by itself, one family after another."""
     travelled: Direction = []
     for position, family in enumerate(orbit.families):
-        if not mixes(family):
+        if allowed[position].ndim == 1:
             travelled.append(torch.zeros_like(allowed[position], dtype=torch.float64))
             continue
-        positive, negative = orbit.sides(family, params)
+        positive, negative = family.action.sides(params)
         least = [torch.linalg.eigvalsh(m) for m in (positive, negative)]
         regular = allowed[position].all(dim=2).all(dim=1)
         for values in least:
             regular &= values[:, 0] > 1e-12 * values[:, -1]
-        unit = torch.eye(family.width, dtype=torch.float64, device=positive.device).expand_as(positive)
+        unit = torch.eye(positive.shape[-1], dtype=torch.float64, device=positive.device).expand_as(positive)
         keep = regular[:, None, None]
         logarithm = pair_balance(torch.where(keep, positive, unit), torch.where(keep, negative, unit))
-        params = {**params, **family.transform(params, torch.linalg.matrix_exp(logarithm))}
+        params = family.flow(params, family.action.stretch(logarithm))
         travelled.append(logarithm)
     return params, travelled
 

@@ -12,15 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from neuralmechanics.slices import SliceMix, SliceTerm
-from neuralmechanics.symmetry.families.actions.linear_blocks import GramTerm, gram
 from neuralmechanics.symmetry.families.family import Family
 
-__all__ = ["Direction", "Orbit", "inner", "mixes"]
+__all__ = ["Direction", "Orbit", "inner"]
 
 Direction = list[Tensor]
 
@@ -46,27 +43,20 @@ class Orbit:
         """Names of the parameters that move."""
         return tuple(dict.fromkeys(name for f in self.families for name in f.parameters))
 
-    @cached_property
-    def _squared(self) -> tuple[SliceMix, ...]:
-        return tuple(_powers(f, 2.0) for f in self.families)
-
     def norm(self, params: Mapping[str, Tensor]) -> float:
         """Σ θ² over the parameters that move."""
         return float(sum(params[name].square().sum() for name in self.parameters))
 
     def moments(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Direction:
         """μ with ⟨μ, X⟩ = ⟨Xa, b⟩ for every direction X, symmetrised in a and b. At a = b = θ these are the charges."""
-        return [_symmetric(gram(f.grams, f.blocks, a, b)) if mixes(f) else f.pair(a, b) for f in self.families]
+        return [f.action.moment(a, b) for f in self.families]
 
     def sizes(self, params: Mapping[str, Tensor]) -> Direction:
         """What the Hessian of the norm would be if no families shared elements.
 
         Σ d² θ² for a diagonal charge, the sum P + N of both sides' Gram matrices for a block.
         """
-        return [
-            squared.products(params, params) if f.terms else _total(f, params)
-            for f, squared in zip(self.families, self._squared, strict=True)
-        ]
+        return [f.action.inertia(params) for f in self.families]
 
     def imbalance(self, params: Mapping[str, Tensor]) -> Direction:
         """|charge| relative to its size: 0 where balanced, 1 where one side is zero; 0 where both are."""
@@ -78,20 +68,11 @@ class Orbit:
             out.append(torch.where(size > 0, moment.abs() / size, 0.0))
         return out
 
-    def sides(self, family: Family, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What grows and what shrinks along each generator: Σ over positive and over negative exponents, or P and N."""
-        if family.terms:
-            total, charge = _powers(family, 1.0).products(params, params), family.pair(params, params)
-        else:
-            total = _total(family, params)
-            charge = gram(family.grams, family.blocks, params, params) if mixes(family) else family.pair(params, params)
-        return (total + charge) / 2, (total - charge) / 2
-
     def velocity(self, params: Mapping[str, Tensor], direction: Direction) -> dict[str, Tensor]:
         """Xθ: the sum of all generators, on the parameters that move."""
         out = {name: torch.zeros_like(params[name]) for name in self.parameters}
         for family, weights in zip(self.families, direction, strict=True):
-            for name, step in family.generator(params, _real(family, weights)).items():
+            for name, step in family.action.generator(params, family.action.stretch(weights)).items():
                 out[name] += step
         return out
 
@@ -99,39 +80,5 @@ class Orbit:
         """The finite motion: the product over the families of exp(length · X) on θ, a retraction of second order."""
         moved = dict(params)
         for family, weights in zip(self.families, direction, strict=True):
-            step = length * weights
-            moved = family.transform(
-                moved, torch.linalg.matrix_exp(step) if mixes(family) else _real(family, step.exp())
-            )
+            moved = family.flow(moved, family.action.stretch(weights), length)
         return moved
-
-
-def mixes(family: Family) -> bool:
-    """Whether directions are matrices: linear blocks, but for pairs of channels that only scale and turn together."""
-    return bool(family.grams) and not family.complex
-
-
-def _real(family: Family, values: Tensor) -> Tensor:
-    """Numbers as a family takes them: complex pairs want an imaginary part."""
-    return torch.stack([values, torch.zeros_like(values)], dim=-1) if family.complex else values
-
-
-def _total(family: Family, params: Mapping[str, Tensor]) -> Tensor:
-    """P + N of every block, or its trace where the block only scales."""
-    total = gram([_positive(t) for t in family.grams], family.blocks, params, params)
-    return total if mixes(family) else total.diagonal(dim1=1, dim2=2).sum(-1)
-
-
-def _symmetric(matrices: Tensor) -> Tensor:
-    """Without the antisymmetric rounding, a rotation, along which the norm has no curvature."""
-    return (matrices + matrices.mT) / 2
-
-
-def _powers(family: Family, power: float) -> SliceMix:
-    """Slice energies weighted by |d|^power."""
-    terms = [SliceTerm(t.view, t.charges, t.slices, np.abs(t.coefficients) ** power) for t in family.terms]
-    return SliceMix(len(family.labels) if family.terms else 0, terms)
-
-
-def _positive(term: GramTerm) -> GramTerm:
-    return GramTerm(term.view, term.slices, term.blocks, np.abs(term.signs))

@@ -12,7 +12,6 @@ from torch import Tensor
 from neuralmechanics.diagnostics.checking.orbits import finite_amount, move
 from neuralmechanics.functional.hessian_products import GradientGraph
 from neuralmechanics.functional.pure_loss import Objective
-from neuralmechanics.symmetry.families.actions.adjoints import adjoint, second_derivative
 from neuralmechanics.symmetry.families.family import Family
 
 __all__ = ["Measure", "Point", "Reading", "gradient_reading", "hessian_readings", "invariance_reading", "pool"]
@@ -124,7 +123,8 @@ def _bent(family: Family, graph: GradientGraph, weights: Tensor) -> _Bent:
     leaves = _detached(graph.leaves)
     xi = family.generator(leaves, weights)
     product = graph.product(xi)
-    turned, bend = adjoint(family, gradients, weights, leaves), second_derivative(family, xi, weights, leaves)
+    turned = family.action.adjoint(gradients, weights, leaves)
+    bend = family.action.second_derivative(xi, weights, leaves)
     total = {name: h.double() + turned[name].double() if name in turned else h.double() for name, h in product.items()}
     return _Bent(
         xi, total, _norm(product) + _norm(turned),
@@ -140,9 +140,7 @@ def _along(family: Family, point: Point, weights: Tensor) -> tuple[float, float,
 
 
 def _read(family: Family, params: Tensors) -> list[str]:
-    names = [*family.parameters, *(term.weight.parameter for term in family.affine)]
-    names += family.gauge.gains if family.gauge is not None else ()
-    return [name for name in dict.fromkeys(names) if name in params]
+    return [name for name in dict.fromkeys((*family.parameters, *family.action.inputs)) if name in params]
 
 
 def _detached(tensors: Tensors) -> dict[str, Tensor]:

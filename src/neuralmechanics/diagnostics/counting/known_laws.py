@@ -17,30 +17,28 @@ from neuralmechanics.diagnostics.counting.optimizer_fields import (
 )
 from neuralmechanics.diagnostics.counting.potentials import Potentials
 from neuralmechanics.diagnostics.counting.rank import Gap, matrix_rank
+from neuralmechanics.symmetry.families.actions import Form
 
-__all__ = ["KnownFamily", "KnownSymmetries", "known_generators", "known_laws", "unit_weights"]
+__all__ = ["KnownFamily", "KnownSymmetries", "known_generators", "known_laws"]
 
 
 class KnownFamily(Protocol):
-    """What is needed of a family: its generators, as ``Family`` gives them."""
+    """What is needed of a family: a basis of its generators and their forms, as ``Family`` gives them."""
 
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
+    def units(self) -> Iterator[tuple[Form, Tensor]]: ...
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor | None = None) -> dict[str, Tensor]: ...
 
 
 KnownSymmetries = Sequence[KnownFamily]
+_GRADIENTS: tuple[Form, ...] = ("constant", "diagonal", "symmetric")  # generators that are the gradient of a charge
 
 
 def known_generators(
     potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, jacobian: Tensor, tolerance: float
 ) -> tuple[int, Gap]:
     """Rank at θ of all generators that the functions' gradients really are orthogonal to."""
-    rows = [_flat(potentials, family, theta, weights) for family in symmetries for weights in unit_weights(family)]
+    rows = [_flat(potentials, family, theta, weights) for family in symmetries for _, weights in family.units()]
     kept = [row for row in rows if _annihilated(jacobian, row, tolerance)]
     if not kept:
         return 0, Gap(float("inf"), 0.0, "known generators")
@@ -61,41 +59,39 @@ def known_laws(
     theta = flow.parameters_at(z)
     rows: list[Tensor] = []
     for family in symmetries:
-        for weights in unit_weights(family):
+        for form, weights in family.units():
             xi = _flat(potentials, family, theta, weights)
             if not _annihilated(jacobian, xi, tol):
                 continue
             if isinstance(flow, SignDescent):
                 rows += _sign_relation(xi)
-            elif family.kind == "affine" or (_gauge(family) and not _rotates(family)):
-                continue
             elif isinstance(flow, HeavyBall):
-                rows += _heavy_ball_laws(flow, potentials, family, weights, z, xi)
-            elif _rotates(family):
+                rows += _heavy_ball_laws(flow, potentials, family, form, weights, z, xi)
+            elif form not in _GRADIENTS:
                 continue
-            elif _self_adjoint(weights) and isinstance(flow, GradientFlow):
+            elif isinstance(flow, GradientFlow):
                 rows.append(xi)
-            elif _self_adjoint(weights) and isinstance(flow, WeightDecay):
+            elif isinstance(flow, WeightDecay):
                 rows.append(torch.cat([(flow.weight_decay * theta @ xi)[None], xi]))
     return torch.stack(rows) if rows else z.new_zeros(0, z.numel())
 
 
 def _heavy_ball_laws(
-    flow: HeavyBall, potentials: Potentials, family: KnownFamily, weights: Tensor, z: Tensor, xi: Tensor
+    flow: HeavyBall, potentials: Potentials, family: KnownFamily, form: Form, weights: Tensor, z: Tensor, xi: Tensor
 ) -> list[Tensor]:
     size = xi.numel()
     theta, velocity = z[1 : size + 1], z[size + 1 :]
     friction = float(flow.friction(z[0]) if callable(flow.friction) else flow.friction)
-    if family.kind == "translation":
+    if form == "constant":
         speed, place = velocity @ xi, theta @ xi
         return [
             torch.cat([-speed[None], xi, torch.zeros_like(xi)]),
             torch.cat([(friction * speed + flow.weight_decay * place)[None], torch.zeros_like(xi), xi]),
         ]
-    if not _rotates(family) and (weights.ndim < 2 or _self_adjoint(weights)):
-        return []
-    turned = _flat(potentials, family, velocity, weights)
-    return [torch.cat([(friction * velocity @ xi)[None], -turned, xi])]
+    if form == "antisymmetric":
+        turned = _flat(potentials, family, velocity, weights)
+        return [torch.cat([(friction * velocity @ xi)[None], -turned, xi])]
+    return []
 
 
 def _sign_relation(xi: Tensor) -> list[Tensor]:
@@ -105,38 +101,6 @@ def _sign_relation(xi: Tensor) -> list[Tensor]:
     row = torch.zeros_like(xi)
     row[support] = torch.tensor([1.0, float(xi[support].sign().prod())], dtype=xi.dtype)[: len(support)]
     return [row]
-
-
-def unit_weights(family: KnownFamily) -> Iterator[Tensor]:
-    """Unit weights of every generator; of linear blocks the symmetric matrices first, then the antisymmetric ones."""
-    width = int(getattr(family, "width", 0))
-    if not width:
-        # a family may count rotations that no single weight drives: its weights are as many as its labels
-        count = family.size if _gauge(family) else len(getattr(family, "labels", range(family.size)))
-        yield from torch.eye(count, dtype=torch.float64)
-        return
-    for block in range(int(getattr(family, "blocks", 1))):
-        for i in range(width):
-            for j in range(width):
-                weights = torch.zeros(int(getattr(family, "blocks", 1)), width, width, dtype=torch.float64)
-                weights[block, i, j] = 1.0
-                weights[block, j, i] = 1.0 if i <= j else -1.0
-                yield weights
-
-
-def _gauge(family: KnownFamily) -> Any:
-    """The rotations or shears of a family that has no charges, else None."""
-    return getattr(family, "gauge", None)
-
-
-def _rotates(family: KnownFamily) -> bool:
-    """Whether all generators are antisymmetric matrices in the parameters: rotations of a space without gains."""
-    gauge = _gauge(family)
-    return getattr(gauge, "group", "") in ("orthogonal", "centred") and not gauge.gains
-
-
-def _self_adjoint(weights: Tensor) -> bool:
-    return weights.ndim < 2 or bool((weights == weights.mT).all())
 
 
 def _flat(potentials: Potentials, family: Any, theta: Tensor, weights: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def zero_gradients(symmetries: Symmetries, sizes: Sizes) -> Iterator[Finding]:
     dead: dict[str, int] = {}
     for family in symmetries:
         if family.kind == "translation":
-            for name, count in _lone_elements(family, sizes).items():
+            for name, count in _lone_elements(family).items():
                 dead[name] = dead.get(name, 0) + count
     for name, count in dead.items():
         reason = _subtracted(symmetries, name)
@@ -44,17 +44,12 @@ def zero_gradients(symmetries: Symmetries, sizes: Sizes) -> Iterator[Finding]:
         )
 
 
-def _lone_elements(family: Family, sizes: Sizes) -> dict[str, int]:
-    """How many charges of a translation family move one element of one parameter and nothing else."""
-    moved = np.zeros(family.charges, dtype=np.int64)
-    for term in family.terms:
-        np.add.at(moved, term.charges, sizes[term.view.parameter] // term.view.size)
-    out: dict[str, int] = {}
-    for term in family.terms:
-        alone = np.unique(term.charges[moved[term.charges] == 1])
-        if len(alone):
-            out[term.view.parameter] = out.get(term.view.parameter, 0) + len(alone)
-    return out
+def _lone_elements(family: Family) -> dict[str, int]:
+    """How many charges of a family move one element of one parameter and nothing else."""
+    counts = family.action.elements_moved()
+    total = sum(counts.values(), np.zeros(family.charges, dtype=np.int64))
+    alone = {name: int(((count == 1) & (total == 1)).sum()) for name, count in counts.items()}
+    return {name: number for name, number in alone.items() if number}
 
 
 def _subtracted(symmetries: Symmetries, name: str) -> str:

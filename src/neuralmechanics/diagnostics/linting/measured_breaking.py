@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor, nn
 
 from neuralmechanics.functional.as_found import plain_module
@@ -78,7 +77,7 @@ def measured_breakings(
 def _rows(
     family: Family, params: Mapping[str, Tensor], gradients: Mapping[str, Tensor], records: Mapping[str, NormRecord]
 ) -> list[MeasuredBreaking]:
-    size = _size(family, params, gradients)
+    size = family.action.scale(gradients, params)  # Σ |g ξ| of every charge, before anything cancels
     residual = _greatest(family.pair(gradients, params), size)
     pulls = [_pull(family, b, records.get(b.where)) for b in family.broken_by]
     known = [pull for pull in pulls if pull is not None]
@@ -100,16 +99,6 @@ def _rows(
             )
         )
     return rows
-
-
-def _size(family: Family, params: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
-    """Σ |g ξ| of every charge, before anything cancels."""
-    names = family.parameters
-    if family.grams:
-        norms = [float(gradients[n].double().norm() * params[n].double().norm()) for n in names]
-        return torch.full((family.charges,), sum(norms), dtype=torch.float64)
-    left, right = ({n: values[n].abs() for n in names} for values in (gradients, params))
-    return family.mix.absolute().products(left, right)
 
 
 def _greatest(values: Tensor, size: Tensor) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from neuralmechanics.diagnostics.probing.report import ProbeReport, Relation
+from neuralmechanics.symmetry.families.actions import Form
 from neuralmechanics.symmetry.families.family import Family
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def compare(found: Sequence[Family], probed: ProbeReport, shapes: Shapes) -> pd.
 
     rows = []
     for translation in (True, False):
-        slices = [f for f in found if f.kind != "affine" and f.gauge is None]
-        families = [f for f in slices if (f.kind == "translation") == translation]
+        families = [f for f in found if f.charges and (f.kind == "translation") == translation]
         relations = [r for r in probed.relations if (r.kind == "translation") == translation]
         seen = _matrix([_flat(r.elements, shapes) for r in relations], shapes)
         lone = _lone(probed, shapes) if not translation else np.zeros(seen.shape[1], dtype=bool)
@@ -65,18 +65,9 @@ def _beyond(relations: Iterable[Relation], claimed: np.ndarray, shapes: Shapes) 
 def _span(family: Family, shapes: Shapes) -> np.ndarray:
     """What each (diagonal) generator does to each element: shifts, or exponents ξ/θ at θ = 1. [generators, elements]"""
     ones = {name: torch.ones(shape, dtype=torch.float64) for name, shape in shapes.items()}
-    rows = []
-    for position in range(int(np.prod(family.generator_shape[:1] if family.complex else family.generator_shape[:2]))):
-        weights = torch.zeros(family.generator_shape, dtype=torch.float64)
-        if family.complex:
-            weights[position, 0] = 1.0
-        elif family.grams:
-            block, channel = divmod(position, family.width)
-            weights[block, channel, channel] = 1.0
-        else:
-            weights[position] = 1.0
-        step = family.generator(ones, weights)
-        rows.append(_flat({name: s.numpy() for name, s in step.items()}, shapes))
+    forms: tuple[Form, ...] = ("constant", "diagonal")
+    steps = [family.generator(ones, weights) for form in forms for weights in family.action.units(form)]
+    rows = [_flat({name: s.numpy() for name, s in step.items()}, shapes) for step in steps]
     return _matrix(rows, shapes)
 
 

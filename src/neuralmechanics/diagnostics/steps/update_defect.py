@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics.diagnostics.counting.known_laws import unit_weights
 from neuralmechanics.diagnostics.steps.optimizer_path import OptimizerFactory, StepFunction, optimizer_path
 from neuralmechanics.functional.as_found import left_as_found
 
@@ -136,7 +135,7 @@ def _rows(
         pairs = [pair for k in range(len(batches)) for pair in _cosines(family, path[k], path[k + 1])]
         cosines, shares = torch.tensor(pairs, dtype=torch.float64).T
         worst, mean, share = float(cosines.max()), float(cosines.square().mean().sqrt()), float(shares.max())
-        for name, a in _transformations(family, amount, generator):
+        for name, a in family.action.random_elements(amount, generator):
             moved = [family.transform(params, a) for params in path]
             twin = optimizer_path(optimizer, model, loss_fn, batches, moved[0], seed)
             first, last = (_distance(family, twin[k], moved[k], moved[0]) for k in (1, len(batches)))
@@ -148,28 +147,12 @@ def _cosines(
 ) -> Iterator[tuple[float, float]]:
     """|⟨d, ξ⟩| / (|d| |ξ|) of every generator, with d on the elements that ξ moves, and with all of d; 0 at rest."""
     whole = _norm({name: after[name] - before[name] for name in before})
-    for weights in unit_weights(family):
+    for _, weights in family.units():
         xi = family.generator(before, weights)
         steps = {name: torch.where(x != 0, after[name] - before[name], 0.0) for name, x in xi.items()}
         along = abs(sum(float((steps[name] * x).sum()) for name, x in xi.items()))
         size, length = _norm(steps), _norm(xi)
         yield (along / (size * length), along / (whole * length)) if size * length > 0 else (0.0, 0.0)
-
-
-def _transformations(family: Family, amount: float, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-    """Random finite elements of the family's group: an isometry and a stretch for linear blocks, else one element."""
-    if family.width:
-        noise = torch.randn(family.blocks, family.width, family.width, generator=generator, dtype=torch.float64)
-        yield "rotation", torch.linalg.matrix_exp(amount * (noise - noise.mT))
-        yield "stretch", torch.linalg.matrix_exp(amount * (noise + noise.mT) / 2)
-        return
-    values = amount * torch.randn(family.size, generator=generator, dtype=torch.float64)
-    if family.gauge is not None:
-        yield "turn" if family.kind == "linear" else "shift", values
-    elif family.kind in ("translation", "affine"):
-        yield "shift", values
-    else:
-        yield "factor", values.exp()
 
 
 def _distance(

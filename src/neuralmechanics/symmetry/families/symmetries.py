@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceMix, SliceTerm
-from neuralmechanics.symmetry.families.actions.linear_blocks import GramTerm, add_gram_
+from neuralmechanics.slices import SliceMix
+from neuralmechanics.symmetry.families.actions import ChargeShare, ChargeTerms
+from neuralmechanics.symmetry.families.coverage import Coverage, UnknownOperation
 from neuralmechanics.symmetry.families.family import KINDS, Family
 
 if TYPE_CHECKING:
@@ -22,49 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Coverage", "Symmetries", "UnknownOperation"]
 
-
-@dataclass(frozen=True)
-class UnknownOperation:
-    """An operation without a rule: everything that enters it is taken as fixed, so nothing false is claimed.
-
-    ``reason``: empty where there is no rule at all; else why the rule that there is could not be used.
-    """
-
-    operation: str
-    where: str
-    reason: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.operation} at {self.where}"
-
-    def explained(self) -> str:
-        """One line for readers."""
-        if self.reason:
-            return f"at {self.where} {self.reason}; nothing is claimed there"
-        return f"no rule for {self}: nothing is claimed there"
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What is known of a parameter.
-
-    ``covered``: by ``families``. ``free``: an operation, named in ``ended_by``, admits no change of what it makes of
-    the parameter, and no operation on the way hides it. ``not sought``: it has no family, but an operation on the way
-    may have symmetries that are not looked for; ``ended_by`` names it, ``reason`` says what. ``unknown``: an operation
-    on the way has no rule. ``unused``: the graph has no path from it to the output. ``frozen``: it does not train.
-    """
-
-    parameter: str
-    status: Literal["covered", "free", "not sought", "unknown", "unused", "frozen"]
-    families: tuple[str, ...] = ()
-    ended_by: str = ""
-    reason: str = ""
-
-    def __str__(self) -> str:
-        if self.families:
-            return f"{self.status}: {', '.join(self.families)}"
-        where = f": {self.ended_by}" if self.ended_by else ""
-        return f"{self.status}{where}{f' ({self.reason})' if self.reason else ''}"
+FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,39 +106,45 @@ class Symmetries(Sequence[Family]):
         return torch.tensor([f.quadratic for f in self.charged for _ in range(f.charges)], dtype=torch.bool)
 
     @cached_property
-    def _mixes(self) -> tuple[SliceMix, SliceMix]:
-        linear: list[SliceTerm] = []
-        quadratic: list[SliceTerm] = []
-        for family, offset in zip(self.charged, self.offsets[:-1], strict=True):
-            for term in family.terms:
-                (quadratic if family.quadratic else linear).append(term.offset(offset))
-        return SliceMix(self.charges, linear), SliceMix(self.charges, quadratic)
+    def _terms(self) -> ChargeTerms:
+        """The charges of all families as one mix of slice sums, one of slice energies, and what else there is."""
+        parts = [f.action.charge_terms(offset) for f, offset in zip(self.charged, self.offsets[:-1], strict=True)]
+        return ChargeTerms(
+            sums=tuple(term for part in parts for term in part.sums),
+            products=tuple(term for part in parts for term in part.products),
+            shares=tuple(share for part in parts for share in part.shares),
+        )
 
     @cached_property
-    def _grams(self) -> dict[str, list[tuple[GramTerm, Family, int]]]:
-        out: dict[str, list[tuple[GramTerm, Family, int]]] = {}
-        for family, offset in zip(self.charged, self.offsets[:-1], strict=True):
-            for term in family.grams:
-                out.setdefault(term.view.parameter, []).append((term, family, offset))
+    def _apart(self) -> tuple[tuple[Family, int], ...]:
+        """Families, with their first charge, of which some charges are neither slice sums nor slice energies."""
+        numbered = zip(self.charged, self.offsets[:-1], strict=True)
+        return tuple((f, offset) for f, offset in numbered if f.action.charge_terms(offset).shares)
+
+    @cached_property
+    def _mixes(self) -> tuple[SliceMix, SliceMix]:
+        return SliceMix(self.charges, self._terms.sums), SliceMix(self.charges, self._terms.products)
+
+    @cached_property
+    def _shares(self) -> dict[str, list[ChargeShare]]:
+        out: dict[str, list[ChargeShare]] = {}
+        for share in self._terms.shares:
+            out.setdefault(share.parameter, []).append(share)
         return out
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that enter any charge."""
         linear, quadratic = self._mixes
-        return tuple(dict.fromkeys((*linear.parameters, *quadratic.parameters, *self._grams)))
+        return tuple(dict.fromkeys((*linear.parameters, *quadratic.parameters, *self._shares)))
 
     def accumulate_pair_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
         """Adds parameter ``name``'s share of ``pair(a, b)`` to ``out`` on its device, without host synchronisation."""
         linear, quadratic = self._mixes
         linear.add_sums_(out, name, a)
         quadratic.add_products_(out, name, a, b)
-        for term, family, offset in self._grams.get(name, ()):
-            width = term.slices.shape[1]
-            matrices = torch.zeros(family.blocks, width, width, dtype=torch.float64, device=out.device)
-            add_gram_(matrices, term, a, b)
-            entries = family.entries(matrices)
-            out[offset : offset + entries.numel()] += entries
+        for share in self._shares.get(name, ()):
+            share.add_(out, a, b)
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨a, M b⟩ of every quadratic charge (symmetrised) and ⟨a, 1_A⟩ of every translation charge."""
@@ -209,34 +174,18 @@ class Symmetries(Sequence[Family]):
             quadratic.add_products_(out, name, params[name], params[name])
         energies = linear.products({n: params[n] for n in linear.parameters}, {n: params[n] for n in linear.parameters})
         out += (energies * linear.sums(ones)).sqrt()
-        for family, offset in zip(self.charged, self.offsets[:-1], strict=True):
-            if family.grams:
-                out[offset : offset + family.charges] = self._gram_scale(family, params)
+        for family, offset in self._apart:
+            out[offset : offset + family.charges] = family.action.scale(params, params)
         return out
 
-    @staticmethod
-    def _gram_scale(family: Family, params: Mapping[str, Tensor]) -> Tensor:
-        width = family.width
-        total = torch.zeros(
-            family.blocks, width, width, dtype=torch.float64, device=params[family.parameters[0]].device
-        )
-        for term in family.grams:
-            positive = GramTerm(term.view, term.slices, term.blocks, np.abs(term.signs))
-            add_gram_(total, positive, params[term.view.parameter], params[term.view.parameter])
-        if family.complex:
-            return family.entries(total)
-        size = total.diagonal(dim1=1, dim2=2).sqrt()
-        rows, columns = torch.triu_indices(width, width, device=total.device)
-        return (size[:, rows] * size[:, columns]).reshape(-1)
-
     def generator(self, params: Mapping[str, Tensor], weights: Tensor | None = None) -> dict[str, Tensor]:
-        """Σ_c weights[c] ξ_c over the charges of translations, scales and rescales; default weights: ones."""
+        """Σ_c weights[c] ξ_c over the families with one generator a charge; default weights: ones."""
         given = torch.ones(self.charges, dtype=torch.float64) if weights is None else weights.double()
         if given.shape != (self.charges,):
             raise ValueError(f"weights of shape {tuple(given.shape)} given, ({self.charges},) is needed: one a charge")
         out: dict[str, Tensor] = {}
         for family in self.charged:
-            if not family.grams:
+            if family.generator_shape == (family.charges,):
                 for name, step in family.generator(params, given[self.span(family)]).items():
                     out[name] = out[name] + step if name in out else step
         return out
@@ -276,16 +225,27 @@ class Symmetries(Sequence[Family]):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (JSON) from which ``from_dict`` builds the same symmetries."""
-        from neuralmechanics.symmetry.families.serialize import symmetries_to_dict
-
-        return symmetries_to_dict(self)
+        return {
+            "format": FORMAT,
+            "families": [f.to_dict() for f in self.families],
+            "unknown": [asdict(u) for u in self.unknown],
+            "coverage": [asdict(c) | {"families": list(c.families)} for c in self.coverage],
+            "notes": list(self.notes),
+            "capture": dict(self.capture),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Symmetries:
-        """The symmetries that ``to_dict`` described."""
-        from neuralmechanics.symmetry.families.serialize import symmetries_from_dict
-
-        return symmetries_from_dict(data)
+        """The symmetries that ``to_dict`` described; ``ValueError`` for another format."""
+        if data.get("format") != FORMAT:
+            raise ValueError(f"symmetries of format {data.get('format')!r} given; this version reads format {FORMAT}")
+        return cls(
+            families=tuple(Family.from_dict(f) for f in data["families"]),
+            unknown=tuple(UnknownOperation(**u) for u in data["unknown"]),
+            coverage=tuple(Coverage(**(c | {"families": tuple(c["families"])})) for c in data["coverage"]),
+            notes=tuple(data["notes"]),
+            capture=dict(data["capture"]),
+        )
 
     def __repr__(self) -> str:
         from neuralmechanics.symmetry.families.table import text_table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
@@ -13,16 +12,16 @@ from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.domains.shift.variation import Absorbed
-from neuralmechanics.symmetry.families.actions.affine_shift import AffineTerm
+from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, Shift
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.finding.grouping import (
     Exponents,
-    build_family,
+    SliceLabels,
     collapse,
     family_terms,
     members_alike,
+    named_family,
     read_off,
-    title,
 )
 from neuralmechanics.symmetry.program.views import Permute, View
 
@@ -32,7 +31,7 @@ SPAN_LIMIT = 1 << 22  # numbers in the matrix of shifts up to which linear indep
 
 
 def affine_families(
-    shifts: Shifts, space: NullSpace, translations: Sequence[Family], requires: tuple[str, ...]
+    shifts: Shifts, space: NullSpace, translations: Sequence[Shift], requires: tuple[str, ...]
 ) -> list[Family]:
     """Families of the shifts in the null space of an absorbing walk, without those that are translations already."""
     entries = []
@@ -53,7 +52,12 @@ def affine_families(
     marks = [space.matrix[a.ids].indices for a, _ in maps]  # shifts with different answers are different families
     sets = [members for members, _ in members_alike(chosen, size, marks, signed=False)]
     return [
-        _answered(build_family("affine", terms, len(members), (), requires), members, maps, space)
+        named_family(
+            "affine",
+            AffineShift(tuple(terms), _answers(members, maps, space)),
+            SliceLabels(terms, len(members)),
+            requires,
+        )
         for members, terms in zip(sets, family_terms(chosen, sets, size), strict=True)
     ]
 
@@ -100,7 +104,7 @@ def _only(entry: Exponents, basis: np.ndarray) -> Exponents:
 def _beyond(
     entries: Sequence[Exponents],
     candidates: np.ndarray,
-    translations: Sequence[Family],
+    translations: Sequence[Shift],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> np.ndarray:
     """The candidates whose shifts no translations make; of large parameters, those that no translation moves at all."""
@@ -108,8 +112,8 @@ def _beyond(
     if exact is not None:
         return exact
     moved: dict[str, np.ndarray] = {}
-    for family in translations:
-        for term in family.terms:
+    for translation in translations:
+        for term in translation.terms:
             flags = moved.setdefault(term.view.parameter, np.zeros(shapes[term.view.parameter], dtype=bool))
             seen = np.zeros(term.view.size, dtype=bool)
             seen[term.slices] = True
@@ -125,7 +129,7 @@ def _beyond(
 
 
 def _independent(
-    entries: Sequence[Exponents], candidates: np.ndarray, translations: Sequence[Family]
+    entries: Sequence[Exponents], candidates: np.ndarray, translations: Sequence[Shift]
 ) -> np.ndarray | None:
     """The candidates that are linearly independent of all translations and of those before; None where too many."""
     touching = [e for e in entries if np.isin(e.basis, candidates).any()]
@@ -134,7 +138,7 @@ def _independent(
     views = {view.parameter: view.shape for view in [*(e.view for e in touching), *(t.view for _, t in terms)]}
     starts = dict(zip(views, np.cumsum([0, *(math.prod(shape) for shape in views.values())]).tolist(), strict=False))
     length = sum(math.prod(shape) for shape in views.values())
-    sizes = {number: len(translations[number].labels) for number, _ in terms}
+    sizes = {number: translations[number].charges for number, _ in terms}
     first = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
     count = sum(sizes.values())
     if length * (count + len(candidates)) > SPAN_LIMIT or not len(candidates):
@@ -181,13 +185,12 @@ def _add_slices(
     rows[:, start : start + len(number)] += table[:, number]
 
 
-def _answered(
-    family: Family,
+def _answers(
     members: np.ndarray,
     maps: Sequence[tuple[Absorbed, tuple[SliceView, bool, bool]]],
     space: NullSpace,
-) -> Family:
-    """The family with what the biases absorb; ``members`` are its basis vectors in the order of its generators."""
+) -> tuple[AffineTerm, ...]:
+    """What the biases absorb of a family's shifts; ``members`` are its basis vectors in the order of its generators."""
     number = np.full(space.matrix.shape[1], -1, dtype=np.int64)
     number[members] = np.arange(len(members))
     terms = []
@@ -204,5 +207,4 @@ def _answered(
             inputs = np.tile(np.arange(columns), len(generators))
             generators, coefficients = np.repeat(generators, columns), np.repeat(coefficients, columns)
         terms.append(AffineTerm(absorbed.absorber, view, output_first, inputs, generators, coefficients))
-    names = list(dict.fromkeys([*(t.view.parameter for t in family.terms), *(t.absorber for t in terms)]))
-    return replace(family, affine=tuple(terms), name=title("affine", names))
+    return tuple(terms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,13 +18,22 @@ from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.mixing import Mixings
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
+from neuralmechanics.symmetry.families.actions import Diagonal, GramTerm, Shift
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.gauges import gauge_families
-from neuralmechanics.symmetry.finding.grouping import basis_of, collapse, gather_families, read_off, unique_names
-from neuralmechanics.symmetry.finding.linear_blocks import linear_families
+from neuralmechanics.symmetry.finding.grouping import (
+    Group,
+    basis_of,
+    collapse,
+    gather,
+    named_family,
+    read_off,
+    unique_names,
+)
+from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.lowering.graph.liveness import dependents, live
@@ -94,15 +103,13 @@ def analyse(captured: Captured) -> Symmetries:
     read = roles(captured)
     requires = _requirements(captured)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
-    translations = _shifted(captured, walk, read.single, requires)
+    translations, affine = _shifted(captured, walk, read.single, requires)
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     walk(scales)
     space = scales.system.solve()
-    linear, mixed = _linear(captured, walk, read, scales, space, requires)
-    plain = [f for f in translations if f.kind == "translation"]
-    affine = [f for f in translations if f.kind == "affine"]
-    turns, shears = gauge_families(captured, walk, read.single, linear, requires)
-    families = plain + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
+    linear, mixing, mixed = _linear(captured, walk, read, scales, space, requires)
+    turns, shears = gauge_families(captured, walk, read.single, mixing, requires)
+    families = translations + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), captured))
     coverage = coverage_of(captured, program, read, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured))
@@ -113,16 +120,18 @@ Walking = Callable[..., None]
 
 def _linear(
     captured: Captured, walk: Walking, read: Roles, scales: Scales, space: NullSpace, requires: tuple[str, ...]
-) -> tuple[list[Family], np.ndarray]:
-    """Linear blocks, then rotary pairs; and the basis vectors of the scale null space that they account for."""
+) -> tuple[list[Family], list[GramTerm], np.ndarray]:
+    """Linear blocks, then rotary pairs; their channels; and the basis vectors of the scale null space in them."""
     mixings = Mixings(scales, space)
     walk(mixings)
     blocks = _same_numbers(mixings, scales).blocks(scales.parameters).mixing
-    linear, mixed = linear_families(blocks, scales.parameters, space.matrix, requires)
+    groups, mixed = gather_blocks(blocks, scales.parameters, space.matrix)
+    linear = [block_family(group, requires) for group in groups]
+    terms = [term for group in groups for term in group.terms]
     del mixings
     rotary = rotary_operations(captured.graph, dependents(captured))
     if not rotary.ends:
-        return linear, mixed
+        return linear, terms, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     looked_through = stabilised(lower(captured, rotary).program)
     interpret(looked_through, through)
@@ -130,8 +139,10 @@ def _linear(
     turning = Mixings(through, clear)
     interpret(looked_through, turning)
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
-    turned, _ = linear_families(pairs, through.parameters, clear.matrix, requires, complex_pairs=True)
-    return linear + turned, np.concatenate([mixed, *(_scaled_by(f, scales, space) for f in turned)])
+    turned, _ = gather_blocks(pairs, through.parameters, clear.matrix)
+    linear += [pair_family(group, requires) for group in turned]
+    terms += [term for group in turned for term in group.terms]
+    return linear, terms, np.concatenate([mixed, *(_scaled_by(group.terms, scales, space) for group in turned)])
 
 
 def _same_numbers(mixings: Mixings, scales: Scales) -> Mixings:
@@ -144,35 +155,42 @@ def _same_numbers(mixings: Mixings, scales: Scales) -> Mixings:
     return mixings
 
 
-def _shifted(captured: Captured, walk: Walking, single: frozenset[str], requires: tuple[str, ...]) -> list[Family]:
-    """Translations; then affine families, by one more walk in which later biases may absorb a shift."""
+def _shifted(
+    captured: Captured, walk: Walking, single: frozenset[str], requires: tuple[str, ...]
+) -> tuple[list[Family], list[Family]]:
+    """Translations; and affine families, by one more walk in which later biases may absorb a shift."""
     shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
     walk(shifts)
-    translations = _translations(shifts, shifts.system.solve(), requires)
+    groups = _translations(shifts, shifts.system.solve())
+    actions = [Shift(group.terms) for group in groups]
+    translations = [
+        named_family("translation", action, group.labels, requires)
+        for action, group in zip(actions, groups, strict=True)
+    ]
     if not shifts.absorbed:
-        return translations
+        return translations, []
     absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single)
     walk(absorbing)
-    return translations + affine_families(absorbing, absorbing.system.solve(), translations, requires)
+    return translations, affine_families(absorbing, absorbing.system.solve(), actions, requires)
 
 
-def _scaled_by(family: Family, scales: Scales, space: NullSpace) -> np.ndarray:
-    """The basis vectors of the scale null space that scale the channels of a family of complex pairs."""
+def _scaled_by(terms: Sequence[GramTerm], scales: Scales, space: NullSpace) -> np.ndarray:
+    """The basis vectors of the scale null space that scale the channels of complex pairs."""
     found = []
-    for term in family.grams:
+    for term in terms:
         labels = scales.parameters[term.view.parameter].terms
         arrays = [t.ids for t in labels if tuple(d for d, n in enumerate(t.ids.shape) if n > 1) == term.view.kept]
         found += [basis_of(ids.reshape(-1)[term.slices.reshape(-1)], space.matrix) for ids in arrays]
     return np.unique(np.concatenate(found))
 
 
-def _translations(shifts: Shifts, space: NullSpace, requires: tuple[str, ...]) -> list[Family]:
+def _translations(shifts: Shifts, space: NullSpace) -> list[Group]:
     entries = []
     for name, arrays in shifts.parameters.items():
         for ids in arrays:
             entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space.matrix)
             entries += [entry] if entry is not None else []
-    return gather_families(entries, space.matrix.shape[1], "translation", [], requires)
+    return gather(entries, space.matrix.shape[1])
 
 
 def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed: np.ndarray) -> list[Family]:
@@ -185,7 +203,13 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed
             entries += [entry] if entry is not None else []
     breakings = [(basis_of(ids, space.matrix), broken_by) for ids, broken_by in scales.breakings]
     breakings = [(basis, broken_by) for basis, broken_by in breakings if len(basis)]
-    return gather_families([e.without(mixed) for e in entries], space.matrix.shape[1], None, breakings, requires)
+    groups = gather([e.without(mixed) for e in entries], space.matrix.shape[1], breakings, signed=True)
+    return [
+        named_family(
+            "scale" if group.one_sign else "rescale", Diagonal(group.terms), group.labels, requires, group.broken_by
+        )
+        for group in groups
+    ]
 
 
 def _requirements(captured: Captured) -> tuple[str, ...]:
@@ -208,8 +232,7 @@ def _padded(families: list[Family], captured: Captured) -> list[Family]:
         return families
     padded = []
     for family in families:
-        shifts = family.kind in ("translation", "affine")
-        needed = "the batch takes no row {} of {} (padding)" if shifts else "row {} of {} (padding) is zero"
+        needed = "row {} of {} (padding) is zero" if family.quadratic else "the batch takes no row {} of {} (padding)"
         texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
         padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return padded

@@ -13,9 +13,10 @@ from scipy import sparse
 
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.families.actions import Action
 from neuralmechanics.symmetry.families.family import Breaking, Family, Kind
 
-__all__ = ["Exponents", "collapse", "gather_families"]
+__all__ = ["Exponents", "Group", "collapse", "gather", "named_family"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,30 +71,47 @@ def collapse(ids: np.ndarray, space: NullSpace) -> np.ndarray:
     return ids
 
 
-def gather_families(
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Basis vectors that touch the same tensors alike: the generators of one family, as coefficients on slices.
+
+    ``one_sign``: whether all exponents of each of them have one sign.
+    """
+
+    terms: tuple[SliceTerm, ...]
+    size: int
+    one_sign: bool
+    broken_by: tuple[Breaking, ...]
+
+    @property
+    def labels(self) -> SliceLabels:
+        """One text a generator."""
+        return SliceLabels(self.terms, self.size)
+
+
+def gather(
     exponents: Sequence[Exponents],
     size: int,
-    kind: Kind | None,
-    breakings: Sequence[tuple[np.ndarray, Breaking]],
-    requires: tuple[str, ...],
-) -> list[Family]:
-    """Families of the basis vectors that move any parameter.
+    breakings: Sequence[tuple[np.ndarray, Breaking]] = (),
+    *,
+    signed: bool = False,
+) -> list[Group]:
+    """Groups of the basis vectors that move any parameter, normalised to the least integers.
 
-    ``kind`` None: scale where all exponents of a vector have one sign, rescale where they are mixed. ``breakings`` name
-    the basis vectors that a constant breaks.
+    ``signed``: vectors whose exponents have one sign are told from those where they are mixed. ``breakings`` name the
+    basis vectors that a constant breaks.
     """
-    families = []
-    sets = members_alike(exponents, size, [basis for basis, _ in breakings], signed=kind is None)
+    groups = []
+    sets = members_alike(exponents, size, [basis for basis, _ in breakings], signed)
     all_terms = family_terms(exponents, [members for members, _ in sets], size)
     for (members, sign), terms in zip(sets, all_terms, strict=True):
-        named: Kind = kind or ("scale" if sign == 1 else "rescale")
         scale = _normalisation(terms, len(members))
-        terms = [SliceTerm(t.view, t.charges, t.slices, t.coefficients * scale[t.charges]) for t in terms]
+        scaled = tuple(SliceTerm(t.view, t.charges, t.slices, t.coefficients * scale[t.charges]) for t in terms)
         chosen = np.zeros(size, dtype=bool)
         chosen[members] = True
         broken = tuple(dict.fromkeys(b for basis, b in breakings if chosen[basis].any()))
-        families.append(build_family(named, terms, len(members), broken, requires))
-    return families
+        groups.append(Group(scaled, len(members), sign == 1, broken))
+    return groups
 
 
 def members_alike(
@@ -197,20 +215,17 @@ def family_terms(exponents: Sequence[Exponents], families: Sequence[np.ndarray],
     return terms
 
 
-def build_family(
-    kind: Kind, terms: Sequence[SliceTerm], count: int, broken_by: tuple[Breaking, ...], requires: tuple[str, ...]
+def named_family(
+    kind: Kind,
+    action: Action,
+    labels: Sequence[str],
+    requires: tuple[str, ...],
+    broken_by: tuple[Breaking, ...] = (),
 ) -> Family:
-    """A family of ``count`` diagonal symmetries with its name and labels."""
-    parameters = list(dict.fromkeys(t.view.parameter for t in terms))
-    return Family(
-        kind=kind,
-        name=title(kind, parameters),
-        labels=SliceLabels(terms, count),
-        terms=tuple(terms),
-        broken_by=broken_by,
-        requires=requires,
-        layer=parameters[0].rpartition(".")[0],
-    )
+    """The family of an action, named by the layers that it moves."""
+    parameters = action.parameters
+    layer = parameters[0].rpartition(".")[0]
+    return Family(kind, title(kind, parameters), labels, action, broken_by, requires, layer)
 
 
 def _normalisation(terms: Sequence[SliceTerm], count: int) -> np.ndarray:
@@ -300,9 +315,9 @@ def unique_names(families: Sequence[Family]) -> list[Family]:
 def _distinction(family: Family, alike: Sequence[Family]) -> str:
     if len(alike) == 1:
         return ""
-    if family.complex:
-        return " (rotary pairs)"
-    counts = [f.charges or f.size for f in alike if not f.complex]
+    if family.action.epithet:
+        return f" ({family.action.epithet})"
+    counts = [f.charges or f.size for f in alike if not f.action.epithet]
     return f" ({family.charges or family.size} of {sum(counts)})" if len(counts) > 1 else ""
 
 

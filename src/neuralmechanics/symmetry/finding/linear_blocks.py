@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -11,21 +12,37 @@ from scipy import sparse
 
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.domains.scaling.label import Label
-from neuralmechanics.symmetry.families.actions.linear_blocks import BlockLabels, GramTerm
+from neuralmechanics.symmetry.families.actions import BlockLabels, ComplexPairs, GramTerm, LinearBlocks
 from neuralmechanics.symmetry.families.family import Family
-from neuralmechanics.symmetry.finding.grouping import basis_entries, subscript, title
+from neuralmechanics.symmetry.finding.grouping import basis_entries, named_family, subscript
 
-__all__ = ["linear_families"]
+__all__ = ["BlockGroup", "block_family", "gather_blocks", "pair_family"]
 
 
-def linear_families(
-    blocks: Sequence[np.ndarray],
-    labels: Mapping[str, Label],
-    matrix: sparse.csr_matrix,
-    requires: tuple[str, ...],
-    complex_pairs: bool = False,
-) -> tuple[list[Family], np.ndarray]:
-    """One family for all blocks that touch the same parameters alike; and the basis vectors they account for.
+@dataclass(frozen=True, eq=False)
+class BlockGroup:
+    """Blocks that touch the same parameters alike; ``names`` has one text each."""
+
+    terms: tuple[GramTerm, ...]
+    names: Sequence[str]
+    width: int
+
+
+def block_family(group: BlockGroup, requires: tuple[str, ...]) -> Family:
+    """The family whose blocks any invertible matrix mixes."""
+    action = LinearBlocks(group.terms, len(group.names))
+    return named_family("linear", action, BlockLabels(group.names, group.width), requires)
+
+
+def pair_family(group: BlockGroup, requires: tuple[str, ...]) -> Family:
+    """The family whose blocks are pairs that a complex number scales and turns."""
+    return named_family("linear", ComplexPairs(group.terms, len(group.names)), group.names, requires)
+
+
+def gather_blocks(
+    blocks: Sequence[np.ndarray], labels: Mapping[str, Label], matrix: sparse.csr_matrix
+) -> tuple[list[BlockGroup], np.ndarray]:
+    """One group for all blocks that touch the same parameters alike; and the basis vectors they account for.
 
     A block whose channels stand in a parameter in different numbers or with different signs is left to the rescalings.
     """
@@ -52,9 +69,9 @@ def linear_families(
     for block in sorted(pieces):
         if block not in refused:
             groups.setdefault((len(blocks[block]), *places[block]), []).append(block)
-    families = [_family(numbers, pieces, blocks, requires, complex_pairs) for numbers in groups.values()]
+    found = [_group(numbers, pieces, blocks) for numbers in groups.values()]
     used = [blocks[block] for numbers in groups.values() for block in numbers]
-    return families, np.concatenate(used) if used else np.zeros(0, np.int64)
+    return found, np.concatenate(used) if used else np.zeros(0, np.int64)
 
 
 def _rows(
@@ -103,13 +120,11 @@ def _all_alike(
     ]
 
 
-def _family(
+def _group(
     numbers: Sequence[int],
     pieces: Mapping[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]],
     blocks: Sequence[np.ndarray],
-    requires: tuple[str, ...],
-    complex_pairs: bool,
-) -> Family:
+) -> BlockGroup:
     first = pieces[numbers[0]]
     sign = int(first[0][3][0])  # the first parameter's channels transform with A
     terms = []
@@ -117,18 +132,8 @@ def _family(
         slices = np.concatenate([pieces[n][k][2] for n in numbers])
         owners = np.repeat(np.arange(len(numbers)), len(table))
         terms.append(GramTerm(view, slices, owners, np.tile(signs * sign, len(numbers))))
-    parameters = list(dict.fromkeys(name for name, *_ in first))
     names = _BlockNames(first[0][1], [int(pieces[n][0][2][0, 0]) for n in numbers])
-    return Family(
-        kind="linear",
-        name=title("linear", parameters),
-        labels=names if complex_pairs else BlockLabels(names, len(blocks[numbers[0]])),
-        grams=tuple(terms),
-        blocks=len(numbers),
-        complex=complex_pairs,
-        requires=requires,
-        layer=parameters[0].rpartition(".")[0],
-    )
+    return BlockGroup(tuple(terms), names, len(blocks[numbers[0]]))
 
 
 class _BlockNames(Sequence[str]):

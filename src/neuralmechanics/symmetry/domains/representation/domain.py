@@ -24,7 +24,8 @@ from neuralmechanics.symmetry.domains.representation.tensor_type import (
     shifted_hollow,
     viewed,
 )
-from neuralmechanics.symmetry.families.actions.rotation import Gain, ShearTerm
+from neuralmechanics.symmetry.families.actions.gain import Gain
+from neuralmechanics.symmetry.families.actions.shear import ShearTerm
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.views import Expand, Take, View

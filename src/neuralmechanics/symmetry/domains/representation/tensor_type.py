@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.domains.representation.spaces import Leg, dressed
-from neuralmechanics.symmetry.families.actions.rotation import Dressing, Gain
+from neuralmechanics.symmetry.families.actions.gain import Dressing, Gain
 from neuralmechanics.symmetry.program.views import Expand, Permute, Take, View, dimension_groups
 
 __all__ = ["Carried", "Hollow", "narrow", "places_of", "plain", "scaled_hollow", "shifted_hollow", "viewed"]

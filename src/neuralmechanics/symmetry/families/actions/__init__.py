@@ -1,1 +1,33 @@
-"""How symmetries act on parameters: generators, finite transformations, charges."""
+"""The forms that a symmetry of parameters can have, one a file, behind one interface."""
+
+from neuralmechanics.symmetry.families.actions.action import FORMS, Action, ChargeShare, ChargeTerms, Form
+from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift, AffineTerm
+from neuralmechanics.symmetry.families.actions.complex_pairs import ComplexPairs
+from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
+from neuralmechanics.symmetry.families.actions.gain import Gain
+from neuralmechanics.symmetry.families.actions.gram_terms import GramTerm
+from neuralmechanics.symmetry.families.actions.linear_blocks import BlockLabels, LinearBlocks
+from neuralmechanics.symmetry.families.actions.rotation import Rotation, RotationTerm
+from neuralmechanics.symmetry.families.actions.shear import Shear, ShearTerm
+from neuralmechanics.symmetry.families.actions.shift import Shift
+
+__all__ = [
+    "FORMS",
+    "Action",
+    "AffineShift",
+    "AffineTerm",
+    "BlockLabels",
+    "ChargeShare",
+    "ChargeTerms",
+    "ComplexPairs",
+    "Diagonal",
+    "Form",
+    "Gain",
+    "GramTerm",
+    "LinearBlocks",
+    "Rotation",
+    "RotationTerm",
+    "Shear",
+    "ShearTerm",
+    "Shift",
+]

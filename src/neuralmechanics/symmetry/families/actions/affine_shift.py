@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceView
+from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate
+from neuralmechanics.symmetry.families.actions.shift import Shift, own_size, shifted
+from neuralmechanics.symmetry.families.actions.slice_terms import integers, slice_terms_from, view_from
 
-__all__ = ["AffineTerm"]
+__all__ = ["AffineShift", "AffineTerm"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +42,112 @@ class AffineTerm:
             weight = weight.sum(dim=self.weight.summed)
         return weight if self.output_first else weight.mT
 
-    def add_generator_(self, out: dict[str, Tensor], params: Mapping[str, Tensor], weights: Tensor) -> None:
+    def add_generator_(self, out: Tensors, params: Mapping[str, Tensor], weights: Tensor) -> None:
         """Adds the absorbing bias's answer -M u to ``out``."""
-        matrix = self.matrix(params)
-        device = matrix.device
-        amount = weights[torch.as_tensor(self.generators, device=device)]
-        amount = amount * torch.as_tensor(self.coefficients, dtype=torch.float64, device=device)
-        shift = torch.zeros(matrix.shape[1], dtype=torch.float64, device=device)
-        shift.index_add_(0, torch.as_tensor(self.inputs, device=device), amount)
         like = params[self.absorber]
-        step = -(matrix @ shift).reshape(like.shape).to(like.dtype)
-        out[self.absorber] = out[self.absorber] + step if self.absorber in out else step
+        step = -(self.matrix(params) @ self._shift(weights))
+        accumulate(out, self.absorber, step.reshape(like.shape).to(like.dtype))
+
+    def add_adjoint_(self, out: Tensors, gradients: Mapping[str, Tensor], weights: Tensor) -> None:
+        """Adds ∂⟨g, -M u⟩/∂W = -g ⊗ u of the weight W that M is made of to ``out``."""
+        like, view = gradients[self.weight.parameter], self.weight
+        answer, shift = gradients[self.absorber].double().reshape(-1), self._shift(weights.to(like.device))
+        outer = -torch.outer(answer, shift) if self.output_first else -torch.outer(shift, answer)
+        step = outer.reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)])
+        accumulate(out, view.parameter, step.expand(view.shape).reshape(like.shape).to(like.dtype))
+
+    def _shift(self, weights: Tensor) -> Float64[Tensor, " inputs"]:
+        """u: what enters each input column of the map."""
+        device = weights.device
+        amount = weights[torch.as_tensor(self.generators, device=device)].double()
+        amount = amount * torch.as_tensor(self.coefficients, dtype=torch.float64, device=device)
+        first, second = (self.weight.shape[d] for d in self.weight.kept)
+        shift = torch.zeros(second if self.output_first else first, dtype=torch.float64, device=device)
+        return shift.index_add_(0, torch.as_tensor(self.inputs, device=device), amount)
+
+
+@dataclass(frozen=True, eq=False)
+class AffineShift(Action):
+    """θ → θ + u on the biases of ``terms``, b → b - M u on the biases that absorb it: a constraint without a charge.
+
+    Exact because M is made of weights that do not move.
+    """
+
+    linear: ClassVar[bool] = False
+    terms: tuple[SliceTerm, ...]
+    answers: tuple[AffineTerm, ...]
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """One number a shift."""
+        return self._shift.weights_shape
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the biases."""
+        return tuple(dict.fromkeys((*self._shift.parameters, *(t.absorber for t in self.answers))))
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the weights of the maps."""
+        names = dict.fromkeys(term.weight.parameter for term in self.answers)
+        return tuple(name for name in names if name not in self.parameters)
+
+    def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+        """u, and -M u."""
+        out = self._shift.generator(params, weights)
+        for answer in self.answers:
+            answer.add_generator_(out, params, weights)
+        return out
+
+    def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
+        """θ + ξ."""
+        return shifted(params, self.generator(params, element))
+
+    def units(self, form: Form) -> Iterator[Tensor]:
+        """One a shift; none is the gradient of a charge, for M moves under training."""
+        yield from torch.eye(*self.weights_shape, dtype=torch.float64) if form == "other" else ()
+
+    def random_elements(self, amount: float, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        """Normal shifts."""
+        return self._shift.random_elements(amount, generator)
+
+    def reach(self, params: Mapping[str, Tensor]) -> float:
+        """The root mean square of the biases."""
+        return own_size(params, self.parameters)
+
+    def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """-g ⊗ u on the weights of the maps."""
+        out: Tensors = {}
+        for answer in self.answers:
+            answer.add_adjoint_(out, gradients, weights)
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """The shifts and their answers."""
+        return self._shift.to_dict() | {"affine": [_answer_to(term) for term in self.answers]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AffineShift:
+        """The action that was written."""
+        return cls(slice_terms_from(data["terms"]), tuple(_answer_from(t) for t in data["affine"]))
+
+    @cached_property
+    def _shift(self) -> Shift:
+        return Shift(self.terms)
+
+
+def _answer_to(term: AffineTerm) -> dict[str, Any]:
+    arrays = {name: getattr(term, name).tolist() for name in ("inputs", "generators", "coefficients")}
+    return {"absorber": term.absorber, "weight": asdict(term.weight), "output_first": term.output_first} | arrays
+
+
+def _answer_from(data: Mapping[str, Any]) -> AffineTerm:
+    return AffineTerm(
+        data["absorber"],
+        view_from(data["weight"]),
+        data["output_first"],
+        integers(data["inputs"]),
+        integers(data["generators"]),
+        np.asarray(data["coefficients"], dtype=float),
+    )

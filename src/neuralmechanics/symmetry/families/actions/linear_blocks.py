@@ -1,19 +1,29 @@
-"""Charge matrices of linear pairs: C = Σ ± A Aᵀ over the channels of every block of a family."""
+"""Linear blocks: channels are mixed by any invertible matrix, those that read them by its inverse transpose."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceView, widened
+from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors, accumulate
+from neuralmechanics.symmetry.families.actions.gram_terms import (
+    GramShare,
+    GramTerm,
+    act,
+    energies,
+    gram,
+    gram_terms_from,
+    gram_terms_to,
+    infinitesimal,
+)
 
-__all__ = ["BlockLabels", "GramTerm", "act", "add_gram_", "complex_matrices", "gram", "infinitesimal"]
+__all__ = ["BlockLabels", "LinearBlocks"]
 
 
 class BlockLabels(Sequence[str]):
@@ -44,78 +54,141 @@ class BlockLabels(Sequence[str]):
 
 
 @dataclass(frozen=True, eq=False)
-class GramTerm:
-    """One parameter's part in a linear family.
+class LinearBlocks(Action):
+    """X → A X where a sign is +1, Y → A⁻ᵀ Y where it is -1, one A ∈ GL(width) for each of ``blocks`` blocks.
 
-    The slices of ``view`` are its channels. Row k of ``slices`` holds the channels that the term's k-th block mixes;
-    they belong to block ``blocks[k]`` of the family and transform with A where ``signs[k]`` is +1, with A⁻ᵀ where it
-    is -1.
+    The charges are the independent entries of the symmetric matrices C = Σ X Xᵀ - Σ Y Yᵀ.
     """
 
-    view: SliceView
-    slices: np.ndarray
-    blocks: np.ndarray
-    signs: np.ndarray
+    linear: ClassVar[bool] = True
+    terms: tuple[GramTerm, ...]
+    blocks: int
 
-    def channels(self, tensor: Tensor) -> Float64[Tensor, "slices rest"]:
-        """The tensor as a matrix, one row a slice."""
-        order = (*self.view.kept, *self.view.summed)
-        return widened(tensor).reshape(self.view.shape).permute(order).reshape(self.view.size, -1)
+    @cached_property
+    def width(self) -> int:
+        """Channels of a block."""
+        return int(self.terms[0].slices.shape[1])
 
-    def restore(self, rows: Float64[Tensor, "slices rest"], like: Tensor) -> Tensor:
-        """The inverse of ``channels``, in the shape of ``like``."""
-        order = (*self.view.kept, *self.view.summed)
-        permuted = rows.reshape([self.view.shape[d] for d in order])
-        return permuted.permute([order.index(d) for d in range(len(order))]).reshape(like.shape)
+    @property
+    def charges(self) -> int:
+        """The entries of the upper triangles."""
+        return self.blocks * (self.width * (self.width + 1) // 2)
 
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """A matrix a block."""
+        return (self.blocks, self.width, self.width)
 
-def add_gram_(total: Float64[Tensor, "blocks width width"], term: GramTerm, a: Tensor, b: Tensor) -> None:
-    """Adds one term's share of the symmetrised Σ sign·½(A Bᵀ + B Aᵀ) to the charge matrices ``total``."""
-    index = torch.as_tensor(term.slices, device=a.device)
-    left = term.channels(a)[index]
-    product = left @ (left if a is b else term.channels(b)[index]).mH
-    product = product.real if product.is_complex() else product
-    symmetric = product if a is b else (product + product.mT) / 2
-    signs = torch.as_tensor(term.signs, dtype=torch.float64, device=a.device)
-    total.index_add_(0, torch.as_tensor(term.blocks, device=a.device), signs[:, None, None] * symmetric)
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that move."""
+        return tuple(dict.fromkeys(term.view.parameter for term in self.terms))
 
+    def read_weights(self, given: float | Tensor | None, device: torch.device) -> Tensor:
+        """A matrix a block, one for all, or a multiple of the identity; the identity by default."""
+        unit = torch.eye(self.width, dtype=torch.float64, device=device)
+        out = torch.as_tensor(1.0 if given is None else given, dtype=torch.float64, device=device)
+        out = out if out.ndim else unit * out
+        full = self.weights_shape
+        if out.shape not in (full, full[1:]):
+            raise ValueError(f"matrices of shape {tuple(out.shape)} given, {full} or {full[1:]} is needed")
+        return out.expand(full)
 
-def gram(
-    terms: Sequence[GramTerm], blocks: int, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
-) -> Float64[Tensor, "blocks width width"]:
-    """The charge matrices C(a, b) of all blocks, over all terms."""
-    width = terms[0].slices.shape[1]
-    total = torch.zeros(blocks, width, width, dtype=torch.float64, device=a[terms[0].view.parameter].device)
-    for term in terms:
-        add_gram_(total, term, a[term.view.parameter], b[term.view.parameter])
-    return total
+    def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+        """M X and -Mᵀ Y."""
+        out: Tensors = {}
+        for term in self.terms:
+            name = term.view.parameter
+            accumulate(out, name, infinitesimal(term, params[name], weights).to(params[name].dtype))
+        return out
 
+    def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
+        """A X and A⁻ᵀ Y."""
+        out = dict(params)
+        for term in self.terms:
+            name = term.view.parameter
+            out[name] = act(term, out[name], element).to(params[name].dtype)
+        return out
 
-def act(term: GramTerm, tensor: Tensor, matrices: Float64[Tensor, "blocks width width"]) -> Tensor:
-    """The tensor with its channels mixed by A (sign +1) or A⁻ᵀ (sign -1) of their block, in float64."""
-    chosen = matrices[torch.as_tensor(term.blocks, device=matrices.device)]
-    negative = torch.as_tensor(term.signs < 0, device=matrices.device)
-    if bool(negative.any()):
-        chosen = torch.where(negative[:, None, None], torch.linalg.inv(chosen).mT, chosen)
-    return _mix(term, tensor, chosen, keep=True)
+    def exponential(self, weights: Tensor) -> Tensor:
+        """exp M of every block."""
+        element: Tensor = torch.linalg.matrix_exp(weights)
+        return element
 
+    def units(self, form: Form) -> Iterator[Tensor]:
+        """E_ii, E_ij + E_ji and E_ij - E_ji of one block."""
+        for block in range(self.blocks):
+            for i in range(self.width):
+                for j in range(i, i + 1) if form == "diagonal" else range(i + 1, self.width):
+                    if form in ("diagonal", "symmetric", "antisymmetric"):
+                        weights = torch.zeros(self.weights_shape, dtype=torch.float64)
+                        weights[block, i, j] = 1.0
+                        weights[block, j, i] = -1.0 if form == "antisymmetric" else 1.0
+                        yield weights
 
-def infinitesimal(term: GramTerm, tensor: Tensor, matrices: Float64[Tensor, "blocks width width"]) -> Tensor:
-    """d/dε of ``act`` with A = 1 + ε M at ε = 0: M θ (sign +1) or -Mᵀ θ (sign -1), zero outside the blocks."""
-    chosen = matrices[torch.as_tensor(term.blocks, device=matrices.device)]
-    negative = torch.as_tensor(term.signs < 0, device=matrices.device)
-    return _mix(term, tensor, torch.where(negative[:, None, None], -chosen.mT, chosen), keep=False)
+    def random_weights(self, generator: torch.Generator) -> Tensor:
+        """Normal matrices of unit size."""
+        noise: Tensor = self._noise(generator) / self.width**0.5
+        return noise
 
+    def random_elements(self, amount: float, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        """An isometry and a stretch."""
+        noise = self._noise(generator)
+        yield "rotation", torch.linalg.matrix_exp(amount * (noise - noise.mT))
+        yield "stretch", torch.linalg.matrix_exp(amount * (noise + noise.mT) / 2)
 
-def complex_matrices(parts: Float64[Tensor, "blocks 2"]) -> Float64[Tensor, "blocks 2 2"]:
-    """The real matrix [[a, -b], [b, a]] of multiplication by a + ib."""
-    a, b = parts.double().unbind(-1)
-    return torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], -2)
+    def reach(self, params: Mapping[str, Tensor]) -> float:
+        """A half: exp(M/2) of a matrix of unit size."""
+        return 0.5
 
+    def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """The upper triangles of C(a, b)."""
+        return self._upper(gram(self.terms, self.blocks, a, b))
 
-def _mix(term: GramTerm, tensor: Tensor, chosen: Tensor, *, keep: bool) -> Tensor:
-    rows = term.channels(tensor)
-    index = torch.as_tensor(term.slices, device=rows.device)
-    out = rows.clone() if keep else torch.zeros_like(rows)
-    out[index.reshape(-1)] = (chosen.to(rows.dtype) @ rows[index]).reshape(-1, rows.shape[1])
-    return term.restore(out, tensor)
+    def scale(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """½(|a_i||b_j| + |b_i||a_j|), with |a_i| the length of channel i over both sides."""
+        left, right = (energies(self.terms, self.blocks, values).sqrt() for values in (a, b))
+        outer = left[:, :, None] * right[:, None, :]
+        return self._upper((outer + outer.mT) / 2)
+
+    def charge_terms(self, offset: int) -> ChargeTerms:
+        """A part of C for each parameter."""
+        return ChargeTerms(shares=tuple(GramShare(t, self.blocks, offset, self._upper) for t in self.terms))
+
+    def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """Mᵀ g and -M g."""
+        return self.generator(gradients, weights.mT)
+
+    def second_derivative(self, xi: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """M M X and Mᵀ Mᵀ Y."""
+        return self.generator(xi, weights)
+
+    def moment(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+        """C(a, b), without the antisymmetric rounding."""
+        matrices = gram(self.terms, self.blocks, a, b)
+        return (matrices + matrices.mT) / 2
+
+    def sides(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """X Xᵀ and Y Yᵀ of every block."""
+        total, charge = self.inertia(params), gram(self.terms, self.blocks, params, params)
+        return (total + charge) / 2, (total - charge) / 2
+
+    def inertia(self, params: Mapping[str, Tensor]) -> Tensor:
+        """X Xᵀ + Y Yᵀ of every block."""
+        return gram([term.positive() for term in self.terms], self.blocks, params, params)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The terms and the number of blocks."""
+        return {"grams": gram_terms_to(self.terms), "blocks": self.blocks}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LinearBlocks:
+        """The action that was written."""
+        return cls(gram_terms_from(data["grams"]), data["blocks"])
+
+    def _upper(self, matrices: Float64[Tensor, "blocks width width"]) -> Float64[Tensor, " charges"]:
+        rows, columns = torch.triu_indices(self.width, self.width, device=matrices.device)
+        return matrices[:, rows, columns].reshape(-1)
+
+    def _noise(self, generator: torch.Generator) -> Tensor:
+        return torch.randn(self.weights_shape, generator=generator, dtype=torch.float64)

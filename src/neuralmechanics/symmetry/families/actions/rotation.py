@@ -1,59 +1,31 @@
-"""Gauge transformations without a charge: rotations of a space of channels, and shears that a centring norm hides.
+"""Rotations of a space of channels, and mixings through gains: gauge transformations, which have no charge.
 
-Both are one-parameter groups whose generators have no gradient form, so that they constrain gradients and conserve
-nothing: a rotation's matrix is antisymmetric, and a gain between a norm and its readers turns up inverted.
+Their generators have no gradient form, so that they constrain gradients and conserve nothing: a rotation's matrix is
+antisymmetric, and a gain between a norm and its readers turns up inverted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-__all__ = [
-    "Dressing",
-    "Gain",
-    "Gauge",
-    "Shear",
-    "ShearTerm",
-    "Turn",
-    "TurnTerm",
-    "gain_values",
-    "gauge_from_dict",
-    "gauge_to_dict",
-]
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
+from neuralmechanics.symmetry.families.actions.adjoints import adjoint_by_differentiation
+from neuralmechanics.symmetry.families.actions.gain import Dressing, dressing_from, gain_values
+
+__all__ = ["Rotation", "RotationTerm"]
 
 Group = Literal["orthogonal", "centred", "general", "blind"]
 
 
-@dataclass(frozen=True, order=True)
-class Gain:
-    """A vector factor·γ + offset that multiplies channels, γ a parameter."""
-
-    parameter: str
-    factor: float = 1.0
-    offset: float = 0.0
-
-
-Dressing = tuple[tuple[Gain, float], ...]
-
-
-def gain_values(dressing: Dressing, params: Mapping[str, Tensor], like: Tensor) -> Float64[Tensor, " width"] | None:
-    """The diagonal of D = Π gain^power; None for the identity. Even roots are taken of sizes."""
-    total: Tensor | None = None
-    for gain, power in dressing:
-        value = gain.factor * params[gain.parameter].double().reshape(-1).to(like.device) + gain.offset
-        value = value**power if float(power).is_integer() else value.abs() ** power
-        total = value if total is None else total * value
-    return total
-
-
 @dataclass(frozen=True)
-class TurnTerm:
+class RotationTerm:
     """A dimension of a parameter that transforms with D A D⁻¹, or with D A⁻ᵀ D⁻¹ where ``dual`` is set."""
 
     parameter: str
@@ -63,14 +35,15 @@ class TurnTerm:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Rotation(Action):
     """One matrix A = exp(M) for all channels of a space.
 
     ``group``: "orthogonal", M antisymmetric; "centred", those with M·1 = 0; "general", M with a zero diagonal (the
     diagonal ones are rescalings); "blind", M = 1·vᵀ, which a centring norm removes.
     """
 
-    terms: tuple[TurnTerm, ...]
+    linear: ClassVar[bool] = True
+    terms: tuple[RotationTerm, ...]
     width: int
     group: Group = "orthogonal"
 
@@ -82,19 +55,24 @@ class Turn:
         return sizes[self.group]
 
     @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """One number a generator: the entries of M that are free."""
+        return (self.size,)
+
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that move."""
         return tuple(dict.fromkeys(t.parameter for t in self.terms))
 
-    @property
-    def gains(self) -> tuple[str, ...]:
-        """Names of the parameters that only enter."""
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the gains."""
         return tuple(dict.fromkeys(gain.parameter for t in self.terms for gain, _ in t.dressing))
 
     def matrix(self, weights: Float64[Tensor, " size"]) -> Float64[Tensor, "width width"]:
         """M of the weights.
 
-        >>> Turn((), 2).matrix(torch.tensor([1.0], dtype=torch.float64)).tolist()
+        >>> Rotation((), 2).matrix(torch.tensor([1.0], dtype=torch.float64)).tolist()
         [[0.0, 1.0], [-1.0, 0.0]]
         """
         n = self.width
@@ -109,102 +87,69 @@ class Turn:
         basis = _without_ones(n).to(weights.device)
         return basis @ _antisymmetric(weights, n - 1) @ basis.mT
 
-    def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        """d/dε of the transformation by exp(ε M)."""
-        matrix = self.matrix(weights)
-        out: dict[str, Tensor] = {}
-        for term in self.terms:
-            moved = _along(term, params, -matrix.mT if term.dual else matrix)
-            out[term.parameter] = out[term.parameter] + moved if term.parameter in out else moved
-        return out
+    def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+        """D M D⁻¹ θ, or -D Mᵀ D⁻¹ θ, along the dimensions of the terms."""
+        steps = self._steps(detached(params, (*self.parameters, *self.inputs)), weights)
+        return {name: step.to(params[name].dtype) for name, step in steps.items()}
 
-    def transform(self, params: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        """The transformation by exp(M), in float64, of the parameters that move."""
-        forward = torch.linalg.matrix_exp(self.matrix(weights))
+    def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
+        """The same with exp M; the element is given by its weights."""
+        forward = torch.linalg.matrix_exp(self.matrix(element))
         backward = torch.linalg.inv(forward).mT if any(t.dual for t in self.terms) else forward
-        out = dict(params)
+        out = detached(params, (*self.parameters, *self.inputs))
         for term in self.terms:
             out[term.parameter] = _along(term, out, backward if term.dual else forward)
-        return {name: out[name] for name in self.parameters}
+        return dict(params) | {name: out[name].to(params[name].dtype) for name in self.parameters}
 
+    def units(self, form: Form) -> Iterator[Tensor]:
+        """Antisymmetric in the parameters too where no gain lies between; else of no form of its own."""
+        isometric = self.group in ("orthogonal", "centred") and not self.inputs
+        yield from (
+            torch.eye(self.size, dtype=torch.float64) if form == ("antisymmetric" if isometric else "other") else ()
+        )
 
-@dataclass(frozen=True)
-class ShearTerm:
-    """A weight whose columns read n·γ + β, where Σ n = 0 over the channels: W + u·(1/γ)ᵀ reads the same but for a
-    constant u·Σ β/γ, which the bias ``absorber`` takes back. ``shifts`` names β, each with the gains since it entered.
-    """
+    def random_weights(self, generator: torch.Generator) -> Tensor:
+        """Normal, of a size for which M has unit size."""
+        noise: Tensor = torch.randn(self.size, generator=generator, dtype=torch.float64) / self.width**0.5
+        return noise
 
-    weight: str
-    outputs: int
-    inputs: int
-    dressing: Dressing
-    shifts: tuple[tuple[str, Dressing], ...] = ()
-    absorber: str | None = None
+    def random_elements(self, amount: float, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        """Normal weights."""
+        yield "turn", amount * torch.randn(self.size, generator=generator, dtype=torch.float64)
 
+    def reach(self, params: Mapping[str, Tensor]) -> float:
+        """A half: exp(M/2) of a matrix of unit size."""
+        return 0.5
 
-@dataclass(frozen=True)
-class Shear:
-    """Rows of a weight move along the direction that a centring norm leaves empty."""
+    def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """By differentiating ⟨g, ξ⟩, which depends on the gains too."""
+        names = (*self.parameters, *self.inputs)
+        return adjoint_by_differentiation(lambda p: self._steps(p, weights), names, gradients, params)
 
-    term: ShearTerm
-    width: int
+    def second_derivative(self, xi: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """The generator at ξ, with the gains of θ."""
+        return self.generator({**detached(params, self.inputs), **xi}, weights)
 
-    @property
-    def size(self) -> int:
-        """Number of generators: the weight's outputs."""
-        return self.width
+    def to_dict(self) -> dict[str, Any]:
+        """The terms, the width and the group, as a gauge."""
+        return {"gauge": {"type": "turn"} | asdict(self)}
 
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that move."""
-        return (self.term.weight,) if self.term.absorber is None else (self.term.weight, self.term.absorber)
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Rotation:
+        """The action that was written."""
+        gauge = data["gauge"]
+        terms = (
+            RotationTerm(t["parameter"], t["dim"], t["dual"], dressing_from(t["dressing"])) for t in gauge["terms"]
+        )
+        return cls(tuple(terms), gauge["width"], gauge["group"])
 
-    @property
-    def gains(self) -> tuple[str, ...]:
-        """Names of the parameters that only enter."""
-        names = [gain.parameter for gain, _ in self.term.dressing]
-        return tuple(dict.fromkeys(names + [name for name, _ in self.term.shifts]))
-
-    def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        """u ⊗ 1/γ for the weight, -u·Σ β/γ for the bias."""
-        term, weight = self.term, params[self.term.weight]
-        gain = gain_values(term.dressing, params, weight)
-        inverse = weights.new_ones(weight.shape[term.inputs]) if gain is None else 1 / gain
-        step = torch.outer(weights, inverse)
-        out = {term.weight: step if term.outputs < term.inputs else step.mT}
-        if term.absorber is not None:
-            total = weights.new_zeros(())
-            for name, since in term.shifts:
-                value, later = params[name].double().reshape(-1), gain_values(since, params, weight)
-                total = total + (inverse * (value if later is None else value * later)).sum()
-            out[term.absorber] = (-total * weights).reshape(params[term.absorber].shape)
+    def _steps(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+        """The generator in float64, differentiable in θ."""
+        matrix = self.matrix(weights)
+        out: Tensors = {}
+        for term in self.terms:
+            accumulate(out, term.parameter, _along(term, params, -matrix.mT if term.dual else matrix))
         return out
-
-    def transform(self, params: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
-        """θ + ξ: the generator does not depend on what moves."""
-        return {name: params[name].double() + step for name, step in self.generator(params, weights).items()}
-
-
-Gauge = Turn | Shear
-
-
-def gauge_to_dict(gauge: Gauge) -> dict[str, Any]:
-    """Plain data (JSON); ``gauge_from_dict`` is its inverse."""
-    return {"type": "turn" if isinstance(gauge, Turn) else "shear"} | asdict(gauge)
-
-
-def gauge_from_dict(data: Mapping[str, Any]) -> Gauge:
-    """The gauge that was written."""
-    if data["type"] == "turn":
-        terms = (TurnTerm(t["parameter"], t["dim"], t["dual"], _dressing(t["dressing"])) for t in data["terms"])
-        return Turn(tuple(terms), data["width"], data["group"])
-    given = dict(data["term"]) | {"dressing": _dressing(data["term"]["dressing"])}
-    given["shifts"] = tuple((name, _dressing(since)) for name, since in given["shifts"])
-    return Shear(ShearTerm(**given), data["width"])
-
-
-def _dressing(data: Iterable[Any]) -> Dressing:
-    return tuple((Gain(**gain), float(power)) for gain, power in data)
 
 
 def _antisymmetric(weights: Tensor, n: int) -> Tensor:
@@ -222,7 +167,7 @@ def _without_ones(n: int) -> Float64[Tensor, "n rest"]:
     return basis / (k * (k + 1)).sqrt()
 
 
-def _along(term: TurnTerm, params: Mapping[str, Tensor], matrix: Tensor) -> Tensor:
+def _along(term: RotationTerm, params: Mapping[str, Tensor], matrix: Tensor) -> Tensor:
     """The parameter with its dimension multiplied by D·matrix·D⁻¹, in float64."""
     value = params[term.parameter].double()
     gain = gain_values(term.dressing, params, value)

@@ -1,0 +1,185 @@
+"""What a symmetry does to parameters: the interface that every form of symmetry has.
+
+An action is a connected group G that acts on the parameters θ. *Weights* w are coordinates of its Lie algebra: they
+pick the generator ξ_w(θ), linear in w. An *element* is a member of G as a reader writes it (a factor, a shift, a
+matrix); ``exponential`` takes weights to elements, so that t ↦ ψ(exp(t w), θ) is the orbit with velocity ξ_w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from neuralmechanics.slices import SliceTerm
+
+__all__ = ["FORMS", "Action", "ChargeShare", "ChargeTerms", "Form", "Tensors", "accumulate", "detached"]
+
+Tensors = dict[str, Tensor]
+Form = Literal["constant", "diagonal", "symmetric", "antisymmetric", "other"]
+"""How a generator depends on θ: not at all, or as Mθ with M diagonal, symmetric, antisymmetric; "other": none of these.
+
+The first three are gradients of a charge; an antisymmetric M conserves nothing under gradient flow."""
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+class ChargeShare(Protocol):
+    """What one parameter adds to some charges."""
+
+    @property
+    def parameter(self) -> str: ...
+
+    def add_(self, out: Float64[Tensor, " charges"], a: Tensor, b: Tensor) -> None:
+        """Adds the parameter's part of ⟨a, M b⟩ where its charges stand in ``out``."""
+
+
+@dataclass(frozen=True)
+class ChargeTerms:
+    """The charges of an action as sums over parameters, by how they are evaluated.
+
+    ``sums``: mixes of slice sums Σ θ. ``products``: mixes of slice energies Σ θ². ``shares``: whatever else.
+    """
+
+    sums: tuple[SliceTerm, ...] = ()
+    products: tuple[SliceTerm, ...] = ()
+    shares: tuple[ChargeShare, ...] = ()
+
+
+class Action(Protocol):
+    """A group that acts on parameters. Values of its charges and all amounts are float64."""
+
+    linear: ClassVar[bool]
+    """Whether generators are ξ = Mθ, which makes charges quadratic; else they do not depend on what moves."""
+    epithet: ClassVar[str] = ""
+    """What tells its families from others of the same kind and parameters."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that move."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the parameters that enter the generators and do not move."""
+        return ()
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """Shape of the weights: one number a generator."""
+        ...
+
+    @property
+    def charges(self) -> int:
+        """Number of conserved quantities."""
+        return 0
+
+    def read_weights(self, given: float | Tensor | None, device: torch.device) -> Tensor:
+        """Weights as a caller may give them: one number for all, ones by default. ValueError for another shape."""
+        out = torch.as_tensor(1.0 if given is None else given, dtype=torch.float64, device=device)
+        if out.ndim == 0:
+            return out.expand(self.weights_shape)
+        if out.shape != self.weights_shape:
+            raise ValueError(
+                f"weights of shape {tuple(out.shape)} given, one number for each of its {self.weights_shape[0]} "
+                "generators is needed"
+            )
+        return out
+
+    def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
+        """A group element as a caller may give it. ValueError for what is no element."""
+        return self.read_weights(given, device)
+
+    def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+        """ξ_w(θ) of the parameters that move, in their dtype."""
+        ...
+
+    def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
+        """ψ(element, θ): every parameter of ``params``, those that move transformed."""
+        ...
+
+    def exponential(self, weights: Tensor) -> Tensor:
+        """The element that the one-parameter group of ``weights`` reaches in unit time."""
+        return weights
+
+    def units(self, form: Form) -> Iterator[Tensor]:
+        """Unit weights of the generators of that form; over all forms they are a basis of the algebra."""
+        ...
+
+    def random_weights(self, generator: torch.Generator) -> Tensor:
+        """Random weights of order one over all generators at once: one test with them tests the whole group.
+
+        Halves and ones of either sign, exact in every precision.
+        """
+        choice = torch.randint(4, self.weights_shape, generator=generator)
+        return torch.tensor([-1.0, -0.5, 0.5, 1.0], dtype=torch.float64)[choice]
+
+    def random_elements(self, amount: float, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        """Random finite elements of size ``amount``, each with what it does to the parameters in one word."""
+        ...
+
+    def reach(self, params: Mapping[str, Tensor]) -> float:
+        """A time along random weights after which the parameters have moved by their own size."""
+        ...
+
+    def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """⟨a, M b⟩ of every charge, symmetrised in a and b; ⟨a, ξ⟩ where ξ is constant."""
+        return torch.zeros(0, dtype=torch.float64)
+
+    def scale(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """The size of ``pair(a, b)`` before anything cancels in it."""
+        return torch.zeros(0, dtype=torch.float64)
+
+    def charge_terms(self, offset: int) -> ChargeTerms:
+        """The charges, numbered from ``offset``, as parts that can be evaluated beside those of other actions."""
+        return ChargeTerms()
+
+    def elements_moved(self) -> Mapping[str, np.ndarray]:
+        """How many elements of each parameter every charge moves, where it moves whole slices."""
+        return {}
+
+    def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """(∂ξ/∂θ)ᵀ g at θ = ``params``; parameters on which ξ does not depend are absent."""
+        return {}
+
+    def second_derivative(self, xi: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """∂²ψ/∂t² at the identity of the one-parameter group of ``weights``, of which ``xi`` is the generator at θ."""
+        return {}
+
+    def moment(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, "*direction"]:
+        """μ with ⟨μ, X⟩ = ⟨Xa, b⟩ for every *direction* X, symmetrised in a and b.
+
+        Directions are the generators ξ = Xθ with X symmetric: a number each, or a symmetric matrix a block; none here.
+        """
+        return torch.zeros(0, dtype=torch.float64)
+
+    def sides(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What grows and what shrinks along each direction: their difference is the moment at θ."""
+        none = torch.zeros(0, dtype=torch.float64)
+        return none, none
+
+    def inertia(self, params: Mapping[str, Tensor]) -> Tensor:
+        """⟨Xθ, Xθ⟩ of one direction X alone: x² times a number, or tr(X S X) with a matrix S a block."""
+        return torch.zeros(0, dtype=torch.float64)
+
+    def stretch(self, direction: Float64[Tensor, "*direction"]) -> Tensor:
+        """The weights of a direction."""
+        return direction
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (JSON): the entries of a family that describe its action; ``action_from_dict`` reads them."""
+        ...
+
+
+def accumulate(out: Tensors, name: str, step: Tensor) -> None:
+    """out[name] += step, where nothing may be there yet."""
+    out[name] = out[name] + step if name in out else step
+
+
+def detached(params: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
+    """Those parameters, cut off from any graph."""
+    return {name: params[name].detach() for name in names}

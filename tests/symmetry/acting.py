@@ -1,0 +1,343 @@
+"""Every action in several shapes, each with a function that its group leaves unchanged by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.families.actions import (
+    Action,
+    AffineShift,
+    AffineTerm,
+    ComplexPairs,
+    Diagonal,
+    Gain,
+    GramTerm,
+    LinearBlocks,
+    Rotation,
+    RotationTerm,
+    Shear,
+    ShearTerm,
+    Shift,
+)
+
+__all__ = ["INSTANCES", "Instance"]
+
+Params = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """An action, shapes of all parameters that it moves or reads, and an invariant vector of its group."""
+
+    action: Action
+    shapes: Mapping[str, tuple[int, ...]]
+    invariant: Callable[[Params], Tensor]
+
+    def params(self, seed: int = 0) -> dict[str, Tensor]:
+        """Random parameters away from zero, in float64."""
+        draw = torch.Generator().manual_seed(seed)
+        return {name: self._away(torch.randn(shape, generator=draw).double()) for name, shape in self.shapes.items()}
+
+    @staticmethod
+    def _away(x: Tensor) -> Tensor:
+        return x + 0.5 * torch.where(x < 0, -1.0, 1.0)
+
+    def function(self, params: Params) -> Tensor:
+        """A smooth nonlinear number made of the invariants."""
+        u = self.invariant(params).reshape(-1)
+        phases = torch.arange(1, len(u) + 1, dtype=torch.float64)
+        return torch.sin(0.7 * u + phases).sum()
+
+
+def slices(
+    name: str, shape: tuple[int, ...], kept: tuple[int, ...], entries: Sequence[tuple[int, int, float]]
+) -> SliceTerm:
+    """Coefficients (charge, slice, value) of one view."""
+    charges, places, values = zip(*entries, strict=True)
+    return SliceTerm(SliceView(name, shape, kept), np.array(charges), np.array(places), np.array(values, dtype=float))
+
+
+def each(count: int, value: float, start: int = 0) -> list[tuple[int, int, float]]:
+    """Slice k belongs to charge start + k."""
+    return [(start + k, k, value) for k in range(count)]
+
+
+def channels(
+    name: str, shape: tuple[int, ...], kept: tuple[int, ...], blocks: Sequence[Sequence[int]], sign: int
+) -> GramTerm:
+    """Block k mixes the slices listed k-th."""
+    count = len(blocks)
+    return GramTerm(SliceView(name, shape, kept), np.array(blocks), np.arange(count), np.full(count, sign))
+
+
+def rescale() -> Instance:
+    """Units between two layers, a bias with them."""
+    terms = (
+        slices("w", (3, 4), (0,), each(3, 1.0)),
+        slices("b", (3,), (0,), each(3, 1.0)),
+        slices("v", (2, 3), (1,), each(3, -1.0)),
+    )
+    shapes = {"w": (3, 4), "b": (3,), "v": (2, 3)}
+    return Instance(
+        Diagonal(terms),
+        shapes,
+        lambda p: torch.cat([p["v"] @ p["w"], p["v"] @ torch.diag(p["b"]) @ p["w"] ** 0], dim=1),
+    )
+
+
+def weighted() -> Instance:
+    """Exponents that differ: a cubic unit, and a convolution seen through a flatten."""
+    terms = (
+        slices("w", (2, 5), (0,), each(2, 1.0)),
+        slices("v", (4, 2, 3), (1,), each(2, -3.0)),
+    )
+    return Instance(
+        Diagonal(terms),
+        {"w": (2, 5), "v": (4, 6)},
+        lambda p: torch.einsum("ocs,ci->osi", p["v"].reshape(4, 2, 3), p["w"] ** 3),
+    )
+
+
+def scale() -> Instance:
+    """Filters before a norm, and a whole tensor."""
+    terms = (
+        slices("filters", (3, 2, 2, 2), (0,), each(3, 1.0)),
+        slices("whole", (4, 2), (), [(3, 0, 1.0)]),
+    )
+    return Instance(
+        Diagonal(terms),
+        {"filters": (3, 2, 2, 2), "whole": (4, 2)},
+        lambda p: torch.cat(
+            [
+                (p["filters"] / p["filters"].flatten(1).norm(dim=1).reshape(3, 1, 1, 1)).reshape(-1),
+                (p["whole"] / p["whole"].norm()).reshape(-1),
+            ]
+        ),
+    )
+
+
+def shared_element() -> Instance:
+    """Two charges on the same tensor: rows up, columns down."""
+    terms = (
+        slices("u", (3, 4), (0,), each(3, 1.0)),
+        slices("w", (2, 3), (1,), each(3, -1.0)),
+        slices("w", (2, 3), (0,), each(2, 1.0, start=3)),
+        slices("v", (5, 2), (1,), each(2, -1.0, start=3)),
+    )
+    return Instance(
+        Diagonal(terms),
+        {"u": (3, 4), "w": (2, 3), "v": (5, 2)},
+        lambda p: torch.einsum("kj,ji,il->kjil", p["v"], p["w"], p["u"]),
+    )
+
+
+def columns() -> Instance:
+    """The columns of a softmax layer, and its bias."""
+    terms = (slices("w", (4, 3), (1,), each(3, 1.0)), slices("b", (4,), (), [(3, 0, 1.0)]))
+    return Instance(
+        Shift(terms),
+        {"w": (4, 3), "b": (4,)},
+        lambda p: torch.cat([(p["w"] - p["w"].mean(0)).reshape(-1), p["b"] - p["b"].mean()]),
+    )
+
+
+def cancelling() -> Instance:
+    """Two biases of which only the sum matters, one of them twice."""
+    terms = (slices("a", (3,), (0,), each(3, 2.0)), slices("b", (3,), (0,), each(3, -1.0)))
+    return Instance(Shift(terms), {"a": (3,), "b": (3,)}, lambda p: p["a"] + 2 * p["b"])
+
+
+def affine(output_first: bool) -> Instance:
+    """A bias that the bias behind the next layer takes back; the weight with outputs first or last."""
+    shape = (2, 3) if output_first else (3, 2)
+    three = np.arange(3)
+    answer = AffineTerm("c", SliceView("m", shape, (0, 1)), output_first, three, three, np.full(3, 1.0))
+    action = AffineShift((slices("b", (3,), (0,), each(3, 1.0)),), (answer,))
+    return Instance(
+        action,
+        {"b": (3,), "m": shape, "c": (2,)},
+        lambda p: torch.cat([(p["m"] if output_first else p["m"].mT) @ p["b"] + p["c"], p["m"].reshape(-1)]),
+    )
+
+
+def affine_kernel() -> Instance:
+    """A convolution's bias behind another convolution, whose kernel is summed; twice the shift enters."""
+    two = np.arange(2)
+    answer = AffineTerm("c", SliceView("m", (3, 2, 5), (0, 1)), True, two, two, np.full(2, 2.0))
+    action = AffineShift((slices("b", (2,), (0,), each(2, 1.0)),), (answer,))
+    return Instance(
+        action,
+        {"b": (2,), "m": (3, 2, 5), "c": (3,)},
+        lambda p: torch.cat([2 * p["m"].sum(-1) @ p["b"] + p["c"], p["m"].reshape(-1)]),
+    )
+
+
+def pair_of_layers() -> Instance:
+    """Two linear layers with nothing between."""
+    terms = (
+        channels("w", (3, 4), (0,), [[0, 1, 2]], 1),
+        channels("v", (2, 3), (1,), [[0, 1, 2]], -1),
+    )
+    return Instance(LinearBlocks(terms, 1), {"w": (3, 4), "v": (2, 3)}, lambda p: p["v"] @ p["w"])
+
+
+def heads() -> Instance:
+    """Two heads of values and outputs, with the values' bias."""
+    blocks = [[0, 1], [2, 3]]
+    terms = (
+        channels("w", (4, 3), (0,), blocks, 1),
+        channels("b", (4,), (0,), blocks, 1),
+        channels("v", (3, 4), (1,), blocks, -1),
+    )
+
+    def invariant(p: Params) -> Tensor:
+        w, b, v = p["w"].reshape(2, 2, 3), p["b"].reshape(2, 2), p["v"].reshape(3, 2, 2)
+        return torch.cat([torch.einsum("ohd,hdi->hoi", v, w).reshape(-1), torch.einsum("ohd,hd->ho", v, b).reshape(-1)])
+
+    return Instance(LinearBlocks(terms, 2), {"w": (4, 3), "b": (4,), "v": (3, 4)}, invariant)
+
+
+def three_dimensions() -> Instance:
+    """Channels in the middle of a tensor, in another order on the other side."""
+    terms = (
+        channels("w", (2, 3, 2), (1,), [[2, 0]], 1),
+        channels("v", (3, 4), (0,), [[0, 1]], -1),
+    )
+    return Instance(
+        LinearBlocks(terms, 1),
+        {"w": (2, 3, 2), "v": (3, 4)},
+        lambda p: torch.cat(
+            [
+                torch.einsum("acb,cd->abd", p["w"][:, [2, 0]], p["v"][:2]).reshape(-1),
+                p["w"][:, 1].reshape(-1),
+                p["v"][2],
+            ]
+        ),
+    )
+
+
+def rotary(count: int, rest: int) -> Instance:
+    """Queries and keys whose channels turn in pairs (k, k + count)."""
+    blocks = [[k, count + k] for k in range(count)]
+    shape = (2 * count, rest)
+    terms = (channels("q", shape, (0,), blocks, 1), channels("k", shape, (0,), blocks, -1))
+
+    def invariant(p: Params) -> Tensor:
+        q, k = (torch.complex(p[name][:count], p[name][count:]) for name in "qk")
+        return torch.view_as_real(q[:, :, None] * k.conj()[:, None, :])
+
+    return Instance(ComplexPairs(terms, count), {"q": shape, "k": shape}, invariant)
+
+
+def stream(width: int) -> Instance:
+    """What a stream is written and read by: lengths and products are invariant."""
+    terms = (RotationTerm("w", 0), RotationTerm("v", 1, dual=True))
+    return Instance(
+        Rotation(terms, width),
+        {"w": (width, 3), "v": (2, width)},
+        lambda p: torch.cat([(p["v"] @ p["w"]).reshape(-1), (p["w"].mT @ p["w"]).reshape(-1)]),
+    )
+
+
+def centred() -> Instance:
+    """Rotations about the all-ones vector."""
+    terms = (RotationTerm("w", 0), RotationTerm("v", 1, dual=True))
+    return Instance(
+        Rotation(terms, 4, "centred"),
+        {"w": (4, 3), "v": (2, 4)},
+        lambda p: torch.cat([(p["v"] @ p["w"]).reshape(-1), p["w"].sum(0), p["w"].square().sum(0)]),
+    )
+
+
+def gained() -> Instance:
+    """A rotation that passes a gain 1 + γ on the way to its reader."""
+    gain = ((Gain("gamma", 1.0, 1.0), -1.0),)
+    terms = (RotationTerm("w", 0), RotationTerm("v", 1, dual=True, dressing=gain))
+    return Instance(
+        Rotation(terms, 3),
+        {"w": (3, 2), "v": (2, 3), "gamma": (3,)},
+        lambda p: torch.cat([((p["v"] * (1 + p["gamma"])) @ p["w"]).reshape(-1), p["w"].square().sum(0), p["gamma"]]),
+    )
+
+
+def mixed_through_gain() -> Instance:
+    """Any mixing of channels that a gain separates from their reader."""
+    gain = ((Gain("gamma"), -1.0),)
+    terms = (RotationTerm("w", 0), RotationTerm("v", 1, dual=True, dressing=gain))
+    return Instance(
+        Rotation(terms, 3, "general"),
+        {"w": (3, 2), "v": (2, 3), "gamma": (3,)},
+        lambda p: torch.cat([((p["v"] * p["gamma"]) @ p["w"]).reshape(-1), p["gamma"]]),
+    )
+
+
+def blind() -> Instance:
+    """What is added along the all-ones vector of a space that is read by a centring norm, and by another reader."""
+    terms = (RotationTerm("w", 0), RotationTerm("v", 1, dual=True))
+    return Instance(
+        Rotation(terms, 3, "blind"),
+        {"w": (3, 2), "v": (2, 3)},
+        lambda p: torch.cat([(p["v"] @ p["w"]).reshape(-1), (p["w"] - p["w"].mean(0)).reshape(-1)]),
+    )
+
+
+def shear(with_bias: bool) -> Instance:
+    """The reader of a centring norm with a gain, and with a shift that its bias takes back."""
+    dressing = ((Gain("gamma"), 1.0),)
+    shifts = (("beta", ()),) if with_bias else ()
+    term = ShearTerm("w", 0, 1, dressing, shifts, "b" if with_bias else None)
+    points = torch.randn(5, 3, generator=torch.Generator().manual_seed(7)).double()
+    points = points - points.mean(1, keepdim=True)
+
+    def invariant(p: Params) -> Tensor:
+        read = points * p["gamma"] + (p["beta"] if with_bias else 0)
+        return torch.cat([(read @ p["w"].mT + (p["b"] if with_bias else 0)).reshape(-1), p["gamma"]])
+
+    shapes = {"w": (2, 3), "gamma": (3,)} | ({"beta": (3,), "b": (2,)} if with_bias else {})
+    return Instance(Shear(term, 2), shapes, invariant)
+
+
+def shear_of_columns() -> Instance:
+    """The weight with its inputs first; the shift passes a second gain."""
+    gains = (Gain("gamma"), Gain("delta", 2.0, 0.5))
+    term = ShearTerm("w", 1, 0, ((gains[0], 1.0), (gains[1], 1.0)), (("beta", ((gains[1], 1.0),)),), "b")
+    points = torch.randn(6, 3, generator=torch.Generator().manual_seed(8)).double()
+    points = points - points.mean(1, keepdim=True)
+    return Instance(
+        Shear(term, 2),
+        {"w": (3, 2), "gamma": (3,), "delta": (3,), "beta": (3,), "b": (2,)},
+        lambda p: (points * p["gamma"] + p["beta"]) * (2 * p["delta"] + 0.5) @ p["w"] + p["b"],
+    )
+
+
+INSTANCES: dict[str, Instance] = {
+    "rescale": rescale(),
+    "rescale with weights": weighted(),
+    "scale": scale(),
+    "rescales that share a tensor": shared_element(),
+    "columns of a softmax layer": columns(),
+    "biases that cancel": cancelling(),
+    "affine, outputs first": affine(True),
+    "affine, inputs first": affine(False),
+    "affine through a kernel": affine_kernel(),
+    "two layers": pair_of_layers(),
+    "heads": heads(),
+    "channels in the middle": three_dimensions(),
+    "one rotary pair": rotary(1, 3),
+    "three rotary pairs": rotary(3, 2),
+    "plane": stream(2),
+    "stream": stream(4),
+    "centred": centred(),
+    "stream through a gain": gained(),
+    "mixing through a gain": mixed_through_gain(),
+    "blind": blind(),
+    "shear": shear(False),
+    "shear with a bias": shear(True),
+    "shear of columns": shear_of_columns(),
+}
