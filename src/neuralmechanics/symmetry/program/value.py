@@ -24,8 +24,8 @@ class Value:
     nonnegative: bool = False
 
     def constant_number(self) -> float | None:
-        """The number that fills it, where no parameter reaches it."""
-        return None if self.depends else self.number
+        """The number that fills it, where no parameter reaches it; zero also where one does (a product with zeros)."""
+        return None if self.depends and self.number != 0 else self.number
 
 
 def is_value(x: Any) -> bool:
