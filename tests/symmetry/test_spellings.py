@@ -767,7 +767,6 @@ PENDING: dict[tuple[str, str], str] = {
         ("one token", _PART, ("flip", "roll", "movedim")),
         ("one token", _NUMBERS, ("index_select", "gather", "one-hot product")),
         ("product with a matrix", _NO_RULE, ("inner", "tensordot", "multi_dot", "vecdot")),
-        ("product with a matrix", "a summand with the factor zero is still a summand", ("addmm",)),
         ("affine map behind a norm", _ONE_OPERATION, (
             "linear and a sum", "product and a sum", "sum and a product", "baddbmm", "difference", "in halves",
             "a column of ones",
@@ -776,7 +775,6 @@ PENDING: dict[tuple[str, str], str] = {
         ("relu", _ZERO, ("maximum", "maximum over two")),
         ("relu", _STATUS, ("where", "masked_fill")),
         ("square", "entries of an outer product of a tensor with itself", ("diagonal of an outer product",)),
-        ("square", _ZERO, ("addcmul",)),
         ("attention", _SOFTMAX, (
             "exponentials", "exponentials, the largest taken off", "exponential of log_softmax", "logsumexp",
         )),
@@ -790,7 +788,6 @@ PENDING: dict[tuple[str, str], str] = {
         ("two heads", "the same symmetries, cut into families by head", ("columns", "in the batch")),
         ("direction", _NO_RULE, ("vecdot",)),
         ("direction", _STATUS, ("root mean square",)),
-        ("quotient", _ZERO, ("addcdiv",)),
         ("quotient", "the exponential of a logarithm", ("exponential of a logarithm",)),
         ("difference", _STATUS, ("stacked",)),
         ("rows of a table", "rows that an index chooses are answered by no bias", ("gather", "one-hot product")),
