@@ -763,8 +763,7 @@ PENDING: dict[tuple[str, str], str] = {
         ("one channel", _NUMBERS, ("index_select", "list of positions", "two positions", "gather", "masked")),
         ("one channel", "an index that is broadcast is not known", ("take_along_dim",)),
         ("one channel", "channels that are read apart join no linear block", ("stack of unbind",)),
-        ("one channel", _PART, ("flat", "cat", "diagonal")),
-        ("one token", _PART, ("flip", "roll", "movedim")),
+        ("one channel", _PART, ("diagonal",)),
         ("one token", _NUMBERS, ("index_select", "gather", "one-hot product")),
         ("product with a matrix", _NO_RULE, ("inner", "tensordot", "multi_dot", "vecdot")),
         ("affine map behind a norm", _ONE_OPERATION, (
@@ -782,7 +781,6 @@ PENDING: dict[tuple[str, str], str] = {
         ("loss of a class", _SOFTMAX, ("logsumexp", "differences")),
         ("padded convolution", "a rescale is claimed twice: windows are channels of their own", ("unfold",)),
         ("padded convolution of activations", "zeros beside a tensor end its scale", ("cat",)),
-        ("padded convolution of activations", "another basis of the same symmetries", ("transposed",)),
         ("concatenation", _NO_RULE, ("cat of the transposes",)),
         ("concatenation", "a sum with zeros that padding puts there", ("sum of padded",)),
         ("two heads", "the same symmetries, cut into families by head", ("columns", "in the batch")),

@@ -18,7 +18,7 @@ from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.symmetries import Coverage
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
-from neuralmechanics.symmetry.lowering.graph.parameter_uses import Roles
+from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.refusals import Reason
@@ -29,7 +29,7 @@ __all__ = ["coverage_of"]
 def coverage_of(
     captured: Captured,
     program: Program,
-    read: Roles,
+    read: ParameterUses,
     families: Sequence[Family],
     scales: Scales,
     space: NullSpace,
@@ -68,7 +68,7 @@ def _described(node: fx.Node | None) -> str:
     return f"{operation_name(node)} at {place(node)}"
 
 
-def _reasons(captured: Captured, program: Program, read: Roles, names: Sequence[str]) -> Mapping[str, Reason]:
+def _reasons(captured: Captured, program: Program, read: ParameterUses, names: Sequence[str]) -> Mapping[str, Reason]:
     """For each of the parameters that is not shown to be free, what keeps it from being so."""
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     shifts = Shifts(captured.shapes, complex=captured.complex, single=read.single, lenient=True)

@@ -37,10 +37,11 @@ from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.lowering.graph.liveness import dependents, live
-from neuralmechanics.symmetry.lowering.graph.parameter_uses import Roles, roles
 from neuralmechanics.symmetry.lowering.graph.rotary import rotary_operations
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.lowering.rules.normalisations import mode_of_batch_norm
+from neuralmechanics.symmetry.passes.needed_entries import only_needed_entries
+from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.stabilisers import stabilised
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.refusals import DomainError
@@ -98,9 +99,9 @@ def analyse(captured: Captured) -> Symmetries:
     """The symmetries of a captured graph."""
     captured = live(captured)
     lowered = lower(captured)
-    program = stabilised(lowered.program)
+    program = only_needed_entries(stabilised(lowered.program))
     walk = partial(interpret, program)
-    read = roles(captured)
+    read = parameter_uses(program)
     requires = _requirements(captured)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
@@ -119,7 +120,7 @@ Walking = Callable[..., None]
 
 
 def _linear(
-    captured: Captured, walk: Walking, read: Roles, scales: Scales, space: NullSpace, requires: tuple[str, ...]
+    captured: Captured, walk: Walking, read: ParameterUses, scales: Scales, space: NullSpace, requires: tuple[str, ...]
 ) -> tuple[list[Family], list[GramTerm], np.ndarray]:
     """Linear blocks, then rotary pairs; their channels; and the basis vectors of the scale null space in them."""
     mixings = Mixings(scales, space)
@@ -133,7 +134,7 @@ def _linear(
     if not rotary.ends:
         return linear, terms, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    looked_through = stabilised(lower(captured, rotary).program)
+    looked_through = only_needed_entries(stabilised(lower(captured, rotary).program))
     interpret(looked_through, through)
     clear = through.system.solve()
     turning = Mixings(through, clear)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import ChainMap
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +14,6 @@ from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
 from neuralmechanics.symmetry.lowering.graph.expert_axis import Routing, routes
 from neuralmechanics.symmetry.lowering.graph.liveness import dependents, numbers_of
-from neuralmechanics.symmetry.lowering.graph.needed_entries import partial_reads
 from neuralmechanics.symmetry.lowering.graph.rotary import Rotary
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
@@ -55,7 +52,6 @@ class _Lowering:
     def __post_init__(self) -> None:
         self.dependent = dependents(self.captured)
         self.numbers = numbers_of(self.captured)
-        self.reads = partial_reads(self.captured)
         self.builder = Builder(self._of_model)
         self.rows = Routing(self.builder, routes(self.captured.graph))
         self.values: dict[fx.Node, Any] = {}
@@ -84,30 +80,20 @@ class _Lowering:
     def _value(self, node: Any, number: int) -> Any:
         if node.name in self.captured.parameters:
             name = self.captured.parameters[node.name]
-            value = self.builder.parameter(name, self.captured.shapes[name])
-            for view in self.reads.unread.get(node, ()):
-                self.builder.unread(name, view)
-            return value
+            return self.builder.parameter(name, self.captured.shapes[name])
         if node.op != "call_function" or number in self.rotary.inner:
             made = self._data(node)
         elif number in self.rotary.ends:
             turn = self.rotary.ends[number]
             made = self.rows.turned(self.values[turn.source], turn, shape_of(node.meta["val"]))
         else:
-            made = self._applied(node, self._seen(node) if node in self.dependent else self.values)
+            made = self._applied(node)
         if node in self.numbers and node not in self.dependent:
             self.builder.note_numbers(v for v in flat_values(made) if not v.number)  # one nonzero number is no table
         return made
 
-    def _seen(self, node: fx.Node) -> Mapping[fx.Node, Any]:
-        """Operands with their unneeded entries replaced by needed ones."""
-        found = dict[fx.Node, Any]()
-        for operand in node.all_input_nodes:
-            for view in self.reads.repeating.get((node, operand), ()):
-                found[operand] = self.rows.view(found.get(operand, self.values[operand]), view)
-        return ChainMap(found, self.values) if found else self.values
-
-    def _applied(self, node: Any, values: Mapping[fx.Node, Any]) -> Any:
+    def _applied(self, node: Any) -> Any:
+        values = self.values
         dependent = node in self.dependent
         if node.target is operator.getitem:
             source = values[node.args[0]]

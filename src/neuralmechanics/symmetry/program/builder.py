@@ -13,7 +13,7 @@ from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
-from neuralmechanics.symmetry.program.views import Take, View
+from neuralmechanics.symmetry.program.views import View
 
 __all__ = ["Builder"]
 
@@ -80,9 +80,6 @@ class Builder:
 
     def parameter(self, name: str, shape: Sequence[int]) -> Value:
         return self._value(p.Parameter(name, tuple(shape)))
-
-    def unread(self, name: str, view: Take) -> None:
-        self._write(p.Unread(name, view))
 
     def constant(self, shape: Sequence[int], number: float | None = None, nonnegative: bool = False) -> Value:
         return self._value(p.Constant(tuple(shape), number, nonnegative))

@@ -20,6 +20,8 @@ def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
         numbers = {x.number for x in xs}
         return numbers.pop() if len(numbers) == 1 else None
     x = xs[0].number if xs else None
+    if isinstance(primitive, p.Scale) and primitive.factor == 0:
+        return 0.0
     if x is None:
         return None
     if isinstance(primitive, p.Scale):

@@ -1,0 +1,92 @@
+"""How each parameter is read: elementwise, or in sums of products; once, or more often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.program import Instruction, Program
+from neuralmechanics.symmetry.program.value import Value
+from neuralmechanics.symmetry.program.views import Reshape
+
+__all__ = ["ParameterUses", "parameter_uses"]
+
+Dims = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ParameterUses:
+    """``elementwise``: parameters that no sum of products and no index reads, directly or rearranged.
+
+    ``groups``: convolutions in groups. ``contracted``: the sets of dimensions that a sum of products treats as one:
+    those that it keeps and those that it sums, each with those that it shares with the other factor and keeps.
+    ``single``: parameters that one instruction reads, once.
+    """
+
+    elementwise: frozenset[str]
+    groups: dict[str, int]
+    contracted: dict[str, list[Dims]]
+    single: frozenset[str]
+
+
+def parameter_uses(program: Program) -> ParameterUses:
+    """Looks at the instructions that read each parameter, directly or rearranged."""
+    readers = program.readers()
+    elementwise: set[str] = set()
+    groups: dict[str, int] = {}
+    contracted: dict[str, list[Dims]] = {}
+    single: set[str] = set()
+    for instruction in program.instructions:
+        if not isinstance(instruction.primitive, p.Parameter) or instruction.result is None:
+            continue
+        name, value = instruction.primitive.name, instruction.result
+        ends = _ends(value, readers)
+        if not any(isinstance(read.primitive, (p.Contract, p.Gather)) for _, read in ends):
+            elementwise.add(name)
+        if _read_once(value, readers):
+            single.add(name)
+        for held, read in ends:
+            if not isinstance(read.primitive, p.Contract):
+                continue
+            how, place = read.primitive.how, 0 if read.operands[0] is held else 1
+            if how.windows and (count := _group_count(how, place, value, held)) > 1:
+                groups[name] = count
+            elif not how.windows and held is value:
+                contracted.setdefault(name, _index_sets(how, place))
+    return ParameterUses(frozenset(elementwise), groups, contracted, frozenset(single))
+
+
+def _ends(value: Value, readers: dict[int, list[Instruction]]) -> list[tuple[Value, Instruction]]:
+    """What reads the value in the end, and the rearranged value that it reads."""
+    found = []
+    for read in readers.get(value.index, ()):
+        if isinstance(read.primitive, p.Rearrange) and read.result is not None:
+            found += _ends(read.result, readers)
+        else:
+            found.append((value, read))
+    return found
+
+
+def _read_once(value: Value, readers: dict[int, list[Instruction]]) -> bool:
+    read = readers.get(value.index, [])
+    if len(read) != 1 or sum(x is value for x in read[0].operands) != 1:
+        return False
+    only = read[0]
+    return not isinstance(only.primitive, p.Rearrange) or only.result is None or _read_once(only.result, readers)
+
+
+def _group_count(how: Contraction, place: int, value: Value, held: Value) -> int:
+    """In how many groups a convolution uses its kernel: the first dimension is split, and the parts are kept apart."""
+    mine, theirs = (how.x, how.y) if place == 0 else (how.y, how.x)
+    split = len(held.shape) == len(value.shape) + 1 and Reshape(held.shape).output_shape(value.shape) == held.shape
+    return held.shape[0] if split and mine[0] in theirs and mine[0] in how.out else 1
+
+
+def _index_sets(how: Contraction, place: int) -> list[Dims]:
+    """Dimensions that are kept, and those that are summed, each with those shared by both factors and kept."""
+    mine, theirs = (how.x, how.y) if place == 0 else (how.y, how.x)
+    shared = [d for d, letter in enumerate(mine) if letter in how.out and letter in theirs]
+    kept = [d for d, letter in enumerate(mine) if letter in how.out and letter not in theirs]
+    summed = [d for d, letter in enumerate(mine) if letter not in how.out]
+    return sorted(tuple(sorted([*shared, *dims])) for dims in (kept, summed) if dims) or [tuple(shared)]
