@@ -5,13 +5,32 @@ from __future__ import annotations
 SOUNDNESS: dict[str, str] = {}  # must stay empty: a false symmetry is never tolerated
 TRAPPED: dict[str, str] = {}  # likewise
 
+# Parameters that are said to be free of symmetry and are not: a wrong answer, though no law is claimed.
+FREE: dict[str, str] = {
+    "padded-with-ones": "numbers that padding puts in are taken for a fixed point of the scale",
+}
+
 _MONOMIALS = "products of data coincide (x_i x_j = x_j x_i)"
 
-# Translations and diagonal symmetries of the zoo.
-DIMENSIONS: dict[str, str] = {
+# Networks of which neither the translations and diagonal symmetries nor the fibre are complete.
+_BOTH: dict[str, str] = {
     "bilinear-pooling": _MONOMIALS,
     "weights-made-from-data": _MONOMIALS,
+    "masked-scores-with-number": "a mask with a number ends shifts, of masked entries and of others",
+    "padded-tokens": "what reads zeros of a padding is seen by nothing",
+    "padded-channels-into-a-sum": "zeros of a padding take part in a sum",
+    "padded-with-ones": "ones beside the channels are another bias",
+    "channel-assigned": "what is written over is seen by nothing",
+    "assigned-where-a-mask-holds": "entries that a mask picks keep no channels of their own",
+    "largest-scattered": "a maximum of what is placed, an operation without a rule",
+    "tokens-repeated": "numbers of repetitions are not followed",
+    "channels-listed": "positions that are numbers of the model are taken for data",
+    "tokens-taken-along": "an index that is broadcast is not known",
+    "slice-scattered-with-gaps": "a slice with gaps is not known",
 }
+
+# Translations and diagonal symmetries of the zoo.
+DIMENSIONS: dict[str, str] = {**_BOTH}
 
 # Completeness at a point: why the fibre of a network is larger than the orbit of all families. Gauges that depend on θ
 # are directions of ker J(θ) which no vector field fixed in advance gives: writers in the null space of narrow readers.
@@ -22,8 +41,9 @@ FIBRE: dict[str, str] = {
     "cross-attention": "a packed projection of which pieces read different tensors: no linear block for a piece",
     "vit": "the head reads one token, whose query is a constant: the query map moves in its null space, dependent on θ",
     "convnext": "a bias answered through the layer scale by a later one: a chain of a gain and a map",
-    "bilinear-pooling": _MONOMIALS,
-    "weights-made-from-data": _MONOMIALS,
+    **_BOTH,
+    "masked-tokens-with-number": "a linear block is not followed through a mask of whole tokens",
+    "selected-tokens": "a linear block is not followed through a choice between two tensors",
     "weight-norm": "of g·v/|v| neither column shifts nor rescalings of single inputs are linear in g and v",
     "exponential-temperature": "a shift of a logarithm against a scale: s + a with W exp(-a), a charge of mixed degree",
     "residual-of-linear": "x + Wx: the group acts on 1 + W, so affinely on W, with a charge of mixed degree",

@@ -1,38 +1,32 @@
-"""A fault inside an interpreter is an error, or costs symmetries: it never adds one, and is never silent.
+"""A fault inside the engine is an error, or costs symmetries: it never adds one.
 
-Every method of every interpreter is made to raise, at its first call and at its last, on networks that together use
-them all. The same is done to every rule, in one kind of walk at a time.
+Every function of the engine is made to raise, at its first call and at its last, on networks that together use nearly
+all of them. Which functions there are is read off the package itself. What the interpreters raise is always an error.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
-from neuralmechanics.symmetry.domains.lenient import Lenient
-from neuralmechanics.symmetry.domains.mixing import Mixings
-from neuralmechanics.symmetry.domains.representation.domain import Transport
-from neuralmechanics.symmetry.domains.representation.spaces import Spaces
-from neuralmechanics.symmetry.domains.scaling.constraints import LabelConstraints
-from neuralmechanics.symmetry.domains.scaling.domain import Scales
-from neuralmechanics.symmetry.domains.scaling.redundancy import LabelGauges
-from neuralmechanics.symmetry.domains.shift.domain import Shifts
+from neuralmechanics import Family, Symmetries
 from neuralmechanics.symmetry.finding.find import analyse
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.rules import RULES
 
+from . import faults
+from .agreement import one_by_one, rank
+from .network import Network, prepared
+from .nullspace import trainable
 from .zoo import SMALL
 
-INTERPRETERS = (Scales, Shifts, Mixings, Transport, Lenient)
-BEHIND = (LabelConstraints, LabelGauges, ConstraintSystem, Spaces)
+LOUD = ("domains", "algebra", "finding")  # what raises there ends the search
+EITHER = ("program", "passes", "lowering")  # a rule that raises is a refusal
 NETWORKS = (
     "gated-silu",
     "linear-attention",
@@ -49,123 +43,195 @@ NETWORKS = (
     "experts-batched-gate-biases",
     "rotary-conjugate-keys",
     "weights-made-from-data",
+    "weight-standardization",
+    "embedding-into-rms-norm",
+    "maxout",
+    "selected-channels",
+    "masked-with-number",
+    "maxima-and-their-places",
+    "scattered-onto",
+    "positions-reordered-by-data",
+    "padded-tokens",
+    "slice-scattered-with-gaps",
+    "unknown-on-a-branch",
+    "layer-norm-into-linear",
+    "vit",
+    "dropped-out",
 )
-
-
-@cache
-def captured(name: str) -> Captured:
-    network = SMALL[name]()
-    with torch.random.fork_rng():
-        return capture(network.module, network.batch(), network.loss_fn)
-
-
-@cache
-def count(name: str) -> dict[str, int]:
-    return analyse(captured(name)).count()
-
-
-@contextmanager
-def watched(owner: type, method: str, raising: Exception | None = None, at: int = 0) -> Iterator[list[int]]:
-    """Counts the calls of a method; the call number ``at`` raises."""
-    original = owner.__dict__[method]
-    calls = [0]
-
-    def replacement(*args: Any, **settings: Any) -> Any:
-        calls[0] += 1
-        if raising is not None and calls[0] == at:
-            raise raising
-        return original(*args, **settings)
-
-    setattr(owner, method, replacement)
-    try:
-        yield calls
-    finally:
-        setattr(owner, method, original)
-
-
-def methods(owner: type) -> list[str]:
-    return [
-        name for name, value in vars(owner).items() if inspect.isfunction(value) and not name.startswith("__")
-    ]  # fmt: skip
-
-
-def assert_no_more(name: str, run: Callable[[], dict[str, int]], fault: type[Exception]) -> bool:
-    """Whether it was an error; else no kind has more symmetries than without the fault."""
-    try:
-        found = run()
-    except (RuntimeError, fault) as error:
-        told = str(error)
-        assert "injected" in told or "read the graph differently" in told, told
-        return True
-    whole = count(name)
-    assert found["translation"] <= whole["translation"], (name, found, whole)
-    diagonal = found["scale"] + found["rescale"]  # the diagonal of a linear block that is not seen counts as rescales
-    assert diagonal <= whole["scale"] + whole["rescale"] + whole["linear"], (name, found, whole)
-    assert sum(found.values()) <= sum(whole.values()), (name, found, whole)
-    return False
-
-
 FAULTS = (TypeError, KeyError, AttributeError, ValueError, IndexError)
 
 
+def network(name: str) -> Network:
+    """A network of the zoo, or one that drops units, which the idealised zoo does not."""
+    if name != "dropped-out":
+        return SMALL[name]()
+    module = prepared(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 3)))
+    module[2].p = 0.5
+    return Network(name, module, lambda g: (torch.randn(96, 4, generator=g, dtype=torch.float64),))
+
+
 @cache
-def calls_of(name: str) -> dict[tuple[type, str], int]:
-    """How often an undisturbed search calls each method."""
-    count(name)
-    with ExitStack() as stack:
-        counts = {
-            (owner, method): stack.enter_context(watched(owner, method))
-            for owner in (*INTERPRETERS, *BEHIND)
-            for method in methods(owner)
-        }
-        assert analyse(captured(name)).count() == count(name)
-    return {key: number[0] for key, number in counts.items() if number[0]}
+def captured(name: str) -> tuple[Captured, dict[str, Tensor]]:
+    """The captured graph, and a point."""
+    torch.manual_seed(0)
+    made = network(name)
+    params = {name: p.detach().clone() for name, p in trainable(made.module).items()}
+    return capture(made.module, made.batch(), made.loss_fn), params
 
 
-def assert_loud(name: str, owner: type, method: str, at: int, fault: type[Exception]) -> None:
-    with watched(owner, method, fault("injected"), at):
-        loud = assert_no_more(name, lambda: analyse(captured(name)).count(), fault)
-    assert loud, (name, owner, method, at)
+def search(name: str) -> Symmetries:
+    return analyse(captured(name)[0])
 
 
-@pytest.mark.parametrize("owner", [*INTERPRETERS, *BEHIND], ids=lambda owner: owner.__name__)
-def test_a_method_that_raises_is_an_error(owner: type) -> None:
-    """Every method that any of the networks uses, on one of them, at its first call or at its last."""
-    tried = 0
-    for number, method in enumerate(methods(owner)):
-        users = [name for name in NETWORKS if (owner, method) in calls_of(name)]
+@cache
+def whole(name: str) -> tuple[dict[str, int], Tensor, frozenset[str]]:
+    """Without any fault: the counts, the generators as columns, and the parameters that are scaled or shifted."""
+    found = search(name)
+    scaled_or_shifted = found.of_kind("translation", "scale", "rescale", "linear")
+    moved = {parameter for family in scaled_or_shifted for parameter in family.parameters}
+    return found.count(), fields(found, name), frozenset(moved)
+
+
+def fields(families: Symmetries | list[Family], name: str) -> Tensor:
+    params = captured(name)[1]
+    columns = [column for family in families for column in one_by_one(family, params)]
+    return torch.stack(columns, dim=1) if columns else torch.zeros(sum(p.numel() for p in params.values()), 0).double()
+
+
+def assert_no_more(name: str, found: Symmetries, why: str) -> None:
+    """Every vector field is one that is found without the fault, counted once."""
+    count, generators, _ = whole(name)
+    assert sum(found.count().values()) <= sum(count.values()), why
+    assert found.count()["translation"] <= count["translation"], why
+    together = rank(torch.cat([generators, fields(found, name)], dim=1))
+    assert together == rank(generators), why
+
+
+def is_loud(name: str, functions: Mapping[str, faults.Copies], function: str, at: int) -> bool:
+    """Whether the fault is an error; else there are no more symmetries than without it."""
+    fault = FAULTS[(len(function) + at) % len(FAULTS)]
+    why = f"{fault.__name__} in call {at} of {function} on {name}"
+    try:
+        with faults.raising(functions[function], fault("injected"), at):
+            found = search(name)
+    except (RuntimeError, fault) as error:
+        told = str(error)
+    else:
+        told = ""
+    if told:
+        assert "injected" in told, (why, told)
+        return True
+    assert_no_more(name, found, why)
+    return False
+
+
+@cache
+def functions_of(*packages: str) -> dict[str, faults.Copies]:
+    found: dict[str, faults.Copies] = {}
+    for package in packages:
+        found |= faults.functions(f"neuralmechanics.symmetry.{package}")
+    return found
+
+
+@cache
+def calls_of(name: str) -> dict[str, int]:
+    """How often an undisturbed search calls each function."""
+    before = whole(name)[0]
+    made = faults.calls(lambda: search(name), functions_of(*LOUD, *EITHER))
+    assert search(name).count() == before
+    return made
+
+
+def users_of(function: str) -> list[str]:
+    return [name for name in NETWORKS if function in calls_of(name)]
+
+
+def sample(functions: Mapping[str, faults.Copies]) -> list[tuple[str, str, int]]:
+    """(network, function, call) with every function once: on one of its networks, at its first call or at its last."""
+    chosen = []
+    for number, function in enumerate(functions):
+        users = users_of(function)
         if users:
             name = users[number % len(users)]
-            at = 1 if number % 3 else calls_of(name)[owner, method]
-            assert_loud(name, owner, method, at, FAULTS[number % len(FAULTS)])
-            tried += 1
-    assert tried >= min(16, 0.7 * len(methods(owner))), tried
+            chosen.append((name, function, 1 if number % 3 else calls_of(name)[function]))
+    return chosen
+
+
+def test_the_networks_use_nearly_every_function_of_the_interpreters() -> None:
+    functions = functions_of("domains", "algebra")
+    unused = [function for function in functions if not users_of(function)]
+    assert len(unused) < 0.12 * len(functions), unused
+    assert len(functions) > 100
+    assert len(NETWORKS) >= 12
+
+
+@pytest.mark.parametrize("package", LOUD)
+def test_a_function_that_raises_is_an_error(package: str) -> None:
+    functions = functions_of(package)
+    silent = [case for case in sample(functions) if not is_loud(case[0], functions, *case[1:])]
+    assert not silent
+
+
+@pytest.mark.parametrize("package", EITHER)
+def test_a_function_that_raises_is_an_error_or_costs_symmetries(package: str) -> None:
+    functions = functions_of(package)
+    loud = [is_loud(name, functions, function, at) for name, function, at in sample(functions)]
+    assert loud
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_method_that_raises_is_an_error_on_every_network(name: str) -> None:
-    for number, ((owner, method), calls) in enumerate(calls_of(name).items()):
-        for at in {1, calls}:
-            assert_loud(name, owner, method, at, FAULTS[(number + at) % len(FAULTS)])
+def test_every_function_on_every_network(name: str) -> None:
+    loud, either = functions_of(*LOUD), functions_of(*EITHER)
+    for function, calls in calls_of(name).items():
+        for at in {1, (calls + 1) // 2, calls}:
+            if function in loud:
+                assert is_loud(name, loud, function, at), (function, at)
+            else:
+                is_loud(name, either, function, at)
 
 
-def test_a_rule_that_fails_never_adds_a_symmetry(monkeypatch: pytest.MonkeyPatch) -> None:
+@cache
+def with_failing_rules() -> list[tuple[str, str, Symmetries]]:
+    """(network, operation, what is found) where the rule of the operation fails."""
+    answers = []
+    for number, name in enumerate(NETWORKS):
+        graph = captured(name)[0].graph
+        used = sorted({str(getattr(n.target, "overloadpacket", "")) for n in graph.nodes} & set(RULES))
+        for place, operation in enumerate(used):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(RULES, operation, failing(RULES[operation], FAULTS[(number + place) % len(FAULTS)]))
+                answers.append((name, operation, search(name)))
+    return answers
+
+
+def failing(rule: Callable[..., object], fault: type[Exception]) -> Callable[..., object]:
+    """The rule, with an error after it has written all that it writes."""
+
+    def run(*args: object, **settings: object) -> object:
+        rule(*args, **settings)
+        raise fault("injected")
+
+    return run
+
+
+def test_a_rule_that_fails_never_adds_a_symmetry() -> None:
     """What it had written is taken back, its operands are fixed, and the operation is named with what was raised."""
     refused = 0
-    for number, name in enumerate(NETWORKS):
-        count(name)
-        used = sorted({str(getattr(n.target, "overloadpacket", "")) for n in captured(name).graph.nodes} & set(RULES))
-        for place, operation in enumerate(used):
-            rule, fault = RULES[operation], FAULTS[(number + place) % len(FAULTS)]
-
-            def failing(d: Any, *args: Any, rule: Any = rule, fault: Any = fault, **settings: Any) -> Any:
-                rule(d, *args, **settings)
-                raise fault("injected")
-
-            with monkeypatch.context() as patch:
-                patch.setitem(RULES, operation, failing)
-                assert not assert_no_more(name, lambda: analyse(captured(name)).count(), fault)  # noqa: B023
-                unknown = analyse(captured(name)).unknown
-                refused += any(operation == u.operation and "injected" in u.reason for u in unknown)
+    for name, operation, found in with_failing_rules():
+        assert_no_more(name, found, f"the rule of {operation} fails on {name}")
+        refused += any(operation == u.operation and "injected" in u.reason for u in found.unknown)
     assert refused > 20
+
+
+@pytest.mark.xfail(reason="a refused operation that has no result fixes what enters it, as an output does", strict=True)
+def test_what_a_failing_rule_ends_is_not_called_free() -> None:
+    """Free is a claim too: what is scaled or shifted without the fault is not free of symmetry with it."""
+    wrong = [
+        (name, operation, c.parameter)
+        for name, operation, found in with_failing_rules()
+        for c in found.coverage
+        if c.status == "free" and c.parameter in whole(name)[2]
+    ]
+    assert not wrong

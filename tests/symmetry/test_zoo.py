@@ -11,7 +11,7 @@ from neuralmechanics import Symmetries, find_symmetries
 from .agreement import Verdict, judge
 from .network import Network
 from .nullspace import moved_parameters
-from .pending import DIMENSIONS, FIBRE
+from .pending import DIMENSIONS, FIBRE, FREE
 from .test_classical import assert_transformations
 from .zoo import SMALL
 
@@ -49,7 +49,7 @@ def test_no_false_symmetry(name: str) -> None:
     assert verdict.orbit <= verdict.truth.fibre, verdict
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases(FREE))
 def test_what_is_called_free_does_not_move(name: str) -> None:
     """No translation and no diagonal symmetry of the null space moves an element of a free parameter."""
     network, symmetries = found(name)
