@@ -17,8 +17,12 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
-from neuralmechanics.symmetry.families.actions.adjoints import adjoint_by_differentiation
-from neuralmechanics.symmetry.families.actions.gain import Dressing, dressing_from, gain_values
+from neuralmechanics.symmetry.families.actions.gain import (
+    Dressing,
+    adjoint_by_differentiation,
+    dressing_from,
+    gain_values,
+)
 
 __all__ = ["Rotation", "RotationTerm"]
 
