@@ -202,3 +202,19 @@ def test_a_reflection_and_a_permutation_are_orthogonal() -> None:
     centred = family_of("centred")
     with pytest.raises(ValueError, match="A·1 = 1"):
         centred.transform(INSTANCES["centred"].params(), torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0])))
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_weights_go_where_the_parameters_are(name: str) -> None:
+    """Weights are drawn on the host; on another device nothing is computed on both."""
+    family, action = family_of(name), INSTANCES[name].action
+    params = {n: p.to("meta") for n, p in INSTANCES[name].params().items()}
+    weights = action.random_weights(torch.Generator().manual_seed(0))
+    xi = family.generator(params, weights)
+    found = [xi, family.flow(params, weights), family.adjoint(params, weights, params)]
+    found += [family.second_derivative(xi, weights, params), {"pair": family.pair(params, params)}]
+    found += (
+        [{"scale": action.scale(params, params), "moment": action.moment(params, params)}] if family.charges else []
+    )
+    assert {t.device.type for tensors in found[:4] for t in tensors.values()} == {"meta"}
+    assert {t.device.type for tensors in found[4:] for t in tensors.values() if t.numel()} <= {"meta"}

@@ -116,7 +116,20 @@ class Family:
 
     def flow(self, params: Mapping[str, Tensor], weights: Tensor, time: float = 1.0) -> dict[str, Tensor]:
         """exp(t Σ w_c M_c) θ: the orbit through θ whose velocity at t = 0 is ``generator(params, weights)``."""
-        return self.action.transform(params, self.action.exponential(time * weights))
+        given = self._read(self.action.read_weights, time * weights, params)
+        return self.action.transform(params, self.action.exponential(given))
+
+    def adjoint(
+        self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """(∂ξ/∂θ)ᵀ g at θ = ``params``; parameters on which ξ does not depend are absent."""
+        return self.action.adjoint(gradients, self._read(self.action.read_weights, weights, params), params)
+
+    def second_derivative(
+        self, xi: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """∂²ψ/∂t² at the identity of the one-parameter group of ``weights``, of which ``xi`` is the generator at θ."""
+        return self.action.second_derivative(xi, self._read(self.action.read_weights, weights, params), params)
 
     def units(self) -> Iterator[tuple[Form, Tensor]]:
         """Unit weights of a basis of the generators, each with its form as a function of the parameters."""
