@@ -170,3 +170,51 @@ def test_the_flow_is_the_transformation_along_the_generator() -> None:
     ahead, behind = (family.flow(params, weights, time) for time in (1e-5, -1e-5))
     slope = {n: (ahead[n] - behind[n]) / 2e-5 for n in params}
     assert all(torch.allclose(slope[n], x, rtol=1e-8, atol=1e-9) for n, x in family.generator(params, weights).items())
+
+
+@pytest.mark.parametrize(
+    "name", ["plane", "stream", "centred", "stream through a gain", "mixing through a gain", "blind"]
+)
+def test_a_rotation_takes_its_matrix(name: str) -> None:
+    """exp M given as a matrix is exp M given by its weights; what is no member of the group is refused with its law."""
+    family, instance = family_of(name), INSTANCES[name]
+    action, params = instance.action, instance.params()
+    assert isinstance(action, Rotation)
+    weights = torch.linspace(-0.5, 0.7, family.size, dtype=torch.float64)
+    matrix = torch.linalg.matrix_exp(action.matrix(weights))
+    by_weights, by_matrix = family.transform(params, weights), family.transform(params, matrix)
+    assert all(torch.allclose(by_weights[n], by_matrix[n], rtol=1e-13, atol=1e-13) for n in params)
+    for wrong in (1.01 * matrix, matrix.float() + 1e-6, torch.full_like(matrix, math.nan)):
+        with pytest.raises(ValueError, match=rf"family {name!r}: the matrix given is off by"):
+            family.transform(params, wrong)
+
+
+def test_a_reflection_and_a_permutation_are_orthogonal() -> None:
+    """The finite group is larger than its rotations: the invariants stay for determinant -1 too."""
+    instance, family = INSTANCES["stream"], family_of("stream")
+    params = instance.params()
+    before = instance.function(params)
+    for matrix in (torch.eye(4)[[1, 0, 2, 3]], torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0]))):
+        assert float(instance.function(family.transform(params, matrix)) - before) == pytest.approx(0, abs=1e-12)
+    blind = family_of("blind")
+    with pytest.raises(ValueError, match="off by inf from an invertible"):
+        blind.transform(INSTANCES["blind"].params(), torch.eye(3) - torch.ones(3, 3) / 3)
+    centred = family_of("centred")
+    with pytest.raises(ValueError, match="A·1 = 1"):
+        centred.transform(INSTANCES["centred"].params(), torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0])))
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_weights_go_where_the_parameters_are(name: str) -> None:
+    """Weights are drawn on the host; on another device nothing is computed on both."""
+    family, action = family_of(name), INSTANCES[name].action
+    params = {n: p.to("meta") for n, p in INSTANCES[name].params().items()}
+    weights = action.random_weights(torch.Generator().manual_seed(0))
+    xi = family.generator(params, weights)
+    found = [xi, family.flow(params, weights), family.adjoint(params, weights, params)]
+    found += [family.second_derivative(xi, weights, params), {"pair": family.pair(params, params)}]
+    found += (
+        [{"scale": action.scale(params, params), "moment": action.moment(params, params)}] if family.charges else []
+    )
+    assert {t.device.type for tensors in found[:4] for t in tensors.values()} == {"meta"}
+    assert {t.device.type for tensors in found[4:] for t in tensors.values() if t.numel()} <= {"meta"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "symmetries_of_models.md"
+PAGE = Path(__file__).parents[3] / "docs" / "symmetries_of_models.md"
 
 
 def test_the_examples_run() -> None:

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from neuralmechanics import find_symmetries
 from neuralmechanics.diagnostics.checking.norm_eps import norm_eps_residual
-from neuralmechanics.diagnostics.checking.orbits import draw_weights, slope
+from neuralmechanics.diagnostics.checking.orbits import slope
 from neuralmechanics.functional.hessian_products import gradient_graph
 from neuralmechanics.functional.pure_loss import Objective, trainable_parameters
 from neuralmechanics.symmetry import Family
@@ -51,7 +51,7 @@ def test_nested_forward_mode_would_have_been_caught() -> None:
     weights = torch.ones(family.size, dtype=torch.float64)
     graph = gradient_graph(objective, params)
     xi = family.generator(params, weights)
-    second = family.action.second_derivative(xi, weights, params)
+    second = family.second_derivative(xi, weights, params)
     bend = sum(float((graph.gradients[n].detach() * x).sum()) for n, x in second.items())
     right = sum(float((h * xi[n]).sum()) for n, h in graph.product(xi).items() if n in xi)
     size = sum(float((h * xi[n]).abs().sum()) for n, h in graph.product(xi).items() if n in xi)
@@ -85,11 +85,11 @@ def test_the_adjoint_is_the_transpose_of_the_generator(build: object) -> None:
     symmetries = find_symmetries(model, batches()[0], cross_entropy)
     g, z = ({n: torch.randn(p.shape, generator=generator).double() for n, p in params.items()} for _ in range(2))
     for family in symmetries:
-        weights = draw_weights(family, generator)
+        weights = family.action.random_weights(generator)
         moved = family.generator({n: p + z[n] for n, p in params.items()}, weights)
         left = sum(float((g[n] * (m - x)).sum()) for (n, m), x in
                    zip(moved.items(), family.generator(params, weights).values(), strict=True))  # fmt: skip
-        right = sum(float((a * z[n]).sum()) for n, a in family.action.adjoint(g, weights, params).items())
+        right = sum(float((a * z[n]).sum()) for n, a in family.adjoint(g, weights, params).items())
         assert left == pytest.approx(right, rel=1e-12, abs=1e-12), family
     assert {family.kind for family in symmetries} & {"linear", "affine", "scale"}
 
@@ -116,7 +116,7 @@ def test_the_formula_of_norm_eps_predicts_the_residual(kind: str, eps: float) ->
     families: list[Family] = [f for f in find_symmetries(model, batches()[0], cross_entropy) if f.broken_by]
     assert families
     for family in families:
-        weights = draw_weights(family, torch.Generator().manual_seed(1))
+        weights = family.action.random_weights(torch.Generator().manual_seed(1))
         measured = sum(float((gradient[n] * x).sum()) for n, x in family.generator(params, weights).items())
         predicted = norm_eps_residual(objective, family, params, weights)
         assert measured == pytest.approx(predicted, rel=1e-6)

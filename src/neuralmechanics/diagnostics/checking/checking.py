@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neuralmechanics.diagnostics.checking import readings as measures
 from neuralmechanics.diagnostics.checking.norm_eps import norm_eps_residual
-from neuralmechanics.diagnostics.checking.orbits import draw_weights, slope
+from neuralmechanics.diagnostics.checking.orbits import slope
 from neuralmechanics.diagnostics.checking.readings import Measure, Reading
 from neuralmechanics.diagnostics.checking.report import CheckReport, FamilyCheck
 from neuralmechanics.diagnostics.checking.scene import Fine, Scene, root_mean_square, working_dtype
@@ -84,7 +84,7 @@ def _check(family: Family, scenes: Sequence[Scene], rounding: float, generator: 
     explanations = []
     for scene in scenes:
         for draw in range(_DRAWS):
-            weights = draw_weights(family, generator)
+            weights = family.action.random_weights(generator)
             fine = scene.fine
             read["invariance"].append(
                 measures.invariance_reading(fine.objective, family, fine.params, fine.loss, fine.changes, weights)
@@ -116,7 +116,7 @@ def _check(family: Family, scenes: Sequence[Scene], rounding: float, generator: 
 
 def _elsewhere(family: Family, scene: Scene, generator: torch.Generator) -> Reading:
     there, near = scene.elsewhere
-    return measures.gradient_reading(family, there, near, draw_weights(family, generator))
+    return measures.gradient_reading(family, there, near, family.action.random_weights(generator))
 
 
 def _explain(family: Family, scene: Scene, gradient: Reading, weights: Tensor, rounding: float) -> Explanation:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from neuralmechanics.diagnostics.checking.orbits import move
 from neuralmechanics.functional.pure_loss import Objective
 from neuralmechanics.symmetry.families.family import Family
 
@@ -37,7 +36,7 @@ def norm_eps_residual(objective: Objective, family: Family, params: Mapping[str,
     slopes = torch.autograd.grad(loss, [call.output for call in here.calls], allow_unused=True, materialize_grads=True)
     there = []
     for sign in (1, -1):
-        moved = move(family, params, weights, sign * _TIME)
+        moved = family.flow(params, weights, sign * _TIME)
         with torch.enable_grad(), _Norms() as seen:  # a loss may differentiate inside
             objective({name: p.detach().requires_grad_() for name, p in moved.items()})
         there.append(seen.calls)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuralmechanics.diagnostics.checking.orbits import finite_amount, move
 from neuralmechanics.functional.hessian_products import GradientGraph
 from neuralmechanics.functional.pure_loss import Objective
 from neuralmechanics.symmetry.families.family import Family
@@ -78,7 +77,7 @@ def invariance_reading(
     objective: Objective, family: Family, params: Tensors, loss: float, changes: tuple[float, ...], weights: Tensor
 ) -> Reading:
     """L(ψ(θ)) - L(θ) under a finite transformation; ``changes`` of the loss under jitter."""
-    moved = move(family, params, weights, finite_amount(family, params))
+    moved = family.flow(params, weights, family.action.reach(params))
     return Reading(objective.value(moved) - loss, abs(loss), abs(loss), changes)
 
 
@@ -123,8 +122,8 @@ def _bent(family: Family, graph: GradientGraph, weights: Tensor) -> _Bent:
     leaves = _detached(graph.leaves)
     xi = family.generator(leaves, weights)
     product = graph.product(xi)
-    turned = family.action.adjoint(gradients, weights, leaves)
-    bend = family.action.second_derivative(xi, weights, leaves)
+    turned = family.adjoint(gradients, weights, leaves)
+    bend = family.second_derivative(xi, weights, leaves)
     total = {name: h.double() + turned[name].double() if name in turned else h.double() for name, h in product.items()}
     return _Bent(
         xi, total, _norm(product) + _norm(turned),

@@ -13,19 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.symmetry.families.actions import (
-    FORMS,
-    Action,
-    AffineShift,
-    BlockLabels,
-    ComplexPairs,
-    Diagonal,
-    Form,
-    LinearBlocks,
-    Rotation,
-    Shear,
-    Shift,
-)
+from neuralmechanics.symmetry.families.actions import FORMS, Action, BlockLabels, Form, action_from_dict, action_to_dict
 from neuralmechanics.symmetry.families.breaking import Breaking
 from neuralmechanics.symmetry.families.former_names import FORMER, former_parts
 
@@ -33,8 +21,6 @@ __all__ = ["KINDS", "Breaking", "Family", "Kind"]
 
 Kind = Literal["translation", "scale", "rescale", "linear", "affine"]
 KINDS: tuple[str, ...] = get_args(Kind)
-# The entries that describe actions in plain data; each action fills those that it has.
-_NO_ACTION: dict[str, Any] = {"terms": [], "grams": [], "blocks": 0, "affine": [], "complex": False, "gauge": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,14 +108,28 @@ class Family:
         ``a`` is a number or a tensor [size]: what is added, for translation and affine (identity 0); the positive
         factor, for scale and rescale (identity 1), raised to each element's exponent. For linear blocks it is A, of
         shape [blocks, width, width] or [width, width], or a factor; for complex pairs (real, imaginary) of a factor;
-        for rotations and shears the weights [size] of the generator that is followed for unit time (identity 0).
+        for rotations and shears the weights [size] of the generator that is followed for unit time (identity 0); for
+        rotations also the matrix itself, of shape [width, width].
         """
         element = self._read(self.action.read_element, a, params)
         return self.action.transform(params, element)
 
     def flow(self, params: Mapping[str, Tensor], weights: Tensor, time: float = 1.0) -> dict[str, Tensor]:
         """exp(t Σ w_c M_c) θ: the orbit through θ whose velocity at t = 0 is ``generator(params, weights)``."""
-        return self.action.transform(params, self.action.exponential(time * weights))
+        given = self._read(self.action.read_weights, time * weights, params)
+        return self.action.transform(params, self.action.exponential(given))
+
+    def adjoint(
+        self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """(∂ξ/∂θ)ᵀ g at θ = ``params``; parameters on which ξ does not depend are absent."""
+        return self.action.adjoint(gradients, self._read(self.action.read_weights, weights, params), params)
+
+    def second_derivative(
+        self, xi: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """∂²ψ/∂t² at the identity of the one-parameter group of ``weights``, of which ``xi`` is the generator at θ."""
+        return self.action.second_derivative(xi, self._read(self.action.read_weights, weights, params), params)
 
     def units(self) -> Iterator[tuple[Form, Tensor]]:
         """Unit weights of a basis of the generators, each with its form as a function of the parameters."""
@@ -139,7 +139,7 @@ class Family:
         """Plain data (JSON) from which ``from_dict`` builds the same family."""
         head = {"kind": self.kind, "name": self.name, "labels": _labels_to(self.labels)}
         tail = {"broken_by": [asdict(b) for b in self.broken_by], "requires": list(self.requires), "layer": self.layer}
-        return head | _NO_ACTION | self.action.to_dict() | tail
+        return head | action_to_dict(self.action) | tail
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Family:
@@ -148,7 +148,7 @@ class Family:
             kind=data["kind"],
             name=data["name"],
             labels=_labels_from(data["labels"]),
-            action=_action_from(data),
+            action=action_from_dict(data),
             broken_by=tuple(Breaking(**b) for b in data["broken_by"]),
             requires=tuple(data["requires"]),
             layer=data["layer"],
@@ -177,18 +177,6 @@ class Family:
     def __repr__(self) -> str:
         how = "exact" if self.exact else "broken by " + ", ".join(map(str, self.broken_by))
         return f"Family({self.kind}, {self.name!r}, {self.charges} charges, {self.size} generators, {how})"
-
-
-def _action_from(data: Mapping[str, Any]) -> Action:
-    """The action of a family that was written, known by which of the entries are filled."""
-    gauge = data.get("gauge")
-    if gauge:
-        return Rotation.from_dict(data) if gauge["type"] == "turn" else Shear.from_dict(data)
-    if data["grams"]:
-        return ComplexPairs.from_dict(data) if data["complex"] else LinearBlocks.from_dict(data)
-    if data["kind"] == "affine":
-        return AffineShift.from_dict(data)
-    return Shift.from_dict(data) if data["kind"] == "translation" else Diagonal.from_dict(data)
 
 
 def _labels_to(labels: Sequence[str]) -> Any:

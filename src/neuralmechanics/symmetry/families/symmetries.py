@@ -106,30 +106,23 @@ class Symmetries(Sequence[Family]):
         return torch.tensor([f.quadratic for f in self.charged for _ in range(f.charges)], dtype=torch.bool)
 
     @cached_property
-    def _terms(self) -> ChargeTerms:
-        """The charges of all families as one mix of slice sums, one of slice energies, and what else there is."""
-        parts = [f.action.charge_terms(offset) for f, offset in zip(self.charged, self.offsets[:-1], strict=True)]
-        return ChargeTerms(
-            sums=tuple(term for part in parts for term in part.sums),
-            products=tuple(term for part in parts for term in part.products),
-            shares=tuple(share for part in parts for share in part.shares),
-        )
-
-    @cached_property
-    def _apart(self) -> tuple[tuple[Family, int], ...]:
-        """Families, with their first charge, of which some charges are neither slice sums nor slice energies."""
-        numbered = zip(self.charged, self.offsets[:-1], strict=True)
-        return tuple((f, offset) for f, offset in numbered if f.action.charge_terms(offset).shares)
+    def _parts(self) -> tuple[ChargeTerms, ...]:
+        """The charges of each charged family, numbered as in the charge vector."""
+        return tuple(f.action.charge_terms(offset) for f, offset in zip(self.charged, self.offsets[:-1], strict=True))
 
     @cached_property
     def _mixes(self) -> tuple[SliceMix, SliceMix]:
-        return SliceMix(self.charges, self._terms.sums), SliceMix(self.charges, self._terms.products)
+        """All slice sums, and all slice energies: each reads a tensor once, whatever the number of families."""
+        sums = [term for part in self._parts for term in part.sums]
+        products = [term for part in self._parts for term in part.products]
+        return SliceMix(self.charges, sums), SliceMix(self.charges, products)
 
     @cached_property
     def _shares(self) -> dict[str, list[ChargeShare]]:
         out: dict[str, list[ChargeShare]] = {}
-        for share in self._terms.shares:
-            out.setdefault(share.parameter, []).append(share)
+        for part in self._parts:
+            for share in part.shares:
+                out.setdefault(share.parameter, []).append(share)
         return out
 
     @cached_property
@@ -174,8 +167,9 @@ class Symmetries(Sequence[Family]):
             quadratic.add_products_(out, name, params[name], params[name])
         energies = linear.products({n: params[n] for n in linear.parameters}, {n: params[n] for n in linear.parameters})
         out += (energies * linear.sums(ones)).sqrt()
-        for family, offset in self._apart:
-            out[offset : offset + family.charges] = family.action.scale(params, params)
+        for family, part, offset in zip(self.charged, self._parts, self.offsets[:-1], strict=True):
+            if part.shares:
+                out[offset : offset + family.charges] = family.action.scale(params, params)
         return out
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor | None = None) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
 from neuralmechanics.symmetry.families.actions.gain import Gain
 from neuralmechanics.symmetry.families.actions.gram_terms import GramTerm
 from neuralmechanics.symmetry.families.actions.linear_blocks import BlockLabels, LinearBlocks
+from neuralmechanics.symmetry.families.actions.plain_data import action_from_dict, action_to_dict
 from neuralmechanics.symmetry.families.actions.rotation import Rotation, RotationTerm
 from neuralmechanics.symmetry.families.actions.shear import Shear, ShearTerm
 from neuralmechanics.symmetry.families.actions.shift import Shift
@@ -30,4 +31,6 @@ __all__ = [
     "Shear",
     "ShearTerm",
     "Shift",
+    "action_from_dict",
+    "action_to_dict",
 ]

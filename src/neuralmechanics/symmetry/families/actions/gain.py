@@ -1,15 +1,18 @@
-"""Gains: vectors that multiply channels, and through which a transformation of these channels must pass."""
+"""Gains: vectors that multiply channels, and through which a transformation of these channels passes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-__all__ = ["Dressing", "Gain", "dressing_from", "gain_values"]
+from neuralmechanics.symmetry.families.actions.action import Tensors
+
+__all__ = ["Dressing", "Gain", "adjoint_by_differentiation", "dressing_from", "gain_values"]
 
 
 @dataclass(frozen=True, order=True)
@@ -37,3 +40,25 @@ def gain_values(dressing: Dressing, params: Mapping[str, Tensor], like: Tensor) 
 def dressing_from(data: Iterable[Any]) -> Dressing:
     """The gains and powers that were written as plain data."""
     return tuple((Gain(**gain), float(power)) for gain, power in data)
+
+
+def adjoint_by_differentiation(
+    generator: Callable[[Tensors], Tensors],
+    names: Iterable[str],
+    gradients: Mapping[str, Tensor],
+    params: Mapping[str, Tensor],
+) -> Tensors:
+    """(∂ξ/∂θ)ᵀ g by differentiating ⟨g, ξ(θ)⟩ with respect to the named parameters, in float64.
+
+    >>> p, g = torch.tensor([3.0]), torch.tensor([1.0])
+    >>> adjoint_by_differentiation(lambda q: {"x": q["x"] ** 2}, ["x"], {"x": g}, {"x": p})["x"].tolist()
+    [6.0]
+    """
+    leaves = {name: params[name].detach().double().requires_grad_() for name in dict.fromkeys(names)}
+    with torch.enable_grad():
+        parts = [(gradients[name].double() * step).sum() for name, step in generator(leaves).items()]
+        total = torch.stack(parts).sum()
+    if not total.requires_grad:
+        return {}
+    derivatives = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, derivatives, strict=True))

@@ -107,8 +107,8 @@ class GramShare:
 def act(term: GramTerm, tensor: Tensor, matrices: Float64[Tensor, "blocks width width"]) -> Tensor:
     """The tensor with its channels mixed by A (sign +1) or A⁻ᵀ (sign -1) of their block, in float64."""
     chosen = matrices[torch.as_tensor(term.blocks, device=matrices.device)]
-    negative = torch.as_tensor(term.signs < 0, device=matrices.device)
-    if bool(negative.any()):
+    if (term.signs < 0).any():
+        negative = torch.as_tensor(term.signs < 0, device=matrices.device)
         chosen = torch.where(negative[:, None, None], torch.linalg.inv(chosen).mT, chosen)
     return _mix(term, tensor, chosen, keep=True)
 

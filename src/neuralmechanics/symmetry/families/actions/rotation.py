@@ -6,6 +6,7 @@ antisymmetric, and a gain between a norm and its readers turns up inverted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,12 +17,17 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
-from neuralmechanics.symmetry.families.actions.adjoints import adjoint_by_differentiation
-from neuralmechanics.symmetry.families.actions.gain import Dressing, dressing_from, gain_values
+from neuralmechanics.symmetry.families.actions.gain import (
+    Dressing,
+    adjoint_by_differentiation,
+    dressing_from,
+    gain_values,
+)
 
 __all__ = ["Rotation", "RotationTerm"]
 
 Group = Literal["orthogonal", "centred", "general", "blind"]
+_ALLOWED = 1e-9  # departure of a matrix from its group: what float64 leaves of a product of rotations, not float32
 
 
 @dataclass(frozen=True)
@@ -87,14 +93,26 @@ class Rotation(Action):
         basis = _without_ones(n).to(weights.device)
         return basis @ _antisymmetric(weights, n - 1) @ basis.mT
 
+    def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
+        """Weights, or a matrix A of the group itself, of shape [width, width]."""
+        matrix = torch.as_tensor(given, dtype=torch.float64, device=device)
+        if matrix.shape != (self.width, self.width):
+            return self.read_weights(matrix, device)
+        off, law = _departure(matrix, self.group)
+        if not off <= _ALLOWED:
+            raise ValueError(
+                f"the matrix given is off by {off:.1e} from {law}, at most {_ALLOWED:g} is allowed; make it in float64"
+            )
+        return matrix
+
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """D M D⁻¹ θ, or -D Mᵀ D⁻¹ θ, along the dimensions of the terms."""
         steps = self._steps(detached(params, (*self.parameters, *self.inputs)), weights)
         return {name: step.to(params[name].dtype) for name, step in steps.items()}
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
-        """The same with exp M; the element is given by its weights."""
-        forward = torch.linalg.matrix_exp(self.matrix(element))
+        """D A D⁻¹ θ, or D A⁻ᵀ D⁻¹ θ, with A = exp M where the element is given by its weights."""
+        forward = element if element.ndim == 2 else torch.linalg.matrix_exp(self.matrix(element))
         backward = torch.linalg.inv(forward).mT if any(t.dual for t in self.terms) else forward
         out = detached(params, (*self.parameters, *self.inputs))
         for term in self.terms:
@@ -150,6 +168,22 @@ class Rotation(Action):
         for term in self.terms:
             accumulate(out, term.parameter, _along(term, params, -matrix.mT if term.dual else matrix))
         return out
+
+
+def _departure(matrix: Tensor, group: Group) -> tuple[float, str]:
+    """How far a matrix is from the group, and the law that it misses."""
+    unit, n = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), len(matrix)
+    if group == "blind":
+        off = float((matrix - unit - (matrix - unit)[0]).abs().max())
+        return (
+            off if torch.linalg.det(matrix) > _ALLOWED else math.inf
+        ), "an invertible 1 + 1·vᵀ, all rows of A - 1 alike"
+    if group == "general":
+        return abs(float(torch.linalg.det(matrix)) - 1), "determinant 1 (factors are rescalings)"
+    off = float((matrix.mT @ matrix - unit).abs().max())
+    if group == "orthogonal":
+        return off, "AᵀA = 1"
+    return max(off, float((matrix.sum(1) - 1).abs().max()) / n**0.5), "AᵀA = 1 and A·1 = 1"
 
 
 def _antisymmetric(weights: Tensor, n: int) -> Tensor:

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, detached
-from neuralmechanics.symmetry.families.actions.adjoints import adjoint_by_differentiation
-from neuralmechanics.symmetry.families.actions.gain import Dressing, dressing_from, gain_values
+from neuralmechanics.symmetry.families.actions.gain import (
+    Dressing,
+    adjoint_by_differentiation,
+    dressing_from,
+    gain_values,
+)
 from neuralmechanics.symmetry.families.actions.shift import own_size, shifted
 
 __all__ = ["Shear", "ShearTerm"]
