@@ -1,4 +1,4 @@
-"""Counts and watches the evaluations of a field: the cap, numbers that are none, and runaways."""
+"""The limits of an integration: a budget of evaluations, finite states, and a bound on their size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _RUNAWAY = 1e6
 
 
 class Guard:
-    """One integration's budget of evaluations and bound on the state, by default a million times its start."""
+    """Counts evaluations of a field up to a maximum, and refuses states that are not finite or too large.
+
+    The bound on the largest entry is a million times one plus that of the start, where none is given.
+    """
 
     def __init__(self, max_evaluations: int, start: Float64[Tensor, " state"], max_size: float | None = None) -> None:
         self.evaluations = 0

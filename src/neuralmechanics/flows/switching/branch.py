@@ -92,7 +92,7 @@ class Branch:
         return held
 
     def _find_ignored(self, x: Tensor) -> list[Surface]:
-        """Finds the comparisons to ignore on this branch; those at zero that were and no longer are."""
+        """Finds the comparisons that decide nothing on this branch; returns those at zero that once more do."""
         if not self.slides and all(choice.dtype == torch.bool for choice in self.pattern):
             before, self.ignored = self.ignored, {}
             return released(self._compare(x, []), before, {}) if before else []
@@ -184,7 +184,7 @@ class Branch:
         return slope
 
     def _merge_equal(self, x: Tensor, switched: list[Surface]) -> list[Surface]:
-        """The surfaces, those of one call with the same gradient made one."""
+        """The surfaces with those of one call and one gradient joined: their scores are one function."""
         if len(switched) < 2 or not self.single:
             return switched
         _, normals = self._normals(x, switched)

@@ -68,13 +68,13 @@ class KinkTrack:
         return self.branch.field(x)
 
     def reach(self, h: float) -> float:
-        """A little beyond the crossing that the last step's margins foretell, h without one."""
+        """The longest step worth trying: a little beyond the next expected crossing, h where none is expected."""
         reach = min(h, max(1.25 * self.due, 0.01 * h))
         self.branch.pull = _PULL / reach
         return reach
 
     def passed(self, t: float, x: Tensor, step: DenseStep, h: float) -> tuple[float, Tensor, Tensor]:
-        """The part of the step up to the first crossing in it; there the branch is changed."""
+        """The fraction of a step up to its first crossing, where the branch is changed; the state and slope there."""
         branch, ends = self.branch, self.branch.last_margins
         weights = self._weights(step, x, h)
 
@@ -122,12 +122,12 @@ class KinkTrack:
         return weights
 
     def _arrive(self, margins: Tensor) -> None:
-        """A branch begins: what is a rounding or a truncation behind its border may come back from there."""
+        """Begins a branch at its margins; one that starts a rounding behind its border may come back from there."""
         self.here, self.alphas = margins, list(self.branch.alphas)
         self.floors = torch.where(margins >= 0, self.resolution, 2 * margins + self.resolution)
 
     def _foretell(self, margins: Tensor, elapsed: float) -> None:
-        """When the next margin reaches zero, if all went on as over the last step."""
+        """Estimates when the next margin reaches zero, by the secant through the last step."""
         if elapsed <= 0:
             return
         falling = (self.here - margins) / elapsed

@@ -1,4 +1,4 @@
-"""Kinks taken apart: every comparison a loss makes, read once and then held, so that what is left is smooth.
+"""The comparisons of a loss with kinks, read once and then held fixed: what is left is a smooth function.
 
 A ReLU network is smooth wherever no unit switches. Held on one branch, relu(z) is z or 0 whatever the sign of z
 becomes, and the loss extends smoothly across the kink: that is what an integrator of high order needs.
@@ -42,7 +42,9 @@ class Surface:
 
 
 class HeldChoices(TorchFunctionMode):
-    """While entered, comparisons take the choices of ``pattern`` (None: the natural ones) and are noted.
+    """A torch mode in which each comparison takes a given choice, not the one that its numbers would make.
+
+    The choices are those of ``pattern``, by the order of the calls; None lets the numbers decide. Each is noted:
 
     ``choices``, ``margins`` (positive inside the branch, negative beyond its border), ``rivals`` (the choice on the
     other side), ``values`` (what was compared) and ``resolution`` (what rounding may do to a margin) have one entry a
