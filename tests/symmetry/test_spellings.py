@@ -767,7 +767,7 @@ PENDING: dict[tuple[str, str], str] = {
         ("one token", _NUMBERS, ("index_select", "gather", "one-hot product")),
         ("product with a matrix", _NO_RULE, ("inner", "tensordot", "multi_dot", "vecdot")),
         ("affine map behind a norm", _ONE_OPERATION, (
-            "linear and a sum", "product and a sum", "sum and a product", "baddbmm", "difference", "in halves",
+            "baddbmm", "difference", "in halves",
             "a column of ones",
         )),
         ("root mean square norm", "a sum of squares that is written as a product of matrices", ("einsum",)),
@@ -798,9 +798,8 @@ PENDING: dict[tuple[str, str], str] = {
 CALLED_FREE: dict[tuple[str, str], str] = {
     (name, spelling): PENDING[name, spelling]
     for name, spellings in (
-        ("one channel", ("gather", "cat")),
-        ("one token", ("flip", "roll", "movedim", "gather")),
-        ("product with a matrix", ("addmm",)),
+        ("one channel", ("gather",)),
+        ("one token", ("gather",)),
         ("root mean square norm", ("einsum",)),
         ("relu", ("maximum", "maximum over two")),
         ("padded convolution of activations", ("cat",)),

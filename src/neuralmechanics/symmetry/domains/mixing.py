@@ -96,7 +96,7 @@ class Mixings(Scales):
                 place = np.arange(n).reshape([n if k == d else 1 for k in range(term.ids.ndim)])
                 code = code * (n + 1) + place + 1
             code = np.broadcast_to(code, term.ids.shape)[chosen]
-            salt = np.uint64(hash((self.cause, role, number, told)) & 0xFFFFFFFFFFFFFFFF)
+            salt = np.uint64(hash((self.position, role, number, told)) & 0xFFFFFFFFFFFFFFFF)
             with np.errstate(over="ignore"):
                 np.add.at(
                     self._signature, basis[chosen], _scrambled(code.astype(np.uint64) + _scrambled(salt)) | np.uint64(1)
@@ -233,7 +233,8 @@ class Mixings(Scales):
         starts = np.flatnonzero(np.diff(self._signature[free], prepend=~self._signature[free[:1]]))
         lengths = np.diff(starts, append=len(free))
         several = lengths > 1
-        pieces = [free[a : a + n] for a, n in zip(starts[several].tolist(), lengths[several].tolist(), strict=True)]
+        pairs = zip(starts[several].tolist(), lengths[several].tolist(), strict=True)
+        pieces = sorted((np.sort(free[a : a + n]) for a, n in pairs), key=lambda block: int(block[0]))
         return Blocks(tuple(pieces), self._rotating(held))
 
     def _rotating(self, held: np.ndarray) -> np.ndarray:

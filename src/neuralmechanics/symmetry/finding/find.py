@@ -109,7 +109,7 @@ def analyse(captured: Captured) -> Symmetries:
     walk(scales)
     space = scales.system.solve()
     linear, mixing, mixed = _linear(captured, walk, read, scales, space, requires)
-    turns, shears = gauge_families(captured, walk, read.single, mixing, requires)
+    turns, shears = gauge_families(captured, walk, read, mixing, requires)
     families = translations + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), captured))
     coverage = coverage_of(captured, program, read, named, scales, space)

@@ -9,6 +9,7 @@ from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, Rotati
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.finding.grouping import named_family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses
 
 __all__ = ["gauge_families"]
 
@@ -16,7 +17,7 @@ __all__ = ["gauge_families"]
 def gauge_families(
     captured: Captured,
     walk: Callable[[Transport], None],
-    single: frozenset[str],
+    read: ParameterUses,
     mixed: Sequence[GramTerm],
     requires: tuple[str, ...],
 ) -> tuple[list[Family], list[Family]]:
@@ -29,7 +30,9 @@ def gauge_families(
     along the all-ones vector of a space that is read by centring norms, where others read the space too.
     """
     turned, blind = (
-        Transport(captured.shapes, complex=captured.complex, single=single, blind=swallows)
+        Transport(
+            captured.shapes, complex=captured.complex, single=read.single, answering=read.answering, blind=swallows
+        )
         for swallows in (False, True)
     )
     for transport in (turned, blind):

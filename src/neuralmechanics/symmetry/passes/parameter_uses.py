@@ -21,13 +21,15 @@ class ParameterUses:
 
     ``groups``: convolutions in groups. ``contracted``: the sets of dimensions that a sum of products treats as one:
     those that it keeps and those that it sums, each with those that it shares with the other factor and keeps.
-    ``single``: parameters that one instruction reads, once.
+    ``single``: parameters that one instruction reads, once. ``answering``: the places in the program where a parameter
+    that nothing else reads is added to a sum of products that nothing else reads.
     """
 
     elementwise: frozenset[str]
     groups: dict[str, int]
     contracted: dict[str, list[Dims]]
     single: frozenset[str]
+    answering: frozenset[int]
 
 
 def parameter_uses(program: Program) -> ParameterUses:
@@ -54,7 +56,17 @@ def parameter_uses(program: Program) -> ParameterUses:
                 groups[name] = count
             elif not how.windows and held is value:
                 contracted.setdefault(name, _index_sets(how, place))
-    return ParameterUses(frozenset(elementwise), groups, contracted, frozenset(single))
+    return ParameterUses(frozenset(elementwise), groups, contracted, frozenset(single), _answering(program, readers))
+
+
+def _answering(program: Program, readers: dict[int, list[Instruction]]) -> frozenset[int]:
+    products = {
+        i.result.index
+        for i in program.instructions
+        if isinstance(i.primitive, p.Contract) and i.result is not None and len(readers.get(i.result.index, ())) == 1
+    }
+    added = (k for k, i in enumerate(program.instructions) if isinstance(i.primitive, p.Add))
+    return frozenset(k for k in added if any(x.index in products for x in program.instructions[k].operands))
 
 
 def _ends(value: Value, readers: dict[int, list[Instruction]]) -> list[tuple[Value, Instruction]]:

@@ -135,7 +135,7 @@ class Builder:
         return self._value(p.AddNumber(number), x) if number else x
 
     def scaled(self, x: Any, factor: float) -> Value:
-        return self._value(p.Scale(factor), x)
+        return x if factor == 1 and is_value(x) else self._value(p.Scale(factor), x)
 
     def mul(self, x: Any, y: Any) -> Value:
         """x·y; what is filled with one number counts as the number."""

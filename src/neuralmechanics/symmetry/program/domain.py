@@ -17,10 +17,12 @@ V = TypeVar("V")
 class Domain(Protocol[V]):
     """An abstract interpretation of the primitives.
 
-    ``cause`` is the number of the operation of the model that the present instruction comes from.
+    ``cause`` is the number of the operation of the model that the present instruction comes from, ``position`` that of
+    the instruction in the program.
     """
 
     cause: int
+    position: int
 
     def constant(self, shape: Sequence[int]) -> V:
         """Data, buffers, numbers: nothing that a symmetry moves."""

@@ -23,7 +23,7 @@ def interpret(program: Program, domain: Domain[Any], step: Callable[..., Any] | 
     ends = program.last_uses()
     values: dict[int, Any] = {}
     for number, instruction in enumerate(program.instructions):
-        domain.cause = instruction.cause.number
+        domain.cause, domain.position = instruction.cause.number, number
         out = _applied(instruction, domain, values, step)
         if instruction.result is not None:
             if out is None:

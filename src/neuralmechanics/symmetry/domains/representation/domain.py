@@ -39,19 +39,27 @@ Legs = tuple[Leg | None, ...]
 class Transport:
     """The interpreter of the primitives (see ``domain.Domain``) that carries whole spaces.
 
-    ``blind``: a centring norm does not rotate but swallows what is added along the all-ones vector.
+    ``answering``: where a bias is added to a product that nothing else reads. ``blind``: a centring norm does not
+    rotate but is invariant to what is added along the all-ones vector.
     """
 
     def __init__(
-        self, shapes: Mapping[str, Shape], *, complex: frozenset[str], single: frozenset[str], blind: bool = False
+        self,
+        shapes: Mapping[str, Shape],
+        *,
+        complex: frozenset[str],
+        single: frozenset[str],
+        answering: frozenset[int] = frozenset(),
+        blind: bool = False,
     ) -> None:
         self.shapes = shapes
         self.spaces = Spaces()
         self.parameters: dict[str, Carried] = {}
         self.shears: dict[str, ShearTerm] = {}
-        self.cause = -1
+        self.cause = self.position = -1
         self._complex, self._single, self._blind = complex, single, blind
-        self._waiting: tuple[int, str, Carried] | None = None  # the operation, weight and product that await a bias
+        self._answering = answering  # where a bias is added to a product that nothing else reads
+        self._waiting: dict[int, tuple[str, Carried]] = {}  # weights and products that await a bias
 
     # --- leaves -------------------------------------------------------------------------------------------------
 
@@ -124,6 +132,8 @@ class Transport:
             return x
         shape = np.broadcast_shapes(x.shape, y.shape)
         self._answer(x, y, scale)
+        if scale == 1:
+            self._answer(y, x, scale)
         x, y = (narrow(self._aligned(self._linear(v), shape)) for v in (x, y))
         legs: list[Leg | None] = []
         for d, n in enumerate(shape):
@@ -137,10 +147,10 @@ class Transport:
         return replace(plain(shape, legs, x, y), hollow=shifted_hollow(x, y, scale) or shifted_hollow(y, x, scale))
 
     def _answer(self, product: Carried, bias: Carried, scale: float) -> None:
-        """Notes the bias that an operation adds to its own product, to take back what a shear of the weight leaves."""
-        if self._waiting is None or self._waiting[0] != self.cause or product is not self._waiting[2] or scale != 1:
+        """Notes the bias that is added to a product, to take back what a shear of the weight leaves."""
+        name, held = self._waiting.get(id(product), ("", None))
+        if product is not held or scale != 1 or self.position not in self._answering:
             return
-        name = self._waiting[1]
         if bias.source is not None and bias.source[0] in self._single and bias.shape == product.shape[-1:]:
             self.shears[name] = replace(self.shears[name], absorber=bias.source[0])
 
@@ -249,7 +259,8 @@ class Transport:
         self.shears[name] = ShearTerm(
             name, places[1 - column], places[column], data.hollow.dressing, data.hollow.shifts
         )  # fmt: skip
-        self._waiting = (self.cause, name, result) if how.out.endswith(theirs[1 - column]) else None
+        if how.out.endswith(theirs[1 - column]):
+            self._waiting[id(result)] = (name, result)
 
     def reduce(self, x: Carried, dims: Sequence[int], keepdim: bool, mean: bool) -> Carried:
         bound = {d % len(x.shape) for d in dims} if x.shape else set()

@@ -23,7 +23,7 @@ class LabelConstraints:
 
     def __init__(self) -> None:
         self.system = ConstraintSystem()
-        self.cause = -1
+        self.cause = self.position = -1
         self.gauges = LabelGauges()
 
     def _compact(self, terms: Iterable[LabelTerm]) -> list[LabelTerm]:

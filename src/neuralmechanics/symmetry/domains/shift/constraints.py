@@ -27,7 +27,7 @@ class ShiftConstraints:
 
     def __init__(self, lenient: bool) -> None:
         self.system = ConstraintSystem(traced=False)
-        self.cause = -1
+        self.cause = self.position = -1
         self.lenient = lenient
 
     def _vanish(self, terms: Sequence[ChangeTerm]) -> None:

@@ -143,7 +143,7 @@ class Shifts(ShiftConstraints):
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = aligned(x, shape), aligned(y, shape)
         if scale == 1:
-            x = self._absorb(x, y)
+            x, y = self._absorb(x, y), self._absorb(y, x)
         terms = (*x.terms, *(replace(t, factor=t.factor * scale) for t in y.terms))
         return Change(shape, x.varies | y.varies, Name("add", x.name, y.name, scale), self._combined(terms))
 
