@@ -117,7 +117,7 @@ class Lenient:
         if isinstance(primitive, (p.Fix, p.Pair)):
             return None
         shape = _shape(primitive, xs)
-        if ending and not hides:
+        if isinstance(primitive, p.Ended) or (ending and not hides):
             return self.domain.constant(shape)
         pending = tuple(v for x in unknown for v in x.pending)
         kept = pending if not others and not isinstance(primitive, _BLIND) else ()
@@ -183,6 +183,6 @@ def _adds(primitive: p.Primitive) -> bool:
     return isinstance(primitive, p.Add) and primitive.scale != 0
 
 
-_ENDING = (p.Fix, p.Nonlinear, p.Homogeneous, p.Power, p.Noise)
+_ENDING = (p.Fix, p.Ended, p.Nonlinear, p.Homogeneous, p.Power, p.Noise)
 _REARRANGING = (p.Rearrange, p.Concatenate, p.Scale, p.AddNumber, p.Mask, p.Pad, p.Resize, p.Reduce, p.Select)
 _BLIND = (p.Softmax, p.Normalise, p.Deviation, p.Positions)  # to some of what is added

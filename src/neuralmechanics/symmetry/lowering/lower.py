@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +13,18 @@ from torch import fx
 from neuralmechanics.symmetry.families.symmetries import UnknownOperation
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node, operation_name, place
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
+from neuralmechanics.symmetry.lowering.graph.arguments import place_arguments
 from neuralmechanics.symmetry.lowering.graph.expert_axis import Routing, routes
 from neuralmechanics.symmetry.lowering.graph.liveness import dependents, numbers_of
 from neuralmechanics.symmetry.lowering.graph.rotary import Rotary
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
+from neuralmechanics.symmetry.lowering.rules.functions import outcome
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Location, Program
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason, UnsupportedFormError
-from neuralmechanics.symmetry.program.value import flat_values
+from neuralmechanics.symmetry.program.value import Value, flat_values
 
 __all__ = ["Lowered", "lower"]
 
@@ -50,6 +54,7 @@ class _Lowering:
     unknown: list[UnknownOperation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        place_arguments(self.captured.graph)
         self.dependent = dependents(self.captured)
         self.numbers = numbers_of(self.captured)
         self.builder = Builder(self._of_model)
@@ -108,7 +113,7 @@ class _Lowering:
         before = self.builder.length()
         if rule is not None and (dependent or _has_tensor(node)):
             try:
-                return rule(self.rows, node, *args, **kwargs)
+                return _fitting(rule(self.rows, node, *args, **kwargs), node.meta.get("val"))
             except NotSoughtError as given_up:
                 self._roll_back(before)
                 if not dependent:
@@ -131,7 +136,12 @@ class _Lowering:
 
     def _forgotten(self, node: Any, operands: list[Any], reason: Reason, hides: bool) -> Any:
         """The operation's results where it is not followed."""
-        results = self._nest(node.meta.get("val"), lambda shape: self.rows.forget(shape, reason, hides, *operands))
+        results = self._nest(
+            node.meta.get("val"),
+            lambda shape, part: self.rows.forget(
+                shape, reason, hides, *operands, function=_result(node, part, operands)
+            ),
+        )
         if not flat_values(results):
             self.rows.fix(*operands)
         return results
@@ -139,13 +149,13 @@ class _Lowering:
     def _data(self, node: Any) -> Any:
         value = node.meta.get("val")
         holds = getattr(value, "dtype", None) is torch.bool  # zeros and ones
-        return self._nest(value, lambda shape: self.builder.constant(shape, nonnegative=holds))
+        return self._nest(value, lambda shape, part: self.builder.constant(shape, None, holds, outcome(node, part)))
 
-    def _nest(self, value: Any, make: Any) -> Any:
-        """``make`` of the shape of every tensor in the captured value."""
+    def _nest(self, value: Any, make: Any, part: int | None = None) -> Any:
+        """``make`` of the shape and the place of every tensor in the captured value."""
         if isinstance(value, (tuple, list)):
-            return tuple(self._nest(v, make) for v in value)
-        return value if getattr(value, "shape", None) is None else make(shape_of(value))
+            return tuple(self._nest(v, make, k) for k, v in enumerate(value))
+        return value if getattr(value, "shape", None) is None else make(shape_of(value), part)
 
 
 def _told(name: str, rule: Rule, error: Exception) -> str:
@@ -153,6 +163,22 @@ def _told(name: str, rule: Rule, error: Exception) -> str:
     if isinstance(error, UnsupportedFormError):
         return f"the rule for {name} does not know this form ({error})"
     return f"the rule for {name} raised {type(error).__name__}: {error}"
+
+
+def _result(node: Any, part: int | None, operands: Sequence[Any]) -> Function:
+    """What the operation gives in a run, whatever its operands are."""
+    count, of_run = len(operands), outcome(node, part)
+    return Function(of_run.name, lambda *tensors: of_run.apply(*tensors[count:]), of_run.data, of_run.settings)
+
+
+def _fitting(made: Any, value: Any) -> Any:
+    """What a rule made, if its shapes are those of the operation's results."""
+    if isinstance(made, Value) and getattr(value, "shape", None) is not None and made.shape != shape_of(value):
+        raise UnsupportedFormError(f"shape {made.shape} for a result of shape {shape_of(value)}")
+    if isinstance(made, (tuple, list)) and isinstance(value, (tuple, list)):
+        for one, other in zip(made, value, strict=False):
+            _fitting(one, other)
+    return made
 
 
 def _has_tensor(node: Any) -> bool:

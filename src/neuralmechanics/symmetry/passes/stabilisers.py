@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
@@ -40,7 +41,8 @@ def stabilised(program: Program) -> Program:
         between = replace(result, index=values)
         values += 1
         out.append(replace(instruction, primitive=added, result=between))
-        out.append(replace(instruction, primitive=p.Homogeneous(nonnegative=True), operands=(between,)))
+        bounded = Function("clamp", lambda x, eps=eps: (x - eps).clamp_min(eps), settings=eps)
+        out.append(replace(instruction, primitive=p.Homogeneous(True, bounded), operands=(between,)))
     return replace(program, instructions=tuple(out))
 
 

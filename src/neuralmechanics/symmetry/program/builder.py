@@ -10,6 +10,7 @@ from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
@@ -81,17 +82,29 @@ class Builder:
     def parameter(self, name: str, shape: Sequence[int]) -> Value:
         return self._value(p.Parameter(name, tuple(shape)))
 
-    def constant(self, shape: Sequence[int], number: float | None = None, nonnegative: bool = False) -> Value:
-        return self._value(p.Constant(tuple(shape), number, nonnegative))
+    def constant(
+        self,
+        shape: Sequence[int],
+        number: float | None = None,
+        nonnegative: bool = False,
+        function: Function | None = None,
+    ) -> Value:
+        return self._value(p.Constant(tuple(shape), number, nonnegative, function))
 
     def fix(self, *xs: Any) -> None:
         """The operands may not change at all."""
         if xs:
             self._write(p.Fix(), *xs)
 
-    def forget(self, shape: Sequence[int], reason: Reason, hides: bool, *xs: Any) -> Value:
+    def forget(
+        self, shape: Sequence[int], reason: Reason, hides: bool, *xs: Any, function: Function | None = None
+    ) -> Value:
         """A result of an operation that is not followed."""
-        return self._value(p.Forget(tuple(shape), reason, hides), *xs)
+        return self._value(p.Forget(tuple(shape), reason, hides, function), *xs)
+
+    def ended(self, shape: Sequence[int], function: Function | None, *xs: Any) -> Value:
+        """A function of operands that may not change."""
+        return self._value(p.Ended(tuple(shape), function), *xs)
 
     def paired(self, x: Any, first: Sequence[int], second: Sequence[int]) -> None:
         self._write(p.Pair(tuple(first), tuple(second)), x)
@@ -107,18 +120,28 @@ class Builder:
     def zero_padded(self, x: Any, dim: int, before: int, after: int, fill: float | None) -> Value:
         return self._value(p.Pad(dim, before, after, fill), x)
 
-    def resized(self, x: Any, shape: Sequence[int]) -> Value:
-        return self._value(p.Resize(tuple(shape)), x)
+    def resized(self, x: Any, shape: Sequence[int], function: Function | None = None) -> Value:
+        return self._value(p.Resize(tuple(shape), function), x)
 
-    def gather(self, x: Any, dim: int, index_shape: Sequence[int], index: Hashable) -> Value:
-        return self._value(p.Gather(dim, tuple(index_shape), index, self._of_model(index)), x)
+    def gather(
+        self, x: Any, dim: int, index_shape: Sequence[int], index: Hashable, function: Function | None = None
+    ) -> Value:
+        return self._value(p.Gather(dim, tuple(index_shape), index, self._of_model(index), function), x)
 
-    def spread_along(self, x: Any, dim: int, apart: Sequence[int] = ()) -> Value:
-        return self._value(p.Spread(dim, tuple(apart)), x)
+    def spread_along(self, x: Any, dim: int, apart: Sequence[int] = (), function: Function | None = None) -> Value:
+        return self._value(p.Spread(dim, tuple(apart), function), x)
 
-    def placed(self, x: Any, source: Any, dim: int, shape: Sequence[int], apart: Sequence[int] = ()) -> Value:
+    def placed(
+        self,
+        x: Any,
+        source: Any,
+        dim: int,
+        shape: Sequence[int],
+        apart: Sequence[int] = (),
+        function: Function | None = None,
+    ) -> Value:
         onto = () if x is None else (x,)
-        return self._value(p.Scatter(dim, tuple(shape), tuple(apart)), *onto, source)
+        return self._value(p.Scatter(dim, tuple(shape), tuple(apart), function), *onto, source)
 
     # --- elementwise --------------------------------------------------------------------------------------------
 
@@ -137,8 +160,10 @@ class Builder:
     def scaled(self, x: Any, factor: float) -> Value:
         return x if factor == 1 and is_value(x) else self._value(p.Scale(factor), x)
 
-    def mul(self, x: Any, y: Any) -> Value:
+    def mul(self, x: Any, y: Any, function: Function | None = None) -> Value:
         """x·y; what is filled with one number counts as the number."""
+        if function is not None:
+            return self._value(p.Multiply(function), x, y)
         if x is y and is_value(x):
             return self.power(x, 2.0)
         fits = is_value(x) and is_value(y)
@@ -148,51 +173,72 @@ class Builder:
                 return self.scaled(one, number)
         return self._value(p.Multiply(), x, y)
 
-    def power(self, x: Any, exponent: float) -> Value:
-        return self._value(p.Power(exponent), x)
+    def power(self, x: Any, exponent: float, function: Function | None = None) -> Value:
+        return self._value(p.Power(exponent, function), x)
 
-    def homogeneous(self, x: Any, nonnegative: bool = False) -> Value:
-        return self._value(p.Homogeneous(nonnegative), x)
+    def homogeneous(self, x: Any, nonnegative: bool = False, function: Function | None = None) -> Value:
+        return self._value(p.Homogeneous(nonnegative, function), x)
 
-    def nonlinear(self, *xs: Any, nonnegative: bool = False, floor: float | None = None) -> Value:
-        return self._value(p.Nonlinear(nonnegative, floor), *xs)
+    def nonlinear(
+        self, *xs: Any, nonnegative: bool = False, floor: float | None = None, function: Function | None = None
+    ) -> Value:
+        return self._value(p.Nonlinear(nonnegative, floor, function), *xs)
 
-    def larger(self, x: Any, y: Any) -> Value:
-        return self._value(p.Maximum(), x, y)
+    def larger(self, x: Any, y: Any, largest: bool = True) -> Value:
+        return self._value(p.Maximum(largest), x, y)
 
-    def noise(self, x: Any) -> Value:
-        return self._value(p.Noise(), x)
+    def noise(self, x: Any, function: Function | None = None) -> Value:
+        return self._value(p.Noise(function), x)
 
-    def select(self, x: Any, y: Any, shape: Sequence[int]) -> Value:
-        return self._value(p.Select(tuple(shape)), x, y)
+    def select(self, x: Any, y: Any, shape: Sequence[int], function: Function | None = None) -> Value:
+        return self._value(p.Select(tuple(shape), function), x, y)
 
-    def masked(self, x: Any, number: float, shape: Sequence[int]) -> Value:
-        return self._value(p.Mask(number, tuple(shape)), x)
+    def masked(self, x: Any, number: float, shape: Sequence[int], function: Function | None = None) -> Value:
+        return self._value(p.Mask(number, tuple(shape), function), x)
 
     # --- along dimensions ---------------------------------------------------------------------------------------
 
-    def contract(self, x: Any, y: Any, how: Contraction) -> Value:
-        return self._value(p.Contract(how), x, y)
+    def contract(self, x: Any, y: Any, how: Contraction, function: Function | None = None) -> Value:
+        return self._value(p.Contract(how, function), x, y)
 
-    def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool) -> Value:
-        return self._value(p.Reduce(tuple(dims), keepdim, mean), x)
+    def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool, function: Function | None = None) -> Value:
+        return self._value(p.Reduce(tuple(dims), keepdim, mean, function), x)
 
-    def extremum(self, x: Any, dims: Sequence[int], keepdim: bool) -> Value:
-        return self._value(p.Extremum(tuple(dims), keepdim), x)
+    def extremum(self, x: Any, dims: Sequence[int], keepdim: bool, largest: bool = True) -> Value:
+        return self._value(p.Extremum(tuple(dims), keepdim, largest), x)
 
-    def positions(self, x: Any, dims: Sequence[int], keepdim: bool) -> Value:
-        return self._value(p.Positions(tuple(dims), keepdim), x)
+    def positions(self, x: Any, dims: Sequence[int], keepdim: bool, function: Function | None = None) -> Value:
+        return self._value(p.Positions(tuple(dims), keepdim, function), x)
 
-    def deviation(self, x: Any, dims: Sequence[int], keepdim: bool) -> Value:
-        return self._value(p.Deviation(tuple(dims), keepdim), x)
+    def deviation(self, x: Any, dims: Sequence[int], keepdim: bool, correction: float = 1.0) -> Value:
+        return self._value(p.Deviation(tuple(dims), keepdim, correction), x)
+
+    def ordered(self, x: Any, dim: int, shape: Sequence[int], function: Function | None = None) -> Value:
+        return self._value(p.Order(dim, tuple(shape), function), x)
 
     def pool(
-        self, x: Any, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+        self,
+        x: Any,
+        dims: Sequence[int],
+        shape: Sequence[int],
+        linear: bool,
+        keeps_constants: bool,
+        how: Hashable,
+        function: Function | None = None,
+        signed: bool = False,
     ) -> Value:
-        return self._value(p.Pool(tuple(dims), tuple(shape), linear, keeps_constants, how), x)
+        return self._value(p.Pool(tuple(dims), tuple(shape), linear, keeps_constants, how, function, signed), x)
 
-    def normalise(self, x: Any, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Value:
-        return self._value(p.Normalise(tuple(dims), center, broken_by), x)
+    def normalise(
+        self,
+        x: Any,
+        dims: Sequence[int],
+        center: bool,
+        broken_by: Breaking | None,
+        mean: bool = True,
+        function: Function | None = None,
+    ) -> Value:
+        return self._value(p.Normalise(tuple(dims), center, broken_by, mean, function), x)
 
-    def softmax(self, x: Any, dim: int, log: bool = False) -> Value:
-        return self._value(p.Softmax(dim, log), x)
+    def softmax(self, x: Any, dim: int, log: bool = False, function: Function | None = None) -> Value:
+        return self._value(p.Softmax(dim, log, function), x)

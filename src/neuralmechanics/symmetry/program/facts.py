@@ -33,7 +33,7 @@ def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
     return None
 
 
-_KEEPING = (p.Rearrange, p.Concatenate, p.Gather, p.Spread)
+_KEEPING = (p.Rearrange, p.Concatenate, p.Gather, p.Spread, p.Order)
 
 
 def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
@@ -64,10 +64,12 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
         return primitive.number >= 0
     if isinstance(primitive, p.Pad):
         return primitive.fill is not None and primitive.fill >= 0
+    if isinstance(primitive, p.Pool):
+        return not primitive.signed
     return isinstance(primitive, _OF_ENTRIES)
 
 
 _OF_ENTRIES = (
     p.Rearrange, p.Concatenate, p.Gather, p.Spread, p.Scatter, p.Resize, p.Select, p.Noise, p.Multiply, p.Contract,
-    p.Reduce, p.Extremum, p.Pool,
+    p.Reduce, p.Extremum, p.Order,
 )  # fmt: skip

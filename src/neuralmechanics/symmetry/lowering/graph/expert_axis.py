@@ -22,6 +22,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.graph.rotary import Turn
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import Reason
 from neuralmechanics.symmetry.program.value import Value
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View
@@ -80,6 +81,19 @@ def _routed(value: Value, key: Hashable) -> Routed:
     return Routed(value.index, value.shape[1:], value.depends, *known, value=value, key=key)
 
 
+def _one_hot(index: Any, ends: bool, experts: int, rows: int) -> Function:
+    """[expert, row]: one where the row is the expert's, by a list of experts or by where each one's rows end."""
+
+    def apply(chosen: torch.Tensor) -> torch.Tensor:
+        if ends:
+            chosen = torch.searchsorted(
+                chosen, torch.arange(rows, dtype=chosen.dtype, device=chosen.device), right=True
+            )
+        return (chosen.reshape(-1) == torch.arange(experts, device=chosen.device)[:, None]).double()
+
+    return Function("one_hot", apply, (index.name,), (ends, experts, rows))
+
+
 class Routing:
     """The methods of ``builder.Builder`` for plain values and routed ones alike."""
 
@@ -87,6 +101,7 @@ class Routing:
         self.domain = domain
         self._deciding = deciding
         self._choices: dict[Any, tuple[int, Value]] = {}
+        self._indices: dict[Any, tuple[Any, bool]] = {}
 
     def __getattr__(self, name: str) -> Any:
         known = [own for own in dir(type(self)) if not own.startswith("_")]
@@ -100,8 +115,9 @@ class Routing:
 
     # --- routed values ------------------------------------------------------------------------------------------
 
-    def routed(self, stacked: Any, rows: int, key: Any) -> Routed:
-        """One entry of ``stacked`` [experts, …] for each row."""
+    def routed(self, stacked: Any, rows: int, key: Any, ends: bool = False) -> Routed:
+        """One entry of ``stacked`` [experts, …] for each row, by a list of experts or by the ``ends`` of their rows."""
+        self._indices[decided_by(key)] = (key, ends)
         stacked = self.plain(stacked)
         experts, *rest = stacked.shape
         apart = self.domain.view(stacked, Reshape((experts, 1, *rest)))
@@ -113,7 +129,9 @@ class Routing:
             return x
         experts, rows, *rest = x.value.shape
         if (x.key, experts) not in self._choices:
-            self._choices[x.key, experts] = (self.domain.length(), self.domain.constant((experts, rows)))
+            function = _one_hot(*self._indices[x.key], experts, rows)
+            choice = self.domain.constant((experts, rows), nonnegative=True, function=function)
+            self._choices[x.key, experts] = (self.domain.length() - 1, choice)
         chosen = self._choices[x.key, experts][1]
         if rest:
             chosen = self.domain.view(chosen, Reshape((experts, rows, *(1 for _ in rest))))
@@ -153,11 +171,23 @@ class Routing:
 
     # --- primitives ---------------------------------------------------------------------------------------------
 
-    def constant(self, shape: Sequence[int], number: float | None = None, nonnegative: bool = False) -> Any:
-        return self.domain.constant(shape, number, nonnegative)
+    def constant(
+        self,
+        shape: Sequence[int],
+        number: float | None = None,
+        nonnegative: bool = False,
+        function: Function | None = None,
+    ) -> Any:
+        return self.domain.constant(shape, number, nonnegative, function)
 
-    def forget(self, shape: Sequence[int], reason: Reason, hides: bool, *xs: Any) -> Any:
-        return self.domain.forget(shape, reason, hides, *(x.value if isinstance(x, Routed) else x for x in xs))
+    def forget(
+        self, shape: Sequence[int], reason: Reason, hides: bool, *xs: Any, function: Function | None = None
+    ) -> Any:
+        entering = (x.value if isinstance(x, Routed) else x for x in xs)
+        return self.domain.forget(shape, reason, hides, *entering, function=function)
+
+    def ended(self, shape: Sequence[int], function: Function | None, *xs: Any) -> Any:
+        return self.domain.ended(shape, function, *(self.plain(x) for x in xs))
 
     def view(self, x: Any, view: View) -> Any:
         """Rearrangements that leave the rows in front where they are."""
@@ -195,87 +225,117 @@ class Routing:
     def scaled(self, x: Any, factor: float) -> Any:
         return self._each("scaled", (x,), factor)
 
-    def mul(self, x: Any, y: Any) -> Any:
-        return self._each("mul", (x, y))
+    def mul(self, x: Any, y: Any, function: Function | None = None) -> Any:
+        return self._each("mul", (x, y), function)
 
-    def power(self, x: Any, exponent: float) -> Any:
-        return self._each("power", (x,), exponent)
+    def power(self, x: Any, exponent: float, function: Function | None = None) -> Any:
+        return self._each("power", (x,), exponent, function)
 
-    def homogeneous(self, x: Any, nonnegative: bool = False) -> Any:
-        return self._each("homogeneous", (x,), nonnegative)
+    def homogeneous(self, x: Any, nonnegative: bool = False, function: Function | None = None) -> Any:
+        return self._each("homogeneous", (x,), nonnegative, function)
 
-    def nonlinear(self, *xs: Any, nonnegative: bool = False, floor: float | None = None) -> Any:
-        return self._each("nonlinear", xs, nonnegative=nonnegative, floor=floor)
+    def nonlinear(
+        self, *xs: Any, nonnegative: bool = False, floor: float | None = None, function: Function | None = None
+    ) -> Any:
+        return self._each("nonlinear", xs, nonnegative=nonnegative, floor=floor, function=function)
 
-    def larger(self, x: Any, y: Any) -> Any:
-        return self._each("larger", (x, y))
+    def larger(self, x: Any, y: Any, largest: bool = True) -> Any:
+        return self._each("larger", (x, y), largest)
 
-    def noise(self, x: Any) -> Any:
-        return self._each("noise", (x,))
+    def noise(self, x: Any, function: Function | None = None) -> Any:
+        return self._each("noise", (x,), function)
 
-    def contract(self, x: Any, y: Any, how: Contraction) -> Any:
+    def contract(self, x: Any, y: Any, how: Contraction, function: Function | None = None) -> Any:
         """A sum of products row by row, or of rows at whatever expert they are."""
         keys = {v.key for v in (x, y) if isinstance(v, Routed)}
         first = {letters[:1] for v, letters in ((x, how.x), (y, how.y)) if isinstance(v, Routed)}
         inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
         if len(keys) != 1 or first != {how.out[:1]} or first & inner:
-            return self.domain.contract(self.plain(x), self.plain(y), how)
+            return self.domain.contract(self.plain(x), self.plain(y), how, function)
         letter = next(c for c in reversed(_LETTERS) if c not in how.x + how.y + how.out)
         mine, theirs = (letter + s if isinstance(v, Routed) else s for v, s in ((x, how.x), (y, how.y)))
         left, right = (v.value if isinstance(v, Routed) else v for v in (x, y))
         out = self.domain.contract(left, right, replace(how, x=mine, y=theirs, out=letter + how.out))
         return _routed(out, keys.pop())
 
-    def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool) -> Any:
-        return self._along(x, dims, lambda v, d: self.domain.reduce(v, d, keepdim, mean))
+    def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool, function: Function | None = None) -> Any:
+        return self._along(x, dims, lambda v, d: self.domain.reduce(v, d, keepdim, mean, function))
 
-    def extremum(self, x: Any, dims: Sequence[int], keepdim: bool) -> Any:
-        return self._along(x, dims, lambda v, d: self.domain.extremum(v, d, keepdim))
+    def extremum(self, x: Any, dims: Sequence[int], keepdim: bool, largest: bool = True) -> Any:
+        return self._along(x, dims, lambda v, d: self.domain.extremum(v, d, keepdim, largest))
+
+    def ordered(self, x: Any, dim: int, shape: Sequence[int], function: Function | None = None) -> Any:
+        return self.domain.ordered(self.plain(x), dim, shape, function)
 
     def pool(
-        self, x: Any, dims: Sequence[int], shape: Sequence[int], linear: bool, keeps_constants: bool, how: Hashable
+        self,
+        x: Any,
+        dims: Sequence[int],
+        shape: Sequence[int],
+        linear: bool,
+        keeps_constants: bool,
+        how: Hashable,
+        function: Function | None = None,
+        signed: bool = False,
     ) -> Any:
-        return self.domain.pool(self.plain(x), dims, shape, linear, keeps_constants, how)
+        return self.domain.pool(self.plain(x), dims, shape, linear, keeps_constants, how, function, signed)
 
-    def normalise(self, x: Any, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Any:
-        return self._along(x, dims, lambda v, d: self.domain.normalise(v, d, center, broken_by))
+    def normalise(
+        self,
+        x: Any,
+        dims: Sequence[int],
+        center: bool,
+        broken_by: Breaking | None,
+        mean: bool = True,
+        function: Function | None = None,
+    ) -> Any:
+        return self._along(x, dims, lambda v, d: self.domain.normalise(v, d, center, broken_by, mean, function))
 
-    def softmax(self, x: Any, dim: int, log: bool = False) -> Any:
-        return self._along(x, (dim,), lambda v, d: self.domain.softmax(v, d[0], log))
+    def softmax(self, x: Any, dim: int, log: bool = False, function: Function | None = None) -> Any:
+        return self._along(x, (dim,), lambda v, d: self.domain.softmax(v, d[0], log, function))
 
-    def gather(self, x: Any, dim: int, index_shape: Sequence[int], index: Any) -> Any:
+    def gather(self, x: Any, dim: int, index_shape: Sequence[int], index: Any, function: Function | None = None) -> Any:
         """Entries picked for each row by what decides its expert are routed."""
         if dim == 0 and len(index_shape) == 1 and isinstance(index, fx.Node) and decided_by(index) in self._deciding:
             return self.routed(x, index_shape[0], index)
         if isinstance(x, Routed) and dim > 0:
-            return _routed(self.domain.gather(x.value, dim + 1, index_shape, index), x.key)
-        return self.domain.gather(self.plain(x), dim, index_shape, index)
+            return _routed(self.domain.gather(x.value, dim + 1, index_shape, index, function), x.key)
+        return self.domain.gather(self.plain(x), dim, index_shape, index, function)
 
-    def select(self, x: Any, y: Any, shape: Sequence[int]) -> Any:
-        return self.domain.select(self.plain(x), self.plain(y), shape)
+    def select(self, x: Any, y: Any, shape: Sequence[int], function: Function | None = None) -> Any:
+        return self.domain.select(self.plain(x), self.plain(y), shape, function)
 
     def fix(self, *xs: Any) -> None:
         self.domain.fix(*(x.value if isinstance(x, Routed) else x for x in xs))
 
-    def masked(self, x: Any, number: float, shape: Sequence[int]) -> Any:
+    def masked(self, x: Any, number: float, shape: Sequence[int], function: Function | None = None) -> Any:
         if isinstance(x, Routed) and len(shape) == len(x.shape):
-            return _routed(self.domain.masked(x.value, number, (x.value.shape[0], *shape)), x.key)
-        return self.domain.masked(self.plain(x), number, shape)
+            return _routed(self.domain.masked(x.value, number, (x.value.shape[0], *shape), function), x.key)
+        return self.domain.masked(self.plain(x), number, shape, function)
 
     def zero_padded(self, x: Any, dim: int, before: int, after: int, fill: float | None) -> Any:
         return self._along(x, (dim,), lambda v, d: self.domain.zero_padded(v, d[0], before, after, fill))
 
-    def resized(self, x: Any, shape: Sequence[int]) -> Any:
-        return self.domain.resized(self.plain(x), shape)
+    def resized(self, x: Any, shape: Sequence[int], function: Function | None = None) -> Any:
+        return self.domain.resized(self.plain(x), shape, function)
 
-    def deviation(self, x: Any, dims: Sequence[int], keepdim: bool) -> Any:
-        return self._along(x, dims, lambda v, d: self.domain.deviation(v, d, keepdim))
+    def deviation(self, x: Any, dims: Sequence[int], keepdim: bool, correction: float = 1.0) -> Any:
+        return self._along(x, dims, lambda v, d: self.domain.deviation(v, d, keepdim, correction))
 
-    def positions(self, x: Any, dims: Sequence[int], keepdim: bool) -> Any:
-        return self._along(x, dims, lambda v, d: self.domain.positions(v, d, keepdim))
+    def positions(self, x: Any, dims: Sequence[int], keepdim: bool, function: Function | None = None) -> Any:
+        return self._along(x, dims, lambda v, d: self.domain.positions(v, d, keepdim, function))
 
-    def spread_along(self, x: Any, dim: int, apart: Sequence[int] = ()) -> Any:
-        return self._along(x, (dim, *apart), lambda v, d: self.domain.spread_along(v, d[0], d[1:]))
+    def spread_along(self, x: Any, dim: int, apart: Sequence[int] = (), function: Function | None = None) -> Any:
+        return self._along(x, (dim, *apart), lambda v, d: self.domain.spread_along(v, d[0], d[1:], function))
 
-    def placed(self, x: Any, source: Any, dim: int, shape: Sequence[int], apart: Sequence[int] = ()) -> Any:
-        return self.domain.placed(None if x is None else self.plain(x), self.plain(source), dim, shape, apart)
+    def placed(
+        self,
+        x: Any,
+        source: Any,
+        dim: int,
+        shape: Sequence[int],
+        apart: Sequence[int] = (),
+        function: Function | None = None,
+    ) -> Any:
+        onto = None if x is None else self.plain(x)
+        return self.domain.placed(onto, self.plain(source), dim, shape, apart, function)

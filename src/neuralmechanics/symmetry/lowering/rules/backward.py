@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.lowering.capture.captured import place
+from neuralmechanics.symmetry.lowering.rules.contractions import listed
+from neuralmechanics.symmetry.lowering.rules.elementwise import of_sign, tensor_places
+from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
 from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
+from neuralmechanics.symmetry.lowering.rules.normalisations import inverse_of_deviation
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
-from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, meta_shape_of
+from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
+from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.program.value import is_value
 
 
@@ -38,22 +47,34 @@ from neuralmechanics.symmetry.program.value import is_value
 )
 def times_slope(d: Any, node: Any, gradient: Any, *saved: Any, **kwargs: Any) -> Any:
     """g·f'(x) for a function f that no change of x leaves alone: of x nothing may move."""
-    tensors = [value for value in (*saved, *kwargs.values()) if is_value(value)]
-    return d.mul(gradient, d.nonlinear(*tensors))
+    tensors = [value for value in saved if is_value(value)]
+    return d.mul(gradient, d.nonlinear(*tensors, function=_slope(node)))
+
+
+def _slope(node: Any, part: int | None = None) -> Function:
+    """What one becomes in the place of the gradient, as a function of the tensors that were saved."""
+    backward = bound(node, *tensor_places(node), part=part)
+    return replace(backward, apply=lambda x, *xs: backward.apply(torch.ones_like(x), x, *xs))
 
 
 @rule("threshold_backward", "leaky_relu_backward", "rrelu_with_noise_backward")
 def times_step(d: Any, node: Any, gradient: Any, x: Any, *settled: Any, **__: Any) -> Any:
     """g times one of two slopes by the sign of x, which positive factors leave as it is."""
     at_zero = "threshold" not in str(node.target) or settled[0] == 0
-    return d.mul(gradient, d.power(d.homogeneous(x), 0.0) if at_zero else d.nonlinear(x))
+    d.fix(*(v for v in settled if is_value(v)))
+    backward = bound(node, 0, 1)
+    slope = replace(backward, apply=lambda x, *xs: backward.apply(torch.ones_like(x), x, *xs))
+    return d.mul(gradient, of_sign(d, x, slope) if at_zero else d.nonlinear(x, function=slope))
 
 
 @rule("_prelu_kernel_backward")
 def prelu_backward(d: Any, node: Any, gradient: Any, x: Any, weight: Any) -> tuple[Any, Any]:
     """g times one or the slope, by the sign of x; and g·min(x, 0) for the slope."""
     d.fix(weight)
-    return d.mul(gradient, d.power(d.homogeneous(x), 0.0)), d.mul(gradient, d.homogeneous(x))
+    backward = bound(node, 0, 1, part=0)
+    slope = replace(backward, apply=lambda x, *xs: backward.apply(torch.ones_like(x), x, *xs))
+    below = d.homogeneous(x, function=function_of("min", lambda x: x.clamp_max(0)))
+    return d.mul(gradient, of_sign(d, x, slope)), d.mul(gradient, below)
 
 
 @rule("glu_backward")
@@ -61,7 +82,10 @@ def gated_backward(d: Any, node: Any, gradient: Any, x: Any, dim: int) -> Any:
     """(g·σ(b), g·a·σ'(b)) for x = (a, b)."""
     half = x.shape[dim] // 2
     first, gate = take(d, x, dim, range(half)), take(d, x, dim, range(half, 2 * half))
-    parts = [d.mul(gradient, d.nonlinear(gate)), d.mul(d.mul(gradient, first), d.nonlinear(gate))]
+    open_ = d.nonlinear(gate, nonnegative=True, function=function_of("sigmoid", torch.sigmoid))
+    slope = function_of("sigmoid'", lambda x: torch.sigmoid(x) * torch.sigmoid(-x))
+    steep = d.nonlinear(gate, nonnegative=True, function=slope)
+    parts = [d.mul(gradient, open_), d.mul(d.mul(gradient, first), steep)]
     return d.cat(parts, dim % len(x.shape))
 
 
@@ -70,7 +94,7 @@ def select_backward(d: Any, node: Any, gradient: Any, sizes: Sequence[int], dim:
     """g at one entry along ``dim``, zero elsewhere."""
     at, dim = known(index), dim % len(sizes)
     if at is None:
-        raise ValueError("a place that the data decide")
+        raise UnsupportedFormError("a place that the data decide")
     one = reshape(d, gradient, (*gradient.shape[:dim], 1, *gradient.shape[dim:]))
     at %= sizes[dim]
     return d.zero_padded(one, dim, at, sizes[dim] - 1 - at, 0.0)
@@ -82,9 +106,12 @@ def slice_backward(
 ) -> Any:
     """g at a range along ``dim``, zero elsewhere."""
     dim %= len(sizes)
-    if step != 1 or known(start) is None or known(end) is None:
-        raise ValueError("a range with gaps, or one that the data decide")
-    places = range(sizes[dim])[start:end]
+    if known(start) is None or known(end) is None:
+        raise UnsupportedFormError("a range that the data decide")
+    places = range(sizes[dim])[start:end:step]
+    if step != 1:
+        wide = d.zero_padded(gradient, dim, 0, 1, 0.0)
+        return take(d, wide, dim, [places.index(k) if k in places else len(places) for k in range(sizes[dim])])
     before, after = places.start, sizes[dim] - places.stop
     return d.zero_padded(gradient, dim, before, after, 0.0) if before or after else gradient
 
@@ -100,15 +127,22 @@ def softmax_backward(d: Any, node: Any, gradient: Any, y: Any, dim: int, *_: Any
 def log_softmax_backward(d: Any, node: Any, gradient: Any, y: Any, dim: int, *_: Any) -> Any:
     """g - exp(y)·Σ g along ``dim``."""
     total = d.reduce(gradient, (dim % len(y.shape),), True, False)
-    return d.add(gradient, d.mul(d.nonlinear(y), total), -1.0)
+    return d.add(gradient, d.mul(d.nonlinear(y, nonnegative=True, function=function_of("exp", torch.exp)), total), -1.0)
 
 
 def _normalised_backward(
-    d: Any, gradient: Any, x: Any, dims: Sequence[int], weight: Any, eps: Breaking | None
+    d: Any,
+    gradient: Any,
+    x: Any,
+    dims: Sequence[int],
+    weight: Any,
+    eps: Breaking | None,
+    unit_of: Function | None,
+    inverse_of: Function,
 ) -> tuple[Any, Any]:
     """(g·γ - mean(g·γ) - x̂·mean(g·γ·x̂))/σ, and g·x̂, for x̂ normalised over ``dims``."""
-    unit = d.normalise(x, dims, True, eps)
-    inverse = d.power(d.deviation(x, dims, True), -1.0)
+    unit = d.normalise(x, dims, True, eps, True, unit_of)
+    inverse = d.power(d.deviation(x, dims, True, 0.0), -1.0, inverse_of)
     scaled = gradient if weight is None else d.mul(gradient, weight)
     centred = d.add(scaled, d.reduce(scaled, dims, True, True), -1.0)
     along = d.mul(unit, d.reduce(d.mul(scaled, unit), dims, True, True))
@@ -126,7 +160,11 @@ def layer_norm_backward(
     """Over the last dimensions; the gradients of γ and β are sums over the others."""
     dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
     outer = tuple(range(len(x.shape) - len(shape)))
-    moved, both = _normalised_backward(d, gradient, x, dims, weight, None)
+    saved = [
+        function_of("saved", lambda x, m, r: (x - m) * r, *node.args[3:5]),
+        function_of("saved", lambda _, r: r, node.args[4]),
+    ]  # the eps is in them
+    moved, both = _normalised_backward(d, gradient, x, dims, weight, None, *saved)
     return moved, d.reduce(both, outer, False, False), d.reduce(gradient, outer, False, False)
 
 
@@ -135,12 +173,18 @@ def batch_norm_backward(
     d: Any, node: Any, gradient: Any, x: Any, weight: Any, mean: Any, var: Any, m: Any, r: Any, train: bool, eps: float,
     *_: Any,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
-    """Over batch and positions, with batch statistics."""
-    if not train:
-        raise ValueError("the backward pass of a batch norm in evaluation mode")
-    dims = (0, *range(2, len(x.shape)))
-    gain = None if weight is None else reshape(d, weight, (x.shape[1], *(1,) * (len(x.shape) - 2)))
-    moved, both = _normalised_backward(d, gradient, x, dims, gain, _breaking(node, eps))
+    """Over batch and positions, with batch statistics; with running ones, of an affine map."""
+    dims, shape = (0, *range(2, len(x.shape))), (x.shape[1], *(1,) * (len(x.shape) - 2))
+    gain = None if weight is None else reshape(d, weight, shape)
+    if train:
+        exact = inverse_of_deviation(eps)
+        moved, both = _normalised_backward(d, gradient, x, dims, gain, _breaking(node, eps), None, exact)
+    else:
+        centre = d.constant(shape, function=function_of("mean", lambda m: m.reshape(shape), node.args[3]))
+        inverse = function_of("inverse", lambda v: (v + eps).rsqrt().reshape(shape), node.args[4], settings=eps)
+        factor = d.constant(shape, function=inverse)
+        moved = d.mul(gradient if gain is None else d.mul(gradient, gain), factor)
+        both = d.mul(gradient, d.mul(d.add(x, centre, -1.0), factor))
     return moved, d.reduce(both, dims, False, False), d.reduce(gradient, dims, False, False)
 
 
@@ -150,18 +194,25 @@ def convolution_backward(
     transposed: bool, output_padding: Any, groups: int, *_: Any,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """The gradient spread back through the kernel, and the kernel's as products of gradient and input."""
-    if groups != 1:
-        raise ValueError("the backward pass of a convolution in groups")
     spatial = len(weight.shape) - 2
     places, kernel, outs = "stu"[:spatial], "xyz"[:spatial], "pqr"[:spatial]
-    channels = "ic" if transposed else "ci"
-    axes = list(zip(places, kernel, outs, x.shape[2:], weight.shape[2:], strict=True))
-    back = tuple(Window(o, k, i, False, settings(node), n) for i, k, o, n, _ in axes)
-    across = tuple(Window(i, o, k, False, settings(node), n) for i, k, o, _, n in axes)
-    moved = d.contract(gradient, weight, Contraction("bc" + outs, channels + kernel, "bi" + places, back))
-    taps = d.contract(x, gradient, Contraction("bi" + places, "bc" + outs, channels + kernel, across))
-    bias = d.reduce(gradient, (0, *range(2, len(gradient.shape))), False, False)
-    return moved, taps, bias
+    channels = "gic" if transposed else "gci"
+    flat, whole = x, gradient
+    x, gradient = (reshape(d, v, (v.shape[0], groups, v.shape[1] // groups, *v.shape[2:])) for v in (x, gradient))
+    rows = reshape(d, weight, (groups, weight.shape[0] // groups, *weight.shape[1:]))
+    back, across = [], []
+    for axis, (i, k, o) in enumerate(zip(places, kernel, outs, strict=True)):
+        step, edge, apart = (listed(n, spatial)[axis] for n in (stride, padding, dilation))
+        back.append(Window(o, k, i, False, (not transposed, step, edge, apart, 0), flat.shape[2 + axis]))
+        one, other = (o, i) if transposed else (i, o)
+        across.append(Window(one, other, k, False, (False, apart, edge, step, 0), weight.shape[2 + axis]))
+    inner, outer = "bgi" + places, "bgc" + outs
+    moved = d.contract(gradient, rows, Contraction(outer, channels + kernel, inner, tuple(back)))
+    operands = [(x, inner), (gradient, outer)][:: -1 if transposed else 1]
+    (first, mine), (second, theirs) = operands
+    taps = d.contract(first, second, Contraction(mine, theirs, channels + kernel, tuple(across)))
+    bias = d.reduce(whole, (0, *range(2, len(whole.shape))), False, False)
+    return reshape(d, moved, flat.shape), reshape(d, taps, weight.shape), bias
 
 
 @rule("avg_pool2d_backward", "avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward")
@@ -169,24 +220,25 @@ def mean_pool_backward(d: Any, node: Any, gradient: Any, x: Any, *_: Any, **__: 
     """Each entry of g shared among those that its mean was taken over."""
     spatial = 3 if "3d" in str(node.target) else 2
     dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
-    return d.pool(gradient, dims, meta_shape(node), True, False, settings(node))
+    return d.pool(gradient, dims, meta_shape(node), True, False, settings(node), bound(node))
 
 
 @rule("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward")
 def max_pool_backward(d: Any, node: Any, gradient: Any, x: Any, *_: Any, **__: Any) -> Any:
     """g where the maxima stood, which no change that the pooling admits moves."""
-    return d.mul(mean_pool_backward(d, node, gradient, x), d.constant(meta_shape(node)))
+    shape = meta_shape(node)
+    chosen = d.constant(shape, function=function_of("chosen", lambda: torch.ones(shape, dtype=torch.float64)))
+    return d.mul(mean_pool_backward(d, node, gradient, x), chosen)
 
 
 @rule("embedding_dense_backward")
 def embedding_backward(d: Any, node: Any, gradient: Any, index: Any, rows: int, padding: int, by_count: bool) -> Any:
     """Rows of g added into the rows that they came from."""
-    if by_count:
-        raise ValueError("gradients divided by how often a row is read")
     d.fix(index)
-    width = gradient.shape[-1]
+    width, shape, backward = gradient.shape[-1], gradient.shape, bound(node)
+    written = replace(backward, apply=lambda flat, *index: backward.apply(flat.reshape(shape), *index))
     flat = reshape(d, gradient, (math.prod(index.shape), width))
-    return d.placed(None, flat, 0, (rows, width))
+    return d.placed(None, flat, 0, (rows, width), (), written)
 
 
 @rule("native_dropout_backward")
@@ -200,7 +252,7 @@ def squared_error_backward(d: Any, node: Any, gradient: Any, x: Any, target: Any
     """2·g·(x - t), divided by the count where the loss is a mean."""
     mean, total = 1, 2
     if reduction not in (0, mean, total):
-        raise ValueError(f"reduction {reduction} of a squared error")
+        raise UnsupportedFormError(f"reduction {reduction} of a squared error")
     count = math.prod(x.shape) if reduction == mean else 1
     return d.scaled(d.mul(d.add(x, target, -1.0), gradient), 2.0 / count)
 
@@ -212,6 +264,6 @@ def likelihood_backward(
     """-g at the target's entry, zero elsewhere: linear in g."""
     d.fix(target, total, *([] if weight is None else [weight]))
     spread = gradient if len(gradient.shape) == 0 else reshape(d, gradient, (*gradient.shape[:1], 1))
-    return d.mul(
-        spread, d.constant(meta_shape_of(node, 0) if isinstance(node.meta["val"], tuple) else meta_shape(node))
-    )
+    shape, backward, sizes = meta_shape(node), bound(node), gradient.shape
+    ones = replace(backward, apply=lambda *data: backward.apply(torch.ones(sizes, dtype=torch.float64), *data))
+    return d.mul(spread, d.constant(shape, function=ones))

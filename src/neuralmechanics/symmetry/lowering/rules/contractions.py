@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
@@ -67,7 +69,10 @@ def matmul(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 @rule("addmm", "baddbmm", "addbmm", "addmv")
 def addmm(d: Any, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Any:
     """β·bias + α·x y."""
-    out = d.scaled(product(d, x, y), float(alpha))
+    out = product(d, x, y)
+    if "addbmm" in str(node.target):
+        out = d.reduce(out, (0,), False, False)
+    out = d.scaled(out, float(alpha))
     return expand(d, d.add(out, bias, float(beta)), meta_shape(node)) if beta else out
 
 
@@ -98,7 +103,7 @@ def einsum(d: Any, node: fx.Node, equation: str, operands: Sequence[Any], **__: 
         raise NotSoughtError("diagonals of a tensor are not followed", hides=True)
     value, held = operands[0], terms[0]
     if len(operands) == 1:
-        return d.contract(value, d.constant(()), Contraction(held, "", out))
+        return d.contract(value, d.constant((), 1.0), Contraction(held, "", out))
     for k, (other, term) in enumerate(zip(operands[1:], terms[1:], strict=True)):
         later = set(out).union(*map(set, terms[k + 2 :]))
         result = out if k == len(operands) - 2 else "".join(c for c in dict.fromkeys(held + term) if c in later)
@@ -115,7 +120,7 @@ def bilinear(d: Any, node: fx.Node, x: Any, y: Any, weight: Any, bias: Any = Non
     return out if bias is None else d.add(out, bias)
 
 
-def _listed(value: Any, count: int) -> list[int]:
+def listed(value: Any, count: int) -> list[int]:
     values = [value] if isinstance(value, int) else list(value)
     return values * count if len(values) == 1 else values
 
@@ -139,16 +144,16 @@ class _Convolution:
         """Whether zeros are put around the input."""
         if isinstance(self.padding, str):
             return self.padding != "valid"
-        return any(_listed(self.padding, 1))
+        return any(listed(self.padding, 1))
 
     def window(self, axis: int, spatial: int, size: int, length: int, letters: tuple[str, str, str]) -> Window:
         """What the output sees along one spatial axis: kernel of ``size``, output of ``length``."""
-        stride, dilation, after = (_listed(n, spatial)[axis] for n in (self.stride, self.dilation, self.output_padding))
+        stride, dilation, after = (listed(n, spatial)[axis] for n in (self.stride, self.dilation, self.output_padding))
         padding: Any
         if self.padding == "same":
             padding = ("same", dilation * (size - 1)) if dilation * (size - 1) % 2 else dilation * (size - 1) // 2
         else:
-            padding = 0 if self.padding == "valid" else _listed(self.padding, spatial)[axis]
+            padding = 0 if self.padding == "valid" else listed(self.padding, spatial)[axis]
         geometry = (self.transposed, stride, padding, dilation, after)
         return Window(*letters, not self.padded() and not self.transposed, geometry, length)
 
@@ -238,12 +243,12 @@ def attention(
     mask: Any = None,
     dropout: float = 0.0,
     is_causal: bool = False,
+    *,
     scale: float | None = None,
     enable_gqa: bool = False,
-    **kwargs: Any,
 ) -> Any:
-    """softmax(q kᵀ + mask) v, head by head; with grouped queries, key and value heads serve several query heads."""
-    if enable_gqa or kwargs.get("enable_gqa"):
+    """softmax(scale·q kᵀ + mask) v, head by head; grouped queries: key and value heads serve several query heads."""
+    if enable_gqa:
         from neuralmechanics.symmetry.lowering.rules.movement import take
 
         def repeated(x: Any) -> Any:
@@ -255,12 +260,32 @@ def attention(
     q, k, v = (x if x.shape[:-2] == shape else expand(d, x, (*shape, *x.shape[-2:])) for x in (q, k, v))
     batch = _LETTERS[: len(q.shape) - 2]
     scores = d.contract(q, k, Contraction(batch + "xz", batch + "yz", batch + "xy"))
+    scores = d.scaled(scores, q.shape[-1] ** -0.5 if scale is None else float(scale))
     if mask is not None:
-        scores = d.add(scores, mask)
-    weights = d.softmax(scores, len(scores.shape) - 1)
-    if dropout > 0 or kwargs.get("dropout_p", 0.0) > 0:
-        weights = d.noise(weights)
+        scores = d.add(scores, _additive(d, node, mask))
+    weights = d.softmax(scores, len(scores.shape) - 1, function=_CAUSAL if is_causal else None)
+    if dropout > 0:
+        weights = d.noise(weights, function_of("dropout", lambda w: torch.dropout(w, dropout, True), settings=dropout))
     return d.contract(weights, v, Contraction(batch + "xy", batch + "yz", batch + "xz"))
+
+
+def _causal(scores: torch.Tensor) -> torch.Tensor:
+    """Softmax over the entries that do not lie behind the diagonal."""
+    kept = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return torch.softmax(scores.masked_fill(~kept, -torch.inf), -1)
+
+
+_CAUSAL = function_of("causal softmax", _causal)
+
+
+def _additive(d: Any, node: fx.Node, mask: Any) -> Any:
+    """The mask as what is added: zero where a mask of truth values holds, minus infinity elsewhere."""
+    given: Any = node.args[3]
+    if given.meta["val"].dtype is not torch.bool:
+        return mask
+    d.fix(mask)
+    added = function_of("mask", lambda kept: torch.where(kept, 0.0, -torch.inf).double(), given)
+    return d.constant(mask.shape, function=added)
 
 
 @rule("_grouped_mm")
@@ -271,7 +296,7 @@ def grouped(d: Any, node: fx.Node, x: Any, weight: Any, ends: Any = None, bias: 
     if len(x.shape) != 2 or len(weight.shape) != 3 or bias is not None:
         raise UnsupportedFormError("rows of a matrix in groups are understood only with one matrix a group")
     d.fix(ends)
-    chosen = d.routed(weight, x.shape[0], node.args[2])
+    chosen = d.routed(weight, x.shape[0], node.args[2], True)
     return d.contract(x, chosen, Contraction("az", "azy", "ay"))
 
 
@@ -281,32 +306,52 @@ rule("grouped_mm_fallback", prefix="transformers.")(grouped)
 @rule("cumsum")
 def accumulated(d: Any, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
     """A lower-triangular matrix of ones along ``dim``."""
-    rank = len(x.shape)
+    if not x.shape:
+        return x
+    rank, n = len(x.shape), x.shape[dim]
     dim %= rank
     letters = _LETTERS[:rank]
-    triangle = d.constant((x.shape[dim], x.shape[dim]), nonnegative=True)
+    ones = function_of("triangle", lambda: torch.ones(n, n, dtype=torch.float64).tril(), settings=n)
+    triangle = d.constant((n, n), nonnegative=True, function=ones)
     return d.contract(x, triangle, Contraction(letters, "z" + letters[dim], letters.replace(letters[dim], "z")))
 
 
 @rule("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft")
-def transformed(d: Any, node: fx.Node, x: Any, n: Any = None, dim: int = -1, *_: Any, **__: Any) -> Any:
+def transformed(d: Any, node: fx.Node, x: Any, n: Any = None, dim: int = -1, norm: str | None = None) -> Any:
     """A fixed matrix along one dimension."""
-    return _by_matrices(d, node, x, [dim])
+    return _transformed(d, x, _name(node), x.shape[dim] if n is None else n, meta_shape(node)[dim], dim, norm)
 
 
 @rule("fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2")
-def transformed_in_all(d: Any, node: fx.Node, x: Any, s: Any = None, dim: Any = None, *_: Any, **__: Any) -> Any:
-    """A fixed matrix along each of several dimensions."""
-    two = [-2, -1] if "fft2" in str(node.target) else list(range(len(x.shape)))
-    return _by_matrices(d, node, x, two if dim is None else list(dim))
-
-
-def _by_matrices(d: Any, node: fx.Node, x: Any, dims: Sequence[int]) -> Any:
-    """Data as the matrices: what an axis of x becomes is no symmetry's business beyond being linear."""
-    rank, shape = len(x.shape), meta_shape(node)
-    letters = _LETTERS[:rank]
-    for dim in dims:
-        letter = letters[dim % rank]
-        matrix = d.constant((shape[dim % rank], x.shape[dim % rank]))
-        x = d.contract(x, matrix, Contraction(letters, "z" + letter, letters.replace(letter, "z")))
+def transformed_in_all(d: Any, node: fx.Node, x: Any, s: Any = None, dim: Any = None, norm: str | None = None) -> Any:
+    """A fixed matrix along each of several dimensions; the last one is the one that is halved."""
+    shape, rank, name = meta_shape(node), len(x.shape), _name(node)
+    if dim is None:
+        count = 2 if name.endswith("2") else len(s) if s is not None else rank
+        dim = range(-count, 0)
+    dims = [k % rank for k in dim]
+    sizes = [None] * len(dims) if s is None else [None if n == -1 else n for n in s]
+    last, plain = name[:-1], name[:-1].replace("rfft", "fft")
+    steps = [(plain, n, k) for n, k in zip(sizes[:-1], dims[:-1], strict=True)]
+    halved = (last, sizes[-1], dims[-1])
+    for each, n, k in [halved, *steps] if last == "rfft" else [*steps, halved]:
+        x = _transformed(d, x, each, x.shape[k] if n is None else n, shape[k], k, norm)
     return x
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target).split(".")[1].removeprefix("fft_")
+
+
+def _transformed(d: Any, x: Any, name: str, read: int, length: int, dim: int, norm: str | None) -> Any:
+    """A Fourier sum over ``read`` entries along ``dim``: data as its matrix, linear is all that symmetries ask.
+
+    A transform to real numbers (of half of a spectrum) is linear over the reals alone, and no matrix.
+    """
+    rank, dim, function = len(x.shape), dim % len(x.shape), getattr(torch.fft, name)
+    letters, count, real = _LETTERS[:rank], x.shape[dim], name in ("irfft", "hfft")
+    n = length if real else read
+    matrix = function_of(name, lambda: function(torch.eye(count, dtype=torch.float64), n, 0, norm), settings=(n, norm))
+    to_real = function_of(name, lambda x, _: function(x, n, dim, norm), settings=(n, dim, norm)) if real else None
+    how = Contraction(letters, "z" + letters[dim], letters.replace(letters[dim], "z"))
+    return d.contract(x, d.constant((length, count), function=matrix), how, to_real)

@@ -10,10 +10,13 @@ import torch
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
+from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, bound, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape
 from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.value import is_value
 
 
 def is_number(x: Any) -> bool:
@@ -62,7 +65,8 @@ def divided(d: Any, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Any:
     if is_number(y):
         return d.scaled(x, 1.0 / float(y) if y else math.inf)
     if is_number(x):
-        return d.power(y, -1.0)
+        inverse = d.power(y, -1.0)
+        return inverse if x == 1 else d.scaled(inverse, float(x))
     return d.mul(x, d.power(y, -1.0))
 
 
@@ -101,25 +105,33 @@ def negated(d: Any, node: fx.Node, x: Any) -> Any:
 @rule("relu", "leaky_relu", "abs", "absolute", "rrelu")
 def homogeneous(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """f(a·x) = a·f(x) for a > 0."""
-    return d.homogeneous(x, nonnegative=operation_name(node).rstrip("_") in ("aten.relu", "aten.abs", "aten.absolute"))
+    nonnegative = operation_name(node).rstrip("_") in ("aten.relu", "aten.abs", "aten.absolute")
+    return d.homogeneous(x, nonnegative, bound(node))
 
 
 @rule("threshold")
 def thresholded(d: Any, node: fx.Node, x: Any, threshold: float, value: float) -> Any:
-    return d.homogeneous(x, nonnegative=True) if threshold == 0 and value == 0 else d.nonlinear(x)
+    function = bound(node)
+    return d.homogeneous(x, True, function) if threshold == 0 and value == 0 else d.nonlinear(x, function=function)
 
 
 @rule("sign", "sgn", "heaviside")
-def signs(d: Any, node: fx.Node, x: Any, *_: Any) -> Any:
-    """Homogeneous of degree zero."""
-    return d.power(d.homogeneous(x), 0.0)
+def signs(d: Any, node: fx.Node, x: Any, *values: Any) -> Any:
+    """Homogeneous of degree zero; what stands for the sign of zero does not count."""
+    d.fix(*(v for v in values if is_value(v)))
+    return of_sign(d, x, bound(node))
+
+
+def of_sign(d: Any, x: Any, function: Function) -> Any:
+    """A function of the sign of each entry alone."""
+    return d.power(d.homogeneous(x, function=IDENTITY), 0.0, function)
 
 
 @rule("prelu", "_prelu_kernel")
 def prelu(d: Any, node: fx.Node, x: Any, weight: Any) -> Any:
     """Homogeneous in x; the slopes stay as they are."""
     d.fix(weight)
-    return d.homogeneous(x)
+    return d.homogeneous(x, function=bound(node))
 
 
 @rule("clamp", "clip", "clamp_min", "clamp_max")
@@ -130,16 +142,18 @@ def clamped(d: Any, node: fx.Node, x: Any, low: Any = None, high: Any = None, **
         low, high = None, low
     bounds = [b for b in (low, high) if b is not None and b not in (math.inf, -math.inf)]
     if not all(is_number(b) for b in bounds):
-        return d.nonlinear(x, *(b for b in bounds if not is_number(b)))
+        others = [b for b in bounds if not is_number(b)]
+        return d.nonlinear(x, *others, function=bound(node, *tensor_places(node)))
     if all(b == 0 for b in bounds):
-        return d.homogeneous(x, nonnegative=low == 0)
-    return d.nonlinear(x, floor=float(low) if high is None and low is not None else None)
+        return d.homogeneous(x, low == 0, bound(node))
+    floor = float(low) if high is None and low is not None else None
+    return d.nonlinear(x, floor=floor, function=bound(node))
 
 
 @rule("maximum", "minimum", "fmax", "fmin")
 def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     """Homogeneous when both scale alike."""
-    return d.larger(x, y)
+    return d.larger(x, y, "max" in str(node.target))
 
 
 @rule(
@@ -184,7 +198,13 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 )
 def ended(d: Any, node: fx.Node, *xs: Any, **__: Any) -> Any:
     """Not homogeneous: no change of the input is admitted."""
-    return d.nonlinear(*_tensors(xs), nonnegative=operation_name(node).rstrip("_") in _POSITIVE)
+    nonnegative = operation_name(node).rstrip("_") in _POSITIVE
+    return d.nonlinear(*_tensors(xs), nonnegative=nonnegative, function=bound(node, *tensor_places(node)))
+
+
+def tensor_places(node: fx.Node) -> list[int]:
+    """The positions of the arguments that are tensors."""
+    return [k for k, a in enumerate(node.args) if isinstance(a, fx.Node)]
 
 
 _POSITIVE = ("aten.sigmoid", "aten.special_expit", "aten.softplus", "aten.hardsigmoid", "aten.relu6")
@@ -260,22 +280,26 @@ def hypotenuse(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 @rule("atan2", "arctan2")
 def angle(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     """The angle of (y, x), of degree zero in both together."""
-    return d.nonlinear(d.mul(d.homogeneous(x), d.power(d.homogeneous(y), -1.0)))
+    quotient = d.mul(d.homogeneous(x, function=IDENTITY), d.power(d.homogeneous(y, function=IDENTITY), -1.0))
+    sign = function_of("sign", torch.sgn)
+    turned = function_of("atan2", lambda quotient, x, y: torch.atan2(quotient.abs() * x, y))
+    return d.nonlinear(quotient, of_sign(d, x, sign), of_sign(d, y, sign), function=turned)
 
 
 @rule("copysign")
 def signed(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     """The size of x with the sign of y."""
     if is_number(y):
-        return d.homogeneous(x)
-    return d.mul(d.homogeneous(x), d.power(d.homogeneous(y), 0.0))
+        return d.homogeneous(x, function=bound(node))
+    size = d.homogeneous(x, True, ABSOLUTE)
+    return d.mul(size, of_sign(d, y, function_of("sign", lambda y: torch.copysign(torch.ones_like(y), y))))
 
 
 @rule("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal")
 def compared(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     """Comparison with zero is blind to positive factors."""
     if number_in(y) == 0:
-        return d.power(d.homogeneous(x), 0.0)
+        return of_sign(d, x, bound(node, 0))
     raise NotSoughtError(_STEPS, hides=True)
 
 
@@ -285,17 +309,20 @@ def gated(d: Any, node: fx.Node, x: Any, dim: int = -1) -> Any:
     from neuralmechanics.symmetry.lowering.rules.movement import take
 
     half = x.shape[dim] // 2
-    gate = d.nonlinear(take(d, x, dim, range(half, 2 * half)))
+    sigmoid = function_of("sigmoid", torch.sigmoid)
+    gate = d.nonlinear(take(d, x, dim, range(half, 2 * half)), nonnegative=True, function=sigmoid)
     return d.mul(take(d, x, dim, range(half)), gate)
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "feature_alpha_dropout")
 def dropped(d: Any, node: fx.Node, x: Any, p: float = 0.5, train: bool = True) -> Any:
     """Multiplication by a random mask in training mode."""
-    out = d.noise(x) if train and p > 0 else x
-    if "alpha" in str(node.target) and train and p > 0:
-        out = d.nonlinear(x)
-    return (out, d.constant(x.shape)) if "native" in str(node.target) else out
+    native = "native" in str(node.target)
+    function = bound(node, part=0 if native else None)
+    out = x
+    if train is not False and p > 0:  # the native one drops without being told, too
+        out = d.nonlinear(x, function=function) if "alpha" in str(node.target) else d.noise(x, function)
+    return (out, d.constant(x.shape, nonnegative=True, function=outcome(node, 1))) if native else out
 
 
 @rule("where")
@@ -306,30 +333,32 @@ def chosen(d: Any, node: fx.Node, condition: Any, x: Any = None, y: Any = None) 
     """
     if x is None and y is None:
         d.fix(condition)
-        return tuple(d.constant(shape_of(v)) for v in node.meta["val"])
+        return tuple(d.constant(shape_of(v), function=outcome(node, k)) for k, v in enumerate(node.meta["val"]))
     shape = meta_shape(node)
     d.fix(condition)
     first, other = number_in(x), number_in(y)
+    mask = node.args[0]
     if first is not None and other is None:
-        return d.masked(y, first, shape)
+        return d.masked(y, first, shape, function_of("where", lambda y, mask: torch.where(mask, first, y), mask))
     if other is not None and first is None:
-        return d.masked(x, other, shape)
+        return d.masked(x, other, shape, function_of("where", lambda x, mask: torch.where(mask, x, other), mask))
     if first is not None:
-        return d.constant(shape)
-    return d.select(x, y, shape)
+        return d.constant(shape, function=outcome(node))
+    return d.select(x, y, shape, function_of("where", lambda x, y, mask: torch.where(mask, x, y), mask))
 
 
 @rule("masked_fill")
 def filled(d: Any, node: fx.Node, x: Any, mask: Any, value: Any) -> Any:
     number = number_in(value)
     d.fix(mask, *([] if is_number(value) else [value]))
-    return d.masked(x, math.nan if number is None else number, meta_shape(node))
+    number = math.nan if number is None else number
+    return d.masked(x, number, meta_shape(node), function_of("masked_fill", torch.masked_fill, *node.args[1:]))
 
 
 @rule("tril", "triu")
 def triangle(d: Any, node: fx.Node, x: Any, diagonal: int = 0) -> Any:
     """A mask of zeros."""
-    return d.masked(x, 0.0, x.shape)
+    return d.masked(x, 0.0, x.shape, bound(node))
 
 
 @rule("lerp")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from neuralmechanics.symmetry.lowering.capture.captured import is_node, operation_name
+from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, shape_of
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Permute
@@ -22,13 +24,24 @@ from neuralmechanics.symmetry.program.views import Permute
 def embedding(d: Any, node: Any, weight: Any, index: Any, *_: Any, **__: Any) -> Any:
     """Row index[…] of the table."""
     d.fix(index)
-    return d.gather(weight, 0, tuple(index.shape), node.args[1])
+    return d.gather(weight, 0, tuple(index.shape), node.args[1], _read(node.args[1]))
+
+
+def _read(index: Any) -> Function:
+    """The index itself as the places."""
+    return function_of("index", lambda index: index, index)
 
 
 @rule("index_select")
 def index_select(d: Any, node: Any, x: Any, dim: int, index: Any) -> Any:
     d.fix(index)
-    return d.gather(x, dim % len(x.shape), tuple(index.shape), node.args[2])
+    if not x.shape:
+        return reshape(d, d.gather(reshape(d, x, (1,)), 0, (), node.args[2], _zero()), meta_shape(node))
+    return d.gather(x, dim % len(x.shape), tuple(index.shape) or (1,), node.args[2], _read(node.args[2]))
+
+
+def _zero() -> Function:
+    return function_of("zero", lambda: torch.zeros((), dtype=torch.int64))
 
 
 @rule("index")
@@ -43,7 +56,7 @@ def indexed(d: Any, node: Any, x: Any, indices: Any) -> Any:
     picked = shape[joined.place : joined.place + len(shape) - len(rest)]
     if (*rest[: joined.place], *picked, *rest[joined.place :]) != shape:
         raise _places()
-    return d.gather(joined.flattened(d, x), joined.place, picked, joined.index)
+    return d.gather(joined.flattened(d, x), joined.place, picked, joined.index, joined.places(node.args[1], x.shape))
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,19 @@ class _Joined:
     dims: tuple[int, ...]
     place: int
     index: Hashable
+
+    def places(self, nodes: Sequence[Any], shape: Sequence[int]) -> Function:
+        """The positions along the joined dimension."""
+        used = [n for n in nodes if n is not None]
+        strides = [math.prod(shape[k] for k in self.dims[j + 1 :]) for j in range(len(self.dims))]
+        sizes = [shape[k] for k in self.dims]
+
+        def apply(*indices: torch.Tensor) -> torch.Tensor:
+            single = [i for index in indices for i in (index.nonzero().unbind(1) if _is_mask(index) else (index,))]
+            whole = torch.broadcast_tensors(*(i.long() for i in single))
+            return sum((i % n) * s for i, n, s in zip(whole, sizes, strides, strict=True))  # type: ignore[return-value]
+
+        return function_of("index", apply, *used, settings=(tuple(sizes), self.dims))
 
     def order(self, rank: int) -> tuple[int, ...]:
         """Dimensions with the indexed ones together at their place."""
@@ -74,6 +100,10 @@ class _Joined:
         order = self.order(len(shape))
         full = reshape(d, flat, [shape[k] for k in order])
         return d.view(full, Permute(tuple(order.index(k) for k in range(len(shape)))))
+
+
+def _is_mask(index: torch.Tensor) -> bool:
+    return index.dtype in (torch.bool, torch.uint8)
 
 
 def _joined(nodes: Any, indices: Any, shape: Sequence[int]) -> _Joined | None:
@@ -112,7 +142,8 @@ def masked_select(d: Any, node: Any, x: Any, mask: Any) -> Any:
     d.fix(mask)
     if mask.shape != x.shape:
         raise _places()
-    return d.gather(reshape(d, x, (math.prod(x.shape),)), 0, meta_shape(node), (node.args[1], x.shape))
+    places = function_of("places", lambda mask: mask.reshape(-1).nonzero()[:, 0], node.args[1])
+    return d.gather(reshape(d, x, (math.prod(x.shape),)), 0, meta_shape(node), (node.args[1], x.shape), places)
 
 
 @rule(
@@ -139,7 +170,12 @@ def as_number(d: Any, node: Any, x: Any) -> Any:
     """The entry of a tensor with one entry, as a number: it may not move."""
     d.fix(x)
     value = node.meta.get("val")
-    return value if isinstance(value, (int, torch.SymInt)) else d.constant(())
+    return value if isinstance(value, (int, torch.SymInt)) else d.constant((), function=_as_tensor(node))
+
+
+def _as_tensor(node: Any) -> Function:
+    """A number of the run."""
+    return function_of("number", torch.as_tensor, node)
 
 
 @rule("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
@@ -156,7 +192,8 @@ def arithmetic(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
     """Numbers made of sizes and of entries that may not move."""
     d.fix(*(x for x in xs if is_value(x)))
     value = node.meta.get("val")
-    return value if isinstance(value, (int, torch.SymInt, torch.SymBool)) else d.constant(())
+    known = isinstance(value, (int, torch.SymInt, torch.SymBool))
+    return value if known else d.constant((), function=_as_tensor(node))
 
 
 @rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size", "_check")
@@ -165,15 +202,34 @@ def asserted(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
     d.fix(*(x for x in xs if is_value(x)))
 
 
-@rule("gather", "take_along_dim")
+@rule("gather")
 def gathered(d: Any, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
-    """Along ``dim``, every position of the output picks its own entry."""
+    """Along ``dim``, every position of the output picks its own entry; of other dimensions the first ones are read."""
     shape = meta_shape(node)
     d.fix(index)
-    if any(n > x.shape[k] for k, n in enumerate(shape) if k != dim % len(x.shape)):  # broadcast by the index
-        raise _places()
-    even = d.spread_along(x, dim % len(x.shape), _told_apart(node.args[2], dim % len(x.shape)))
-    return d.resized(even, shape)
+    if not x.shape:
+        return x
+    for k, n in enumerate(shape):
+        if k != dim % len(x.shape) and n < x.shape[k]:
+            x = take(d, x, k, range(n))
+    return _picked(d, x, dim % len(x.shape), shape, node.args[2], bound(node))
+
+
+@rule("take_along_dim")
+def taken_along(d: Any, node: Any, x: Any, index: Any, dim: int | None = None) -> Any:
+    """The same with tensor and index broadcast against each other; without ``dim`` of the flattened tensor."""
+    d.fix(index)
+    shape = meta_shape(node)
+    if dim is None:
+        x, dim = reshape(d, x, (math.prod(x.shape),)), 0
+    dim %= len(x.shape)
+    full = tuple(x.shape[k] if k == dim else n for k, n in enumerate(shape))
+    read = function_of("take_along_dim", torch.take_along_dim, node.args[1], dim)
+    return _picked(d, expand(d, x, full) if full != x.shape else x, dim, shape, node.args[1], read)
+
+
+def _picked(d: Any, x: Any, dim: int, shape: Sequence[int], index: Any, read: Function) -> Any:
+    return d.resized(d.spread_along(x, dim, _told_apart(index, dim)), shape, read)
 
 
 @rule("slice_scatter")
@@ -182,10 +238,13 @@ def slice_replaced(
 ) -> Any:
     """x with a slice replaced: what stands before it, the source, what stands after it."""
     dim %= len(x.shape)
-    if step != 1 or any(bound is not None and known(bound) is None for bound in (start, end)):
-        raise UnsupportedFormError("a slice with gaps, or one that the data decide")
+    if any(at is not None and known(at) is None for at in (start, end)):
+        raise UnsupportedFormError("a slice that the data decide")
     places = range(x.shape[dim])
-    inside = places[start:end]
+    inside = places[start:end:step]
+    if step != 1:
+        both = d.cat([x, source], dim)
+        return take(d, both, dim, [len(places) + inside.index(k) if k in inside else k for k in places])
     if x.number == 0:  # zeros bear any label
         before, after = inside.start, x.shape[dim] - inside.stop
         return d.zero_padded(source, dim, before, after, 0.0) if before or after else source
@@ -220,7 +279,23 @@ def placed(d: Any, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
         raise _places()
     onto = None if x.number == 0 else x
     apart = _told_apart(_index_of(node), dim) if "index_" not in str(node.target) else ()
-    return d.placed(onto, source, dim, shape, apart)
+    held = [0, max(k for k, a in enumerate(node.args) if is_node(a))]
+    function = bound(node, *held)
+    alpha = float(kwargs.get("alpha", 1))
+    if alpha != 1:
+        source = d.scaled(source, alpha)
+        function = function_of("index_add", lambda x, source, index: x.index_add(dim, index, source), node.args[2])
+    return d.placed(onto, source, dim, shape, apart, _onto_zeros(function, onto is None, shape))
+
+
+def _onto_zeros(function: Function, alone: bool, shape: Sequence[int]) -> Function:
+    """What writes into its first operand, where that is left out: into zeros."""
+    if not alone:
+        return function
+    settings = (function.settings, tuple(shape))
+    return replace(
+        function, apply=lambda source, *xs: function.apply(source.new_zeros(shape), source, *xs), settings=settings
+    )
 
 
 def _index_of(node: Any) -> Any:
@@ -241,7 +316,7 @@ def _told_apart(index: Any, dim: int) -> tuple[int, ...]:
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
-def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> Any:
+def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *rest_of: Any) -> Any:
     """The same with the indexed dimensions joined into one."""
     d.fix(*(index for index in indices if index is not None))
     shape = meta_shape(node)
@@ -262,8 +337,25 @@ def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> 
     source = reshape(d, source, flat)
     total = math.prod(shape[k] for k in joined.dims)
     even = (*flat[: joined.place], total, *flat[joined.place + 1 :])
-    put = d.placed(None if onto is None else joined.flattened(d, onto), source, joined.place, even)
+    adds = next((a for a in rest_of if isinstance(a, bool)), False)
+    places, at = joined.places(node.args[1], x.shape), joined.place
+    written = function_of(
+        "index_put",
+        lambda onto, source, *index: _written(onto, source, at, places.apply(*index), adds),
+        *(n for n in node.args[1] if n is not None),
+        settings=(adds, places.settings),
+    )
+    target = None if onto is None else joined.flattened(d, onto)
+    put = d.placed(target, source, joined.place, even, (), _onto_zeros(written, onto is None, even))
     return joined.restored(d, put, shape)
+
+
+def _written(onto: torch.Tensor, source: torch.Tensor, dim: int, places: torch.Tensor, adds: bool) -> torch.Tensor:
+    """``onto`` with entries along ``dim`` replaced by, or increased by, those of the source."""
+    places = places.reshape(-1)
+    shape = (*source.shape[:dim], len(places), *source.shape[dim + 1 :])
+    into = onto.index_add if adds else onto.index_copy
+    return into(dim, places, source.expand(shape))
 
 
 @rule(
@@ -295,7 +387,8 @@ def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *_: Any) -> 
 )
 def fresh(d: Any, node: Any, *_: Any, **__: Any) -> Any:
     """Shapes only: the values of the input do not matter."""
-    return d.constant(meta_shape(node), _filling(node))
+    number = _filling(node)
+    return d.constant(meta_shape(node), number, function=outcome(node) if number is None else None)
 
 
 def _filling(node: Any) -> float | None:
@@ -320,7 +413,15 @@ def windows(d: Any, node: Any, x: Any, kernel: Sequence[int], dilation: Any, pad
         x = d.zero_padded(x, len(x.shape) + place, size, size, 0.0) if size else x
     *front, height, width = x.shape
     flat = reshape(d, x, (*front, height * width))
-    picked = d.gather(flat, len(front), (math.prod(kernel), shape[-1]), node)
+    stride = node.args[4]
+
+    def positions() -> torch.Tensor:
+        places = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)
+        return torch.nn.functional.unfold(places, kernel, dilation, 0, stride)[0].long()
+
+    settings = (height, width, tuple(kernel), tuple(dilation), tuple(stride))
+    places = function_of("im2col", positions, settings=settings)
+    picked = d.gather(flat, len(front), (math.prod(kernel), shape[-1]), node, places)
     return reshape(d, picked, shape)
 
 
@@ -329,5 +430,10 @@ def folded(d: Any, node: Any, x: Any, size: Any, kernel: Sequence[int], *_: Any)
     """Columns added into the windows that they came from; what falls into the padding is dropped."""
     shape = meta_shape(node)
     flat = reshape(d, x, (*shape[:-2], math.prod(kernel) * x.shape[-1]))
-    put = d.placed(None, flat, len(shape) - 2, (*shape[:-2], math.prod(shape[-2:])))
+    folds = bound(node)
+    columns = tuple(x.shape)
+    onto = replace(
+        folds, apply=lambda flat: folds.apply(flat.reshape(columns)).flatten(-2), settings=(folds.settings, columns)
+    )
+    put = d.placed(None, flat, len(shape) - 2, (*shape[:-2], math.prod(shape[-2:])), (), onto)
     return reshape(d, put, shape)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
-from neuralmechanics.symmetry.lowering.rules.movement import meta_shape
-from neuralmechanics.symmetry.lowering.rules.normalisations import cosine
+from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
+from neuralmechanics.symmetry.lowering.rules.movement import meta_shape, reshape
+from neuralmechanics.symmetry.lowering.rules.normalisations import cosine, length
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
@@ -18,15 +21,17 @@ from neuralmechanics.symmetry.program.value import is_value
 def cross_entropy(d: Any, node: fx.Node, x: Any, target: Any, *rest: Any, **__: Any) -> Any:
     """Blind to what is constant over the classes, whatever the targets, weights and smoothing."""
     d.fix(target, *(r for r in rest if is_value(r)))
-    d.fix(d.softmax(x, 1 if len(x.shape) > 1 else 0))
-    return d.constant(meta_shape(node))
+    scores = d.softmax(x, 1 if len(x.shape) > 1 else 0, True)
+    return d.ended(meta_shape(node), bound(node), scores)  # log-softmax of a log-softmax is itself
 
 
 @rule("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "margin_ranking_loss")
 def of_difference(d: Any, node: fx.Node, x: Any, y: Any, *rest: Any, **__: Any) -> Any:
     """A function of x - y alone, which what is added to both does not change."""
-    d.fix(d.add(x, y, -1.0), *(r for r in rest if is_value(r)))
-    return d.constant(meta_shape(node))
+    d.fix(*(r for r in rest if is_value(r)))
+    loss = bound(node, 0, 1)
+    of_step = replace(loss, apply=lambda step, *data: loss.apply(step, torch.zeros_like(step), *data))
+    return d.ended(meta_shape(node), of_step, d.add(x, y, -1.0))
 
 
 @rule("triplet_margin_loss")
@@ -43,8 +48,9 @@ def triplet(
     *_: Any,
 ) -> Any:
     """Of the differences of three points."""
-    d.fix(d.add(anchor, near, -1.0), d.add(anchor, far, -1.0))
-    return d.constant(meta_shape(node))
+    loss = bound(node, 0, 1, 2)
+    of_steps = replace(loss, apply=lambda near, far: loss.apply(torch.zeros_like(near), -near, -far))
+    return d.ended(meta_shape(node), of_steps, d.add(anchor, near, -1.0), d.add(anchor, far, -1.0))
 
 
 @rule("pairwise_distance")
@@ -53,27 +59,28 @@ def distance(d: Any, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float =
     if p <= 0:
         raise NotSoughtError("a norm that is no length")
     step = d.add_number(d.add(x, y, -1.0), float(eps))
-    last = (len(step.shape) - 1,)
-    if p == 2:
-        return d.power(d.reduce(d.power(step, 2.0), last, keepdim, False), 0.5)
-    return d.reduce(d.homogeneous(step, nonnegative=True), last, keepdim, False)
+    return reshape(d, length(d, step, (len(step.shape) - 1,), float(p)), meta_shape(node))
 
 
 @rule("cosine_embedding_loss")
 def cosine_embedding(d: Any, node: fx.Node, x: Any, y: Any, target: Any, *_: Any, **__: Any) -> Any:
     """A function of the angle between x and y; 1e-12 is added to both squared lengths."""
-    d.fix(target, cosine(d, node, x, y, len(x.shape) - 1, 1e-12))
-    return d.constant(meta_shape(node))
+    d.fix(target)
+    margin, reduction = (*node.args[3:], *(0.0, 1)[len(node.args) - 3 :])
+
+    def loss(angle: Tensor, target: Tensor) -> Tensor:
+        each = torch.where(target == 1, 1 - angle, torch.where(target == -1, (angle - margin).clamp_min(0), 0.0))
+        return each if reduction == 0 else each.mean() if reduction == 1 else each.sum()
+
+    function = function_of("cosine_embedding_loss", loss, node.args[2], settings=(margin, reduction))
+    return d.ended(meta_shape(node), function, cosine(d, node, x, y, len(x.shape) - 1, 1e-12))
 
 
 @rule("multi_margin_loss", "multilabel_margin_loss")
 def margins(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     """Of the differences between the scores of classes: blind to what is constant over them, as softmax is."""
-    d.fix(d.softmax(x, len(x.shape) - 1), *(r for r in rest if is_value(r)))
-    value = node.meta["val"]
-    if isinstance(value, (tuple, list)):
-        return tuple(d.constant(shape_of(v)) for v in value)
-    return d.constant(shape_of(value))
+    d.fix(*(r for r in rest if is_value(r)))
+    return d.ended(meta_shape(node), bound(node), d.softmax(x, len(x.shape) - 1, True))
 
 
 @rule(
@@ -95,8 +102,8 @@ def plain(d: Any, node: fx.Node, x: Any, *xs: Any, **__: Any) -> Any:
     others = [v for v in xs if is_value(v)]
     if any(v.depends for v in others):
         raise NotSoughtError("a loss whose targets depend on parameters")
-    d.fix(x, *others)
+    d.fix(*others)
     value = node.meta["val"]
     if isinstance(value, (tuple, list)):
-        return tuple(d.constant(shape_of(v)) for v in value)
-    return d.constant(shape_of(value))
+        return tuple(d.ended(shape_of(v), bound(node, part=k), x) for k, v in enumerate(value))
+    return d.ended(shape_of(value), bound(node), x)

@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, shape_of, size_of
 from neuralmechanics.symmetry.lowering.sizes import meta_shape as meta_shape
 from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
 
@@ -60,6 +62,8 @@ def expand(d: Any, x: Any, shape: Sequence[int]) -> Any:
 )
 def reshaped(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Row-major reshape."""
+    if node.meta["val"].dtype != node.args[0].meta["val"].dtype:  # type: ignore[union-attr]
+        raise UnsupportedFormError("the same bits as another type")
     return reshape(d, x, meta_shape(node))
 
 
@@ -97,20 +101,25 @@ def other_part(d: Any, node: fx.Node, x: Any) -> Any:
     value = node.args[0].meta["val"]  # type: ignore[union-attr]
     if not value.is_complex():
         return x
-    return d.mul(x, d.constant(tuple(1 for _ in x.shape)))
+    ones = d.constant(tuple(1 for _ in x.shape), function=function_of("ones", lambda: torch.ones((1,) * len(x.shape))))
+    part = bound(node)
+    return d.mul(x, ones, function_of(part.name, lambda x, _: part.apply(x)))
 
 
 @rule("view_as_complex")
 def complex_pairs(d: Any, node: fx.Node, x: Any) -> Any:
     """x[…, 0] + i x[…, 1]: a sum over the last dimension with two weights that no parameter moves."""
     letters = _LETTERS[: len(x.shape)]
-    return d.contract(x, d.constant((2,)), Contraction(letters, letters[-1], letters[:-1]))
+    units = d.constant((2,), function=function_of("units", lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
+    return d.contract(x, units, Contraction(letters, letters[-1], letters[:-1]))
 
 
 @rule("view_as_real")
 def real_pairs(d: Any, node: fx.Node, x: Any) -> Any:
     """Real and imaginary part, both scaled alike, as two different functions of x."""
-    return d.mul(reshape(d, x, (*x.shape, 1)), d.constant((2,)))
+    two = d.constant((2,), function=function_of("units", lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
+    parts = function_of("view_as_real", lambda x, _: torch.view_as_real(x[..., 0]))
+    return d.mul(reshape(d, x, (*x.shape, 1)), two, parts)
 
 
 @rule("permute")
@@ -130,12 +139,22 @@ def transposed(d: Any, node: fx.Node, x: Any, first: int, second: int) -> Any:
 def reversed_dims(d: Any, node: fx.Node, x: Any) -> Any:
     rank = len(x.shape)
     name = str(node.target)
+    if name.split(".")[1] in ("adjoint", "mH", "matrix_H"):
+        x = _conjugate(d, node, x)
     order = list(range(rank))
     if "numpy_T" in name or rank == 2:
         order = order[::-1]
     elif rank > 2:
         order[-2], order[-1] = order[-1], order[-2]
     return d.view(x, Permute(tuple(order)))
+
+
+def _conjugate(d: Any, node: fx.Node, x: Any) -> Any:
+    """Of a complex tensor the conjugate."""
+    if not node.args[0].meta["val"].is_complex():  # type: ignore[union-attr]
+        return x
+    ones = d.constant(tuple(1 for _ in x.shape), function=function_of("ones", lambda: torch.ones((1,) * len(x.shape))))
+    return d.mul(x, ones, function_of("conj", lambda x, _: x.conj()))
 
 
 @rule("movedim", "moveaxis")
@@ -161,13 +180,16 @@ def sliced(
 ) -> Any:
     bounds = [None if bound is None else known(bound) for bound in (start, end)]
     if any(bound is not None and at is None for bound, at in zip((start, end), bounds, strict=True)):
-        return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node))  # bounds that the data decide
+        return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node), bound(node))  # that the data decide
     positions = range(x.shape[dim])[bounds[0] : bounds[1] : step]
     return x if len(positions) == x.shape[dim] else take(d, x, dim, positions)
 
 
 @rule("narrow")
-def narrowed(d: Any, node: fx.Node, x: Any, dim: int, start: int, length: int) -> Any:
+def narrowed(d: Any, node: fx.Node, x: Any, dim: int, start: Any, length: int) -> Any:
+    if is_value(start) or known(start) is None or known(length) is None:
+        d.fix(*([start] if is_value(start) else []))
+        return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node), bound(node))
     return take(d, x, dim, range(start % max(1, x.shape[dim]), start % max(1, x.shape[dim]) + length))
 
 
@@ -177,7 +199,7 @@ def selected(d: Any, node: fx.Node, x: Any, dim: int, index: int) -> Any:
     at = known(index)
     if at is None:  # a place that the data decide
         d.fix(*([index] if is_value(index) else []))
-        return d.gather(x, dim, (), node.args[2])
+        return d.gather(x, dim, (), node.args[2], function_of("at", torch.as_tensor, node.args[2]))
     one = take(d, x, dim, [at % x.shape[dim]])
     return reshape(d, one, [n for k, n in enumerate(one.shape) if k != dim])
 
@@ -261,6 +283,11 @@ def stacked(d: Any, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Any:
 
 @rule("hstack", "column_stack")
 def hstacked(d: Any, node: fx.Node, xs: Sequence[Any]) -> Any:
+    """Side by side: vectors one behind the other, or as the columns of a matrix."""
+    if "column_stack" in str(node.target):
+        xs = [reshape(d, x, (math.prod(x.shape), 1)) if len(x.shape) < 2 else x for x in xs]
+    else:
+        xs = [reshape(d, x, x.shape or (1,)) for x in xs]
     return d.cat(xs, 0 if len(xs[0].shape) == 1 else 1)
 
 
@@ -268,7 +295,7 @@ def hstacked(d: Any, node: fx.Node, xs: Sequence[Any]) -> Any:
 def padded(d: Any, node: fx.Node, x: Any, pad: Sequence[int], *rest: Any, **__: Any) -> Any:
     """Zeros (which no scaling moves) or reflected, replicated and wrapped entries around the data."""
     mode = next((r for r in rest if isinstance(r, str)), "constant")
-    fill = next((number_in(r) for r in rest if isinstance(r, (int, float))), 0.0)
+    fill = next((float(r) for r in rest if isinstance(r, (int, float))), 0.0)
     for k in range(0, len(pad), 2):
         dim, (before, after) = len(x.shape) - 1 - k // 2, pad[k : k + 2]
         n = x.shape[dim]
@@ -316,7 +343,8 @@ def pixel_shuffled(d: Any, node: fx.Node, x: Any, factor: int) -> Any:
 )
 def upsampled(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Weighted means over neighbours, with weights that sum to one."""
-    return d.pool(x, tuple(range(2, len(x.shape))), meta_shape(node), True, True, settings(node))
+    dims, cubic = tuple(range(2, len(x.shape))), "bicubic" in str(node.target)
+    return d.pool(x, dims, meta_shape(node), True, True, settings(node), bound(node), cubic)
 
 
 @rule("copy")
@@ -329,7 +357,7 @@ def copied(d: Any, node: fx.Node, x: Any, source: Any, *_: Any) -> Any:
 def overwritten(d: Any, node: fx.Node, x: Any, value: Any) -> Any:
     if is_value(value):
         d.fix(value)
-    return d.constant(meta_shape(node), number_in(value))
+    return d.constant(meta_shape(node), number_in(value), function=outcome(node) if number_in(value) is None else None)
 
 
 @rule("channel_shuffle", "native_channel_shuffle")

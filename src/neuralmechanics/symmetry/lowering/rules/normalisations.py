@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import fx
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name, place
-from neuralmechanics.symmetry.lowering.rules.movement import meta_shape, reshape
+from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, function_of, outcome
+from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
+from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 
 
@@ -38,8 +44,10 @@ def batch_normalised(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, trai
         dims = (0, *range(2, len(x.shape)))
         y = d.normalise(x, dims, True, _eps(node, eps))
     else:
-        per_channel = d.constant(_channels(x))
-        y = d.mul(d.add(x, per_channel, -1.0), d.constant(_channels(x)))
+        shape = _channels(x)  # the running statistics are the arguments behind the bias
+        mean = d.constant(shape, function=function_of("mean", lambda m: m.reshape(shape), node.args[3]))
+        inverse = function_of("inverse", lambda v: (v + eps).rsqrt().reshape(shape), node.args[4], settings=eps)
+        y = d.mul(d.add(x, mean, -1.0), d.constant(shape, function=inverse))
     return _affine(d, y, weight, bias, _channels(x))
 
 
@@ -64,17 +72,22 @@ def batch_norm(
 def native_batch_norm(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, *rest: Any) -> tuple[Any, ...]:
     """(mean, var, training, momentum, eps), or (training, momentum, eps) where no running statistics are kept."""
     batch, eps = rest[-3] or len(rest) == 3 or rest[0] is None, rest[-1]
-    return _with_statistics(d, node, x, batch_normalised(d, node, x, weight, bias, batch, eps), batch)
+    return _with_statistics(d, node, x, batch_normalised(d, node, x, weight, bias, batch, eps), batch, eps)
 
 
-def _with_statistics(d: Any, node: fx.Node, x: Any, out: Any, batch: bool) -> tuple[Any, ...]:
+def _with_statistics(d: Any, node: fx.Node, x: Any, out: Any, batch: bool, eps: float) -> tuple[Any, ...]:
     """The result, mean and inverse deviation of the batch, and the running statistics that come of them."""
     if not batch or not _statistics_read(node):
-        return (out, *(d.constant((x.shape[1],)) for _ in range(5)))
-    found = _statistics(d, x, (0, *range(2, len(x.shape))), (x.shape[1],))
+        return (out, *_unread(d, node, 1))
+    found = _statistics(d, x, (0, *range(2, len(x.shape))), (x.shape[1],), eps)
     if _statistics_read(node, first=3):
         d.fix(*found)
-    return (out, *found, *(d.constant((x.shape[1],)) for _ in range(3)))
+    return (out, *found, *_unread(d, node, 3))
+
+
+def _unread(d: Any, node: fx.Node, first: int) -> list[Any]:
+    """The results from the one numbered ``first`` on, of which nothing is made."""
+    return [d.constant(shape_of(v), function=outcome(node, k)) for k, v in enumerate(node.meta["val"]) if k >= first]
 
 
 def _statistics_read(node: fx.Node, first: int = 1) -> bool:
@@ -83,10 +96,16 @@ def _statistics_read(node: fx.Node, first: int = 1) -> bool:
     return any(reader.op == "call_function" for part in parts for reader in part.users)
 
 
-def _statistics(d: Any, x: Any, dims: Sequence[int], shape: Sequence[int]) -> tuple[Any, Any]:
-    """The mean over ``dims`` and the inverse of the standard deviation."""
-    mean, inverse = d.reduce(x, dims, True, True), d.power(d.deviation(x, dims, True), -1.0)
+def _statistics(d: Any, x: Any, dims: Sequence[int], shape: Sequence[int], eps: float) -> tuple[Any, Any]:
+    """The mean over ``dims`` and the inverse of the standard deviation, eps added to its square."""
+    mean = d.reduce(x, dims, True, True)
+    inverse = d.power(d.deviation(x, dims, True, 0.0), -1.0, inverse_of_deviation(eps))
     return reshape(d, mean, shape), reshape(d, inverse, shape)
+
+
+def inverse_of_deviation(eps: float) -> Function:
+    """1/√(σ² + eps): the normalisation itself says that eps breaks its scaling."""
+    return function_of("inverse", lambda sigma: (sigma * sigma + eps).rsqrt(), settings=eps)
 
 
 @rule("_native_batch_norm_legit_no_training", "_batch_norm_no_update")
@@ -95,7 +114,7 @@ def frozen_batch_norm(
 ) -> tuple[Any, ...]:
     """Evaluation mode in functional form."""
     out = batch_normalised(d, node, x, weight, bias, False, eps)
-    return (out, *(d.constant((x.shape[1],)) for _ in range(3)))
+    return (out, *_unread(d, node, 1))
 
 
 @rule("_batch_norm_with_update", "_batch_norm_with_update_functional")
@@ -103,7 +122,7 @@ def updating_batch_norm(
     d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
 ) -> tuple[Any, ...]:
     """Training mode in functional form."""
-    return _with_statistics(d, node, x, batch_normalised(d, node, x, weight, bias, True, eps), True)
+    return _with_statistics(d, node, x, batch_normalised(d, node, x, weight, bias, True, eps), True, eps)
 
 
 def mode_of_batch_norm(node: fx.Node) -> bool | None:
@@ -163,29 +182,31 @@ def native_layer_norm(
     out = layer_norm(d, node, x, shape, weight, bias, eps)
     outer = (*x.shape[: len(x.shape) - len(shape)], *(1 for _ in shape))
     if not _statistics_read(node):
-        return (out, d.constant(outer), d.constant(outer))
-    return (out, *_statistics(d, x, tuple(range(len(x.shape) - len(shape), len(x.shape))), outer))
+        return (out, *_unread(d, node, 1))
+    return (out, *_statistics(d, x, tuple(range(len(x.shape) - len(shape), len(x.shape))), outer, eps))
 
 
 @rule("rms_norm")
 def rms_norm(d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
     """Over the last dimensions, without centring; eps defaults to the dtype's machine precision."""
-    import torch
+    return rms_norm_of(d, node, x, shape, weight, _machine_eps(node, eps))
 
-    dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
-    value = torch.finfo(node.meta["val"].dtype).eps if eps is None else eps
-    return _affine(d, d.normalise(x, dims, False, _eps(node, value)), weight, None, shape)
+
+def _machine_eps(node: fx.Node, eps: float | None) -> float:
+    """The eps given, or the precision of the numbers."""
+    return torch.finfo(node.args[0].meta["val"].dtype).eps if eps is None else eps  # type: ignore[union-attr]
 
 
 @rule("_fused_rms_norm")
 def fused_rms_norm(
     d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None
 ) -> tuple[Any, ...]:
-    outer = (*x.shape[: len(x.shape) - len(shape)], *(1 for _ in shape))
+    eps = _machine_eps(node, eps)
     if not _statistics_read(node):
-        return rms_norm_of(d, node, x, shape, weight, eps), d.constant(outer)
+        return (rms_norm_of(d, node, x, shape, weight, eps), *_unread(d, node, 1))
     dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
-    size = d.power(d.reduce(d.power(x, 2.0), dims, True, True), -0.5)
+    square = d.reduce(d.power(x, 2.0), dims, True, True)
+    size = d.power(square, -0.5, function_of("inverse", lambda square: (square + eps).rsqrt(), settings=eps))
     return rms_norm_of(d, node, x, shape, weight, eps), size
 
 
@@ -217,66 +238,106 @@ def native_group_norm(
 ) -> tuple[Any, ...]:
     out = group_norm(d, node, x, groups, weight, bias, eps)
     if not _statistics_read(node):
-        return out, d.constant((n, groups)), d.constant((n, groups))
+        return (out, *_unread(d, node, 1))
     split = reshape(d, x, (n, groups, c // groups * area))
-    return (out, *_statistics(d, split, (2,), (n, groups)))
+    return (out, *_statistics(d, split, (2,), (n, groups), eps))
 
 
 @rule("_weight_norm_interface", "_weight_norm")
 def weight_norm(d: Any, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
-    """g·v/|v| with the norm over all dimensions but ``dim``: exact, there is no eps."""
-    dims = tuple(k for k in range(len(v.shape)) if k != dim % len(v.shape))
-    out = d.mul(d.normalise(v, dims, False, None), g)
+    """g·v/|v| with the norm over all dimensions but ``dim`` (over all, for -1): exact, there is no eps."""
+    dims = all_but(v, dim)
+    out = d.mul(d.normalise(v, dims, False, None, False), g)
     if "interface" not in str(node.target):
         return out
-    size = d.power(d.reduce(d.power(v, 2.0), dims, True, False), 0.5) if _statistics_read(node) else d.constant(g.shape)
-    return out, size
+    if not _statistics_read(node):
+        return (out, *_unread(d, node, 1))
+    return out, reshape(d, length(d, v, dims, 2.0), meta_shape_of(node, 1))
 
 
 @rule("linalg_vector_norm", "norm", "frobenius_norm", "linalg_norm")
 def vector_norm(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any:
     """A norm over some dimensions: homogeneous of degree one."""
-    lists = [a for a in (*args, kwargs.get("dim")) if isinstance(a, (list, tuple))]
+    lists = [a for a in args if isinstance(a, (list, tuple))]
     single = [a for a in args[1:2] if isinstance(a, int) and not isinstance(a, bool)]
     dims = tuple(lists[0]) if lists and lists[0] else tuple(single) or tuple(range(len(x.shape)))
     shape = meta_shape(node)
-    keepdim = len(shape) == len(x.shape)
-    order = args[0] if args and isinstance(args[0], (int, float)) else kwargs.get("ord", 2)
-    if isinstance(order, (int, float)) and not isinstance(order, bool) and order <= 0:
+    order = next((a for a in args[:1] if isinstance(a, (int, float, str)) and not isinstance(a, bool)), None)
+    of_matrices = "linalg_norm" in str(node.target) and order is not None and len(dims) == 2
+    if isinstance(order, str) or of_matrices:
+        size = d.reduce(d.homogeneous(x, function=IDENTITY), dims, True, False, bound_norm(order, dims))
+        return reshape(d, d.homogeneous(size, True, ABSOLUTE), shape)
+    return reshape(d, length(d, x, dims, 2.0 if order is None else float(order)), shape)
+
+
+def bound_norm(order: Any, dims: Sequence[int]) -> Function:
+    """A norm of matrices (the largest singular value, the sum of them)."""
+    return function_of("matrix_norm", lambda x: torch.linalg.matrix_norm(x, order, dims, True), settings=(order, dims))
+
+
+def length(d: Any, x: Any, dims: Sequence[int], order: float) -> Any:
+    """(Σ|x|^p)^(1/p) over ``dims``, which stay with one entry; for p = ∞ the largest |x|."""
+    if order <= 0:
         raise NotSoughtError("a norm that is no length", hides=True)
-    if "vector_norm" in str(node.target) and order == 2:
-        return reshape(d, d.power(d.reduce(d.power(x, 2.0), dims, keepdim, False), 0.5), shape)
-    out = d.reduce(d.homogeneous(x, nonnegative=True), dims, keepdim, False)
-    return reshape(d, out, shape)
+    if not x.shape:
+        return d.homogeneous(x, True, ABSOLUTE)
+    if order == 2:
+        return d.power(d.reduce(d.power(x, 2.0), dims, True, False), 0.5)
+    size = d.homogeneous(x, True, ABSOLUTE)
+    if math.isinf(order):
+        return d.extremum(size, dims, True)
+    if order == 1:
+        return d.reduce(size, dims, True, False)
+    return d.power(d.reduce(d.power(size, order), dims, True, False), 1 / order)
 
 
 @rule("norm_except_dim")
 def norm_except(d: Any, node: fx.Node, x: Any, power: int = 2, dim: int = 0) -> Any:
-    dims = tuple(k for k in range(len(x.shape)) if k != dim)
-    return d.reduce(d.homogeneous(x, nonnegative=True), dims, True, False)
+    return reshape(d, length(d, x, all_but(x, dim), float(power)), meta_shape(node))
+
+
+def all_but(x: Any, dim: int) -> tuple[int, ...]:
+    """All dimensions but one; -1 stands for none, as it does where torch normalises weights."""
+    return tuple(k for k in range(len(x.shape)) if k != dim)
+
+
+def _spread(node: fx.Node, x: Any, dim: Any, rest: Sequence[Any], kwargs: Any) -> tuple[tuple[int, ...], float]:
+    """Over which dimensions, and what is taken off their count."""
+    unbiased = dim if isinstance(dim, bool) else next((a for a in rest if isinstance(a, bool)), True)
+    correction = float(unbiased) if kwargs.get("correction") is None else float(kwargs["correction"])
+    if isinstance(dim, bool) or dim is None or (isinstance(dim, (list, tuple)) and not dim):
+        return tuple(range(len(x.shape))), correction
+    dims = dim if isinstance(dim, (list, tuple)) else [dim]
+    return tuple(k % max(1, len(x.shape)) for k in dims), correction
 
 
 @rule("var", "std")
-def spread_of(d: Any, node: fx.Node, x: Any, dim: Any = None, *_: Any, **kwargs: Any) -> Any:
+def spread_of(d: Any, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> Any:
     """Degree two (variance) or one (deviation), blind to constants along ``dim``."""
-    dims = dim if isinstance(dim, (list, tuple)) and dim else ([dim] if isinstance(dim, int) else range(len(x.shape)))
-    shape = meta_shape(node)
-    out = d.deviation(x, tuple(k % len(x.shape) for k in dims), len(shape) == len(x.shape))
-    return d.power(reshape(d, out, shape), 2.0) if "var" in str(node.target) else reshape(d, out, shape)
+    dims, correction = _spread(node, x, dim, rest, kwargs)
+    out = reshape(d, d.deviation(x, dims, True, correction), meta_shape(node))
+    return d.power(out, 2.0) if "var" in str(node.target) else out
 
 
 @rule("var_mean", "std_mean")
-def spread_and_mean(d: Any, node: fx.Node, x: Any, dim: Any = None, *_: Any, **kwargs: Any) -> tuple[Any, Any]:
-    dims = dim if isinstance(dim, (list, tuple)) and dim else ([dim] if isinstance(dim, int) else range(len(x.shape)))
-    dims = tuple(k % len(x.shape) for k in dims)
-    keepdim = len(node.meta["val"][0].shape) == len(x.shape)
-    out = d.deviation(x, dims, keepdim)
-    return (d.power(out, 2.0) if "var_mean" in str(node.target) else out), d.reduce(x, dims, keepdim, True)
+def spread_and_mean(d: Any, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> tuple[Any, Any]:
+    dims, correction = _spread(node, x, dim, rest, kwargs)
+    shape = meta_shape_of(node, 0)
+    out, mean = d.deviation(x, dims, True, correction), d.reduce(x, dims, True, True)
+    out, mean = reshape(d, out, shape), reshape(d, mean, shape)
+    return (d.power(out, 2.0) if "var_mean" in str(node.target) else out), mean
 
 
 @rule("cosine_similarity")
-def cosine(d: Any, node: fx.Node, x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Any:
-    dim %= len(x.shape)
-    broken = _eps(node, eps)
-    both = d.mul(d.normalise(x, (dim,), False, broken), d.normalise(y, (dim,), False, broken))
-    return d.reduce(both, (dim,), False, False)
+def cosine_similarity(d: Any, node: fx.Node, x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """Of vectors along ``dim`` of the tensors broadcast to one shape, none of them taken as shorter than ``eps``."""
+    full = np.broadcast_shapes(x.shape, y.shape)
+    dim %= len(full)
+    bounded = function_of("normalize", lambda x: x / x.norm(dim=dim, keepdim=True).clamp_min(eps), settings=(dim, eps))
+    return cosine(d, node, *(expand(d, v, full) if v.shape != full else v for v in (x, y)), dim, eps, bounded)
+
+
+def cosine(d: Any, node: fx.Node, x: Any, y: Any, dim: int, eps: float, function: Function | None = None) -> Any:
+    """The cosine of the angle between vectors along ``dim``."""
+    x, y = (d.normalise(v, (dim,), False, _eps(node, eps), False, function) for v in (x, y))
+    return d.reduce(d.mul(x, y), (dim,), False, False)

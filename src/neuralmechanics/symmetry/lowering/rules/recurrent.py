@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Permute
@@ -19,8 +24,8 @@ from neuralmechanics.symmetry.program.views import Permute
 def _constants(d: Any, node: fx.Node) -> Any:
     value = node.meta["val"]
     if isinstance(value, (tuple, list)):
-        return tuple(d.constant(shape_of(v)) for v in value)
-    return d.constant(shape_of(value))
+        return tuple(d.constant(shape_of(v), function=outcome(node, k)) for k, v in enumerate(value))
+    return d.constant(shape_of(value), function=outcome(node))
 
 
 def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int = 0, zeros: bool = False) -> None:
@@ -101,7 +106,14 @@ def packed(d: Any, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -> tu
     d.fix(lengths)
     rows, sizes = (shape_of(v) for v in node.meta["val"])
     flat = reshape(d, x, (x.shape[0] * x.shape[1], *x.shape[2:]))
-    return d.gather(flat, 0, rows[:1], node), d.constant(sizes)
+    front = x.shape[:2]
+
+    def places(lengths: torch.Tensor) -> torch.Tensor:
+        numbers = torch.arange(math.prod(front), dtype=torch.float64).reshape(*front, 1)
+        return torch.ops.aten._pack_padded_sequence(numbers, lengths, batch_first)[0][:, 0].long()
+
+    read = function_of("packed", places, node.args[1], settings=(front, batch_first))
+    return d.gather(flat, 0, rows[:1], node, read), d.constant(sizes, function=outcome(node, 1))
 
 
 @rule("_pad_packed_sequence")
@@ -110,8 +122,21 @@ def unpacked(
 ) -> tuple[Any, Any]:
     """The rows as sequences again, a number where there is nothing."""
     shape, lengths = (shape_of(v) for v in node.meta["val"])
-    picked = d.gather(x, 0, shape[:2], node)
-    return d.masked(picked, float(padding), shape), d.constant(lengths)
+    rows = x.shape[0]
+
+    def places(sizes: torch.Tensor) -> torch.Tensor:
+        numbers = torch.arange(rows, dtype=torch.float64)[:, None]
+        return torch.ops.aten._pad_packed_sequence(numbers, sizes, batch_first, -1.0, length)[0][..., 0].long()
+
+    def masked(picked: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        empty = (places(sizes) < 0).reshape(*shape[:2], *(1 for _ in shape[2:]))
+        return picked.masked_fill(empty, padding)
+
+    told = (rows, batch_first, length)
+    read = function_of("padded", lambda sizes: places(sizes).clamp_min(0), node.args[1], settings=told)
+    picked = d.gather(x, 0, shape[:2], node, read)
+    filled = function_of("padded", masked, node.args[1], settings=told)
+    return d.masked(picked, float(padding), shape, filled), d.constant(lengths, function=outcome(node, 1))
 
 
 @rule("lstm", "rnn_tanh")
@@ -137,18 +162,47 @@ def rectified(d: Any, node: fx.Node, x: Any, state: Any, *settings: Any) -> tupl
         number = number_in(state)
         first = state if number is None else (number or None)
         weights, has_biases, count, dropout, train, bidirectional, batch_first = settings
-        return _rectified(d, x, first, weights, has_biases, count, dropout, train, bidirectional, batch_first)
+        return _rectified(d, node, x, first, weights, has_biases, count, dropout, train, bidirectional, batch_first)
     if number_in(settings[0]) != 0:
         raise UnsupportedFormError("packed sequences with an initial state")
     weights, has_biases, count, dropout, train, bidirectional = settings[1:]
     rows = reshape(d, x, (1, *x.shape))
-    out, last = _rectified(d, rows, None, weights, has_biases, count, dropout, train, bidirectional, True)
+    out, last = _rectified(d, node, rows, None, weights, has_biases, count, dropout, train, bidirectional, True)
     whole, end = (shape_of(v) for v in node.meta["val"])
-    return reshape(d, out, whole), d.resized(d.spread_along(last, 1), end)
+    return reshape(d, out, whole), d.resized(d.spread_along(last, 1), end, _of_run(node, 1))
+
+
+def _of_run(node: fx.Node, part: int) -> Function:
+    """What the operation gives, in the place of a function of one operand."""
+    given = outcome(node, part)
+    return replace(given, apply=lambda _, run: given.apply(run))
+
+
+def _states(node: fx.Node, depth: int, side: int) -> Function:
+    """The states of one layer in one direction, by running the layers up to it."""
+    packed = _packed(node)
+    at = 3 if packed else 2  # where the weights stand
+    weights, has_biases, _, dropout, train, bidirectional, *rest = node.args[at:]
+    sides = 2 if bidirectional else 1
+    kept = list(weights)[: (depth + 1) * sides * (4 if has_biases else 2)]  # type: ignore[arg-type]
+    read = list(node.all_input_nodes)
+
+    def apply(_: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+        values = dict(zip(read, tensors, strict=True))
+        state = values[node.args[at - 1]][: (depth + 1) * sides]  # type: ignore[index]
+        front = [values[n] for n in node.args[: at - 1]]  # type: ignore[index]
+        settings = (has_biases, depth + 1, dropout, train, bidirectional, *rest)
+        out = node.target(*front, state, [values[n] for n in kept], *settings)[0]  # type: ignore[operator]
+        width = out.shape[-1] // sides
+        states = out[..., side * width : (side + 1) * width]
+        return states[None] if packed else states
+
+    return Function("rnn_relu", apply, tuple(n.name for n in read), (node.name, depth, side))
 
 
 def _rectified(
     d: Any,
+    node: fx.Node,
     x: Any,
     first: Any,
     weights: Sequence[Any],
@@ -165,20 +219,20 @@ def _rectified(
     last = []
     for depth in range(count):
         if depth and dropout > 0 and train:
-            x = d.noise(x)
+            x = d.noise(x, IDENTITY)  # the states of the next layer are those of a run
         x = d.spread_along(x, time)
         sides = []
         for side in range(directions):
             place = depth * directions + side
             given = first if first is None or isinstance(first, float) else _state(d, first, place, time)
-            h = _unrolled(d, x, given, layers[place], time)
+            h = _unrolled(d, x, given, layers[place], time, _states(node, depth, side))
             sides.append(h)
-            last.append(_moved_in_front(d, h, time))
+            last.append(_moved_in_front(d, h, time, 0 if side else h.shape[time] - 1))
         x = sides[0] if directions == 1 else d.cat(sides, 2)
     return x, last[0] if len(last) == 1 else d.cat(last, 0)
 
 
-def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int) -> Any:
+def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int, states: Function) -> Any:
     """The states of one layer in one direction, all of them at once; ``first`` may be the number that fills it."""
     w, v, *biases = weights
     v = d.view(v, Permute((0, 1)))  # read at every step
@@ -190,10 +244,10 @@ def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int) -> 
         start = d.add(total, d.scaled(d.reduce(v, (1,), False, False), first))
     elif first is not None:
         start = d.add(total, d.contract(first, v, _READ))
-    h = d.homogeneous(start)
+    h = d.homogeneous(start, True, states)
     if x.shape[time] == 1:
         return h
-    return d.homogeneous(d.add(total, d.contract(h, v, _READ)))
+    return d.homogeneous(d.add(total, d.contract(h, v, _READ)), True, states)
 
 
 def _state(d: Any, state: Any, place: int, time: int) -> Any:
@@ -202,9 +256,9 @@ def _state(d: Any, state: Any, place: int, time: int) -> Any:
     return one if time == 0 else d.view(one, Permute((1, 0, 2)))
 
 
-def _moved_in_front(d: Any, h: Any, time: int) -> Any:
+def _moved_in_front(d: Any, h: Any, time: int, at: int) -> Any:
     """The state at one time, with a dimension for layers in front."""
-    one = take(d, h, time, [0])
+    one = take(d, h, time, [at])
     return one if time == 0 else d.view(one, Permute((1, 0, 2)))
 
 
@@ -242,4 +296,6 @@ def rnn_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any =
         total = d.add(total, d.contract(state, v, read))
     if b is not None:
         total = d.add(total, d.add(b, c))
-    return d.homogeneous(total) if "relu" in str(node.target) else d.nonlinear(total)
+    if "relu" in str(node.target):
+        return d.homogeneous(total, True, function_of("relu", torch.relu))
+    return d.nonlinear(total, function=function_of("tanh", torch.tanh))

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.lowering.rules.movement import expand
+from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, bound, outcome
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
 from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
@@ -29,17 +29,19 @@ def summed(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False
 
 @rule("amax", "amin")
 def extreme(d: Any, node: fx.Node, x: Any, dim: Any = (), keepdim: bool = False) -> Any:
-    return d.extremum(x, _dims(x, dim), keepdim) if x.shape else x
+    return d.extremum(x, _dims(x, dim), keepdim, "amax" in str(node.target)) if x.shape else x
 
 
 @rule("max", "min")
 def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Over everything, over one dimension (values and positions), or of two tensors."""
+    largest = "max" in str(node.target)
     if dim is not None and not isinstance(dim, int):
-        return d.larger(x, dim)
+        return d.larger(x, dim, largest)
     if dim is None:
-        return d.extremum(x, _dims(x, None), False) if x.shape else x
-    return d.extremum(x, _dims(x, dim), keepdim), d.constant(meta_shape_of(node, 1))
+        return d.extremum(x, _dims(x, None), False, largest) if x.shape else x
+    found = d.extremum(x, _dims(x, dim), keepdim, largest) if x.shape else x
+    return found, d.constant(meta_shape_of(node, 1), function=outcome(node, 1))
 
 
 @rule("all", "any", "count_nonzero", "histc", "bincount")
@@ -69,21 +71,22 @@ def given_up(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
 @rule("argmax", "argmin")
 def positions(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Blind to a common positive factor and to a common shift along ``dim``."""
-    return d.power(d.positions(x, _dims(x, dim), keepdim), 0.0)
+    return d.power(d.positions(x, _dims(x, dim), keepdim, bound(node)), 0.0, IDENTITY)
 
 
 @rule("softmax", "_softmax", "_log_softmax", "log_softmax", "special_softmax", "special_log_softmax", "_safe_softmax")
 def softmax(d: Any, node: fx.Node, x: Any, dim: int, *_: Any, **__: Any) -> Any:
     log = "log" in str(node.target)
-    return d.softmax(x, dim % len(x.shape), log) if x.shape else d.nonlinear(x)
+    return d.softmax(x, dim % len(x.shape), log) if x.shape else d.nonlinear(x, function=bound(node))
 
 
-def _pooled(d: Any, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bool) -> Any:
+def _pooled(d: Any, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bool, signed: bool = False) -> Any:
     dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
     value = node.meta["val"]
     shape = shape_of(value[0] if isinstance(value, (tuple, list)) else value)
-    out = d.pool(x, dims, shape, linear, keeps, settings(node))
-    return (out, d.constant(shape)) if isinstance(value, (tuple, list)) else out
+    several = isinstance(value, (tuple, list))
+    out = d.pool(x, dims, shape, linear, keeps, settings(node), bound(node, part=0 if several else None), signed)
+    return (out, d.constant(shape, function=outcome(node, 1))) if several else out
 
 
 def _spatial(node: fx.Node) -> int:
@@ -123,7 +126,7 @@ def avg_pool(
     """Means commute with constants unless zeros from the padding are counted."""
     padded = any([padding] if isinstance(padding, int) else padding)
     keeps = (not padded or not count_include_pad) and divisor_override is None
-    return _pooled(d, node, x, _spatial(node), True, keeps)
+    return _pooled(d, node, x, _spatial(node), True, keeps, divisor_override is not None and divisor_override < 0)
 
 
 @rule(
@@ -140,10 +143,11 @@ def ordered(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tuple[A
     dim = kwargs.get("dim", numbers[1] if "topk" in str(node.target) and len(numbers) > 1 else None)
     if dim is None:
         dim = numbers[0] if "sort" in str(node.target) and numbers else -1
-    dim %= len(x.shape)
     shape = meta_shape_of(node, 0)
-    even = d.extremum(x, (dim,), True)  # what is not the same along the dimension may change the order
-    return d.spread_along(expand(d, even, shape), dim), d.constant(shape)
+    if not shape:
+        return x, d.constant(shape, 0.0)
+    dim %= len(x.shape)
+    return d.ordered(x, dim, shape, bound(node, part=0)), d.constant(shape, function=outcome(node, 1))
 
 
 @rule("detach")

@@ -9,6 +9,7 @@ from neuralmechanics.symmetry.program.primitives.along_dimensions import (
     Deviation,
     Extremum,
     Normalise,
+    Order,
     Pool,
     Positions,
     Reduce,
@@ -27,7 +28,7 @@ from neuralmechanics.symmetry.program.primitives.elementwise import (
     Scale,
     Select,
 )
-from neuralmechanics.symmetry.program.primitives.ends import Fix, Forget, Pair
+from neuralmechanics.symmetry.program.primitives.ends import Ended, Fix, Forget, Pair
 from neuralmechanics.symmetry.program.primitives.leaves import Constant, Parameter, Unread
 from neuralmechanics.symmetry.program.primitives.movement import (
     Concatenate,
@@ -47,6 +48,7 @@ __all__ = [
     "Constant",
     "Contract",
     "Deviation",
+    "Ended",
     "Extremum",
     "Fix",
     "Forget",
@@ -58,6 +60,7 @@ __all__ = [
     "Noise",
     "Nonlinear",
     "Normalise",
+    "Order",
     "Pad",
     "Pair",
     "Parameter",

@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.domain import Domain
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of, within, without
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
+from neuralmechanics.symmetry.program.views import Expand
 
-__all__ = ["Contract", "Deviation", "Extremum", "Normalise", "Pool", "Positions", "Reduce", "Softmax"]
+__all__ = ["Contract", "Deviation", "Extremum", "Normalise", "Order", "Pool", "Positions", "Reduce", "Softmax"]
 
 
 @dataclass(frozen=True)
 class Contract:
-    """A sum of products."""
+    """A sum of products; where ``function`` is given, another that is linear in x over the reals (a Fourier sum)."""
 
     how: Contraction
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         x, y = xs
@@ -40,11 +43,12 @@ class Contract:
 
 @dataclass(frozen=True)
 class Reduce:
-    """The sum or the mean over ``dims``."""
+    """The sum or the mean over ``dims``; where ``function`` is given, another that scales as a sum of sizes does."""
 
     dims: tuple[int, ...]
     keepdim: bool
     mean: bool
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return without(xs[0], self.dims, self.keepdim)
@@ -55,10 +59,11 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Extremum:
-    """The maximum or the minimum over ``dims``."""
+    """The maximum (``largest``) or the minimum over ``dims``."""
 
     dims: tuple[int, ...]
     keepdim: bool
+    largest: bool = True
 
     def output_shape(self, *xs: Shape) -> Shape:
         return without(xs[0], self.dims, self.keepdim)
@@ -68,11 +73,32 @@ class Extremum:
 
 
 @dataclass(frozen=True)
+class Order:
+    """Entries along ``dim`` in the order of their size, all of them or as many as ``shape`` holds."""
+
+    dim: int
+    shape: Shape
+    function: Function | None = None
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        (dim,) = within(xs[0], [self.dim])
+        if tuple(n for k, n in enumerate(xs[0]) if k != dim) != tuple(n for k, n in enumerate(self.shape) if k != dim):
+            raise UnsupportedFormError(f"order along dimension {dim} from shape {xs[0]} to {self.shape}")
+        return sizes_of(self.shape)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        """What is not the same along the dimension may change the order, so the entries go as their extremum does."""
+        even = domain.view(domain.extremum(xs[0], (self.dim,), True), Expand(self.shape))
+        return domain.spread_along(even, self.dim)
+
+
+@dataclass(frozen=True)
 class Positions:
     """Where the extremum over ``dims`` stands."""
 
     dims: tuple[int, ...]
     keepdim: bool
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return without(xs[0], self.dims, self.keepdim)
@@ -83,10 +109,11 @@ class Positions:
 
 @dataclass(frozen=True)
 class Deviation:
-    """The standard deviation over ``dims``."""
+    """The standard deviation over ``dims``: √(Σ(x - mean)²/(count - correction))."""
 
     dims: tuple[int, ...]
     keepdim: bool
+    correction: float = 1.0
 
     def output_shape(self, *xs: Shape) -> Shape:
         return without(xs[0], self.dims, self.keepdim)
@@ -97,13 +124,18 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Pool:
-    """Means (``linear``) or maxima over windows along ``dims``; ``how`` names the function."""
+    """Means (``linear``) or maxima over windows along ``dims``; ``how`` names the function.
+
+    ``signed``: some weights of the means are negative.
+    """
 
     dims: tuple[int, ...]
     shape: Shape
     linear: bool
     keeps_constants: bool
     how: Hashable = field(repr=False)
+    function: Function | None = None
+    signed: bool = False
 
     def output_shape(self, *xs: Shape) -> Shape:
         within(xs[0], self.dims)
@@ -115,11 +147,16 @@ class Pool:
 
 @dataclass(frozen=True)
 class Normalise:
-    """x, less its mean over ``dims`` where ``center``, divided by its size there."""
+    """x, less its mean over ``dims`` where ``center``, divided by its size there: the root of Σx², or of its ``mean``.
+
+    What breaks it, an eps, is added to the square; ``function``: another way to keep the size from zero.
+    """
 
     dims: tuple[int, ...]
     center: bool
     broken_by: Breaking | None
+    mean: bool = True
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         within(xs[0], self.dims)
@@ -131,10 +168,11 @@ class Normalise:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax, or its logarithm, along ``dim``."""
+    """Softmax, or its logarithm, along ``dim``; where ``function`` is given, that of some of the entries."""
 
     dim: int
     log: bool = False
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         within(xs[0], [self.dim])

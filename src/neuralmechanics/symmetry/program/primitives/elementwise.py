@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.domain import Domain
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, broadcast, sizes_of
 
 __all__ = [
@@ -66,7 +67,9 @@ class Scale:
 
 @dataclass(frozen=True)
 class Multiply:
-    """x·y."""
+    """x·y; where ``function`` is given, another that is linear in x for given data y (a part of a complex number)."""
+
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         x, y = xs
@@ -78,9 +81,10 @@ class Multiply:
 
 @dataclass(frozen=True)
 class Power:
-    """x to a fixed power (of |x| where that is what makes sense)."""
+    """x to a fixed power; where ``function`` is given, that, which scales alike (signs scale as the power 0)."""
 
     exponent: float
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return xs[0]
@@ -94,6 +98,7 @@ class Homogeneous:
     """A function with f(a·x) = a·f(x) for a > 0 that is not linear."""
 
     nonnegative: bool = False
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return xs[0]
@@ -108,6 +113,7 @@ class Nonlinear:
 
     nonnegative: bool = False
     floor: float | None = None
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return broadcast(*xs)
@@ -118,7 +124,9 @@ class Nonlinear:
 
 @dataclass(frozen=True)
 class Maximum:
-    """The larger or the smaller of two tensors, entry by entry."""
+    """The larger (``largest``) or the smaller of two tensors, entry by entry."""
+
+    largest: bool = True
 
     def output_shape(self, *xs: Shape) -> Shape:
         x, y = xs
@@ -132,6 +140,8 @@ class Maximum:
 class Noise:
     """x times a random mask."""
 
+    function: Function | None = None
+
     def output_shape(self, *xs: Shape) -> Shape:
         return xs[0]
 
@@ -144,6 +154,7 @@ class Select:
     """x or y, by a mask."""
 
     shape: Shape
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         x, y = xs
@@ -160,6 +171,7 @@ class Mask:
 
     number: float
     shape: Shape
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return sizes_of(self.shape)

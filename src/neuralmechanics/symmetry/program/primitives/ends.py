@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuralmechanics.symmetry.program.domain import Domain
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of
 from neuralmechanics.symmetry.program.refusals import Reason
 
-__all__ = ["Fix", "Forget", "Pair"]
+__all__ = ["Ended", "Fix", "Forget", "Pair"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,22 @@ class Forget:
     shape: Shape
     reason: Reason
     hides: bool
+    function: Function | None = None
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return sizes_of(self.shape)
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        domain.fix(*xs)
+        return domain.constant(self.shape)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A function of its operands, none of which may change: what a loss is of the differences or angles it sees."""
+
+    shape: Shape
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return sizes_of(self.shape)

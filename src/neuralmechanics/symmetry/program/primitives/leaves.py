@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuralmechanics.symmetry.program.domain import Domain
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of
 from neuralmechanics.symmetry.program.views import Take
 
@@ -46,6 +47,7 @@ class Constant:
     shape: Shape
     number: float | None = None
     nonnegative: bool = False
+    function: Function | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", sizes_of(self.shape))

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from neuralmechanics.symmetry.program.domain import Domain
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of, within
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, View
@@ -82,6 +83,7 @@ class Resize:
     """Another size along dimensions that carry nothing of their own (how many entries the data decide)."""
 
     shape: Shape
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         return sizes_of(self.shape)
@@ -101,6 +103,7 @@ class Gather:
     index_shape: Shape
     index: Hashable = field(repr=False)
     of_model: bool = False
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         (shape,) = xs
@@ -117,6 +120,7 @@ class Spread:
 
     dim: int
     apart: tuple[int, ...] = ()
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         within(xs[0], [self.dim, *self.apart])
@@ -133,6 +137,7 @@ class Scatter:
     dim: int
     shape: Shape
     apart: tuple[int, ...] = ()
+    function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
         within(xs[-1], [self.dim])

@@ -1,0 +1,180 @@
+"""The program on numbers: every primitive executed on tensors, so that what rules write can be held against torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.contraction import Window
+from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.interpret import interpret
+from neuralmechanics.symmetry.program.program import Instruction, Location, Program
+from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape
+
+__all__ = ["Evaluate", "NotExecutableError", "outputs"]
+
+
+class NotExecutableError(RuntimeError):
+    """An instruction that does not say what it computes: its place, and what is missing."""
+
+
+@dataclass(eq=False)
+class Evaluate:
+    """Answers every instruction with a tensor.
+
+    ``parameters`` and ``data`` (by the names of the captured graph's operations: inputs, indices, masks, and what the
+    model computes without parameters) are what the program reads. ``values`` holds each result by its index, ``fixed``
+    what each operation fixes.
+    """
+
+    parameters: Mapping[str, Tensor]
+    data: Mapping[str, Any]
+    cause: int = 0
+    values: dict[int, Tensor] = field(default_factory=dict)
+    fixed: list[tuple[Location, tuple[Tensor, ...]]] = field(default_factory=list)
+
+    def step(self, instruction: Instruction, *xs: Tensor) -> Tensor | None:
+        """The value of one instruction."""
+        primitive = instruction.primitive
+        if isinstance(primitive, p.Fix):
+            self.fixed.append((instruction.cause, xs))
+        if instruction.result is None:
+            return None
+        out = self._computed(instruction, *xs)
+        if tuple(out.shape) != instruction.result.shape:
+            raise NotExecutableError(
+                f"{primitive} of {instruction.cause} gives shape {tuple(out.shape)} where the program says "
+                f"{instruction.result.shape}"
+            )
+        self.values[instruction.result.index] = out
+        return out
+
+    def _computed(self, instruction: Instruction, *xs: Tensor) -> Tensor:
+        primitive = instruction.primitive
+        if isinstance(primitive, p.Parameter):
+            return self.parameters[primitive.name]
+        if isinstance(primitive, p.Constant) and primitive.number is not None and primitive.function is None:
+            return torch.full(primitive.shape, primitive.number, dtype=torch.float64)
+        function: Function | None = getattr(primitive, "function", None)
+        if isinstance(primitive, p.Gather) and function is not None:
+            return _gathered(primitive, xs[0], self._applied(instruction, function))
+        if function is not None:
+            return self._applied(instruction, function, *xs)
+        meaning = _MEANINGS.get(type(primitive))
+        if meaning is None:
+            raise NotExecutableError(f"{type(primitive).__name__} of {instruction.cause} does not say what it computes")
+        return meaning(primitive, *xs)
+
+    def _applied(self, instruction: Instruction, function: Function, *xs: Tensor) -> Tensor:
+        if missing := [name for name in function.data if name not in self.data]:
+            raise NotExecutableError(f"{instruction.cause} reads {', '.join(missing)}, which no data are given for")
+        out: Tensor = function.apply(*xs, *(self.data[name] for name in function.data))
+        return out
+
+
+def outputs(program: Program, parameters: Mapping[str, Tensor], data: Mapping[str, Any]) -> list[Tensor]:
+    """What the program computes: the values that its last operation, the end of the graph, fixes."""
+    evaluate = Evaluate(parameters, data)
+    interpret(program, evaluate, evaluate.step)  # type: ignore[arg-type]
+    end = max((where.number for where, _ in evaluate.fixed), default=-1)
+    return [x for where, xs in evaluate.fixed if where.number == end for x in xs]
+
+
+# --- what each primitive means --------------------------------------------------------------------------------------
+
+
+def _rearranged(primitive: p.Rearrange, x: Tensor) -> Tensor:
+    view = primitive.view
+    if isinstance(view, Reshape):
+        return x.reshape(view.shape)
+    if isinstance(view, Permute):
+        return x.permute(view.order)
+    if isinstance(view, Expand):
+        return x.expand(view.shape)
+    return x.index_select(view.dim, torch.tensor(view.positions, dtype=torch.int64, device=x.device))
+
+
+def _gathered(primitive: p.Gather, x: Tensor, places: Tensor) -> Tensor:
+    """Entries of x along one dimension, at the places that the index says."""
+    dim = primitive.dim % x.ndim
+    picked = x.index_select(dim, places.reshape(-1))
+    return picked.reshape(*x.shape[:dim], *primitive.index_shape, *x.shape[dim + 1 :])
+
+
+def _padded(primitive: p.Pad, x: Tensor) -> Tensor:
+    if primitive.fill is None:
+        raise NotExecutableError("the number of a padding is not known")
+    dim = primitive.dim % x.ndim
+    shapes = [(*x.shape[:dim], n, *x.shape[dim + 1 :]) for n in (primitive.before, primitive.after)]
+    before, after = (x.new_full(shape, primitive.fill) for shape in shapes)
+    return torch.cat([before, x, after], dim)
+
+
+def _contracted(primitive: p.Contract, x: Tensor, y: Tensor) -> Tensor:
+    """A sum of products by einsum; a window is one more factor, the zeros and ones of which entries meet."""
+    how = primitive.how
+    kind = torch.promote_types(x.dtype, y.dtype)
+    factors, terms = [x.to(kind), y.to(kind)], [how.x, how.y]
+    sizes = how.sizes(x.shape, y.shape)
+    for window in how.windows:
+        factors.append(met(window, sizes).to(kind))
+        terms.append(window.x + window.kernel + window.out)
+    full = [f.expand([sizes[letter] for letter in term]) for f, term in zip(factors, terms, strict=True)]
+    return torch.einsum(f"{','.join(terms)}->{how.out}", *full).expand(how.output_shape(x.shape, y.shape))
+
+
+def met(window: Window, sizes: Mapping[str, int]) -> Tensor:
+    """[entry of x, entry of the kernel, entry of the output]: one where they meet in a convolution."""
+    if not isinstance(window.geometry, tuple) or len(window.geometry) != 5:
+        raise NotExecutableError(f"the geometry {window.geometry!r} of a window")
+    transposed, stride, padding, dilation, _ = window.geometry
+    padding = padding[1] // 2 if isinstance(padding, tuple) else padding
+    here, kernel, out = (torch.arange(sizes[letter]) for letter in (window.x, window.kernel, window.out))
+    one, other = (here[:, None, None], out) if transposed else (out, here[:, None, None])
+    return (one * stride + kernel[:, None] * dilation - padding == other).double()
+
+
+def _reduced(primitive: p.Reduce, x: Tensor) -> Tensor:
+    if not primitive.dims:
+        return x
+    return (torch.mean if primitive.mean else torch.sum)(x, primitive.dims, primitive.keepdim)
+
+
+def _extreme(primitive: p.Extremum, x: Tensor) -> Tensor:
+    return (torch.amax if primitive.largest else torch.amin)(x, primitive.dims, primitive.keepdim)
+
+
+def _deviation(primitive: p.Deviation, x: Tensor) -> Tensor:
+    return torch.std(x, primitive.dims, correction=primitive.correction, keepdim=primitive.keepdim)
+
+
+def _normalised(primitive: p.Normalise, x: Tensor) -> Tensor:
+    dims = primitive.dims
+    centred = x - x.mean(dims, keepdim=True) if primitive.center else x
+    square = (torch.mean if primitive.mean else torch.sum)(centred * centred, dims, keepdim=True)
+    return centred / (square + (primitive.broken_by.value if primitive.broken_by else 0.0)).sqrt()
+
+
+_MEANINGS: dict[type, Callable[..., Tensor]] = {
+    p.Rearrange: _rearranged,
+    p.Concatenate: lambda primitive, *xs: torch.cat(xs, primitive.dim),
+    p.Pad: _padded,
+    p.Spread: lambda _, x: x,
+    p.Add: lambda primitive, x, y: x + primitive.scale * y if primitive.scale != 1 else x + y,
+    p.AddNumber: lambda primitive, x: x + primitive.number,
+    p.Scale: lambda primitive, x: x * primitive.factor,
+    p.Multiply: lambda _, x, y: x * y,
+    p.Power: lambda primitive, x: x**primitive.exponent,
+    p.Maximum: lambda primitive, x, y: (torch.maximum if primitive.largest else torch.minimum)(x, y),
+    p.Contract: _contracted,
+    p.Reduce: _reduced,
+    p.Extremum: _extreme,
+    p.Deviation: _deviation,
+    p.Normalise: _normalised,
+    p.Softmax: lambda primitive, x: (torch.log_softmax if primitive.log else torch.softmax)(x, primitive.dim),
+}

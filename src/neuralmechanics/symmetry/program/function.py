@@ -1,0 +1,25 @@
+"""What a primitive computes where its name does not say it: for execution and for printing, never for symmetries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Function"]
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the operands, and after them of what the tensors called ``data`` hold in a run of the model.
+
+    Two functions are equal where their names, their ``settings`` and their data are: ``apply`` is not looked at.
+    """
+
+    name: str
+    apply: Callable[..., Any] = field(repr=False, compare=False)
+    data: tuple[str, ...] = ()
+    settings: Hashable = field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(self.data)})" if self.data else self.name
