@@ -23,6 +23,8 @@ class Find:
     """print the families as JSON"""
     per_parameter: bool = False
     """print, for each parameter, what covers it or what ends its symmetry"""
+    program: bool = False
+    """print the model as the program of typed primitives in which the symmetries are found"""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,18 @@ class Lint:
 
 
 def run_find(command: Find) -> None:
-    """Print the table of families."""
+    """Print the table of families, or what was asked for in its place."""
     import json
 
+    if command.program and (command.json or command.per_parameter):
+        raise ValueError("--program prints the program alone: leave out --json and --per-parameter")
     found = resolve(command.target, allocate=False)
 
-    from neuralmechanics.symmetry import find_symmetries
+    from neuralmechanics.symmetry import find_symmetries, lowered_program
 
+    if command.program:
+        print(lowered_program(found.model, found.batch, found.loss))
+        return
     symmetries = find_symmetries(found.model, found.batch, found.loss)
     if command.json:
         print(json.dumps(symmetries.to_dict(), indent=2))

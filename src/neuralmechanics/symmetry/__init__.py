@@ -6,6 +6,8 @@ from neuralmechanics.functional.as_found import EmptiedCacheWarning
 from neuralmechanics.symmetry.families.family import KINDS, Breaking, Family, Kind
 from neuralmechanics.symmetry.families.symmetries import Coverage, Symmetries, UnknownOperation
 from neuralmechanics.symmetry.finding.find import find_symmetries
+from neuralmechanics.symmetry.finding.lowered_program import lowered_program
+from neuralmechanics.symmetry.program.program import Program
 
 # Asked of symmetries, one floor above; offered here as well, and loaded only when they are.
 _DIAGNOSTICS = (
@@ -31,9 +33,11 @@ __all__ = [
     "EmptiedCacheWarning",
     "Family",
     "Kind",
+    "Program",
     "Symmetries",
     "UnknownOperation",
     "find_symmetries",
+    "lowered_program",
     *_DIAGNOSTICS,
 ]
 

@@ -40,9 +40,7 @@ from neuralmechanics.symmetry.lowering.graph.liveness import dependents, live
 from neuralmechanics.symmetry.lowering.graph.rotary import rotary_operations
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.lowering.rules.normalisations import mode_of_batch_norm
-from neuralmechanics.symmetry.passes.needed_entries import only_needed_entries
-from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses, parameter_uses
-from neuralmechanics.symmetry.passes.stabilisers import stabilised
+from neuralmechanics.symmetry.passes.rewritten import rewritten
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.refusals import DomainError
 
@@ -99,7 +97,7 @@ def analyse(captured: Captured) -> Symmetries:
     """The symmetries of a captured graph."""
     captured = live(captured)
     lowered = lower(captured)
-    program = only_needed_entries(stabilised(lowered.program))
+    program = rewritten(lowered.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
     requires = _requirements(captured)
@@ -134,7 +132,7 @@ def _linear(
     if not rotary.ends:
         return linear, terms, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    looked_through = only_needed_entries(stabilised(lower(captured, rotary).program))
+    looked_through = rewritten(lower(captured, rotary).program)
     interpret(looked_through, through)
     clear = through.system.solve()
     turning = Mixings(through, clear)

@@ -43,6 +43,15 @@ class Program:
     instructions: tuple[Instruction, ...]
     numbers: frozenset[int] = field(default=frozenset())
 
+    def to_text(self) -> str:
+        """One line an instruction, with shapes, parameters and the place in the model (see ``program.text``)."""
+        from neuralmechanics.symmetry.program.text import program_text
+
+        return program_text(self)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
     def size(self) -> int:
         """One more than the greatest index of a value."""
         return 1 + max((i.result.index for i in self.instructions if i.result is not None), default=-1)

@@ -1,0 +1,14 @@
+"""The passes over a program in their order: what every interpreter of a lowered model is given."""
+
+from __future__ import annotations
+
+from neuralmechanics.symmetry.passes.needed_entries import only_needed_entries
+from neuralmechanics.symmetry.passes.stabilisers import stabilised
+from neuralmechanics.symmetry.program.program import Program
+
+__all__ = ["rewritten"]
+
+
+def rewritten(program: Program) -> Program:
+    """The program after all passes; it computes the same."""
+    return only_needed_entries(stabilised(program))
