@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from torch import Tensor, nn
 
 from neuralmechanics import Family, Symmetries, find_symmetries
 
-from .agreement import one_by_one
 from .network import Network
 from .random_networks import classical_networks, modern_networks
 from .zoo import FULL, SMALL
@@ -185,7 +185,7 @@ def _families(found: Symmetries, model: nn.Module) -> dict[str, Record]:
             "broken by": sorted(map(str, family.broken_by)),
             "requires": sorted(family.requires),
             "layer": family.layer,
-            "span": _span(_fields([family], params), params) if params else None,
+            "span": _span([family], params) if params else None,
         }
     return out
 
@@ -195,7 +195,7 @@ def _whole(found: Symmetries, model: nn.Module) -> dict[str, float] | None:
     params = _point(model)
     if not params or sum(f.size for f in found) * sum(p.numel() for p in params.values()) > LARGEST:
         return None
-    return _span(_fields(list(found), params), params)
+    return _span(list(found), params)
 
 
 def _point(model: nn.Module) -> dict[str, Tensor]:
@@ -203,38 +203,48 @@ def _point(model: nn.Module) -> dict[str, Tensor]:
     if sum(p.numel() for p in model.parameters()) > LARGEST:
         return {}
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return {name: _fixed(name, p) for name, p in trainable.items()}
+    return {name: _fixed(name, tuple(p.shape)) for name, p in trainable.items()}
 
 
-def _fixed(name: str, like: Tensor) -> Tensor:
+@cache
+def _fixed(name: str, shape: tuple[int, ...]) -> Tensor:
     seed = int.from_bytes(hashlib.sha1(name.encode()).digest()[:4], "big")
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(like.shape, generator=generator, dtype=torch.float64) + 0.1
+    return torch.randn(shape, generator=generator, dtype=torch.float64) + 0.1
 
 
-def _fields(families: list[Family], params: Mapping[str, Tensor]) -> Tensor | None:
-    """The generators as columns, each of length one; for many, the default combination of each family."""
+def _span(families: list[Family], params: Mapping[str, Tensor]) -> dict[str, float]:
+    """The rank, and for every parameter the length of what a fixed vector leaves in the span of the generators.
+
+    Of too many generators, the default combination stands for each family.
+    """
+    moved = {name: p for name, p in params.items() if any(name in f.parameters for f in families)}
     if sum(f.size for f in families) * sum(p.numel() for p in params.values()) <= LARGEST:
-        columns = [column for family in families for column in one_by_one(family, params)]
+        columns = [_flat(step, moved) for family in families for step in _steps(family, params)]
     else:
-        columns = []
-        for family in families:
-            moved = family.generator(params)
-            columns.append(torch.cat([moved.get(n, torch.zeros_like(p)).flatten() for n, p in params.items()]))
+        columns = [_flat(family.generator(params), moved) for family in families]
     columns = [c / c.norm() for c in columns if c.norm() > 0]
-    return torch.stack(columns, dim=1) if columns else None
-
-
-def _span(fields: Tensor | None, params: Mapping[str, Tensor]) -> dict[str, float]:
-    """The rank, and for every parameter the length of what a fixed vector leaves in the span."""
-    if fields is None:
+    if not columns:
         return {}
-    left, sizes, _ = torch.linalg.svd(fields, full_matrices=False)
+    left, sizes, _ = torch.linalg.svd(torch.stack(columns, dim=1), full_matrices=False)
     basis = left[:, sizes > 1e-9 * sizes[0]]
-    vector = torch.cat([_fixed(f"{name}, the vector", p).flatten() for name, p in params.items()])
-    pieces = (basis @ (basis.T @ vector)).split([p.numel() for p in params.values()])
-    lengths = {name: float(piece.norm()) for name, piece in zip(params, pieces, strict=True)}
+    vector = torch.cat([_fixed(f"{name}, the vector", tuple(p.shape)).flatten() for name, p in moved.items()])
+    pieces = (basis @ (basis.T @ vector)).split([p.numel() for p in moved.values()])
+    lengths = {name: float(piece.norm()) for name, piece in zip(moved, pieces, strict=True)}
     return {"rank": basis.shape[1]} | {n: float(f"{x:.9g}") for n, x in lengths.items() if x > 1e-9}
+
+
+def _steps(family: Family, params: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Every generator of the family."""
+    shape = family.generator_shape
+    for position in range(math.prod(shape)):
+        weights = torch.zeros(shape, dtype=torch.float64)
+        weights.view(-1)[position] = 1.0
+        yield family.generator(params, weights)
+
+
+def _flat(step: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([step.get(n, torch.zeros_like(p)).detach().double().flatten() for n, p in params.items()])
 
 
 def _ordered(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,7 +345,7 @@ def compare(first: Path, second: Path) -> int:
                 print(f"{part} {name}: {line}")
         for side, only in (("first", before.keys() - after.keys()), ("second", after.keys() - before.keys())):
             if only:
-                print(f"{part}: {len(only)} networks in the {side} alone: {', '.join(sorted(only))}")
+                print(f"{part}: {len(only)} networks in the {side} alone: {_cut(', '.join(sorted(only)))}")
         wrong = sum(any(not line.startswith("order") for line in lines) for lines in told.values())
         order = sum(bool(lines) for lines in told.values()) - wrong
         seconds = [sum(r[name].get("seconds", 0.0) for name in both) for r in (before, after)]
