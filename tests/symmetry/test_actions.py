@@ -249,7 +249,7 @@ def test_charges_are_conserved_along_the_gradient_flow(case: Instance) -> None:
     action, start = case.action, case.params()
     drifts = []
     for halvings in range(2):
-        theta = flowed(case, 0.02 / 2**halvings, 20 * 2**halvings)
+        theta = flowed(case, 0.03 / 2**halvings, 8 * 2**halvings)
         assert float((flat(theta, start) - flat(start, start)).norm()) > 1e-2
         drifts.append((action.pair(theta, theta) - action.pair(start, start)).abs() / action.scale(start, start))
     coarse, fine = drifts
