@@ -40,6 +40,7 @@ from neuralmechanics.symmetry.lowering.graph.liveness import dependents, live
 from neuralmechanics.symmetry.lowering.graph.rotary import rotary_operations
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.lowering.rules.normalisations import mode_of_batch_norm
+from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.rewritten import rewritten
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.refusals import DomainError
