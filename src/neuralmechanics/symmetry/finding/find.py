@@ -23,7 +23,7 @@ from neuralmechanics.symmetry.families.symmetries import Symmetries, UnknownOper
 from neuralmechanics.symmetry.finding.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.gauges import gauge_families
-from neuralmechanics.symmetry.finding.grouping import basis_of, collapse, gather_families, read_off, unique_names
+from neuralmechanics.symmetry.finding.grouping import collapse, gather_families, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import linear_families
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
@@ -122,7 +122,7 @@ def _linear(
     mixings = Mixings(scales, space)
     walk(mixings)
     blocks = _same_numbers(mixings, scales).blocks(scales.parameters).mixing
-    linear, mixed = linear_families(blocks, scales.parameters, space.matrix, requires)
+    linear, mixed = linear_families(blocks, scales.parameters, space, requires)
     del mixings
     rotary = rotary_operations(captured.graph, dependents(captured))
     if not rotary.ends:
@@ -133,7 +133,7 @@ def _linear(
     turning = Mixings(through, clear)
     walk(turning, rotary)
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
-    turned, _ = linear_families(pairs, through.parameters, clear.matrix, requires, complex_pairs=True)
+    turned, _ = linear_families(pairs, through.parameters, clear, requires, complex_pairs=True)
     return linear + turned, np.concatenate([mixed, *(_scaled_by(f, scales, space) for f in turned)])
 
 
@@ -151,12 +151,13 @@ def _shifted(captured: Captured, walk: Walking, single: frozenset[str], requires
     """Translations; then affine families, by one more walk in which later biases may absorb a shift."""
     shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
     walk(shifts)
-    translations = _translations(shifts, shifts.system.solve(), requires)
+    translations = _translations(shifts, shifts.system.solve(shifts.read()), requires)
     if not shifts.absorbed:
         return translations
+    del shifts  # its variables take much memory, and so will those of the next walk
     absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single)
     walk(absorbing)
-    return translations + affine_families(absorbing, absorbing.system.solve(), translations, requires)
+    return translations + affine_families(absorbing, absorbing.system.solve(absorbing.read()), translations, requires)
 
 
 def _scaled_by(family: Family, scales: Scales, space: NullSpace) -> np.ndarray:
@@ -165,7 +166,7 @@ def _scaled_by(family: Family, scales: Scales, space: NullSpace) -> np.ndarray:
     for term in family.grams:
         labels = scales.parameters[term.view.parameter].terms
         arrays = [t.ids for t in labels if tuple(d for d, n in enumerate(t.ids.shape) if n > 1) == term.view.kept]
-        found += [basis_of(ids.reshape(-1)[term.slices.reshape(-1)], space.matrix) for ids in arrays]
+        found += [space.basis_of(ids.reshape(-1)[term.slices.reshape(-1)]) for ids in arrays]
     return np.unique(np.concatenate(found))
 
 
@@ -173,9 +174,9 @@ def _translations(shifts: Shifts, space: NullSpace, requires: tuple[str, ...]) -
     entries = []
     for name, arrays in shifts.parameters.items():
         for ids in arrays:
-            entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space.matrix)
+            entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space)
             entries += [entry] if entry is not None else []
-    return gather_families(entries, space.matrix.shape[1], "translation", [], requires)
+    return gather_families(entries, space.count, "translation", [], requires)
 
 
 def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed: np.ndarray) -> list[Family]:
@@ -184,11 +185,11 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed
     for name, label in scales.parameters.items():
         for term in label.terms:
             ids = collapse(term.ids, space)
-            entry = read_off(name, label.shape, ids, float(term.coefficient), space.matrix)
+            entry = read_off(name, label.shape, ids, float(term.coefficient), space)
             entries += [entry] if entry is not None else []
-    breakings = [(basis_of(ids, space.matrix), broken_by) for ids, broken_by in scales.breakings]
+    breakings = [(space.basis_of(ids), broken_by) for ids, broken_by in scales.breakings]
     breakings = [(basis, broken_by) for basis, broken_by in breakings if len(basis)]
-    return gather_families([e.without(mixed) for e in entries], space.matrix.shape[1], None, breakings, requires)
+    return gather_families([e.without(mixed) for e in entries], space.count, None, breakings, requires)
 
 
 def _requirements(captured: Captured) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from neuralmechanics.slices import SliceView
+from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.scaling.label import Label
 from neuralmechanics.symmetry.families.actions.linear_blocks import BlockLabels, GramTerm
 from neuralmechanics.symmetry.families.family import Family
-from neuralmechanics.symmetry.finding.grouping import basis_entries, subscript, title
+from neuralmechanics.symmetry.finding.grouping import subscript, title
 
 __all__ = ["linear_families"]
 
@@ -21,7 +21,7 @@ __all__ = ["linear_families"]
 def linear_families(
     blocks: Sequence[np.ndarray],
     labels: Mapping[str, Label],
-    matrix: sparse.csr_matrix,
+    space: NullSpace,
     requires: tuple[str, ...],
     complex_pairs: bool = False,
 ) -> tuple[list[Family], np.ndarray]:
@@ -31,7 +31,7 @@ def linear_families(
     """
     if not blocks:
         return [], np.zeros(0, np.int64)
-    member = np.full(matrix.shape[1], -1)
+    member = np.full(space.count, -1)
     for number, basis in enumerate(blocks):
         member[basis] = number
     pieces: dict[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]] = {}
@@ -42,7 +42,7 @@ def linear_families(
         for term in label.terms:
             view = SliceView(name, label.shape, tuple(d for d, n in enumerate(term.ids.shape) if n > 1))
             array = arrays.setdefault((name, view), len(arrays))
-            for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, blocks):
+            for block, slices, signs in _rows(term.ids, float(term.coefficient), space, member, blocks):
                 if slices is None:
                     refused.add(block)
                 else:
@@ -58,10 +58,10 @@ def linear_families(
 
 
 def _rows(
-    ids: np.ndarray, coefficient: float, matrix: sparse.csr_matrix, member: np.ndarray, blocks: Sequence[np.ndarray],
+    ids: np.ndarray, coefficient: float, space: NullSpace, member: np.ndarray, blocks: Sequence[np.ndarray],
 ) -> list[tuple[int, np.ndarray | None, np.ndarray]]:  # fmt: skip
     """For each block in the array: its channels' slices, one row for each time that the block occurs."""
-    slices, basis, value = basis_entries(ids, matrix)
+    slices, basis, value = space.entries(ids)
     keep = member[basis] >= 0
     slices, basis, value = slices[keep], basis[keep], value[keep] * coefficient
     order = np.lexsort((slices, basis, member[basis]))

@@ -10,7 +10,7 @@ coefficients, and the translations are their null space.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,6 +98,12 @@ class Shifts(ShiftConstraints):
                 terms.append(ChangeTerm(("constant",), ids[..., None]))
             self._values[name] = Change(shape, wide_dims(shape), Name("parameter", name), tuple(terms))
         return self._values[name]
+
+    def read(self) -> Iterator[np.ndarray]:
+        """The variables that families are read off: of parameters, and of what biases answer."""
+        for arrays in self.parameters.values():
+            yield from arrays
+        yield from (absorbed.ids for absorbed in self.absorbed)
 
     def coarse(self, name: str) -> str:
         """Why not every shift of a parameter is asked for; empty where each element has its own."""
