@@ -19,9 +19,10 @@ from scipy.sparse.csgraph import connected_components
 from neuralmechanics.symmetry.algebra.elimination import Coefficient, Equation, eliminate, narrowed
 from neuralmechanics.symmetry.algebra.rows import row_kinds, unique_rows
 
-__all__ = ["ConstraintSystem", "NullSpace"]
+__all__ = ["ConstraintSystem", "NullSpace", "Seen"]
 
 Coefficients = tuple[Coefficient, ...]
+_PAGE = 10  # bits: variables of one page of 1,024 are replaced together, as far as notes of them are concerned
 Rows = list[tuple[Coefficients, np.ndarray]]  # coefficients, and a table of variables (rows, coefficients)
 
 
@@ -85,6 +86,16 @@ class NullSpace:
         return int(found[found >= 0].min()) if (found >= 0).any() else None
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Variables, the number of changes by when they were looked at, and the pages that they lie on."""
+
+    ids: np.ndarray
+    change: int
+    first: int
+    last: int
+
+
 class ConstraintSystem:
     """Collects variables and homogeneous linear rows; ``solve`` returns a local null-space basis."""
 
@@ -92,6 +103,8 @@ class ConstraintSystem:
         self.size = 1
         self._traced = traced  # whether to keep what forced a variable to zero
         self._parent = np.zeros(1024, dtype=np.int32)
+        self._changes = 0
+        self._changed = np.zeros(1, dtype=np.int64)  # for each page of variables, by which change one was last replaced
         self._rows: Rows = []
         self._zeros: list[tuple[np.ndarray, int]] = []
 
@@ -104,7 +117,17 @@ class ConstraintSystem:
             more = np.arange(known, max(self.size, known + known // 2), dtype=np.int32)
             self._parent = np.concatenate([self._parent, more])
         self._parent[ids] = ids
+        if self.size > len(self._changed) << _PAGE:
+            self._changed = np.concatenate([self._changed, np.zeros(1 + (self.size >> _PAGE), dtype=np.int64)])
         return ids
+
+    def seen(self, ids: np.ndarray) -> Seen:
+        """A note that these variables, which are what ``resolve`` gave just now, have been looked at."""
+        return Seen(ids, self._changes, int(ids.min()) >> _PAGE, int(ids.max()) >> _PAGE)
+
+    def stands(self, note: Seen) -> bool:
+        """Whether nothing has replaced any of the variables since they were looked at; False where in doubt."""
+        return int(self._changed[note.first : note.last + 1].max()) <= note.change
 
     def resolve(self, ids: np.ndarray) -> np.ndarray:
         """The variables by which equalities and zeros, as far as they are known by now, replace ``ids``."""
@@ -121,7 +144,12 @@ class ConstraintSystem:
 
     def retire(self, ids: np.ndarray) -> None:
         """Takes variables that stand in no row out of the system."""
+        self._replaced(ids)
         self._parent[ids] = 0
+
+    def _replaced(self, variables: np.ndarray) -> None:
+        self._changes += 1
+        self._changed[variables >> _PAGE] = self._changes
 
     def _vanish(self, variables: np.ndarray, cause: int) -> None:
         roots = self.resolve(variables)
@@ -129,6 +157,7 @@ class ConstraintSystem:
         if len(roots):
             if self._traced:
                 self._zeros.append((roots, cause))
+            self._replaced(roots)
             self._parent[roots] = 0
 
     def _unite(self, left: np.ndarray, right: np.ndarray) -> None:
@@ -138,6 +167,7 @@ class ConstraintSystem:
         if not differ.any():
             return
         nodes, index = np.unique(np.concatenate([left[differ], right[differ]]), return_inverse=True)
+        self._replaced(nodes)
         if len(nodes) == len(index):  # every variable stands once: the pairs are the components
             self._parent[np.maximum(left[differ], right[differ])] = np.minimum(left[differ], right[differ])
             return
