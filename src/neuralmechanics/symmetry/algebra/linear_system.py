@@ -23,6 +23,7 @@ __all__ = ["ConstraintSystem", "NullSpace", "Seen"]
 
 Coefficients = tuple[Coefficient, ...]
 _PAGE = 10  # bits: variables of one page of 1,024 are replaced together, as far as notes of them are concerned
+_CHUNK = 1 << 18  # variables that are looked up at a time, of perhaps many millions
 Rows = list[tuple[Coefficients, np.ndarray]]  # coefficients, and a table of variables (rows, coefficients)
 
 
@@ -197,12 +198,7 @@ class ConstraintSystem:
         ``wanted``: the variables that are asked for. Rows of others are then left empty, and vectors that move none of
         those asked for are left out.
         """
-        every = self.resolve(np.arange(self.size, dtype=np.int32))
-        own = every == np.arange(self.size, dtype=np.int32)
-        place = np.cumsum(own, dtype=np.int32) - 1  # the number of each set of equal variables; zero is set 0
-        place = place[every]
-        del every, own
-        sets = int(place.max()) + 1
+        place, sets = self._sets()
         root, sign = np.arange(sets), np.ones(sets, dtype=np.int64)
         pairs, general = _simplify(root, sign, [(coefficients, place[table]) for coefficients, table in self._rows])
         while True:
@@ -216,6 +212,19 @@ class ConstraintSystem:
             for ids in wanted:
                 asked[root[place[ids.reshape(-1)]]] = True
         return NullSpace(_basis(root, sign, general, asked), place, root, self)
+
+    def _sets(self) -> tuple[np.ndarray, int]:
+        """The number of each variable's set of equal ones, zero being in set 0, and how many sets there are."""
+        place = np.empty(self.size, dtype=np.int32)
+        sets = 0
+        for start in range(0, self.size, _CHUNK):
+            ids = np.arange(start, min(start + _CHUNK, self.size), dtype=np.int32)
+            known = self.resolve(ids)
+            own = ids[known == ids]  # the first of each set
+            place[own] = np.arange(sets, sets + len(own), dtype=np.int32)
+            sets += len(own)
+            place[ids] = place[known]
+        return place, sets
 
     @cached_property
     def causes(self) -> np.ndarray:
