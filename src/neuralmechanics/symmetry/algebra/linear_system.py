@@ -1,13 +1,13 @@
 """A homogeneous linear system over labels, and a local basis of its null space.
 
 Variable 0 is the constant zero. Equalities and zeros, nearly all of what a network imposes, are settled by connected
-components of a signed graph; the few remaining rows are eliminated exactly, block by block, so that every basis vector
-stays as local as the network is.
+components of a signed graph; the few remaining rows are eliminated exactly (see ``elimination``), so that every basis
+vector stays as local as the network is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -16,26 +16,85 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["ConstraintSystem", "NullSpace"]
+from neuralmechanics.symmetry.algebra.elimination import Coefficient, Equation, eliminate, narrowed
+from neuralmechanics.symmetry.algebra.rows import row_kinds, unique_rows
+
+__all__ = ["ConstraintSystem", "NullSpace", "Seen"]
+
+Coefficients = tuple[Coefficient, ...]
+_PAGE = 10  # bits: variables of one page of 1,024 are replaced together, as far as notes of them are concerned
+_CHUNK = 1 << 18  # variables that are looked up at a time, of perhaps many millions
+Rows = list[tuple[Coefficients, np.ndarray]]  # coefficients, and a table of variables (rows, coefficients)
 
 
 @dataclass(frozen=True)
 class NullSpace:
-    """A basis of the solutions: ``matrix`` (variables × basis), and for each variable that is zero the cause."""
+    """A basis of the solutions.
 
-    matrix: sparse.csr_matrix
-    representative: np.ndarray
+    Nearly all variables are equal to others or zero, so the coordinates are kept once for each set of equal ones:
+    variable v has row ``place[v]`` of ``distinct`` (sets × basis). ``leader`` tells for each set which set it is plus
+    or minus one of.
+    """
+
+    distinct: sparse.csr_matrix
+    place: np.ndarray
+    leader: np.ndarray
     system: ConstraintSystem
 
+    @property
+    def count(self) -> int:
+        """The number of basis vectors."""
+        return int(self.distinct.shape[1])
+
     @cached_property
-    def totals(self) -> np.ndarray:
-        """The sum of every variable's row, by which equal variables are told from opposite ones."""
-        return np.asarray(self.matrix.sum(axis=1)).reshape(-1)
+    def matrix(self) -> sparse.csr_matrix:
+        """The basis (variables × basis vectors)."""
+        return self.distinct[self.place]
+
+    @cached_property
+    def _totals(self) -> np.ndarray:
+        """The sum of every row, by which equal variables are told from opposite ones."""
+        return np.asarray(self.distinct.sum(axis=1)).reshape(-1)
+
+    def equal(self, left: np.ndarray, right: np.ndarray) -> bool:
+        """Whether all variables of two arrays are the same in pairs."""
+        one, other = self.place[left], self.place[right]
+        if (one == other).all():
+            return True
+        same = (self.leader[one] == self.leader[other]).all()
+        return bool(same) and np.allclose(self._totals[one], self._totals[other], rtol=1e-12, atol=0)
+
+    def entries(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Coordinates (position in ``ids``, basis vector, value) of all that is not zero in the variables' rows."""
+        rows = self.place[ids.reshape(-1)]
+        start = self.distinct.indptr[rows].astype(np.int64)
+        count = self.distinct.indptr[rows + 1] - start
+        moving = np.flatnonzero(count)
+        start, count = start[moving], count[moving]
+        position = np.repeat(moving, count)
+        at = np.arange(len(position)) + np.repeat(start - (np.cumsum(count) - count), count)
+        values = self.distinct.data[at]
+        kept = values != 0
+        return position[kept], self.distinct.indices[at[kept]].astype(np.int64), values[kept]
+
+    def basis_of(self, ids: np.ndarray) -> np.ndarray:
+        """The basis vectors that any of the variables takes part in."""
+        return np.unique(self.distinct[np.unique(self.place[ids.reshape(-1)])].indices)
 
     def cause(self, arrays: Sequence[np.ndarray]) -> int | None:
         """The first operation that forced any of the variables, or what they are equal to, to zero."""
         found = np.concatenate([np.zeros(0, np.int64), *(self.system.causes[ids].reshape(-1) for ids in arrays)])
         return int(found[found >= 0].min()) if (found >= 0).any() else None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Variables, the number of changes by when they were looked at, and the pages that they lie on."""
+
+    ids: np.ndarray
+    change: int
+    first: int
+    last: int
 
 
 class ConstraintSystem:
@@ -44,30 +103,54 @@ class ConstraintSystem:
     def __init__(self, traced: bool = True) -> None:
         self.size = 1
         self._traced = traced  # whether to keep what forced a variable to zero
-        self._parent = np.zeros(1024, dtype=np.int64)
-        self._rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]] = []
+        self._parent = np.zeros(1024, dtype=np.int32)
+        self._changes = 0
+        self._changed = np.zeros(1, dtype=np.int64)  # for each page of variables, by which change one was last replaced
+        self._rows: Rows = []
         self._zeros: list[tuple[np.ndarray, int]] = []
 
     def new(self, count: int) -> np.ndarray:
         """``count`` fresh variables."""
-        ids = np.arange(self.size, self.size + count, dtype=np.int64)
+        ids = np.arange(self.size, self.size + count, dtype=np.int32)
         self.size += count
         if self.size > len(self._parent):
             known = len(self._parent)
-            self._parent = np.concatenate([self._parent, np.arange(known, max(self.size, 2 * known))])
+            more = np.arange(known, max(self.size, known + known // 2), dtype=np.int32)
+            self._parent = np.concatenate([self._parent, more])
         self._parent[ids] = ids
+        if self.size > len(self._changed) << _PAGE:
+            self._changed = np.concatenate([self._changed, np.zeros(1 + (self.size >> _PAGE), dtype=np.int64)])
         return ids
+
+    def seen(self, ids: np.ndarray) -> Seen:
+        """A note that these variables, which are what ``resolve`` gave just now, have been looked at."""
+        return Seen(ids, self._changes, int(ids.min()) >> _PAGE, int(ids.max()) >> _PAGE)
+
+    def stands(self, note: Seen) -> bool:
+        """Whether nothing has replaced any of the variables since they were looked at; False where in doubt."""
+        return int(self._changed[note.first : note.last + 1].max()) <= note.change
 
     def resolve(self, ids: np.ndarray) -> np.ndarray:
         """The variables by which equalities and zeros, as far as they are known by now, replace ``ids``."""
         found: np.ndarray = self._parent[ids]
-        while (found != (following := self._parent[found])).any():
-            found = following
+        following = self._parent[found]
+        if (found == following).all():
+            return found
+        while (found != following).any():
+            found, following = following, self._parent[following]
+        # The way is shortened for the next who asks; what became zero keeps by whom (see ``causes``).
+        known = found != 0
+        self._parent[ids[known]] = found[known]
         return found
 
     def retire(self, ids: np.ndarray) -> None:
         """Takes variables that stand in no row out of the system."""
+        self._replaced(ids)
         self._parent[ids] = 0
+
+    def _replaced(self, variables: np.ndarray) -> None:
+        self._changes += 1
+        self._changed[variables >> _PAGE] = self._changes
 
     def _vanish(self, variables: np.ndarray, cause: int) -> None:
         roots = self.resolve(variables)
@@ -75,6 +158,7 @@ class ConstraintSystem:
         if len(roots):
             if self._traced:
                 self._zeros.append((roots, cause))
+            self._replaced(roots)
             self._parent[roots] = 0
 
     def _unite(self, left: np.ndarray, right: np.ndarray) -> None:
@@ -84,6 +168,7 @@ class ConstraintSystem:
         if not differ.any():
             return
         nodes, index = np.unique(np.concatenate([left[differ], right[differ]]), return_inverse=True)
+        self._replaced(nodes)
         if len(nodes) == len(index):  # every variable stands once: the pairs are the components
             self._parent[np.maximum(left[differ], right[differ])] = np.minimum(left[differ], right[differ])
             return
@@ -96,7 +181,7 @@ class ConstraintSystem:
 
     def add(self, coefficients: Sequence[Fraction | int | float], variables: np.ndarray, cause: int = -1) -> None:
         """Σ_k coefficients[k]·variables[row, k] = 0 for every row; ``cause`` numbers the operation that asks for it."""
-        table = np.asarray(variables, dtype=np.int64).reshape(-1, len(coefficients))
+        table = np.asarray(variables).reshape(-1, len(coefficients))
         if not len(table):
             return
         exact = tuple(_exact(c) for c in coefficients)
@@ -105,19 +190,41 @@ class ConstraintSystem:
         elif len(exact) == 2 and exact[0] == -exact[1]:
             self._unite(table[:, 0], table[:, 1])
         else:
-            self._rows.append((exact, table, cause))
+            self._rows.append((exact, table))
 
-    def solve(self) -> NullSpace:
-        """The null space, with union of signed equalities first and exact elimination of what is left."""
-        root = self.resolve(np.arange(self.size))
-        sign = np.ones(self.size, dtype=np.int64)
-        pairs, general = self._simplify(root, sign, self._rows)
+    def solve(self, wanted: Iterable[np.ndarray] | None = None) -> NullSpace:
+        """The null space, with union of signed equalities first and exact elimination of what is left.
+
+        ``wanted``: the variables that are asked for. Rows of others are then left empty, and vectors that move none of
+        those asked for are left out.
+        """
+        place, sets = self._sets()
+        root, sign = np.arange(sets), np.ones(sets, dtype=np.int64)
+        pairs, general = _simplify(root, sign, [(coefficients, place[table]) for coefficients, table in self._rows])
         while True:
             root, sign = _merge(root, sign, pairs)
-            pairs, general = self._simplify(root, sign, general)
+            pairs, general = _simplify(root, sign, general)
             if not pairs:
                 break
-        return NullSpace(self._basis(root, sign, general), root, self)
+        asked = np.ones(sets, dtype=bool)
+        if wanted is not None:
+            asked[:] = False
+            for ids in wanted:
+                asked[root[place[ids.reshape(-1)]]] = True
+        return NullSpace(_basis(root, sign, general, asked), place, root, self)
+
+    def _sets(self) -> tuple[np.ndarray, int]:
+        """The number of each variable's set of equal ones, zero being in set 0, and how many sets there are."""
+        place = np.empty(self.size, dtype=np.int32)
+        sets = 0
+        for start in range(0, self.size, _CHUNK):
+            ids = np.arange(start, min(start + _CHUNK, self.size), dtype=np.int32)
+            known = self.resolve(ids)
+            own = ids[known == ids]  # the first of each set
+            place[own] = np.arange(sets, sets + len(own), dtype=np.int32)
+            sets += len(own)
+            place[ids] = place[known]
+        return place, sets
 
     @cached_property
     def causes(self) -> np.ndarray:
@@ -130,82 +237,85 @@ class ConstraintSystem:
             last = np.where(moving, self._parent[last], last)
         return causes[last]
 
-    def _simplify(
-        self, root: np.ndarray, sign: np.ndarray, rows: list[tuple[tuple[Fraction, ...], np.ndarray, int]]
-    ) -> tuple[list[np.ndarray], list[tuple[tuple[Fraction, ...], np.ndarray, int]]]:
-        """Rows after substitution: signed pairs (a, b, s) meaning a = s·b, with b = 0 for a zero, and the rest."""
-        pairs: list[np.ndarray] = []
-        rest: dict[tuple[Fraction, ...], list[np.ndarray]] = {}
-        for coefficients, table, _ in rows:
-            for kept, variables in _collect(coefficients, root[table], sign[table]):
-                if len(kept) == 1:
-                    zeros = np.zeros((len(variables), 1), dtype=np.int64)
-                    pairs.append(np.hstack([variables, zeros, zeros + 1]))
-                elif len(kept) == 2 and abs(kept[0]) == abs(kept[1]):
-                    same = np.full((len(variables), 1), -1 if kept[0] == kept[1] else 1, dtype=np.int64)
-                    pairs.append(np.hstack([variables, same]))
-                else:
-                    rest.setdefault(kept, []).append(variables)
-        general = [(kept, np.unique(np.vstack(tables), axis=0), -1) for kept, tables in rest.items()]
-        return pairs, general
 
-    def _basis(
-        self, root: np.ndarray, sign: np.ndarray, general: list[tuple[tuple[Fraction, ...], np.ndarray, int]]
-    ) -> sparse.csr_matrix:
-        solved = _eliminate(general)
-        leads = root == np.arange(self.size)
-        leads[np.fromiter((0, *solved), dtype=np.int64)] = False
-        free = np.flatnonzero(leads)
-        column = np.full(self.size, -1, dtype=np.int64)
-        column[free] = np.arange(len(free))
-        direct = np.flatnonzero(column[root] >= 0)
-        rows, columns, values = [direct], [column[root[direct]]], [sign[direct].astype(float)]
-        if solved:
-            followers = np.flatnonzero(np.isin(root, np.fromiter(solved, dtype=np.int64)))
-            for variable, r, s in zip(followers, root[followers].tolist(), sign[followers].tolist(), strict=True):
-                definition = solved[r]
-                rows.append(np.full(len(definition), variable))
-                columns.append(column[np.fromiter(definition, dtype=np.int64, count=len(definition))])
-                values.append(np.array([float(value) * s for value in definition.values()]))
-        entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-        return sparse.csr_matrix(entries, shape=(self.size, len(free)))
+def _simplify(root: np.ndarray, sign: np.ndarray, rows: Rows) -> tuple[list[np.ndarray], Rows]:
+    """Rows after substitution: signed pairs (a, b, s) meaning a = s·b, with b = 0 for a zero, and the rest."""
+    pairs: list[np.ndarray] = []
+    rest: dict[Coefficients, list[np.ndarray]] = {}
+    for coefficients, table in rows:
+        for kept, variables in _collect(coefficients, root[table], sign[table]):
+            if len(kept) == 1:
+                zeros = np.zeros((len(variables), 1), dtype=np.int64)
+                pairs.append(np.hstack([variables, zeros, zeros + 1]))
+            elif len(kept) == 2 and abs(kept[0]) == abs(kept[1]):
+                same = np.full((len(variables), 1), -1 if kept[0] == kept[1] else 1, dtype=np.int64)
+                pairs.append(np.hstack([variables, same]))
+            else:
+                rest.setdefault(kept, []).append(variables)
+    return pairs, [(kept, unique_rows(np.vstack(tables))) for kept, tables in rest.items()]
 
 
-def _exact(value: Fraction | int | float) -> Fraction:
+def _basis(root: np.ndarray, sign: np.ndarray, general: Rows, asked: np.ndarray) -> sparse.csr_matrix:
+    """The coordinates of every set of equal variables, of which those that ``asked`` names are wanted."""
+    equations: list[Equation] = [
+        dict(zip(variables, coefficients, strict=True))
+        for coefficients, table in general
+        for variables in table.tolist()
+    ]
+    solved = eliminate(narrowed(equations, set(np.flatnonzero(~asked).tolist())))
+    leads = (root == np.arange(len(root))) & asked
+    leads[np.fromiter((0, *solved), dtype=np.int64)] = False
+    free = np.flatnonzero(leads)
+    column = np.full(len(root), -1, dtype=np.int64)
+    column[free] = np.arange(len(free))
+    direct = np.flatnonzero(column[root] >= 0)
+    rows, columns, values = [direct], [column[root[direct]]], [sign[direct].astype(float)]
+    if solved:
+        followers = np.flatnonzero(np.isin(root, np.fromiter(solved, dtype=np.int64)))
+        for variable, r, s in zip(followers, root[followers].tolist(), sign[followers].tolist(), strict=True):
+            definition = solved[r]
+            rows.append(np.full(len(definition), variable))
+            columns.append(column[np.fromiter(definition, dtype=np.int64, count=len(definition))])
+            values.append(np.array([float(value) * s for value in definition.values()]))
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_matrix(entries, shape=(len(root), len(free)))
+
+
+def _exact(value: Fraction | int | float) -> Coefficient:
     """The simple fraction that a float stands for (1/5, not its binary neighbour), or the float itself."""
     if isinstance(value, float):
         simple = Fraction(value).limit_denominator(1 << 16)
-        return simple if abs(float(simple) - value) <= 1e-15 * abs(value) else Fraction(value)
-    return Fraction(value)
+        fraction = simple if abs(float(simple) - value) <= 1e-15 * abs(value) else Fraction(value)
+    else:
+        fraction = Fraction(value)
+    return fraction.numerator if fraction.denominator == 1 else fraction
 
 
 def _collect(
-    coefficients: tuple[Fraction, ...], variables: np.ndarray, signs: np.ndarray
-) -> list[tuple[tuple[Fraction, ...], np.ndarray]]:
+    coefficients: Coefficients, variables: np.ndarray, signs: np.ndarray
+) -> list[tuple[Coefficients, np.ndarray]]:
     """Rows with equal variables added up and zeros dropped, grouped by their remaining coefficients."""
-    groups: dict[tuple[Fraction, ...], list[np.ndarray]] = {}
+    groups: dict[Coefficients, list[np.ndarray]] = {}
     order = np.argsort(variables, axis=1, kind="stable")
     variables = np.take_along_axis(variables, order, axis=1)
     signs = np.take_along_axis(signs, order, axis=1)
     # Rows alike in where variables coincide, which are zero, and in signs and order, reduce to the same coefficients.
     pattern = np.hstack([variables == 0, variables[:, 1:] == variables[:, :-1], signs > 0, order])
-    _, first, inverse = np.unique(pattern, axis=0, return_index=True, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    for kind, example in enumerate(first.tolist()):
-        rows = variables[inverse == kind]
-        totals: dict[int, Fraction] = {}
+    for rows in row_kinds(pattern, variables.shape[1]):
+        example = rows[0]
+        totals: dict[int, Coefficient] = {}
         for position in range(variables.shape[1]):
             if variables[example, position] != 0:
                 start = position
                 while start > 0 and variables[example, start - 1] == variables[example, position]:
                     start -= 1
                 value = coefficients[order[example, position]] * int(signs[example, position])
-                totals[start] = totals.get(start, Fraction(0)) + value
+                totals[start] = totals.get(start, 0) + value
         kept = [(position, value) for position, value in totals.items() if value != 0]
         if kept:
-            scale = kept[0][1]
-            key = tuple(value / scale for _, value in kept)
-            groups.setdefault(key, []).append(rows[:, [position for position, _ in kept]])
+            scale = Fraction(kept[0][1])
+            key = tuple(_exact(value / scale) for _, value in kept)
+            groups.setdefault(key, []).append(variables[rows][:, [position for position, _ in kept]])
     return [(key, np.vstack(tables)) for key, tables in groups.items()]
 
 
@@ -234,35 +344,3 @@ def _merge(root: np.ndarray, sign: np.ndarray, pairs: list[np.ndarray]) -> tuple
     by_root[nodes], by_sign[nodes] = nodes[leader], relative
     merged = by_root[root]
     return merged, np.where(merged == 0, 1, sign * by_sign[root])
-
-
-def _eliminate(general: list[tuple[tuple[Fraction, ...], np.ndarray, int]]) -> dict[int, dict[int, Fraction]]:
-    """Exact elimination; the latest variable of a row is solved for, so that the earliest ones stay free."""
-    solved: dict[int, dict[int, Fraction]] = {}
-    uses: dict[int, set[int]] = {}
-    for coefficients, table, _ in general:
-        for variables in table.tolist():
-            row: dict[int, Fraction] = {}
-            for variable, value in zip(variables, coefficients, strict=True):
-                for other, factor in solved.get(variable, {variable: Fraction(1)}).items():
-                    row[other] = row.get(other, Fraction(0)) + value * factor
-            row = {variable: value for variable, value in row.items() if value}
-            if not row:
-                continue
-            pivot = max(row)
-            scale = -row.pop(pivot)
-            definition = {variable: value / scale for variable, value in row.items()}
-            for user in uses.pop(pivot, ()):  # substitute into what was solved before
-                factor = solved[user].pop(pivot)
-                for variable, value in definition.items():
-                    total = solved[user].get(variable, Fraction(0)) + factor * value
-                    if total:
-                        solved[user][variable] = total
-                        uses.setdefault(variable, set()).add(user)
-                    else:
-                        solved[user].pop(variable, None)
-                        uses.get(variable, set()).discard(user)
-            solved[pivot] = definition
-            for variable in definition:
-                uses.setdefault(variable, set()).add(pivot)
-    return solved

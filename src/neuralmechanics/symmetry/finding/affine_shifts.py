@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import sparse
 
 from neuralmechanics.slices import SliceView
+from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.domains.shift.variation import Absorbed
@@ -27,8 +27,6 @@ from neuralmechanics.symmetry.program.views import Permute, View
 
 __all__ = ["affine_families"]
 
-SPAN_LIMIT = 1 << 22  # numbers in the matrix of shifts up to which linear independence is computed
-
 
 def affine_families(
     shifts: Shifts, space: NullSpace, translations: Sequence[Shift], requires: tuple[str, ...]
@@ -38,32 +36,28 @@ def affine_families(
     for name, arrays in shifts.parameters.items():
         for ids in arrays:
             kept = collapse(ids, space)
-            entry = read_off(name, shifts.shapes[name], kept, 1.0, space.matrix)
+            entry = read_off(name, shifts.shapes[name], kept, 1.0, space)
             if entry is not None:
                 entries.append(entry)
     maps = [(a, found) for a in shifts.absorbed if (found := _weight(a, shifts.shapes)) is not None]
     unreadable = [a for a in shifts.absorbed if _weight(a, shifts.shapes) is None]
-    answered = _touched([a for a, _ in maps], space.matrix)
-    refused = _touched(unreadable, space.matrix)
+    answered = _touched([a for a, _ in maps], space)
+    refused = _touched(unreadable, space)
     candidates = np.setdiff1d(answered, refused)
-    fresh = _beyond(entries, candidates, translations, shifts.shapes)
+    fresh = _beyond(entries, candidates, translations)
     chosen = [_only(e, fresh) for e in entries]
-    size = space.matrix.shape[1]
-    marks = [space.matrix[a.ids].indices for a, _ in maps]  # shifts with different answers are different families
-    sets = [members for members, _ in members_alike(chosen, size, marks, signed=False)]
+    marks = [space.basis_of(a.ids) for a, _ in maps]  # shifts with different answers are different families
+    sets = [members for members, _ in members_alike(chosen, space.count, marks, signed=False)]
     return [
-        named_family(
-            "affine",
-            AffineShift(tuple(terms), _answers(members, maps, space)),
-            SliceLabels(terms, len(members)),
-            requires,
+        named_family("affine", AffineShift(tuple(terms), answers), SliceLabels(terms, len(members)), requires)
+        for members, terms, answers in zip(
+            sets, family_terms(chosen, sets, space.count), _answers(maps, sets, space), strict=True
         )
-        for members, terms in zip(sets, family_terms(chosen, sets, size), strict=True)
     ]
 
 
-def _touched(absorbed: Sequence[Absorbed], matrix: sparse.csr_matrix) -> np.ndarray:
-    parts = [matrix[a.ids].indices for a in absorbed]
+def _touched(absorbed: Sequence[Absorbed], space: NullSpace) -> np.ndarray:
+    parts = [space.basis_of(a.ids) for a in absorbed]
     return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 
 
@@ -101,110 +95,79 @@ def _only(entry: Exponents, basis: np.ndarray) -> Exponents:
     return Exponents(entry.view, entry.slices[keep], entry.basis[keep], entry.coefficients[keep])
 
 
-def _beyond(
-    entries: Sequence[Exponents],
-    candidates: np.ndarray,
-    translations: Sequence[Shift],
-    shapes: Mapping[str, tuple[int, ...]],
-) -> np.ndarray:
-    """The candidates whose shifts no translations make; of large parameters, those that no translation moves at all."""
-    exact = _independent(entries, candidates, translations)
-    if exact is not None:
-        return exact
-    moved: dict[str, np.ndarray] = {}
-    for translation in translations:
-        for term in translation.terms:
-            flags = moved.setdefault(term.view.parameter, np.zeros(shapes[term.view.parameter], dtype=bool))
-            seen = np.zeros(term.view.size, dtype=bool)
-            seen[term.slices] = True
-            sizes = [n if d in term.view.kept else 1 for d, n in enumerate(term.view.shape)]
-            flags |= np.broadcast_to(seen.reshape(sizes), term.view.shape).reshape(flags.shape)
-    known: set[int] = set()
-    for entry in entries:
-        if entry.view.parameter not in moved:
-            continue
-        reduced = moved[entry.view.parameter].reshape(entry.view.shape).any(axis=entry.view.summed).reshape(-1)
-        known |= set(np.unique(entry.basis[reduced[entry.slices]]).tolist())
-    return np.setdiff1d(candidates, np.fromiter(known, dtype=np.int64, count=len(known)))
-
-
-def _independent(
-    entries: Sequence[Exponents], candidates: np.ndarray, translations: Sequence[Shift]
-) -> np.ndarray | None:
-    """The candidates that are linearly independent of all translations and of those before; None where too many."""
+def _beyond(entries: Sequence[Exponents], candidates: np.ndarray, translations: Sequence[Shift]) -> np.ndarray:
+    """The candidates that are linearly independent of all translations and of the candidates before them."""
+    if not len(candidates):
+        return candidates
     touching = [e for e in entries if np.isin(e.basis, candidates).any()]
     names = {e.view.parameter for e in touching}
-    terms = [(number, t) for number, f in enumerate(translations) if names & set(f.parameters) for t in f.terms]
-    views = {view.parameter: view.shape for view in [*(e.view for e in touching), *(t.view for _, t in terms)]}
-    starts = dict(zip(views, np.cumsum([0, *(math.prod(shape) for shape in views.values())]).tolist(), strict=False))
-    length = sum(math.prod(shape) for shape in views.values())
-    sizes = {number: translations[number].charges for number, _ in terms}
-    first = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
-    count = sum(sizes.values())
-    if length * (count + len(candidates)) > SPAN_LIMIT or not len(candidates):
-        return None
-    rows = np.zeros((count + len(candidates), length))
-    for number, t in terms:
-        _add_slices(rows, starts, t.view, t.slices, first[number] + t.charges, t.coefficients)
+    known = [shift for shift in translations if names & set(shift.parameters)]
+    first = np.cumsum([0, *(shift.charges for shift in known)])
+    shifts = [
+        Exponents(t.view, t.slices, start + t.charges, t.coefficients)
+        for shift, start in zip(known, first.tolist(), strict=False)
+        for t in shift.terms
+    ]
+    count = int(first[-1])
     for e in touching:
-        chosen = np.isin(e.basis, candidates)
-        places = count + np.searchsorted(candidates, e.basis[chosen])
-        _add_slices(rows, starts, e.view, e.slices[chosen], places, e.coefficients[chosen])
-    _, factor = np.linalg.qr(rows[:, rows.any(axis=0)].T)
-    kept = _pivots(factor)
+        own = np.isin(e.basis, candidates)
+        number = count + np.searchsorted(candidates, e.basis[own])
+        shifts.append(Exponents(e.view, e.slices[own], number, e.coefficients[own]))
+    kept = independent_columns(_coordinates(shifts, count + len(candidates)))
     return np.asarray(candidates[kept[kept >= count] - count])
 
 
-def _pivots(factor: np.ndarray) -> np.ndarray:
-    """The columns of a matrix that are independent of those before them, by elimination."""
-    work = factor / np.maximum(np.linalg.norm(factor, axis=0), 1e-300)
-    kept = []
-    for column in range(work.shape[1]):
-        size = float(np.linalg.norm(work[:, column]))
-        if size > 1e-8:
-            kept.append(column)
-            direction = work[:, column] / size
-            work[:, column:] -= np.outer(direction, direction @ work[:, column:])
-    return np.asarray(kept, dtype=np.int64)
+def _coordinates(shifts: Sequence[Exponents], columns: int) -> sparse.csr_matrix:
+    """Shifts of parameters as columns, in few coordinates that tell all of them apart.
+
+    A shift is a sum of parts that are constant on the slices of a view each. It vanishes where it does so at all
+    elements whose indices are zero but for those that some view keeps: these are the coordinates.
+    """
+    parts: dict[str, dict[SliceView, list[Exponents]]] = {}
+    for shift in shifts:
+        parts.setdefault(shift.view.parameter, {}).setdefault(shift.view, []).append(shift)
+    blocks = []
+    for views in parts.values():
+        tables = {view: _table(entries, view.size, columns) for view, entries in views.items()}
+        blocks += [sum(table[_slices_at(view, place)] for view, table in tables.items()) for place in views]
+    return sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
 
 
-def _add_slices(
-    rows: np.ndarray,
-    starts: Mapping[str, int],
-    view: SliceView,
-    slices: np.ndarray,
-    places: np.ndarray,
-    coefficients: np.ndarray,
-) -> None:
-    """Adds to row ``places[k]`` the coefficient on every element of slice ``slices[k]``."""
-    number = np.arange(view.size).reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)])
-    number = np.broadcast_to(number, view.shape).reshape(-1)
-    table = np.zeros((len(rows), view.size))
-    np.add.at(table, (places, slices), coefficients)
-    start = starts[view.parameter]
-    rows[:, start : start + len(number)] += table[:, number]
+def _table(entries: Sequence[Exponents], slices: int, columns: int) -> sparse.csr_matrix:
+    rows = np.concatenate([e.slices for e in entries])
+    places = np.concatenate([e.basis for e in entries])
+    values = np.concatenate([e.coefficients for e in entries])
+    return sparse.csr_matrix((values, (rows, places)), shape=(slices, columns))
+
+
+def _slices_at(view: SliceView, place: SliceView) -> np.ndarray:
+    """For each slice of ``place`` the slice of ``view`` that holds its element with all other indices zero."""
+    number = np.arange(view.size).reshape([view.shape[d] for d in view.kept])
+    met = number[tuple(slice(None) if d in place.kept else 0 for d in view.kept)]
+    full = met.reshape([view.shape[d] if d in view.kept else 1 for d in place.kept])
+    return np.broadcast_to(full, [view.shape[d] for d in place.kept]).reshape(-1)
 
 
 def _answers(
-    members: np.ndarray,
-    maps: Sequence[tuple[Absorbed, tuple[SliceView, bool, bool]]],
-    space: NullSpace,
-) -> tuple[AffineTerm, ...]:
-    """What the biases absorb of a family's shifts; ``members`` are its basis vectors in the order of its generators."""
-    number = np.full(space.matrix.shape[1], -1, dtype=np.int64)
-    number[members] = np.arange(len(members))
-    terms = []
+    maps: Sequence[tuple[Absorbed, tuple[SliceView, bool, bool]]], sets: Sequence[np.ndarray], space: NullSpace
+) -> list[tuple[AffineTerm, ...]]:
+    """For each set of basis vectors what the biases absorb; its members are numbered in the order they have there."""
+    owner, number = np.full(space.count, -1, dtype=np.int64), np.zeros(space.count, dtype=np.int64)
+    for family, members in enumerate(sets):
+        owner[members], number[members] = family, np.arange(len(members))
+    answers: list[list[AffineTerm]] = [[] for _ in sets]
     for absorbed, (view, output_first, told) in maps:
-        rows = sparse.coo_matrix(space.matrix[absorbed.ids])
-        inside = number[rows.col] >= 0
-        if not inside.any():
-            continue
-        generators = number[rows.col[inside]]
-        inputs = rows.row[inside].astype(np.int64)
-        coefficients = rows.data[inside] * absorbed.factor
-        if not told:  # the same shift enters every input column
-            columns = view.shape[view.kept[1] if output_first else view.kept[0]]
-            inputs = np.tile(np.arange(columns), len(generators))
-            generators, coefficients = np.repeat(generators, columns), np.repeat(coefficients, columns)
-        terms.append(AffineTerm(absorbed.absorber, view, output_first, inputs, generators, coefficients))
-    return tuple(terms)
+        place, basis, values = space.entries(absorbed.ids)
+        order = np.argsort(owner[basis], kind="stable")
+        order = order[owner[basis[order]] >= 0]
+        for inside in np.split(order, np.flatnonzero(np.diff(owner[basis[order]])) + 1) if len(order) else ():
+            family = int(owner[basis[inside[0]]])
+            inputs, generators = place[inside], number[basis[inside]]
+            coefficients = values[inside] * absorbed.factor
+            if not told:  # the same shift enters every input column
+                columns = view.shape[view.kept[1] if output_first else view.kept[0]]
+                inputs = np.tile(np.arange(columns), len(generators))
+                generators, coefficients = np.repeat(generators, columns), np.repeat(coefficients, columns)
+            term = AffineTerm(absorbed.absorber, view, output_first, inputs, generators, coefficients)
+            answers[family].append(term)
+    return [tuple(terms) for terms in answers]

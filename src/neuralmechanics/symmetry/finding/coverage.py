@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from torch import fx
 
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
@@ -76,7 +75,7 @@ def _reasons(captured: Captured, program: Program, read: ParameterUses, names: S
     for lenient in notes:
         interpret(program, lenient.domain, lenient.step)
     scaled = _Moves(scales.system.solve())
-    shifted = _Moves(shifts.system.solve())
+    shifted = _Moves(shifts.system.solve(shifts.read()))
     way = _Ways(captured, notes)
     out: dict[str, Reason] = {}
     for name in names:
@@ -98,16 +97,17 @@ class _Moves:
     space: NullSpace
 
     def __post_init__(self) -> None:
-        draw = np.random.default_rng(0).uniform(1.0, 2.0, self.space.matrix.shape[1])
-        matrix: sparse.csr_matrix = self.space.matrix
-        object.__setattr__(self, "values", np.asarray(matrix @ draw).reshape(-1))
+        draw = np.random.default_rng(0).uniform(1.0, 2.0, self.space.count)
+        values = np.asarray(self.space.distinct @ draw).reshape(-1)
+        object.__setattr__(self, "values", values)
 
     def any(self, terms: Sequence[tuple[np.ndarray, float]], shape: Sequence[int]) -> bool:
         """Whether the sum of the terms differs from zero anywhere."""
         values: np.ndarray = self.values  # type: ignore[attr-defined]
+        place = self.space.place
         total: Any = np.zeros((1,) * len(shape))
         for ids, factor in terms:
-            total = total + factor * values[ids]
+            total = total + factor * values[place[ids]]
         return bool((np.abs(total) > 1e-9).any())
 
 

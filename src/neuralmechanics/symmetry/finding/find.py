@@ -24,15 +24,7 @@ from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.gauges import gauge_families
-from neuralmechanics.symmetry.finding.grouping import (
-    Group,
-    basis_of,
-    collapse,
-    gather,
-    named_family,
-    read_off,
-    unique_names,
-)
+from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
@@ -125,7 +117,7 @@ def _linear(
     mixings = Mixings(scales, space)
     walk(mixings)
     blocks = _same_numbers(mixings, scales).blocks(scales.parameters).mixing
-    groups, mixed = gather_blocks(blocks, scales.parameters, space.matrix)
+    groups, mixed = gather_blocks(blocks, scales.parameters, space)
     linear = [block_family(group, requires) for group in groups]
     terms = [term for group in groups for term in group.terms]
     del mixings
@@ -139,7 +131,7 @@ def _linear(
     turning = Mixings(through, clear)
     interpret(looked_through, turning)
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
-    turned, _ = gather_blocks(pairs, through.parameters, clear.matrix)
+    turned, _ = gather_blocks(pairs, through.parameters, clear)
     linear += [pair_family(group, requires) for group in turned]
     terms += [term for group in turned for term in group.terms]
     return linear, terms, np.concatenate([mixed, *(_scaled_by(group.terms, scales, space) for group in turned)])
@@ -161,7 +153,7 @@ def _shifted(
     """Translations; and affine families, by one more walk in which later biases may absorb a shift."""
     shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
     walk(shifts)
-    groups = _translations(shifts, shifts.system.solve())
+    groups = _translations(shifts, shifts.system.solve(shifts.read()))
     actions = [Shift(group.terms) for group in groups]
     translations = [
         named_family("translation", action, group.labels, requires)
@@ -169,9 +161,10 @@ def _shifted(
     ]
     if not shifts.absorbed:
         return translations, []
+    del shifts  # its variables take much memory, and so will those of the next walk
     absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single)
     walk(absorbing)
-    return translations, affine_families(absorbing, absorbing.system.solve(), actions, requires)
+    return translations, affine_families(absorbing, absorbing.system.solve(absorbing.read()), actions, requires)
 
 
 def _scaled_by(terms: Sequence[GramTerm], scales: Scales, space: NullSpace) -> np.ndarray:
@@ -180,7 +173,7 @@ def _scaled_by(terms: Sequence[GramTerm], scales: Scales, space: NullSpace) -> n
     for term in terms:
         labels = scales.parameters[term.view.parameter].terms
         arrays = [t.ids for t in labels if tuple(d for d, n in enumerate(t.ids.shape) if n > 1) == term.view.kept]
-        found += [basis_of(ids.reshape(-1)[term.slices.reshape(-1)], space.matrix) for ids in arrays]
+        found += [space.basis_of(ids.reshape(-1)[term.slices.reshape(-1)]) for ids in arrays]
     return np.unique(np.concatenate(found))
 
 
@@ -188,9 +181,9 @@ def _translations(shifts: Shifts, space: NullSpace) -> list[Group]:
     entries = []
     for name, arrays in shifts.parameters.items():
         for ids in arrays:
-            entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space.matrix)
+            entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space)
             entries += [entry] if entry is not None else []
-    return gather(entries, space.matrix.shape[1])
+    return gather(entries, space.count)
 
 
 def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed: np.ndarray) -> list[Family]:
@@ -199,11 +192,11 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed
     for name, label in scales.parameters.items():
         for term in label.terms:
             ids = collapse(term.ids, space)
-            entry = read_off(name, label.shape, ids, float(term.coefficient), space.matrix)
+            entry = read_off(name, label.shape, ids, float(term.coefficient), space)
             entries += [entry] if entry is not None else []
-    breakings = [(basis_of(ids, space.matrix), broken_by) for ids, broken_by in scales.breakings]
+    breakings = [(space.basis_of(ids), broken_by) for ids, broken_by in scales.breakings]
     breakings = [(basis, broken_by) for basis, broken_by in breakings if len(basis)]
-    groups = gather([e.without(mixed) for e in entries], space.matrix.shape[1], breakings, signed=True)
+    groups = gather([e.without(mixed) for e in entries], space.count, breakings, signed=True)
     return [
         named_family(
             "scale" if group.one_sign else "rescale", Diagonal(group.terms), group.labels, requires, group.broken_by

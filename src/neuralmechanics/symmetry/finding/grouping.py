@@ -9,7 +9,6 @@ from math import gcd, lcm
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
@@ -34,27 +33,13 @@ class Exponents:
         return Exponents(self.view, self.slices[keep], self.basis[keep], self.coefficients[keep])
 
 
-def read_off(
-    name: str, shape: Sequence[int], ids: np.ndarray, factor: float, matrix: sparse.csr_matrix
-) -> Exponents | None:
+def read_off(name: str, shape: Sequence[int], ids: np.ndarray, factor: float, space: NullSpace) -> Exponents | None:
     """The part of the basis that stands behind one compressed array of variables of a parameter."""
     kept = tuple(d for d, n in enumerate(ids.shape) if n > 1)
-    slices, basis, values = basis_entries(ids, matrix)
+    slices, basis, values = space.entries(ids)
     if not len(slices):
         return None
     return Exponents(SliceView(name, tuple(shape), kept), slices, basis, values * factor)
-
-
-def basis_entries(ids: np.ndarray, matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates (place in ``ids``, basis vector, value) of all that is not zero in the variables' rows, in order."""
-    rows = ids.reshape(-1)
-    start = matrix.indptr[rows].astype(np.int64)
-    count = matrix.indptr[rows + 1] - start
-    place = np.repeat(np.arange(len(rows)), count)
-    position = np.arange(len(place)) + np.repeat(start - (np.cumsum(count) - count), count)
-    values = matrix.data[position]
-    kept = values != 0
-    return place[kept], matrix.indices[position[kept]].astype(np.int64), values[kept]
 
 
 def collapse(ids: np.ndarray, space: NullSpace) -> np.ndarray:
@@ -63,10 +48,7 @@ def collapse(ids: np.ndarray, space: NullSpace) -> np.ndarray:
         if ids.shape[d] <= 1:
             continue
         first = ids[(slice(None),) * d + (slice(0, 1),)]
-        # Equal representatives may still differ in sign.
-        if (space.representative[ids] == space.representative[first]).all() and np.allclose(
-            space.totals[ids], space.totals[first], rtol=1e-12, atol=0
-        ):
+        if space.equal(ids, first):
             ids = first
     return ids
 
@@ -319,8 +301,3 @@ def _distinction(family: Family, alike: Sequence[Family]) -> str:
         return f" ({family.action.epithet})"
     counts = [f.charges or f.size for f in alike if not f.action.epithet]
     return f" ({family.charges or family.size} of {sum(counts)})" if len(counts) > 1 else ""
-
-
-def basis_of(ids: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
-    """The basis vectors that any of the variables takes part in."""
-    return np.unique(matrix[ids.reshape(-1)].indices)

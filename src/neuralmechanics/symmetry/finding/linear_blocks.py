@@ -8,13 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from neuralmechanics.slices import SliceView
+from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.scaling.label import Label
 from neuralmechanics.symmetry.families.actions import BlockLabels, ComplexPairs, GramTerm, LinearBlocks
 from neuralmechanics.symmetry.families.family import Family
-from neuralmechanics.symmetry.finding.grouping import basis_entries, named_family, subscript
+from neuralmechanics.symmetry.finding.grouping import named_family, subscript
 
 __all__ = ["BlockGroup", "block_family", "gather_blocks", "pair_family"]
 
@@ -40,7 +40,7 @@ def pair_family(group: BlockGroup, requires: tuple[str, ...]) -> Family:
 
 
 def gather_blocks(
-    blocks: Sequence[np.ndarray], labels: Mapping[str, Label], matrix: sparse.csr_matrix
+    blocks: Sequence[np.ndarray], labels: Mapping[str, Label], space: NullSpace
 ) -> tuple[list[BlockGroup], np.ndarray]:
     """One group for all blocks that touch the same parameters alike; and the basis vectors they account for.
 
@@ -48,7 +48,7 @@ def gather_blocks(
     """
     if not blocks:
         return [], np.zeros(0, np.int64)
-    member = np.full(matrix.shape[1], -1)
+    member = np.full(space.count, -1)
     for number, basis in enumerate(blocks):
         member[basis] = number
     pieces: dict[int, list[tuple[str, SliceView, np.ndarray, np.ndarray]]] = {}
@@ -59,7 +59,7 @@ def gather_blocks(
         for term in label.terms:
             view = SliceView(name, label.shape, tuple(d for d, n in enumerate(term.ids.shape) if n > 1))
             array = arrays.setdefault((name, view), len(arrays))
-            for block, slices, signs in _rows(term.ids, float(term.coefficient), matrix, member, blocks):
+            for block, slices, signs in _rows(term.ids, float(term.coefficient), space, member, blocks):
                 if slices is None:
                     refused.add(block)
                 else:
@@ -75,10 +75,10 @@ def gather_blocks(
 
 
 def _rows(
-    ids: np.ndarray, coefficient: float, matrix: sparse.csr_matrix, member: np.ndarray, blocks: Sequence[np.ndarray],
+    ids: np.ndarray, coefficient: float, space: NullSpace, member: np.ndarray, blocks: Sequence[np.ndarray],
 ) -> list[tuple[int, np.ndarray | None, np.ndarray]]:  # fmt: skip
     """For each block in the array: its channels' slices, one row for each time that the block occurs."""
-    slices, basis, value = basis_entries(ids, matrix)
+    slices, basis, value = space.entries(ids)
     keep = member[basis] >= 0
     slices, basis, value = slices[keep], basis[keep], value[keep] * coefficient
     order = np.lexsort((slices, basis, member[basis]))

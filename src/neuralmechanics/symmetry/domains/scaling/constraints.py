@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
+from neuralmechanics.symmetry.algebra.rows import unique_rows
 from neuralmechanics.symmetry.domains.scaling.indexed_rows import choices_of, lifted, lowered
 from neuralmechanics.symmetry.domains.scaling.label import Choice, Label, LabelTerm, linked
 from neuralmechanics.symmetry.domains.scaling.redundancy import LabelGauges
@@ -71,7 +72,7 @@ class LabelConstraints:
         coefficients = [*(t.coefficient for t in group), Fraction(-1)]
         rows = np.stack(tables, axis=1)
         repeated = all(t.ids.size < len(rows) for t in group)
-        self.system.add(coefficients, np.unique(rows, axis=0) if repeated else rows, self.cause)
+        self.system.add(coefficients, unique_rows(rows) if repeated else rows, self.cause)
         return [] if gauged else [LabelTerm(Fraction(1), constant, self.gauges.name(group))]
 
     def _vanish(self, terms: Sequence[LabelTerm]) -> None:

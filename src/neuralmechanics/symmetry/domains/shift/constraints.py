@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
+from neuralmechanics.symmetry.algebra.rows import unique_rows, unique_rows_inverse
 from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm, by_function, first_entries
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.views import paired_rows, squeezed
@@ -34,22 +35,43 @@ class ShiftConstraints:
         if len(terms) == 1:
             self.system.add([1], terms[0].ids.reshape(-1, 1), self.cause)
             return
-        sizes = np.broadcast_shapes(*(t.ids.shape for t in terms))
-        tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in terms]
-        self.system.add([t.factor for t in terms], np.unique(np.stack(tables, axis=1), axis=0), self.cause)
+        arrays = self._apart([t.ids for t in terms])
+        sizes = np.broadcast_shapes(*(ids.shape for ids in arrays))
+        tables = [np.broadcast_to(ids, sizes).reshape(-1) for ids in arrays]
+        self.system.add([t.factor for t in terms], unique_rows(np.stack(tables, axis=1)), self.cause)
+
+    def _apart(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Arrays whose sum, with factors, vanishes: what one alone depends on it must be constant along.
+
+        r_i + c_j = 0 for all i and j says r_i = r_0, c_j = c_0 and r_0 + c_0 = 0: as many rows as variables.
+        """
+        out = list(arrays)
+        for d in range(out[0].ndim):
+            wide = [k for k, ids in enumerate(out) if ids.shape[d] > 1]
+            if len(wide) == 1:
+                ids, first = out[wide[0]], first_entries(out[wide[0]], frozenset({d}))
+                self.system.add([1, -1], paired_rows(ids, first), self.cause)
+                out[wide[0]] = first
+        return out
 
     def _known(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
         """Terms by what is known of their coefficients: constant dimensions dropped, zeros left out."""
         out = []
         for t in terms:
+            if not t.factor:
+                continue
+            if t.seen is not None and t.seen.ids is t.ids and self.system.stands(t.seen):
+                out.append(t)  # a stream of many summands is looked at by each reader, and most of it stays as it is
+                continue
             ids = squeezed(self.system.resolve(t.ids), t.ids.ndim - 1)
-            if t.factor and ids.any():
-                out.append(replace(t, ids=ids))
+            if ids.any():
+                out.append(replace(t, ids=ids, seen=self.system.seen(ids)))
         return tuple(out)
 
     def _kill(self, terms: Sequence[ChangeTerm], dims: frozenset[int]) -> None:
         """Demands that the terms' sum be constant along ``dims``."""
-        for group in by_function(self._known(terms)):
+        moving = [t for t in terms if (t.varies | t.pattern) & dims]
+        for group in by_function(self._known(moving)):
             if any(t.varies & dims for t in group):
                 self._vanish(group)
                 continue
@@ -67,7 +89,7 @@ class ShiftConstraints:
                 index = tuple(slice(0, 1) if d in dims else slice(None) for d in range(len(sizes)))
                 tables += [full.reshape(-1), np.broadcast_to(full[index], sizes).reshape(-1)]
                 factors += [t.factor, -t.factor]
-            self.system.add(factors, np.unique(np.stack(tables, axis=1), axis=0), self.cause)
+            self.system.add(factors, unique_rows(np.stack(tables, axis=1)), self.cause)
 
     def _combined(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
         """Terms of one function as one term, with new variables for the sums of their coefficients."""
@@ -84,10 +106,10 @@ class ShiftConstraints:
                     self._vanish([t])
                 continue
             table = np.stack([np.broadcast_to(t.ids, sizes).reshape(-1) for t in group], axis=1)
-            rows, inverse = np.unique(table, axis=0, return_inverse=True)
+            rows, inverse = unique_rows_inverse(table)
             sums = self.system.new(len(rows))
             self.system.add([*(t.factor for t in group), -1.0], np.hstack([rows, sums[:, None]]), self.cause)
-            combined = sums[inverse.reshape(-1)].reshape(sizes)
+            combined = sums[inverse].reshape(sizes)
             out.append(replace(group[0], ids=combined, factor=1.0))
         return tuple(out)
 

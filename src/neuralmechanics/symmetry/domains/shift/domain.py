@@ -10,7 +10,7 @@ coefficients, and the translations are their null space.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -105,6 +105,12 @@ class Shifts(ShiftConstraints):
     def paired(self, x: Change, first: Sequence[int], second: Sequence[int]) -> None:
         """Nothing is shifted by a rotation."""
 
+    def read(self) -> Iterator[np.ndarray]:
+        """The variables that families are read off: of parameters, and of what biases answer."""
+        for arrays in self.parameters.values():
+            yield from arrays
+        yield from (absorbed.ids for absorbed in self.absorbed)
+
     def coarse(self, name: str) -> str:
         """Why not every shift of a parameter is asked for; empty where each element has its own."""
         if name in self._complex:
@@ -144,7 +150,8 @@ class Shifts(ShiftConstraints):
         x, y = aligned(x, shape), aligned(y, shape)
         if scale == 1:
             x, y = self._absorb(x, y), self._absorb(y, x)
-        terms = (*x.terms, *(replace(t, factor=t.factor * scale) for t in y.terms))
+        other = y.terms if scale == 1 else tuple(replace(t, factor=t.factor * scale) for t in y.terms)
+        terms = (*x.terms, *other)
         return Change(shape, x.varies | y.varies, Name("add", x.name, y.name, scale), self._combined(terms))
 
     def _absorb(self, x: Change, bias: Change) -> Change:
@@ -160,7 +167,7 @@ class Shifts(ShiftConstraints):
                 and len(step) == 1
                 and isinstance(step[0], Mapped)
                 and t.varies == bias.varies
-                and not t.pattern()
+                and not t.pattern
             ):
                 self.absorbed.append(Absorbed(name, step[0], t.ids.reshape(-1), t.factor))
             else:
@@ -243,13 +250,13 @@ class Shifts(ShiftConstraints):
 
     def _reduced(self, t: ChangeTerm, bound: frozenset[int], shape: Shape, count: int) -> ChangeTerm:
         """The sum of one term over ``bound``."""
-        moving = bound & (t.varies | t.pattern())
+        moving = bound & (t.varies | t.pattern)
         if t.varies & bound:
             sizes = tuple((d, shape[d]) for d in sorted(moving))
-            step = ("reduced", sizes, tuple(sorted(t.pattern() & bound)))
+            step = ("reduced", sizes, tuple(sorted(t.pattern & bound)))
             total = t.then(step, t.absorbed(moving, shape), t.varies - bound)
             return replace(total, factor=t.factor * math.prod(shape[d] for d in bound - moving))
-        if t.pattern() & bound:
+        if t.pattern & bound:
             return self._summed(t, bound, shape)
         return replace(t, factor=t.factor * count)
 
@@ -270,10 +277,10 @@ class Shifts(ShiftConstraints):
             return Change(tuple(shape), x.varies, self._fresh(), terms)
         moved = []
         for t in x.terms:
-            if keeps_constants and not ((t.varies | t.pattern()) & bound):
+            if keeps_constants and not ((t.varies | t.pattern) & bound):
                 moved.append(t)
             else:
-                step = ("pooled", how, tuple(sorted(bound)), x.shape, tuple(shape), tuple(sorted(t.pattern() & bound)))
+                step = ("pooled", how, tuple(sorted(bound)), x.shape, tuple(shape), tuple(sorted(t.pattern & bound)))
                 moved.append(t.then(step, t.absorbed(bound, x.shape), t.varies | bound))
         varies = x.varies if keeps_constants else x.varies | bound
         return Change(tuple(shape), varies, self._fresh(), self._known(moved))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 
-from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
+from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem, Seen
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
@@ -69,23 +70,26 @@ class ChangeTerm:
     ``ids`` is compressed over the tensor's dimensions, with one more at the end that numbers the functions of ``key``;
     along the dimensions where φ varies it has one entry. ``along`` lists pairs (dimension of the tensor, axis of φ):
     h[i] + h[j] has two terms of one function that lie along different dimensions, and such terms never cancel.
+    ``seen`` notes when the coefficients were last looked at, so that this need not be done again.
     """
 
     key: Key
     ids: np.ndarray
     along: Along = ()
     factor: float = 1.0
+    seen: Seen | None = None
 
-    @property
+    @cached_property
     def varies(self) -> frozenset[int]:
         """The dimensions of the tensor along which the functions differ."""
         return frozenset(d for d, _ in self.along)
 
-    @property
+    @cached_property
     def function(self) -> Hashable:
         """The functions as entries of this tensor: terms that agree in it may cancel."""
-        return self.key, self.along, self.ids.shape[-1]
+        return Name(self.key, self.along, self.ids.shape[-1])
 
+    @cached_property
     def pattern(self) -> frozenset[int]:
         """Dimensions along which the coefficients differ."""
         return frozenset(d for d, n in enumerate(self.ids.shape[:-1]) if n > 1)
@@ -168,7 +172,7 @@ def aligned(x: Change, shape: Shape) -> Change:
 
 def times(t: ChangeTerm, other: Change) -> ChangeTerm:
     """The term multiplied by a tensor that is known to be constant along some axes."""
-    moved = tuple(sorted(other.varies & t.pattern()))
+    moved = tuple(sorted(other.varies & t.pattern))
     ids = t.absorbed(moved, other.shape)
     return t.then(("times", other.name, moved), ids, t.varies | other.varies)
 
@@ -180,14 +184,14 @@ def contracted_term(
     outer = letters_of(other.varies, other_letters)
     if other.sums_to_one is not None:
         letter = other_letters[other.sums_to_one]
-        if letter in letters and letter not in how.out and letters.index(letter) not in t.varies | t.pattern():
+        if letter in letters and letter not in how.out and letters.index(letter) not in t.varies | t.pattern:
             return _averaged(t, letters, how)
     windows = {w.x: w for w in how.windows} | {w.kernel: w for w in how.windows}
     moved = {letter for letter in letters if letter not in how.out or letter in outer or letter in windows}
     absorbed = tuple(d for d, letter in enumerate(letters) if letter in moved and t.ids.shape[d] > 1)
     ids = t.absorbed(absorbed, ())
     varying = letters_of(t.varies, letters) | outer
-    touched = varying | letters_of(t.pattern(), letters)
+    touched = varying | letters_of(t.pattern, letters)
     varying |= {w.out for w in how.windows if w.x in touched or not w.keeps_constants}
     kept = {letter: ids.shape[d] for d, letter in enumerate(letters) if letter not in moved}
     shape = [kept.get(letter, 1) for letter in how.out]
@@ -326,7 +330,7 @@ def _reshaped_term(t: ChangeTerm, shape: Shape, out: Shape) -> ChangeTerm:
             places[wide[0]] = after[0]
         elif t.varies & set(inside):
             ids, merged = replace(t, ids=ids).absorbed(inside, shape), True
-    pattern = tuple(sorted(t.pattern() - replace(t, ids=ids).pattern()))
+    pattern = tuple(sorted(t.pattern - replace(t, ids=ids).pattern))
     ids = np.moveaxis(_reshaped(np.moveaxis(ids, -1, 0), shape, out), 0, -1)
     if merged:
         return t.then(("reshape", shape, out, pattern), ids, viewed_dims(t.varies, Reshape(out), shape, out))

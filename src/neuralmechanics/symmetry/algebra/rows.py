@@ -1,0 +1,48 @@
+"""Tables of whole numbers, one row an equation: which rows are the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["row_kinds", "unique_rows", "unique_rows_inverse"]
+
+
+def unique_rows(table: np.ndarray) -> np.ndarray:
+    """The different rows of a table, in lexicographic order.
+
+    >>> unique_rows(np.array([[2, 1], [0, 5], [2, 1]])).tolist()
+    [[0, 5], [2, 1]]
+    """
+    if len(table) < 2:
+        return table
+    order = np.lexsort(table.T[::-1])
+    ordered = table[order]
+    new = np.ones(len(table), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return ordered[new]
+
+
+def unique_rows_inverse(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of a table, in lexicographic order, and for each of its rows which of them it is."""
+    order = np.lexsort(table.T[::-1])
+    ordered = table[order]
+    new = np.ones(len(table), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    inverse = np.empty(len(table), dtype=np.int64)
+    inverse[order] = np.cumsum(new) - 1
+    return ordered[new], inverse
+
+
+def row_kinds(pattern: np.ndarray, bound: int) -> list[np.ndarray]:
+    """For each different row of a table of whole numbers from 0 to ``bound``, the rows that are like it."""
+    code = np.zeros(len(pattern), dtype=np.int64)
+    room = 1
+    for column in range(pattern.shape[1]):
+        if room > np.iinfo(np.int64).max // (bound + 1):  # numbers of so many digits: by what they are so far
+            _, code = np.unique(code, return_inverse=True)
+            room = len(pattern)
+        code = code * (bound + 1) + pattern[:, column]
+        room *= bound + 1
+    order = np.argsort(code, kind="stable")
+    edges = np.flatnonzero(np.diff(code[order])) + 1
+    return np.split(order, edges)
