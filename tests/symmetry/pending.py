@@ -20,7 +20,6 @@ _BOTH: dict[str, str] = {
     "padded-tokens": "what reads zeros of a padding is seen by nothing",
     "padded-channels-into-a-sum": "zeros of a padding take part in a sum",
     "padded-with-ones": "ones beside the channels are another bias",
-    "channel-assigned": "what is written over is seen by nothing",
     "assigned-where-a-mask-holds": "entries that a mask picks keep no channels of their own",
     "largest-scattered": "a maximum of what is placed, an operation without a rule",
     "tokens-repeated": "numbers of repetitions are not followed",

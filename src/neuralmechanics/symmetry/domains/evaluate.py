@@ -61,6 +61,8 @@ class Evaluate:
         if isinstance(primitive, p.Constant) and primitive.number is not None and primitive.function is None:
             return torch.full(primitive.shape, primitive.number, dtype=torch.float64)
         function: Function | None = getattr(primitive, "function", None)
+        if isinstance(primitive, p.Constant) and function is not None:
+            return self._applied(instruction, function)  # whatever it was computed from
         if isinstance(primitive, p.Gather) and function is not None:
             return _gathered(primitive, xs[0], self._applied(instruction, function))
         if function is not None:

@@ -28,13 +28,14 @@ from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, n
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
-from neuralmechanics.symmetry.lowering.graph.liveness import dependents, live
-from neuralmechanics.symmetry.lowering.graph.rotary import rotary_operations
+from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.lowering.rules.normalisations import mode_of_batch_norm
 from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.rewritten import rewritten
+from neuralmechanics.symmetry.passes.rotary import through_rotations
 from neuralmechanics.symmetry.program.interpret import interpret
+from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.refusals import DomainError
 
 __all__ = ["analyse", "find_forward_symmetries", "find_symmetries"]
@@ -99,7 +100,7 @@ def analyse(captured: Captured) -> Symmetries:
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     walk(scales)
     space = scales.system.solve()
-    linear, mixing, mixed = _linear(captured, walk, read, scales, space, requires)
+    linear, mixing, mixed = _linear(captured, lowered.program, walk, read, scales, space, requires)
     turns, shears = gauge_families(captured, walk, read, mixing, requires)
     families = translations + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), captured))
@@ -111,7 +112,13 @@ Walking = Callable[..., None]
 
 
 def _linear(
-    captured: Captured, walk: Walking, read: ParameterUses, scales: Scales, space: NullSpace, requires: tuple[str, ...]
+    captured: Captured,
+    program: Program,
+    walk: Walking,
+    read: ParameterUses,
+    scales: Scales,
+    space: NullSpace,
+    requires: tuple[str, ...],
 ) -> tuple[list[Family], list[GramTerm], np.ndarray]:
     """Linear blocks, then rotary pairs; their channels; and the basis vectors of the scale null space in them."""
     mixings = Mixings(scales, space)
@@ -121,11 +128,11 @@ def _linear(
     linear = [block_family(group, requires) for group in groups]
     terms = [term for group in groups for term in group.terms]
     del mixings
-    rotary = rotary_operations(captured.graph, dependents(captured))
-    if not rotary.ends:
+    turned_over = through_rotations(program)
+    if turned_over is None:
         return linear, terms, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    looked_through = rewritten(lower(captured, rotary).program)
+    looked_through = rewritten(turned_over)
     interpret(looked_through, through)
     clear = through.system.solve()
     turning = Mixings(through, clear)

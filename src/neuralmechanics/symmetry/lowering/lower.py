@@ -14,11 +14,11 @@ from neuralmechanics.symmetry.families.symmetries import UnknownOperation
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node, operation_name, place
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
 from neuralmechanics.symmetry.lowering.graph.arguments import place_arguments
-from neuralmechanics.symmetry.lowering.graph.expert_axis import Routing, routes
+from neuralmechanics.symmetry.lowering.graph.expert_axis import Routed, Routing, routes
 from neuralmechanics.symmetry.lowering.graph.liveness import dependents, numbers_of
-from neuralmechanics.symmetry.lowering.graph.rotary import Rotary
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
-from neuralmechanics.symmetry.lowering.rules.functions import outcome
+from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome
+from neuralmechanics.symmetry.lowering.rules.registry import settings
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.function import Function
@@ -37,20 +37,18 @@ class Lowered:
     unknown: tuple[UnknownOperation, ...]
 
 
-def lower(captured: Captured, rotary: Rotary | None = None) -> Lowered:
+def lower(captured: Captured) -> Lowered:
     """Translates every operation by its rule; what no parameter enters is data.
 
     Where there is no rule, or it does not know the form, or it gives up, what it had written is taken back and the
-    operation becomes a ``Forget``, whose operands may not change. The rotations of ``rotary`` are looked through, as if
-    they only put channels in order.
+    operation becomes a ``Forget``, whose operands may not change.
     """
-    return _Lowering(captured, rotary or Rotary()).run()
+    return _Lowering(captured).run()
 
 
 @dataclass(eq=False)
 class _Lowering:
     captured: Captured
-    rotary: Rotary
     unknown: list[UnknownOperation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -68,13 +66,12 @@ class _Lowering:
         return bool(nodes) and all(n in self.numbers for n in nodes)
 
     def run(self) -> Lowered:
-        turned = self.rotary.inner | self.rotary.ends.keys()
         for number, node in enumerate(self.captured.graph.nodes):
             if node.op == "output":
                 continue
             self.builder.cause = Location(number, operation_name(node), place(node))
-            self.values[node] = self._value(node, number)
-            if is_in_place(node) and is_node(node.args[0]) and number not in turned:
+            self.values[node] = self._value(node)
+            if is_in_place(node) and is_node(node.args[0]):
                 self.values[node.args[0]] = self.values[node]
         end = len(self.captured.graph.nodes)
         for output in self.captured.outputs:
@@ -82,17 +79,11 @@ class _Lowering:
             self.rows.fix(*flat_values(self.values[output]))
         return Lowered(self.builder.program(), tuple(self.unknown))
 
-    def _value(self, node: Any, number: int) -> Any:
+    def _value(self, node: Any) -> Any:
         if node.name in self.captured.parameters:
             name = self.captured.parameters[node.name]
             return self.builder.parameter(name, self.captured.shapes[name])
-        if node.op != "call_function" or number in self.rotary.inner:
-            made = self._data(node)
-        elif number in self.rotary.ends:
-            turn = self.rotary.ends[number]
-            made = self.rows.turned(self.values[turn.source], turn, shape_of(node.meta["val"]))
-        else:
-            made = self._applied(node)
+        made = self._applied(node) if node.op == "call_function" else self._data(node)
         if node in self.numbers and node not in self.dependent:
             self.builder.note_numbers(v for v in flat_values(made) if not v.number)  # one nonzero number is no table
         return made
@@ -148,6 +139,19 @@ class _Lowering:
 
     def _data(self, node: Any) -> Any:
         value = node.meta.get("val")
+        read = [self.values.get(n) for n in node.all_input_nodes] if node.op == "call_function" else []
+        data = [x for x in read if isinstance(x, Value) and not isinstance(x, Routed) and not x.depends]
+        if (
+            data
+            and len(data) == len(read)
+            and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
+        ):
+            key, entrywise = settings(node), is_elementwise(node)
+
+            def computed(shape: tuple[int, ...], part: int | None) -> Value:
+                return self.builder.computed(shape, (key, part), entrywise, outcome(node, part), data)
+
+            return self._nest(value, computed)
         holds = getattr(value, "dtype", None) is torch.bool  # zeros and ones
         return self._nest(value, lambda shape, part: self.builder.constant(shape, None, holds, outcome(node, part)))
 

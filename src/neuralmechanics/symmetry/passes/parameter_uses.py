@@ -8,7 +8,7 @@ from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Reshape
+from neuralmechanics.symmetry.program.views import Reshape, Take
 
 __all__ = ["ParameterUses", "parameter_uses"]
 
@@ -17,7 +17,8 @@ Dims = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ParameterUses:
-    """``elementwise``: parameters that no sum of products and no index reads, directly or rearranged.
+    """``elementwise``: parameters that no sum of products and no index reads, directly or rearranged; and those of
+    which several sums of products read parts, each against data of its own.
 
     ``groups``: convolutions in groups. ``contracted``: the sets of dimensions that a sum of products treats as one:
     those that it keeps and those that it sums, each with those that it shares with the other factor and keeps.
@@ -34,7 +35,7 @@ class ParameterUses:
 
 def parameter_uses(program: Program) -> ParameterUses:
     """Looks at the instructions that read each parameter, directly or rearranged."""
-    readers = program.readers()
+    readers, makers = program.readers(), program.makers()
     elementwise: set[str] = set()
     groups: dict[str, int] = {}
     contracted: dict[str, list[Dims]] = {}
@@ -44,7 +45,8 @@ def parameter_uses(program: Program) -> ParameterUses:
             continue
         name, value = instruction.primitive.name, instruction.result
         ends = _ends(value, readers)
-        if not any(isinstance(read.primitive, (p.Contract, p.Gather)) for _, read in ends):
+        summed = any(isinstance(read.primitive, (p.Contract, p.Gather)) for _, read in ends)
+        if not summed or _in_pieces(ends, makers):
             elementwise.add(name)
         if _read_once(value, readers):
             single.add(name)
@@ -78,6 +80,34 @@ def _ends(value: Value, readers: dict[int, list[Instruction]]) -> list[tuple[Val
         else:
             found.append((value, read))
     return found
+
+
+def _in_pieces(ends: list[tuple[Value, Instruction]], makers: dict[int, Instruction]) -> bool:
+    """Whether sums of products read parts of several rows, against different data."""
+    others = set()
+    for held, read in ends:
+        if not isinstance(read.primitive, p.Contract) or not _is_part(held, makers):
+            return False
+        others.add(_root(read.operands[1 if read.operands[0] is held else 0], makers))
+    return len(others) > 1
+
+
+def _is_part(value: Value, makers: dict[int, Instruction]) -> bool:
+    """Whether some, but more than one, of the entries along a first dimension have been taken."""
+    maker = makers[value.index]
+    while isinstance(maker.primitive, p.Rearrange):
+        view = maker.primitive.view
+        if isinstance(view, Take) and view.dim == 0 and 1 < len(set(view.positions)) < maker.operands[0].shape[0]:
+            return True
+        maker = makers[maker.operands[0].index]
+    return False
+
+
+def _root(value: Value, makers: dict[int, Instruction]) -> int:
+    """What a value is a rearrangement of."""
+    while isinstance((maker := makers[value.index]).primitive, p.Rearrange):
+        value = maker.operands[0]
+    return value.index
 
 
 def _read_once(value: Value, readers: dict[int, list[Instruction]]) -> bool:

@@ -91,6 +91,12 @@ class Builder:
     ) -> Value:
         return self._value(p.Constant(tuple(shape), number, nonnegative, function))
 
+    def computed(
+        self, shape: Sequence[int], key: Hashable, elementwise: bool, function: Function, xs: Sequence[Value]
+    ) -> Value:
+        """Data that were computed from the data ``xs``."""
+        return self._value(p.Constant(tuple(shape), function=function, computed=key, elementwise=elementwise), *xs)
+
     def fix(self, *xs: Any) -> None:
         """The operands may not change at all."""
         if xs:

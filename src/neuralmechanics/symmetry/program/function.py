@@ -6,7 +6,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Function"]
+__all__ = ["PARTS", "UNITS", "Function"]
+
+UNITS = "units"  # the numbers 1 and i, along one dimension
+PARTS = "parts"  # the real and the imaginary part, along a new last dimension
 
 
 @dataclass(frozen=True)

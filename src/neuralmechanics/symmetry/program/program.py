@@ -56,6 +56,10 @@ class Program:
         """One more than the greatest index of a value."""
         return 1 + max((i.result.index for i in self.instructions if i.result is not None), default=-1)
 
+    def makers(self) -> dict[int, Instruction]:
+        """For the index of each value, the instruction that makes it."""
+        return {i.result.index: i for i in self.instructions if i.result is not None}
+
     def readers(self) -> dict[int, list[Instruction]]:
         """For the index of each value, the instructions that read it."""
         found: dict[int, list[Instruction]] = {}

@@ -19,7 +19,6 @@ from torch import fx
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
-from neuralmechanics.symmetry.lowering.graph.rotary import Turn
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.function import Function
@@ -160,14 +159,6 @@ class Routing:
         if 1 in moved or not moved:
             return apply(self.plain(x), tuple(dims))
         return _routed(apply(x.value, moved), x.key)
-
-    def turned(self, x: Any, turn: Turn, shape: Sequence[int]) -> Any:
-        """The channels of x after a rotation of pairs, as if it had only put them in order."""
-        x = self.plain(x)
-        first, second = zip(*turn.pairs, strict=True)
-        self.domain.paired(x, first, second)
-        ordered = self.domain.view(x, Take(len(x.shape) - 1, turn.order))
-        return self.domain.view(ordered, Reshape(tuple(shape)))
 
     # --- primitives ---------------------------------------------------------------------------------------------
 

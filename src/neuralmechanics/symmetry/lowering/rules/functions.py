@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.capture.in_place import written_arguments
 from neuralmechanics.symmetry.program.function import Function
 
-__all__ = ["bound", "function_of", "outcome"]
+__all__ = ["bound", "function_of", "is_elementwise", "outcome"]
 
 
 def bound(node: fx.Node, *held: int, part: int | None = None) -> Function:
@@ -34,6 +34,12 @@ def bound(node: fx.Node, *held: int, part: int | None = None) -> Function:
 
     name = operation_name(node).removeprefix("aten.")
     return Function(name, apply, tuple(n.name for n in others), (held, part, repr(node.args[1:]), repr(node.kwargs)))
+
+
+def is_elementwise(node: fx.Node) -> bool:
+    """Whether each entry of the result is made of the entries in the same place."""
+    tagged = torch.Tag.pointwise in getattr(node.target, "tags", ())
+    return tagged or operation_name(node) in ("aten.polar", "aten.complex")
 
 
 def outcome(node: fx.Node, part: int | None = None) -> Function:

@@ -14,6 +14,7 @@ from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule, se
 from neuralmechanics.symmetry.lowering.sizes import known, shape_of, size_of
 from neuralmechanics.symmetry.lowering.sizes import meta_shape as meta_shape
 from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.function import PARTS, UNITS
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
@@ -110,15 +111,15 @@ def other_part(d: Any, node: fx.Node, x: Any) -> Any:
 def complex_pairs(d: Any, node: fx.Node, x: Any) -> Any:
     """x[…, 0] + i x[…, 1]: a sum over the last dimension with two weights that no parameter moves."""
     letters = _LETTERS[: len(x.shape)]
-    units = d.constant((2,), function=function_of("units", lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
+    units = d.constant((2,), function=function_of(UNITS, lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
     return d.contract(x, units, Contraction(letters, letters[-1], letters[:-1]))
 
 
 @rule("view_as_real")
 def real_pairs(d: Any, node: fx.Node, x: Any) -> Any:
     """Real and imaginary part, both scaled alike, as two different functions of x."""
-    two = d.constant((2,), function=function_of("units", lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
-    parts = function_of("view_as_real", lambda x, _: torch.view_as_real(x[..., 0]))
+    two = d.constant((2,), function=function_of(UNITS, lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
+    parts = function_of(PARTS, lambda x, _: torch.view_as_real(x[..., 0]))
     return d.mul(reshape(d, x, (*x.shape, 1)), two, parts)
 
 

@@ -153,4 +153,6 @@ def ordered(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tuple[A
 @rule("detach")
 def detached(d: Any, node: fx.Node, x: Any) -> Any:
     """The value sees x and the gradient does not: no symmetry may move it."""
+    if not x.depends:
+        return x
     raise NotSoughtError("the value is detached: no gradient passes", hides=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 from neuralmechanics.symmetry.program.domain import Domain
 from neuralmechanics.symmetry.program.function import Function
@@ -42,12 +43,18 @@ class Unread:
 
 @dataclass(frozen=True)
 class Constant:
-    """Data, buffers and numbers. ``number``: what fills it; ``nonnegative``: no entry is negative; where known."""
+    """Data, buffers and numbers. ``number``: what fills it; ``nonnegative``: no entry is negative; where known.
+
+    Operands, if there are any, are data that it was computed from, by the function that ``computed`` tells from others;
+    ``elementwise``: entry by entry.
+    """
 
     shape: Shape
     number: float | None = None
     nonnegative: bool = False
     function: Function | None = None
+    computed: Hashable = field(default=None, repr=False)
+    elementwise: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", sizes_of(self.shape))

@@ -1,0 +1,24 @@
+"""Which instructions matter: those whose results something reads, and statements about what something reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.program import Program
+
+__all__ = ["without_dead_values"]
+
+
+def without_dead_values(program: Program) -> Program:
+    """The program without instructions whose results nothing reads; parameters stay."""
+    read: set[int] = set()
+    kept = []
+    for instruction in reversed(program.instructions):
+        primitive, result = instruction.primitive, instruction.result
+        if result is not None and result.index not in read and not isinstance(primitive, p.Parameter):
+            continue
+        if not isinstance(primitive, p.Pair):
+            read.update(x.index for x in instruction.operands)
+        kept.append(instruction)
+    return replace(program, instructions=tuple(reversed(kept)))

@@ -1,0 +1,102 @@
+"""Rotary embedding in a program: pairs of channels that are multiplied, as complex numbers, by numbers from the data.
+
+However it is written: half-split (i with i + D/2) or interleaved (2i with 2i + 1), on all channels or on some, with
+concatenation or with complex numbers. Only what is exactly y_i = a x_i + b x_j, y_j = a x_j - b x_i counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from neuralmechanics.symmetry.passes.liveness import without_dead_values
+from neuralmechanics.symmetry.passes.value_numbering import ChannelSums, Sum
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.program import Instruction, Program
+from neuralmechanics.symmetry.program.value import Value
+from neuralmechanics.symmetry.program.views import Reshape, Take
+
+__all__ = ["through_rotations"]
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """The channels are those of ``source`` in this ``order``, each pair (i, j) turned as one complex number."""
+
+    source: Value
+    order: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+
+def through_rotations(program: Program) -> Program | None:
+    """The program that looks through rotations, as if they only put channels in order; None where there are none.
+
+    What a complex number common to all positions does to a pair, it does before and after the rotation alike.
+    """
+    sums = ChannelSums(program)
+    turns: dict[int, _Turn] = {}
+    for number, instruction in enumerate(program.instructions):
+        if instruction.result is None or not instruction.result.depends:
+            continue
+        known = sums.read(instruction)
+        turn = None if known is None else _turn(known)
+        if turn is not None:
+            turns[number] = turn
+        elif known is not None:
+            sums.sums[instruction.result.index] = known
+    return _rewritten(program, turns) if turns else None
+
+
+def _turn(known: Sum) -> _Turn | None:
+    """The rotation that a sum of two terms is, if it is one."""
+    if len(known.terms) != 2 or known.imaginary is not None or not known.terms[0].channel.size:
+        return None
+    first, second = (
+        np.stack([t.sign.reshape(-1), t.channel.reshape(-1), t.factor.reshape(-1)], axis=1).tolist()
+        for t in known.terms
+    )
+    rows: dict[frozenset[int], list[tuple[Any, Any]]] = {}
+    for one, other in zip(first, second, strict=True):
+        rows.setdefault(frozenset((one[1], other[1])), []).append((one, other))
+    if any(len(pair) != 2 or len(both) != 2 for pair, both in rows.items()):
+        return None
+    chosen: dict[tuple[Any, ...], int] = {}
+    for pair, (here, there) in rows.items():
+        place = _main(here, there, min(pair), max(pair))
+        if place is None:
+            return None
+        chosen[tuple(map(tuple, here))], chosen[tuple(map(tuple, there))] = place
+    order = [chosen[tuple(one), tuple(other)] for one, other in zip(first, second, strict=True)]
+    pairs = tuple(sorted((min(pair), max(pair)) for pair in rows))
+    return _Turn(known.source, tuple(order), pairs)
+
+
+def _main(here: Any, there: Any, i: int, j: int) -> tuple[int, int] | None:
+    """(i, j) where the first row is a x_i + b x_j and the second a x_j - b x_i; (j, i) the other way round."""
+    a, b = ({term[1]: (term[0], term[2]) for term in row} for row in (here, there))
+    for m, n in ((i, j), (j, i)):
+        if a[m] == b[n] and a[n] == (-b[m][0], b[m][1]):
+            return m, n
+    return None
+
+
+def _rewritten(program: Program, turns: dict[int, _Turn]) -> Program:
+    """The ends of rotations as the channels of their sources in order, and nothing of what only they read."""
+    out: list[Instruction] = []
+    values = program.size()
+    for number, instruction in enumerate(program.instructions):
+        turn, result = turns.get(number), instruction.result
+        if turn is None or result is None:
+            out.append(instruction)
+            continue
+        first, second = zip(*turn.pairs, strict=True)
+        out.append(replace(instruction, primitive=p.Pair(first, second), operands=(turn.source,), result=None))
+        dim = len(turn.source.shape) - 1
+        ordered = Value(values, (*turn.source.shape[:dim], len(turn.order)), True)
+        values += 1
+        take = p.Rearrange(Take(dim, turn.order))
+        out.append(replace(instruction, primitive=take, operands=(turn.source,), result=ordered))
+        out.append(replace(instruction, primitive=p.Rearrange(Reshape(result.shape)), operands=(ordered,)))
+    return without_dead_values(replace(program, instructions=tuple(out)))
