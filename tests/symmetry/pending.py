@@ -24,12 +24,13 @@ _BOTH: dict[str, str] = {
     "largest-scattered": "a maximum of what is placed, an operation without a rule",
     "tokens-repeated": "numbers of repetitions are not followed",
     "channels-listed": "positions that are numbers of the model are taken for data",
-    "tokens-taken-along": "an index that is broadcast is not known",
-    "slice-scattered-with-gaps": "a slice with gaps is not known",
 }
 
 # Translations and diagonal symmetries of the zoo.
-DIMENSIONS: dict[str, str] = {**_BOTH}
+DIMENSIONS: dict[str, str] = {
+    **_BOTH,
+    "weight-flattened": "wrong: each charge is counted twice, once for every way to number the rows",
+}
 
 # Completeness at a point: why the fibre of a network is larger than the orbit of all families. Gauges that depend on θ
 # are directions of ker J(θ) which no vector field fixed in advance gives: writers in the null space of narrow readers.

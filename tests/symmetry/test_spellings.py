@@ -794,9 +794,9 @@ PENDING: dict[tuple[str, str], str] = {
     for spelling in spellings
 }  # fmt: skip
 
-# Spellings of which a parameter is said to be free of symmetry that the first spelling moves: a wrong answer.
+# Pending spellings of which a parameter is said to be free of symmetry that the first spelling moves: a wrong answer.
 CALLED_FREE: dict[tuple[str, str], str] = {
-    (name, spelling): PENDING[name, spelling]
+    (name, spelling): "it is said to be free, not that it was not sought"
     for name, spellings in (
         ("one channel", ("gather",)),
         ("one token", ("gather",)),
@@ -805,6 +805,7 @@ CALLED_FREE: dict[tuple[str, str], str] = {
         ("padded convolution of activations", ("cat",)),
     )
     for spelling in spellings
+    if (name, spelling) in PENDING
 }  # fmt: skip
 
 

@@ -181,6 +181,12 @@ picked("tokens-listed", lambda y, x: y[:, [3, 1, 1]])
 picked("channels-listed", lambda y, x: y[..., [2, 0, 2]])
 picked("tokens-taken-along", lambda y, x: torch.take_along_dim(y, x.argsort(1), 1))
 add(
+    "weight-flattened",
+    "h",
+    lambda m, x: m.h(torch.relu(functional.linear(x.unfold(1, 2, 1).flatten(2), m.w.flatten(1)))),
+    w=lambda: nn.Parameter(torch.randn(3, 3, 2)),
+)
+add(
     "positions-reordered-by-data",
     "h",
     lambda m, x: m.h(torch.tanh((x @ m.w + m.p).gather(1, x.argsort(1)))),
