@@ -194,6 +194,8 @@ def test_a_charge_is_at_most_its_scale(case: Instance) -> None:
     for seed in range(5):
         g = random_like(params, seed)
         assert bool((action.pair(g, params).abs() <= action.scale(g, params) * (1 + 1e-12)).all())
+        if action.linear:
+            assert torch.allclose(action.scale(g, params), action.scale(params, g), rtol=1e-13)
     assert len(action.scale(params, params)) == action.charges
 
 

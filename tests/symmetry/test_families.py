@@ -146,6 +146,17 @@ def test_one_matrix_or_factor_for_all_blocks() -> None:
     assert torch.allclose(upper.reshape(-1), family.charge(params), rtol=1e-14)
 
 
+def test_a_pair_is_multiplied_by_its_complex_factor() -> None:
+    """z = x + iy goes to a z where the sign is +1, to z / ā where it is -1; a number stands for a real factor."""
+    family, params = family_of("three rotary pairs"), INSTANCES["three rotary pairs"].params()
+    factor = torch.tensor([1 + 2j, -0.5j, 0.3 - 1j], dtype=torch.complex128)
+    moved = family.transform(params, torch.view_as_real(factor))
+    for name, by in (("q", factor), ("k", 1 / factor.conj())):
+        before, after = (torch.complex(p[name][:3], p[name][3:]) for p in (params, moved))
+        assert torch.allclose(after, by[:, None] * before, rtol=1e-14)
+    assert torch.equal(family.transform(params, 2.0)["q"], 2 * params["q"])
+
+
 @pytest.mark.parametrize("name", INSTANCES)
 def test_former_names_are_read_with_a_warning(name: str) -> None:
     """``family.grams`` and the like: one of the forms, the others empty."""
