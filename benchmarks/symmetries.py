@@ -108,7 +108,8 @@ def replay_share(model: Any, batch: Any, loss: Any) -> float:
     """Processor time of the replay over that of the search without it; none for a model without content."""
     if any(parameter.is_meta for parameter in model.parameters()):
         return 0.0
-    from neuralmechanics.symmetry import capture, find_symmetries
+    from neuralmechanics.symmetry import find_symmetries
+    from neuralmechanics.symmetry.lowering.capture import capture
     from neuralmechanics.symmetry.lowering.replay import Replayed
 
     whole = capture.replayed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,17 @@ def test_other_things_of_the_same_name_are_left_alone() -> None:
 def test_no_line_where_none_can_be_told() -> None:
     text = '[optimizer]\n"\\u0065ps" = 1.0\n'
     assert Origin("file", text).line(("optimizer", "eps"), "eps") is None
+
+
+def test_the_line_is_found_among_many_and_not_looked_for_without_end() -> None:
+    key = "[optimizer]\neps = 0.5\n"
+    assert Origin("file", "# eps\n" * 300 + key).line(("optimizer", "eps"), "eps") == 302
+    assert Origin("file", "note = [\n" + "'eps',\n" * 100 + "]\n" + key).line(("optimizer", "eps"), "eps") in (
+        104,
+        None,
+    )
+    long = "note = [\n" + "'eps',\n" * 120_000 + "]\n" + key
+    began = time.process_time()
+    assert Origin("file", long).line(("optimizer", "eps"), "eps") is None
+    assert Origin("file", long[-30_000:].replace("]", "")).line(("optimizer", "eps"), "eps") is None
+    assert time.process_time() - began < 10

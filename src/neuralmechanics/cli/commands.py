@@ -66,6 +66,7 @@ def commands(arguments: Sequence[str]) -> Any:
 
 def _training_default(arguments: Sequence[str]) -> Train:
     """`train`'s defaults: those in the file that follows it directly, or else in whatever argument ends in `.toml`."""
+    # Read before the flags are: values of the file are the defaults that flags override.
     if not arguments or arguments[0] != "train":
         return Train()
     rest = arguments[1:]

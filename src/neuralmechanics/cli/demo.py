@@ -32,6 +32,7 @@ def run_demo(command: Demo) -> None:
         print("\nLargest error of each law, relative to the initial charge:\n")
         print_errors(run.errors())
         written += [result.out, *write_pictures(run, result.out)]
+        # Sealed last: until then an interrupted demo is not replaced by the next.
         seal(result.out)
     print("\nWritten:")
     for path in written:

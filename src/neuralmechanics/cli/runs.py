@@ -78,6 +78,7 @@ def run_errors(command: Errors) -> None:
 def print_warnings(run: Any) -> None:
     """What the monitor said while it recorded, on the standard error stream: a table on the other stays a table."""
     for note in run.warnings:
+        # A warning names layers, and a layer may be named anything.
         printable = "".join(c if c.isprintable() else "?" for c in note.message)
         print(f"warning: {printable}", file=sys.stderr)
 

@@ -13,8 +13,8 @@ __all__ = ["Origin", "in_todays_words", "todays_word"]
 # A key is known by the parts that it ends in: the same setting stands at the top, under `base`, and under `grid`.
 _KEYS = {("optimizer", "eps"): "epsilon"}
 _VALUES = {("loss",): {"cross_entropy": "cross-entropy"}}
-# A file in which a word stands on more lines than this is none that its line would help.
-_MOST_LINES = 100
+# A line is looked for by parsing what comes before it: so often, in files that a person may have written.
+_MOST_TRIALS, _LONGEST_TEXT = 200, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,19 @@ class Origin:
         >>> Origin("", "# eps\\n[optimizer]\\nname = 'adam'\\neps = 0.1\\n").line(("optimizer", "eps"), "eps")
         4
         """
-        lines = self.text.splitlines(keepends=True)
-        candidates = [number for number, line in enumerate(lines, 1) if word in line]
-        for number in candidates[:_MOST_LINES]:
+        lines = self.text.splitlines(keepends=True) if len(self.text) <= _LONGEST_TEXT else []
+        content: dict[str, Any] | None = {}
+        known = trials = 0
+        for number, line in enumerate(lines, 1):
+            if word not in line or line.lstrip().startswith("#"):
+                continue
             # Of a list over several lines, the text is complete where the list ends.
-            ends = range(number, min(len(lines), number + _MOST_LINES) + 1)
-            content = next((found for end in ends if (found := _parsed(lines[:end])) is not None), None)
-            if content is not None and _leads_to(content, path, word):
+            while known < number or content is None:
+                known, trials = max(known + 1, number), trials + 1
+                if known > len(lines) or trials > _MOST_TRIALS:
+                    return None
+                content = _parsed(lines[:known])
+            if _leads_to(content, path, word):
                 return number
         return None
 

@@ -24,6 +24,7 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     """Mean of -log softmax(model(x))[y] over examples (and places of a sequence)."""
     inputs, labels = batch
     logits = logits_of(model(inputs))
+    # Sequences count each place as an example.
     return functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 

@@ -156,6 +156,7 @@ class _Race:
 
     def before_step(self) -> None:
         """To be called between the backward pass and the update."""
+        # Taken before the update: the formula is of the activations that made this gradient.
         self._by_formula = self._formula.take()
         self._steps.before_step()
 

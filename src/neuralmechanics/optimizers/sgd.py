@@ -37,4 +37,5 @@ class Sgd(Generic[Number]):
     @property
     def time_step(self: Sgd[float]) -> float:
         """Natural time h = η(1-α) of one step; η when β = 0."""
+        # At β = 0 torch keeps no buffer, and α has no say.
         return self.learning_rate * (1 - self.dampening if self.momentum else 1.0)

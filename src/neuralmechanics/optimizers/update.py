@@ -56,6 +56,7 @@ def sgd_update(after: Tensor, gradient: Tensor | None, velocity: Tensor | None, 
     slope = gradient if _is_zero(decay) else gradient + decay * after
     if velocity is not None:
         slope = slope + setting.momentum * velocity
+    # θ_k = θ_{k+1} - d stands on both sides; solved for d, no difference of θs is formed.
     return slope * (-eta / (1.0 - eta * decay))
 
 
@@ -79,6 +80,7 @@ def promoted(tensor: Tensor) -> Tensor:
 
 def solvable(setting: Setting) -> bool:
     """Whether d follows from what is left after the step: ηλ well below 1, else θ_k drowns in rounding."""
+    # d = -ηv is read off the buffer, whatever η and λ are.
     if setting.has_momentum and not setting.nesterov:
         return True
     eta, decay = setting.learning_rate, setting.weight_decay
@@ -89,6 +91,7 @@ def solvable(setting: Setting) -> bool:
 
 def dense(tensor: Tensor) -> Tensor:
     """The tensor itself, the dense form of a sparse gradient, or what this process holds of a sharded one."""
+    # A sharded tensor answers for the whole: its own part is what this process updates.
     local = getattr(tensor, "to_local", None)
     if local is not None:
         tensor = local()

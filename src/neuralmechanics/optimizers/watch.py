@@ -166,6 +166,7 @@ class StepWatch:
             if self.known and not self._scaled:
                 slope, speed = (None if t is None else promoted(t) for t in (gradient, used))
                 claimed = sgd_step(before, slope, speed, setting)
+        # Without a copy the update follows from what torch leaves behind.
         elif gradient is not None or (used is not None and not setting.nesterov):
             difference = sgd_update(after, gradient, used, setting)
         else:
@@ -180,6 +181,7 @@ class StepWatch:
         if name not in self._settings:
             return True
         parameter = self._params[name]
+        # Torch skips a parameter without a gradient; a closure may have set it to None only afterwards.
         return self.known and parameter.grad is None and parameter._version == self._versions[name]
 
     def _computable(self, parameter: Tensor, setting: Setting) -> bool:
@@ -187,6 +189,7 @@ class StepWatch:
 
     def _keep_copy(self, name: str, parameter: Tensor) -> None:
         kept, now = self._copies.get(name), dense(parameter.detach())
+        # The memory of the last copy serves again: no allocation at every step.
         if kept is not None and kept.shape == now.shape and kept.dtype == now.dtype:
             kept.copy_(now)
         else:

@@ -110,5 +110,6 @@ def padded(values: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     finite = np.concatenate([np.ravel(value)[np.isfinite(np.ravel(value))] for value in values] or [np.zeros(1)])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     size = max(abs(low), abs(high)) or 1.0
+    # At least 2 % of the size on each side: a conserved charge is a straight line.
     pad = max(0.08 * (high - low), 0.02 * size)
     return low - pad, high + pad

@@ -32,6 +32,7 @@ def parse(kind: Any, arguments: Sequence[str]) -> Any:
     arguments = _in_todays_words(arguments)
     errors = io.StringIO()
     try:
+        # Tyro prints its errors and exits: they are caught to be said in one line.
         with contextlib.redirect_stderr(errors):
             return tyro.cli(
                 kind, args=list(arguments), prog="neuralmechanics", config=(tyro.conf.CascadeSubcommandArgs,)
@@ -49,6 +50,7 @@ def _in_todays_words(arguments: Sequence[str]) -> list[str]:
         if not word.startswith("--"):
             continue
         flag, equals, value = word[2:].partition("=")
+        # `--flag value` and `--flag=value` mean the same.
         following = position + 1 < len(words) and not equals
         ((key, today),) = in_todays_words({flag: words[position + 1] if following else value}).items()
         words[position] = f"--{key}{equals}{today if equals else ''}"

@@ -30,6 +30,7 @@ class Position:
 def advance(position: Position, size: int, examples: int) -> Position:
     """The position after one batch of `size` of an epoch of `examples`."""
     end = min(position.offset + size, examples)
+    # A rest of one example would have no variance for batch norm.
     if examples - end < min(2, size):
         return Position(position.step + 1, position.epoch + 1, 0)
     return Position(position.step + 1, position.epoch, end)
@@ -56,6 +57,7 @@ class Batches:
         variance there.
         """
         split = self.data.train
+        # An epoch's order follows from seed and epoch alone, so a resumed run draws it anew.
         if position.epoch != self._epoch:
             self._order = torch.randperm(len(split), generator=generator(self._seed, "order", position.epoch))
             self._epoch = position.epoch
@@ -77,6 +79,7 @@ class Batches:
         inputs = split.inputs[index].to(self._device, non_blocking=True)
         labels = split.labels[index].to(self._device, non_blocking=True)
         if augmented_at is not None:
+            # By position: the same pictures whatever was drawn before.
             draw = generator(self._seed, "augment", augmented_at.epoch, augmented_at.offset)
             inputs = crop_and_flip(inputs, draw)
         if self.data.mean:

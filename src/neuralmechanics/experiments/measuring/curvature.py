@@ -35,6 +35,7 @@ def top_eigenvalues(
         dimension = flat.numel()
         wanted = min(iterations or 20 + 4 * count, dimension)
         start = torch.randn(dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        # In double precision, or the basis loses its orthogonality.
         basis = [(start / start.norm()).to(flat.device)]
         diagonal: list[Tensor] = []
         off: list[Tensor] = []
@@ -45,6 +46,7 @@ def top_eigenvalues(
                 for vector in basis:
                     product = product - (product @ vector) * vector
             length = product.norm()
+            # The Krylov space is exhausted: its eigenvalues are found, repeated ones once.
             if length < 1e-10 * torch.stack(diagonal).abs().max().clamp_min(1e-300):
                 break
             off.append(length)

@@ -47,6 +47,7 @@ def resnet(
     layers["relu1"] = nn.ReLU()
     if height >= _LARGE_INPUT:
         layers["pool1"] = nn.MaxPool2d(3, 2, 1)
+    # A bottleneck's output is four times as wide as its inner layers.
     expansion = 1 if depth in _BASIC else 4
     current = 64
     stages = _BASIC.get(depth) or _BOTTLENECK[depth]

@@ -29,6 +29,7 @@ def restore_weights(model: nn.Module, path: str | Path) -> None:
     parameters = {name for name, _ in model.named_parameters()}
     for name, tensor in target.items():
         _require_same(path, name, weights[name], tensor)
+        # Statistics of a norm that has not run may be anything; weights may not.
         if name in parameters and not bool(torch.isfinite(weights[name]).all()):
             raise ValueError(
                 f"{str(path)!r} is no network to train: {name} holds nan or infinite values; give other weights"
@@ -62,6 +63,7 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
             f"no weights file {str(path)!r}" if isinstance(error, FileNotFoundError) else f"cannot read {str(path)!r}"
         )
         raise ValueError(f"{what}: {error.strerror}") from None
+    # Wrappers may nest: a module in a model in a checkpoint.
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

@@ -64,6 +64,7 @@ def build_model(
     if classes < 1:
         raise ValueError(f"classes must be at least 1, got {classes}")
     builder = _builder(name.removesuffix("-bn"), name)
+    # Weights depend on the seed alone, and the caller's random state on nothing here.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "weights"))
         model = builder(tuple(input_shape), classes, batch_norm=name.endswith("-bn"))

@@ -45,6 +45,7 @@ def _row(sweep: Sweep, point: Point) -> dict[str, Any]:
         failed = folder / FAILED
         return {"run": point.name, "status": read_json(failed)["error"] if failed.is_file() else "missing"}
     row = {"run": point.name, "status": "finished"} | read_json(folder / RESULT)
+    # How many steps this process timed says nothing about the run.
     row.pop("steps_timed", None)
     try:
         errors = _errors(sweep, point)

@@ -59,6 +59,7 @@ def run_sweep(
             run_in_processes(sweep, missing, count, meter)
     finally:
         meter.finish()
+    # Read back from the folders: runs of earlier sweeps are in the table too.
     table = gather(sweep)
     table.to_csv(sweep.out / "table.csv", index=False)
     gather_errors(sweep).to_csv(sweep.out / "errors.csv", index=False)

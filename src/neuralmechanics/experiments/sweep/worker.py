@@ -31,6 +31,7 @@ def train_point(config: dict[str, Any], folder: str, directory: str) -> None:
     torch.set_num_threads(1)
     os.chdir(directory)
     out = Path(folder)
+    # A failure of an earlier sweep may have had a reason that is gone.
     (out / FAILED).unlink(missing_ok=True)
     try:
         with warnings.catch_warnings():

@@ -135,6 +135,7 @@ def _problem(path: Path) -> str | None:
     """Why the bytes of a checkpoint are not those that were written; None where they are."""
     try:
         with open_regular(path) as file:
+            # Summed in blocks: a checkpoint may be larger than what memory has to spare.
             rest = file.seek(0, 2) - _SEAL_BYTES
             if rest < 0:
                 return "it is cut short"

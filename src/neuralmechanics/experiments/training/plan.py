@@ -40,6 +40,7 @@ class Plan:
         """Number of optimiser steps of the whole training (batch sizes may grow, so the course is walked)."""
         if self._config.steps is not None:
             return self._config.steps
+        # A schedule may enlarge batches, so the steps of an epoch are not known beforehand.
         position = Position()
         while not self.ended(position):
             position = advance(position, self.hyper(position).batch_size, self._examples)

@@ -27,6 +27,7 @@ def noise_along_generators(
     point = layout.flatten(params)
     deviations = _deviations(losses, layout, point)
     named = layout.unflatten(point)
+    # Relative to |δg||θ|, so that a large network and a small one are judged alike.
     size = torch.linalg.vector_norm(point)
     components = [
         symmetries.pair(layout.unflatten(one), named).abs() / (torch.linalg.vector_norm(one) * size).clamp(min=1e-300)
@@ -59,10 +60,12 @@ def balance_rate(
     spread = torch.stack([symmetries.pair(one, one) for one in deviations]).mean(0) / batch_size
     if modified:
         mean = layout.unflatten(Objective(lambda p: losses(p).mean(), layout, weight_decay).gradient(point))
+        # Steps of finite length move the charge by η²⟨g, Mg⟩ each, mean gradient included.
         spread = spread + symmetries.pair(mean, mean)
     quadratic = symmetries.quadratic.to(torch.bool)
     charge = symmetries.charge(layout.unflatten(point)).to(torch.float64)
     factor = torch.where(quadratic, 2.0, 1.0).to(torch.float64)
+    # A translation has no second derivative: the second-order term is absent.
     return torch.where(quadratic, learning_rate * spread, 0.0) - factor * weight_decay * charge
 
 

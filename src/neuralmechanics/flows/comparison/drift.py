@@ -36,6 +36,7 @@ def drift_by_kind(path: Path, kinds: Sequence[str]) -> dict[str, float]:
     found = {}
     for kind in dict.fromkeys(kinds):
         own = path.charges[:, [index for index, other in enumerate(kinds) if other == kind]]
+        # The largest of its kind: a charge that starts near 0 would make every drift look large.
         size = float(own[0].abs().max())
         found[kind] = float((own - own[0]).abs().max()) / (size if size > 0 else 1.0)
     return found
@@ -83,6 +84,7 @@ def law_rate(
     if isinstance(flow, ModifiedFlow):
         if flow.order is not None:
             raise ValueError(f"{flow.label} has no closed law: measure its drift with drift_table")
+        # At time 0 the velocity is -cG, and ⟨G, ξ⟩ = λ⟨θ, ξ⟩ by the symmetry.
         pushed = 0.0 if flow.at_rest else initial_speed(flow.sgd) * flow.weight_decay
         now = symmetries.charge(params).to(torch.float64)
         return -pushed * torch.where(symmetries.quadratic.to(torch.bool), 2 * now, now)
@@ -93,6 +95,7 @@ def law_rate(
     slope = layout.unflatten(Objective(flow.loss, layout).gradient(point))
     named = layout.unflatten(point)
     quadratic = symmetries.quadratic.to(torch.bool)
+    # ∇|∇J|² = 2(H + λ)G along the generator leaves λ²Q and ⟨g, Mg⟩ alone.
     decay = flow.weight_decay + 2 * correction * flow.weight_decay**2
     charge = symmetries.charge(named).to(torch.float64)
     squares = symmetries.pair(slope, slope)

@@ -47,6 +47,7 @@ def _coarse(field: Field, x: Tensor, stepper: Stepper, h: float, count: int, gua
         for _ in range(count):
             x = guard.accept(stepper.step(field, x, h))
     except Halt as halt:
+        # The cap is the caller's and ends both; a coarse run that explodes says nothing of the fine one.
         if halt.reason is StopReason.EVALUATIONS:
             raise
         return None

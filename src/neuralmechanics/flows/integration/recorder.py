@@ -118,5 +118,6 @@ def follow(
     except StopIteration:
         reason, message = StopReason.STOPPED, "the meter asked to stop"
     finally:
+        # Whatever the reason: a bar that is left open would garble what is printed next.
         listener.finish()
     return recorder.path(guard.evaluations, reason, message)

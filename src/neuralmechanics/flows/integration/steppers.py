@@ -51,6 +51,7 @@ def _gauss(matrix: list[list[float]], weights: list[float]) -> Callable[[Field, 
 
     def step(field: Field, x: Tensor, h: float) -> Tensor:
         coupling = h * a.to(x.device)
+        # All stages begin with the slope at the start of the step.
         slopes = field(x).expand(len(weights), -1)
         last = math.inf
         for _ in range(_ITERATIONS):
@@ -58,6 +59,7 @@ def _gauss(matrix: list[list[float]], weights: list[float]) -> Callable[[Field, 
             updated = torch.stack([field(point) for point in points])
             change = float((updated - slopes).abs().max()) * h
             slopes = updated
+            # Diverged: more iterations of a growing error give nothing.
             if not math.isfinite(change):
                 break
             # Near the end only the field's own rounding is left, and the changes no longer shrink.

@@ -58,6 +58,7 @@ def draw_family(axes: Axes, data: xr.Dataset, drawn: Sequence[str], charges: int
     styles = law_styles(drawn)
     for position in positions:
         axes.plot(step, measured[:, position], color=MEASURED, linewidth=4.0, solid_capstyle="round", zorder=2)
+    # The most exact law is drawn last, on top.
     for order, law in enumerate(reversed(drawn)):
         predicted = data["predicted"].sel(law=law).transpose("step", "charge").values.astype(np.float64)[keep]
         style = styles[law]

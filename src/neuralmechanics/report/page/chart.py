@@ -50,6 +50,7 @@ def packed(values: ArrayLike) -> dict[str, str]:
 
 def line(y: ArrayLike, *, name: object, colour: str, steps: int = 0, **extra: Any) -> Spec:
     """One line over ``steps``; ``extra`` goes to plotly, with ``width`` and ``dash`` taken for the line itself."""
+    # The line has keywords of its own in plotly, which read like those of the trace.
     pen = {"color": colour, "width": extra.pop("width", 1.3), "dash": extra.pop("dash", "solid")}
     return {
         "type": "scatter",

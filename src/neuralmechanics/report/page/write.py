@@ -150,6 +150,7 @@ def _remarks(symmetries: Any) -> Iterator[str]:
 def _settings(run: RunLike) -> Iterator[tuple[str, str]]:
     trained = configuration(run)
     yield from flat(trained)
+    # Beside the training's own configuration the monitor's says what it saw of the optimiser.
     if trained is not run.config:
         yield from flat(run.config, "monitored")
     yield from flat(getattr(run, "origin", None) or {}, "origin")

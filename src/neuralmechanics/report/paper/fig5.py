@@ -42,6 +42,7 @@ def fig5(runs: Sequence[RunLike], families: Mapping[str, Sequence[str]] | None =
     for column, decay in enumerate(decays):
         here = matching(runs, ("weight_decay",), decay)
         for row, kind in enumerate(KINDS):
+            # The two networks share a column: each kind is shown on the one that has it.
             axes, run = panels[row, column], run_with(here, kind)
             if run is None:
                 blank(axes, f"no {kind} charges")

@@ -37,6 +37,7 @@ def phase(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
     Source: Kunin et al., ICLR 2021, phase portraits.
     """
     errors = error_table(runs)
+    # Norms are what the paper shows; other charges where there is no norm at all.
     shown = [run for run in runs if "scale" in kinds(run.data)] or [run for run in runs if kinds(run.data)]
     if not shown:
         raise ValueError("no run follows a charge: nothing to draw a phase portrait of")
@@ -85,6 +86,7 @@ def _draw(axes: Axes, part: xr.Dataset) -> None:
         points = np.stack([charge[keep, position], speed[keep, position]], axis=1)
         pieces = np.stack([points[:-1], points[1:]], axis=1)
         lines = LineCollection(list(pieces), cmap=COLOURS, linewidths=1.2)
+        # A piece has the colour of the step that it starts at.
         lines.set_array(step[keep][:-1])
         axes.add_collection(lines)
         axes.plot(*points[0], marker="o", markersize=3, color=FAINT)

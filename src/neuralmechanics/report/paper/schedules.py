@@ -71,4 +71,5 @@ def _time_step(run: RunLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     used = scalars(run.data)
     if "learning_rate" not in used:
         raise ValueError("the run's learning rate differs between charges: there is no one schedule to draw")
+    # In units of the effective step, which annealings with the same dynamics leave alone.
     return used["learning_rate"] / (1 - used.get("momentum", np.float64(0.0)))
