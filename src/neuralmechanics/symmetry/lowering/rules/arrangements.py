@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.rules.functions import outcome
 from neuralmechanics.symmetry.lowering.rules.movement import flipped, reshape, split, take, transposed
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
@@ -79,4 +80,4 @@ def strided(
 @rule("new_empty_strided", "empty_strided")
 def unfilled(d: Any, node: fx.Node, *_: Any, **__: Any) -> Any:
     """A new tensor: the values of what it is made like do not matter."""
-    return d.constant(meta_shape(node))
+    return d.constant(meta_shape(node), function=outcome(node))

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
+from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
@@ -37,14 +39,16 @@ def _last(d: Any, x: Any, first: int, second: int) -> Any:
     return reshape(d, x, (*x.shape[:-2], math.prod(x.shape[-2:])))
 
 
-@rule("diagonal", "linalg_diagonal", "diagonal_copy")
-def diagonal(d: Any, node: fx.Node, x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1, **kwargs: Any) -> Any:
+@rule("diagonal", "diagonal_copy")
+def diagonal(d: Any, node: fx.Node, x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """x[…, k, k + offset] for every k, as the last dimension."""
-    offset = kwargs.get("offset", offset)
-    usual = (-2, -1) if "linalg" in str(node.target) else (dim1, dim2)
-    first, second = kwargs.get("dim1", usual[0]), kwargs.get("dim2", usual[1])
-    rows, columns = x.shape[first], x.shape[second]
-    return take(d, _last(d, x, first, second), -1, places(rows, columns, offset))
+    return take(d, _last(d, x, dim1, dim2), -1, places(x.shape[dim1], x.shape[dim2], offset))
+
+
+@rule("linalg_diagonal")
+def diagonal_of_the_last(d: Any, node: fx.Node, x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+    """The same, of the last two dimensions where none are named."""
+    return diagonal(d, node, x, offset, dim1, dim2)
 
 
 @rule("trace")
@@ -74,14 +78,18 @@ def diag_embed(d: Any, node: fx.Node, x: Any, offset: int = 0, dim1: int = -2, d
 
 
 def embedded(d: Any, x: Any, offset: int, shape: Sequence[int]) -> Any:
-    """Zeros of this shape, with the last dimension of x along the diagonal of the last two."""
+    """Zeros of this shape, with the last dimension of x along the diagonal of the last two: x_i δ_ij."""
     rows, columns = shape[-2:]
-    if rows * columns > LARGEST:
-        raise UnsupportedFormError(f"a diagonal of {rows} times {columns} entries")
-    where = {place: k for k, place in enumerate(places(rows, columns, offset))}
-    padded = d.zero_padded(x, len(x.shape) - 1, 0, 1, 0.0)
-    zero = x.shape[-1]
-    return reshape(d, take(d, padded, -1, [where.get(k, zero) for k in range(rows * columns)]), shape)
+    padded = d.zero_padded(x, len(x.shape) - 1, -offset, 0, 0.0) if offset < 0 else x
+    padded = d.zero_padded(padded, len(x.shape) - 1, 0, offset, 0.0) if offset > 0 else padded
+    unit = function_of("diagonal", lambda: _unit(rows, columns, offset), settings=(rows, columns, offset))
+    there = d.constant((rows, columns), nonnegative=True, function=unit)
+    return d.mul(reshape(d, padded, (*padded.shape, 1)), there)
+
+
+def _unit(rows: int, columns: int, offset: int) -> Tensor:
+    """One along the diagonal, zero elsewhere."""
+    return torch.ones(rows, columns, dtype=torch.float64).tril(offset).triu(offset)
 
 
 @rule("diagonal_scatter")
