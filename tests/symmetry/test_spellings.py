@@ -788,7 +788,7 @@ PENDING: dict[tuple[str, str], str] = {
 CALLED_FREE: dict[tuple[str, str], str] = {
     (name, spelling): PENDING[name, spelling]
     for name, spellings in (
-        ("one channel", ("gather",)),
+        ("one channel", ("gather", "take_along_dim")),
         ("one token", ("gather",)),
         ("root mean square norm", ("einsum",)),
         ("relu", ("maximum", "maximum over two")),
