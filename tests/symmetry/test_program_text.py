@@ -13,6 +13,7 @@ from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Location
 from neuralmechanics.symmetry.program.refusals import Reason
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
@@ -31,7 +32,7 @@ layer:
   %7: [7, 8] = gather(%6, dim=0, index_shape=[7])
   %8: [7, 8] = spread(%7, dim=1, apart=[0])
   %9: [5, 8] = scatter(%8, dim=0)
-  #10: [4, 3] = data
+  #10: [4, 3] = table
   #11: [4, 3] ≥ 0 = power(#10, exponent=2.0)
   %12: [4, 3] = add(w, #11)
   %13: [4, 3] = add(%12, #10, scale=-2.0)
@@ -39,7 +40,7 @@ layer:
   %15: [4, 3] = scale(%14, factor=0.5)
   %16: [4, 3] = multiply(%15, %12)
   %17: [4] ≡ 0.0 = contract("ai,i->a", %16, 0.0 [3])
-  %18: [4, 3] ≥ 0 = homogeneous(%16)
+  %18: [4, 3] ≥ 0 = homogeneous[relu](%16)
   %19: [4, 3] = add_number(%18, number=-1.0)
   %20: [4, 3] = nonlinear(%19, %18, floor=0.001)
   %21: [4, 3] ≥ 0 = maximum(%20, %18)
@@ -53,11 +54,13 @@ layer:
   %29: [2] = positions(%27, dims=[1], keepdim=False)
   %30: [2] ≥ 0 = deviation(%27, dims=[1], keepdim=False)
   %31: [2, 2] = pool(%27, dims=[1], linear=True, keeps_constants=True)
-  %32: [2, 4] = normalise(%27, dims=[1], center=True, broken_by="eps 1e-05")
-  %33: [2, 4] = softmax(%32, dim=1, log=True)
-  pair(%33, first=[0, 1], second=[2, 3])
-  %34: [2] = forget(%33, reason="not sought: too hard", hides=True)
-  fix(%34, %33)"""
+  %32: [2, 3] = order(%27, dim=1)
+  %33: [] = ended[loss(target)](%32)
+  %34: [2, 4] = normalise(%27, dims=[1], center=True, broken_by="eps 1e-05")
+  %35: [2, 4] = softmax(%34, dim=1, log=True)
+  pair(%35, first=[0, 1], second=[2, 3])
+  %36: [2] = forget(%35, reason="not sought: too hard", hides=True)
+  fix(%36, %35)"""
 
 
 def every_primitive() -> Builder:
@@ -65,17 +68,17 @@ def every_primitive() -> Builder:
     d = Builder()
     d.cause = Location(3, "op", "layer")
     w = d.parameter("w", (4, 3))
-    d.unread("w", Take(0, (3,)))
+    d._write(p.Unread("w", Take(0, (3,))))
     x = d.view(d.view(d.view(w, Permute((1, 0))), Reshape((12,))), Expand((2, 12)))
     x = d.view(x, Take(1, tuple(range(0, 12, 2))))
     x = d.resized(d.zero_padded(d.cat([x, x], 0), 1, 1, 1, 0.0), (9, 8))
     d.placed(None, d.spread_along(d.gather(x, 0, (7,), "index"), 1, (0,)), 0, (5, 8))
-    data = d.constant((4, 3))
+    data = d.constant((4, 3), function=Function("result", torch.clone, ("table",)))
     both = d.add(w, d.power(data, 2.0))
     x = d.scaled(d.add(d.add(both, data, -2.0), d.constant((3,))), 0.5)
     x = d.mul(x, both)
     d.contract(x, d.constant((3,), 0.0), Contraction("ai", "i", "a"))
-    size = d.homogeneous(x, nonnegative=True)
+    size = d.homogeneous(x, True, Function("relu", torch.relu))
     x = d.nonlinear(d.add_number(size, -1.0), size, floor=1e-3)
     x = d.masked(d.select(d.noise(d.larger(x, size)), x, (4, 3)), -float("inf"), (4, 3))
     window = Window("i", "x", "p", True, (2, 1), 2)
@@ -83,6 +86,7 @@ def every_primitive() -> Builder:
     x = d.reduce(x, (2,), False, True)
     d.extremum(x, (1,), True), d.positions(x, (1,), False), d.deviation(x, (1,), False)
     d.pool(x, (1,), (2, 2), True, True, "mean")
+    d.ended((), Function("loss", torch.sum, ("target",)), d.ordered(x, 1, (2, 3)))
     x = d.softmax(d.normalise(x, (1,), True, Breaking("eps", 1e-5, "layer")), 1, log=True)
     d.paired(x, (0, 1), (2, 3))
     d.fix(d.forget((2,), Reason("not sought", "op at layer", "too hard"), True, x), x)
@@ -116,10 +120,10 @@ def test_lines_stand_below_their_layers_with_operations_and_parameters() -> None
         "parameter b.weight: [2, 4]\n"
         "parameter b.bias: [2]\n"
         "a:\n"
-        '  %0: [5, 4] = contract("az,yz->ay", data [5, 3], a.weight)  # aten.linear\n'
+        '  %0: [5, 4] = contract("az,yz->ay", batch [5, 3], a.weight)  # aten.linear\n'
         "  %1: [5, 4] = add(%0, a.bias)\n"
         "relu:\n"
-        "  %2: [5, 4] ≥ 0 = homogeneous(%1)  # aten.relu\n"
+        "  %2: [5, 4] ≥ 0 = homogeneous[relu](%1)  # aten.relu\n"
         "flip:\n"
         "  %3: [5, 4] ≥ 0 = take(%2, dim=1, positions=[3, 2, 1, 0])  # aten.flip\n"
         "b:\n"
@@ -160,7 +164,7 @@ def test_what_is_not_followed_is_printed_with_the_reason() -> None:
 
 def test_a_function_of_named_tensors_has_a_program_too() -> None:
     printed = lowered_program(lambda w, x: x @ w["a"], torch.zeros(5, 3), params={"a": torch.zeros(3, 2)}).to_text()
-    assert 'contract("xz,zy->xy", data [5, 3], a)' in printed
+    assert 'contract("xz,zy->xy", batch [5, 3], a)' in printed
 
 
 @pytest.mark.parametrize("flag", ["--json", "--per-parameter"])

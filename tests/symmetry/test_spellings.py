@@ -748,9 +748,7 @@ FUNCTIONS: dict[str, Function] = {
     "rows of a table": Function(_table, _looked_up, _TABLES, (32, 4), words=5),
 }
 
-_NO_RULE = "an operation without a rule"
 _NUMBERS = "positions that are numbers of the model are taken for data: which entries are read is not known"
-_PART = "entries of which a later operation reads a part are still seen as read"
 _STATUS = "the same symmetries, but where none is found it is said that none was looked for"
 _ONE_OPERATION = "a bias answers a shift only where one operation holds it with its weight"
 _SOFTMAX = "exponentials over their sum, and logarithms of sums, are not known to forget a common shift"
@@ -759,13 +757,10 @@ _ZERO = "zeros that are written as a tensor are numbers like any other"
 PENDING: dict[tuple[str, str], str] = {
     (name, spelling): reason
     for name, reason, spellings in (
-        ("one channel", _NO_RULE, ("fliplr", "hsplit", "rot90", "as_strided")),
         ("one channel", _NUMBERS, ("index_select", "list of positions", "two positions", "gather", "masked")),
         ("one channel", "an index that is broadcast is not known", ("take_along_dim",)),
         ("one channel", "channels that are read apart join no linear block", ("stack of unbind",)),
-        ("one channel", _PART, ("diagonal",)),
         ("one token", _NUMBERS, ("index_select", "gather", "one-hot product")),
-        ("product with a matrix", _NO_RULE, ("inner", "tensordot", "multi_dot", "vecdot")),
         ("affine map behind a norm", _ONE_OPERATION, (
             "baddbmm", "difference", "in halves",
             "a column of ones",
@@ -773,23 +768,18 @@ PENDING: dict[tuple[str, str], str] = {
         ("root mean square norm", "a sum of squares that is written as a product of matrices", ("einsum",)),
         ("relu", _ZERO, ("maximum", "maximum over two")),
         ("relu", _STATUS, ("where", "masked_fill")),
-        ("square", "entries of an outer product of a tensor with itself", ("diagonal of an outer product",)),
         ("attention", _SOFTMAX, (
             "exponentials", "exponentials, the largest taken off", "exponential of log_softmax", "logsumexp",
         )),
-        ("log-probabilities", _SOFTMAX, ("logsumexp", "log of a sum", "log of a quotient")),
-        ("loss of a class", _SOFTMAX, ("logsumexp", "differences")),
+        ("log-probabilities", _SOFTMAX, ("log of a sum", "log of a quotient")),
         ("padded convolution", "a rescale is claimed twice: windows are channels of their own", ("unfold",)),
         ("padded convolution of activations", "zeros beside a tensor end its scale", ("cat",)),
-        ("concatenation", _NO_RULE, ("cat of the transposes",)),
         ("concatenation", "a sum with zeros that padding puts there", ("sum of padded",)),
         ("two heads", "the same symmetries, cut into families by head", ("columns", "in the batch")),
-        ("direction", _NO_RULE, ("vecdot",)),
         ("direction", _STATUS, ("root mean square",)),
         ("quotient", "the exponential of a logarithm", ("exponential of a logarithm",)),
         ("difference", _STATUS, ("stacked",)),
-        ("rows of a table", "rows that an index chooses are answered by no bias", ("gather", "one-hot product")),
-        ("rows of a table", "an index that is broadcast is not known", ("take_along_dim",)),
+        ("rows of a table", "rows that an index chooses are answered by no bias", ("one-hot product",)),
     )
     for spelling in spellings
 }  # fmt: skip
@@ -798,7 +788,7 @@ PENDING: dict[tuple[str, str], str] = {
 CALLED_FREE: dict[tuple[str, str], str] = {
     (name, spelling): "it is said to be free, not that it was not sought"
     for name, spellings in (
-        ("one channel", ("gather",)),
+        ("one channel", ("gather", "take_along_dim")),
         ("one token", ("gather",)),
         ("root mean square norm", ("einsum",)),
         ("relu", ("maximum", "maximum over two")),

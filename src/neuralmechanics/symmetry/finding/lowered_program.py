@@ -36,10 +36,10 @@ def lowered_program(
     parameter 0.weight: [4, 3]
     parameter 0.bias: [4]
     0:
-      %0: [5, 4] = contract("az,yz->ay", data [5, 3], 0.weight)  # aten.linear
+      %0: [5, 4] = contract("az,yz->ay", batch [5, 3], 0.weight)  # aten.linear
       %1: [5, 4] = add(%0, 0.bias)
     1:
-      %2: [5, 4] ≥ 0 = homogeneous(%1)  # aten.relu
+      %2: [5, 4] ≥ 0 = homogeneous[relu](%1)  # aten.relu
       fix(%2)
     """
     return rewritten(lower(live(capture(as_module(model, params), batch, loss_fn))).program)

@@ -2,10 +2,11 @@
 
 A line reads ``%7: [2, 5, 4] = contract("az,yz->ay", %1, a.weight)``: the value, its shape, the primitive with its
 settings, the operands. Parameters stand by their names. A value with ``%`` depends on a trainable parameter, one with
-``#`` is data; data that one line alone reads stand in that line, with their shape. ``≥ 0`` marks a value that is never
-negative, ``≡ 0.0`` one that is filled with that number. Lines of one layer stand below its name, and the operation
-that the first of them comes from at its end. A line without a value is a statement: ``fix`` says that its operands may
-not change, as outputs may not.
+``#`` is data; data that one line alone reads stand in that line, by what the capture calls them, with their shape. In
+brackets behind a primitive, as in ``homogeneous[relu]``, stands which function it is. ``≥ 0`` marks a value that is
+never negative, ``≡ 0.0`` one that is filled with that number. Lines of one layer stand below its name, and the
+operation that the first of them comes from at its end. A line without a value is a statement: ``fix`` says that its
+operands may not change, as outputs may not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.refusals import Reason
 from neuralmechanics.symmetry.program.value import Value
@@ -27,6 +29,7 @@ from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Tak
 
 __all__ = ["program_text"]
 
+_OF_RUN = "result"  # what a run of the model gives, of which no more is known
 _SHOWN = 6  # integers of a list that are written out
 
 
@@ -90,7 +93,13 @@ class _Printer:
 
 
 def _data(constant: p.Constant) -> str:
-    return "data" if constant.number is None else repr(constant.number)
+    """The number that fills it, what it is called in the captured graph, or how it is made of that."""
+    if constant.number is not None:
+        return repr(constant.number)
+    function = constant.function
+    if function is None:
+        return "data"
+    return ", ".join(function.data) if function.name == _OF_RUN and function.data else str(function)
 
 
 def _known(primitive: p.Primitive, value: Value) -> str:
@@ -106,7 +115,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _call(primitive: p.Primitive, operands: list[str]) -> str:
     """The primitive applied: what it is named after and how it sums, the operands, the other settings by name."""
-    name, first, settings = type(primitive).__name__, [], []
+    name, of, first, settings = type(primitive).__name__, "", [], []
     for field, value in _settings(primitive):
         if isinstance(value, (Reshape, Permute, Expand, Take)):
             if isinstance(primitive, p.Rearrange):
@@ -114,9 +123,11 @@ def _call(primitive: p.Primitive, operands: list[str]) -> str:
             settings += [f"{inner.name}={_written(part)}" for inner, part in _settings(value)]
         elif isinstance(value, (Contraction, str)):
             first.append(_written(value))
+        elif isinstance(value, Function):
+            of = f"[{value}]" if value.name != _OF_RUN else ""
         else:
             settings.append(f"{field.name}={_written(value)}")
-    return f"{_words(name)}({', '.join([*first, *operands, *settings])})"
+    return f"{_words(name)}{of}({', '.join([*first, *operands, *settings])})"
 
 
 def _settings(value: Any) -> Iterator[tuple[Field[Any], Any]]:
@@ -145,7 +156,7 @@ def _written(value: Any) -> str:
         return f'"{value.status}{": " if value.text else ""}{value.text}"'
     if isinstance(value, tuple) and all(isinstance(n, int) for n in value):
         return _integers(value)
-    return value if isinstance(value, str) else repr(value)
+    return repr(value) if isinstance(value, (int, float)) or value is None else str(value)
 
 
 def _integers(numbers: tuple[int, ...]) -> str:

@@ -358,7 +358,7 @@ class Shifts(ShiftConstraints):
         """Entries along ``dim`` in places that only the data know, others for each entry along ``apart``."""
         moved = {dim, *apart}
         terms = []
-        for t in x.terms:
+        for t in [part for term in x.terms for part in based(term, dim, self.system, self.cause)]:
             touched = dim in t.varies or t.ids.shape[dim] > 1
             step = ("spread", dim, self._fresh())
             terms.append(t.then(step, t.absorbed(moved, x.shape), t.varies | moved) if touched else t)

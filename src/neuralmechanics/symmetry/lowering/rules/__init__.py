@@ -1,14 +1,18 @@
 """One rule for each ATen operation, in terms of the primitives of ``neuralmechanics.symmetry.program.primitives``."""
 
 from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401  (importing registers the rules)
+    arrangements,
     backward,
     contractions,
+    diagonals,
     elementwise,
     embeddings,
     indexing,
     losses,
     movement,
     normalisations,
+    prims,
+    products,
     recurrent,
     reductions,
 )

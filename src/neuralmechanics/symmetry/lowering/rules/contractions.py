@@ -70,7 +70,7 @@ def matmul(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 def addmm(d: Any, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Any:
     """β·bias + α·x y."""
     out = product(d, x, y)
-    if "addbmm" in str(node.target):
+    if ".addbmm" in str(node.target):
         out = d.reduce(out, (0,), False, False)
     out = d.scaled(out, float(alpha))
     return expand(d, d.add(out, bias, float(beta)), meta_shape(node)) if beta else out

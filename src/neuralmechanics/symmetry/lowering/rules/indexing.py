@@ -400,11 +400,6 @@ def _filling(node: Any) -> float | None:
     return float(given[0]) if given and isinstance(given[0], (int, float)) else None
 
 
-@rule("diagonal")
-def diagonal(d: Any, node: Any, x: Any, *_: Any, **__: Any) -> Any:
-    raise _places()
-
-
 @rule("im2col")
 def windows(d: Any, node: Any, x: Any, kernel: Sequence[int], dilation: Any, padding: Sequence[int], *_: Any) -> Any:
     """Every window of positions as a column, channel by channel."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, bound, outcome
+from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
-from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
+from neuralmechanics.symmetry.lowering.sizes import meta_shape, meta_shape_of, shape_of
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.views import Permute
 
 
 def _dims(x: Any, dim: Any) -> tuple[int, ...]:
@@ -52,7 +55,6 @@ def counted(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
 
 @rule(
     "prod",
-    "logsumexp",
     "logcumsumexp",
     "cumprod",
     "median",
@@ -64,7 +66,7 @@ def counted(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     "aminmax",
 )
 def given_up(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
-    """Products of many, order statistics, log-sums of exponentials: their factors and shifts are not followed."""
+    """Products of many, order statistics: their factors and shifts are not followed."""
     raise NotSoughtError("its factors and shifts are not followed")
 
 
@@ -156,3 +158,22 @@ def detached(d: Any, node: fx.Node, x: Any) -> Any:
     if not x.depends:
         return x
     raise NotSoughtError("the value is detached: no gradient passes", hides=True)
+
+
+@rule("logsumexp", "special_logsumexp")
+def log_sum_of_exponentials(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """log Σ_k exp(x_k) = x_0 - log_softmax(x)_0 over ``dim``, several dimensions joined into one."""
+    if not x.shape:
+        return x
+    joined, along = _joined(d, x, _dims(x, dim))
+    first, normalised = take(d, joined, along, [0]), take(d, d.softmax(joined, along, log=True), along, [0])
+    return reshape(d, d.add(first, normalised, -1.0), meta_shape(node))
+
+
+def _joined(d: Any, x: Any, dims: tuple[int, ...]) -> tuple[Any, int]:
+    """x with some dimensions as one, and which that is."""
+    if len(dims) == 1:
+        return x, dims[0]
+    rest = [k for k in range(len(x.shape)) if k not in dims]
+    last = d.view(x, Permute((*rest, *dims)))
+    return reshape(d, last, (*last.shape[: len(rest)], math.prod(x.shape[k] for k in dims))), len(rest)
