@@ -23,6 +23,13 @@ class NotExecutableError(RuntimeError):
     """An instruction that does not say what it computes: its place, and what is missing."""
 
 
+@dataclass(frozen=True)
+class Lost:
+    """What cannot be computed, and why; what is made of it is lost, too."""
+
+    why: str
+
+
 @dataclass(eq=False)
 class Evaluate:
     """Answers every instruction with a tensor.
@@ -35,23 +42,31 @@ class Evaluate:
     parameters: Mapping[str, Tensor]
     data: Mapping[str, Any]
     cause: int = 0
-    values: dict[int, Tensor] = field(default_factory=dict)
-    fixed: list[tuple[Location, tuple[Tensor, ...]]] = field(default_factory=list)
+    values: dict[int, Tensor | Lost] = field(default_factory=dict)
+    fixed: list[tuple[Location, tuple[Tensor | Lost, ...]]] = field(default_factory=list)
 
-    def step(self, instruction: Instruction, *xs: Tensor) -> Tensor | None:
+    def step(self, instruction: Instruction, *xs: Tensor | Lost) -> Tensor | Lost | None:
         """The value of one instruction."""
-        primitive = instruction.primitive
-        if isinstance(primitive, p.Fix):
+        if isinstance(instruction.primitive, p.Fix):
             self.fixed.append((instruction.cause, xs))
         if instruction.result is None:
             return None
-        out = self._computed(instruction, *xs)
-        if tuple(out.shape) != instruction.result.shape:
-            raise NotExecutableError(
-                f"{primitive} of {instruction.cause} gives shape {tuple(out.shape)} where the program says "
-                f"{instruction.result.shape}"
-            )
+        lost = next((x for x in xs if isinstance(x, Lost)), None)
+        out = self._executed(instruction, *xs) if lost is None else lost  # type: ignore[arg-type]
         self.values[instruction.result.index] = out
+        return out
+
+    def _executed(self, instruction: Instruction, *xs: Tensor) -> Tensor | Lost:
+        try:
+            out = self._computed(instruction, *xs)
+        except NotExecutableError as error:
+            return Lost(str(error))
+        expected = instruction.result.shape if instruction.result is not None else None
+        if tuple(out.shape) != expected:
+            raise ValueError(
+                f"{instruction.primitive} of {instruction.cause} gives shape {tuple(out.shape)} where the program "
+                f"says {expected}"
+            )
         return out
 
     def _computed(self, instruction: Instruction, *xs: Tensor) -> Tensor:
@@ -84,7 +99,12 @@ def outputs(program: Program, parameters: Mapping[str, Tensor], data: Mapping[st
     evaluate = Evaluate(parameters, data)
     interpret(program, evaluate, evaluate.step)  # type: ignore[arg-type]
     end = max((where.number for where, _ in evaluate.fixed), default=-1)
-    return [x for where, xs in evaluate.fixed if where.number == end for x in xs]
+    found = []
+    for x in (x for where, xs in evaluate.fixed if where.number == end for x in xs):
+        if isinstance(x, Lost):
+            raise NotExecutableError(x.why)
+        found.append(x)
+    return found
 
 
 # --- what each primitive means --------------------------------------------------------------------------------------
@@ -105,7 +125,7 @@ def _gathered(primitive: p.Gather, x: Tensor, places: Tensor) -> Tensor:
     """Entries of x along one dimension, at the places that the index says."""
     dim = primitive.dim % x.ndim
     picked = x.index_select(dim, places.reshape(-1))
-    return picked.reshape(*x.shape[:dim], *primitive.index_shape, *x.shape[dim + 1 :])
+    return picked.reshape((*x.shape[:dim], *primitive.index_shape, *x.shape[dim + 1 :]))
 
 
 def _padded(primitive: p.Pad, x: Tensor) -> Tensor:

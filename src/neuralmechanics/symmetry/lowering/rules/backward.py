@@ -19,7 +19,6 @@ from neuralmechanics.symmetry.lowering.rules.contractions import listed
 from neuralmechanics.symmetry.lowering.rules.elementwise import of_sign, tensor_places
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
 from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
-from neuralmechanics.symmetry.lowering.rules.normalisations import inverse_of_deviation
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
@@ -39,7 +38,6 @@ from neuralmechanics.symmetry.program.value import is_value
     "hardtanh_backward",
     "softplus_backward",
     "elu_backward",
-    "celu_backward",
     "log_sigmoid_backward",
     "logit_backward",
     "hardshrink_backward",
@@ -177,8 +175,9 @@ def batch_norm_backward(
     dims, shape = (0, *range(2, len(x.shape))), (x.shape[1], *(1,) * (len(x.shape) - 2))
     gain = None if weight is None else reshape(d, weight, shape)
     if train:
-        exact = inverse_of_deviation(eps)
-        moved, both = _normalised_backward(d, gradient, x, dims, gain, _breaking(node, eps), None, exact)
+        unit = function_of("saved", lambda x, m, r: (x - m.reshape(shape)) * r.reshape(shape), *node.args[5:7])
+        inverse = function_of("saved", lambda _, r: r.reshape(shape), node.args[6])
+        moved, both = _normalised_backward(d, gradient, x, dims, gain, _breaking(node, eps), unit, inverse)
     else:
         centre = d.constant(shape, function=function_of("mean", lambda m: m.reshape(shape), node.args[3]))
         inverse = function_of("inverse", lambda v: (v + eps).rsqrt().reshape(shape), node.args[4], settings=eps)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import function_of
-from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
+from neuralmechanics.symmetry.lowering.rules.movement import conjugate, expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
@@ -61,16 +62,16 @@ def _batch(d: Any, x: Any, other: Any, rank: int) -> tuple[str, Any]:
     return letters, reshape(d, x, [*(x.shape[k] for k in kept), *x.shape[-2:]])
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner_product", "__matmul__", "linalg_matmul")
+@rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul")
 def matmul(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
-    return product(d, x, y)
+    return product(d, conjugate(d, node, x) if "vdot" in str(node.target) else x, y)
 
 
 @rule("addmm", "baddbmm", "addbmm", "addmv")
 def addmm(d: Any, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Any:
     """β·bias + α·x y."""
     out = product(d, x, y)
-    if ".addbmm" in str(node.target):
+    if operation_name(node).rstrip("_") == "aten.addbmm":
         out = d.reduce(out, (0,), False, False)
     out = d.scaled(out, float(alpha))
     return expand(d, d.add(out, bias, float(beta)), meta_shape(node)) if beta else out

@@ -28,7 +28,7 @@ def entered(d: Any, *operands: Any) -> tuple[Any, ...]:
     return tuple(d.constant(()) if isinstance(x, (torch.SymInt, torch.SymFloat)) else x for x in operands)
 
 
-@rule("add", "sub", "rsub", "subtract", "__add__", "__radd__")
+@rule("add", "sub", "rsub", "subtract")
 def added(d: Any, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
     """x ± alpha·y."""
     x, y = entered(d, x, y)
@@ -119,7 +119,7 @@ def thresholded(d: Any, node: fx.Node, x: Any, threshold: float, value: float) -
 def signs(d: Any, node: fx.Node, x: Any, *values: Any) -> Any:
     """Homogeneous of degree zero; what stands for the sign of zero does not count."""
     d.fix(*(v for v in values if is_value(v)))
-    return of_sign(d, x, bound(node))
+    return of_sign(d, expand(d, x, meta_shape(node)) if values else x, bound(node))
 
 
 def of_sign(d: Any, x: Any, function: Function) -> Any:
@@ -183,9 +183,7 @@ def larger(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
     "hardtanh",
     "hardshrink",
     "softshrink",
-    "tanhshrink",
     "log_sigmoid",
-    "softsign",
     "special_expit",
     "frac",
     "i0",

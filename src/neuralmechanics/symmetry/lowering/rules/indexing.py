@@ -151,7 +151,6 @@ def masked_select(d: Any, node: Any, x: Any, mask: Any) -> Any:
     "nonzero_static",
     "nonzero_numpy",
     "argwhere",
-    "unique",
     "_unique2",
     "unique_dim",
     "unique_consecutive",
@@ -175,7 +174,7 @@ def as_number(d: Any, node: Any, x: Any) -> Any:
 
 def _as_tensor(node: Any) -> Function:
     """A number of the run."""
-    return function_of("number", torch.as_tensor, node)
+    return function_of("number", lambda n: torch.as_tensor(n, dtype=torch.float64), node)
 
 
 @rule("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
@@ -196,7 +195,7 @@ def arithmetic(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
     return value if known else d.constant((), function=_as_tensor(node))
 
 
-@rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size", "_check")
+@rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size")
 def asserted(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
     """A statement about numbers, which may not move."""
     d.fix(*(x for x in xs if is_value(x)))

@@ -17,7 +17,7 @@ from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.value import is_value
 
 
-@rule("cross_entropy_loss", "cross_entropy")
+@rule("cross_entropy_loss")
 def cross_entropy(d: Any, node: fx.Node, x: Any, target: Any, *rest: Any, **__: Any) -> Any:
     """Blind to what is constant over the classes, whatever the targets, weights and smoothing."""
     d.fix(target, *(r for r in rest if is_value(r)))
@@ -94,7 +94,6 @@ def margins(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     "poisson_nll_loss",
     "hinge_embedding_loss",
     "soft_margin_loss",
-    "gaussian_nll_loss",
     "ctc_loss",
 )
 def plain(d: Any, node: fx.Node, x: Any, *xs: Any, **__: Any) -> Any:

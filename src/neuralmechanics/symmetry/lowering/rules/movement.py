@@ -56,9 +56,6 @@ def expand(d: Any, x: Any, shape: Sequence[int]) -> Any:
     "unsqueeze",
     "view_as",
     "reshape_as",
-    "atleast_1d",
-    "atleast_2d",
-    "atleast_3d",
     "_reshape_alias",
 )
 def reshaped(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
@@ -68,6 +65,15 @@ def reshaped(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     return reshape(d, x, meta_shape(node))
 
 
+@rule("atleast_1d", "atleast_2d", "atleast_3d")
+def widened(d: Any, node: fx.Node, x: Any) -> Any:
+    """Dimensions of one entry added, for one tensor or for each of several."""
+    value = node.meta["val"]
+    if isinstance(value, (tuple, list)):
+        return tuple(reshape(d, each, shape_of(v)) for each, v in zip(x, value, strict=True))
+    return reshape(d, x, shape_of(value))
+
+
 @rule(
     "clone",
     "contiguous",
@@ -75,10 +81,6 @@ def reshaped(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     "to",
     "_to_copy",
     "type_as",
-    "float",
-    "double",
-    "half",
-    "bfloat16",
     "lift_fresh",
     "lift_fresh_copy",
     "lift",
@@ -141,7 +143,7 @@ def reversed_dims(d: Any, node: fx.Node, x: Any) -> Any:
     rank = len(x.shape)
     name = str(node.target)
     if name.split(".")[1] in ("adjoint", "mH", "matrix_H"):
-        x = _conjugate(d, node, x)
+        x = conjugate(d, node, x)
     order = list(range(rank))
     if "numpy_T" in name or rank == 2:
         order = order[::-1]
@@ -150,7 +152,7 @@ def reversed_dims(d: Any, node: fx.Node, x: Any) -> Any:
     return d.view(x, Permute(tuple(order)))
 
 
-def _conjugate(d: Any, node: fx.Node, x: Any) -> Any:
+def conjugate(d: Any, node: fx.Node, x: Any) -> Any:
     """Of a complex tensor the conjugate."""
     if not node.args[0].meta["val"].is_complex():  # type: ignore[union-attr]
         return x

@@ -215,6 +215,7 @@ def _rectified(
 ) -> tuple[Any, Any]:
     time = 1 if batch_first else 0
     directions = 2 if bidirectional else 1
+    random = dropout > 0 and train and count > 1
     layers = _layers(weights, has_biases)
     last = []
     for depth in range(count):
@@ -225,14 +226,14 @@ def _rectified(
         for side in range(directions):
             place = depth * directions + side
             given = first if first is None or isinstance(first, float) else _state(d, first, place, time)
-            h = _unrolled(d, x, given, layers[place], time, _states(node, depth, side))
+            h = _unrolled(d, x, given, layers[place], time, None if random else _states(node, depth, side))
             sides.append(h)
             last.append(_moved_in_front(d, h, time, 0 if side else h.shape[time] - 1))
         x = sides[0] if directions == 1 else d.cat(sides, 2)
     return x, last[0] if len(last) == 1 else d.cat(last, 0)
 
 
-def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int, states: Function) -> Any:
+def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int, states: Function | None) -> Any:
     """The states of one layer in one direction, all of them at once; ``first`` may be the number that fills it."""
     w, v, *biases = weights
     v = d.view(v, Permute((0, 1)))  # read at every step

@@ -1,0 +1,24 @@
+"""A list of calls of operations, written one a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .case import ATEN, Case
+
+__all__ = ["Table"]
+
+
+class Table:
+    """The calls of the operations of one file of rules."""
+
+    def __init__(self) -> None:
+        self.cases: list[Case] = []
+
+    def call(self, name: str, overload: str, *args: Any, **kwargs: Any) -> None:
+        """``aten.name.overload(*args, **kwargs)``."""
+        self.cases.append(Case(name, getattr(getattr(ATEN, name), overload), args, kwargs))
+
+    def python(self, name: str, function: Any, *args: Any) -> None:
+        """A function of numbers."""
+        self.cases.append(Case(name, function, args, {}, prefix=""))
