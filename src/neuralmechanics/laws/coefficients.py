@@ -12,6 +12,20 @@ from neuralmechanics.laws.step import Hyperparameters
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """η, λ, β, a and the mode of a step that is the same for all charges, on the host."""
+
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    gain: float
+    nesterov: bool
+    decoupled: bool
+    restart: bool
+    active: bool
+
+
+@dataclass(frozen=True)
 class Coefficients:
     """η, λ, β, α, a and the masks of a step, each a scalar or of shape [charges], on the charges' device."""
 
@@ -26,6 +40,12 @@ class Coefficients:
     restart: Bool[Tensor, " *charges"]  # the buffer is created by this step
     active: Bool[Tensor, " *charges"]
     strong: Bool[Tensor, " *charges"] | None = None  # where the decay's strength exceeds 1; None: nowhere
+    numbers: Numbers | None = None  # the same where every hyperparameter is a number, alike for all charges
+
+    @property
+    def moving(self) -> Bool[Tensor, " *charges"] | None:
+        """Where the step moved anything; None: everywhere, as far as the host knows."""
+        return None if self.numbers is not None and self.numbers.active else self.active
 
 
 def decay_strength(hyper: Hyperparameters) -> Float64[Tensor, " *charges"]:
@@ -70,11 +90,26 @@ def resolve(hyper: Hyperparameters, charge: Float64[Tensor, " charges"]) -> Coef
     Raises ValueError for a tensor whose shape is neither a scalar's nor that of `charge`.
     """
     resolved = _resolved(hyper, charge)
-    numbers = not any(isinstance(getattr(hyper, name.name), Tensor) for name in fields(hyper))
+    if any(isinstance(getattr(hyper, name.name), Tensor) for name in fields(hyper)):
+        return replace(resolved, strong=_strength(resolved) > 1)
     # numbers are judged on the host, so that ordinary decay costs the steps nothing
-    if numbers and not bool(decay_strength(hyper) > 1):
-        return resolved
-    return replace(resolved, strong=_strength(resolved) > 1)
+    resolved = replace(resolved, numbers=_numbers(hyper))
+    return replace(resolved, strong=_strength(resolved) > 1) if bool(decay_strength(hyper) > 1) else resolved
+
+
+def _numbers(hyper: Hyperparameters) -> Numbers:
+    running = hyper.momentum != 0
+    restart = bool(hyper.first_step and running)
+    return Numbers(
+        learning_rate=float(hyper.learning_rate),
+        weight_decay=float(hyper.weight_decay),
+        momentum=float(hyper.momentum),
+        gain=1.0 if restart or not running else 1.0 - float(hyper.dampening),
+        nesterov=bool(hyper.nesterov and running),
+        decoupled=bool(hyper.decoupled),
+        restart=restart,
+        active=bool(hyper.active),
+    )
 
 
 def _resolved(hyper: Hyperparameters, charge: Tensor) -> Coefficients:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.laws.charge_law import ChargeLaw
-from neuralmechanics.laws.coefficients import Coefficients
+from neuralmechanics.laws.coefficients import Coefficients, Numbers
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
@@ -62,6 +62,7 @@ class ExactLaw(ChargeLaw):
         self._measured = measured_residual
         self._holds = holds
         self._speed_known = True
+        self._buffers: bool | None = None  # whether momentum is kept, the same for all charges; None: not known
         super().__init__(quadratic)
 
     @property
@@ -79,17 +80,23 @@ class ExactLaw(ChargeLaw):
         speed = zeros if companion0 is None else torch.full_like(zeros, torch.nan)
         self._state.start(charge0, companion=companion, buffered=buffered, speed=speed)
         self._speed_known = True
+        self._buffers = companion0 is not None
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken."""
         super().load_state_dict(state)
         self._speed_known = True
+        self._buffers = None
 
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:
         """Advance by one optimiser step."""
         state = self._state
-        X, C, quadratic, buffered = (state[k] for k in ("charge", "companion", "quadratic", "buffered"))
         c = self._state.coefficients(hyper)
+        if c.numbers is not None and c.strong is None and self._is_ordinary(c.numbers, drives):
+            self._ordinary_step(c, c.numbers, drives)
+            return
+        self._buffers = None
+        X, C, quadratic, buffered = (state[k] for k in ("charge", "companion", "quadratic", "buffered"))
         η, λ, β = c.learning_rate, c.weight_decay, c.momentum
         W = state.energy("update_energy", drives)
         P = state.velocity(drives, hyper.nesterov)
@@ -119,11 +126,38 @@ class ExactLaw(ChargeLaw):
         if self._holds is not None:
             after = torch.where(self._holds.to(X.device), after, self._from_update(X, W, drives))
         state.move(
-            c.active,
+            c.moving,
             charge=after,
             companion=torch.where(c.running, turning, resting),
             buffered=buffered | c.running,
         )
+
+    def _is_ordinary(self, n: Numbers, drives: Drives) -> bool:
+        """Whether a step is the commonest: coupled decay, no Nesterov, no buffer that lies idle, no further drives."""
+        further = (drives.update_velocity, drives.velocity_energy, drives.decay, self._holds)
+        plain = n.momentum != 0 or self._buffers is False
+        return plain and not (n.nesterov or n.decoupled) and all(each is None for each in further)
+
+    def _ordinary_step(self, c: Coefficients, n: Numbers, drives: Drives) -> None:
+        """The same for numbers that all charges share: x = βC + a(λX + ρ), X ← X - pηx + W, C ← x - W/η."""
+        state, η = self._state, n.learning_rate
+        X, W = state["charge"], state.energy("update_energy", drives)
+        x = X * (n.gain * n.weight_decay)
+        if self._measured:
+            x = x.add_(state.drive("residual", drives), alpha=n.gain)
+        if n.momentum != 0 and not n.restart:
+            x = x.add_(state["companion"], alpha=n.momentum)
+        if self._speed_known:
+            state.move(None, speed=torch.full_like(X, torch.nan))
+            self._speed_known = False
+        after = torch.addcmul(X, x, state.degree, value=-η).add_(W)
+        if n.momentum == 0:
+            state.move(c.moving, charge=after)
+            return
+        if self._buffers is not True:
+            state.move(c.moving, buffered=torch.ones_like(state["buffered"]))
+            self._buffers = True if n.active else None
+        state.move(c.moving, charge=after, companion=torch.add(x, W, alpha=-1 / η) if η > 0 else x)
 
     def _pull(self, decay: Tensor, drives: Drives) -> Tensor:
         """λX; where parts of a charge differ in λ, Σ s_p λ_p |θ_p|² as it was measured."""
@@ -143,7 +177,7 @@ class ExactLaw(ChargeLaw):
         found = state.optional("velocity_energy", drives)
         if c.strong is None or not state.any_quadratic:
             if self._speed_known or drives.velocity_energy is not None:
-                state.move(torch.ones_like(c.active), speed=found)
+                state.move(None, speed=found)
                 self._speed_known = drives.velocity_energy is not None
             return None
         X, V = state["charge"], state["speed"]
@@ -160,7 +194,7 @@ class ExactLaw(ChargeLaw):
         begun = ~torch.isnan(old) | ~c.running | torch.isnan(torch.where(c.running, S, 0.0) + g2)
         used = c.strong & state["quadratic"] & begun
         speed = torch.where(c.running, torch.where(used, new, found), torch.where(torch.isnan(V), found, V))
-        state.move(c.active, speed=speed)
+        state.move(c.moving, speed=speed)
         self._speed_known = True
         return used, energy, turn
 

@@ -70,14 +70,14 @@ class ModifiedFlowLaw(ChargeLaw):
         pull = torch.where(η > 0, force / η, 0.0) - now.stiffness * X
         ending = (path.cosine - now.damping * path.sine) * slope + path.sine * pull
         state.move(
-            c.active,
+            c.moving,
             charge=after,
             slope=ending,
             companion=companion if P is None else torch.where(c.running, companion, companion + P),
         )
         if not steady:
             shaped = {name: getattr(now, name).expand_as(X) for name in ("inertia", "offset", "memory")}
-            state.move(c.active, begun=torch.ones_like(state["begun"]), **shaped)
+            state.move(c.moving, begun=torch.ones_like(state["begun"]), **shaped)
 
     def _look_ahead(self, c: Coefficients, W: Tensor, P: Tensor | None) -> Tensor:
         """-2hβ⟨θ,G'⟩ past its part in B: (4β/(1+β))h⟨d,G⟩, where d = -η(G + βv)."""

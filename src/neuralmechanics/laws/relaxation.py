@@ -26,13 +26,15 @@ class GradientFlowLaw(ChargeLaw):
     """
 
     name = "gradient_flow"
+    _way: tuple[Coefficients, Tensor] | None = None
 
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:
         """Advance by one optimiser step."""
         X = self._state["charge"]
         c = self._state.coefficients(hyper)
-        relaxed = X * torch.exp(-_decay(c, self._state["quadratic"]))
-        self._state.move(c.active, charge=relaxed)
+        if self._way is None or self._way[0] is not c:
+            self._way = c, torch.exp(-_decay(c, self._state["quadratic"]))
+        self._state.move(c.moving, charge=X * self._way[1])
 
 
 class ModifiedLossLaw(ChargeLaw):
@@ -46,18 +48,26 @@ class ModifiedLossLaw(ChargeLaw):
     """
 
     name = "modified_loss"
+    _way: tuple[Coefficients, Tensor, Tensor] | None = None
 
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:
         """Advance by one optimiser step."""
-        X, quadratic = self._state["charge"], self._state["quadratic"]
         c = self._state.coefficients(hyper)
+        if self._way is None or self._way[0] is not c:
+            self._way = c, *self._factors(c)
+        _, kept, gain = self._way
+        gained = gain * self._state.energy("gradient_energy", drives)
+        self._state.move(c.moving, charge=self._state["charge"] * kept + gained)
+
+    def _factors(self, c: Coefficients) -> tuple[Tensor, Tensor]:
+        """What one step keeps of a charge, and what it gains of ⟨g,g⟩."""
+        quadratic = self._state["quadratic"]
         β, μ, λ = c.momentum, 1 - c.momentum, c.weight_decay
         h, apart = c.gain * c.learning_rate, c.learning_rate * λ
         curvature = c.learning_rate * (1 - c.dampening) * torch.where(c.nesterov, μ + 2 * β * β, 1 + β) / (4 * μ * μ)
         rate = torch.where(c.decoupled, apart + apart * apart / 2, (λ + 2 * curvature * λ * λ) * h / μ)
         decay = (1 + quadratic.to(torch.float64)) * rate
-        gained = 4 * curvature * h / μ * self._state.energy("gradient_energy", drives)
-        self._state.move(c.active, charge=X * torch.exp(-decay) + gained * growth(-decay))
+        return torch.exp(-decay), 4 * curvature * h / μ * growth(-decay)
 
 
 class FirstOrderLaw(ChargeLaw):
@@ -92,7 +102,7 @@ class FirstOrderLaw(ChargeLaw):
         gained = c.learning_rate.square() * self._state.energy("gradient_energy", drives)
         holds = self._state["holds"] & ~c.running
         after = torch.where(holds, X * torch.exp(-decay) + gained * growth(-decay), torch.nan)
-        self._state.move(c.active, charge=after, holds=holds)
+        self._state.move(c.moving, charge=after, holds=holds)
 
 
 def _decay(c: Coefficients, quadratic: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class LawState:
         self._quadratic = quadratic
         self._memory: dict[str, Tensor] = {}
         self._last: tuple[object, Hyperparameters, Coefficients] | None = None
+        self._degree: Tensor | None = None
         self.any_quadratic = True
 
     def start(self, charge0: Float64[Tensor, " charges"], **memory: Tensor) -> None:
@@ -35,7 +36,7 @@ class LawState:
         # read once here, so that step never has to: without quadratic charges no energy is asked for
         self.any_quadratic = charge.is_meta or bool(quadratic.any())
         self._memory = {"charge": charge, "quadratic": quadratic, **memory}
-        self._last = None
+        self._last = self._degree = None
 
     def __getitem__(self, name: str) -> Tensor:
         try:
@@ -45,13 +46,25 @@ class LawState:
 
     def coefficients(self, hyper: Hyperparameters) -> Coefficients:
         """`hyper` resolved beside the charges: the same object as long as `hyper` says the same."""
+        if self._last is not None and self._last[1] is hyper and self._last[2].numbers is not None:
+            return self._last[2]
         charge, key = self["charge"], identity(hyper)
         if self._last is None or key is None or self._last[0] != key:
             self._last = (key, hyper, resolve(hyper, charge))
         return self._last[2]
 
-    def move(self, active: Bool[Tensor, " *charges"], **after: Tensor) -> None:
-        """Replace the named tensors where `active`; elsewhere nothing happened."""
+    @property
+    def degree(self) -> Float64[Tensor, " charges"]:
+        """2 for quadratic charges, 1 for translations."""
+        if self._degree is None:
+            self._degree = 1 + self["quadratic"].double()
+        return self._degree
+
+    def move(self, active: Bool[Tensor, " *charges"] | None, **after: Tensor) -> None:
+        """Replace the named tensors where `active` (None: everywhere); elsewhere nothing happened."""
+        if active is None:
+            self._memory.update(after)
+            return
         for name, tensor in after.items():
             self._memory[name] = torch.where(active, tensor, self._memory[name])
 
@@ -70,9 +83,8 @@ class LawState:
 
     def energy(self, name: str, drives: Drives) -> Float64[Tensor, " charges"]:
         """The drive `name` with zeros at translations; zeros alone when no charge is quadratic."""
-        charge = self["charge"]
         if not self.any_quadratic:
-            return torch.zeros_like(charge)
+            return torch.zeros_like(self["charge"])
         return torch.where(self["quadratic"], self.drive(name, drives), 0.0)
 
     def optional(self, name: str, drives: Drives) -> Float64[Tensor, " charges"]:
@@ -98,5 +110,5 @@ class LawState:
         if set(state) != expected:
             raise ValueError(f"{self._owner} law cannot load the entries {sorted(state)}; it needs {sorted(expected)}")
         self._memory = {name: tensor.detach().clone() for name, tensor in state.items()}
-        self._last = None
+        self._last = self._degree = None
         self.any_quadratic = bool(state["quadratic"].any())

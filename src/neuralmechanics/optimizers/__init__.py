@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuralmechanics.optimizers.combination import Combination, Part, combined, form
     from neuralmechanics.optimizers.config import OptimizerConfig
     from neuralmechanics.optimizers.hooks import innermost, nested_step, uncompiled
     from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # Torch loads with the first optimiser: configurations and the command line's help do without it.
 _EXPORTS = {
+    "combination": ("Combination", "Part", "combined", "form"),
     "config": ("OptimizerConfig",),
     "hooks": ("innermost", "nested_step", "uncompiled"),
     "setting": ("Setting", "follows_sgd", "read_setting"),
@@ -24,13 +26,17 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Combination",
     "OptimizerConfig",
+    "Part",
     "Setting",
     "Sgd",
     "StepWatch",
     "Update",
+    "combined",
     "dense",
     "follows_sgd",
+    "form",
     "innermost",
     "nested_step",
     "read_setting",

@@ -13,7 +13,10 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from neuralmechanics.optimizers.sgd import Sgd
 
-__all__ = ["Setting", "follows_sgd", "read_setting"]
+__all__ = ["HYPERPARAMETERS", "Setting", "follows_sgd", "read_setting"]
+
+# What a group holds that a setting is made of.
+HYPERPARAMETERS = ("lr", "weight_decay", "momentum", "dampening", "nesterov", "maximize", "decoupled_weight_decay")
 
 
 @dataclass(frozen=True)

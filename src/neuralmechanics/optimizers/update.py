@@ -3,37 +3,119 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from neuralmechanics.optimizers.combination import Combination, Part, combined, heavy_ball, step
 from neuralmechanics.optimizers.setting import Setting
 
 __all__ = ["Update", "sgd_update"]
 
 
-@dataclass(frozen=True, eq=False)
-class Update:
-    """d = θ_{k+1} - θ_k of one parameter, with the gradient of what is minimised and the velocity after the step.
+_FIELDS: dict[Part, str] = {"after": "after", "gradient": "left", "velocity": "velocity", "before": "copied"}
 
-    `gradient` is None where there was none; `velocity` is torch's buffer, idle or in use, None where there is none.
-    `first_step` is true where torch took v = G, undampened. `measured` is true where d is the difference of the
-    stored parameters, rounding included, and false where it is computed from the buffer. `claimed` is what the
-    optimiser's own formula gives where d was measured: what else wrote during the step is the difference.
+
+@dataclass(eq=False)  # frozen ones take three times as long to make, one a parameter and step
+class Update:
+    """d = θ_{k+1} - θ_k of one parameter, told by what lies in memory when the step has ended; nothing is computed yet.
+
+    `left` is the gradient as torch leaves it, None where there was none; `velocity` is torch's buffer, idle or in use,
+    None where there is none. `first_step` is true where torch took v = G, undampened. `copied` is θ_k where it was
+    copied: d is then the difference of the stored parameters, rounding included (`measured`), and else computed.
+    `absorbed`: torch has added βv to the gradient. `claims`: what the optimiser's own formula gives is known beside a
+    measured d; what else wrote during the step is the difference.
     """
 
-    difference: Tensor
     after: Tensor
     setting: Setting
-    gradient: Tensor | None = None
+    left: Tensor | None = None
     velocity: Tensor | None = None
     first_step: bool = False
-    measured: bool = False
-    claimed: Tensor | None = None
+    copied: Tensor | None = None
+    absorbed: bool = False
+    claims: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether d is the difference of stored parameters."""
+        return self.copied is not None
+
+    @property
+    def used(self) -> Tensor | None:
+        """The velocity where it took part in the step."""
+        return self.velocity if self.setting.has_momentum else None
+
+    @cached_property
+    def gradient(self) -> Tensor | None:
+        """The gradient of what is minimised, None where there was none."""
+        if self.left is None:
+            return None
+        own = -self.left if self.setting.maximize else self.left
+        return own - self.setting.momentum * self.used if self.absorbed and self.used is not None else own
+
+    @cached_property
+    def difference(self) -> Tensor:
+        """d as a tensor: in double precision where it was measured."""
+        if self.copied is not None:
+            return promoted(self.after) - promoted(self.copied)
+        return sgd_update(self.after, self.gradient, self.used, self.setting)
+
+    @cached_property
+    def claimed(self) -> Tensor | None:
+        """What the optimiser's formula gives, in double precision, where `claims` and nothing that it needs is gone."""
+        if not self.claims or self.copied is None:
+            return None
+        slope, speed = (None if t is None else promoted(t) for t in (self.gradient, self.used))
+        return sgd_step(promoted(self.copied), slope, speed, self.setting)
 
     def before(self) -> Tensor:
         """θ_k, the parameter that the gradient was taken at."""
         return self.after - self.difference
+
+    def tensor(self, part: Part) -> tuple[Tensor, Tensor | None]:
+        """What a part of the combinations below is: a tensor, or for `moved` the two that it is the difference of."""
+        if part == "moved":
+            return self.after, self.copied
+        # What torch added is taken out element by element: zero where that is all, which the difference of sums is not.
+        found = self.gradient if part == "gradient" and self.absorbed else getattr(self, _FIELDS[part])
+        assert found is not None
+        return found, None
+
+    def difference_parts(self) -> Combination:
+        """d as a combination of parts."""
+        if self.copied is not None:
+            return {"moved": 1.0}
+        if self.used is not None and not self.setting.nesterov:
+            return heavy_ball(self.setting)
+        return step(self.setting, self.gradient_parts(), "after", momentum=self.used is not None)
+
+    def before_parts(self) -> Combination:
+        """θ_k as a combination of parts."""
+        if self.copied is not None:
+            return {"before": 1.0}
+        return combined((1.0, {"after": 1.0}), (-1.0, self.difference_parts()))
+
+    def gradient_parts(self) -> Combination:
+        """g as a combination of parts; to be asked where there is one."""
+        return {"gradient": -1.0 if self.setting.maximize and not self.absorbed else 1.0}
+
+    def claimed_parts(self) -> Combination | None:
+        """The optimiser's formula as a combination of parts."""
+        if not self.claims or self.copied is None:
+            return None
+        if self.used is not None and not self.setting.nesterov:
+            return heavy_ball(self.setting)
+        if self.left is None:
+            return None
+        return step(self.setting, self.gradient_parts(), "before", momentum=self.used is not None)
+
+    @property
+    def kind(self) -> tuple[bool, ...]:
+        """Equal for updates whose combinations have the same coefficients, as long as their setting is the same."""
+        there = (self.left is None, self.velocity is None, self.copied is None)
+        return (*there, self.absorbed, self.claims)
 
 
 def sgd_update(after: Tensor, gradient: Tensor | None, velocity: Tensor | None, setting: Setting) -> Tensor:

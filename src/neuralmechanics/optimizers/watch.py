@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from neuralmechanics.optimizers.nesterov import NesterovHabit
-from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
-from neuralmechanics.optimizers.update import Update, dense, promoted, sgd_step, sgd_update, solvable
+from neuralmechanics.optimizers.setting import HYPERPARAMETERS, Setting, follows_sgd, read_setting
+from neuralmechanics.optimizers.update import Update, dense, solvable
 
 __all__ = ["StepWatch"]
 
@@ -43,6 +43,8 @@ class StepWatch:
         self._absorbed: set[int] = set()
         self._seen: dict[str, tuple[int, ...]] = {}
         self._groups: dict[int, int] = {}
+        self._by_group: list[Setting] = []
+        self._numbers: list[tuple[Any, ...]] = []
         self._stepping = False
         self._moments: dict[str, tuple[int, int]] = {}
         self.rewritten: list[str] = []
@@ -54,7 +56,7 @@ class StepWatch:
         wanted = set(copy)
         self._stepping = True
         self._find_groups()
-        settings = [read_setting(self._optimizer, group) for group in self._optimizer.param_groups]
+        settings = self._read_settings()
         self._absorbed = set()
         if self.known:
             groups = enumerate(self._optimizer.param_groups)
@@ -151,31 +153,26 @@ class StepWatch:
 
     def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
         after = dense(parameter.detach())
-        gradient = None if parameter.grad is None else dense(parameter.grad.detach())
-        if gradient is not None and setting.maximize:
-            gradient = -gradient
+        left = None if parameter.grad is None else dense(parameter.grad.detach())
         buffer = self._buffer(parameter) if self.known else None
         velocity = None if buffer is None else dense(buffer.detach())
         used = velocity if setting.has_momentum else None
-        if gradient is not None and used is not None and self._groups[id(parameter)] in self._absorbed:
-            gradient = gradient - setting.momentum * used
-        copied, claimed = self._copies.get(name), None
-        if copied is not None:
-            before = promoted(copied)
-            difference = promoted(after) - before
-            if self.known and not self._scaled:
-                slope, speed = (None if t is None else promoted(t) for t in (gradient, used))
-                claimed = sgd_step(before, slope, speed, setting)
-        # Without a copy the update follows from what torch leaves behind.
-        elif gradient is not None or (used is not None and not setting.nesterov):
-            difference = sgd_update(after, gradient, used, setting)
-        else:
+        copied = self._copies.get(name)
+        if copied is None and left is None and (used is None or setting.nesterov):
             raise RuntimeError(
                 f"the gradient of {name!r} was gone when the step ended, so its update is unknown; set gradients to "
                 "None after optimizer.step() has returned, or use exact_update=True"
             )
-        first, measured = name in self._first, copied is not None
-        return Update(difference, after, setting, gradient, velocity, first, measured, claimed)
+        return Update(
+            after,
+            setting,
+            left,
+            velocity,
+            first_step=name in self._first,
+            copied=copied,
+            absorbed=self._groups[id(parameter)] in self._absorbed and left is not None and used is not None,
+            claims=copied is not None and self.known and not self._scaled,
+        )
 
     def _skipped(self, name: str) -> bool:
         if name not in self._settings:
@@ -197,8 +194,9 @@ class StepWatch:
 
     def _note_buffer(self, name: str, parameter: Tensor, setting: Setting) -> None:
         """Torch's first step is the one that finds no buffer; without momentum a buffer lies idle."""
-        buffered = self.known and self._buffer(parameter) is not None
-        if buffered and name in self._moments and self._moments[name] != self._moment(name):
+        moment = self._moment(name)
+        buffered = moment is not None
+        if buffered and self._moments.get(name, moment) != moment:
             self.rewritten.append(name)
         first, idle = setting.has_momentum and not buffered, buffered and not setting.has_momentum
         (self._first.add if self.known and first else self._first.discard)(name)
@@ -207,13 +205,23 @@ class StepWatch:
     def _moment(self, name: str) -> tuple[int, int] | None:
         """Which tensor the momentum is and how often it was written; None where there is none."""
         buffer = self._buffer(self._params[name]) if self.known else None
-        return None if buffer is None or buffer.is_inference() else (id(buffer), buffer._version)
+        return None if buffer is None else (id(buffer), 0 if buffer.is_inference() else buffer._version)
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
         state: Mapping[str, Any] = self._optimizer.state.get(parameter, {})
         buffer = state.get(_BUFFER)
         return buffer if isinstance(buffer, Tensor) else None
+
+    def _read_settings(self) -> list[Setting]:
+        """One a group: the object of the step before as long as its numbers, all on the host, are the same."""
+        groups = self._optimizer.param_groups
+        now = [tuple(map(group.get, HYPERPARAMETERS)) for group in groups]
+        plain = not any(isinstance(value, Tensor) for numbers in now for value in numbers)
+        if not plain or now != self._numbers:
+            self._numbers = now if plain else []
+            self._by_group = [read_setting(self._optimizer, group) for group in groups]
+        return self._by_group
 
     def _find_groups(self) -> None:
         # Read anew each time: groups may be regrouped without a change of their number.

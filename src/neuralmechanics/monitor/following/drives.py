@@ -1,55 +1,49 @@
-"""Measuring the drives of one step: one pass over the parameters, one update in memory at a time."""
+"""Measuring the drives of one step: one read of each parameter, its gradient and its momentum."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import fields
-from functools import cached_property
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.laws import Drives
-from neuralmechanics.optimizers import Update
-from neuralmechanics.slices import widened
+from neuralmechanics.monitor.following.recipes import Forms, recipe_of
+from neuralmechanics.optimizers import Part, Setting, Update, dense
+from neuralmechanics.slices import Bilinear, Derived, Operand, ProductPlan, Products, Recipe, first_of, widened
 from neuralmechanics.symmetry import Symmetries
 
 ALL_DRIVES = tuple(field.name for field in fields(Drives))
-_DONE, _CLAIMED = "done", "claimed"
+DONE, CLAIMED = "done", "claimed"
+# Recipes that are kept: a training repeats a few, a schedule makes new ones at every step.
+_REMEMBERED = 64
 
 
-class _Wide:
-    """An update in double precision: each of its tensors is widened once, when it is first asked for."""
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A recipe, and the setting that it was made for, kept so that its identity stays its own."""
 
-    def __init__(self, update: Update) -> None:
-        self._update = update
-        self.setting = update.setting
-
-    @cached_property
-    def difference(self) -> Tensor:
-        return widened(self._update.difference)
-
-    @cached_property
-    def before(self) -> Tensor:
-        return widened(self._update.after) - self.difference
-
-    @cached_property
-    def gradient(self) -> Tensor | None:
-        return None if self._update.gradient is None else widened(self._update.gradient)
-
-    @cached_property
-    def velocity(self) -> Tensor | None:
-        return None if self._update.velocity is None else widened(self._update.velocity)
+    setting: Setting
+    forms: Forms
 
 
 class DriveMeter:
     """Sums of pair(·,·) over parameters in float64, each on its parameter's device, gathered on one."""
 
-    def __init__(self, symmetries: Symmetries, device: torch.device) -> None:
+    def __init__(self, symmetries: Symmetries, params: Mapping[str, Tensor], device: torch.device) -> None:
         self._symmetries = symmetries
-        self._charges = len(symmetries.labels)
         self._device = device
+        here = {name: dense(params[name].detach()) for name in symmetries.parameters}
+        self._plans: dict[torch.device, ProductPlan] = {
+            on: symmetries.product_plan({name: p for name, p in here.items() if p.device == on}, on)
+            for on in dict.fromkeys(p.device for p in here.values())
+        }
+        self._known: dict[tuple[object, ...], _Known] = {}
+        self._single = _pair_recipe(same=True)
+        self._double = _pair_recipe(same=False)
 
     def measure(
         self, updates: Iterable[tuple[str, Update | None]], wanted: Collection[str]
@@ -59,55 +53,70 @@ class DriveMeter:
         That is the change of the charges that the optimiser's own formula does not account for: None where every
         update was read from the formula itself.
         """
-        sums: dict[tuple[str, torch.device], Tensor] = {}
-        unclaimed = False
-        for name, update in updates:
-            if update is None:
-                continue
-            wide = _Wide(update)
-            for drive in wanted:
-                self._add(sums, drive, name, wide)
-            if update.claimed is not None:
-                unclaimed = True
-                twice, claimed = 2 * wide.before, widened(update.claimed)
-                self._pair(sums, _DONE, name, wide.difference, twice + wide.difference)
-                self._pair(sums, _CLAIMED, name, claimed, twice + claimed)
-        apart = self._gather(sums, _DONE) - self._gather(sums, _CLAIMED) if unclaimed else None
-        return Drives(**{drive: self._gather(sums, drive) for drive in wanted}), apart
+        present = [(name, update) for name, update in updates if update is not None]
+        names = tuple(sorted(wanted))
+        unclaimed = any(update.claims for _, update in present)
+        if unclaimed:
+            names = (*names, DONE, CLAIMED)
+        given = {}
+        for name, update in present:
+            forms = self._forms(update, names)
+            operands = tuple([_operand(update, part) for part in forms.parts])
+            given[name] = Products(operands, forms.recipe)
+        sums = dict(zip(names, self._measured(given, len(names)), strict=True))
+        apart = sums.pop(DONE) - sums.pop(CLAIMED) if unclaimed else None
+        return Drives(**sums), apart
 
-    def pair(self, a: dict[str, Tensor], b: dict[str, Tensor]) -> Float64[Tensor, " charges"]:
-        """pair(a, b) over all parameters, whatever devices they are on."""
-        sums: dict[tuple[str, torch.device], Tensor] = {}
-        for name in self._symmetries.parameters:
-            self._pair(sums, "pair", name, a[name], b[name])
-        return self._gather(sums, "pair")
+    def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """pair(a, b) over all parameters, whatever devices they are on, in double precision throughout."""
+        given = {
+            name: Products((a[name],), self._single)
+            if a[name] is b[name]
+            else Products((a[name], b[name]), self._double)
+            for name in self._symmetries.parameters
+        }
+        return self._measured(given, 1)[0]
 
-    def _add(self, sums: dict[tuple[str, torch.device], Tensor], drive: str, name: str, wide: _Wide) -> None:
-        if drive == "update_energy":
-            self._pair(sums, drive, name, wide.difference, wide.difference)
-        elif drive == "parameter_update":
-            self._pair(sums, drive, name, wide.difference, wide.before)
-        elif drive == "update_velocity" and wide.velocity is not None:
-            self._pair(sums, drive, name, wide.difference, wide.velocity)
-        elif drive == "residual" and wide.gradient is not None:
-            self._pair(sums, drive, name, wide.gradient, wide.before)
-        elif drive == "gradient_energy" and wide.gradient is not None:
-            self._pair(sums, drive, name, wide.gradient, wide.gradient)
-        elif drive == "velocity_gradient" and wide.gradient is not None and wide.velocity is not None:
-            self._pair(sums, drive, name, wide.velocity, wide.gradient)
-        elif drive == "velocity_energy" and wide.velocity is not None:
-            self._pair(sums, drive, name, wide.velocity, wide.velocity)
-        elif drive == "decay" and not wide.setting.without_decay:
-            self._pair(sums, drive, name, wide.setting.weight_decay * wide.before, wide.before)
+    def _forms(self, update: Update, wanted: tuple[str, ...]) -> Forms:
+        """What is made of the update's parts; the same object as long as its setting is the same."""
+        kind = update.kind
+        key = (id(update.setting), kind, wanted)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[key] = _Known(update.setting, recipe_of(update, wanted))
+        return known.forms
 
-    def _pair(self, sums: dict[tuple[str, torch.device], Tensor], drive: str, name: str, a: Tensor, b: Tensor) -> None:
-        key = (drive, a.device)
-        if key not in sums:
-            sums[key] = torch.zeros(self._charges, dtype=torch.float64, device=a.device)
-        self._symmetries.accumulate_pair_(sums[key], name, a, b)
+    def _measured(self, given: Mapping[str, Products], forms: int) -> Sequence[Tensor]:
+        """One tensor [charges] a form."""
+        total: Tensor | None = None
+        for device, plan in self._plans.items():
+            here = {name: p for name, p in given.items() if p.operands and first_of(p.operands[0]).device == device}
+            out = plan.measure(here, forms)
+            for name in self._symmetries.apart & here.keys():
+                self._add_apart(out, name, here[name])
+            out = out.to(self._device, non_blocking=True)
+            total = out if total is None else total + out
+        assert total is not None
+        return total.unbind(0)
 
-    def _gather(self, sums: dict[tuple[str, torch.device], Tensor], drive: str) -> Tensor:
-        parts = [total.to(self._device, non_blocking=True) for (of, _), total in sums.items() if of == drive]
-        if not parts:
-            return torch.zeros(self._charges, dtype=torch.float64, device=self._device)
-        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    def _add_apart(self, out: Float64[Tensor, "forms charges"], name: str, products: Products) -> None:
+        """The charges of linear blocks, which are no slice sums: one product of matrices for each pair."""
+        quadratic = products.recipe.quadratic
+        wide = [widened(o) if isinstance(o, Tensor) else o.whole() for o in products.operands]
+        weights = torch.as_tensor(quadratic.weights, dtype=torch.float64, device=out.device)
+        for number, (left, right) in enumerate(quadratic.pairs):
+            found = torch.zeros_like(out[0])
+            self._symmetries.accumulate_apart_(found, name, wide[left], wide[right])
+            out += weights[:, number, None] * found
+
+
+def _operand(update: Update, part: Part) -> Operand:
+    tensor, other = update.tensor(part)
+    return tensor if other is None else Derived(tensor, other)
+
+
+def _pair_recipe(*, same: bool) -> Recipe:
+    one = np.ones((1, 1))
+    return Recipe(Bilinear(((0, 0) if same else (0, 1),), one), Bilinear(((0, -1),), one))

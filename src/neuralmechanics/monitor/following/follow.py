@@ -18,7 +18,7 @@ from neuralmechanics.monitor.following.tracker import LawTracker
 from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
 from neuralmechanics.monitor.store.record import Record, StepDrives
 from neuralmechanics.monitor.warning import Notes
-from neuralmechanics.optimizers import StepWatch, Update, dense
+from neuralmechanics.optimizers import Setting, StepWatch, Update, dense
 from neuralmechanics.symmetry import Symmetries
 
 
@@ -50,9 +50,11 @@ class Follower:
         self._device = next(iter(params.values())).device
         self._watches = [StepWatch(each, params, exact_update=exact_update) for each in optimizers]
         self._names = [type(each).__name__ for each in optimizers]
-        self._meter = DriveMeter(symmetries, self._device)
+        self._meter = DriveMeter(symmetries, params, self._device)
         self._members = Members(symmetries, params, self._device)
         self._quadratic = symmetries.quadratic.to(self._device)
+        self._squared = self._quadratic.double()
+        self._degree = 1 + self._squared
         self._sgd = any(watch.known for watch in self._watches)
         self._exact = all(watch.copies for watch in self._watches)
         self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=self._exact)
@@ -65,6 +67,7 @@ class Follower:
         self._residual: Tensor | None = None
         self._hyper: Hyperparameters | None = None
         self._moving = False
+        self._kept_roles: dict[tuple[int, bool, bool], Role] = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -145,8 +148,7 @@ class Follower:
         """Measure what an optimiser did; when all have stepped, advance every law by the iteration."""
         watch = self._watches[number]
         for name in watch.holding:
-            setting, first = watch.role(name)
-            self._roles[name] = Role(setting, first, watch.stale(name))
+            self._roles[name] = self._role(*watch.role(name), watch.stale(name))
         wanted = self._wanted()
         if due:
             wanted.add("residual")
@@ -168,7 +170,8 @@ class Follower:
         self._moving = True
         settings = self._settings()
         self._warn_of_divergence(settings)
-        done = torch.where(self._quadratic, 2 * drives.parameter_update + drives.update_energy, drives.parameter_update)
+        done = self._degree * drives.parameter_update
+        done.addcmul_(drives.update_energy, self._squared)
         leaving = self._leaving(settings)
         if leaving is not None:
             self.tracker.leave(leaving, self.charge() - done)
@@ -218,6 +221,16 @@ class Follower:
             state=self.tracker.state_dict(),
             outside=None if moved is None else outside,
         )
+
+    def _role(self, setting: Setting | None, first: bool, stale: bool) -> Role:
+        """The role with these contents; the same object as before, as long as the setting is."""
+        key = (id(setting), first, stale)
+        known = self._kept_roles.get(key)
+        if known is None:
+            if len(self._kept_roles) >= _REMEMBERED:
+                self._kept_roles.clear()
+            known = self._kept_roles[key] = Role(setting, first, stale)
+        return known
 
     def _values(self) -> dict[str, Tensor]:
         return {name: dense(parameter.detach()) for name, parameter in self._params.items()}
@@ -279,6 +292,8 @@ class Follower:
         """Charges that the closed laws cease to hold for in this step; None when there are no new ones."""
         if not self._sgd:
             return None
+        if settings.uneven is None and all(watch.known and not watch.scaled for watch in self._watches):
+            return None
         leaving = np.zeros_like(self._left)
         why = "parameters of one charge differ in learning rate or momentum, or got no gradient"
         if settings.uneven is not None:
@@ -315,6 +330,8 @@ class Follower:
 
 
 _IDLE = Role(None)
+# Roles that are kept: a training repeats a few.
+_REMEMBERED = 64
 
 
 def _sum(a: Drives, b: Drives) -> Drives:

@@ -29,6 +29,7 @@ class Ledger:
         self._sizes = sizes
         self._size = torch.zeros_like(precision)
         self._then = self._done = self._claimed = self._gross = torch.zeros_like(precision)
+        self._apart = False
         self._steps = 0
         self._exact = True
 
@@ -40,17 +41,21 @@ class Ledger:
     def add(
         self,
         done: Float64[Tensor, " charges"],
+        size: Float64[Tensor, " charges"],
         claimed: Float64[Tensor, " charges"] | None,
         *,
         exact: bool,
     ) -> None:
-        """The change of one step, and what the optimiser's formula says of it where that was read apart.
+        """The change of one step, its size, and what the optimiser's formula says of it where that was read apart.
 
         `exact`: every update is the difference of stored parameters, so that no rounding of theirs is left.
         """
-        self._done = self._done + done
-        self._claimed = self._claimed + (done if claimed is None else claimed)
-        self._gross = self._gross + done.abs()
+        if claimed is not None and not self._apart:
+            self._claimed, self._apart = self._done.clone(), True
+        self._done.add_(done)
+        if self._apart:
+            self._claimed.add_(done if claimed is None else claimed)
+        self._gross.add_(size)
         self._exact = self._exact and exact
         self._steps += 1
 
@@ -62,7 +67,8 @@ class Ledger:
         Reads values: for records alone. A charge that is not a number is not judged.
         """
         left = charge - self._then
-        outside, between = left - self._claimed, left - self._done
+        between = left - self._done
+        outside = left - self._claimed if self._apart else between
         alarm = self._beyond(outside, between)
         if bool(alarm.any()):  # sizes cost a pass over the parameters: asked for when the last known ones object
             self._size = torch.maximum(self._size, self._sizes())
@@ -83,5 +89,5 @@ class Ledger:
         return alarm | (between.abs() > aside * (self._steps * self._size + self._gross) + sums)
 
     def _clear(self) -> None:
-        self._done = self._claimed = self._gross = torch.zeros_like(self._then)
-        self._steps, self._exact = 0, True
+        self._done, self._gross = torch.zeros_like(self._then), torch.zeros_like(self._then)
+        self._steps, self._exact, self._apart = 0, True, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -57,10 +58,20 @@ class Members:
         pairs = [(position, _touched(symmetries, name, params[name])) for position, name in enumerate(self.names)]
         self._charge = np.concatenate([c for _, c in pairs]) if pairs else np.zeros(0, dtype=np.int64)
         self._name = np.concatenate([np.full(len(c), p) for p, c in pairs]) if pairs else self._charge
+        self._last: tuple[list[Role], ChargeSettings] | None = None
         self._patterns: dict[tuple[tuple[int, ...], tuple[int, ...]], _Pattern] = {}
 
     def settings(self, roles: Mapping[str, Role]) -> ChargeSettings:
-        """One setting a charge from one a parameter. Numbers where all agree, else tensors on the device."""
+        """One setting a charge from one a parameter. Numbers where all agree, else tensors on the device.
+
+        The very roles of the step before have the settings of the step before.
+        """
+        now = [roles[name] for name in self.names]
+        if self._last is None or not all(map(operator.is_, now, self._last[0])):
+            self._last = now, self._settings(roles)
+        return self._last[1]
+
+    def _settings(self, roles: Mapping[str, Role]) -> ChargeSettings:
         classes: dict[tuple[Any, ...], int] = {}
         values: list[Role] = []
         pattern = []

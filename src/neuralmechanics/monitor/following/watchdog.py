@@ -52,7 +52,8 @@ class Watchdog:
         self._sound = torch.tensor([f.exact for f in symmetries.charged for _ in range(f.charges)], dtype=torch.bool)
         self._unit = 0.0
         self._spent = torch.zeros_like(members.largest(storage)).to(device)
-        self._bad = torch.zeros(len(symmetries.labels), dtype=torch.int64, device=device)
+        self._sound_steps = torch.zeros(len(symmetries.labels), dtype=torch.int64, device=device)
+        self._steps = 0
 
     def attach(self) -> None:
         """Look at the model's precision from now on."""
@@ -77,9 +78,11 @@ class Watchdog:
 
     def add(self, step: int, done: Tensor, claimed: Tensor | None, *, exact: bool) -> None:
         """One step: the changes that it made, and those that the optimiser's formula says it made."""
-        self._ledger.add(done, claimed, exact=exact)
-        self._spent = self._spent + done.abs()
-        self._bad = torch.where((self._bad == 0) & ~torch.isfinite(done), step, self._bad)
+        size = done.abs()
+        self._ledger.add(done, size, claimed, exact=exact)
+        self._spent.add_(size)
+        self._sound_steps.add_(self._spent < torch.inf)  # once nan or infinite, the sum stays so
+        self._steps += 1
 
     def settle(self, step: int, charge: Float64[Tensor, " charges"]) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
         """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere)."""
@@ -95,7 +98,7 @@ class Watchdog:
             "of their size since the record before (a projection, an average, a write through .data, another "
             "optimiser, loaded weights?); what it moved is recorded as `outside` and the laws begin anew there",
         )
-        self._spent = torch.where(moved, 0.0, self._spent)
+        self._spent.masked_fill_(moved, 0.0)
         return torch.where(moved, outside, 0.0), moved
 
     def judge(
@@ -158,8 +161,8 @@ class Watchdog:
     def _name_numbers(self, step: int, charge: Tensor) -> None:
         bad = ~torch.isfinite(charge)
         if bool(bad.any()):
-            known = self._bad[bad & (self._bad > 0)]
-            first = int(known.min()) if known.numel() else step
+            sound = self._sound_steps[bad]
+            first = min(step, step - self._steps + int(sound.min()) + 1)
             self._notes.tell(
                 "not a number",
                 first,

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceMix
+from neuralmechanics.slices import ProductPlan, SliceMix
 from neuralmechanics.symmetry.families.actions import ChargeShare, ChargeTerms
 from neuralmechanics.symmetry.families.coverage import Coverage, UnknownOperation
 from neuralmechanics.symmetry.families.family import KINDS, Family
@@ -136,8 +136,22 @@ class Symmetries(Sequence[Family]):
         linear, quadratic = self._mixes
         linear.add_sums_(out, name, a)
         quadratic.add_products_(out, name, a, b)
+        self.accumulate_apart_(out, name, a, b)
+
+    def accumulate_apart_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
+        """The part of ``accumulate_pair_`` that is neither slice sums nor slice energies (linear blocks)."""
         for share in self._shares.get(name, ()):
             share.add_(out, a, b)
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """Names of the parameters that enter charges which are neither slice sums nor slice energies."""
+        return frozenset(self._shares)
+
+    def product_plan(self, params: Mapping[str, Tensor], device: torch.device) -> ProductPlan:
+        """What measures the rest of ``pair`` for many pairs of tensors in one read of ``params``, all on one device."""
+        linear, quadratic = self._mixes
+        return ProductPlan(self.charges, quadratic, linear, params, device)
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨a, M b⟩ of every quadratic charge (symmetrised) and ⟨a, 1_A⟩ of every translation charge."""

@@ -1,0 +1,295 @@
+"""What is wanted of every parameter's products, measured in one read and mixed into charges."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from neuralmechanics.slices.blocks import Derived, Operand, Pair, first_of, row_column_sums
+from neuralmechanics.slices.compiled import JOB, OPERANDS, PAIRS, TYPES, addresses_of, fill_constants, fill_job, library
+from neuralmechanics.slices.layout import MatrixLayout, matrix_layouts
+from neuralmechanics.slices.mix import SliceMix
+from neuralmechanics.slices.views import SliceTerm, SliceView
+
+__all__ = ["Bilinear", "ProductPlan", "Products", "Recipe"]
+
+# Sets of jobs that are kept written down: a training repeats a few.
+_REMEMBERED = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Bilinear:
+    """Forms of a matrix's operands: form f is Σ_p weights[f, p] · left_p · right_p, summed over slices."""
+
+    pairs: tuple[Pair, ...]
+    weights: np.ndarray | Tensor
+    """[forms, pairs]; a tensor where a hyperparameter lives on an accelerator"""
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """The forms wanted of one parameter: of its quadratic charges' slices, and of its translations'."""
+
+    quadratic: Bilinear
+    linear: Bilinear
+
+    @cached_property
+    def structure(self) -> tuple[tuple[Pair, ...], tuple[Pair, ...], bool]:
+        """Equal for recipes that differ in the values of their weights alone."""
+        on_host = not isinstance(self.quadratic.weights, Tensor)
+        return self.quadratic.pairs, self.linear.pairs, on_host
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """One parameter's operands in a step, and what is wanted of them."""
+
+    operands: tuple[Operand, ...]
+    recipe: Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class _Slot:
+    """Where the sums of one matrix stand; a place is -1 where its side is not summed."""
+
+    layout: MatrixLayout
+    linear: bool
+    row_place: int
+    column_place: int
+
+
+class _Written:
+    """Jobs of the library as they were written down once; from step to step addresses change, weights now and then."""
+
+    def __init__(self, jobs: np.ndarray, dtypes: list[torch.dtype], *, whole: bool) -> None:
+        self.jobs = jobs
+        self.dtypes = dtypes
+        self.whole = whole
+        self.weights = np.zeros(0)
+        self.where = int(jobs.ctypes.data)
+        self.weights_at = int(self.weights.ctypes.data)
+        self._recipes: list[Recipe] = []
+        jobs["addresses"] = np.cumsum(jobs["operands"]) - jobs["operands"]
+
+    def weigh(self, recipes: list[Recipe], each: Callable[[], Iterator[Bilinear]]) -> None:
+        """Write the weights of all jobs, where they are not those that are written."""
+        if len(recipes) == len(self._recipes) and all(map(operator.is_, recipes, self._recipes)):
+            return
+        self._recipes = recipes
+        self.weights = _joined([np.asarray(bilinear.weights).reshape(-1) for bilinear in each()], np.float64)
+        self.weights_at = int(self.weights.ctypes.data)
+
+
+class ProductPlan:
+    """The sums over slices of all parameters on one device as one vector, and the sparse map from it to charges.
+
+    A parameter is read once for all forms of its operands (twice where it has translations too, which are few). On a
+    processor the compiled library does all of it in one call, where there is one.
+    """
+
+    def __init__(
+        self, charges: int, quadratic: SliceMix, linear: SliceMix, params: Mapping[str, Tensor], device: torch.device
+    ) -> None:
+        self.charges = charges
+        self._device = device
+        self._slots: dict[str, list[_Slot]] = {}
+        self._source: list[np.ndarray] = []
+        self._charge: list[np.ndarray] = []
+        self._weight: list[np.ndarray] = []
+        self.places = 0
+        for name, parameter in params.items():
+            self._slots[name] = [
+                *self._slots_of(quadratic.terms(name), parameter, linear=False),
+                *self._slots_of(linear.terms(name), parameter, linear=True),
+            ]
+        self._map = (
+            torch.from_numpy(_joined(self._source, np.int64)).to(device),
+            torch.from_numpy(_joined(self._charge, np.int64)).to(device),
+            torch.from_numpy(_joined(self._weight, np.float64)).to(device),
+        )
+        self._library = library() if device.type == "cpu" else None
+        self._written: dict[tuple[object, ...], _Written] = {}
+        self._sums = torch.zeros(0, 0, dtype=torch.float64, device=device)
+        self._spread: dict[int, tuple[Tensor, ...]] = {}
+
+    def measure(self, given: Mapping[str, Products], forms: int) -> Float64[Tensor, "forms charges"]:
+        """Every form of every charge; parameters that are not given contribute nothing."""
+        if self._sums.shape[0] != forms:
+            self._sums = torch.zeros(forms, self.places, dtype=torch.float64, device=self._device)
+        else:
+            self._sums.zero_()
+        if self._library is None or not self._compiled(given, forms):
+            self._plain(given)
+        out = torch.zeros(forms, self.charges, dtype=torch.float64, device=self._device)
+        source, charge, weight = self._map
+        if self._library is not None:
+            self._library.add_mixed(self._sums, source, charge, weight, out)
+            return out
+        place, target, scale = self._tiled(forms)
+        out.view(-1).index_add_(0, target, self._sums.view(-1)[place] * scale)
+        return out
+
+    def _parts(self, given: Mapping[str, Products]) -> Iterator[tuple[Products, _Slot, Bilinear]]:
+        """Every matrix of which something is wanted."""
+        for name, products in given.items():
+            for slot in self._slots[name]:
+                bilinear = products.recipe.linear if slot.linear else products.recipe.quadratic
+                if bilinear.pairs:
+                    yield products, slot, bilinear
+
+    def _tiled(self, forms: int) -> tuple[Tensor, ...]:
+        """The map for all forms one after the other."""
+        if forms not in self._spread:
+            source, charge, weight = self._map
+            by = torch.arange(forms, device=self._device)[:, None]
+            self._spread[forms] = (
+                (source + by * self.places).reshape(-1),
+                (charge + by * self.charges).reshape(-1),
+                weight.repeat(forms),
+            )
+        return self._spread[forms]
+
+    def _plain(self, given: Mapping[str, Products]) -> None:
+        for products, slot, bilinear in self._parts(given):
+            shape = (slot.layout.rows, slot.layout.columns)
+            operands = [_ordered(operand, slot.layout.order) for operand in products.operands]
+            rows, columns = row_column_sums(operands, bilinear.pairs, shape)
+            weights = torch.as_tensor(bilinear.weights, dtype=torch.float64, device=self._device)
+            if slot.row_place >= 0:
+                self._sums[:, slot.row_place : slot.row_place + shape[0]] = weights @ rows
+            if slot.column_place >= 0:
+                self._sums[:, slot.column_place : slot.column_place + shape[1]] = weights @ columns
+
+    def _compiled(self, given: Mapping[str, Products], forms: int) -> bool:
+        """All sums by the library; False where it does not know a type, or cannot hold what is wanted."""
+        assert self._library is not None
+        written = self._writing(given, forms)
+        if not written.whole:
+            return False
+        written.weigh([p.recipe for p in given.values()], lambda: (bilinear for _, _, bilinear in self._parts(given)))
+        addresses: list[int] = []
+        kept: list[Operand] = []  # copies live until the library has read them
+        for number, (products, slot, _) in enumerate(self._parts(given)):
+            for k, operand in enumerate(products.operands):
+                plain = _in_memory(operand, slot.layout.order)
+                kept.append(plain)
+                addresses.extend(addresses_of(plain))
+                if not isinstance(plain, Tensor):
+                    fill_constants(written.jobs[number]["operand"][k], plain)
+        self._library.sums(
+            written.where,
+            len(written.jobs),
+            np.array(addresses, dtype=np.int64),
+            written.weights_at,
+            self._sums,
+            torch.get_num_threads(),
+        )
+        return True
+
+    def _writing(self, given: Mapping[str, Products], forms: int) -> _Written:
+        """The jobs for these matrices, written down the first time."""
+        key = (forms, tuple((name, products.recipe.structure) for name, products in given.items()))
+        known = self._written.get(key)
+        dtypes = [first_of(products.operands[0]).dtype for products in given.values() if products.operands]
+        if known is None or known.dtypes != dtypes:
+            if len(self._written) >= _REMEMBERED:
+                self._written.clear()
+            known = self._written[key] = self._write(given, forms, dtypes)
+        return known
+
+    def _write(self, given: Mapping[str, Products], forms: int, dtypes: list[torch.dtype]) -> _Written:
+        parts = list(self._parts(given))
+        if not all(_known(products, bilinear) for products, _, bilinear in parts):
+            return _Written(np.zeros(0, dtype=JOB), dtypes, whole=False)
+        jobs, offset = np.zeros(len(parts), dtype=JOB), 0
+        for job, (products, slot, bilinear) in zip(jobs, parts, strict=True):
+            shape, places = (slot.layout.rows, slot.layout.columns), (slot.row_place, slot.column_place)
+            fill_job(job, products.operands, bilinear.pairs, shape, places, forms=forms, weights=offset)
+            offset += forms * len(bilinear.pairs)
+        return _Written(jobs, dtypes, whole=True)
+
+    def _slots_of(self, terms: Sequence[SliceTerm], parameter: Tensor, *, linear: bool) -> list[_Slot]:
+        """Places for the sums of one parameter, and their entries in the map."""
+        if not terms or not parameter.numel():
+            return []
+        views = [_real(term.view, parameter) for term in terms]
+        shape = (*parameter.shape, 2) if parameter.is_complex() else tuple(parameter.shape)
+        order = _memory_order(parameter)
+        slots = []
+        for layout, held in matrix_layouts(views, shape, order):
+            row_place = self._reserve(layout.rows) if layout.sums_rows else -1
+            column_place = self._reserve(layout.columns) if layout.sums_columns else -1
+            slots.append(_Slot(layout, linear, row_place, column_place))
+            for k, by_rows, slice_of in zip(held, layout.by_rows, layout.slices, strict=True):
+                self._enter(terms[k], views[k].size, slice_of, row_place if by_rows else column_place)
+        return slots
+
+    def _reserve(self, count: int) -> int:
+        place, self.places = self.places, self.places + count
+        return place
+
+    def _enter(self, term: SliceTerm, slices: int, slice_of: np.ndarray, place: int) -> None:
+        """A term's coefficients, repeated for every row or column that a slice consists of."""
+        members = np.argsort(slice_of, kind="stable").reshape(slices, -1)
+        each = members.shape[1]
+        self._source.append((members[term.slices] + place).reshape(-1))
+        self._charge.append(np.repeat(term.charges, each))
+        self._weight.append(np.repeat(term.coefficients, each))
+
+
+def _known(products: Products, bilinear: Bilinear) -> bool:
+    """Whether the library can take a matrix: its types, how many operands and pairs, weights on the host."""
+    tensors = [t for o in products.operands for t in ((o,) if isinstance(o, Tensor) else (o.first, o.second))]
+    return (
+        all(t.dtype in TYPES for t in tensors)
+        and all(isinstance(o, Tensor) or o.first.dtype == o.second.dtype for o in products.operands)
+        and len(products.operands) <= OPERANDS
+        and len(bilinear.pairs) <= PAIRS
+        and not isinstance(bilinear.weights, Tensor)
+    )
+
+
+def _in_memory(operand: Operand, order: tuple[int, ...] | None) -> Operand:
+    """The operand with its elements one after the other in memory, in the order of the layout."""
+    if isinstance(operand, Tensor):
+        if order is None and operand.is_contiguous() and not operand.is_complex():
+            return operand
+        return _placed(operand, order).contiguous()
+    first, second = (_placed(t, order).contiguous() for t in (operand.first, operand.second))
+    return Derived(first, second, operand.adam)
+
+
+def _ordered(operand: Operand, order: tuple[int, ...] | None) -> Operand:
+    if isinstance(operand, Tensor):
+        return _placed(operand, order)
+    return Derived(_placed(operand.first, order), _placed(operand.second, order), operand.adam)
+
+
+def _placed(tensor: Tensor, order: tuple[int, ...] | None) -> Tensor:
+    """Its dimensions as they lie in memory; a complex tensor as its real and imaginary parts."""
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return real if order is None else real.permute(order)
+
+
+def _memory_order(parameter: Tensor) -> tuple[int, ...] | None:
+    """The dimensions as they lie in memory, None where that is their own order or they overlap."""
+    if parameter.is_contiguous() or parameter.is_complex():
+        return None
+    order = tuple(sorted(range(parameter.dim()), key=lambda d: (-parameter.stride(d), d)))
+    return order if parameter.permute(order).is_contiguous() else None
+
+
+def _real(view: SliceView, parameter: Tensor) -> SliceView:
+    """The view of a complex tensor's real and imaginary parts, which are both summed over."""
+    return SliceView(view.parameter, (*view.shape, 2), view.kept) if parameter.is_complex() else view
+
+
+def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype=dtype)
