@@ -752,7 +752,6 @@ _NUMBERS = "positions that are numbers of the model are taken for data: which en
 _STATUS = "the same symmetries, but where none is found it is said that none was looked for"
 _ONE_OPERATION = "a bias answers a shift only where one operation holds it with its weight"
 _SOFTMAX = "exponentials over their sum, and logarithms of sums, are not known to forget a common shift"
-_ZERO = "zeros that are written as a tensor are numbers like any other"
 
 PENDING: dict[tuple[str, str], str] = {
     (name, spelling): reason
@@ -765,15 +764,12 @@ PENDING: dict[tuple[str, str], str] = {
             "baddbmm", "difference", "in halves",
             "a column of ones",
         )),
-        ("root mean square norm", "a sum of squares that is written as a product of matrices", ("einsum",)),
-        ("relu", _ZERO, ("maximum", "maximum over two")),
         ("relu", _STATUS, ("where", "masked_fill")),
         ("attention", _SOFTMAX, (
             "exponentials", "exponentials, the largest taken off", "exponential of log_softmax", "logsumexp",
         )),
         ("log-probabilities", _SOFTMAX, ("log of a sum", "log of a quotient")),
         ("padded convolution", "a rescale is claimed twice: windows are channels of their own", ("unfold",)),
-        ("padded convolution of activations", "zeros beside a tensor end its scale", ("cat",)),
         ("concatenation", "a sum with zeros that padding puts there", ("sum of padded",)),
         ("two heads", "the same symmetries, cut into families by head", ("columns", "in the batch")),
         ("direction", _STATUS, ("root mean square",)),
@@ -790,9 +786,6 @@ CALLED_FREE: dict[tuple[str, str], str] = {
     for name, spellings in (
         ("one channel", ("gather", "take_along_dim")),
         ("one token", ("gather",)),
-        ("root mean square norm", ("einsum",)),
-        ("relu", ("maximum", "maximum over two")),
-        ("padded convolution of activations", ("cat",)),
     )
     for spelling in spellings
     if (name, spelling) in PENDING

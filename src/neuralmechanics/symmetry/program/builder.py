@@ -10,11 +10,11 @@ from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
-from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.function import NEGATIVE, POSITIVE, Function
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
-from neuralmechanics.symmetry.program.views import View
+from neuralmechanics.symmetry.program.views import Permute, View
 
 __all__ = ["Builder"]
 
@@ -121,6 +121,15 @@ class Builder:
         return self._value(p.Rearrange(view), x)
 
     def cat(self, xs: Sequence[Any], dim: int) -> Value:
+        """Concatenation; zeros before and after the rest are a padding."""
+        zero = [is_value(x) and x.constant_number() == 0 for x in xs]
+        if all(is_value(x) for x in xs) and any(zero) and not all(zero):
+            first, last = zero.index(False), len(zero) - zero[::-1].index(False)
+            if not any(x.depends for x in (*xs[:first], *xs[last:])):
+                p.Concatenate(dim).output_shape(*(x.shape for x in xs))  # refuses what does not fit
+                before, after = (sum(x.shape[dim] for x in part) for part in (xs[:first], xs[last:]))
+                inner = xs[first] if last - first == 1 else self._value(p.Concatenate(dim), *xs[first:last])
+                return self.zero_padded(inner, dim, before, after, 0.0)
         return self._value(p.Concatenate(dim), *xs)
 
     def zero_padded(self, x: Any, dim: int, before: int, after: int, fill: float | None) -> Value:
@@ -191,6 +200,10 @@ class Builder:
         return self._value(p.Nonlinear(nonnegative, floor, function), *xs)
 
     def larger(self, x: Any, y: Any, largest: bool = True) -> Value:
+        """The larger or the smaller of two tensors; with zeros, the positive or the negative part."""
+        for one, other in ((x, y), (y, x)) if is_value(x) and is_value(y) else ():
+            if other.constant_number() == 0 and _covers(one, other):
+                return self.homogeneous(one, largest, POSITIVE if largest else NEGATIVE)
         return self._value(p.Maximum(largest), x, y)
 
     def noise(self, x: Any, function: Function | None = None) -> Value:
@@ -205,6 +218,12 @@ class Builder:
     # --- along dimensions ---------------------------------------------------------------------------------------
 
     def contract(self, x: Any, y: Any, how: Contraction, function: Function | None = None) -> Value:
+        """A sum of products; of a tensor with itself, entry by entry, a sum of squares."""
+        if x is y and is_value(x) and how.x == how.y and not how.windows and set(how.out) <= set(how.x):
+            square = self.reduce(self.power(x, 2.0), [d for d, k in enumerate(how.x) if k not in how.out], False, False)
+            left = [k for k in how.x if k in how.out]
+            order = tuple(left.index(k) for k in how.out)
+            return square if order == tuple(range(len(order))) else self.view(square, Permute(order))
         return self._value(p.Contract(how, function), x, y)
 
     def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool, function: Function | None = None) -> Value:

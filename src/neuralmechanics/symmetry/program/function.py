@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["PARTS", "UNITS", "Function"]
+__all__ = ["NEGATIVE", "PARTS", "POSITIVE", "UNITS", "Function"]
 
 UNITS = "units"  # the numbers 1 and i, along one dimension
 PARTS = "parts"  # the real and the imaginary part, along a new last dimension
@@ -26,3 +26,7 @@ class Function:
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(self.data)})" if self.data else self.name
+
+
+POSITIVE = Function("positive part", lambda x: x.clamp(min=0))
+NEGATIVE = Function("negative part", lambda x: x.clamp(max=0))
