@@ -756,8 +756,9 @@ _SOFTMAX = "exponentials over their sum, and logarithms of sums, are not known t
 PENDING: dict[tuple[str, str], str] = {
     (name, spelling): reason
     for name, reason, spellings in (
-        ("one channel", _NUMBERS, ("index_select", "list of positions", "two positions", "gather", "masked")),
-        ("one channel", "an index that is broadcast is not known", ("take_along_dim",)),
+        ("one channel", _NUMBERS, (
+            "index_select", "list of positions", "two positions", "gather", "take_along_dim", "masked",
+        )),
         ("one channel", "channels that are read apart join no linear block", ("stack of unbind",)),
         ("one token", _NUMBERS, ("index_select", "gather", "one-hot product")),
         ("affine map behind a norm", _ONE_OPERATION, (
