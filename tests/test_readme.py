@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -16,8 +17,12 @@ from neuralmechanics.experiments.sweep import load_sweep
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SESSION = re.compile(r"^```pycon\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#]+)[^)]*\)")
-WITH_CODE = tuple(page for page in PAGES if BLOCK.search(page.read_text()))
+WITH_SESSIONS = tuple(page for page in PAGES if SESSION.search(page.read_text()))
+# Blocks of a page with sessions are excerpts of the source, and held against it.
+WITH_CODE = tuple(page for page in PAGES if BLOCK.search(page.read_text()) and page not in WITH_SESSIONS)
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
@@ -28,9 +33,26 @@ def test_pasted_code_works(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile("\n".join(BLOCK.findall(page.read_text())), str(page), "exec"), {"__name__": "pasted"})
 
 
+@pytest.mark.parametrize("page", WITH_SESSIONS, ids=lambda page: page.name)
+def test_printed_sessions_are_what_python_prints(page: Path) -> None:
+    session = "\n".join(SESSION.findall(page.read_text()))
+    test = doctest.DocTestParser().get_doctest(session, {"__name__": "pasted"}, page.name, str(page), 0)
+    printed: list[str] = []
+    assert len(test.examples) > 5
+    doctest.DocTestRunner(optionflags=doctest.REPORT_UDIFF).run(test, out=printed.append)
+    assert not printed, "".join(printed)
+
+
+@pytest.mark.parametrize("page", WITH_SESSIONS, ids=lambda page: page.name)
+def test_excerpts_stand_in_the_source(page: Path) -> None:
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    for excerpt in BLOCK.findall(page.read_text()):
+        assert excerpt in source, f"{page.name} shows what the source no longer says:\n{excerpt}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in LINK.findall(page.read_text()):
+    for target in LINK.findall(FENCED.sub("", page.read_text())):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 

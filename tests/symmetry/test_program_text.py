@@ -54,13 +54,15 @@ layer:
   %29: [2] = positions(%27, dims=[1], keepdim=False)
   %30: [2] ≥ 0 = deviation(%27, dims=[1], keepdim=False)
   %31: [2, 2] = pool(%27, dims=[1], linear=True, keeps_constants=True)
-  %32: [2, 3] = order(%27, dim=1)
-  %33: [] = ended[loss(target)](%32)
-  %34: [2, 4] = normalise(%27, dims=[1], center=True, broken_by="eps 1e-05")
-  %35: [2, 4] = softmax(%34, dim=1, log=True)
-  pair(%35, first=[0, 1], second=[2, 3])
-  %36: [2] = forget(%35, reason="not sought: too hard", hides=True)
-  fix(%36, %35)"""
+  %32: [2, 4] ≥ 0 = exponential(%27)
+  %33: [2, 4] = logarithm(%32)
+  %34: [2, 3] = order(%27, dim=1)
+  %35: [] = ended[loss(target)](%34)
+  %36: [2, 4] = normalise(%27, dims=[1], center=True, broken_by="eps 1e-05")
+  %37: [2, 4] = softmax(%36, dim=1, log=True)
+  pair(%37, first=[0, 1], second=[2, 3])
+  %38: [2] = forget(%37, reason="not sought: too hard", hides=True)
+  fix(%38, %37)"""
 
 
 def every_primitive() -> Builder:
@@ -86,6 +88,7 @@ def every_primitive() -> Builder:
     x = d.reduce(x, (2,), False, True)
     d.extremum(x, (1,), True), d.positions(x, (1,), False), d.deviation(x, (1,), False)
     d.pool(x, (1,), (2, 2), True, True, "mean")
+    d.logarithm(d.exponential(x))
     d.ended((), Function("loss", torch.sum, ("target",)), d.ordered(x, 1, (2, 3)))
     x = d.softmax(d.normalise(x, (1,), True, Breaking("eps", 1e-5, "layer")), 1, log=True)
     d.paired(x, (0, 1), (2, 3))

@@ -751,7 +751,6 @@ FUNCTIONS: dict[str, Function] = {
 _NUMBERS = "positions that are numbers of the model are taken for data: which entries are read is not known"
 _STATUS = "the same symmetries, but where none is found it is said that none was looked for"
 _ONE_OPERATION = "a bias answers a shift only where one operation holds it with its weight"
-_SOFTMAX = "exponentials over their sum, and logarithms of sums, are not known to forget a common shift"
 
 PENDING: dict[tuple[str, str], str] = {
     (name, spelling): reason
@@ -766,15 +765,10 @@ PENDING: dict[tuple[str, str], str] = {
             "a column of ones",
         )),
         ("relu", _STATUS, ("where", "masked_fill")),
-        ("attention", _SOFTMAX, (
-            "exponentials", "exponentials, the largest taken off", "exponential of log_softmax", "logsumexp",
-        )),
-        ("log-probabilities", _SOFTMAX, ("log of a sum", "log of a quotient")),
         ("padded convolution", "a rescale is claimed twice: windows are channels of their own", ("unfold",)),
         ("concatenation", "a sum with zeros that padding puts there", ("sum of padded",)),
         ("two heads", "the same symmetries, cut into families by head", ("columns", "in the batch")),
         ("direction", _STATUS, ("root mean square",)),
-        ("quotient", "the exponential of a logarithm", ("exponential of a logarithm",)),
         ("difference", _STATUS, ("stacked",)),
         ("rows of a table", "rows that an index chooses are answered by no bias", ("one-hot product",)),
     )

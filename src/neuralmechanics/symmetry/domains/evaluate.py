@@ -192,6 +192,8 @@ _MEANINGS: dict[type, Callable[..., Tensor]] = {
     p.Scale: lambda primitive, x: x * primitive.factor,
     p.Multiply: lambda _, x, y: x * y,
     p.Power: lambda primitive, x: x**primitive.exponent,
+    p.Exponential: lambda _, x: x.exp(),
+    p.Logarithm: lambda _, x: x.log(),
     p.Maximum: lambda primitive, x, y: (torch.maximum if primitive.largest else torch.minimum)(x, y),
     p.Contract: _contracted,
     p.Reduce: _reduced,

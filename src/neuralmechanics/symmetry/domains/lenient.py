@@ -139,6 +139,9 @@ class Lenient:
             return self._unknown(instruction, xs, "no gradient passes a step", (), True, False)
         if not moving:
             return None
+        if isinstance(primitive, (p.Exponential, p.Logarithm)):
+            text = "sums that turn into products, and products into sums, are not followed"
+            return self._unknown(instruction, xs, text, (), False)
         if isinstance(primitive, p.Contract) and any(self._forgotten(x) for x in xs):
             text = "entries that add up to a constant are not followed this far"
             return self._unknown(instruction, xs, text, (), False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from neuralmechanics.symmetry.passes.needed_entries import only_needed_entries
+from neuralmechanics.symmetry.passes.softmaxes import with_softmaxes
 from neuralmechanics.symmetry.passes.stabilisers import stabilised
 from neuralmechanics.symmetry.program.program import Program
 
@@ -11,4 +12,4 @@ __all__ = ["rewritten"]
 
 def rewritten(program: Program) -> Program:
     """The program after all passes; it computes the same."""
-    return only_needed_entries(stabilised(program))
+    return only_needed_entries(stabilised(with_softmaxes(program)))

@@ -194,6 +194,12 @@ class Builder:
     def homogeneous(self, x: Any, nonnegative: bool = False, function: Function | None = None) -> Value:
         return self._value(p.Homogeneous(nonnegative, function), x)
 
+    def exponential(self, x: Any) -> Value:
+        return self._value(p.Exponential(), x)
+
+    def logarithm(self, x: Any) -> Value:
+        return self._value(p.Logarithm(), x)
+
     def nonlinear(
         self, *xs: Any, nonnegative: bool = False, floor: float | None = None, function: Function | None = None
     ) -> Value:

@@ -46,6 +46,8 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
         return primitive.exponent % 2 == 0 or xs[0].nonnegative
     if isinstance(primitive, p.Softmax):
         return not primitive.log
+    if isinstance(primitive, p.Exponential):
+        return True
     if isinstance(primitive, p.Deviation):
         return True
     if isinstance(primitive, p.Multiply) and xs[0] is xs[1]:

@@ -225,6 +225,12 @@ class Routing:
     def homogeneous(self, x: Any, nonnegative: bool = False, function: Function | None = None) -> Any:
         return self._each("homogeneous", (x,), nonnegative, function)
 
+    def exponential(self, x: Any) -> Any:
+        return self._each("exponential", (x,))
+
+    def logarithm(self, x: Any) -> Any:
+        return self._each("logarithm", (x,))
+
     def nonlinear(
         self, *xs: Any, nonnegative: bool = False, floor: float | None = None, function: Function | None = None
     ) -> Any:

@@ -219,10 +219,8 @@ _STEPS = "no gradient passes a step"
 @rule(
     "sin",
     "cos",
-    "exp",
     "exp2",
     "expm1",
-    "log",
     "log2",
     "log10",
     "log1p",
@@ -374,3 +372,15 @@ def added_product(d: Any, node: fx.Node, x: Any, a: Any, b: Any, value: float = 
 @rule("addcdiv")
 def added_quotient(d: Any, node: fx.Node, x: Any, a: Any, b: Any, value: float = 1) -> Any:
     return d.add(x, d.mul(a, d.power(b, -1.0)), float(value))
+
+
+@rule("exp")
+def exponential(d: Any, node: fx.Node, x: Any) -> Any:
+    """exp(x): it moves with nothing, but for what a quotient of two of them leaves out (``passes.softmaxes``)."""
+    return d.exponential(x)
+
+
+@rule("log")
+def logarithm(d: Any, node: fx.Node, x: Any) -> Any:
+    """log(x), likewise."""
+    return d.logarithm(x)

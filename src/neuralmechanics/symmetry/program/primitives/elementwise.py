@@ -12,7 +12,9 @@ from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, broa
 __all__ = [
     "Add",
     "AddNumber",
+    "Exponential",
     "Homogeneous",
+    "Logarithm",
     "Mask",
     "Maximum",
     "Multiply",
@@ -120,6 +122,28 @@ class Nonlinear:
 
     def interpreted(self, domain: Domain[V], *xs: V) -> V:
         return domain.nonlinear(*xs)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """exp(x): a sum in x is a product of the result."""
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return xs[0]
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.nonlinear(xs[0])
+
+
+@dataclass(frozen=True)
+class Logarithm:
+    """log(x): a product in x is a sum of the result."""
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return xs[0]
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.nonlinear(xs[0])
 
 
 @dataclass(frozen=True)

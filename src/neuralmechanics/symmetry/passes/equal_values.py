@@ -1,0 +1,40 @@
+"""Value numbering: values that are made by the same primitives of the same operands are equal, whatever the data."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.program import Program
+
+__all__ = ["equal_values"]
+
+# Primitives that say fully what they compute, where they name no other function.
+_FUNCTIONS = (
+    p.Rearrange, p.Concatenate, p.Pad, p.Add, p.AddNumber, p.Scale, p.Multiply, p.Power, p.Exponential, p.Logarithm,
+    p.Contract, p.Reduce, p.Softmax,
+)  # fmt: skip
+
+
+def equal_values(program: Program) -> dict[int, int]:
+    """For the index of every value, that of the first value that is known to equal it.
+
+    >>> from neuralmechanics.symmetry.program.builder import Builder
+    >>> d = Builder()
+    >>> x = d.parameter("x", (3,))
+    >>> one, other, third = d.exponential(x), d.exponential(x), d.noise(x)
+    >>> equal_values(d.program())
+    {0: 0, 1: 1, 2: 1, 3: 3}
+    """
+    first: dict[Hashable, int] = {}
+    equal: dict[int, int] = {}
+    for instruction in program.instructions:
+        result = instruction.result
+        if result is None:
+            continue
+        equal[result.index] = result.index
+        named = getattr(instruction.primitive, "function", None)
+        if isinstance(instruction.primitive, _FUNCTIONS) and named is None:
+            key = (instruction.primitive, tuple(equal[x.index] for x in instruction.operands))
+            equal[result.index] = first.setdefault(key, result.index)
+    return equal
