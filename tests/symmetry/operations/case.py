@@ -22,7 +22,8 @@ class Operand:
     """A tensor to be drawn: a parameter, or data.
 
     ``kind``: "any" (away from zero, of either sign), "positive", "unit" (below one half in size), "fraction" (in (0, 1)), "above" (two), "complex" (pairs along the
-    last dimension), "number" (the only entry, as a number), or
+    last dimension), "number" (the only entry, as a number),
+    "single" (in half the precision), or
     "data", "whole" (below ``bound``), "mask", "given" (``value`` itself).
     """
 
@@ -48,6 +49,8 @@ class Operand:
             return call(ATEN.item.default, x)
         if self.kind == "complex":
             return call(ATEN.view_as_complex.default, x)
+        if self.kind == "single":
+            return call(ATEN._to_copy.default, x, dtype=torch.float32)
         if self.kind == "fraction":
             return call(ATEN.sigmoid.default, x)
         if self.kind == "positive":
@@ -242,12 +245,17 @@ def plain(writer: Writer, parts: list[fx.Node]) -> list[fx.Node]:
 
 def times(writer: Writer, parts: list[fx.Node]) -> list[fx.Node]:
     """Each real result times a parameter of its shape: a factor of one entry is a factor of the other."""
-    return [writer.call(ATEN.mul.Tensor, n, writer.leaf(Operand(tuple(writer.values[n.name].shape)))) for n in parts]
+    return _joined(writer, parts, ATEN.mul.Tensor)
 
 
 def plus(writer: Writer, parts: list[fx.Node]) -> list[fx.Node]:
     """Each real result plus a parameter of its shape: a shift of one entry is a shift of the other."""
-    return [writer.call(ATEN.add.Tensor, n, writer.leaf(Operand(tuple(writer.values[n.name].shape)))) for n in parts]
+    return _joined(writer, parts, ATEN.add.Tensor)
+
+
+def _joined(writer: Writer, parts: list[fx.Node], join: Any) -> list[fx.Node]:
+    shapes = [(n, tuple(writer.values[n.name].shape)) for n in parts if _real(writer, n)]
+    return [writer.call(join, n, writer.leaf(Operand(shape))) for n, shape in shapes]
 
 
 # --- as a module ----------------------------------------------------------------------------------------------------
@@ -293,3 +301,17 @@ def as_data(case: Case) -> Case:
         return value
 
     return replace(case, args=still(case.args), kwargs={k: still(v) for k, v in case.kwargs.items()})
+
+
+def idealised(case: Case) -> Case:
+    """The same call with a negligible eps: what its symmetries are, up to what breaks them by a known amount."""
+    schema = getattr(case.operation, "_schema", None)
+    names = [a.name for a in schema.arguments] if schema is not None else []
+    if "eps" not in names or case.name in _EPS_OF_ANOTHER_KIND:
+        return case
+    at = names.index("eps")
+    given = [*case.args, *(a.default_value for a in schema.arguments[len(case.args) : at])]
+    return replace(case, args=(*given[:at], 1e-20, *given[at + 1 :]))
+
+
+_EPS_OF_ANOTHER_KIND = ("logit", "special_logit", "logit_backward", "poisson_nll_loss", "triplet_margin_loss", "pairwise_distance")

@@ -126,3 +126,13 @@ for name in ("fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_fft2", "ff
         c(name, "default", x, [2, 2], [-1, 0], "ortho")
         c(name, "default", x, None, [1, 0], "forward")
 c("fft_fftn", "default", K(2, 3), None, [0])
+
+for spatial, (size, kernel) in _SIZES.items():
+    c(f"conv{spatial}d", "padding", P(1, 2, *size), P(2, 2, *kernel), None, [2] * spatial, "valid")
+
+for rows, ends, width, experts in [(4, [1, 4], 3, 2), (5, [2, 2, 5], 2, 3), (3, [3], 2, 1)]:
+    last = G(torch.tensor(ends, dtype=torch.int32))
+    table.of("transformers.", "grouped_mm_fallback", P(rows, width), P(experts, width, 4), last)
+    single = P(rows, 4 * width, kind="single"), P(experts, 4 * width, 4, kind="single")
+    c("_grouped_mm", "default", *single, last)
+    c("_grouped_mm", "default", P(2, rows, 4, kind="single"), P(2, 4, 8, kind="single"))

@@ -167,3 +167,10 @@ for shape, dim in [((4,), 0), ((3, 4), -1), ((4, 3), 0), ((2, 2, 3), -2)]:
         half = (*shape[:-1], shape[-1] // 2)
         c("glu_jvp", "default", D(*half), P(*shape), D(*shape), -1)
 c("glu_jvp", "default", D(2, 3), P(4, 3), P(4, 3), 0)
+
+for shape in SHAPES:
+    for name in ("bitwise_and", "bitwise_or"):
+        c(name, "Tensor", B(*shape), B(*shape))
+        c(name, "Scalar", B(*shape), True)
+        c(name, "Scalar_Tensor", True, B(*shape))
+    c("subtract", "Scalar", P(*shape), 2, 3)

@@ -186,3 +186,9 @@ for a, b in [(3, 2), (4, 5), (7, 7)]:
     table.python("sym_float", torch.sym_float, N(a))
     table.python("sym_int", torch.sym_int, N(float(a)))
     table.python("sym_sum", torch.sym_sum, [N(a), N(b)])
+
+c("embedding", "default", P(4, 2), I(4, 3), -1, False, True)
+c("searchsorted", "Scalar", P(3), 0.5, side="right", sorter=G(torch.arange(3)))
+c("bucketize", "Scalar", 0.5, P(3), out_int32=True, right=True)
+c("_local_scalar_dense", "default", P(1))
+c("_local_scalar_dense", "default", P(1, 1))

@@ -202,3 +202,15 @@ for shape in [(3,), (2, 3), (2, 1, 3)]:
     c("fill", "Scalar", P(*shape), 0.0)
     c("fill", "Scalar", P(*shape), 2.0)
     c("fill", "Tensor", P(*shape), D())
+
+for shape in [(2, 3), (3, 2), (1, 4)]:
+    for name in ("numpy_T", "mT", "mH", "matrix_H"):
+        c(name, "a", P(*shape))
+c("split", "default", P(2, 5), [2, 3], -1)
+c("tensor_split", "tensor_indices_or_sections", P(2, 4), G(torch.tensor([1, 3])), 1)
+c("unflatten", "int", P(2, 4), 1, [2, 2])
+c("unflatten", "int", P(2, 2, 3), 2, [3, 1])
+c("roll", "default", P(4), [1], [-1])
+c("stack", "default", [P(2, 1, 2), P(2, 1, 2)], -2)
+for name in ("repeat", "tile"):
+    c(name, "default", P(2, 2, 1), [1, 2, 3])

@@ -131,3 +131,6 @@ for shape in [(1, 2, 4, 4), (1, 1, 5, 4), (2, 1, 4, 4)]:
         [2, 2],
         G(torch.full((shape[0], shape[1], 2), 0.4).double()),
     )
+
+for name in ("max_pool3d", "max_pool3d_with_indices"):
+    c(name, "default", P(1, 1, 4, 4, 4), [2, 2, 2], [1, 1, 1], [0, 0, 0], [2, 1, 2])

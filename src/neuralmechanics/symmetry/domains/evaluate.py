@@ -16,7 +16,7 @@ from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape
 
-__all__ = ["Evaluate", "NotExecutableError", "outputs"]
+__all__ = ["Evaluate", "Lost", "NotExecutableError", "evaluated", "outputs"]
 
 
 class NotExecutableError(RuntimeError):
@@ -94,10 +94,19 @@ class Evaluate:
         return out
 
 
-def outputs(program: Program, parameters: Mapping[str, Tensor], data: Mapping[str, Any]) -> list[Tensor]:
-    """What the program computes: the values that its last operation, the end of the graph, fixes."""
+def evaluated(program: Program, parameters: Mapping[str, Tensor], data: Mapping[str, Any]) -> Evaluate:
+    """The program executed."""
     evaluate = Evaluate(parameters, data)
     interpret(program, evaluate, evaluate.step)  # type: ignore[arg-type]
+    return evaluate
+
+
+def outputs(program: Program, parameters: Mapping[str, Tensor], data: Mapping[str, Any]) -> list[Tensor]:
+    """What the program computes: the values that its last operation, the end of the graph, fixes.
+
+    Raises ``NotExecutableError`` where one of them cannot be computed.
+    """
+    evaluate = evaluated(program, parameters, data)
     end = max((where.number for where, _ in evaluate.fixed), default=-1)
     found = []
     for x in (x for where, xs in evaluate.fixed if where.number == end for x in xs):

@@ -176,7 +176,7 @@ def batch_norm_backward(
     gain = None if weight is None else reshape(d, weight, shape)
     if train:
         unit = function_of("saved", lambda x, m, r: (x - m.reshape(shape)) * r.reshape(shape), *node.args[5:7])
-        inverse = function_of("saved", lambda _, r: r.reshape(shape), node.args[6])
+        inverse = function_of("saved", lambda sigma, r: r.reshape(sigma.shape), node.args[6])
         moved, both = _normalised_backward(d, gradient, x, dims, gain, _breaking(node, eps), unit, inverse)
     else:
         centre = d.constant(shape, function=function_of("mean", lambda m: m.reshape(shape), node.args[3]))
