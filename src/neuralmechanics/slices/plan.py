@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -227,7 +227,7 @@ class ProductPlan:
         for layout, held in matrix_layouts(views, shape, order):
             row_place = self._reserve(layout.rows) if layout.sums_rows else -1
             column_place = self._reserve(layout.columns) if layout.sums_columns else -1
-            slots.append(_Slot(layout, linear, row_place, column_place))
+            slots.append(_Slot(replace(layout, slices=()), linear, row_place, column_place))
             for k, by_rows, slice_of in zip(held, layout.by_rows, layout.slices, strict=True):
                 self._enter(terms[k], views[k].size, slice_of, row_place if by_rows else column_place)
         return slots
