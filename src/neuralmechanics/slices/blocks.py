@@ -17,7 +17,7 @@ __all__ = ["AdamStep", "Derived", "Operand", "Pair", "first_of", "row_column_sum
 Pair = tuple[int, int]
 
 # Elements that are read together: what fits the cache of a processor core, and a bound on memory elsewhere.
-_BLOCK, _DEVICE_BLOCK = 1 << 17, 1 << 22
+_BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 22
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _agrees(found: Library) -> bool:
             for count in (1, 2, 3, 6):
                 if not _same(found, operands, pairs[:count], (rows, columns)):
                     return False
-            derived = ([Derived(a, b), c], [Derived(a, b, AdamStep(0.1, 2.0, 1e-8)), c])
+            derived: tuple[list[Operand], ...] = ([Derived(a, b), c], [Derived(a, b, AdamStep(0.1, 2.0, 1e-8)), c])
             if not all(_same(found, each, [(0, 0), (1, 0), (0, -1)], (rows, columns)) for each in derived):
                 return False
     return True

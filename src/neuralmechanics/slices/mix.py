@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -9,10 +10,15 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from neuralmechanics.slices.blocks import row_column_sums
+from neuralmechanics.slices.layout import MatrixLayout, matrix_layouts
 from neuralmechanics.slices.sums import slice_products, slice_sums
 from neuralmechanics.slices.views import SliceTerm, SliceView, spread
 
 __all__ = ["SliceMix"]
+
+# Elements above which a tensor is read in blocks.
+_LARGE = 1 << 16
 
 
 class SliceMix:
@@ -26,6 +32,7 @@ class SliceMix:
         self._terms: dict[str, list[SliceTerm]] = {}
         for term in terms:
             self._terms.setdefault(term.view.parameter, []).append(term)
+        self._layouts: dict[tuple[str, torch.device], list[tuple[MatrixLayout, list[int], list[Tensor]]]] = {}
         self._on_device: dict[tuple[str, torch.device], list[tuple[SliceView, Tensor, Tensor, Tensor]]] = {}
 
     @property
@@ -64,9 +71,31 @@ class SliceMix:
             return
         operands = self._operands(name, a.device)
         views = [view for view, *_ in operands]
-        values = slice_sums(a, views) if b is None else slice_products(a, b, views)
+        values = self._in_blocks(name, a, b, views) if a.numel() > _LARGE else _whole(a, b, views)
         for (_, charges, slices, coefficients), value in zip(operands, values, strict=True):
             out.index_add_(0, charges, value[slices] * coefficients)
+
+    def _in_blocks(
+        self, name: str, a: Tensor, b: Tensor | None, views: Sequence[SliceView]
+    ) -> list[Float64[Tensor, " slices"]]:
+        """The same sums without anything of the tensor's size in memory."""
+        if a.is_complex() or (b is not None and b.is_complex()):
+            return _whole(a, b, views)
+        key = (name, a.device)
+        if key not in self._layouts:
+            self._layouts[key] = [
+                (layout, held, [torch.from_numpy(slice_of).to(a.device) for slice_of in layout.slices])
+                for layout, held in matrix_layouts(views, tuple(a.shape))
+            ]
+        operands = [a.detach()] if b is None or b is a else [a.detach(), b.detach()]
+        pair = (0, -1) if b is None else (0, len(operands) - 1)
+        found: dict[int, Tensor] = {}
+        for layout, held, slices in self._layouts[key]:
+            rows, columns = row_column_sums(operands, [pair], (layout.rows, layout.columns))
+            for k, by_rows, slice_of in zip(held, layout.by_rows, slices, strict=True):
+                out = torch.zeros(views[k].size, dtype=torch.float64, device=a.device)
+                found[k] = out.index_add_(0, slice_of, (rows if by_rows else columns)[0])
+        return [found[k] for k in range(len(views))]
 
     def products(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """S·e(a, b) over all parameters."""
@@ -85,6 +114,15 @@ class SliceMix:
     def _zeros(self, a: Mapping[str, Tensor]) -> Tensor:
         device = next((a[name].device for name in self._terms), torch.device("cpu"))
         return torch.zeros(self.charges, dtype=torch.float64, device=device)
+
+    def elements(self) -> Float64[Tensor, " charges"]:
+        """Σ|c| over the elements of every charge: how many it has, each with the size of its coefficient."""
+        out = np.zeros(self.charges)
+        for terms in self._terms.values():
+            for term in terms:
+                each = math.prod(term.view.shape) // max(term.view.size, 1)
+                np.add.at(out, term.charges, np.abs(term.coefficients) * each)
+        return torch.from_numpy(out)
 
     def absolute(self) -> SliceMix:
         """The same mix with every coefficient replaced by its absolute value."""
@@ -105,3 +143,7 @@ class SliceMix:
             values.index_add_(0, slices, weights[charges] * coefficients)
             total += spread(values, view).expand(view.shape).reshape(tuple(shape))
         return total
+
+
+def _whole(a: Tensor, b: Tensor | None, views: Sequence[SliceView]) -> list[Float64[Tensor, " slices"]]:
+    return slice_sums(a, views) if b is None else slice_products(a, b, views)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -110,10 +110,11 @@ class ProductPlan:
                 *self._slots_of(linear.terms(name), parameter, linear=True),
             ]
         self._map = (
-            torch.from_numpy(_joined(self._source, np.int64)).to(device),
-            torch.from_numpy(_joined(self._charge, np.int64)).to(device),
+            torch.from_numpy(_joined(self._source, np.int32)).to(device),
+            torch.from_numpy(_joined(self._charge, np.int32)).to(device),
             torch.from_numpy(_joined(self._weight, np.float64)).to(device),
         )
+        self._source, self._charge, self._weight = [], [], []
         self._library = library() if device.type == "cpu" else None
         self._written: dict[tuple[object, ...], _Written] = {}
         self._sums = torch.zeros(0, 0, dtype=torch.float64, device=device)
@@ -150,8 +151,8 @@ class ProductPlan:
             source, charge, weight = self._map
             by = torch.arange(forms, device=self._device)[:, None]
             self._spread[forms] = (
-                (source + by * self.places).reshape(-1),
-                (charge + by * self.charges).reshape(-1),
+                (source + by * self.places).reshape(-1).to(torch.int64),
+                (charge + by * self.charges).reshape(-1).to(torch.int64),
                 weight.repeat(forms),
             )
         return self._spread[forms]
@@ -209,9 +210,9 @@ class ProductPlan:
         if not all(_known(products, bilinear) for products, _, bilinear in parts):
             return _Written(np.zeros(0, dtype=JOB), dtypes, whole=False)
         jobs, offset = np.zeros(len(parts), dtype=JOB), 0
-        for job, (products, slot, bilinear) in zip(jobs, parts, strict=True):
+        for number, (products, slot, bilinear) in enumerate(parts):
             shape, places = (slot.layout.rows, slot.layout.columns), (slot.row_place, slot.column_place)
-            fill_job(job, products.operands, bilinear.pairs, shape, places, forms=forms, weights=offset)
+            fill_job(jobs[number], products.operands, bilinear.pairs, shape, places, forms=forms, weights=offset)
             offset += forms * len(bilinear.pairs)
         return _Written(jobs, dtypes, whole=True)
 
@@ -226,7 +227,7 @@ class ProductPlan:
         for layout, held in matrix_layouts(views, shape, order):
             row_place = self._reserve(layout.rows) if layout.sums_rows else -1
             column_place = self._reserve(layout.columns) if layout.sums_columns else -1
-            slots.append(_Slot(layout, linear, row_place, column_place))
+            slots.append(_Slot(replace(layout, slices=()), linear, row_place, column_place))
             for k, by_rows, slice_of in zip(held, layout.by_rows, layout.slices, strict=True):
                 self._enter(terms[k], views[k].size, slice_of, row_place if by_rows else column_place)
         return slots
@@ -282,7 +283,8 @@ def _memory_order(parameter: Tensor) -> tuple[int, ...] | None:
     """The dimensions as they lie in memory, None where that is their own order or they overlap."""
     if parameter.is_contiguous() or parameter.is_complex():
         return None
-    order = tuple(sorted(range(parameter.dim()), key=lambda d: (-parameter.stride(d), d)))
+    strides = parameter.stride()
+    order = tuple(sorted(range(parameter.dim()), key=lambda d: (-strides[d], d)))
     return order if parameter.permute(order).is_contiguous() else None
 
 

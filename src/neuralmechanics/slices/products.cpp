@@ -18,7 +18,7 @@
 
 namespace {
 
-constexpr int64_t kChunk = 2048;    // columns whose sums stay in the cache
+constexpr int64_t kChunk = 4096;    // columns whose sums stay in the cache
 constexpr int64_t kUnroll = 8;      // rows that are added before a column's sum is touched
 constexpr int64_t kParallel = 32768;  // elements below which threads cost more than they save
 constexpr int64_t kOperands = 6, kPairs = 16;
@@ -359,7 +359,7 @@ extern "C" int64_t row_column_sums(const Job* jobs, int64_t count, const Address
 }
 
 // out[form, charge[i]] += weight[i] values[form, source[i]]: the sparse map from sums to charges.
-extern "C" void add_mixed(const double* values, int64_t stride, int64_t forms, const int64_t* source, const int64_t* charge,
+extern "C" void add_mixed(const double* values, int64_t stride, int64_t forms, const int32_t* source, const int32_t* charge,
                           const double* weight, int64_t count, double* out, int64_t charges) {
   for (int64_t f = 0; f < forms; ++f)
     for (int64_t i = 0; i < count; ++i) out[f * charges + charge[i]] += weight[i] * values[f * stride + source[i]];

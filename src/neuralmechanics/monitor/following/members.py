@@ -107,12 +107,10 @@ class Members:
         out[self._charge[chosen[self._name]]] = True
         return out
 
-    def single(self, params: Mapping[str, Tensor]) -> Tensor:
+    def single(self) -> Tensor:
         """The charges that live on one element of one parameter."""
-        ones = {name: torch.ones((), dtype=torch.float64).expand(p.shape) for name, p in params.items()}
-        elements = self._symmetries.charge_scale(ones)
         parameters = np.bincount(self._charge, minlength=self.charges)
-        return (elements <= 1) & torch.from_numpy(parameters == 1)
+        return (self._symmetries.elements() <= 1) & torch.from_numpy(parameters == 1)
 
     def _pattern(self, pattern: tuple[int, ...], coarse: tuple[int, ...]) -> _Pattern:
         """What follows from each parameter's class and each class's coarse one; kept, for steps repeat it."""
@@ -150,18 +148,14 @@ class _Pattern:
 
 
 def _touched(symmetries: Symmetries, name: str, parameter: Tensor) -> np.ndarray[Any, Any]:
-    """The charges that a generic tensor in this parameter's place contributes to. Leaves torch's generators alone."""
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
-    out = torch.zeros(len(symmetries.labels), dtype=torch.float64)
+    """The charges that this parameter enters."""
     try:
-        symmetries.accumulate_pair_(out, name, probe, probe)
-    except (RuntimeError, IndexError):
+        return symmetries.touched(name, parameter)
+    except (ValueError, RuntimeError, IndexError):
         raise ValueError(
             f"parameter {name!r} has shape {list(parameter.shape)}, which is not the one that the symmetries were "
             "found for; find the symmetries of this very model"
         ) from None
-    return np.flatnonzero(out.numpy())
 
 
 def _meaning(role: Role) -> tuple[Any, ...]:

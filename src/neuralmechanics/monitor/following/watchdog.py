@@ -48,7 +48,7 @@ class Watchdog:
         device = next(iter(params.values())).device
         storage = {name: float(torch.finfo(p.dtype).eps) for name, p in params.items()}
         self._ledger = Ledger(members.largest(storage).to(device), self.sizes)
-        self._cancellation = Cancellation(symmetries, members.single(params))
+        self._cancellation = Cancellation(symmetries, members.single())
         self._sound = torch.tensor([f.exact for f in symmetries.charged for _ in range(f.charges)], dtype=torch.bool)
         self._unit = 0.0
         self._spent = torch.zeros_like(members.largest(storage)).to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -143,6 +144,33 @@ class Symmetries(Sequence[Family]):
         for share in self._shares.get(name, ()):
             share.add_(out, a, b)
 
+    def touched(self, name: str, like: Tensor) -> np.ndarray:
+        """Numbers of the charges that a parameter, of the shape of ``like``, enters. Leaves torch's generators alone.
+
+        Raises ValueError where the shape is another than the symmetries were found for.
+        """
+        terms = [term for mix in self._mixes for term in mix.terms(name)]
+        if any(math.prod(term.view.shape) != like.numel() for term in terms):
+            raise ValueError(f"parameter {name!r} has {like.numel()} elements, its slices others")
+        numbers = [np.asarray(term.charges)[np.asarray(term.coefficients) != 0] for term in terms]
+        if name in self._shares:
+            generator = torch.Generator().manual_seed(0)
+            probe = torch.rand(like.shape, generator=generator, dtype=torch.float64) + 0.5
+            out = torch.zeros(self.charges, dtype=torch.float64)
+            self.accumulate_apart_(out, name, probe, probe)
+            numbers.append(np.flatnonzero(out.numpy()))
+        return np.unique(np.concatenate(numbers)) if numbers else np.zeros(0, dtype=np.int64)
+
+    def elements(self) -> Float64[Tensor, " charges"]:
+        """Σ|c| over the elements of each charge; inf for charges of linear blocks, which are sums over many."""
+        out = torch.zeros(self.charges, dtype=torch.float64)
+        for mix in self._mixes:
+            out += mix.elements()
+        for family, part, offset in zip(self.charged, self._parts, self.offsets[:-1], strict=True):
+            if part.shares:
+                out[offset : offset + family.charges] = torch.inf
+        return out
+
     @property
     def apart(self) -> frozenset[str]:
         """Names of the parameters that enter charges which are neither slice sums nor slice energies."""
@@ -176,11 +204,10 @@ class Symmetries(Sequence[Family]):
         device = next((params[name].device for name in self.parameters), torch.device("cpu"))
         out = torch.zeros(self.charges, dtype=torch.float64, device=device)
         linear, quadratic = (mix.absolute() for mix in self._mixes)
-        ones = {name: torch.ones_like(params[name]) for name in linear.parameters}
         for name in quadratic.parameters:
             quadratic.add_products_(out, name, params[name], params[name])
         energies = linear.products({n: params[n] for n in linear.parameters}, {n: params[n] for n in linear.parameters})
-        out += (energies * linear.sums(ones)).sqrt()
+        out += (energies * linear.elements().to(device)).sqrt()
         for family, part, offset in zip(self.charged, self._parts, self.offsets[:-1], strict=True):
             if part.shares:
                 out[offset : offset + family.charges] = family.action.scale(params, params)
