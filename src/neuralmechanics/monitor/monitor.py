@@ -14,6 +14,8 @@ from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
 from neuralmechanics.monitor.following.recorder import Recorder, open_store, run_content
 from neuralmechanics.monitor.following.tracker import law_names
+from neuralmechanics.monitor.trackers.protocol import Tracker
+from neuralmechanics.monitor.trackers.tracked_store import TrackedStore
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import follows_sgd, innermost, nested_step, uncompiled
 from neuralmechanics.symmetry import Symmetries
@@ -41,6 +43,7 @@ class Monitor:
     `drives`: store what the laws are fed at every step, so that any law can be replayed from the run.
     `exact_update`: copy parameters before each step instead of reading the update from the momentum buffer.
     `strict`: raise the monitor's own failures; by default a failure is one warning and the training goes on.
+    `trackers`: show each record there too (see `neuralmechanics.monitor.trackers`).
 
     Raises ValueError for `every` < 1, an unknown law, a model or a stored run that the symmetries do not fit, a
     stored run without `resume`, and an optimiser that holds none of the parameters.
@@ -60,6 +63,7 @@ class Monitor:
         exact_update: bool = False,
         strict: bool = False,
         resume: bool | int = False,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         if every < 1:
             raise ValueError(f"every={every}: the number of steps between records must be at least 1")
@@ -90,9 +94,9 @@ class Monitor:
         self._every = every
         self._strict = strict
         content = run_content(model, optimizers, symmetries, options)
-        self._recorder = Recorder(
-            open_store(store, content, resume=resume), self._notes, drives=drives, patient=not strict, resume=resume
-        )
+        opened = open_store(store, content, resume=resume)
+        tracked = TrackedStore(opened, trackers, symmetries, self._notes, strict=strict)
+        self._recorder = Recorder(tracked, self._notes, drives=drives, patient=not strict, resume=resume)
         self._follower = Follower(
             model,
             optimizers,
@@ -272,7 +276,7 @@ class Monitor:
     def _tell_unseen(self) -> None:
         """Nothing was recorded of a training whose optimiser is moved by other methods than `step`."""
         before = self._at_entry
-        if self._begun or before is None or torch.equal(before, self._follower.charge()):
+        if self._begun or before is None or _same(before, self._follower.charge()):
             return
         names = ", ".join(type(each).__name__ for each in self._optimizers)
         self._notes.tell(
@@ -313,3 +317,8 @@ class Monitor:
                 f"the monitor stopped at step {self._follower.step} ({type(error).__name__}: {error}); training goes "
                 f"on unmonitored, the run is readable up to step {self._recorder.recorded_step}",
             )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equal to the last bit, nan where the other is nan."""
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
