@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+from neuralmechanics.monitor.processes.writing import Writer
 from neuralmechanics.monitor.trackers.protocol import Tracker
 
 
@@ -19,3 +20,4 @@ class MonitorOptions(TypedDict, total=False):
     strict: bool
     resume: bool | int
     trackers: Sequence[Tracker]
+    writer: Writer

@@ -38,8 +38,11 @@ class LightningMonitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Weights and optimisers are loaded by now: begin here."""
         options, state = MonitorOptions(**self._options), self._state
+        options.setdefault("writer", 0)
         if state is not None:
-            options.setdefault("resume", True)
+            failed = "failure" in state
+            options.setdefault("resume", trainer.global_step if failed else True)
+            state = None if failed else state
         model = pl_module if self._model is None else self._model
         self.monitor = Monitor(model, trainer.optimizers, self._symmetries, self._store, **options)
         if state is not None:

@@ -51,8 +51,10 @@ class TransformersMonitor(TrainerCallback):
         """Weights and optimisers are loaded by now: begin here."""
         self.close()
         options, saved = MonitorOptions(**self._options), None
+        options.setdefault("writer", 0)
         if state.global_step > 0:
             saved = self._saved(args, state)
+            saved = None if saved is None or "failure" in saved else saved
             options.setdefault("resume", state.global_step if saved is None else True)
         model = given["model"] if self._model is None else self._model
         self.monitor = Monitor(model, given["optimizer"], self._symmetries, self._store, **options)
