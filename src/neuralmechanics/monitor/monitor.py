@@ -10,10 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuralmechanics.monitor.following.follow import Follower
+from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
+from neuralmechanics.monitor.following.follow import LAST_RESIDUAL, Follower
 from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
-from neuralmechanics.monitor.following.recorder import Recorder, open_store, run_content
-from neuralmechanics.monitor.following.tracker import law_names
+from neuralmechanics.monitor.following.recorder import Recorder, run_content
+from neuralmechanics.monitor.following.tracker import ROTATION, law_names
+from neuralmechanics.monitor.processes.choosing import choose_portion, choose_store
+from neuralmechanics.monitor.processes.holding import sharded
+from neuralmechanics.monitor.processes.writing import SilentStore, Writer, writes
+from neuralmechanics.monitor.trackers.protocol import Tracker
+from neuralmechanics.monitor.trackers.tracked_store import TrackedStore
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import follows_sgd, innermost, nested_step, uncompiled
 from neuralmechanics.symmetry import Symmetries
@@ -35,12 +41,19 @@ class Monitor:
     `store`: folder of the run; None keeps the records in memory. A run that is there already is refused unless
     `resume` is given: True where the parameters are those of a record, else the step that they are of.
     `every`: steps between records; the first and the last step are always recorded.
-    `laws`: names of the laws to follow, by default all that apply to the optimiser.
+    `laws`: names of the laws to follow, by default all that apply to the optimiser. "rotation" follows the angular
+    momentum of every rotation as well (`Run.angular_momentum`), whatever the optimiser.
     `residuals`: measure ⟨g,ξ⟩ at every step, which the law `identity` needs (else it is nan, and residuals are
     measured at records alone); one more pass over the gradients a step.
     `drives`: store what the laws are fed at every step, so that any law can be replayed from the run.
     `exact_update`: copy parameters before each step instead of reading the update from the momentum buffer.
     `strict`: raise the monitor's own failures; by default a failure is one warning and the training goes on.
+    `trackers`: show each record there too (see `neuralmechanics.monitor.trackers`).
+    `writer`: of several processes the one that writes, by default the first; "every" where each trains its own model.
+
+    Of several processes that train one model each makes the monitor. Replicas (DistributedDataParallel) are followed
+    by each on its own. Shards (DTensors of FSDP2, tensor parallel) are added up where a record is taken, and then
+    alone: `flush`, `state_dict`, `predictions` and leaving are for all processes together.
 
     Raises ValueError for `every` < 1, an unknown law, a model or a stored run that the symmetries do not fit, a
     stored run without `resume`, and an optimiser that holds none of the parameters.
@@ -60,6 +73,8 @@ class Monitor:
         exact_update: bool = False,
         strict: bool = False,
         resume: bool | int = False,
+        trackers: Sequence[Tracker] = (),
+        writer: Writer = None,
     ) -> None:
         if every < 1:
             raise ValueError(f"every={every}: the number of steps between records must be at least 1")
@@ -71,7 +86,7 @@ class Monitor:
         plain = any(group.get("momentum", 0.0) == 0.0 for each in optimizers for group in each.param_groups)
         sgd = any(map(follows_sgd, optimizers))
         names = law_names(laws, sgd=sgd, plain=plain)
-        self._notes = Notes()
+        self._notes = Notes(aloud=writes(writer))
         if not sgd and laws is None:
             self._notes.tell(
                 "no closed law",
@@ -89,10 +104,17 @@ class Monitor:
         self._optimizers = optimizers
         self._every = every
         self._strict = strict
+        rotations = None
+        if ROTATION in (laws or ()):
+            rotations = _rotations(model, symmetries, optimizers, self._notes)
+            options["rotations"] = AngularMomentum.families(symmetries)
         content = run_content(model, optimizers, symmetries, options)
-        self._recorder = Recorder(
-            open_store(store, content, resume=resume), self._notes, drives=drives, patient=not strict, resume=resume
-        )
+        opened = choose_store(store, content, writer, model, params, resume=resume)
+        if isinstance(opened, SilentStore):
+            trackers = ()
+        tracked = TrackedStore(opened, trackers, symmetries, self._notes, strict=strict)
+        self._recorder = Recorder(tracked, self._notes, drives=drives, patient=not strict, resume=resume)
+        self._portion = choose_portion(symmetries, params, writer, self._notes)
         self._follower = Follower(
             model,
             optimizers,
@@ -100,6 +122,8 @@ class Monitor:
             params,
             names,
             self._notes,
+            self._portion,
+            rotations,
             residuals=residuals or drives,
             every_drive=drives,
             exact_update=exact_update,
@@ -127,7 +151,7 @@ class Monitor:
     @property
     def predictions(self) -> Mapping[str, Tensor]:
         """What each law predicts now, float64 [charges] by name; nan where a law does not hold."""
-        return self._follower.tracker.predictions()
+        return self._follower.predictions()
 
     @property
     def run(self) -> Run:
@@ -149,11 +173,22 @@ class Monitor:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the monitor: the step and the laws' state, numbers and tensors alone.
 
-        The step is recorded as well, so that the run has it whatever comes after.
+        The step is recorded as well, so that the run has it whatever comes after. After a failure of the monitor
+        nothing is known of the laws any more: the state then is the reason alone.
         """
-        self._guard(self._record_now)
-        charge = self._follower.charge()
-        return {"step": self._follower.step, "charge": charge, "laws": dict(self._follower.tracker.state_dict())}
+        state: dict[str, Any] = {}
+
+        def gather() -> None:
+            self._record_now()
+            state["charge"], state["laws"] = self._follower.charge(), self._follower.state()
+            if (residual := self._follower.residual) is not None:
+                state["laws"][LAST_RESIDUAL] = residual
+            state["scalars"] = dict(self._recorder.scalars)
+
+        self._guard(gather)
+        if self._failure is not None:
+            return {"step": self._follower.step, "failure": str(self._failure)}
+        return {"step": self._follower.step, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on at the step and with the laws of a `state_dict`, with the weights of the same checkpoint.
@@ -162,6 +197,11 @@ class Monitor:
         """
         if self._begun:
             raise ValueError("load_state_dict() comes before the first step: this monitor has begun already")
+        if "failure" in state:
+            raise ValueError(
+                f"the monitor had failed at step {state.get('step')} when this state was saved ({state['failure']}): "
+                "it holds no laws; give resume=STEP with the step that the weights are of"
+            )
         if missing := {"step", "charge", "laws"} - set(state):
             raise ValueError(f"this is no state of a monitor: it lacks {', '.join(sorted(missing))}")
         self._recorder.load(state)
@@ -182,6 +222,8 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._portion.leave()  # the other processes may never come to a record any more
         self.close()
 
     def close(self) -> None:
@@ -197,6 +239,7 @@ class Monitor:
             if self._entered:
                 self._guard(self._finish)
         finally:
+            self._portion.leave()
             self._recorder.close()
 
     def _hook(self, work: Callable[[int], None], number: int) -> Callable[[Optimizer, Any, Any], None]:
@@ -210,7 +253,8 @@ class Monitor:
 
     def _attach(self) -> None:
         self._follower.attach()
-        self._at_entry = self._follower.charge()
+        self._portion.begin()
+        self._at_entry = self._follower.share()
 
     def _prepare(self, number: int) -> None:
         self._begin()
@@ -267,12 +311,13 @@ class Monitor:
             return
         self._tell_unseen()
         self._recorder.finish()
-        self._record_now()
+        if self._portion.whole:
+            self._record_now()
 
     def _tell_unseen(self) -> None:
         """Nothing was recorded of a training whose optimiser is moved by other methods than `step`."""
         before = self._at_entry
-        if self._begun or before is None or torch.equal(before, self._follower.charge()):
+        if self._begun or before is None or _same(before, self._follower.share()):
             return
         names = ", ".join(type(each).__name__ for each in self._optimizers)
         self._notes.tell(
@@ -307,9 +352,27 @@ class Monitor:
             if self._strict:
                 raise
             self._failure = error
+            self._portion.leave()
             self._notes.tell(
                 "failure",
                 self._follower.step,
                 f"the monitor stopped at step {self._follower.step} ({type(error).__name__}: {error}); training goes "
                 f"on unmonitored, the run is readable up to step {self._recorder.recorded_step}",
+                always=True,
             )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equal to the last bit, nan where the other is nan."""
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def _rotations(
+    model: nn.Module, symmetries: Symmetries, optimizers: Sequence[Optimizer], notes: Notes
+) -> AngularMomentum:
+    """The rotations of the symmetries, on parameters that this process holds as a whole."""
+    names = [n for family in symmetries.families for n in (*family.parameters, *family.action.inputs)]
+    params = symmetry_parameters(model, symmetries, dict.fromkeys(names))
+    if any(map(sharded, params.values())):
+        raise ValueError("laws=['rotation'] needs whole tensors, these parameters are sharded; leave the law out")
+    return AngularMomentum(symmetries, params, optimizers, notes)

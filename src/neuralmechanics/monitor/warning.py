@@ -24,19 +24,24 @@ class Note:
 
 
 class Notes:
-    """Everything a monitor says, each subject once: a warning now, and kept with the run."""
+    """Everything a monitor says, each subject once: a warning now, and kept with the run.
 
-    def __init__(self) -> None:
+    Of several processes that find the same, one says it `aloud`.
+    """
+
+    def __init__(self, *, aloud: bool = True) -> None:
+        self._aloud = aloud
         self._told: set[str] = set()
         self._unwritten: list[Note] = []
 
-    def tell(self, subject: str, step: int, message: str) -> None:
-        """Say something, unless the subject was spoken of before."""
+    def tell(self, subject: str, step: int, message: str, *, always: bool = False) -> None:
+        """Say something, unless the subject was spoken of before; `always`: what concerns this process alone."""
         if subject in self._told:
             return
         self._told.add(subject)
         self._unwritten.append(Note(step, message))
-        announce(message)
+        if self._aloud or always:
+            announce(message)
 
     def write(self, keep: Callable[[Note], None]) -> None:
         """Hand over what was said since the last time; what could not be kept stays for the next time."""

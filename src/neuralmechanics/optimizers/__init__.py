@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from neuralmechanics.optimizers.combination import Combination, Part, combined, form
     from neuralmechanics.optimizers.config import OptimizerConfig
     from neuralmechanics.optimizers.hooks import innermost, nested_step, uncompiled
+    from neuralmechanics.optimizers.moments import MomentSetting, first_moment, moment_setting
     from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
     from neuralmechanics.optimizers.sgd import Sgd
     from neuralmechanics.optimizers.update import Update, dense
@@ -19,6 +20,7 @@ _EXPORTS = {
     "combination": ("Combination", "Part", "combined", "form"),
     "config": ("OptimizerConfig",),
     "hooks": ("innermost", "nested_step", "uncompiled"),
+    "moments": ("MomentSetting", "first_moment", "moment_setting"),
     "setting": ("Setting", "follows_sgd", "read_setting"),
     "sgd": ("Sgd",),
     "update": ("Update", "dense"),
@@ -27,6 +29,7 @@ _EXPORTS = {
 
 __all__ = [
     "Combination",
+    "MomentSetting",
     "OptimizerConfig",
     "Part",
     "Setting",
@@ -35,9 +38,11 @@ __all__ = [
     "Update",
     "combined",
     "dense",
+    "first_moment",
     "follows_sgd",
     "form",
     "innermost",
+    "moment_setting",
     "nested_step",
     "read_setting",
     "uncompiled",

@@ -25,7 +25,8 @@ class Update:
     None where there is none. `first_step` is true where torch took v = G, undampened. `copied` is θ_k where it was
     copied: d is then the difference of the stored parameters, rounding included (`measured`), and else computed.
     `absorbed`: torch has added βv to the gradient. `claims`: what the optimiser's own formula gives is known beside a
-    measured d; what else wrote during the step is the difference.
+    measured d; what else wrote during the step is the difference. `addend`: `left` is one of several that the gradient
+    is the mean of, each in a process of its own.
     """
 
     after: Tensor
@@ -36,6 +37,7 @@ class Update:
     copied: Tensor | None = None
     absorbed: bool = False
     claims: bool = False
+    addend: bool = False
 
     @property
     def measured(self) -> bool:
@@ -115,7 +117,7 @@ class Update:
     def kind(self) -> tuple[bool, ...]:
         """Equal for updates whose combinations have the same coefficients, as long as their setting is the same."""
         there = (self.left is None, self.velocity is None, self.copied is None)
-        return (*there, self.absorbed, self.claims)
+        return (*there, self.absorbed, self.claims, self.addend)
 
 
 def sgd_update(after: Tensor, gradient: Tensor | None, velocity: Tensor | None, setting: Setting) -> Tensor:
@@ -178,6 +180,40 @@ def dense(tensor: Tensor) -> Tensor:
     if local is not None:
         tensor = local()
     return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+def held(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """Of a gradient or a buffer, the elements that this process holds of the parameter; nothing is communicated.
+
+    Tensor parallel gradients may be placed otherwise than their parameter: whole where it is sharded, or as addends.
+    Of n addends this is n times the one here, so that the gradient is the mean over the processes.
+    """
+    have, want = (getattr(each, "placements", None) for each in (tensor, parameter))
+    if have is None or want is None or tuple(have) == tuple(want):
+        return dense(tensor)
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(tensor, DTensor)
+    factor, placements = 1, list(have)
+    for place, (theirs, own) in enumerate(zip(have, want, strict=True)):
+        if theirs.is_partial() and own.is_replicate() and theirs == type(theirs)("sum"):
+            factor *= tensor.device_mesh.size(place)
+            placements[place] = own
+        elif theirs != own and not theirs.is_replicate():
+            raise RuntimeError(
+                f"a gradient or buffer is placed as {tuple(have)} and its parameter as {tuple(want)}, which needs "
+                "communication at every step to follow; monitor this training in one process"
+            )
+    local = tensor.to_local() if factor == 1 else tensor.to_local() * factor
+    same = DTensor.from_local(
+        local, tensor.device_mesh, placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+    )
+    return dense(same.redistribute(placements=want))
+
+
+def is_addend(tensor: Tensor | None) -> bool:
+    """Whether a tensor is the sum of what several processes hold."""
+    return any(placement.is_partial() for placement in getattr(tensor, "placements", ()))
 
 
 def _is_zero(value: float | Tensor) -> bool:

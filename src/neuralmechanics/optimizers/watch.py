@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from neuralmechanics.optimizers.nesterov import NesterovHabit
 from neuralmechanics.optimizers.setting import HYPERPARAMETERS, Setting, follows_sgd, read_setting
-from neuralmechanics.optimizers.update import Update, dense, solvable
+from neuralmechanics.optimizers.update import Update, dense, held, is_addend, solvable
 
 __all__ = ["StepWatch"]
 
@@ -103,7 +103,7 @@ class StepWatch:
         if not self.known or all(buffer is None for buffer in found.values()):
             return {}
         return {
-            name: torch.zeros_like(dense(self._params[name])) if buffer is None else dense(buffer)
+            name: torch.zeros_like(dense(self._params[name])) if buffer is None else held(buffer, self._params[name])
             for name, buffer in found.items()
         }
 
@@ -153,14 +153,18 @@ class StepWatch:
 
     def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
         after = dense(parameter.detach())
-        left = None if parameter.grad is None else dense(parameter.grad.detach())
+        left = None if parameter.grad is None else held(parameter.grad.detach(), parameter)
         buffer = self._buffer(parameter) if self.known else None
-        velocity = None if buffer is None else dense(buffer.detach())
+        velocity = None if buffer is None else self._velocity(name, buffer, parameter)
         used = velocity if setting.has_momentum else None
+        by_velocity = used is not None and not setting.nesterov
+        addend = is_addend(parameter.grad)
+        told = by_velocity or not addend  # d by the formula, from what is here
         copied = self._copies.get(name)
-        if copied is None and left is None and (used is None or setting.nesterov):
+        if copied is None and not by_velocity and (left is None or addend):
+            why = "lay in addends, one a process," if addend else "was gone"
             raise RuntimeError(
-                f"the gradient of {name!r} was gone when the step ended, so its update is unknown; set gradients to "
+                f"the gradient of {name!r} {why} when the step ended, so its update is unknown; set gradients to "
                 "None after optimizer.step() has returned, or use exact_update=True"
             )
         return Update(
@@ -171,7 +175,8 @@ class StepWatch:
             first_step=name in self._first,
             copied=copied,
             absorbed=self._groups[id(parameter)] in self._absorbed and left is not None and used is not None,
-            claims=copied is not None and self.known and not self._scaled,
+            claims=copied is not None and self.known and not self._scaled and told,
+            addend=addend,
         )
 
     def _skipped(self, name: str) -> bool:
@@ -182,7 +187,15 @@ class StepWatch:
         return self.known and parameter.grad is None and parameter._version == self._versions[name]
 
     def _computable(self, parameter: Tensor, setting: Setting) -> bool:
+        if is_addend(parameter.grad) and (not setting.has_momentum or setting.nesterov):
+            return False  # the update is computed from a gradient that no process holds
         return self.known and not self._exact and parameter.dtype in _TRUSTED and solvable(setting)
+
+    @staticmethod
+    def _velocity(name: str, buffer: Tensor, parameter: Tensor) -> Tensor:
+        if is_addend(buffer):
+            raise RuntimeError(f"the momentum of {name!r} lies in addends, one a process, which cannot be followed")
+        return held(buffer.detach(), parameter)
 
     def _keep_copy(self, name: str, parameter: Tensor) -> None:
         kept, now = self._copies.get(name), dense(parameter.detach())

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from neuralmechanics.monitor.processes.portion import Portion
 from neuralmechanics.symmetry import Family, Symmetries
 
 # A norm's eps leaves eps/(σ² + eps) of the work that its output does in ⟨g,ξ⟩. Variances down to a thousandth, and at
@@ -30,7 +31,8 @@ class Cancellation:
     |g||ξ| are left to it, and the family is judged as a whole.
     """
 
-    def __init__(self, symmetries: Symmetries, single: Bool[Tensor, " charges"]) -> None:
+    def __init__(self, symmetries: Symmetries, single: Bool[Tensor, " charges"], portion: Portion) -> None:
+        self._portion = portion
         self._symmetries = symmetries
         self._quadratic = symmetries.quadratic
         self._single = single.cpu()
@@ -69,9 +71,10 @@ class Cancellation:
         names = self._symmetries.parameters
         there = {name: params[name].detach().cpu() for name in names}
         slopes = {n: gradients[n].detach().cpu() if n in gradients else torch.zeros_like(there[n]) for n in names}
-        own, of_slopes = self._symmetries.charge_scale(there), self._symmetries.charge_scale(slopes)
+        own, of_slopes = self._portion.sizes(there), self._portion.sizes(slopes)
         bound = torch.where(self._quadratic, (own * of_slopes).sqrt(), of_slopes)
         largest = max((float(g.abs().max()) for g in slopes.values() if g.numel()), default=0.0)
+        largest = float(self._portion.largest(torch.tensor(largest, dtype=torch.float64)))
         reach = torch.where(self._quadratic, own.sqrt(), 1.0)
         bound = torch.where(self._single, torch.maximum(bound, reach * largest), bound)
         # What underflows loses all its digits.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from neuralmechanics.laws import Drives
 from neuralmechanics.monitor.following.recipes import Forms, recipe_of
+from neuralmechanics.monitor.processes.portion import ChargeSums
+from neuralmechanics.monitor.store.record import StepDrives
 from neuralmechanics.optimizers import Part, Setting, Update, dense
 from neuralmechanics.slices import Bilinear, Derived, Operand, ProductPlan, Products, Recipe, first_of, widened
-from neuralmechanics.symmetry import Symmetries
 
 ALL_DRIVES = tuple(field.name for field in fields(Drives))
 DONE, CLAIMED = "done", "claimed"
@@ -33,7 +34,7 @@ class _Known:
 class DriveMeter:
     """Sums of pair(·,·) over parameters in float64, each on its parameter's device, gathered on one."""
 
-    def __init__(self, symmetries: Symmetries, params: Mapping[str, Tensor], device: torch.device) -> None:
+    def __init__(self, symmetries: ChargeSums, params: Mapping[str, Tensor], device: torch.device) -> None:
         self._symmetries = symmetries
         self._device = device
         here = {name: dense(params[name].detach()) for name in symmetries.parameters}
@@ -53,7 +54,9 @@ class DriveMeter:
         That is the change of the charges that the optimiser's own formula does not account for: None where every
         update was read from the formula itself.
         """
-        present = [(name, update) for name, update in updates if update is not None]
+        # of a parameter that lies elsewhere nothing is measured here
+        here = set(self._symmetries.parameters)
+        present = [(name, update) for name, update in updates if update is not None and name in here]
         names = tuple(sorted(wanted))
         unclaimed = any(update.claims for _, update in present)
         if unclaimed:
@@ -98,7 +101,8 @@ class DriveMeter:
                 self._add_apart(out, name, here[name])
             out = out.to(self._device, non_blocking=True)
             total = out if total is None else total + out
-        assert total is not None
+        if total is None:  # a process that holds nothing
+            total = torch.zeros(forms, len(self._symmetries.labels), dtype=torch.float64, device=self._device)
         return total.unbind(0)
 
     def _add_apart(self, out: Float64[Tensor, "forms charges"], name: str, products: Products) -> None:
@@ -120,3 +124,21 @@ def _operand(update: Update, part: Part) -> Operand:
 def _pair_recipe(*, same: bool) -> Recipe:
     one = np.ones((1, 1))
     return Recipe(Bilinear(((0, 0) if same else (0, 1),), one), Bilinear(((0, -1),), one))
+
+
+def summed(a: Drives, b: Drives) -> Drives:
+    """Drives of two optimisers in one iteration: sums over disjoint parameters."""
+    total = {}
+    for name in ALL_DRIVES:
+        one, other = getattr(a, name), getattr(b, name)
+        total[name] = None if one is None or other is None else one + other
+    return Drives(**total)
+
+
+def gathered(steps: Sequence[StepDrives], total: Callable[..., Sequence[Tensor]]) -> list[StepDrives]:
+    """Steps with the drives of the whole model, from those of this process; `total` adds up what all measured."""
+    measured = [{name: v for name in ALL_DRIVES if (v := getattr(s.drives, name)) is not None} for s in steps]
+    flat = {(number, name): value for number, each in enumerate(measured) for name, value in each.items()}
+    totals = dict(zip(flat, total(*flat.values()), strict=True)) if flat else {}
+    sums = [{name: totals[number, name] for name in each} for number, each in enumerate(measured)]
+    return [replace(step, drives=Drives(**each)) for step, each in zip(steps, sums, strict=True)]

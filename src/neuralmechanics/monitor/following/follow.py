@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,10 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.laws import Drives, Hyperparameters
-from neuralmechanics.monitor.following.drives import ALL_DRIVES, DriveMeter
+from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
+from neuralmechanics.monitor.following.drives import ALL_DRIVES, DriveMeter, gathered, summed
 from neuralmechanics.monitor.following.members import ChargeSettings, Members, Role
+from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence
 from neuralmechanics.monitor.following.tracker import LawTracker
 from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
+from neuralmechanics.monitor.processes.portion import Answer, Portion
 from neuralmechanics.monitor.store.record import Record, StepDrives
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import Setting, StepWatch, Update, dense
@@ -27,7 +29,8 @@ class Follower:
 
     A step is an iteration: every optimiser at most once. It ends when all have stepped, or when one begins again. No
     method but `begin`, `restore`, `scale`, `record` and a step that is `due` looks at a value, so nothing waits for
-    the device in between.
+    the device in between. Laws and drives are this process's share of the model's, which are their sums; the same
+    methods, `charge`, `state` and `gathered` ask the other processes for theirs.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class Follower:
         params: Mapping[str, Tensor],
         laws: Sequence[str],
         notes: Notes,
+        portion: Portion,
+        rotations: AngularMomentum | None,
         *,
         residuals: bool,
         every_drive: bool,
@@ -50,7 +55,9 @@ class Follower:
         self._device = next(iter(params.values())).device
         self._watches = [StepWatch(each, params, exact_update=exact_update) for each in optimizers]
         self._names = [type(each).__name__ for each in optimizers]
-        self._meter = DriveMeter(symmetries, params, self._device)
+        self._portion = portion
+        self._rotations = rotations
+        self._meter = DriveMeter(portion.shares, params, self._device)
         self._members = Members(symmetries, params, self._device)
         self._quadratic = symmetries.quadratic.to(self._device)
         self._squared = self._quadratic.double()
@@ -58,13 +65,16 @@ class Follower:
         self._sgd = any(watch.known for watch in self._watches)
         self._exact = all(watch.copies for watch in self._watches)
         self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=self._exact)
-        self._watchdog = Watchdog(model, symmetries, params, self._members, notes)
+        self._watchdog = Watchdog(model, symmetries, params, self._members, notes, portion)
         self._every_drive = every_drive
         self._left = np.full(len(symmetries.labels), not self._sgd)
         self._since = 0
         self._judged = False
         self._found: list[Finding] = []
         self._residual: Tensor | None = None
+        self._whole_residual: Tensor | None = None
+        self.residual: Tensor | None = None
+        """that of the last record, of the whole model; None where it was not measured"""
         self._hyper: Hyperparameters | None = None
         self._moving = False
         self._kept_roles: dict[tuple[int, bool, bool], Role] = {}
@@ -86,17 +96,21 @@ class Follower:
         """Let go of the model."""
         self._watchdog.close()
 
-    def charge(self) -> Float64[Tensor, " charges"]:
-        """The charges now."""
+    def share(self) -> Float64[Tensor, " charges"]:
+        """This process's share of the charges now."""
         values = self._values()
         return self._meter.pair(values, values)
+
+    def charge(self) -> Float64[Tensor, " charges"]:
+        """The charges now."""
+        return self._portion.charges(self._portion.total(self.share())[0], self._params)
 
     def scale(self) -> Float64[Tensor, " charges"]:
         """The sizes of the charges now, which errors are relative to."""
         return self._watchdog.sizes()
 
     def companion(self) -> Float64[Tensor, " charges"] | None:
-        """⟨θ,v⟩ of momentum buffers already in use; None when there is none."""
+        """This process's share of ⟨θ,v⟩ of momentum buffers already in use; None when there is none."""
         values = self._values()
         velocities: dict[str, Tensor] = {}
         for watch in self._watches:
@@ -107,16 +121,43 @@ class Follower:
         everywhere = {name: velocities.get(name, torch.zeros_like(value)) for name, value in values.items()}
         return self._meter.pair(everywhere, values)
 
-    def begin(self, step: int, charge: Tensor, companion: Tensor | None, scale: Tensor) -> None:
-        """Start every law here."""
+    def whole_companion(self) -> Float64[Tensor, " charges"] | None:
+        """⟨θ,v⟩ of momentum buffers already in use; None when there is none."""
+        share = self.companion()
+        return None if share is None else self._portion.total(share)[0]
+
+    def begin(self, step: int, charge: Tensor, scale: Tensor) -> None:
+        """Start every law here, at the charges that were measured."""
         self.step, self._since = step, 0
-        self.tracker.start(charge, companion)
+        self.tracker.start(self.share(), self.companion())
         self._watchdog.open(charge, scale)
+        if self._rotations is not None:
+            self._rotations.restart()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue the laws from a state that they saved."""
-        self.tracker.load_state_dict(state)
+        self._whole_residual = state.get(LAST_RESIDUAL)
+        self.tracker.load_state_dict(self._portion.spread({n: v for n, v in state.items() if n != LAST_RESIDUAL}))
         self._left = self.tracker.broken.cpu().numpy().copy()
+        if self._rotations is not None:
+            self._rotations.restart(state)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the laws of the whole model remember."""
+        turning = {} if self._rotations is None else self._rotations.state()
+        return self._whole(self.tracker.state_dict()) | turning
+
+    def predictions(self) -> dict[str, Tensor]:
+        """What each law predicts now of the whole model; nan where it does not hold."""
+        return self._whole(self.tracker.predictions())
+
+    def gathered(self, steps: Sequence[StepDrives]) -> list[StepDrives]:
+        """What the laws were fed, of the whole model."""
+        return gathered(steps, self._portion.total)
+
+    def agree(self, decide: Callable[[], Answer]) -> Answer:
+        """What the writing process decides, for all."""
+        return self._portion.agree(decide)
 
     @property
     def between(self) -> bool:
@@ -141,6 +182,8 @@ class Follower:
         """What has to be known before an optimiser moves."""
         watch = self._watches[number]
         watch.before_step()
+        if self._rotations is not None:
+            self._rotations.before_step(number)
         if watch.rewritten:
             self._begin_anew(watch.rewritten)
 
@@ -153,10 +196,12 @@ class Follower:
         if due:
             wanted.add("residual")
         drives, apart = self._meter.measure(self._collected(watch, due=due), wanted)
-        self._drives = drives if self._drives is None else _sum(self._drives, drives)
+        self._drives = drives if self._drives is None else summed(self._drives, drives)
         if apart is not None:
             self._apart = apart if self._apart is None else self._apart + apart
         self._stepped.add(number)
+        if self._rotations is not None:
+            self._rotations.after_step(number)
         ended = self.advance(due=due) if len(self._stepped) == len(self._watches) else None
         watch.finish()
         return ended
@@ -169,40 +214,47 @@ class Follower:
         assert drives.update_energy is not None
         self._moving = True
         settings = self._settings()
-        self._warn_of_divergence(settings)
+        tell_of_divergence(self.notes, self.step + 1, settings.strength)
         done = self._degree * drives.parameter_update
         done.addcmul_(drives.update_energy, self._squared)
         leaving = self._leaving(settings)
         if leaving is not None:
-            self.tracker.leave(leaving, self.charge() - done)
+            self.tracker.leave(leaving, self.share() - done)
         hyper = settings.hyperparameters
         self.tracker.step(hyper if self._sgd else Hyperparameters(0.0), drives)
+        if self._rotations is not None:
+            self._rotations.advance()
         self.step += 1
         self._since += 1
         claimed = None if self._apart is None else done - self._apart
         self._watchdog.add(self.step, done, claimed, exact=self._exact)
-        self._residual, self._hyper, self._judged = drives.residual, hyper, due
+        self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
         if due and self._sgd and drives.residual is not None:
-            self._found = self._watchdog.judge(drives.residual, self._gradients, self.tracker.followed)
+            self._judge(drives.residual)
         self._clear()
         self._moving = False
         return StepDrives(self.step, hyper, drives)
 
     def record(self) -> Record:
         """Everything known after the last step, with what else moved the charges until now taken out of the laws."""
-        if not self._judged:
+        if not self._judged and self._hyper is not None:
             self._look_again()
-        charge, residual = self.charge(), self._residual
+        charge, residual = self.charge(), self._whole_residual
+        if residual is None and self._residual is not None:
+            residual = self._portion.total(self._residual)[0]
         self._moving = True
         outside, moved = self._watchdog.settle(self.step, charge)
         if moved is not None:
-            self.tracker.restart(moved, charge, self.companion())
+            self.tracker.restart(moved, self.share(), self.companion())
+            if self._rotations is not None:
+                self._rotations.restart()
             if residual is not None and not self._exact:
                 # taken at θ_k as the update tells it, which is not what the step began with
                 residual = torch.where(moved, torch.nan, residual)
         findings, self._found = self._found, []
         exact = self.tracker.exact
         if exact is not None:
+            exact = self._portion.total(exact)[0]
             followed = self.tracker.followed
             for finding in findings:
                 followed = followed & ~finding.charges.to(self._device)
@@ -210,15 +262,18 @@ class Follower:
         ended = self._watchdog.report(self.step, findings, None if self._exact else moved)
         if ended is not None:
             self._left |= ended.numpy()
-            self.tracker.leave(ended.to(self._device), charge)
+            self.tracker.leave(ended.to(self._device), self.share())
+        self.residual = residual
+        rotations = None if self._rotations is None else self._rotations.record(self.step, self._watchdog.unit)
         self._moving = False
         return Record(
             step=self.step,
             charge=charge,
-            predicted=self.tracker.predictions(),
+            predicted=self.predictions(),
             residual=residual,
             hyperparameters=self._hyper or self._settings_ahead().hyperparameters,
-            state=self.tracker.state_dict(),
+            state=self.state(),
+            rotations=rotations,
             outside=None if moved is None else outside,
         )
 
@@ -238,6 +293,8 @@ class Follower:
     def _collected(self, watch: StepWatch, *, due: bool) -> Iterator[tuple[str, Update | None]]:
         """The updates of one optimiser; its gradients are noted on the way for a record."""
         for name, update in watch.updates():
+            if update is not None and update.addend:
+                tell_of_addends(self.notes, self.step + 1, name, self.tracker.names)
             if due and update is not None and update.gradient is not None:
                 # Another optimiser's step, and what lies between, may overwrite it before the iteration has ended.
                 one = len(self._watches) == 1
@@ -246,17 +303,32 @@ class Follower:
 
     def _look_again(self) -> None:
         """Measure and judge the residual of the last step, where its parameters and gradients are still there."""
-        if len(self._watches) > 1 or not self._watches[0].untouched():
+        if len(self._watches) > 1:
+            return
+        touched = torch.tensor(float(not self._watches[0].untouched()))
+        if bool(self._portion.largest(touched)):
             return
         self._residual = self._meter.measure(self._collected(self._watches[0], due=True), {"residual"})[0].residual
         if self._sgd and self._residual is not None:
-            self._found = self._watchdog.judge(self._residual, self._gradients, self.tracker.followed)
+            self._judge(self._residual)
         self._clear()
+
+    def _judge(self, share: Tensor) -> None:
+        """The residual of the whole model, and what it says about the symmetries, are kept for the record."""
+        self._whole_residual = residual = self._portion.total(share)[0]
+        self._found = self._watchdog.judge(residual, self._gradients, self.tracker.followed)
+
+    def _whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The sums of all that is a number; flags are alike in all processes."""
+        numbers = {name: value for name, value in state.items() if value.is_floating_point()}
+        return dict(state) | dict(zip(numbers, self._portion.total(*numbers.values()), strict=True))
 
     def _begin_anew(self, names: Collection[str]) -> None:
         """Momentum was written by something else: laws that remember ⟨θ,v⟩ begin anew from what is there."""
         touched = torch.from_numpy(self._members.touched(names)).to(self._device)
-        self.tracker.restart(touched, self.charge(), self.companion())
+        self.tracker.restart(touched, self.share(), self.companion())
+        if self._rotations is not None:
+            self._rotations.restart()
         self.notes.tell(
             "momentum",
             self.step + 1,
@@ -318,26 +390,9 @@ class Follower:
         )
         return torch.from_numpy(new).to(self._device)
 
-    def _warn_of_divergence(self, settings: ChargeSettings) -> None:
-        if settings.strength > 2:
-            self.notes.tell(
-                "divergence",
-                self.step + 1,
-                f"at step {self.step + 1} learning rate times weight decay is {settings.strength / 2:.3g} times what "
-                "training can bear: parameters without gradient grow at every step, whatever the laws say; lower one "
-                "of the two",
-            )
-
 
 _IDLE = Role(None)
 # Roles that are kept: a training repeats a few.
 _REMEMBERED = 64
-
-
-def _sum(a: Drives, b: Drives) -> Drives:
-    """Drives of two optimisers in one iteration: sums over disjoint parameters."""
-    total = {}
-    for name in (field.name for field in fields(Drives)):
-        one, other = getattr(a, name), getattr(b, name)
-        total[name] = None if one is None or other is None else one + other
-    return Drives(**total)
+LAST_RESIDUAL = "last/residual"
+"""of a state that is resumed from: the residual as it was recorded there, which cannot be measured again"""

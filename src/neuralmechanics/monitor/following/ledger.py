@@ -60,15 +60,17 @@ class Ledger:
         self._steps += 1
 
     def settle(
-        self, charge: Float64[Tensor, " charges"]
+        self, charge: Float64[Tensor, " charges"], total: Callable[..., tuple[Tensor, ...]]
     ) -> tuple[Float64[Tensor, " charges"], Bool[Tensor, " charges"]]:
         """What moved each charge outside since it was last measured, and where that is beyond rounding.
 
-        Reads values: for records alone. A charge that is not a number is not judged.
+        Reads values: for records alone. A charge that is not a number is not judged. `total` adds up what several
+        processes tallied, each its share.
         """
+        claimed = self._claimed if self._apart else self._done
+        self._done, claimed, self._gross = total(self._done, claimed, self._gross)
         left = charge - self._then
-        between = left - self._done
-        outside = left - self._claimed if self._apart else between
+        outside, between = left - claimed, left - self._done
         alarm = self._beyond(outside, between)
         if bool(alarm.any()):  # sizes cost a pass over the parameters: asked for when the last known ones object
             self._size = torch.maximum(self._size, self._sizes())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,8 +17,12 @@ _PERHAPS = "module"
 _NESTED = 3
 
 
-def symmetry_parameters(model: nn.Module, symmetries: Symmetries) -> dict[str, Tensor]:
-    """Each parameter that enters a charge. Raises ValueError when the model has none of that name, or only a share.
+def symmetry_parameters(
+    model: nn.Module, symmetries: Symmetries, names: Iterable[str] | None = None
+) -> dict[str, Tensor]:
+    """Each parameter that enters a charge, or those that are named.
+
+    Raises ValueError when the model has none of that name, or it is flattened.
 
     A model that was wrapped (compiled, data parallel) after its symmetries were found keeps its plain names. Only
     whole parts of a name count as a wrapper's, and a name as it stands comes first.
@@ -27,14 +30,14 @@ def symmetry_parameters(model: nn.Module, symmetries: Symmetries) -> dict[str, T
     named: dict[str, Tensor] = dict(model.named_parameters())
     views = [named, *(_renamed(named, rename) for rename in _RENAMES)]
     found: dict[str, Tensor] = {}
-    for name in symmetries.parameters:
+    for name in symmetries.parameters if names is None else names:
         parameter = next((view[name] for view in views if name in view), None)
         if parameter is None:
             raise ValueError(
                 f"the model has no parameter {name!r} that the symmetries speak of; "
                 "find the symmetries of this very model"
             )
-        _require_whole(name, parameter)
+        _require_known_shape(name, parameter)
         found[name] = parameter
     return found
 
@@ -80,12 +83,10 @@ def _without_all(parts: list[str]) -> list[str]:
 _RENAMES = [_bare, *(_without_first(count) for count in range(1, _NESTED + 1)), _without_all]
 
 
-def _require_whole(name: str, parameter: Tensor) -> None:
-    """Of a sharded parameter this process must hold everything."""
-    mesh: Any = getattr(parameter, "device_mesh", None)
-    local = getattr(parameter, "to_local", None)
-    if local is not None and tuple(local().shape) != tuple(parameter.shape):
+def _require_known_shape(name: str, parameter: Tensor) -> None:
+    """FSDP of the first kind flattens parameters, which hides the channels that charges are sums over."""
+    if getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False):
         raise ValueError(
-            f"parameter {name!r} is sharded over {mesh.size()} processes, which a monitor does not put together; "
-            "monitor the training in one process"
+            f"parameter {name!r} is flattened by FullyShardedDataParallel, so its channels cannot be told apart; use "
+            "torch.distributed.fsdp.fully_shard, or monitor the training in one process"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,10 @@ def _gradient_energy(update: Update) -> _Drive:
     if update.left is None:
         return _NOTHING
     g = update.gradient_parts()
-    return _Drive(form(g, g), {})
+    products = form(g, g)
+    if update.addend:  # the square of a sum is not the sum of squares: nobody knows it without the other processes
+        products = dict.fromkeys(products, math.nan)
+    return _Drive(products, {})
 
 
 def _velocity_gradient(update: Update) -> _Drive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuralmechanics.monitor.following.follow import Follower
+from neuralmechanics.monitor.following.follow import LAST_RESIDUAL, Follower
 from neuralmechanics.monitor.following.provenance import provenance
 from neuralmechanics.monitor.store.lock import RunBusyError
 from neuralmechanics.monitor.store.memory import MemoryStore
 from neuralmechanics.monitor.store.protocol import Store
-from neuralmechanics.monitor.store.record import Record, StepDrives, drive_arrays, scalar_problem
+from neuralmechanics.monitor.store.record import SCALAR_PREFIX, Record, StepDrives, drive_arrays, scalar_problem
 from neuralmechanics.monitor.store.run_store import RunStore
 from neuralmechanics.monitor.store.schema import STATE_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays
@@ -58,6 +58,7 @@ class _Progress:
     recorded_step: int | None = None
     held: Record | None = None
     steps: list[StepDrives] = field(default_factory=list)
+    due: tuple[StepDrives, ...] = ()
     scalars: dict[str, float | Tensor] = field(default_factory=dict)
 
 
@@ -84,7 +85,10 @@ class Recorder:
         self._resume = resume
         self._loaded: Mapping[str, Any] | None = None
         self._progress = _Progress()
+        self._gather: Callable[[Sequence[StepDrives]], Sequence[StepDrives]] = list
         self._late = False
+        self.scalars: dict[str, float] = {}
+        """what was logged with the last record"""
 
     @property
     def recorded_step(self) -> int | None:
@@ -105,16 +109,12 @@ class Recorder:
 
     def begin(self, follower: Follower) -> None:
         """Open a segment at the follower's parameters: a new run, a known record, or a saved state to go on from."""
-        charge, companion, scale = follower.charge(), follower.companion(), follower.scale()
-        follower.begin(0, charge, companion, scale)
-        matched = not self.store.recorded
-        given = not isinstance(self._resume, bool) and self._resume > 0
-        if self.store.recorded or self._loaded is not None or given:
-            step, state = self._found(charge, scale)
-            follower.begin(step, charge, companion, scale)
-            matched = state is not None
-            if state is not None:
-                follower.restore(state)
+        self._gather = follower.gathered
+        charge, scale, companion = follower.charge(), follower.scale(), follower.whole_companion()
+        step, state, matched = follower.agree(lambda: self._start(charge, scale))
+        follower.begin(step, charge, scale)
+        if state is not None:
+            follower.restore(state)
         info = {"start_step": follower.step, "continued": matched, "time": time.time(), **provenance()}
         start: Arrays = {"charge": charge.cpu().numpy(), "scale": scale.cpu().numpy()}
         if companion is not None:
@@ -142,14 +142,18 @@ class Recorder:
 
     def hold(self, record: Record) -> None:
         """Take a record, to be written by the next `flush`."""
-        self._progress = replace(self._progress, held=record)
+        now = self._progress
+        due = (*now.due, *self._gather(now.steps))
+        self._progress = replace(now, held=record, steps=[], due=due)
 
     def flush(self) -> None:
         """Write the held record; it is safe on the disk when this returns, unless it was said that it is not."""
         now = self._progress
         if now.held is not None:
-            ready = _Waiting(now.held.step, now.held.arrays(now.scalars) | drive_arrays(now.steps))
-            self._progress = replace(now, waiting=(*now.waiting, ready), held=None, steps=[], scalars={})
+            drives = drive_arrays(now.due)
+            self.scalars = {name: float(value) for name, value in now.scalars.items()}
+            ready = _Waiting(now.held.step, now.held.arrays(now.scalars) | drives)
+            self._progress = replace(now, waiting=(*now.waiting, ready), held=None, due=(), scalars={})
         self._write()
 
     def finish(self) -> None:
@@ -200,6 +204,14 @@ class Recorder:
             self.notes.write(self.store.note)
         self._late = False
 
+    def _start(self, charge: Tensor, scale: Tensor) -> tuple[int, dict[str, Tensor] | None, bool]:
+        """The step to begin at, the laws' state there if it is known, and whether nothing of it was lost."""
+        given = not isinstance(self._resume, bool) and self._resume > 0
+        if not (self.store.recorded or self._loaded is not None or given):
+            return 0, None, True
+        step, state = self._found(charge, scale)
+        return step, state, state is not None
+
     def _found(self, charge: Tensor, scale: Tensor) -> tuple[int, dict[str, Tensor] | None]:
         """The step that these parameters are of and the laws' state there, None where only the step is known.
 
@@ -212,6 +224,7 @@ class Recorder:
                     f"the state that was loaded is of step {state['step']}, the parameters are of another; load "
                     "weights and monitor from the same checkpoint"
                 )
+            self._progress.scalars.update(state.get("scalars", {}))
             return int(state["step"]), {name: value.to(charge.device) for name, value in state["laws"].items()}
         given = None if self._resume is True else int(self._resume)
         last = 0
@@ -221,6 +234,7 @@ class Recorder:
             same = _agree(torch.from_numpy(arrays["charge"]).to(charge), charge, scale).cpu().numpy()
             rows = np.flatnonzero(same if given is None else same & (steps == given))
             if rows.size:
+                self._progress.scalars.update(_scalars(arrays, int(rows[-1])))
                 return int(steps[rows[-1]]), self._state(arrays, int(rows[-1]), charge.device)
         if given is None:
             raise ValueError(
@@ -237,6 +251,8 @@ class Recorder:
             if name.startswith(STATE_PREFIX)
         }
         if state and row == len(arrays["step"]) - 1:
+            if "residual" in arrays:
+                state[LAST_RESIDUAL] = torch.from_numpy(arrays["residual"][row].copy()).to(device)
             return state
         step = int(arrays["step"][row])
         self.notes.tell(
@@ -246,6 +262,12 @@ class Recorder:
             "every law starts anew there from the present charges",
         )
         return None
+
+
+def _scalars(arrays: Arrays, row: int) -> dict[str, float]:
+    """What was logged with a record."""
+    values = {n.removeprefix(SCALAR_PREFIX): float(a[row]) for n, a in arrays.items() if n.startswith(SCALAR_PREFIX)}
+    return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
 def _agree(known: Tensor, here: Tensor, scale: Tensor) -> Tensor:

@@ -29,9 +29,10 @@ LAWS: dict[str, Callable[[Tensor], Law]] = {
     "first_order": FirstOrderLaw,
     "gradient_flow": GradientFlowLaw,
 }
-_DRIVEN_BY_GRADIENT = ("modified_loss", "first_order")
+DRIVEN_BY_GRADIENT = ("modified_loss", "first_order")
 _STRONG_DRIVES = {"gradient_energy", "velocity_gradient", "velocity_energy"}
 _FALLBACK = "fallback"
+ROTATION = "rotation"
 
 
 def law_names(laws: Sequence[str] | None, *, sgd: bool, plain: bool) -> tuple[str, ...]:
@@ -40,15 +41,17 @@ def law_names(laws: Sequence[str] | None, *, sgd: bool, plain: bool) -> tuple[st
     Raises ValueError for an unknown name, or a law that the optimiser does not obey.
     """
     for name in laws or ():
+        if name == ROTATION:
+            continue  # followed apart, for it is about rotations and not about charges
         if name not in LAWS:
-            raise ValueError(f"no law named {name!r}; laws: {', '.join(LAWS)}")
+            raise ValueError(f"no law named {name!r}; laws: {', '.join(LAWS)}, {ROTATION}")
         if not sgd and name != "identity":
             raise ValueError(
                 f"the law {name!r} holds for torch.optim.SGD alone; leave laws out to follow the identity, "
                 "which every optimiser obeys"
             )
     if laws is not None:
-        return tuple(dict.fromkeys(laws))
+        return tuple(name for name in dict.fromkeys(laws) if name != ROTATION)
     return tuple(name for name in LAWS if plain or name != "first_order") if sgd else ("identity",)
 
 
@@ -97,7 +100,7 @@ class LawTracker:
             drives.add("update_velocity")
         if self._measured:
             drives.add("residual")
-        if any(name in self._laws for name in _DRIVEN_BY_GRADIENT):
+        if any(name in self._laws for name in DRIVEN_BY_GRADIENT):
             drives.add("gradient_energy")
         if mixed:
             drives.add("decay")

@@ -14,6 +14,7 @@ from neuralmechanics.monitor.following.ledger import Ledger
 from neuralmechanics.monitor.following.members import Members
 from neuralmechanics.monitor.following.precision import Precision
 from neuralmechanics.monitor.following.reasons import Reason, why_broken
+from neuralmechanics.monitor.processes.portion import Portion
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import dense
 from neuralmechanics.symmetry import Symmetries
@@ -33,11 +34,17 @@ class Finding:
 class Watchdog:
     """Judges, from what is measured at a record anyway, whether what the laws assume is so.
 
-    Between records nothing is read: tallies grow on the device.
+    Between records nothing is read: tallies grow on the device, each process's share of them.
     """
 
     def __init__(
-        self, model: nn.Module, symmetries: Symmetries, params: Mapping[str, Tensor], members: Members, notes: Notes
+        self,
+        model: nn.Module,
+        symmetries: Symmetries,
+        params: Mapping[str, Tensor],
+        members: Members,
+        notes: Notes,
+        portion: Portion,
     ) -> None:
         self._model = model
         self._symmetries = symmetries
@@ -47,8 +54,9 @@ class Watchdog:
         self._precision = Precision()
         device = next(iter(params.values())).device
         storage = {name: float(torch.finfo(p.dtype).eps) for name, p in params.items()}
+        self._portion = portion
         self._ledger = Ledger(members.largest(storage).to(device), self.sizes)
-        self._cancellation = Cancellation(symmetries, members.single())
+        self._cancellation = Cancellation(symmetries, members.single(), portion)
         self._sound = torch.tensor([f.exact for f in symmetries.charged for _ in range(f.charges)], dtype=torch.bool)
         self._unit = 0.0
         self._spent = torch.zeros_like(members.largest(storage)).to(device)
@@ -63,13 +71,14 @@ class Watchdog:
         """Let go of the model."""
         self._precision.close()
 
+    @property
+    def unit(self) -> float:
+        """The coarsest precision that was seen, at least that of the stored parameters."""
+        return max(self._unit, *(float(torch.finfo(p.dtype).eps) for p in self._params.values()))
+
     def sizes(self) -> Float64[Tensor, " charges"]:
         """The sizes of the charges now, in one pass over the parameters."""
-        values = {name: dense(p.detach()) for name, p in self._params.items()}
-        devices = {value.device for value in values.values()}
-        if len(devices) > 1:
-            values = {name: value.cpu() for name, value in values.items()}
-        return self._symmetries.charge_scale(values).to(next(iter(self._params.values())).device)
+        return self._portion.sizes(self._params)
 
     def open(self, charge: Float64[Tensor, " charges"], size: Float64[Tensor, " charges"]) -> None:
         """Begin at measured charges."""
@@ -87,7 +96,7 @@ class Watchdog:
     def settle(self, step: int, charge: Float64[Tensor, " charges"]) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
         """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere)."""
         self._name_numbers(step, charge)
-        outside, moved = self._ledger.settle(charge)
+        outside, moved = self._ledger.settle(charge, self._portion.total)
         if not bool(moved.any()):
             return torch.zeros_like(outside), None
         share = (outside.abs() / self.sizes())[moved].max()
@@ -106,7 +115,8 @@ class Watchdog:
     ) -> list[Finding]:
         """Where ⟨g,ξ⟩ is more than rounding among the charges that closed laws are followed for, and why."""
         params = {name: dense(p.detach()) for name, p in self._params.items()}
-        self._unit = max(self._unit, self._precision.unit(gradients, params))
+        unit = torch.tensor(self._precision.unit(gradients, params), dtype=torch.float64)
+        self._unit = max(self._unit, float(self._portion.largest(unit)))
         broken = self._cancellation.broken(residual, gradients, params, self._unit) & followed.cpu()
         return self._explained(broken, gradients)
 
@@ -115,11 +125,11 @@ class Watchdog:
 
         Half of the digits of the charge's size, and what roundings may have added up to, are left to it.
         """
-        error = (exact - charge).abs()
+        error, spent = (exact - charge).abs(), self._portion.total(self._spent)[0]
         watched = followed & self._sound.to(followed.device)
 
         def beyond() -> Tensor:
-            rounding = _ROUNDINGS * self._unit * (steps * self._size + self._spent)
+            rounding = _ROUNDINGS * self._unit * (steps * self._size + spent)
             return watched & torch.gt(error, self._unit**0.5 * self._size + rounding)
 
         if self._unit == 0 or not bool(beyond().any()):
@@ -161,7 +171,7 @@ class Watchdog:
     def _name_numbers(self, step: int, charge: Tensor) -> None:
         bad = ~torch.isfinite(charge)
         if bool(bad.any()):
-            sound = self._sound_steps[bad]
+            sound = -self._portion.largest(-self._sound_steps.double())[bad]
             first = min(step, step - self._steps + int(sound.min()) + 1)
             self._notes.tell(
                 "not a number",

@@ -11,6 +11,7 @@ import numpy as np
 from neuralmechanics.monitor.reading.scale import start_scale
 from neuralmechanics.monitor.store.record import HYPER_PREFIX, HYPERPARAMETERS, LAW_PREFIX, SCALAR_PREFIX, shown_name
 from neuralmechanics.monitor.store.run_store import merged, stacked
+from neuralmechanics.monitor.store.schema import ROTATION_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError
 from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.symmetry import Symmetries
@@ -57,6 +58,25 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
             "origin": json.dumps(source.content["origin"]),
             "damage": json.dumps(source.damage),
             "scale": scale.origin,
+        },
+    )
+
+
+def angular_momentum(source: RunSource) -> xr.Dataset:
+    """The rotations of a run, record by record. ValueError where none was followed."""
+    import xarray as xr
+
+    families = source.content["configuration"]["monitor"].get("rotations")
+    if not families:
+        raise ValueError(f"run {source.path} followed no rotations: give the monitor laws=['rotation'] among others")
+    parts, names = list(current_parts(source)), [name for name, count in families for _ in range(int(count))]
+    flat = ("step", "rotation")
+    rows = {name: _matrix(parts, ROTATION_PREFIX + name, len(names)) for name in ("measured", "predicted", "size")}
+    return xr.Dataset(
+        {name: (flat, values) for name, values in rows.items()},
+        coords={
+            "step": _column(parts, "step", dtype=np.int64),
+            "family": ("rotation", np.array(names, dtype=object)),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ EVERY_FAMILY = "all"
 Errors = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def error_table(data: xr.Dataset) -> pd.DataFrame:
+def error_table(data: xr.Dataset, rotations: xr.Dataset | None = None) -> pd.DataFrame:
     """Largest and root-mean-square relative error per family and law, then per kind and law.
 
     Taken over all charges and all records after the first, where a law has nothing to predict yet. `charges` counts
@@ -30,13 +31,27 @@ def error_table(data: xr.Dataset) -> pd.DataFrame:
     groups = [(family, kind, (families == family) & (kinds == kind)) for family, kind in _pairs(families, kinds)]
     groups += [(EVERY_FAMILY, kind, kinds == kind) for kind in dict.fromkeys(kinds)]
     relative, spoken = relative_errors(data)
-    rows = []
+    rows: list[tuple[str, str, str, int, float, float, int | None]] = []
     for family, kind, chosen in groups:
         for law, errors, known in zip(data["law"].to_numpy(), relative, spoken, strict=True):
             if (row := _summary(errors[1:, chosen], known[1:, chosen])) is not None:
                 rows.append((family, kind, law, *row, nonfinite_step(data, chosen)))
+    rows += [] if rotations is None else list(_rotation_rows(rotations))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.astype({"nonfinite_step": "Int64"})
+
+
+def _rotation_rows(rotations: xr.Dataset) -> Iterator[tuple[str, str, str, int, float, float, None]]:
+    """|J - β^k J_0| / (|v||θ|) for each family that turns, then for all of them."""
+    measured, predicted, size = (rotations[name].to_numpy() for name in ("measured", "predicted", "size"))
+    spoken = ~np.isnan(predicted) & (size > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        errors = np.where(spoken, np.abs(predicted - measured) / size, np.nan)
+    families = rotations["family"].to_numpy()
+    groups = [(str(name), families == name) for name in dict.fromkeys(families)]
+    for name, chosen in [*groups, (EVERY_FAMILY, np.ones(len(families), dtype=bool))]:
+        if (row := _summary(errors[1:, chosen], spoken[1:, chosen])) is not None:
+            yield (name, "rotation", "rotation", *row, None)
 
 
 def relative_errors(data: xr.Dataset) -> tuple[Errors, np.ndarray[Any, np.dtype[np.bool_]]]:

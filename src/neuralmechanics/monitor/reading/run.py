@@ -81,6 +81,17 @@ class Run:
         return data
 
     @property
+    def angular_momentum(self) -> xr.Dataset:
+        """measured[step, rotation], predicted[step, rotation], size[step, rotation], with the family of each rotation.
+
+        Of a run whose monitor was given laws=["rotation"]; ValueError for another.
+        """
+        from neuralmechanics.monitor.reading.dataset import angular_momentum
+
+        self._require_sound()
+        return angular_momentum(self._source)
+
+    @property
     def scalars(self) -> pd.DataFrame:
         """The logged scalars, one row a record, indexed by step."""
         from neuralmechanics.monitor.reading.dataset import scalar_names
@@ -98,12 +109,14 @@ class Run:
         """Per family and law, then per kind, the largest and the root-mean-square error over charges and records.
 
         Columns: family, kind, law, charges, max_error, rms_error, nonfinite_step; family is "all" in the rows of a
-        kind. Errors are |predicted - measured| divided by the size of the charge at the start of the run: `scale` in
+        kind. The law `rotation` is in rows of kind `rotation`, relative to |v||θ|; `charges` counts its rotations.
+        Errors are |predicted - measured| divided by the size of the charge at the start of the run: `scale` in
         `data`. A charge measured as nan or infinite has an infinite error; `nonfinite_step` is the first such step.
         """
         from neuralmechanics.monitor.reading.errors import error_table
 
-        return error_table(self.data)
+        rotating = "rotations" in self._source.content["configuration"]["monitor"]
+        return error_table(self.data, self.angular_momentum if rotating else None)
 
     def verify(self) -> pd.DataFrame:
         """Every file, and what is missing, with its state: columns shard, sound, problem. Read from the disk again."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.laws import Drives, Hyperparameters
-from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, ROTATION_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays
 
 HYPERPARAMETERS = tuple(f.name for f in fields(Hyperparameters))
@@ -66,6 +66,19 @@ def scalar_problem(name: str, value: object) -> str | None:
 
 
 @dataclass(frozen=True, eq=False)
+class Rotations:
+    """The angular momentum of every rotation as measured and as the law has it, and |v||θ| that it is compared with."""
+
+    measured: Tensor
+    predicted: Tensor
+    size: Tensor
+
+    def arrays(self) -> Arrays:
+        """One row each."""
+        return {f"{ROTATION_PREFIX}{f.name}": _row(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
 class Record:
     """Everything known after a step, still on the device: reading it is what waits."""
 
@@ -77,6 +90,7 @@ class Record:
     state: Mapping[str, Tensor]
     outside: Tensor | None = None
     """what moved the charges outside the optimiser since the record before; None where nothing did"""
+    rotations: Rotations | None = None
     time: float = field(default_factory=time.time)
 
     def arrays(self, scalars: Mapping[str, float | Tensor]) -> Arrays:
@@ -90,6 +104,7 @@ class Record:
         }
         if self.outside is not None:
             out["outside"] = _row(self.outside)
+        out |= {} if self.rotations is None else self.rotations.arrays()
         out |= {f"{LAW_PREFIX}{name}": _row(value) for name, value in self.predicted.items()}
         out |= {
             f"{HYPER_PREFIX}{name}": rows([getattr(self.hyperparameters, name)], charge.shape[1])

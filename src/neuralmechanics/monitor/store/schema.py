@@ -8,6 +8,7 @@ from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError
 
 STATE_PREFIX = "state/"
 DRIVE_PREFIX = "drives/"
+ROTATION_PREFIX = "rotation/"
 _DRIVE_STEP = f"{DRIVE_PREFIX}step"
 _NUMBERS = "fiub"
 
@@ -28,7 +29,8 @@ def require_records(arrays: Arrays, count: int, name: str) -> None:
         if key.startswith(STATE_PREFIX):
             continue
         _require_numbers(key, array, name)
-        fits = array.ndim == 1 or (array.ndim == 2 and array.shape[1] in widths)
+        own = key.startswith(ROTATION_PREFIX)  # rotations are counted apart from charges
+        fits = array.ndim == 1 or (array.ndim == 2 and (own or array.shape[1] in widths))
         if not fits or len(array) != rows[key.startswith(DRIVE_PREFIX)]:
             raise CorruptShardError(
                 f"shard {name}: array {key!r} has the shape {array.shape}, which is no row a record"

@@ -1,0 +1,214 @@
+"""The charges as one process sees them: its pair(a, b) is a share of the whole's, and the shares add up.
+
+Charges are bilinear sums over slices, so a process that holds a part of each tensor computes its part of every sum
+from what it holds, and what several hold alike counts for each in proportion. One kind of charge is no such sum: an
+entry (i, j) of a linear block whose channels i and j lie in different processes. Those are `cut`: nan here, and put
+together from whole tensors where a record is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from neuralmechanics.monitor.processes.holding import Holding, Indices, everybodys
+from neuralmechanics.monitor.processes.local_views import local_view
+from neuralmechanics.slices import ProductPlan, SliceMix, SliceTerm, SliceView
+from neuralmechanics.symmetry import Family, Symmetries
+from neuralmechanics.symmetry.families.actions.gram_terms import GramShare, GramTerm
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class LocalCharges:
+    """Mixes of slice sums and of slice energies, and parts of Gram matrices, over what this process holds.
+
+    `cut` marks the charges that no process knows alone, for which `pair` is nan.
+    """
+
+    labels: Sequence[str]
+    sums: tuple[SliceTerm, ...]
+    products: tuple[SliceTerm, ...]
+    shares: tuple[GramShare, ...]
+    unknown: tuple[SliceTerm, ...]
+    cut: Mask
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that something is held of."""
+        linear, quadratic, by_name = self._parts
+        return tuple(dict.fromkeys((*linear.parameters, *quadratic.parameters, *by_name)))
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """Names of the parameters that enter linear blocks."""
+        return frozenset(self._parts[2])
+
+    def accumulate_apart_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
+        """Adds parameter ``name``'s share of the charges of linear blocks."""
+        for share in self._parts[2].get(name, ()):
+            share.add_(out, a, b)
+
+    def product_plan(self, params: Mapping[str, Tensor], device: torch.device) -> ProductPlan:
+        """What measures all other charges in one read of what is held here, on one device."""
+        linear, quadratic, _ = self._parts
+        return ProductPlan(len(self.labels), quadratic, linear, params, device)
+
+    def accumulate_pair_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
+        """Adds parameter ``name``'s share of ``pair(a, b)`` to ``out`` on its device, without host synchronisation."""
+        linear, quadratic, _ = self._parts
+        linear.add_sums_(out, name, a)
+        quadratic.add_products_(out, name, a, b)
+        self.accumulate_apart_(out, name, a, b)
+
+    def size_sums(self, values: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """Σ |c_i| θ_i² of every charge, for blocks the Gram matrices of both sides together.
+
+        `Symmetries.charge_scale` is a function of these sums over the whole tensors, see `size_of_sums`.
+        """
+        mix, shares = self._positive
+        device = next(iter(values.values())).device if values else torch.device("cpu")
+        out = torch.zeros(len(self.labels), dtype=torch.float64, device=device)
+        for name in mix.parameters:
+            mix.add_products_(out, name, values[name], values[name])
+        for share in shares:
+            share.add_(out, values[share.parameter], values[share.parameter])
+        return out
+
+    @cached_property
+    def _parts(self) -> tuple[SliceMix, SliceMix, dict[str, list[GramShare]]]:
+        charges, by_name = len(self.labels), dict[str, list[GramShare]]()
+        for share in self.shares:
+            by_name.setdefault(share.parameter, []).append(share)
+        return SliceMix(charges, self.sums), SliceMix(charges, (*self.products, *self.unknown)), by_name
+
+    @cached_property
+    def _positive(self) -> tuple[SliceMix, list[GramShare]]:
+        mix = SliceMix(len(self.labels), (*self.sums, *self.products)).absolute()
+        return mix, [replace(share, term=share.term.positive()) for share in self.shares]
+
+
+def local_charges(
+    symmetries: Symmetries, params: Mapping[str, Tensor], holdings: Mapping[str, Holding]
+) -> LocalCharges:
+    """Every term of the charges, restricted to what this process holds of the parameters."""
+    held = {name: one for name, one in holdings.items() if one.elements}
+    shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
+    sums: list[SliceTerm] = []
+    products: list[SliceTerm] = []
+    shares: list[GramShare] = []
+    cut = np.zeros(symmetries.charges, dtype=bool)
+    for family, offset in zip(symmetries.charged, symmetries.offsets, strict=False):
+        terms = family.action.charge_terms(offset)
+        sums += [_slices(t, shapes[n], held[n]) for t in terms.sums if (n := t.view.parameter) in held]
+        products += [_slices(t, shapes[n], held[n]) for t in terms.products if (n := t.view.parameter) in held]
+        for share in terms.shares:
+            if not isinstance(share, GramShare):
+                raise ValueError(
+                    f"family {family.name!r} has charges that cannot be followed in shards; monitor this training in "
+                    "one process"
+                )
+            each = family.charges // share.blocks
+            cut[offset : offset + family.charges] |= np.repeat(_cut_blocks(share, params), each)
+            if share.parameter in held:
+                shares += _grams(share, shapes[share.parameter], held[share.parameter])
+    unknown = [_unknown(np.flatnonzero(cut), *one) for one in _matrices(held)[:1]] if cut.any() else []
+    return LocalCharges(symmetries.labels, tuple(sums), tuple(products), tuple(shares), tuple(unknown), cut)
+
+
+def size_of_sums(symmetries: Symmetries, sums: Float64[Tensor, " charges"]) -> Float64[Tensor, " charges"]:
+    """The sizes: the sums themselves, √(Σ|c|·Σ|c|θ²) for translations, √(S_ii S_jj) for an entry of a linear block."""
+    out = sums.clone()
+    for family, begin, end in _spans(symmetries):
+        terms = family.action.charge_terms(0)
+        if terms.sums:
+            counts = np.zeros(family.charges)
+            for term in terms.sums:
+                size = int(np.prod(term.view.shape, dtype=np.int64)) // max(term.view.size, 1)
+                np.add.at(counts, term.charges, np.abs(term.coefficients) * size)
+            out[begin:end] = (sums[begin:end] * torch.from_numpy(counts).to(sums)).sqrt()
+        elif (width := _width(family)) > 0:
+            rows, columns = torch.triu_indices(width, width, device=sums.device)
+            diagonal = sums[begin:end].reshape(-1, len(rows))[:, rows == columns].sqrt()
+            out[begin:end] = (diagonal[:, rows] * diagonal[:, columns]).reshape(-1)
+    return out
+
+
+def parameters_of(symmetries: Symmetries, charges: Mask) -> set[str]:
+    """The parameters of the families that these charges belong to."""
+    return {name for family, begin, end in _spans(symmetries) if charges[begin:end].any() for name in family.parameters}
+
+
+def _spans(symmetries: Symmetries) -> Iterator[tuple[Family, int, int]]:
+    return zip(symmetries.charged, symmetries.offsets, symmetries.offsets[1:], strict=False)
+
+
+def _width(family: Family) -> int:
+    """Channels of a linear block; 0 where the charges are not the entries of matrices."""
+    shape = family.generator_shape
+    return shape[-1] if len(shape) == 3 else 0
+
+
+def _slices(term: SliceTerm, shape: tuple[int, ...], held: Holding) -> SliceTerm:
+    """The coefficients of each slice, repeated for all parts of it that are seen here."""
+    local = local_view(term.view, shape, held.indices)
+    order = np.argsort(term.slices, kind="stable")
+    known = np.asarray(term.slices)[order]
+    first, last = (np.searchsorted(known, local.whole, side=side) for side in ("left", "right"))
+    count = last - first
+    part = np.repeat(np.arange(len(local.whole)), count)
+    entry = order[np.arange(len(part)) + np.repeat(first - (np.cumsum(count) - count), count)]
+    charges, coefficients = np.asarray(term.charges)[entry], np.asarray(term.coefficients)[entry]
+    return SliceTerm(local.view, charges, part, coefficients * held.share)
+
+
+def _grams(share: GramShare, shape: tuple[int, ...], held: Holding) -> Iterator[GramShare]:
+    """The blocks that are held here as a whole."""
+    term, local = share.term, local_view(share.term.view, shape, held.indices)
+    rows = _rows(term, local.whole)
+    full = (rows >= 0).all(axis=1) & local.aligned
+    if full.any():
+        signs = np.asarray(term.signs)[full] * held.share
+        yield replace(share, term=GramTerm(local.view, rows[full], np.asarray(term.blocks)[full], signs))
+
+
+def _unknown(charges: Numbers, name: str, held: Holding) -> SliceTerm:
+    """A term that makes the charges nan: a number that this process cannot tell."""
+    view = SliceView(name, tuple(len(along) for along in held.indices), (0,))
+    return SliceTerm(view, charges, np.zeros(len(charges), dtype=np.int64), np.full(len(charges), np.nan))
+
+
+def _matrices(held: Mapping[str, Holding]) -> list[tuple[str, Holding]]:
+    return [(name, one) for name, one in held.items() if len(one.indices) > 1]
+
+
+def _cut_blocks(share: GramShare, params: Mapping[str, Tensor]) -> Mask:
+    """The linear blocks that are divided between processes, wherever; the same answer in each of them."""
+    cut = np.zeros(share.blocks, dtype=bool)
+    parameter = params[share.parameter]
+    for indices in everybodys(share.parameter, parameter):
+        cut[np.asarray(share.term.blocks)[_divided(share.term, tuple(parameter.shape), indices)]] = True
+    return cut
+
+
+def _divided(term: GramTerm, shape: tuple[int, ...], indices: Indices) -> Mask:
+    local = local_view(term.view, shape, indices)
+    there = _rows(term, local.whole) >= 0
+    return np.asarray(there.any(axis=1) & ~(there.all(axis=1) & local.aligned))
+
+
+def _rows(term: GramTerm, whole: Numbers) -> Numbers:
+    """The local slices that a block's channels are, -1 where they lie elsewhere."""
+    place = np.full(term.view.size, -1, dtype=np.int64)
+    place[whole] = np.arange(len(whole))
+    found: Numbers = place[np.asarray(term.slices)]
+    return found

@@ -1,0 +1,70 @@
+"""A record in a few numbers: the largest drift and error of each kind, the mean charge and drift of each family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from neuralmechanics.monitor.reading.scale import filled_scale
+from neuralmechanics.monitor.store.record import LAW_PREFIX, SCALAR_PREFIX
+from neuralmechanics.symmetry import Symmetries
+
+Row = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Summary:
+    """What is shown of a record, relative to where the monitor began.
+
+        <kind>/drift        max |X - X_0| / S_0                 S_0 the size of the charge (see `filled_scale`)
+        <kind>/error/<law>  max |predicted - X| / S_0           over the charges that the law speaks of; none, no entry
+        <kind>/outside      max |outside| / S_0                 where something else than the optimiser moved a charge
+        <family>/charge     mean X
+        <family>/drift      max |X - X_0| / S_0
+        logged/<name>       what the loop logged
+
+    A charge that is nan or infinite has an infinite error under every law, as in `Run.errors`. That a law does not
+    speak is a gap in its curve.
+    """
+
+    def __init__(self, symmetries: Symmetries, charge: Row, scale: Row) -> None:
+        self._start = np.array(charge)
+        self._scale = filled_scale(scale, symmetries)
+        kinds, families = np.array(symmetries.kinds, dtype=object), np.array(symmetries.family_names, dtype=object)
+        self._kinds = {str(kind): kinds == kind for kind in dict.fromkeys(kinds)}
+        self._families = {str(name): families == name for name in dict.fromkeys(families)}
+
+    def values(self, record: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, float]:
+        """The numbers of one record, given as its arrays of one row."""
+        charge = record["charge"][0]
+        with np.errstate(invalid="ignore", over="ignore"):
+            drift = np.abs(charge - self._start) / self._scale
+        out: dict[str, float] = {}
+        for kind, chosen in self._kinds.items():
+            out[f"{kind}/drift"] = float(drift[chosen].max())
+            out |= {f"{kind}/error/{law}": error for law, error in self._errors(record, charge, chosen)}
+            if "outside" in record:
+                out[f"{kind}/outside"] = float((np.abs(record["outside"][0]) / self._scale)[chosen].max())
+        for name, chosen in self._families.items():
+            out[f"{name}/charge"] = float(charge[chosen].mean())
+            out[f"{name}/drift"] = float(drift[chosen].max())
+        for key in record:
+            if key.startswith(SCALAR_PREFIX):
+                out[f"logged/{key.removeprefix(SCALAR_PREFIX)}"] = float(record[key][0])
+        return out
+
+    def _errors(
+        self, record: Mapping[str, np.ndarray[Any, Any]], charge: Row, chosen: np.ndarray[Any, Any]
+    ) -> Iterator[tuple[str, float]]:
+        lost = ~np.isfinite(charge)
+        for key in record:
+            if not key.startswith(LAW_PREFIX):
+                continue
+            with np.errstate(invalid="ignore", over="ignore"):
+                error = np.abs(record[key][0] - charge) / self._scale
+            known = error[chosen & ~np.isnan(record[key][0]) & ~lost]
+            if (chosen & lost).any():
+                yield key.removeprefix(LAW_PREFIX), float(np.inf)
+            elif known.size:
+                yield key.removeprefix(LAW_PREFIX), float(known.max())

@@ -1,0 +1,79 @@
+"""Nothing is communicated between records; nobody waits for a process that died, failed or left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.monitor.processes import networks
+from tests.monitor.processes.group import together
+from tests.monitor.processes.training import EVERY, STEPS, alone
+from tests.monitor.processes.trouble import count, resumed, trouble
+
+import neuralmechanics as nm
+
+
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    return networks.symmetries("llama").to_dict()
+
+
+@pytest.mark.parametrize(
+    ("way", "optimizer"),
+    [("fsdp", "heavy ball"), slow("tp", "heavy ball"), slow("tp", "nesterov"), slow("tp", "adam")],
+)
+def test_nothing_is_communicated_between_records(
+    way: str, optimizer: str, described: dict[str, Any], tmp_path: Path
+) -> None:
+    """A record is taken from the end of its step to the beginning of the next; training is the same to the bit."""
+    records = {1, *(n for s in range(EVERY, STEPS + 1, EVERY) for n in (s, s + 1)), STEPS + 1}
+    for answer in together(2, count, tmp_path, way, described, optimizer):
+        assert set(answer["messages"]) <= records | {0}
+        assert answer["messages"][EVERY + 1] <= 8
+        for number, (without, with_monitor) in enumerate(zip(answer["False"], answer["True"], strict=True), start=1):
+            assert sum(without.values()) > 0
+            assert with_monitor == without, number
+        for name, weights in answer["weights False"].items():
+            assert (weights == answer["weights True"][name]).all(), name
+
+
+@pytest.mark.parametrize("kind", ["dies", slow("fails"), slow("waits"), slow("raises")])
+def test_nobody_waits_for_a_process_in_trouble(kind: str, described: dict[str, Any], tmp_path: Path) -> None:
+    answers = together(2, trouble, tmp_path, kind, described, tmp_path / "run", gone=1 if kind == "dies" else None)
+    run = nm.open_run(tmp_path / "run")
+    assert list(run.data["step"].values) == ([0, EVERY] if kind == "raises" else [0])
+    assert run.verify()["sound"].all()
+    first, second = answers
+    assert first["seconds"] < 45
+    if kind == "dies":
+        assert first["failed"]  # of the training itself, whose own collectives fail
+    if kind in ("fails", "waits"):
+        assert len(first["losses"]) == len(second["losses"]) == STEPS
+        assert first["failed"] == second["failed"] == ""
+        assert sum("the monitor stopped at step" in text for text in first["said"]) == 1
+        assert first["monitor"] != "None"
+        assert second["monitor"] != "None"
+    if kind == "fails":
+        assert "this process's monitor fails" in second["monitor"]
+        assert set(first["state"]) == set(second["state"]) == {"step", "failure"}
+    if kind == "raises":
+        assert "one process stops" in second["failed"]
+        assert second["seconds"] < 45
+
+
+@pytest.mark.parametrize("how", ["state", slow("store"), slow("step")])
+def test_resumed_over_two_processes_is_as_uninterrupted(how: str, described: dict[str, Any], tmp_path: Path) -> None:
+    right = alone("llama", nm.Symmetries.from_dict(described), "heavy ball", residuals=True).data
+    for data in together(2, resumed, tmp_path, "fsdp", described, tmp_path / "run", how):
+        assert list(data["step"]) == [0, 4, 7, 8, 9]
+        for name in ("charge", "predicted", "residual"):
+            chosen = [list(data["step"]).index(s) for s in right["step"].values]
+            a, b = data[name], right[name].values
+            a = a[:, chosen] if name == "predicted" else a[chosen]
+            assert np.nanmax(np.abs(a - b) / np.maximum(right["scale"].values, 1e-3)) < 1e-12, name
