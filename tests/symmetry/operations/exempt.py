@@ -14,6 +14,8 @@ NOT_CALLED = {
     "aten.empty": "its numbers are whatever stood in memory",
     "aten.empty_like": "its numbers are whatever stood in memory",
     "aten.new_empty": "its numbers are whatever stood in memory",
+    "aten.new_empty_strided": "its numbers are whatever stood in memory",
+    "aten.empty_strided": "its numbers are whatever stood in memory",
     "aten.cudnn_batch_norm": "runs on one kind of device alone",
 }
 

@@ -11,6 +11,7 @@ from . import (
     losses,
     movement,
     normalisations,
+    other_names,
     recurrent,
     reductions,
 )
@@ -20,6 +21,7 @@ __all__ = ["CASES", "by_rule"]
 
 FILES = (
     movement, elementwise, contractions, reductions, normalisations, indexing, embeddings, recurrent, losses, backward,
+    other_names,
 )  # fmt: skip
 CASES: list[Case] = [case for file in FILES for case in file.table.cases]
 

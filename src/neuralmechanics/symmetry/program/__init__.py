@@ -1,1 +1,1 @@
-"""What the walk over a model speaks: primitives, views, and why nothing is claimed."""
+"""A model as a program: values, the primitives that make them, and the loop that interprets a program."""

@@ -1,4 +1,4 @@
-"""Which dimension of a result is, entry by entry, a dimension of an operand: what passes ask of every primitive."""
+"""Axis maps: along which dimension of its result a primitive acts entry by entry on each dimension of its operands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rule sees: one method for each primitive, which writes an instruction and returns its value."""
+"""The writer of a program: one method for each primitive, which appends an instruction and returns its value."""
 
 from __future__ import annotations
 

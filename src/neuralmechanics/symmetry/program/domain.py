@@ -1,4 +1,4 @@
-"""What an interpreter of the program must answer: one method for each primitive, over values of its own."""
+"""The interface of interpreters: for each primitive one method, from values of the interpreter's own to another."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Domain(Protocol[V]):
         """x divided by its size over ``dims`` (after removing its mean there when ``center``)."""
 
     def softmax(self, x: V, dim: int) -> V:
-        """Softmax or log-softmax along ``dim``: blind to what is constant along it."""
+        """Softmax or log-softmax along ``dim``: invariant to what is constant along it."""
 
     def gather(self, x: V, dim: int, index_shape: Sequence[int], index: Hashable) -> V:
         """Entries along ``dim`` picked by data-dependent indices; the index dimensions take the place of ``dim``."""

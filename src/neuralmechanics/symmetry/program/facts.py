@@ -28,7 +28,7 @@ def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
         return x * primitive.factor
     if isinstance(primitive, p.AddNumber):
         return x + primitive.number
-    if isinstance(primitive, p.Power) and x > 0:
+    if isinstance(primitive, p.Power) and primitive.function is None and x > 0:
         return float(x**primitive.exponent)
     return None
 
@@ -43,6 +43,8 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
     if isinstance(primitive, (p.Homogeneous, p.Nonlinear)):
         return primitive.nonnegative
     if isinstance(primitive, p.Power):
+        if primitive.function is not None and primitive.exponent == 0:  # a sign
+            return False
         return primitive.exponent % 2 == 0 or xs[0].nonnegative
     if isinstance(primitive, p.Softmax):
         return not primitive.log

@@ -15,7 +15,7 @@ __all__ = ["interpret"]
 def interpret(program: Program, domain: Domain[Any], step: Callable[..., Any] | None = None) -> None:
     """Every instruction in turn, by the methods of ``domain``; values that are not read again are let go.
 
-    ``step(instruction, *operands)`` stands between, where instructions are to be answered in another way.
+    ``step(instruction, *operands)`` stands between, where an instruction is to be interpreted in another way.
 
     Raises ``DomainError`` where the interpreter itself fails, naming the operation: a result without the constraints of
     one instruction would be false.

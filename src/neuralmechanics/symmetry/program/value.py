@@ -1,4 +1,4 @@
-"""Values: what rules hold for tensors, and what is known of them."""
+"""Values: tensors of a program, without their entries, and what is known of them."""
 
 from __future__ import annotations
 

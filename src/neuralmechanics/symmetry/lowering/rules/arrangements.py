@@ -46,10 +46,14 @@ def split_along(d: Any, node: fx.Node, x: Any, sizes: Any) -> tuple[Any, ...]:
 @rule("vstack", "row_stack", "dstack")
 def stacked_along(d: Any, node: fx.Node, xs: Sequence[Any]) -> Any:
     """Tensors one behind the other along the first or the third dimension, which fewer dimensions are widened to."""
-    if "dstack" not in str(node.target):
-        return d.cat([reshape(d, x, (1, *x.shape)) if len(x.shape) < 2 else x for x in xs], 0)
-    flat = [reshape(d, x, (1, *x.shape)) if len(x.shape) == 1 else x for x in xs]
-    return d.cat([reshape(d, x, (*x.shape, 1)) if len(x.shape) == 2 else x for x in flat], 2)
+    deep = "dstack" in str(node.target)
+    return d.cat([reshape(d, x, _widened(x.shape, deep)) for x in xs], 2 if deep else 0)
+
+
+def _widened(shape: Sequence[int], deep: bool) -> Sequence[int]:
+    """A row for one dimension, one entry for none; ``deep``: with a third dimension of one entry."""
+    flat = (*(1 for _ in range(2 - len(shape))), *shape)
+    return (*flat, 1) if deep and len(flat) == 2 else flat
 
 
 @rule("ravel")

@@ -293,7 +293,7 @@ def signed(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
 
 @rule("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal")
 def compared(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
-    """Comparison with zero is blind to positive factors."""
+    """Comparison with zero is invariant to positive factors."""
     if number_in(y) == 0:
         return of_sign(d, x, bound(node, 0))
     raise NotSoughtError(_STEPS, hides=True)

@@ -244,7 +244,7 @@ def slice_replaced(
     if step != 1:
         both = d.cat([x, source], dim)
         return take(d, both, dim, [len(places) + inside.index(k) if k in inside else k for k in places])
-    if x.number == 0:  # zeros bear any label
+    if x.number == 0:  # zeros have every label at once
         before, after = inside.start, x.shape[dim] - inside.stop
         return d.zero_padded(source, dim, before, after, 0.0) if before or after else source
     parts = [take(d, x, dim, places[: inside.start]), source, take(d, x, dim, places[inside.stop :])]

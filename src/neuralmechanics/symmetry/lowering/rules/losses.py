@@ -19,7 +19,7 @@ from neuralmechanics.symmetry.program.value import is_value
 
 @rule("cross_entropy_loss")
 def cross_entropy(d: Any, node: fx.Node, x: Any, target: Any, *rest: Any, **__: Any) -> Any:
-    """Blind to what is constant over the classes, whatever the targets, weights and smoothing."""
+    """Invariant to what is constant over the classes, whatever the targets, weights and smoothing."""
     d.fix(target, *(r for r in rest if is_value(r)))
     scores = d.softmax(x, 1 if len(x.shape) > 1 else 0, True)
     return d.ended(meta_shape(node), bound(node), scores)  # log-softmax of a log-softmax is itself
@@ -78,7 +78,7 @@ def cosine_embedding(d: Any, node: fx.Node, x: Any, y: Any, target: Any, *_: Any
 
 @rule("multi_margin_loss", "multilabel_margin_loss")
 def margins(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
-    """Of the differences between the scores of classes: blind to what is constant over them, as softmax is."""
+    """Of the differences between the scores of classes: invariant to what is constant over them, as softmax is."""
     d.fix(*(r for r in rest if is_value(r)))
     return d.ended(meta_shape(node), bound(node), d.softmax(x, len(x.shape) - 1, True))
 

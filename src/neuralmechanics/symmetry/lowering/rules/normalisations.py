@@ -313,7 +313,7 @@ def _spread(node: fx.Node, x: Any, dim: Any, rest: Sequence[Any], kwargs: Any) -
 
 @rule("var", "std")
 def spread_of(d: Any, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> Any:
-    """Degree two (variance) or one (deviation), blind to constants along ``dim``."""
+    """Degree two (variance) or one (deviation), invariant to constants along ``dim``."""
     dims, correction = _spread(node, x, dim, rest, kwargs)
     out = reshape(d, d.deviation(x, dims, True, correction), meta_shape(node))
     return d.power(out, 2.0) if "var" in str(node.target) else out

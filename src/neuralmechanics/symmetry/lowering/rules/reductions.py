@@ -72,7 +72,7 @@ def given_up(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
 
 @rule("argmax", "argmin")
 def positions(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """Blind to a common positive factor and to a common shift along ``dim``."""
+    """Invariant to a common positive factor and to a common shift along ``dim``."""
     return d.power(d.positions(x, _dims(x, dim), keepdim, bound(node)), 0.0, IDENTITY)
 
 

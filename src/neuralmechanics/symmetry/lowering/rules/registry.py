@@ -16,12 +16,12 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*operations: str, prefix: str = "aten.") -> Callable[[Rule], Rule]:
-    """Registers a function ``(domain, node, *args, **kwargs) -> value`` for ATen operations (names without ``aten.``).
+    """Registers a function ``(builder, node, *args, **kwargs) -> value`` for ATen operations (names without ``aten.``).
 
-    The function translates the operation into the primitives of ``domain.Domain``. Tensor arguments arrive as the
-    domain's values, everything else as it stands in the graph. ``d.fix`` and ``d.nonlinear`` say that the operation
-    admits no change; where it may admit some that the rule does not follow it raises ``NotSoughtError``, and
-    ``UnsupportedFormError`` for arguments that it does not know. Both fix all that enters.
+    The function writes the operation in terms of primitives, by the methods of ``builder.Builder``. Tensors arrive as
+    values of the program, everything else as it stands in the graph. ``d.fix`` and ``d.nonlinear`` say that the
+    operation admits no change; where it may admit some that the rule does not follow it raises ``NotSoughtError``, and
+    ``UnsupportedFormError`` for arguments that it does not know. Either fixes all operands.
     """
 
     def register(function: Rule) -> Rule:

@@ -1,7 +1,7 @@
 """The primitives that a model is lowered to: a closed set of typed operations, in terms of which all symmetries stand.
 
 Each primitive is a frozen dataclass of its settings. It knows the shape of its result, refuses operands that do not
-fit, and says which method of an interpreter (``domain.Domain``) answers it. Names of torch's operations do not occur.
+fit, and names the method of an interpreter (``domain.Domain``) that handles it. Names of ATen do not occur.
 """
 
 from neuralmechanics.symmetry.program.primitives.along_dimensions import (

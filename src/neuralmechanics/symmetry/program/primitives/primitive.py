@@ -1,4 +1,4 @@
-"""What every primitive can say of itself, and the checks that its operands pass."""
+"""The interface of primitives, and the checks of their operands' shapes."""
 
 from __future__ import annotations
 
