@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.provenance import provenance
+from neuralmechanics.monitor.store.compact import compacted
 from neuralmechanics.monitor.store.lock import RunBusyError
 from neuralmechanics.monitor.store.memory import MemoryStore
 from neuralmechanics.monitor.store.protocol import Store
@@ -85,6 +86,7 @@ class Recorder:
         self._loaded: Mapping[str, Any] | None = None
         self._progress = _Progress()
         self._late = False
+        self._single = False
 
     @property
     def recorded_step(self) -> int | None:
@@ -105,6 +107,7 @@ class Recorder:
 
     def begin(self, follower: Follower) -> None:
         """Open a segment at the follower's parameters: a new run, a known record, or a saved state to go on from."""
+        self._single = follower.single
         charge, companion, scale = follower.charge(), follower.companion(), follower.scale()
         follower.begin(0, charge, companion, scale)
         matched = not self.store.recorded
@@ -148,7 +151,8 @@ class Recorder:
         """Write the held record; it is safe on the disk when this returns, unless it was said that it is not."""
         now = self._progress
         if now.held is not None:
-            ready = _Waiting(now.held.step, now.held.arrays(now.scalars) | drive_arrays(now.steps))
+            record = compacted(now.held.arrays(now.scalars), single=self._single)
+            ready = _Waiting(now.held.step, record | drive_arrays(now.steps))
             self._progress = replace(now, waiting=(*now.waiting, ready), held=None, steps=[], scalars={})
         self._write()
 
