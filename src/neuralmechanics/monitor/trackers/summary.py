@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from neuralmechanics.monitor.reading.scale import filled_scale
-from neuralmechanics.monitor.store.record import LAW_PREFIX, SCALAR_PREFIX
+from neuralmechanics.monitor.store.compact import LAW_PREFIX
+from neuralmechanics.monitor.store.record import SCALAR_PREFIX
 from neuralmechanics.symmetry import Symmetries
 
 Row = np.ndarray[Any, np.dtype[np.float64]]
