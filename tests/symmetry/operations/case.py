@@ -314,4 +314,11 @@ def idealised(case: Case) -> Case:
     return replace(case, args=(*given[:at], 1e-20, *given[at + 1 :]))
 
 
-_EPS_OF_ANOTHER_KIND = ("logit", "special_logit", "logit_backward", "poisson_nll_loss", "triplet_margin_loss", "pairwise_distance")
+_EPS_OF_ANOTHER_KIND = (
+    "logit",
+    "special_logit",
+    "logit_backward",
+    "poisson_nll_loss",
+    "triplet_margin_loss",
+    "pairwise_distance",
+)

@@ -37,7 +37,9 @@ _FORMS = {
 def without_call(rule: str, overload: str, returned: tuple[str, ...], taken: tuple[str, ...]) -> bool:
     """Whether a form of an operation needs none: it has no tensor for a result, or names dimensions, or is listed."""
     tensors = any(kind.startswith(("Tensor", "List[Tensor]", "SymInt", "int", "number")) for kind in returned)
-    scripted = any(kind in ("str", "List[t]", "Dict(str, t)") or kind.startswith(("Dict", "List[t")) for kind in taken[:2])
+    scripted = any(
+        kind in ("str", "List[t]", "Dict(str, t)") or kind.startswith(("Dict", "List[t")) for kind in taken[:2]
+    )
     of_tensors = taken[:1] in (("Tensor",), ("List[Tensor]",)) or rule.startswith("aten.where") or "Tensor" in taken
     named = any("str" in kind for kind in taken if "List" in kind)
     return not tensors or scripted or not of_tensors or named or (rule, overload) in _FORMS

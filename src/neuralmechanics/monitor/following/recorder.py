@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,8 @@ from neuralmechanics.monitor.following.follow import LAST_RESIDUAL, Follower
 from neuralmechanics.monitor.following.provenance import provenance
 from neuralmechanics.monitor.store.compact import compacted
 from neuralmechanics.monitor.store.lock import RunBusyError
-from neuralmechanics.monitor.store.memory import MemoryStore
 from neuralmechanics.monitor.store.protocol import Store
 from neuralmechanics.monitor.store.record import SCALAR_PREFIX, Record, StepDrives, drive_arrays, scalar_problem
-from neuralmechanics.monitor.store.run_store import RunStore
 from neuralmechanics.monitor.store.schema import STATE_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays
 from neuralmechanics.monitor.warning import Notes, announce
@@ -279,20 +276,6 @@ def _agree(known: Tensor, here: Tensor, scale: Tensor) -> Tensor:
     if known.shape[1:] != here.shape:
         return torch.zeros(len(known), dtype=torch.bool)
     return ((known - here).abs() <= _SAME * scale).all(dim=1)
-
-
-def open_store(path: str | Path | None, content: Mapping[str, Any], *, resume: bool | int) -> Store:
-    """The store at a path, or one in memory. Raises ValueError for a run that is there and was not to be resumed."""
-    if resume < 0:
-        raise ValueError(f"resume={resume}: give the step that the parameters are of, 0 or more")
-    if path is None:
-        return MemoryStore(content)
-    store = RunStore.open(path, content)
-    if store.recorded and resume is False:
-        raise ValueError(
-            f"{path} holds a run already; give another folder for a new one, or resume=True to continue it"
-        )
-    return store
 
 
 def run_content(

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics.monitor.following.recorder import open_store
 from neuralmechanics.monitor.processes.holding import sharded
 from neuralmechanics.monitor.processes.portion import Portion, Whole
 from neuralmechanics.monitor.processes.writing import SilentStore, Writer, guessed, rank, writes
+from neuralmechanics.monitor.store.opening import open_store
 from neuralmechanics.monitor.store.protocol import Store
 from neuralmechanics.monitor.warning import Notes, announce
 from neuralmechanics.symmetry import Symmetries
