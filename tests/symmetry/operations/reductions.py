@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .case import B, D, G, I, P
+from .case import D, G, I, P
 from .table import Table
 
 table = Table()

@@ -19,8 +19,17 @@ from .case import Case
 __all__ = ["CASES", "by_rule"]
 
 FILES = (
-    movement, elementwise, contractions, reductions, normalisations, indexing, embeddings, recurrent, losses, backward,
-)  # fmt: skip
+    movement,
+    elementwise,
+    contractions,
+    reductions,
+    normalisations,
+    indexing,
+    embeddings,
+    recurrent,
+    losses,
+    backward,
+)
 CASES: list[Case] = [case for file in FILES for case in file.table.cases]
 
 
