@@ -12,8 +12,15 @@ c = table.call
 
 for shape in [(3,), (2, 3), (2, 1, 3)]:
     g, x = P(*shape), P(*shape)
-    for name in ("tanh_backward", "sigmoid_backward", "silu_backward", "mish_backward", "hardswish_backward",
-                 "hardsigmoid_backward", "gelu_backward"):  # fmt: skip
+    for name in (
+        "tanh_backward",
+        "sigmoid_backward",
+        "silu_backward",
+        "mish_backward",
+        "hardswish_backward",
+        "hardsigmoid_backward",
+        "gelu_backward",
+    ):
         c(name, "default", g, x)
     c("gelu_backward", "default", g, x, approximate="tanh")
     c("hardtanh_backward", "default", g, x, -0.7, 0.8)
@@ -51,7 +58,7 @@ for shape, last in [((2, 4), [4]), ((3, 2, 2), [2, 2]), ((3,), [3])]:
     outer = (*shape[: len(shape) - len(last)], *(1 for _ in last))
     for weight in (P(*last), None):
         mask = [True, weight is not None, weight is not None]
-        statistics = D(*outer), D(*outer)
+        statistics = D(*outer), D(*outer, kind="positive")
         c("native_layer_norm_backward", "default", P(*shape), D(*shape), last, *statistics, weight, weight, mask)
 for shape in [(3, 2), (2, 2, 3), (2, 3, 2, 2)]:
     n = shape[1]
@@ -65,7 +72,7 @@ for shape in [(3, 2), (2, 2, 3), (2, 3, 2, 2)]:
             None,
             None,
             D(n),
-            D(n),
+            D(n, kind="positive"),
             True,
             1e-3,
             [True, True, True],
@@ -88,22 +95,42 @@ for shape, kernel in [((2, 2, 5), (3,)), ((1, 2, 4, 3), (2, 2)), ((1, 2, 3, 3, 2
     n = len(kernel)
     one, two, none = [1] * n, [2] * n, [0] * n
     for stride, padding, dilation, groups, transposed, after in [
-        (one, none, one, 1, False, none), (two, one, one, 1, False, none), (one, one, two, 2, False, none),
-        (one, none, one, 1, True, none), (two, one, one, 2, True, one), (two, one, two, 1, True, none),
-    ]:  # fmt: skip
+        (one, none, one, 1, False, none),
+        (two, one, one, 1, False, none),
+        (one, one, two, 2, False, none),
+        (one, none, one, 1, True, none),
+        (two, one, one, 2, True, one),
+        (two, one, two, 1, True, none),
+    ]:
         weight = (2, 2 // groups * (2 if transposed else 1), *kernel) if transposed else (4, 2 // groups, *kernel)
         x, w = torch.zeros(shape).double(), torch.zeros(weight).double()
         out = torch.ops.aten.convolution(x, w, None, stride, padding, dilation, transposed, after, groups)
-        c("convolution_backward", "default", P(*out.shape), P(*shape), P(*weight), [out.shape[1]], stride, padding, dilation,
-          transposed, after, groups, [True, True, True])  # fmt: skip
+        c(
+            "convolution_backward",
+            "default",
+            P(*out.shape),
+            P(*shape),
+            P(*weight),
+            [out.shape[1]],
+            stride,
+            padding,
+            dilation,
+            transposed,
+            after,
+            groups,
+            [True, True, True],
+        )
 for n in (2, 3):
     name, size = f"avg_pool{n}d", (4, 5, 3)[:n]
     one, two, none = [1] * n, [2] * n, [0] * n
     for front in [(1, 2), (2, 1), (2,)]:
         x = torch.zeros(*front, *size).double()
         for stride, padding, ceil, counts, divisor in [
-            (two, none, False, True, None), (one, one, False, False, None), (two, one, True, True, None), (one, none, False, True, 3),
-        ]:  # fmt: skip
+            (two, none, False, True, None),
+            (one, one, False, False, None),
+            (two, one, True, True, None),
+            (one, none, False, True, 3),
+        ]:
             out = getattr(torch.ops.aten, name)(x, two, stride, padding, ceil, counts, divisor)
             c(f"{name}_backward", "default", P(*out.shape), D(*x.shape), two, stride, padding, ceil, counts, divisor)
         for out_size in (two, one, [3] * n):

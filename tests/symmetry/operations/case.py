@@ -21,10 +21,9 @@ ATEN = torch.ops.aten
 class Operand:
     """A tensor to be drawn: a parameter, or data.
 
-    ``kind``: "any" (away from zero, of either sign), "positive", "unit" (below one half in size), "fraction" (in (0, 1)), "above" (two), "complex" (pairs along the
-    last dimension), "number" (the only entry, as a number),
-    "single" (in half the precision), or
-    "data", "whole" (below ``bound``), "mask", "given" (``value`` itself).
+    ``kind``: "any" (away from zero, of either sign), "positive", "unit" (below one half in size), "fraction" (in
+    (0, 1)), "above" (two), "complex" (pairs along the last dimension), "number" (the only entry, as a number), "single"
+    (in half the precision), "whole" (below ``bound``), "mask", "zeros", "given" (``value`` itself).
     """
 
     shape: tuple[int, ...]
@@ -216,9 +215,18 @@ class Writer:
         self.graph.output(tuple(outputs))
         shapes = {name: tuple(p.shape) for name, p in self.parameters.items()}
         captured = Captured(
-            self.graph, self.names, shapes, (), {}, tuple(outputs), True, "export", sources=self.sources,
-            results=tuple(outputs), writes_parameters=False,
-        )  # fmt: skip
+            self.graph,
+            self.names,
+            shapes,
+            (),
+            {},
+            tuple(outputs),
+            True,
+            "export",
+            sources=self.sources,
+            results=tuple(outputs),
+            writes_parameters=False,
+        )
         return Drawn(captured, self.parameters, self.values, [self.values[n.name] for n in outputs])
 
 
@@ -241,6 +249,11 @@ def _real(writer: Writer, node: fx.Node) -> bool:
 def plain(writer: Writer, parts: list[fx.Node]) -> list[fx.Node]:
     """The results themselves."""
     return parts
+
+
+def turned(writer: Writer, parts: list[fx.Node]) -> list[fx.Node]:
+    """The results with their rows in the other order: what is kept apart by experts must be told apart for it."""
+    return [writer.call(ATEN.flip.default, part, [0]) for part in parts]
 
 
 def times(writer: Writer, parts: list[fx.Node]) -> list[fx.Node]:

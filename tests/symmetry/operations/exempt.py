@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ENDING", "NOT_CALLED", "NOT_DRAWN", "RANDOM", "SAME_FUNCTION", "without_call"]
+__all__ = ["ENDING", "NOT_CALLED", "NOT_DERIVED", "PARTIAL", "RANDOM", "SAME_FUNCTION", "WITHOUT_SHAPE", "without_call"]
 
 # Rules without a call.
 NOT_CALLED = {
@@ -20,9 +20,22 @@ NOT_CALLED = {
 }
 
 # Settings that do not change which function an operation computes, or only how it is rounded and stored.
-SAME_FUNCTION = frozenset(["dtype", "layout", "device", "pin_memory", "memory_format", "generator"])
+SAME_FUNCTION = frozenset(
+    [
+        "dtype",
+        "out_dtype",
+        "non_blocking",
+        "half_to_float",
+        "layout",
+        "device",
+        "pin_memory",
+        "memory_format",
+        "generator",
+    ]
+)
 
 _FORMS = {
+    ("aten.index", "list_Tensor"): "a list of Python's",
     ("aten.view", "dtype"): "the bits of numbers as another type",
     ("aten.einsum", "sublist"): "written in letters before it is captured",
     ("aten.mm", "dtype"): "in reduced precision on one kind of device",
@@ -48,6 +61,80 @@ def without_call(rule: str, overload: str, returned: tuple[str, ...], taken: tup
 # Calls that draw random numbers in an order that the program does not keep.
 RANDOM = frozenset(["aten.rnn_relu"])
 
-# Numbers of Python, which have no shape.
-NOT_DRAWN = frozenset(["arange", "zeros", "ones", "full", "scalar_tensor"])
-ENDING: frozenset[str] = frozenset()
+# Numbers of Python and of sizes.
+WITHOUT_SHAPE = frozenset(
+    [
+        "ge",
+        "gt",
+        "le",
+        "lt",
+        "eq",
+        "ne",
+        "add",
+        "sub",
+        "mul",
+        "floordiv",
+        "truediv",
+        "mod",
+        "pow",
+        "neg",
+        "and_",
+        "or_",
+        "not_",
+        "sym_max",
+        "sym_min",
+        "sym_not",
+        "sym_ite",
+        "sym_float",
+        "sym_int",
+        "sym_sum",
+    ]
+)
+
+# Rules that only end everything: what they give is read off a run, and nothing that enters may change.
+_NOT_FOLLOWED = """detach logaddexp logaddexp2 xlogy special_xlogy special_xlog1py floor_divide nextafter sin cos exp exp2
+expm1 round floor ceil trunc fix nan_to_num erfinv log log2 log10 log1p logit special_logit glu_jvp histc bincount prod
+logsumexp logcumsumexp cumprod median nanmedian mode kthvalue cummax cummin aminmax _unique2 unique_dim
+unique_consecutive masked_scatter diagonal"""
+_FRESH = """fill zeros_like ones_like full_like rand_like randn_like new_zeros new_ones new_full cauchy exponential
+log_normal uniform random geometric normal bernoulli"""
+_GATED = "lstm gru rnn_tanh lstm_cell gru_cell"
+_COUNTED = """all any argsort argwhere bucketize count_nonzero isfinite isinf isnan logical_and logical_not logical_or
+logical_xor nonzero nonzero_numpy nonzero_static searchsorted"""
+ENDING = frozenset(f"aten.{name}" for name in f"{_NOT_FOLLOWED} {_FRESH} {_GATED} {_COUNTED}".split())
+
+NOT_DERIVED: dict[str, str] = {
+    "aten.native_channel_shuffle": "torch has no derivative of it",
+    "aten.copy": "torch has no derivative of it",
+    "aten.floor_divide": "torch has no derivative of it",
+    "aten.glu_jvp": "torch has no derivative of it",
+    "aten.heaviside": "torch has no derivative of it",
+    "aten.remainder": "torch has no derivative of one form of it",
+    "aten._grouped_mm": "in half the precision",
+}
+# Rules around which not all symmetries of bare parameters are looked for: what is read at places that the shapes alone
+# decide (windows, strides, masks), single entries, sizes of one, and what rules give up.
+_NOT_ALL = """_adaptive_avg_pool2d _adaptive_avg_pool3d _batch_norm_with_update _batch_norm_with_update_functional _conj
+_conj_physical _embedding_bag _fused_rms_norm _index_put_impl _local_scalar_dense _native_batch_norm_legit
+_native_batch_norm_legit_functional _pack_padded_sequence _pad_packed_sequence _prelu_kernel
+_prelu_kernel_backward _unsafe_index_put _upsample_nearest_exact2d _weight_norm _weight_norm_interface
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+adaptive_max_pool3d addbmm addmm addmv adjoint aminmax avg_pool1d avg_pool2d avg_pool3d baddbmm bilinear
+binary_cross_entropy binary_cross_entropy_with_logits bmm clamp clamp_max clamp_min clip col2im conj
+constant_pad_nd conv1d convolution copysign cosine_embedding_loss cosine_similarity cross_entropy_loss
+ctc_loss cummax cummin cumprod cumsum diagonal dot einsum elu_backward embedding_bag fft_fft fft_fft2 fft_fftn
+fft_hfft fft_ifft fft_ifft2 fft_ifftn fft_ihfft fft_irfft fft_irfft2 fft_irfftn fft_rfft fft_rfft2 fft_rfftn
+fill fix fmax fmod frac fractional_max_pool2d frobenius_norm gather group_norm gru_cell hardshrink
+hardshrink_backward hardsigmoid hardtanh hardtanh_backward hinge_embedding_loss im2col imag index index_add
+index_copy index_put kthvalue linalg_matmul linalg_vector_norm linear logaddexp logaddexp2 logcumsumexp
+logsumexp lstm_cell mH margin_ranking_loss masked_fill masked_scatter masked_select matmul matrix_H max_pool1d
+max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices maximum mean
+median mode multi_margin_loss multilabel_margin_loss mv nan_to_num nanmedian native_batch_norm
+native_batch_norm_backward native_dropout_backward native_layer_norm new_zeros nextafter nll_loss nll_loss2d
+nll_loss_backward nll_loss_forward nll_loss_nd norm norm_except_dim pairwise_distance prelu prod real relu
+relu6 remainder repeat_interleave rms_norm rnn_relu_cell scatter scatter_add softshrink softshrink_backward
+special_xlog1py special_xlogy std std_mean sum sym_storage_offset take_along_dim threshold threshold_backward
+topk tril triplet_margin_loss triu trunc upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean vdot
+view_as_complex view_as_real where xlogy zeros_like"""
+PARTIAL = frozenset(f"aten.{name}" for name in _NOT_ALL.split())

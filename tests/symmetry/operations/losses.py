@@ -62,8 +62,17 @@ for reduction in (0, 1, 2):
         c("poisson_nll_loss", "default", P(*shape, kind="positive"), even, False, True, 1e-3, reduction)
         c("ctc_loss", "IntList", P(n + 2, 1, classes + 1), I(classes, 1, 1), [n + 2], [1], 0, reduction, False)
         c("ctc_loss", "IntList", P(n + 2, 2, classes + 1), I(classes, 2, 1), [n + 2, n + 1], [1, 1], 1, reduction, True)
-        c("ctc_loss", "Tensor", P(n + 2, 1, classes + 1), I(classes, 1, 1), G(torch.tensor([n + 2])), G(torch.tensor([1])),
-          classes, reduction, True)  # fmt: skip
+        c(
+            "ctc_loss",
+            "Tensor",
+            P(n + 2, 1, classes + 1),
+            I(classes, 1, 1),
+            G(torch.tensor([n + 2])),
+            G(torch.tensor([1])),
+            classes,
+            reduction,
+            True,
+        )
 for x, y in [((2, 3), (2, 3)), ((3,), (2, 3)), ((2, 1, 3), (2, 3))]:
     for p in (2.0, 1.0, 3.0, float("inf"), 0.0):
         c("pairwise_distance", "default", P(*x), P(*y), p)

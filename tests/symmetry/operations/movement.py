@@ -38,8 +38,17 @@ for shape in [(), (3,), (2, 3), (2, 1, 3)]:
         c(name, "Sequence", [P(*shape), P(2)])
 
 for shape in [(3,), (2, 3), (2, 1, 3)]:
-    for name in ("clone", "contiguous", "alias", "lift_fresh", "lift_fresh_copy", "lift", "positive", "resolve_conj",
-                 "resolve_neg"):  # fmt: skip
+    for name in (
+        "clone",
+        "contiguous",
+        "alias",
+        "lift_fresh",
+        "lift_fresh_copy",
+        "lift",
+        "positive",
+        "resolve_conj",
+        "resolve_neg",
+    ):
         c(name, "default", P(*shape))
     c("to", "dtype", P(*shape), torch.float64)
     c("to", "dtype", P(*shape), torch.float64, False, True)
@@ -182,9 +191,16 @@ c("native_channel_shuffle", "default", P(1, 4, 2, 1), 2)
 c("native_channel_shuffle", "default", P(2, 6, 1, 1), 3)
 c("native_channel_shuffle", "default", P(1, 4, 1, 2), 4)
 
-_LINES = {"upsample_nearest1d": [], "upsample_linear1d": [False], "_upsample_nearest_exact2d": [],
-          "upsample_nearest2d": [], "upsample_bilinear2d": [False], "upsample_bicubic2d": [False],
-          "upsample_nearest3d": [], "upsample_trilinear3d": [False]}  # fmt: skip
+_LINES = {
+    "upsample_nearest1d": [],
+    "upsample_linear1d": [False],
+    "_upsample_nearest_exact2d": [],
+    "upsample_nearest2d": [],
+    "upsample_bilinear2d": [False],
+    "upsample_bicubic2d": [False],
+    "upsample_nearest3d": [],
+    "upsample_trilinear3d": [False],
+}
 for name, corners in _LINES.items():
     rank = next(n for n in (1, 2, 3) if f"{n}d" in name)
     for channels, size in [(1, 2), (2, 2), (1, 3)]:

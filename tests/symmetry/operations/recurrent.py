@@ -27,9 +27,13 @@ def layers(gates: int, inputs: int, hidden: int, count: int, biases: bool, sides
 
 for name, gates in ROWS.items():
     for inputs, hidden, count, biases, sides, first, steps in [
-        (2, 2, 1, True, 1, False, 3), (2, 3, 1, False, 1, True, 2), (3, 2, 2, True, 1, False, 2),
-        (2, 2, 1, True, 2, True, 3), (1, 2, 2, True, 2, False, 2), (2, 2, 1, True, 1, False, 1),
-    ]:  # fmt: skip
+        (2, 2, 1, True, 1, False, 3),
+        (2, 3, 1, False, 1, True, 2),
+        (3, 2, 2, True, 1, False, 2),
+        (2, 2, 1, True, 2, True, 3),
+        (1, 2, 2, True, 2, False, 2),
+        (2, 2, 1, True, 1, False, 1),
+    ]:
         batch = 2
         x = D(batch, steps, inputs) if first else D(steps, batch, inputs)
         for state in (

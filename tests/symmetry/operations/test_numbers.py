@@ -11,7 +11,7 @@ from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 
-from .case import Case, Drawn, plain, written
+from .case import Case, Drawn, plain, turned, written
 from .exempt import ENDING, RANDOM
 from .tables import by_rule
 
@@ -38,7 +38,7 @@ def test_the_program_of_an_operation_computes_it(rule: str) -> None:
     """On every call, its results read by nothing and by an operation each."""
     for number, case in enumerate(CALLS[rule]):
         for read in (True, False):
-            drawn = written(case, number, plain, read)
+            drawn = written(case, number, turned if "grouped_mm" in rule else plain, read)
             try:
                 results = computed(drawn)
             except NotExecutableError:
@@ -102,13 +102,15 @@ def assert_believed(instruction: Instruction, xs: list[Tensor], drawn: Drawn, ca
     """f(2x) = 2f(x) of what is homogeneous, and so on, by executing the instruction again on other operands."""
     primitive = instruction.primitive
     told = (case, instruction)
+    if getattr(primitive, "function", None) is not None and primitive.function.name == "rnn_relu":
+        return  # the states of a run
 
     def again(*operands: Tensor) -> Tensor:
         torch.manual_seed(0)
         return evaluated_once(instruction, operands, drawn)
 
     def same(one: Tensor, other: Tensor) -> None:
-        assert torch.allclose(one, other, rtol=1e-10, atol=1e-10, equal_nan=True), told
+        assert torch.allclose(one.double(), other.double(), rtol=1e-10, atol=1e-10, equal_nan=True), told
 
     if isinstance(primitive, _OF_DEGREE_ONE):
         same(again(*(2 * x for x in xs)), 2 * again(*xs))
@@ -153,9 +155,20 @@ def assert_believed(instruction: Instruction, xs: list[Tensor], drawn: Drawn, ca
 
 
 _OF_DEGREE_ONE = (
-    p.Homogeneous, p.Maximum, p.Extremum, p.Order, p.Noise, p.Select, p.Gather, p.Spread, p.Resize, p.Reduce,
-    p.Rearrange, p.Concatenate, p.Deviation,
-)  # fmt: skip
+    p.Homogeneous,
+    p.Maximum,
+    p.Extremum,
+    p.Order,
+    p.Noise,
+    p.Select,
+    p.Gather,
+    p.Spread,
+    p.Resize,
+    p.Reduce,
+    p.Rearrange,
+    p.Concatenate,
+    p.Deviation,
+)
 
 
 def _exact(primitive: p.Primitive) -> bool:

@@ -18,6 +18,7 @@ from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.views import squeezed
 
 __all__ = ["Blocks", "Mixings"]
 
@@ -117,7 +118,24 @@ class Mixings(Scales):
     def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:
         self._treated(x.terms, (), 1)
         self._treated(y.terms, (), 2)
+        self._stiffen_alone(x, y)
         return super().add(x, y, scale)
+
+    def _stiffen_alone(self, x: Label, y: Label) -> None:
+        """Summands mix together or not at all, though what scales rows up and columns down leaves both as they are."""
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        mine, theirs = ([(t, self._channels(t)) for t in self._aligned(v, shape).terms] for v in (x, y))
+        for some, others in ((mine, theirs), (theirs, mine)):
+            seen = {key for _, key in others}
+            self._stiffen(term for term, key in some if key is not None and key not in seen)
+
+    def _channels(self, term: LabelTerm) -> Hashable:
+        """Which basis vectors scale which entries; None where none does."""
+        basis = self._basis[term.ids]
+        if not (basis >= 0).any():
+            return None
+        found = squeezed(np.where(basis >= 0, 2 * basis + (self._sign[term.ids] > 0), -1))
+        return found.shape, found.tobytes()
 
     def mul(self, x: Label, y: Label) -> Label:
         shape = np.broadcast_shapes(x.shape, y.shape)

@@ -43,9 +43,8 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
     if isinstance(primitive, (p.Homogeneous, p.Nonlinear)):
         return primitive.nonnegative
     if isinstance(primitive, p.Power):
-        if primitive.function is not None and primitive.exponent == 0:  # a sign
-            return False
-        return primitive.exponent % 2 == 0 or xs[0].nonnegative
+        even = primitive.exponent % 2 == 0 and primitive.function is None  # a sign scales as the power 0
+        return even or xs[0].nonnegative
     if isinstance(primitive, p.Softmax):
         return not primitive.log
     if isinstance(primitive, p.Exponential):

@@ -79,9 +79,7 @@ def _with_statistics(d: Any, node: fx.Node, x: Any, out: Any, batch: bool, eps: 
     """The result, mean and inverse deviation of the batch, and the running statistics that come of them."""
     if not batch or not _statistics_read(node):
         return (out, *_unread(d, node, 1))
-    found = _statistics(d, x, (0, *range(2, len(x.shape))), (x.shape[1],), eps)
-    if _statistics_read(node, first=3):
-        d.fix(*found)
+    found = _held(d, node, *_statistics(d, x, (0, *range(2, len(x.shape))), (x.shape[1],), eps))
     return (out, *found, *_unread(d, node, 3))
 
 
@@ -92,8 +90,20 @@ def _unread(d: Any, node: fx.Node, first: int) -> list[Any]:
 
 def _statistics_read(node: fx.Node, first: int = 1) -> bool:
     """Whether an operation reads more of a normalisation than its result: the mean, the inverse deviation."""
+    return any(reader.op == "call_function" for reader in _readers(node, first))
+
+
+def _readers(node: fx.Node, first: int) -> list[fx.Node]:
+    """What reads the results from the one numbered ``first`` on."""
     parts = [user for user in node.users if user.target is operator.getitem and int(str(user.args[1])) >= first]
-    return any(reader.op == "call_function" for part in parts for reader in part.users)
+    return [reader for part in parts for reader in part.users]
+
+
+def _held(d: Any, node: fx.Node, *found: Any) -> tuple[Any, ...]:
+    """Statistics, which no gradient passes: where more than a backward pass reads them, they may not move."""
+    if any("backward" not in str(reader.target) for reader in _readers(node, 1)):
+        d.fix(*found)
+    return found
 
 
 def _statistics(d: Any, x: Any, dims: Sequence[int], shape: Sequence[int], eps: float) -> tuple[Any, Any]:
@@ -183,7 +193,7 @@ def native_layer_norm(
     outer = (*x.shape[: len(x.shape) - len(shape)], *(1 for _ in shape))
     if not _statistics_read(node):
         return (out, *_unread(d, node, 1))
-    return (out, *_statistics(d, x, tuple(range(len(x.shape) - len(shape), len(x.shape))), outer, eps))
+    return (out, *_held(d, node, *_statistics(d, x, tuple(range(len(x.shape) - len(shape), len(x.shape))), outer, eps)))
 
 
 @rule("rms_norm")
@@ -207,7 +217,7 @@ def fused_rms_norm(
     dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
     square = d.reduce(d.power(x, 2.0), dims, True, True)
     size = d.power(square, -0.5, function_of("inverse", lambda square: (square + eps).rsqrt(), settings=eps))
-    return rms_norm_of(d, node, x, shape, weight, eps), size
+    return (rms_norm_of(d, node, x, shape, weight, eps), *_held(d, node, size))
 
 
 def rms_norm_of(d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> Any:
@@ -240,7 +250,7 @@ def native_group_norm(
     if not _statistics_read(node):
         return (out, *_unread(d, node, 1))
     split = reshape(d, x, (n, groups, c // groups * area))
-    return (out, *_statistics(d, split, (2,), (n, groups), eps))
+    return (out, *_held(d, node, *_statistics(d, split, (2,), (n, groups), eps)))
 
 
 @rule("_weight_norm_interface", "_weight_norm")
@@ -252,7 +262,7 @@ def weight_norm(d: Any, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
         return out
     if not _statistics_read(node):
         return (out, *_unread(d, node, 1))
-    return out, reshape(d, length(d, v, dims, 2.0), meta_shape_of(node, 1))
+    return (out, *_held(d, node, reshape(d, length(d, v, dims, 2.0), meta_shape_of(node, 1))))
 
 
 @rule("linalg_vector_norm", "norm", "frobenius_norm", "linalg_norm")
