@@ -47,6 +47,13 @@ class GradientGraph:
         return dict(zip(self.leaves, derivatives(total, list(self.leaves.values()), graph=False), strict=True))
 
     @cached_property
+    def values(self) -> tuple[Tensors, Tensors]:
+        """θ and the gradient, detached from each other."""
+        parts = (self.leaves, self.gradients)
+        leaves, gradients = ({name: t.detach() for name, t in part.items()} for part in parts)
+        return leaves, gradients
+
+    @cached_property
     def gain(self) -> float:
         """|H r| of a random direction r of length one."""
         draw = torch.Generator().manual_seed(1)

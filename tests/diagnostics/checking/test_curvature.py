@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from neuralmechanics import find_symmetries
 from neuralmechanics.diagnostics.checking.norm_eps import norm_eps_residual
-from neuralmechanics.diagnostics.checking.orbits import slope
+from neuralmechanics.diagnostics.checking.orbits import along, slope
 from neuralmechanics.functional.hessian_products import gradient_graph
 from neuralmechanics.functional.pure_loss import Objective, trainable_parameters
 from neuralmechanics.symmetry import Family
@@ -118,6 +118,7 @@ def test_the_formula_of_norm_eps_predicts_the_residual(kind: str, eps: float) ->
     for family in families:
         weights = family.action.random_weights(torch.Generator().manual_seed(1))
         measured = sum(float((gradient[n] * x).sum()) for n, x in family.generator(params, weights).items())
-        predicted = norm_eps_residual(objective, family, params, weights)
+        path = along([(family, weights)], params)
+        predicted = norm_eps_residual(objective, params, path)
         assert measured == pytest.approx(predicted, rel=1e-6)
-        assert measured == pytest.approx(slope(objective, family, params, weights, 1e-2), rel=1e-5)
+        assert measured == pytest.approx(slope(objective, path, 1e-2), rel=1e-5)

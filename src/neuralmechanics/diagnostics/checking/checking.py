@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics.diagnostics.checking import readings as measures
-from neuralmechanics.diagnostics.checking.norm_eps import norm_eps_residual
-from neuralmechanics.diagnostics.checking.orbits import slope
-from neuralmechanics.diagnostics.checking.readings import Measure, Reading
+from neuralmechanics.diagnostics.checking.explaining import Explained, Weighted, explained
+from neuralmechanics.diagnostics.checking.halving import by_halves
+from neuralmechanics.diagnostics.checking.readings import (
+    Measure,
+    Reading,
+    gradient_readings,
+    hessian_readings,
+    hessian_share,
+    invariance_reading,
+    pool,
+)  # fmt: skip
 from neuralmechanics.diagnostics.checking.report import CheckReport, FamilyCheck
-from neuralmechanics.diagnostics.checking.scene import Fine, Scene, root_mean_square, working_dtype
-from neuralmechanics.diagnostics.checking.verdicts import LIMIT, Explanation, judge_family, only_second
+from neuralmechanics.diagnostics.checking.scene import Scene, working_dtype
+from neuralmechanics.diagnostics.checking.verdicts import LIMIT, SMALL, judge_family, only_second
 from neuralmechanics.functional.as_found import left_as_found
 from neuralmechanics.functional.precision import unit
 from neuralmechanics.functional.pure_loss import LossFunction, Objective, trainable_parameters
 from neuralmechanics.symmetry.families.family import Family
 
 __all__ = ["check_symmetries"]
+
+T = TypeVar("T")
 
 _DRAWS = 2  # random weightings of each family's generators
 
@@ -44,9 +53,12 @@ def check_symmetries(
       mean or sum over them, else for each batch;
     - hessian: Hξ + (∂ξ/∂θ)ᵀ g = 0, and along the orbit ξᵀHξ + ⟨g, ∂²ψ/∂a²⟩ = 0.
 
-    Each family is tested through random weightings of all its generators: two losses and three Hessian products a
-    batch, whatever the number of charges. Gradients are shared by all families. The model and all its state
-    are left as they were found, and random layers draw the same numbers everywhere.
+    Each family is tested through random weightings of all its generators. Gradients are shared by all families; losses
+    and Hessian products, with more than a few families, are taken for all of them together, and only where that fails
+    for each half on its own: some losses and three Hessian products a batch where all is well, about log₂ n times as
+    many a fault. What was measured of a set stands in the row of each member: the loss under all their transformations
+    one after the other, and what the sum of their generators leaves, counted as if it were the member's alone.
+    The model and all its state are left as they were found, and random layers draw the same numbers everywhere.
 
     Raises ValueError where ``batches`` is empty or lacks a family's parameter, TypeError where the loss is no tensor.
     Source: Kunin et al. 2021, section 3 and appendix A.
@@ -62,7 +74,7 @@ def check_symmetries(
             Scene.of(Objective(model, loss_fn, batch, seed + k), params, unit(dtype), hessian, samples, generator)
             for k, batch in enumerate(batches)
         ]
-        checks = tuple(_check(family, scenes, unit(dtype), generator) for family in symmetries)
+        checks = _checks(tuple(symmetries), _weighted(symmetries, scenes, generator), unit(dtype), generator)
     per_sample = all(scene.samples for scene in scenes)
     notes = tuple(dict.fromkeys(s.refusal for s in scenes if s.refusal))
     name = str(dtype).removeprefix("torch.")
@@ -79,54 +91,110 @@ def _require(symmetries: Sequence[Family], params: Mapping[str, Tensor]) -> None
             )
 
 
-def _check(family: Family, scenes: Sequence[Scene], rounding: float, generator: torch.Generator) -> FamilyCheck:
-    read: dict[str, list[Reading]] = {"invariance": [], "gradient": [], "hessian": [], "curvature": [], "noise": []}
-    explanations = []
-    for scene in scenes:
-        for draw in range(_DRAWS):
-            weights = family.action.random_weights(generator)
-            fine = scene.fine
-            read["invariance"].append(
-                measures.invariance_reading(fine.objective, family, fine.params, fine.loss, fine.changes, weights)
-            )
-            gradient = measures.gradient_reading(family, scene.here, scene.jittered, weights)
-            read["gradient"].append(gradient)
-            read["noise"] += [measures.gradient_reading(family, one, near, weights) for one, near in scene.samples]
-            if draw == 0 and scene.graphs is not None:
-                vector, along = measures.hessian_readings(family, *scene.graphs, weights)
-                read["hessian"].append(vector)
-                read["curvature"].append(along)
-            if draw == 0 and family.broken_by:
-                explanations.append(_explain(family, scene, gradient, weights, rounding))
-    if not read["noise"]:
-        read["noise"] = read["gradient"]
-    units = dict.fromkeys(read, rounding) | {"invariance": max(scene.fine.rounding for scene in scenes)}
-    pooled = {name: measures.pool(readings, units[name]) for name, readings in read.items()}
-    elsewhere: Measure | None = None
-    suspects: tuple[str, ...] = ()
-    if only_second(family, pooled):
-        elsewhere = measures.pool([_elsewhere(family, scene, generator) for scene in scenes], rounding)
-        suspects = tuple(dict.fromkeys(n for s in scenes for graph in s.graphs or () for n in graph.handwritten))
-    verdict, reason = judge_family(family, pooled, tuple(explanations), elsewhere, suspects)
-    worst = max(explanations, key=lambda e: abs(e.measured - e.slope), default=Explanation(*[math.nan] * 5))
-    return FamilyCheck(
-        family.name, family.kind, family.size, verdict, reason, **pooled, slope=worst.slope, predicted=worst.predicted
-    )
+def _weighted(symmetries: Sequence[Family], scenes: Sequence[Scene], generator: torch.Generator) -> list[Weighted]:
+    return [
+        Weighted(scene, tuple(tuple(f.action.random_weights(generator) for f in symmetries) for _ in range(_DRAWS)))
+        for scene in scenes
+    ]
+
+
+def _checks(
+    families: Sequence[Family], weighted: Sequence[Weighted], rounding: float, generator: torch.Generator
+) -> tuple[FamilyCheck, ...]:
+    """One row a family: gradients of its own, losses and Hessian products of the sets that it was looked at in."""
+    readings = [[_gradients(k, family, batch) for batch in weighted] for k, family in enumerate(families)]
+    moved = _by_kind(families, lambda chosen: _invariance(families, weighted, chosen), _flat)
+    bent = _by_kind(families, lambda chosen: _second(families, weighted, chosen, rounding), _straight)
+    steep = frozenset(k for k, (_, second) in bent.items() if second["hessian"].residual > SMALL)
+    explanations = explained(families, weighted, [[first[0] for first in own] for own in readings], steep, rounding)
+    rows = []
+    for k, family in enumerate(families):
+        measures = _pooled(readings[k], rounding) | {"invariance": moved[k][1]} | bent[k][1]
+        elsewhere: Measure | None = None
+        suspects: tuple[str, ...] = ()
+        if only_second(family, measures):
+            elsewhere = pool([_elsewhere(family, batch.scene, generator) for batch in weighted], rounding)
+            graphs = [graph for batch in weighted for graph in batch.scene.graphs or ()]
+            suspects = tuple(dict.fromkeys(name for graph in graphs for name in graph.handwritten))
+        found = explanations.get(k, Explained())
+        predicted = found.worst.predicted if found.alone else math.nan
+        verdict, reason = judge_family(family, measures, found.explanations, elsewhere, suspects)
+        name, kind, size, slope = family.name, family.kind, family.size, found.worst.slope
+        rows.append(FamilyCheck(name, kind, size, verdict, reason, **measures, slope=slope, predicted=predicted))
+    return tuple(rows)
+
+
+def _gradients(number: int, family: Family, batch: Weighted) -> list[Reading]:
+    """⟨g, ξ⟩ of the batch's gradient and of those of its samples, under the first weights and under the others."""
+    read = [gradient_readings(family, draw[number], batch.scene.points) for draw in batch.draws]
+    return [
+        *read[0][:1],
+        *(r for of_draw in read[1:] for r in of_draw[:1]),
+        *(r for of_draw in read for r in of_draw[1:]),
+    ]
+
+
+def _pooled(readings: Sequence[Sequence[Reading]], rounding: float) -> dict[str, Measure]:
+    whole = [reading for own in readings for reading in own[:_DRAWS]]
+    samples = [reading for own in readings for reading in own[_DRAWS:]]
+    return {"gradient": pool(whole, rounding), "noise": pool(samples or whole, rounding)}
+
+
+Held = dict[int, tuple[tuple[int, ...], T]]
+
+
+def _by_kind(
+    families: Sequence[Family], measure: Callable[[tuple[int, ...]], T], holds: Callable[[Family, T], bool]
+) -> Held[T]:
+    """Halving of the families that no constant breaks, and of those that one does: these leave more than rounding."""
+    found: Held[T] = {}
+    for exact in (True, False):
+        members = [k for k, family in enumerate(families) if family.exact == exact]
+        found |= by_halves(members, measure, lambda chosen, result: holds(families[chosen[0]], result))
+    return found
+
+
+def _invariance(families: Sequence[Family], weighted: Sequence[Weighted], chosen: Sequence[int]) -> Measure:
+    readings = []
+    for batch in weighted:
+        fine = batch.scene.fine
+        for draw in batch.draws:
+            drawn = [(families[k], draw[k]) for k in chosen]
+            readings.append(invariance_reading(fine.objective, drawn, fine.params, fine.loss, fine.changes))
+    return pool(readings, max(batch.scene.fine.rounding for batch in weighted))
+
+
+def _flat(family: Family, loss: Measure) -> bool:
+    """Whether a set like this family may stay together: where a constant breaks it, finite steps decide nothing."""
+    return loss.roundings <= LIMIT or (not family.exact and math.isfinite(loss.roundings))
+
+
+def _second(
+    families: Sequence[Family], weighted: Sequence[Weighted], chosen: Sequence[int], rounding: float
+) -> dict[str, Measure]:
+    """The Hessian constraint of Σ ξ, every family with terms of the same size, and its part along the orbit.
+
+    One member that is off is off by its own residual, among terms and rounding of all, which add up as √n.
+    """
+    read: dict[str, list[Reading]] = {"hessian": [], "curvature": []}
+    for batch in weighted:
+        if batch.scene.graphs is None:
+            continue
+        drawn = [(families[k], batch.draws[0][k]) for k in chosen]
+        if len(chosen) > 1:
+            shares = [hessian_share(family, weights, batch.scene.graphs[0]) for family, weights in drawn]
+            drawn = [
+                (f, weights / share if share else weights) for (f, weights), share in zip(drawn, shares, strict=True)
+            ]
+        for name, reading in zip(read, hessian_readings(drawn, *batch.scene.graphs), strict=True):
+            read[name].append(reading)
+    return {name: pool(readings, rounding).times(math.sqrt(len(chosen))) for name, readings in read.items()}
+
+
+def _straight(family: Family, second: Mapping[str, Measure]) -> bool:
+    known = [m for m in second.values() if m.known]
+    return all(m.roundings <= LIMIT if family.exact else m.residual <= SMALL for m in known)
 
 
 def _elsewhere(family: Family, scene: Scene, generator: torch.Generator) -> Reading:
-    there, near = scene.elsewhere
-    return measures.gradient_reading(family, there, near, family.action.random_weights(generator))
-
-
-def _explain(family: Family, scene: Scene, gradient: Reading, weights: Tensor, rounding: float) -> Explanation:
-    """Slope of the loss along the orbit and the norms' formula, in float64 where the model runs in it."""
-    fine = scene.fine
-    if not scene.same_function:
-        changes = tuple(p.loss - scene.here.loss for p in scene.jittered)
-        fine = Fine(scene.objective, scene.here.params, scene.here.loss, changes, rounding)
-    time = 0.01 if fine.rounding < 1e-10 else 0.25
-    slack = LIMIT * (rounding * gradient.spread + root_mean_square(gradient.changes) + fine.noise / time)
-    measured_slope = slope(fine.objective, family, fine.params, weights, time)
-    predicted = norm_eps_residual(fine.objective, family, fine.params, weights)
-    return Explanation(gradient.value, gradient.size, measured_slope, predicted, slack)
+    return gradient_readings(family, family.action.random_weights(generator), scene.elsewhere)[0]

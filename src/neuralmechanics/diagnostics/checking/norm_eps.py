@@ -12,18 +12,18 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from neuralmechanics.diagnostics.checking.orbits import Path
 from neuralmechanics.functional.pure_loss import Objective
-from neuralmechanics.symmetry.families.family import Family
 
 __all__ = ["norm_eps_residual"]
 
 _TIME = 1e-2
 
 
-def norm_eps_residual(objective: Objective, family: Family, params: Mapping[str, Tensor], weights: Tensor) -> float:
+def norm_eps_residual(objective: Objective, params: Mapping[str, Tensor], path: Path) -> float:
     """⟨g, ξ⟩ as the eps of the model's norms predict it, without looking at the gradient of any parameter.
 
-    For y = (z - μ)/√(σ² + eps) and an orbit along which z scales as e^{dt}, each group of z adds
+    For y = (z - μ)/√(σ² + eps) and a ``path`` through ``params`` along which z scales as e^{dt}, each group of z adds
     d · eps/(σ² + eps) · Σ ∂L/∂y · y. The rate d of every group is read off the variances of z a step along the orbit
     and back. Norms that run through ``torch.nn.functional`` are seen, written-out ones are not; norms on running
     statistics keep no scale symmetry and add nothing; NaN where no norm is seen at all. Source: theory, section 1.
@@ -36,7 +36,7 @@ def norm_eps_residual(objective: Objective, family: Family, params: Mapping[str,
     slopes = torch.autograd.grad(loss, [call.output for call in here.calls], allow_unused=True, materialize_grads=True)
     there = []
     for sign in (1, -1):
-        moved = family.flow(params, weights, sign * _TIME)
+        moved = path(sign * _TIME)
         with torch.enable_grad(), _Norms() as seen:  # a loss may differentiate inside
             objective({name: p.detach().requires_grad_() for name, p in moved.items()})
         there.append(seen.calls)

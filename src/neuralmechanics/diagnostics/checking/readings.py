@@ -9,11 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuralmechanics.diagnostics.checking.orbits import Drawn, transformed
 from neuralmechanics.functional.hessian_products import GradientGraph
 from neuralmechanics.functional.pure_loss import Objective
 from neuralmechanics.symmetry.families.family import Family
 
-__all__ = ["Measure", "Point", "Reading", "gradient_reading", "hessian_readings", "invariance_reading", "pool"]
+__all__ = [
+    "Gradients", "Measure", "Reading", "gradient_readings", "hessian_readings", "hessian_share", "invariance_reading",
+    "pool",
+]  # fmt: skip
 
 Tensors = Mapping[str, Tensor]
 
@@ -34,6 +38,10 @@ class Measure:
         """Whether it was measured."""
         return not math.isnan(self.roundings)
 
+    def times(self, factor: float) -> Measure:
+        """The same, larger by a factor."""
+        return Measure(self.residual * factor, self.roundings * factor)
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -46,12 +54,11 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
-    """Loss and gradient at one point of parameter space."""
+class Gradients:
+    """Gradients of several losses at one point of parameter space, stacked along a first dimension."""
 
     params: Tensors
-    loss: float
-    gradient: Tensors
+    stacked: Tensors
 
 
 def pool(readings: Sequence[Reading], rounding: float) -> Measure:
@@ -74,24 +81,53 @@ def _measure(reading: Reading, noise: float, rounding: float) -> Measure:
 
 
 def invariance_reading(
-    objective: Objective, family: Family, params: Tensors, loss: float, changes: tuple[float, ...], weights: Tensor
+    objective: Objective, drawn: Drawn, params: Tensors, loss: float, changes: tuple[float, ...]
 ) -> Reading:
-    """L(ψ(θ)) - L(θ) under a finite transformation; ``changes`` of the loss under jitter."""
-    moved = family.flow(params, weights, family.action.reach(params))
-    return Reading(objective.value(moved) - loss, abs(loss), abs(loss), changes)
+    """L(ψ(θ)) - L(θ) under finite transformations, one after the other; ``changes`` of the loss under jitter."""
+    return Reading(objective.value(transformed(drawn, params)) - loss, abs(loss), abs(loss), changes)
 
 
-def gradient_reading(family: Family, here: Point, jittered: Sequence[Point], weights: Tensor) -> Reading:
-    """⟨g, ξ⟩."""
-    value, size, spread = _along(family, here, weights)
-    return Reading(value, size, spread, tuple(_along(family, point, weights)[0] - value for point in jittered))
+def gradient_readings(family: Family, weights: Tensor, points: Sequence[Gradients]) -> list[Reading]:
+    """⟨g, ξ⟩ for every gradient at the first point; those at the others, a rounding away, say what rounding leaves.
+
+    Each point after the first holds gradients of as many of the losses as are looked at there.
+    """
+    values, sizes, spreads = _terms(family, weights, points[0])
+    near = [_values(family, weights, point) for point in points[1:]]
+    return [
+        Reading(value, size, spread, tuple(there[k] - value for there in near if k < len(there)))
+        for k, (value, size, spread) in enumerate(zip(values, sizes, spreads, strict=True))
+    ]
 
 
-def hessian_readings(
-    family: Family, graph: GradientGraph, jittered: GradientGraph, weights: Tensor
-) -> tuple[Reading, Reading]:
-    """|Hξ + (∂ξ/∂θ)ᵀ g| over all parameters, and ξᵀHξ + ⟨g, ∂²ψ/∂t²⟩ along the orbit."""
-    here, there = _bent(family, graph, weights), _bent(family, jittered, weights)
+def _terms(family: Family, weights: Tensor, point: Gradients) -> tuple[list[float], list[float], list[float]]:
+    """Σ g·ξ, Σ |g·ξ| and √Σ (g·ξ)² of every gradient."""
+    sums = torch.zeros(3, len(next(iter(point.stacked.values()))), dtype=torch.float64)
+    for name, step in _generator(family, weights, point).items():
+        terms = (point.stacked[name].double() * step).flatten(1)
+        sums += torch.stack([terms.sum(1), terms.abs().sum(1), terms.square().sum(1)]).to(sums.device)
+    values, sizes, squares = sums
+    return values.tolist(), sizes.tolist(), squares.sqrt().tolist()
+
+
+def _values(family: Family, weights: Tensor, point: Gradients) -> list[float]:
+    total = torch.zeros(len(next(iter(point.stacked.values()))), dtype=torch.float64)
+    for name, step in _generator(family, weights, point).items():
+        total += (point.stacked[name].double() * step).flatten(1).sum(1).to(total.device)
+    return [float(value) for value in total]
+
+
+def _generator(family: Family, weights: Tensor, point: Gradients) -> Tensors:
+    """ξ in float64."""
+    return family.generator({name: point.params[name].double() for name in _read(family, point.params)}, weights)
+
+
+def hessian_readings(drawn: Drawn, graph: GradientGraph, jittered: GradientGraph) -> tuple[Reading, Reading]:
+    """|Hξ + (∂ξ/∂θ)ᵀ g| over all parameters, and its part along the orbit, ξᵀHξ + ⟨g, (∂ξ/∂θ) ξ⟩, for ξ = Σ ξ_k.
+
+    On the orbit of one family (∂ξ/∂θ) ξ is the second derivative ∂²ψ/∂t².
+    """
+    here, there = _bent(drawn, graph), _bent(drawn, jittered)
     # The terms that cancel in Hξ: what H makes of the same elements with random factors, and of any direction of that
     # size. A bias before a norm leaves nothing but rounding under every factor, and its jitter as good as none.
     draw = torch.Generator().manual_seed(0)
@@ -108,6 +144,14 @@ def hessian_readings(
     return vector, Reading(here.bend, bend_terms, bend_terms, (noise,))
 
 
+def hessian_share(family: Family, weights: Tensor, graph: GradientGraph) -> float:
+    """The terms of the Hessian constraint that are known without a Hessian product: |H r|·|ξ| for a random direction r
+    of length one, and |(∂ξ/∂θ)ᵀ g|.
+    """
+    xi, turned = _moved([(family, weights)], graph)
+    return graph.gain * _norm(xi) + _norm(turned)
+
+
 @dataclass(frozen=True, eq=False)
 class _Bent:
     xi: Tensors
@@ -117,33 +161,34 @@ class _Bent:
     bend_terms: float
 
 
-def _bent(family: Family, graph: GradientGraph, weights: Tensor) -> _Bent:
-    gradients = _detached(graph.gradients)
-    leaves = _detached(graph.leaves)
-    xi = family.generator(leaves, weights)
+def _bent(drawn: Drawn, graph: GradientGraph) -> _Bent:
+    xi, turned = _moved(drawn, graph)
     product = graph.product(xi)
-    turned = family.adjoint(gradients, weights, leaves)
-    bend = family.second_derivative(xi, weights, leaves)
     total = {name: h.double() + turned[name].double() if name in turned else h.double() for name, h in product.items()}
+    along = {name: step for name, step in xi.items() if name in turned}
     return _Bent(
         xi, total, _norm(product) + _norm(turned),
-        _dot(product, xi) + _dot(gradients, bend), _size(product, xi) + _size(gradients, bend),
+        _dot(product, xi) + _dot(turned, along), _size(product, xi) + _size(turned, along),
     )  # fmt: skip
 
 
-def _along(family: Family, point: Point, weights: Tensor) -> tuple[float, float, float]:
-    wide = {name: point.params[name].double() for name in _read(family, point.params)}
-    xi = family.generator(wide, weights)
-    terms = torch.cat([(point.gradient[name].double() * step).reshape(-1) for name, step in xi.items()])
-    return float(terms.sum()), float(terms.abs().sum()), float(terms.square().sum().sqrt())
+def _moved(drawn: Drawn, graph: GradientGraph) -> tuple[Tensors, Tensors]:
+    """ξ and (∂ξ/∂θ)ᵀ g, summed over the families."""
+    leaves, gradients = graph.values
+    xi: dict[str, Tensor] = {}
+    turned: dict[str, Tensor] = {}
+    for family, weights in drawn:
+        for total, part in (
+            (xi, family.generator(leaves, weights)),
+            (turned, family.adjoint(gradients, weights, leaves)),
+        ):
+            for name, step in part.items():
+                total[name] = total[name] + step if name in total else step
+    return xi, turned
 
 
 def _read(family: Family, params: Tensors) -> list[str]:
     return [name for name in dict.fromkeys((*family.parameters, *family.action.inputs)) if name in params]
-
-
-def _detached(tensors: Tensors) -> dict[str, Tensor]:
-    return {name: t.detach() for name, t in tensors.items()}
 
 
 def _dot(a: Tensors, b: Tensors) -> float:

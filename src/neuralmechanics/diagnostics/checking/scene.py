@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from neuralmechanics.diagnostics.checking.readings import Point
+from neuralmechanics.diagnostics.checking.readings import Gradients
 from neuralmechanics.diagnostics.checking.samples import separate
 from neuralmechanics.diagnostics.checking.verdicts import LIMIT
 from neuralmechanics.functional.hessian_products import GradientGraph, gradient_graph
@@ -40,19 +40,23 @@ class Fine:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Losses, gradients, single samples and Hessian products on one batch.
+    """Loss, gradients and Hessian products on one batch.
 
+    ``points``: the gradient at θ, with those of single samples behind it, and the same at points a rounding away.
+    ``changes``: those of the loss there; ``samples``: how many single samples there are.
     ``elsewhere``: gradients at other parameters and a rounding away from them, computed when asked for.
     ``same_function``: whether the fine loss is the loss itself, rounding apart (random layers draw other numbers in
     another precision). ``refusal``: why there are no Hessian products.
     """
 
     objective: Objective
-    here: Point
-    jittered: tuple[Point, ...]
+    params: Mapping[str, Tensor]
+    loss: float
+    changes: tuple[float, ...]
+    points: tuple[Gradients, ...]
+    samples: int
     fine: Fine
     same_function: bool
-    samples: tuple[tuple[Point, tuple[Point, ...]], ...]
     graphs: tuple[GradientGraph, GradientGraph] | None
     refusal: str
     rounding: float
@@ -63,19 +67,21 @@ class Scene:
         generator: torch.Generator,
     ) -> Scene:  # fmt: skip
         """Looks at one batch: five gradients, two more a sample, two gradient graphs, five losses in float64."""
-        here = _point(objective, params)
+        loss, here = _at(objective, params)
         near = [jitter(params, rounding, generator) for _ in range(_JITTERS)]
-        jittered = tuple(_point(objective, p) for p in near)
-        changes = tuple(p.loss - here.loss for p in jittered)
-        slack = LIMIT * (rounding * abs(here.loss) + root_mean_square(changes))
-        coarse = Fine(objective, params, here.loss, changes, rounding)
+        jittered = [_at(objective, p) for p in near]
+        changes = tuple(value - loss for value, _ in jittered)
+        slack = LIMIT * (rounding * abs(loss) + root_mean_square(changes))
+        coarse = Fine(objective, params, loss, changes, rounding)
         fine = _in_double(objective, params, generator) if rounding > unit(torch.float64) else None
         fine = fine if fine is not None and fine.rounding < rounding else coarse
-        same = abs(fine.loss - here.loss) <= slack
+        same = abs(fine.loss - loss) <= slack
         tolerance = LIMIT * fine.noise / max(abs(fine.loss), 1e-300)
         singles = separate(fine.objective, fine.params, fine.loss, tolerance, samples)
         cut = [objective.on(single.batch) for single in singles]
-        pairs = tuple((_point(single, params), (_point(single, near[0]),)) for single in cut)
+        alone = [[_at(single, p)[1] for single in cut] for p in (params, near[0])] + [[]] * (_JITTERS - 1)
+        at_all = ((params, here), *((p, gradient) for p, (_, gradient) in zip(near, jittered, strict=True)))
+        points = tuple(_stacked(p, [first, *rest]) for (p, first), rest in zip(at_all, alone, strict=True))
         graphs, refusal = None, ""
         if hessian:
             try:
@@ -83,19 +89,22 @@ class Scene:
                 graphs[0].product(params)  # some operations refuse only here
             except RuntimeError as error:
                 graphs, refusal = None, f"no second derivative here: {str(error).splitlines()[0]}"
-        return cls(objective, here, jittered, fine, same, pairs, graphs, refusal, rounding)
+        return cls(objective, params, loss, changes, points, len(cut), fine, same, graphs, refusal, rounding)
 
     @cached_property
-    def elsewhere(self) -> tuple[Point, tuple[Point, ...]]:
-        """Gradients at parameters moved by a tenth of their size: what holds there holds all around."""
+    def elsewhere(self) -> tuple[Gradients, ...]:
+        """The gradient at parameters moved by a tenth of their size, and a rounding away from them.
+
+        What holds there holds all around.
+        """
         generator = torch.Generator().manual_seed(0)
         moved = {}
-        for name, p in self.here.params.items():
+        for name, p in self.params.items():
             noise = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device)
             wide = p.detach().double()
             moved[name] = (wide + 0.1 * (wide.square().mean().sqrt() + 1e-3) * noise).to(p.dtype)
-        near = tuple(_point(self.objective, jitter(moved, self.rounding, generator)) for _ in range(_JITTERS))
-        return _point(self.objective, moved), near
+        places = [moved, *(jitter(moved, self.rounding, generator) for _ in range(_JITTERS))]
+        return tuple(_stacked(p, [_at(self.objective, p)[1]]) for p in places)
 
 
 def working_dtype(objective: Objective, params: Mapping[str, Tensor]) -> torch.dtype:
@@ -122,6 +131,10 @@ def _in_double(objective: Objective, params: Mapping[str, Tensor], generator: to
     return Fine(double, wide, loss, tuple(value - loss for value in near), rounding)
 
 
-def _point(objective: Objective, params: Mapping[str, Tensor]) -> Point:
+def _at(objective: Objective, params: Mapping[str, Tensor]) -> tuple[float, Mapping[str, Tensor]]:
     loss, gradient = objective.gradient(params)
-    return Point(params, float(loss), gradient)
+    return float(loss), gradient
+
+
+def _stacked(params: Mapping[str, Tensor], gradients: Sequence[Mapping[str, Tensor]]) -> Gradients:
+    return Gradients(params, {name: torch.stack([g[name] for g in gradients]) for name in params})

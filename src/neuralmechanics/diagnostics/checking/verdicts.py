@@ -9,7 +9,7 @@ from typing import Literal
 from neuralmechanics.diagnostics.checking.readings import Measure
 from neuralmechanics.symmetry.families.family import Family
 
-__all__ = ["LIMIT", "Explanation", "Verdict", "judge_family", "only_second"]
+__all__ = ["LIMIT", "SMALL", "Explanation", "Verdict", "judge_family", "only_second"]
 
 Verdict = Literal["exact", "approximate", "broken"]
 
@@ -17,7 +17,7 @@ Verdict = Literal["exact", "approximate", "broken"]
 # stay below 10 in float64, float32 and bfloat16.
 LIMIT = 20.0
 # Relative residual up to which a named constant may break a symmetry without its formula being asked.
-_SMALL = 0.1
+SMALL = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Explanation:
     @property
     def small(self) -> bool:
         """Whether the loss is nearly flat along the orbit."""
-        return abs(self.slope) <= _SMALL * self.size + self.slack
+        return abs(self.slope) <= SMALL * self.size + self.slack
 
 
 # The constraints that a second derivative enters.
@@ -57,7 +57,7 @@ def only_second(family: Family, measures: Mapping[str, Measure]) -> bool:
     """Whether loss and gradient obey the family and what a second derivative enters does not."""
     beyond = _beyond(measures)
     if family.broken_by:
-        beyond = {name: m for name, m in beyond.items() if name in SECOND and m.residual > _SMALL}
+        beyond = {name: m for name, m in beyond.items() if name in SECOND and m.residual > SMALL}
     return bool(beyond) and all(name in SECOND for name in beyond)
 
 
@@ -73,7 +73,7 @@ def judge_family(
     ``elsewhere``: ⟨g, ξ⟩ at other parameters. Where it vanishes too, so does its derivative, the Hessian constraint:
     then what torch says of second derivatives is wrong, through one of ``suspects``, and the symmetry holds.
     """
-    if elsewhere is not None and (elsewhere.residual <= _SMALL if family.broken_by else elsewhere.roundings <= LIMIT):
+    if elsewhere is not None and (elsewhere.residual <= SMALL if family.broken_by else elsewhere.roundings <= LIMIT):
         second = {name: m for name, m in _beyond(measures).items() if name in SECOND}
         rest = {name: m for name, m in measures.items() if name not in SECOND}
         verdict, reason = judge_family(family, rest, explanations)
@@ -100,7 +100,7 @@ def judge_family(
             f"more than {cause} explains: the loss changes along the orbit at {steep.slope:.1e}, terms of size "
             f"{steep.size:.1e}{_needs(family)}"
         )
-    large = {name: m for name, m in beyond.items() if m.residual > _SMALL and not foreseen}
+    large = {name: m for name, m in beyond.items() if m.residual > SMALL and not foreseen}
     large.pop("invariance", None)  # a finite step may go where the constant dominates
     if large:
         return "broken", f"more than {cause} explains: {_shown(large, family)}"
