@@ -246,7 +246,7 @@ def _one_hot(places: Function, experts: int) -> Function:
     """[expert, row]: one where the row is the expert's."""
 
     def apply(*data: torch.Tensor) -> torch.Tensor:
-        chosen = places.apply(*data).reshape(-1)
+        chosen: torch.Tensor = places.apply(*data).reshape(-1)
         return (chosen == torch.arange(experts, device=chosen.device)[:, None]).double()
 
     return Function("one_hot", apply, places.data, (experts, places.name, places.settings))

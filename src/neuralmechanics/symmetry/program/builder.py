@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.conditions import Condition
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
 from neuralmechanics.symmetry.program.function import Function
@@ -38,6 +39,7 @@ class Builder:
         self._tape: list[Instruction] = []
         self._values = 0
         self._numbers: dict[int, Value] = {}
+        self._conditions: list[tuple[int, Condition]] = []  # with how many instructions had been written
 
     def __getattr__(self, name: str) -> NoReturn:
         known = [own for own in dir(type(self)) if not own.startswith("_")]
@@ -54,14 +56,20 @@ class Builder:
     def roll_back(self, length: int) -> None:
         """Forgets everything written after the first ``length`` instructions."""
         del self._tape[length:]
+        self._conditions = [(at, condition) for at, condition in self._conditions if at <= length]
 
     def note_numbers(self, values: Iterable[Value]) -> None:
         """Notes values that are made of the model's own numbers alone."""
         self._numbers.update((value.index, value) for value in values)
 
+    def requires(self, condition: Condition) -> None:
+        """Notes what the instructions that were just written hold for."""
+        self._conditions.append((self.length(), condition))
+
     def program(self) -> Program:
         numbers = (k for k, value in self._numbers.items() if not value.number)  # one nonzero number is no table
-        return Program(tuple(self._tape), frozenset(numbers))
+        conditions = tuple(condition for _, condition in self._conditions)
+        return Program(tuple(self._tape), frozenset(numbers), conditions)
 
     def _write(self, primitive: p.Primitive, *xs: Any) -> Value | None:
         for x in xs:

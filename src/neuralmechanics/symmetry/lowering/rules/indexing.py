@@ -14,6 +14,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, shape_of
+from neuralmechanics.symmetry.program.conditions import PaddingRow
 from neuralmechanics.symmetry.program.function import INDEX, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import is_value
@@ -21,10 +22,13 @@ from neuralmechanics.symmetry.program.views import Permute
 
 
 @rule("embedding")
-def embedding(d: Any, node: Any, weight: Any, index: Any, *_: Any, **__: Any) -> Any:
+def embedding(d: Any, node: Any, weight: Any, index: Any, padding: int = -1, *_: Any, **__: Any) -> Any:
     """Row index[…] of the table."""
     d.fix(index)
-    return d.gather(weight, 0, tuple(index.shape), [index], _read(node.args[1]))
+    rows = d.gather(weight, 0, tuple(index.shape), [index], _read(node.args[1]))
+    if padding >= 0:
+        d.requires(PaddingRow(weight.index, padding))
+    return rows
 
 
 def _read(index: Any) -> Function:
