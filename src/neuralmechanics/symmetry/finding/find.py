@@ -27,14 +27,15 @@ from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.lowering.capture.capture import capture
-from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
+from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
-from neuralmechanics.symmetry.lowering.rules.normalisations import mode_of_batch_norm
 from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rotary import through_rotations
+from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow
 from neuralmechanics.symmetry.program.interpret import interpret
+from neuralmechanics.symmetry.program.primitives import Parameter
 from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.refusals import DomainError
 
@@ -94,7 +95,7 @@ def analyse(captured: Captured) -> Symmetries:
     program = rewritten(lowered.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
-    requires = _requirements(captured)
+    requires = _requirements(captured, program)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
@@ -103,7 +104,7 @@ def analyse(captured: Captured) -> Symmetries:
     linear, mixing, mixed = _linear(captured, lowered.program, walk, read, scales, space, requires)
     turns, shears = gauge_families(captured, walk, read, mixing, requires)
     families = translations + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
-    named = tuple(_padded(unique_names(families), captured))
+    named = tuple(_padded(unique_names(families), program))
     coverage = coverage_of(captured, program, read, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured))
 
@@ -212,8 +213,8 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed
     ]
 
 
-def _requirements(captured: Captured) -> tuple[str, ...]:
-    modes = {place(n): mode for n in captured.graph.nodes if (mode := mode_of_batch_norm(n)) is not None}
+def _requirements(captured: Captured, program: Program) -> tuple[str, ...]:
+    modes = {c.place: c.used for c in program.conditions if isinstance(c, BatchStatistics)}
     if not any(modes.values()):
         return captured.requirements()
     training = [where for where, mode in modes.items() if mode]
@@ -222,12 +223,14 @@ def _requirements(captured: Captured) -> tuple[str, ...]:
     return (f"training mode (batch statistics){mixed}", *captured.requirements())
 
 
-def _padded(families: list[Family], captured: Captured) -> list[Family]:
+def _padded(families: list[Family], program: Program) -> list[Family]:
     """Families that move an embedding's padding row, which gets no gradient: what makes up for it is said."""
     rows: dict[str, set[int]] = {}
-    for node in captured.graph.nodes:
-        if operation_name(node) == "aten.embedding" and len(node.args) > 2 and node.args[2] >= 0:
-            rows.setdefault(captured.parameters.get(node.args[0].name, ""), set()).add(node.args[2])
+    makers = program.makers()
+    for condition in (c for c in program.conditions if isinstance(c, PaddingRow)):
+        table = makers[condition.table].primitive
+        if isinstance(table, Parameter):
+            rows.setdefault(table.name, set()).add(condition.row)
     if not rows:
         return families
     padded = []

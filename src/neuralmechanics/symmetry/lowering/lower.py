@@ -14,7 +14,6 @@ from neuralmechanics.symmetry.families.symmetries import UnknownOperation
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node, operation_name, place
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
 from neuralmechanics.symmetry.lowering.graph.arguments import place_arguments
-from neuralmechanics.symmetry.lowering.graph.expert_axis import Routed, Routing, routes
 from neuralmechanics.symmetry.lowering.graph.liveness import dependents, numbers_of
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome
@@ -55,15 +54,8 @@ class _Lowering:
         place_arguments(self.captured.graph)
         self.dependent = dependents(self.captured)
         self.numbers = numbers_of(self.captured)
-        self.builder = Builder(self._of_model)
-        self.rows = Routing(self.builder, routes(self.captured.graph))
+        self.builder = Builder()
         self.values: dict[fx.Node, Any] = {}
-
-    def _of_model(self, index: Any) -> bool:
-        """Whether an index is made of the model's own numbers alone."""
-        parts = index if isinstance(index, tuple) else (index,)
-        nodes = [n for part in parts for n in (part if isinstance(part, tuple) else (part,)) if isinstance(n, fx.Node)]
-        return bool(nodes) and all(n in self.numbers for n in nodes)
 
     def run(self) -> Lowered:
         for number, node in enumerate(self.captured.graph.nodes):
@@ -76,7 +68,7 @@ class _Lowering:
         end = len(self.captured.graph.nodes)
         for output in self.captured.outputs:
             self.builder.cause = Location(end, operation_name(output), place(output))
-            self.rows.fix(*flat_values(self.values[output]))
+            self.builder.fix(*flat_values(self.values[output]))
         return Lowered(self.builder.program(), tuple(self.unknown))
 
     def _value(self, node: Any) -> Any:
@@ -85,7 +77,7 @@ class _Lowering:
             return self.builder.parameter(name, self.captured.shapes[name])
         made = self._applied(node) if node.op == "call_function" else self._data(node)
         if node in self.numbers and node not in self.dependent:
-            self.builder.note_numbers(v for v in flat_values(made) if not v.number)  # one nonzero number is no table
+            self.builder.note_numbers(flat_values(made))
         return made
 
     def _applied(self, node: Any) -> Any:
@@ -104,16 +96,16 @@ class _Lowering:
         before = self.builder.length()
         if rule is not None and (dependent or _has_tensor(node)):
             try:
-                return _fitting(rule(self.rows, node, *args, **kwargs), node.meta.get("val"))
+                return _fitting(rule(self.builder, node, *args, **kwargs), node.meta.get("val"))
             except NotSoughtError as given_up:
-                self._roll_back(before)
+                self.builder.roll_back(before)
                 if not dependent:
                     return self._data(node)
                 reason = Reason("not sought", str(self.builder.cause), str(given_up))
                 return self._forgotten(node, flat_values((args, kwargs)), reason, given_up.hides)
             except Exception as error:  # noqa: BLE001 - a rule's own, whatever it is: reported, and everything fixed
                 text = _told(name, rule, error)
-                self._roll_back(before)
+                self.builder.roll_back(before)
         if not dependent:
             return self._data(node)
         entry = UnknownOperation(name, place(node), text)
@@ -121,26 +113,22 @@ class _Lowering:
             self.unknown.append(entry)
         return self._forgotten(node, flat_values((args, kwargs)), Reason("unknown", str(entry), text), True)
 
-    def _roll_back(self, length: int) -> None:
-        self.builder.roll_back(length)
-        self.rows.roll_back(length)
-
     def _forgotten(self, node: Any, operands: list[Any], reason: Reason, hides: bool) -> Any:
         """The operation's results where it is not followed."""
         results = self._nest(
             node.meta.get("val"),
-            lambda shape, part: self.rows.forget(
+            lambda shape, part: self.builder.forget(
                 shape, reason, hides, *operands, function=_result(node, part, operands)
             ),
         )
         if not flat_values(results):
-            self.rows.fix(*operands)
+            self.builder.fix(*operands)
         return results
 
     def _data(self, node: Any) -> Any:
         value = node.meta.get("val")
         read = [self.values.get(n) for n in node.all_input_nodes] if node.op == "call_function" else []
-        data = [x for x in read if isinstance(x, Value) and not isinstance(x, Routed) and not x.depends]
+        data = [x for x in read if isinstance(x, Value) and not x.depends]
         if (
             data
             and len(data) == len(read)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.conditions import Condition
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
 from neuralmechanics.symmetry.program.function import NEGATIVE, POSITIVE, Function
+from neuralmechanics.symmetry.program.index import Index
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
@@ -29,17 +32,20 @@ _NOWHERE = Location(-1, "nothing", "nowhere")
 
 
 class Builder:
-    """Writes a program, one instruction a call; operands that do not fit raise ``UnsupportedFormError``.
+    """Writes a program, one instruction a call; operands that do not fit raise ``UnsupportedFormError``."""
 
-    ``of_model``: whether an index is made of the model's own numbers alone.
-    """
-
-    def __init__(self, of_model: Callable[[Hashable], bool] = lambda index: False) -> None:
-        self._of_model = of_model
+    def __init__(self) -> None:
         self.cause = _NOWHERE
         self._tape: list[Instruction] = []
         self._values = 0
-        self._numbers: set[int] = set()
+        self._numbers: dict[int, Value] = {}
+        self._conditions: list[tuple[int, Condition]] = []  # with how many instructions had been written
+
+    def __getattr__(self, name: str) -> NoReturn:
+        known = [own for own in dir(type(self)) if not own.startswith("_")]
+        near = get_close_matches(name, known, 1)
+        hint = f"; {near[0]!r} is near" if near else ""
+        raise AttributeError(f"there is no primitive {name!r} in {__name__}{hint}")
 
     # --- the tape -----------------------------------------------------------------------------------------------
 
@@ -50,13 +56,20 @@ class Builder:
     def roll_back(self, length: int) -> None:
         """Forgets everything written after the first ``length`` instructions."""
         del self._tape[length:]
+        self._conditions = [(at, condition) for at, condition in self._conditions if at <= length]
 
     def note_numbers(self, values: Iterable[Value]) -> None:
         """Notes values that are made of the model's own numbers alone."""
-        self._numbers.update(value.index for value in values)
+        self._numbers.update((value.index, value) for value in values)
+
+    def requires(self, condition: Condition) -> None:
+        """Notes what the instructions that were just written hold for."""
+        self._conditions.append((self.length(), condition))
 
     def program(self) -> Program:
-        return Program(tuple(self._tape), frozenset(self._numbers))
+        numbers = (k for k, value in self._numbers.items() if not value.number)  # one nonzero number is no table
+        conditions = tuple(condition for _, condition in self._conditions)
+        return Program(tuple(self._tape), frozenset(numbers), conditions)
 
     def _write(self, primitive: p.Primitive, *xs: Any) -> Value | None:
         for x in xs:
@@ -139,9 +152,18 @@ class Builder:
         return self._value(p.Resize(tuple(shape), function), x)
 
     def gather(
-        self, x: Any, dim: int, index_shape: Sequence[int], index: Hashable, function: Function | None = None
+        self,
+        x: Any,
+        dim: int,
+        index_shape: Sequence[int],
+        indices: Sequence[Value],
+        function: Function | None = None,
+        how: Hashable = (),
     ) -> Value:
-        return self._value(p.Gather(dim, tuple(index_shape), index, self._of_model(index), function), x)
+        """Entries at places that the values ``indices`` decide, in the way that ``how`` tells from others."""
+        index = Index(tuple(value.index for value in indices), how)
+        of_model = bool(index.values) and all(k in self._numbers for k in index.values)
+        return self._value(p.Gather(dim, tuple(index_shape), index, of_model, function), x)
 
     def spread_along(self, x: Any, dim: int, apart: Sequence[int] = (), function: Function | None = None) -> Value:
         return self._value(p.Spread(dim, tuple(apart), function), x)

@@ -6,9 +6,25 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["NEGATIVE", "PARTS", "POSITIVE", "UNITS", "Function"]
+__all__ = [
+    "COUNTS",
+    "GROUPS",
+    "INDEX",
+    "NEGATIVE",
+    "PARTS",
+    "POSITIVE",
+    "SORTED",
+    "TRIANGLE",
+    "UNITS",
+    "Function",
+]
 
 UNITS = "units"  # the numbers 1 and i, along one dimension
+COUNTS = "counts"  # how often each of the numbers 0, 1, … occurs among the entries
+GROUPS = "groups"  # the group of each row, by where the rows of each group end
+INDEX = "index"  # the entries themselves, as places
+SORTED = "sort"  # the entries, smallest first
+TRIANGLE = "triangle"  # a lower triangle of ones: running sums
 PARTS = "parts"  # the real and the imaginary part, along a new last dimension
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from neuralmechanics.symmetry.program.conditions import Condition
 from neuralmechanics.symmetry.program.primitives import Primitive
 from neuralmechanics.symmetry.program.value import Value
 
@@ -38,10 +39,12 @@ class Program:
     """Instructions in an order in which each reads only what stands before it.
 
     ``numbers``: indices of values that are made of the model's own numbers (buffers, tables) alone.
+    ``conditions``: what the program holds for, as the rules say.
     """
 
     instructions: tuple[Instruction, ...]
     numbers: frozenset[int] = field(default=frozenset())
+    conditions: tuple[Condition, ...] = ()
 
     def to_text(self) -> str:
         """One line an instruction, with shapes, parameters and the place in the model (see ``program.text``)."""

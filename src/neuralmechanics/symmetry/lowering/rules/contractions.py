@@ -15,6 +15,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.movement import conjugate, expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
+from neuralmechanics.symmetry.program.function import GROUPS, TRIANGLE, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -297,11 +298,20 @@ def grouped(d: Any, node: fx.Node, x: Any, weight: Any, ends: Any = None, bias: 
     if len(x.shape) != 2 or len(weight.shape) != 3 or bias is not None:
         raise UnsupportedFormError("rows of a matrix in groups are understood only with one matrix a group")
     d.fix(ends)
-    chosen = d.routed(weight, x.shape[0], node.args[2], True)
+    chosen = d.gather(weight, 0, x.shape[:1], [ends], _groups(x.shape[0], node.args[2]), GROUPS)
     return d.contract(x, chosen, Contraction("az", "azy", "ay"))
 
 
 rule("grouped_mm_fallback", prefix="transformers.")(grouped)
+
+
+def _groups(rows: int, ends: Any) -> Function:
+    """The group of each row, by where each group ends."""
+
+    def places(ends: torch.Tensor) -> torch.Tensor:
+        return torch.searchsorted(ends, torch.arange(rows, dtype=ends.dtype, device=ends.device), right=True)
+
+    return function_of(GROUPS, places, ends, settings=rows)
 
 
 @rule("cumsum")
@@ -312,7 +322,7 @@ def accumulated(d: Any, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
     rank, n = len(x.shape), x.shape[dim]
     dim %= rank
     letters = _LETTERS[:rank]
-    ones = function_of("triangle", lambda: torch.ones(n, n, dtype=torch.float64).tril(), settings=n)
+    ones = function_of(TRIANGLE, lambda: torch.ones(n, n, dtype=torch.float64).tril(), settings=n)
     triangle = d.constant((n, n), nonnegative=True, function=ones)
     return d.contract(x, triangle, Contraction(letters, "z" + letters[dim], letters.replace(letters[dim], "z")))
 

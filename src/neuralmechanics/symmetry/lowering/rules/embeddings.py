@@ -15,7 +15,7 @@ from neuralmechanics.symmetry.lowering.rules.movement import reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
 from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.function import INDEX, Function
 
 _SUM, _MEAN, _MAX = range(3)
 
@@ -36,8 +36,8 @@ def embedding_bag(
 ) -> tuple[Any, ...]:
     """Σ, mean or maximum over the rows of a bag; an empty bag is zero, whatever the table holds."""
     d.fix(index, offsets)
-    places = function_of("index", lambda index: index, node.args[1])
-    rows = d.gather(weight, 0, tuple(index.shape), node.args[1], places)
+    places = function_of(INDEX, lambda index: index, node.args[1])
+    rows = d.gather(weight, 0, tuple(index.shape), [index], places)
     shape = meta_shape_of(node, 0)
     count = rows.shape[0]
     filled = _all_filled(node, padding_idx)

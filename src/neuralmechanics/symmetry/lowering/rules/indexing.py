@@ -14,30 +14,34 @@ from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, shape_of
-from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.conditions import PaddingRow
+from neuralmechanics.symmetry.program.function import INDEX, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Permute
 
 
 @rule("embedding")
-def embedding(d: Any, node: Any, weight: Any, index: Any, *_: Any, **__: Any) -> Any:
+def embedding(d: Any, node: Any, weight: Any, index: Any, padding: int = -1, *_: Any, **__: Any) -> Any:
     """Row index[…] of the table."""
     d.fix(index)
-    return d.gather(weight, 0, tuple(index.shape), node.args[1], _read(node.args[1]))
+    rows = d.gather(weight, 0, tuple(index.shape), [index], _read(node.args[1]))
+    if padding >= 0:
+        d.requires(PaddingRow(weight.index, padding))
+    return rows
 
 
 def _read(index: Any) -> Function:
     """The index itself as the places."""
-    return function_of("index", lambda index: index, index)
+    return function_of(INDEX, lambda index: index, index)
 
 
 @rule("index_select")
 def index_select(d: Any, node: Any, x: Any, dim: int, index: Any) -> Any:
     d.fix(index)
     if not x.shape:
-        return reshape(d, d.gather(reshape(d, x, (1,)), 0, (), node.args[2], _zero()), meta_shape(node))
-    return d.gather(x, dim % len(x.shape), tuple(index.shape) or (1,), node.args[2], _read(node.args[2]))
+        return reshape(d, d.gather(reshape(d, x, (1,)), 0, (), [index], _zero()), meta_shape(node))
+    return d.gather(x, dim % len(x.shape), tuple(index.shape) or (1,), [index], _read(node.args[2]))
 
 
 def _zero() -> Function:
@@ -56,16 +60,18 @@ def indexed(d: Any, node: Any, x: Any, indices: Any) -> Any:
     picked = shape[joined.place : joined.place + len(shape) - len(rest)]
     if (*rest[: joined.place], *picked, *rest[joined.place :]) != shape:
         raise _places()
-    return d.gather(joined.flattened(d, x), joined.place, picked, joined.index, joined.places(node.args[1], x.shape))
+    used = [index for index in indices if index is not None]
+    places = joined.places(node.args[1], x.shape)
+    return d.gather(joined.flattened(d, x), joined.place, picked, used, places, joined.how)
 
 
 @dataclass(frozen=True)
 class _Joined:
-    """The dimensions that index tensors pick from; where the picked ones stand; what decides the positions."""
+    """The dimensions that index tensors pick from; where the picked ones stand; what else decides the positions."""
 
     dims: tuple[int, ...]
     place: int
-    index: Hashable
+    how: Hashable
 
     def places(self, nodes: Sequence[Any], shape: Sequence[int]) -> Function:
         """The positions along the joined dimension."""
@@ -78,7 +84,7 @@ class _Joined:
             whole = torch.broadcast_tensors(*(i.long() for i in single))
             return sum((i % n) * s for i, n, s in zip(whole, sizes, strides, strict=True))  # type: ignore[return-value]
 
-        return function_of("index", apply, *used, settings=(tuple(sizes), self.dims))
+        return function_of(INDEX, apply, *used, settings=(tuple(sizes), self.dims))
 
     def order(self, rank: int) -> tuple[int, ...]:
         """Dimensions with the indexed ones together at their place."""
@@ -123,10 +129,9 @@ def _joined(nodes: Any, indices: Any, shape: Sequence[int]) -> _Joined | None:
             dims += range(at, at + width)
         at += width
     adjacent = dims == list(range(dims[0], dims[0] + len(dims)))
-    used = tuple(node for node in nodes if node is not None)
-    single = len(dims) == 1 and len(used) == 1 and used[0].meta["val"].dtype is not torch.bool
-    sizes = tuple(shape[k] for k in dims)
-    return _Joined(tuple(dims), dims[0] if adjacent else 0, used[0] if single else (used, sizes))
+    masks = tuple(node.meta["val"].dtype is torch.bool for node in nodes if node is not None)
+    how = () if masks == (False,) else ("joined", masks, tuple(shape[k] for k in dims))
+    return _Joined(tuple(dims), dims[0] if adjacent else 0, how)
 
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8)
@@ -143,7 +148,7 @@ def masked_select(d: Any, node: Any, x: Any, mask: Any) -> Any:
     if mask.shape != x.shape:
         raise _places()
     places = function_of("places", lambda mask: mask.reshape(-1).nonzero()[:, 0], node.args[1])
-    return d.gather(reshape(d, x, (math.prod(x.shape),)), 0, meta_shape(node), (node.args[1], x.shape), places)
+    return d.gather(reshape(d, x, (math.prod(x.shape),)), 0, meta_shape(node), [mask], places, ("masked", x.shape))
 
 
 @rule(
@@ -415,7 +420,7 @@ def windows(d: Any, node: Any, x: Any, kernel: Sequence[int], dilation: Any, pad
 
     settings = (height, width, tuple(kernel), tuple(dilation), tuple(stride))
     places = function_of("im2col", positions, settings=settings)
-    picked = d.gather(flat, len(front), (math.prod(kernel), shape[-1]), node, places)
+    picked = d.gather(flat, len(front), (math.prod(kernel), shape[-1]), [], places, ("im2col", settings))
     return reshape(d, picked, shape)
 
 

@@ -93,9 +93,16 @@ def widened(d: Any, node: fx.Node, x: Any) -> Any:
 def unchanged(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     """The same values (up to rounding of a dtype change); whole numbers move with nothing."""
     value = node.meta.get("val")
-    if value is not None and not (value.is_floating_point() or value.is_complex()):
-        raise NotSoughtError("no gradient passes whole numbers", hides=True)
-    return x
+    if value is None or value.is_floating_point() or value.is_complex() or (not x.depends and _holds_all(node, value)):
+        return x
+    raise NotSoughtError("no gradient passes whole numbers", hides=True)
+
+
+def _holds_all(node: fx.Node, value: torch.Tensor) -> bool:
+    """Whether whole numbers that count anything stay what they are: they were whole, and enough bits are left."""
+    before = node.args[0].meta["val"].dtype  # type: ignore[union-attr]
+    kinds = (torch.int32, torch.int64)
+    return before == value.dtype or (before in kinds and value.dtype in kinds)
 
 
 @rule("conj", "_conj", "_conj_physical", "real", "imag")
@@ -201,8 +208,10 @@ def selected(d: Any, node: fx.Node, x: Any, dim: int, index: int) -> Any:
     dim %= len(x.shape)
     at = known(index)
     if at is None:  # a place that the data decide
-        d.fix(*([index] if is_value(index) else []))
-        return d.gather(x, dim, (), node.args[2], function_of("at", torch.as_tensor, node.args[2]))
+        deciding = [index] if is_value(index) else []
+        d.fix(*deciding)
+        place = function_of("at", torch.as_tensor, node.args[2])
+        return d.gather(x, dim, (), deciding, place, ("at", str(node.args[2])))
     one = take(d, x, dim, [at % x.shape[dim]])
     return reshape(d, one, [n for k, n in enumerate(one.shape) if k != dim])
 

@@ -12,11 +12,12 @@ import torch
 from torch import fx
 
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.lowering.capture.captured import operation_name, place
+from neuralmechanics.symmetry.lowering.capture.captured import place
 from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
+from neuralmechanics.symmetry.program.conditions import BatchStatistics
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 
@@ -65,14 +66,24 @@ def batch_norm(
     eps: float,
     cudnn: bool = True,
 ) -> Any:
-    return batch_normalised(d, node, x, weight, bias, training or mean is None, eps)
+    out = batch_normalised(d, node, x, weight, bias, training or mean is None, eps)
+    _note_mode(d, mean, training)
+    return out
+
+
+def _note_mode(d: Any, mean: Any, training: bool) -> None:
+    """The mode decides which statistics are used where running ones are kept."""
+    if mean is not None:
+        d.requires(BatchStatistics(d.cause.place, bool(training)))
 
 
 @rule("_native_batch_norm_legit_functional", "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm")
 def native_batch_norm(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, *rest: Any) -> tuple[Any, ...]:
     """(mean, var, training, momentum, eps), or (training, momentum, eps) where no running statistics are kept."""
     batch, eps = rest[-3] or len(rest) == 3 or rest[0] is None, rest[-1]
-    return _with_statistics(d, node, x, batch_normalised(d, node, x, weight, bias, batch, eps), batch, eps)
+    out = batch_normalised(d, node, x, weight, bias, batch, eps)
+    _note_mode(d, rest[0] if len(rest) > 3 else None, rest[-3])
+    return _with_statistics(d, node, x, out, batch, eps)
 
 
 def _with_statistics(d: Any, node: fx.Node, x: Any, out: Any, batch: bool, eps: float) -> tuple[Any, ...]:
@@ -124,6 +135,7 @@ def frozen_batch_norm(
 ) -> tuple[Any, ...]:
     """Evaluation mode in functional form."""
     out = batch_normalised(d, node, x, weight, bias, False, eps)
+    _note_mode(d, mean, False)
     return (out, *_unread(d, node, 1))
 
 
@@ -132,20 +144,9 @@ def updating_batch_norm(
     d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
 ) -> tuple[Any, ...]:
     """Training mode in functional form."""
-    return _with_statistics(d, node, x, batch_normalised(d, node, x, weight, bias, True, eps), True, eps)
-
-
-def mode_of_batch_norm(node: fx.Node) -> bool | None:
-    """The mode that a batch norm with running statistics runs in, by its own arguments; None for all else.
-
-    Without running statistics it uses the batch's in either mode.
-    """
-    name = operation_name(node)
-    if "batch_norm" not in name or len(node.args) < 7 or node.args[3] is None:
-        return None
-    if "no_training" in name or "no_update" in name:
-        return False
-    return True if "with_update" in name else bool(node.args[5])
+    out = batch_normalised(d, node, x, weight, bias, True, eps)
+    _note_mode(d, mean, True)
+    return _with_statistics(d, node, x, out, True, eps)
 
 
 @rule("instance_norm")

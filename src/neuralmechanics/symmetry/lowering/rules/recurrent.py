@@ -113,7 +113,8 @@ def packed(d: Any, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -> tu
         return torch.ops.aten._pack_padded_sequence(numbers, lengths, batch_first)[0][:, 0].long()
 
     read = function_of("packed", places, node.args[1], settings=(front, batch_first))
-    return d.gather(flat, 0, rows[:1], node, read), d.constant(sizes, function=outcome(node, 1))
+    picked = d.gather(flat, 0, rows[:1], [lengths], read, ("packed", front, batch_first))
+    return picked, d.constant(sizes, function=outcome(node, 1))
 
 
 @rule("_pad_packed_sequence")
@@ -134,7 +135,7 @@ def unpacked(
 
     told = (rows, batch_first, length)
     read = function_of("padded", lambda sizes: places(sizes).clamp_min(0), node.args[1], settings=told)
-    picked = d.gather(x, 0, shape[:2], node, read)
+    picked = d.gather(x, 0, shape[:2], [sizes], read, ("padded", told))
     filled = function_of("padded", masked, node.args[1], settings=told)
     return d.masked(picked, float(padding), shape, filled), d.constant(lengths, function=outcome(node, 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from torch import fx
@@ -11,6 +12,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, bound, o
 from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
 from neuralmechanics.symmetry.lowering.sizes import meta_shape, meta_shape_of, shape_of
+from neuralmechanics.symmetry.program.function import COUNTS, SORTED
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.views import Permute
 
@@ -47,10 +49,28 @@ def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = Fals
     return found, d.constant(meta_shape_of(node, 1), function=outcome(node, 1))
 
 
-@rule("all", "any", "count_nonzero", "histc", "bincount")
+@rule("all", "any", "count_nonzero")
 def counted(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Counts: no gradient passes."""
     raise NotSoughtError("no gradient passes a count", hides=True)
+
+
+@rule("histc", "bincount")
+def histogram(d: Any, node: fx.Node, x: Any, *settings_of: Any, **__: Any) -> Any:
+    """How often each number occurs: data, unless something that moves is counted."""
+    if x.depends:
+        raise NotSoughtError("no gradient passes a count", hides=True)
+    shape, made = meta_shape(node), outcome(node)
+    function = replace(made, name=COUNTS) if _of_whole_numbers(node, shape[0]) else made
+    return d.computed(shape, settings(node), False, function, [x])
+
+
+def _of_whole_numbers(node: fx.Node, bins: int) -> bool:
+    """Whether the numbers 0, 1, … have a bin each."""
+    if "bincount" in str(node.target):
+        return len(node.args) < 2 or node.args[1] is None  # weights
+    low, high = (*node.args[2:4], 0, 0)[:2]
+    return low == 0 and isinstance(high, (int, float)) and bool(bins - 1 <= high <= bins)
 
 
 @rule(
@@ -149,7 +169,11 @@ def ordered(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tuple[A
     if not shape:
         return x, d.constant(shape, 0.0)
     dim %= len(x.shape)
-    return d.ordered(x, dim, shape, bound(node, part=0)), d.constant(shape, function=outcome(node, 1))
+    function = bound(node, part=0)
+    if "sort" in str(node.target):
+        descending = kwargs.get("descending", any(a is True for a in args))
+        function = replace(function, name=f"{SORTED} descending" if descending else SORTED)
+    return d.ordered(x, dim, shape, function), d.constant(shape, function=outcome(node, 1))
 
 
 @rule("detach")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from neuralmechanics.symmetry.program.domain import Domain
 from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.index import Index
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of, within
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, View
@@ -101,7 +101,7 @@ class Gather:
 
     dim: int
     index_shape: Shape
-    index: Hashable = field(repr=False)
+    index: Index = field(repr=False)
     of_model: bool = False
     function: Function | None = None
 

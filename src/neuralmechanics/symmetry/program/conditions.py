@@ -1,0 +1,29 @@
+"""What a rule says that its translation holds for, beyond what the primitives say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BatchStatistics", "Condition", "PaddingRow"]
+
+
+@dataclass(frozen=True)
+class BatchStatistics:
+    """The layer at ``place``, which keeps running statistics, normalises by those of the batch, or (not ``used``) not.
+
+    Without running statistics it uses the batch's in either mode, and there is no condition.
+    """
+
+    place: str
+    used: bool
+
+
+@dataclass(frozen=True)
+class PaddingRow:
+    """The row of a table (a value, by its index) that stands for padding gets no gradient."""
+
+    table: int
+    row: int
+
+
+Condition = BatchStatistics | PaddingRow
