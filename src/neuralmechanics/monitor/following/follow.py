@@ -160,6 +160,11 @@ class Follower:
         return self._portion.agree(decide)
 
     @property
+    def single(self) -> bool:
+        """Whether no parameter has more digits than a float of 32 bits."""
+        return all(torch.finfo(p.dtype).eps >= torch.finfo(torch.float32).eps for p in self._params.values())
+
+    @property
     def between(self) -> bool:
         """Whether no iteration is under way."""
         return not self._stepped

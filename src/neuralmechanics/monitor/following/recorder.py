@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from neuralmechanics.monitor.following.follow import LAST_RESIDUAL, Follower
 from neuralmechanics.monitor.following.provenance import provenance
+from neuralmechanics.monitor.store.compact import compacted
 from neuralmechanics.monitor.store.lock import RunBusyError
 from neuralmechanics.monitor.store.memory import MemoryStore
 from neuralmechanics.monitor.store.protocol import Store
@@ -87,6 +88,7 @@ class Recorder:
         self._progress = _Progress()
         self._gather: Callable[[Sequence[StepDrives]], Sequence[StepDrives]] = list
         self._late = False
+        self._single = False
         self.scalars: dict[str, float] = {}
         """what was logged with the last record"""
 
@@ -109,7 +111,7 @@ class Recorder:
 
     def begin(self, follower: Follower) -> None:
         """Open a segment at the follower's parameters: a new run, a known record, or a saved state to go on from."""
-        self._gather = follower.gathered
+        self._gather, self._single = follower.gathered, follower.single
         charge, scale, companion = follower.charge(), follower.scale(), follower.whole_companion()
         step, state, matched = follower.agree(lambda: self._start(charge, scale))
         follower.begin(step, charge, scale)
@@ -152,7 +154,8 @@ class Recorder:
         if now.held is not None:
             drives = drive_arrays(now.due)
             self.scalars = {name: float(value) for name, value in now.scalars.items()}
-            ready = _Waiting(now.held.step, now.held.arrays(now.scalars) | drives)
+            record = compacted(now.held.arrays(now.scalars), single=self._single)
+            ready = _Waiting(now.held.step, record | drives)
             self._progress = replace(now, waiting=(*now.waiting, ready), held=None, due=(), scalars={})
         self._write()
 

@@ -33,6 +33,7 @@ DRIVEN_BY_GRADIENT = ("modified_loss", "first_order")
 _STRONG_DRIVES = {"gradient_energy", "velocity_gradient", "velocity_energy"}
 _FALLBACK = "fallback"
 ROTATION = "rotation"
+_KIND = "quadratic"
 
 
 def law_names(laws: Sequence[str] | None, *, sgd: bool, plain: bool) -> tuple[str, ...]:
@@ -169,8 +170,15 @@ class LawTracker:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything the laws remember, as flat names `law/entry`."""
-        laws: dict[str, Law] = {**self._laws, _FALLBACK: self._fallback}
-        state = {f"{name}/{key}": value for name, law in laws.items() for key, value in law.state_dict().items()}
+        laws: dict[str, Law] = dict(self._laws)
+        if self.any_broken or self._always:
+            laws[_FALLBACK] = self._fallback
+        state = {
+            f"{name}/{key}": value
+            for name, law in laws.items()
+            for key, value in law.state_dict().items()
+            if key != _KIND
+        }
         return state | {"broken": self.broken.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> tuple[str, ...]:
@@ -179,7 +187,8 @@ class LawTracker:
         for name, law in {**self._laws, _FALLBACK: self._fallback}.items():
             entries = {key.partition("/")[2]: value for key, value in state.items() if key.startswith(f"{name}/")}
             if entries:
-                law.load_state_dict(entries)
+                # Which charges are quadratic is known from the symmetries.
+                law.load_state_dict({_KIND: law.state_dict()[_KIND]} | entries)
             else:
                 missing.append(name)
         self.broken = self.broken | state["broken"].to(self.broken.device)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neuralmechanics.monitor.store.compact import expanded
 from neuralmechanics.monitor.store.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource, Segment
 from neuralmechanics.monitor.warning import Note
@@ -43,7 +44,7 @@ class MemoryStore:
 
     def append(self, number: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Keep record `number`, without the laws' state that only a resume would need."""
-        part = {name: array for name, array in arrays.items() if not name.startswith("state/")}
+        part = {name: array for name, array in expanded(arrays).items() if not name.startswith("state/")}
         self._parts[number:] = [part]
 
     def note(self, note: Note) -> None:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.laws import Drives, Hyperparameters
+from neuralmechanics.monitor.store.compact import LAW_PREFIX
 from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, ROTATION_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays
 
 HYPERPARAMETERS = tuple(f.name for f in fields(Hyperparameters))
 HYPER_PREFIX = "hyper/"
-LAW_PREFIX = "predicted/"
 SCALAR_PREFIX = "scalar/"
 
 

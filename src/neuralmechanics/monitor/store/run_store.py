@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from neuralmechanics.monitor.store.atomic import make_folder, publish_folder, publish_json, read_json, remove_leftovers
+from neuralmechanics.monitor.store.compact import expanded
 from neuralmechanics.monitor.store.layout import (
     FORMAT,
     NOTES_FILE,
@@ -266,7 +267,7 @@ def _sound(file: ShardFile) -> bool:
 
 def _readable(file: ShardFile) -> Arrays | None:
     try:
-        return read_shard(file.path).arrays
+        return expanded(read_shard(file.path).arrays)
     except CorruptShardError as error:
         announce(f"{error}; the run is continued from an earlier record or a later one, without it")
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralmechanics.monitor.store.chain import Seen, look, missing_files
+from neuralmechanics.monitor.store.compact import expanded
 from neuralmechanics.monitor.store.layout import RUN_FILE, read_run_file
 from neuralmechanics.monitor.store.shard import Arrays
 
@@ -40,7 +41,8 @@ def read_source(path: Path) -> RunSource:
     content = read_run_file(path)
     seen = settled(path, content)
     segments = [
-        Segment(s.described(), s.start, [part for _, part in sorted(s.parts.items())], s.notes) for s in seen.segments
+        Segment(s.described(), s.start, [expanded(part) for _, part in sorted(s.parts.items())], s.notes)
+        for s in seen.segments
     ]
     return RunSource(str(path), content, segments, [problem for _, problem in seen.problems])
 

@@ -1,0 +1,130 @@
+"""What is written of a record is what was measured: to the last bit, and for models in floats to their rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import neuralmechanics as nm
+from neuralmechanics.monitor.store.compact import compacted, expanded
+from neuralmechanics.monitor.store.run_store import merged
+from neuralmechanics.monitor.store.shard import Arrays
+
+N = 40
+
+
+def record(seed: int = 0, **changes: Any) -> Arrays:
+    """A record as a monitor makes it: a law that is near its charge, one that is far, the laws' state."""
+    chance = np.random.default_rng(seed)
+    charge = chance.normal(size=(1, N))
+    arrays: Arrays = {
+        "step": np.array([seed], dtype=np.int64),
+        "time": np.array([0.5]),
+        "charge": charge,
+        "residual": 1e-9 * chance.normal(size=(1, N)),
+        "predicted/exact": charge * (1 + 1e-7 * chance.normal(size=(1, N))),
+        "predicted/gradient_flow": charge * 0.8,
+        "state/exact/companion": chance.normal(size=N),
+        "state/exact/buffered": np.ones(N, dtype=bool),
+        "state/exact/speed": np.full(N, np.nan),
+        "state/broken": chance.random(N) < 0.5,
+        "scalar/loss": np.array([0.1]),
+        "hyper/learning_rate": np.array([[0.1]]),
+    }
+    arrays["state/exact/charge"] = arrays["predicted/exact"][0].copy()
+    arrays["state/gradient_flow/charge"] = chance.normal(size=N)  # broken somewhere: not what is predicted
+    return arrays | {name.replace("__", "/"): value for name, value in changes.items()}
+
+
+def same(a: Arrays, b: Arrays) -> bool:
+    return set(a) == set(b) and all(
+        a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k], equal_nan=a[k].dtype.kind == "f") for k in a
+    )
+
+
+AWKWARD: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "nan predicted": {"predicted__exact": np.full((1, N), np.nan)},
+    "some nan": {"predicted__exact": np.where(np.arange(N) % 3, 1.0, np.nan)[None]},
+    "charge inf": {"charge": np.where(np.arange(N) % 3, 1.0, np.inf)[None]},
+    "charge nan": {"charge": np.where(np.arange(N) % 3, 1.0, np.nan)[None]},
+    "prediction ran away": {"predicted__gradient_flow": np.full((1, N), 1e300)},
+    "prediction infinite": {"predicted__gradient_flow": np.full((1, N), np.inf)},
+    "zero": {"charge": np.zeros((1, N)), "residual": np.zeros((1, N))},
+    "outside": {"outside": np.ones((1, N))},
+}
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+def test_a_record_in_double_precision_comes_back_to_the_last_bit(case: str) -> None:
+    arrays = record(**AWKWARD[case])
+    assert same(expanded(compacted(arrays, single=False)), arrays)
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+def test_a_record_in_floats_comes_back_to_rounding(case: str) -> None:
+    """Charges exactly; a prediction to 6e-8 of its distance from the charge."""
+    arrays = record(**AWKWARD[case])
+    back = expanded(compacted(arrays, single=True))
+    assert set(back) == set(arrays)
+    assert all(back[name].dtype == array.dtype for name, array in arrays.items())
+    assert np.array_equal(back["charge"], arrays["charge"], equal_nan=True)
+    for name in ("predicted/exact", "predicted/gradient_flow"):
+        with np.errstate(invalid="ignore"):
+            distance = np.nan_to_num(np.abs(arrays[name] - arrays["charge"]), posinf=0.0)
+        assert np.allclose(back[name], arrays[name], rtol=3e-16, atol=6e-8 * distance.max(), equal_nan=True)
+    for name in ("residual", "state/exact/companion"):
+        assert np.allclose(back[name], arrays[name], rtol=6e-8, atol=0, equal_nan=True)
+    for name in ("state/exact/speed", "state/broken", "state/gradient_flow/charge"):
+        assert np.array_equal(back[name], arrays[name], equal_nan=arrays[name].dtype.kind == "f")
+
+
+def test_a_merged_shard_may_hold_rows_of_both_kinds() -> None:
+    """A record whose charges ran away keeps its predictions themselves, its neighbours their differences."""
+    rows = [record(0), record(1, **AWKWARD["charge inf"]), record(2)]
+    back = expanded(merged([compacted(each, single=True) for each in rows]))
+    for number, arrays in enumerate(rows):
+        for name in ("charge", "predicted/exact", "predicted/gradient_flow"):
+            assert np.allclose(back[name][number], arrays[name][0], rtol=0, atol=1e-7, equal_nan=True)
+    assert np.array_equal(back["state/exact/charge"], back["predicted/exact"][-1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_run_of_floats_is_written_in_half_the_bytes_and_resumed_where_it_was(
+    dtype: torch.dtype, tmp_path: Any
+) -> None:
+    """Twelve steps in one go and in two: the same predictions, to rounding of what the floats themselves know."""
+
+    def trained(store: Any, *, parts: list[int]) -> tuple[nm.Run, int]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 300), nn.ReLU(), nn.Linear(300, 4)).to(dtype)
+        x, y = torch.randn(8, 6, dtype=dtype), torch.randint(4, (8,))
+        symmetries = nm.find_symmetries(model, (x, y), lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+        for number, steps in enumerate(parts):
+            with nm.Monitor(model, optimizer, symmetries, store, every=3, resume=number > 0, strict=True):
+                for _ in range(steps):
+                    optimizer.zero_grad()
+                    nn.functional.cross_entropy(model(x), y).backward()
+                    optimizer.step()
+        last = max(store.glob("*/records-*"), key=lambda path: (path.parent.name, path.name))
+        return nm.open_run(store), last.stat().st_size
+
+    whole, size = trained(tmp_path / "whole", parts=[12])
+    split, _ = trained(tmp_path / "split", parts=[6, 6])
+    assert np.array_equal(whole.data["charge"].values, split.data["charge"].values)
+    predicted = whole.data["predicted"]
+    error = np.abs(predicted - split.data["predicted"]) / whole.data["scale"]
+    distance = np.abs(predicted - whole.data["charge"]) / whole.data["scale"]
+    # once, at the resume, less than a float of the charge's size would round
+    tight, loose = (3e-8, 2e-7) if dtype == torch.float32 else (1e-15, 0.0)
+    assert float(error.sel(law="exact").max()) < tight
+    assert bool((error <= tight + loose * distance).where(predicted.notnull(), True).all())
+    charges, laws = len(whole.data["charge"][0]), len(whole.data["law"])
+    # charge; the residual; predictions; companions and the oscillator's slope and companion of two laws
+    numbers = 8 + (4 if dtype == torch.float32 else 8) * (1 + laws + 3)
+    assert size < charges * (numbers + 8 * 8) + 6000
