@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -119,6 +119,10 @@ class ProductPlan:
         self._written: dict[tuple[object, ...], _Written] = {}
         self._sums = torch.zeros(0, 0, dtype=torch.float64, device=device)
         self._spread: dict[int, tuple[Tensor, ...]] = {}
+
+    def holds(self, names: Collection[str]) -> bool:
+        """Whether it was made for all of these parameters."""
+        return self._slots.keys() >= names if isinstance(names, Set) else all(name in self._slots for name in names)
 
     def measure(self, given: Mapping[str, Products], forms: int) -> Float64[Tensor, "forms charges"]:
         """Every form of every charge; parameters that are not given contribute nothing."""

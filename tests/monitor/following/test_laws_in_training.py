@@ -354,3 +354,25 @@ def test_weights_loaded_after_the_monitor_was_made_are_those_that_count(training
         training.model.load_state_dict({k: 2 * v for k, v in training.model.state_dict().items()})
         training.run(optimizer, range(12))
     assert relative_error(monitor.run, "exact") < 1e-13
+
+
+@pytest.mark.parametrize("change", ["channels_last", "moved", "float"])
+def test_a_model_that_is_changed_after_its_monitor_was_made(make: Callable[..., Any], change: str) -> None:
+    """Memory format, device and type are those of the tensors that a step finds, not those of long ago."""
+    training = make("conv")
+    optimizer = training.sgd(momentum=0.9)
+    monitor = nm.Monitor(training.model, optimizer, training.symmetries, every=1, residuals=True, strict=True)
+    if change == "channels_last":
+        training.model.to(memory_format=torch.channels_last)
+    elif change == "float":
+        training.model.float()
+        training.dtype = torch.float32
+    else:
+        monitor._follower._meter._plans.clear()  # as where no parameter was on this device when it was made
+    with monitor:
+        training.run(optimizer, range(4))
+    params = {name: p.detach() for name, p in training.model.named_parameters()}
+    charge = monitor.run.data["charge"].values
+    assert np.allclose(charge[-1], training.symmetries.charge(params), rtol=1e-12, atol=1e-12)
+    assert np.abs(charge[-1] - charge[0]).max() > 1e-3
+    assert relative_error(monitor.run, "identity") < (1e-5 if change == "float" else 1e-12)

@@ -37,11 +37,11 @@ class DriveMeter:
     def __init__(self, symmetries: ChargeSums, params: Mapping[str, Tensor], device: torch.device) -> None:
         self._symmetries = symmetries
         self._device = device
-        here = {name: dense(params[name].detach()) for name in symmetries.parameters}
-        self._plans: dict[torch.device, ProductPlan] = {
-            on: symmetries.product_plan({name: p for name, p in here.items() if p.device == on}, on)
-            for on in dict.fromkeys(p.device for p in here.values())
-        }
+        self._params = dict(params)
+        self._plans: dict[torch.device, ProductPlan] = {}
+        for on in dict.fromkeys(params[name].device for name in symmetries.parameters):
+            self._plan(on, ())
+        self._last: tuple[Setting, tuple[bool, ...], tuple[str, ...], Forms] | None = None
         self._known: dict[tuple[object, ...], _Known] = {}
         self._single = _pair_recipe(same=True)
         self._double = _pair_recipe(same=False)
@@ -82,27 +82,40 @@ class DriveMeter:
 
     def _forms(self, update: Update, wanted: tuple[str, ...]) -> Forms:
         """What is made of the update's parts; the same object as long as its setting is the same."""
-        kind = update.kind
+        kind, last = update.kind, self._last
+        if last is not None and last[0] is update.setting and last[1] == kind and last[2] == wanted:
+            return last[3]
         key = (id(update.setting), kind, wanted)
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             known = self._known[key] = _Known(update.setting, recipe_of(update, wanted))
+        self._last = (update.setting, kind, wanted, known.forms)
         return known.forms
+
+    def _plan(self, device: torch.device, names: Collection[str]) -> ProductPlan:
+        """The plan of the parameters on a device, made anew when others have come there (a model that was moved)."""
+        plan = self._plans.get(device)
+        if plan is None or not plan.holds(names):
+            here = {name: dense(self._params[name].detach()) for name in self._symmetries.parameters}
+            there = {name: p for name, p in here.items() if p.device == device or name in names}
+            plan = self._plans[device] = self._symmetries.product_plan(there, device)
+        return plan
 
     def _measured(self, given: Mapping[str, Products], forms: int) -> Sequence[Tensor]:
         """One tensor [charges] a form."""
-        total: Tensor | None = None
-        for device, plan in self._plans.items():
-            here = {name: p for name, p in given.items() if p.operands and first_of(p.operands[0]).device == device}
-            out = plan.measure(here, forms)
+        devices: dict[torch.device, dict[str, Products]] = {}
+        for name, products in given.items():
+            if products.operands:
+                devices.setdefault(first_of(products.operands[0]).device, {})[name] = products
+        total = torch.zeros(forms, len(self._symmetries.labels), dtype=torch.float64, device=self._device)
+        for device, here in devices.items():
+            out = self._plan(device, here.keys()).measure(here, forms)
             for name in self._symmetries.apart & here.keys():
                 self._add_apart(out, name, here[name])
             out = out.to(self._device, non_blocking=True)
-            total = out if total is None else total + out
-        if total is None:  # a process that holds nothing
-            total = torch.zeros(forms, len(self._symmetries.labels), dtype=torch.float64, device=self._device)
+            total = out if len(devices) == 1 else total + out
         return total.unbind(0)
 
     def _add_apart(self, out: Float64[Tensor, "forms charges"], name: str, products: Products) -> None:

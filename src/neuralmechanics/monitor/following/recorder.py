@@ -108,8 +108,7 @@ class Recorder:
 
     def begin(self, follower: Follower) -> None:
         """Open a segment at the follower's parameters: a new run, a known record, or a saved state to go on from."""
-        self._gather = follower.gathered
-        self._single = follower.single
+        self._gather, self._single = follower.gathered, follower.single
         charge, scale, companion = follower.charge(), follower.scale(), follower.whole_companion()
         step, state, matched = follower.agree(lambda: self._start(charge, scale))
         follower.begin(step, charge, scale)
