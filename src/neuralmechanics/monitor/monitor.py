@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from neuralmechanics.monitor.choosing import choose_portion, choose_store
 from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.follow import LAST_RESIDUAL, Follower
 from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
 from neuralmechanics.monitor.following.recorder import Recorder, run_content
 from neuralmechanics.monitor.following.tracker import ROTATION, law_names
-from neuralmechanics.monitor.processes.choosing import choose_portion, choose_store
 from neuralmechanics.monitor.processes.holding import sharded
 from neuralmechanics.monitor.processes.writing import SilentStore, Writer, writes
 from neuralmechanics.monitor.trackers.protocol import Tracker
