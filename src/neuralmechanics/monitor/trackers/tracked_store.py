@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neuralmechanics.monitor.store.compact import expanded
 from neuralmechanics.monitor.store.protocol import Store
 from neuralmechanics.monitor.store.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource
@@ -71,7 +72,7 @@ class TrackedStore:
         self._store.append(number, arrays)
         if self._trackers and self._summary is not None:
             self._step = int(arrays["step"][0])
-            values = self._summary.values(arrays)
+            values = self._summary.values(expanded(arrays))
             self._each(lambda tracker: tracker.log(self._step, values))
 
     def note(self, note: Note) -> None:
