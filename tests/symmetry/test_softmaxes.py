@@ -79,6 +79,7 @@ SOFTMAXES: dict[str, Function] = {
     "negative of the difference": lambda z: -(z.logsumexp(1, keepdim=True) - z),
     "difference from the log of a mean": lambda z: z - z.exp().mean(1, keepdim=True).log(),
     "log of a sum of differences": lambda z: (z - z[:, :1]).exp().sum(1).log(),
+    "powers of two": lambda z: z.exp2() / z.exp2().sum(1, keepdim=True),
     "over the batch": lambda z: z.exp() / z.exp().sum(0),
 }
 
@@ -104,7 +105,7 @@ OTHERS: dict[str, Function] = {
     "logarithm taken off another": lambda z: 2 * z - z.logsumexp(1, keepdim=True),
     "logarithm of other rows": lambda z: z - z.logsumexp(1, keepdim=True).roll(1, 0),
     "sum over the batch, read by row": lambda z: z[:3].exp() / z[:3].exp().sum(0)[:, None],
-    "noise": lambda z: z.exp() / (torch.tanh(z).exp().sum(1, keepdim=True)),
+    "another function": lambda z: z.exp() / (torch.tanh(z).exp().sum(1, keepdim=True)),
     "exponential": lambda z: z.exp().cumsum(1),
 }
 

@@ -54,6 +54,8 @@ def moved(
     """What a primitive that is linear in the held operand makes of it; None for others."""
     if isinstance(primitive, p.Scale):
         return replace(known, factor=None if known.factor is None else known.factor * primitive.factor)
+    if isinstance(primitive, p.Noise):
+        return replace(known, factor=None)
     if isinstance(primitive, p.Rearrange):
         axes = viewed(known.axes, primitive.view, held.shape, result.shape)
         return None if axes is None else replace(known, axes=axes)

@@ -219,10 +219,7 @@ _STEPS = "no gradient passes a step"
 @rule(
     "sin",
     "cos",
-    "exp2",
     "expm1",
-    "log2",
-    "log10",
     "log1p",
     "logaddexp",
     "logaddexp2",
@@ -374,13 +371,15 @@ def added_quotient(d: Any, node: fx.Node, x: Any, a: Any, b: Any, value: float =
     return d.add(x, d.mul(a, d.power(b, -1.0)), float(value))
 
 
-@rule("exp")
+@rule("exp", "exp2", "special_exp2")
 def exponential(d: Any, node: fx.Node, x: Any) -> Any:
-    """exp(x): it moves with nothing, but for what a quotient of two of them leaves out (``passes.softmaxes``)."""
-    return d.exponential(x)
+    """exp(x), and 2^x = exp(x log 2): what quotients of them do not see is found by ``passes.softmaxes``."""
+    return d.exponential(d.scaled(x, math.log(2)) if "exp2" in str(node.target) else x)
 
 
-@rule("log")
+@rule("log", "log2", "log10")
 def logarithm(d: Any, node: fx.Node, x: Any) -> Any:
-    """log(x), likewise."""
-    return d.logarithm(x)
+    """log(x), to base 2 and 10 a multiple of it."""
+    base = {"log2": 2.0, "log10": 10.0}.get(operation_name(node).split(".")[-1].rstrip("_"))
+    out = d.logarithm(x)
+    return out if base is None else d.scaled(out, 1 / math.log(base))
