@@ -92,10 +92,10 @@ WITHOUT_SHAPE = frozenset(
 )
 
 # Rules that only end everything: what they give is read off a run, and nothing that enters may change.
-_NOT_FOLLOWED = """detach logaddexp logaddexp2 xlogy special_xlogy special_xlog1py floor_divide nextafter sin cos exp exp2
-expm1 round floor ceil trunc fix nan_to_num erfinv log log2 log10 log1p logit special_logit glu_jvp histc bincount prod
-logsumexp logcumsumexp cumprod median nanmedian mode kthvalue cummax cummin aminmax _unique2 unique_dim
-unique_consecutive masked_scatter diagonal"""
+_NOT_FOLLOWED = """detach logaddexp logaddexp2 xlogy special_xlogy special_xlog1py floor_divide nextafter sin cos exp
+exp2 expm1 round floor ceil trunc fix nan_to_num erfinv log log2 log10 log1p logit special_logit
+glu_jvp histc bincount prod logsumexp logcumsumexp cumprod median nanmedian mode kthvalue cummax
+cummin aminmax _unique2 unique_dim unique_consecutive masked_scatter diagonal"""
 _FRESH = """fill zeros_like ones_like full_like rand_like randn_like new_zeros new_ones new_full cauchy exponential
 log_normal uniform random geometric normal bernoulli"""
 _GATED = "lstm gru rnn_tanh lstm_cell gru_cell"

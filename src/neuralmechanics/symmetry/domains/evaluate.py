@@ -156,7 +156,8 @@ def _contracted(primitive: p.Contract, x: Tensor, y: Tensor) -> Tensor:
         factors.append(met(window, sizes).to(kind))
         terms.append(window.x + window.kernel + window.out)
     full = [f.expand([sizes[letter] for letter in term]) for f, term in zip(factors, terms, strict=True)]
-    return torch.einsum(f"{','.join(terms)}->{how.out}", *full).expand(how.output_shape(x.shape, y.shape))
+    out: Tensor = torch.einsum(f"{','.join(terms)}->{how.out}", *full).expand(how.output_shape(x.shape, y.shape))
+    return out
 
 
 def met(window: Window, sizes: Mapping[str, int]) -> Tensor:
@@ -173,7 +174,8 @@ def met(window: Window, sizes: Mapping[str, int]) -> Tensor:
 def _reduced(primitive: p.Reduce, x: Tensor) -> Tensor:
     if not primitive.dims:
         return x
-    return (torch.mean if primitive.mean else torch.sum)(x, primitive.dims, primitive.keepdim)
+    out: Tensor = (torch.mean if primitive.mean else torch.sum)(x, primitive.dims, primitive.keepdim)
+    return out
 
 
 def _extreme(primitive: p.Extremum, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def bound(node: fx.Node, *held: int, part: int | None = None) -> Function:
 
     def apply(*tensors: Any) -> Any:
         values = dict(zip((*operands, *others), tensors, strict=True))
-        args = list(fx.node.map_arg(node.args, lambda n: values[n]))
+        args: list[Any] = list(fx.node.map_arg(node.args, lambda n: values[n]))
         for k in written_arguments(node):
             if isinstance(k, int):
                 args[k] = args[k].clone()

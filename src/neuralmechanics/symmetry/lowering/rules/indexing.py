@@ -79,10 +79,10 @@ class _Joined:
         strides = [math.prod(shape[k] for k in self.dims[j + 1 :]) for j in range(len(self.dims))]
         sizes = [shape[k] for k in self.dims]
 
-        def apply(*indices: torch.Tensor) -> torch.Tensor:
+        def apply(*indices: torch.Tensor) -> Any:
             single = [i for index in indices for i in (index.nonzero().unbind(1) if _is_mask(index) else (index,))]
-            whole = torch.broadcast_tensors(*(i.long() for i in single))
-            return sum((i % n) * s for i, n, s in zip(whole, sizes, strides, strict=True))  # type: ignore[return-value]
+            whole = torch.broadcast_tensors(*(i.long() for i in single))  # type: ignore[no-untyped-call]
+            return sum((i % n) * s for i, n, s in zip(whole, sizes, strides, strict=True))
 
         return function_of(INDEX, apply, *used, settings=(tuple(sizes), self.dims))
 
@@ -416,7 +416,7 @@ def windows(d: Any, node: Any, x: Any, kernel: Sequence[int], dilation: Any, pad
 
     def positions() -> torch.Tensor:
         places = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)
-        return torch.nn.functional.unfold(places, kernel, dilation, 0, stride)[0].long()
+        return torch.nn.functional.unfold(places, tuple(kernel), dilation, 0, stride)[0].long()
 
     settings = (height, width, tuple(kernel), tuple(dilation), tuple(stride))
     places = function_of("im2col", positions, settings=settings)

@@ -66,7 +66,8 @@ def distance(d: Any, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float =
 def cosine_embedding(d: Any, node: fx.Node, x: Any, y: Any, target: Any, *_: Any, **__: Any) -> Any:
     """A function of the angle between x and y; 1e-12 is added to both squared lengths."""
     d.fix(target)
-    margin, reduction = (*node.args[3:], *(0.0, 1)[len(node.args) - 3 :])
+    given: Any = (*node.args[3:], *(0.0, 1)[len(node.args) - 3 :])
+    margin, reduction = given
 
     def loss(angle: Tensor, target: Tensor) -> Tensor:
         each = torch.where(target == 1, 1 - angle, torch.where(target == -1, (angle - margin).clamp_min(0), 0.0))

@@ -345,7 +345,8 @@ def cosine_similarity(d: Any, node: fx.Node, x: Any, y: Any, dim: int = 1, eps: 
     full = np.broadcast_shapes(x.shape, y.shape)
     dim %= len(full)
     bounded = function_of("normalize", lambda x: x / x.norm(dim=dim, keepdim=True).clamp_min(eps), settings=(dim, eps))
-    return cosine(d, node, *(expand(d, v, full) if v.shape != full else v for v in (x, y)), dim, eps, bounded)
+    x, y = (expand(d, v, full) if v.shape != full else v for v in (x, y))
+    return cosine(d, node, x, y, dim, eps, bounded)
 
 
 def cosine(d: Any, node: fx.Node, x: Any, y: Any, dim: int, eps: float, function: Function | None = None) -> Any:

@@ -108,7 +108,7 @@ def packed(d: Any, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -> tu
     flat = reshape(d, x, (x.shape[0] * x.shape[1], *x.shape[2:]))
     front = x.shape[:2]
 
-    def places(lengths: torch.Tensor) -> torch.Tensor:
+    def places(lengths: torch.Tensor) -> Any:
         numbers = torch.arange(math.prod(front), dtype=torch.float64).reshape(*front, 1)
         return torch.ops.aten._pack_padded_sequence(numbers, lengths, batch_first)[0][:, 0].long()
 
@@ -125,7 +125,7 @@ def unpacked(
     shape, lengths = (shape_of(v) for v in node.meta["val"])
     rows = x.shape[0]
 
-    def places(sizes: torch.Tensor) -> torch.Tensor:
+    def places(sizes: torch.Tensor) -> Any:
         numbers = torch.arange(rows, dtype=torch.float64)[:, None]
         return torch.ops.aten._pad_packed_sequence(numbers, sizes, batch_first, -1.0, length)[0][..., 0].long()
 
@@ -188,7 +188,7 @@ def _states(node: fx.Node, depth: int, side: int) -> Function:
     kept = list(weights)[: (depth + 1) * sides * (4 if has_biases else 2)]  # type: ignore[arg-type]
     read = list(node.all_input_nodes)
 
-    def apply(_: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+    def apply(_: torch.Tensor, *tensors: torch.Tensor) -> Any:
         values = dict(zip(read, tensors, strict=True))
         state = values[node.args[at - 1]][: (depth + 1) * sides]  # type: ignore[index]
         front = [values[n] for n in node.args[: at - 1]]  # type: ignore[index]
