@@ -14,7 +14,6 @@ from neuralmechanics.symmetry.families.symmetries import UnknownOperation
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node, operation_name, place
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
 from neuralmechanics.symmetry.lowering.graph.arguments import place_arguments
-from neuralmechanics.symmetry.lowering.graph.liveness import dependents, numbers_of
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome
 from neuralmechanics.symmetry.lowering.rules.registry import settings
@@ -52,8 +51,7 @@ class _Lowering:
 
     def __post_init__(self) -> None:
         place_arguments(self.captured.graph)
-        self.dependent = dependents(self.captured)
-        self.numbers = numbers_of(self.captured)
+        self.numbers: set[fx.Node] = set()
         self.builder = Builder()
         self.values: dict[fx.Node, Any] = {}
 
@@ -65,6 +63,8 @@ class _Lowering:
             self.values[node] = self._value(node)
             if is_in_place(node) and is_node(node.args[0]):
                 self.values[node.args[0]] = self.values[node]
+                if node not in self.numbers:
+                    self.numbers.discard(node.args[0])
         end = len(self.captured.graph.nodes)
         for output in self.captured.outputs:
             self.builder.cause = Location(end, operation_name(output), place(output))
@@ -76,13 +76,20 @@ class _Lowering:
             name = self.captured.parameters[node.name]
             return self.builder.parameter(name, self.captured.shapes[name])
         made = self._applied(node) if node.op == "call_function" else self._data(node)
-        if node in self.numbers and node not in self.dependent:
-            self.builder.note_numbers(flat_values(made))
+        if self._of_model(node):
+            self.numbers.add(node)
+            self.builder.note_numbers(v for v in flat_values(made) if not v.depends)
         return made
+
+    def _of_model(self, node: fx.Node) -> bool:
+        """Whether it is computed from the model's own numbers (buffers, tables) alone."""
+        if node.op == "call_function":
+            return not _draws(node) and all(n in self.numbers for n in node.all_input_nodes)
+        source = self.captured.sources.get(node.name)
+        return source is not None and source.kind in ("buffer", "constant")
 
     def _applied(self, node: Any) -> Any:
         values = self.values
-        dependent = node in self.dependent
         if node.target is operator.getitem:
             source = values[node.args[0]]
             return source[node.args[1]] if isinstance(source, (tuple, list)) else self._data(node)
@@ -92,6 +99,7 @@ class _Lowering:
             rule = RULES.get(name[:-1])
         args = fx.node.map_arg(node.args, lambda n: values[n])
         kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+        dependent = any(value.depends for value in flat_values((args, kwargs)))
         text = ""
         before = self.builder.length()
         if rule is not None and (dependent or _has_tensor(node)):
@@ -129,11 +137,7 @@ class _Lowering:
         value = node.meta.get("val")
         read = [self.values.get(n) for n in node.all_input_nodes] if node.op == "call_function" else []
         data = [x for x in read if isinstance(x, Value) and not x.depends]
-        if (
-            data
-            and len(data) == len(read)
-            and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
-        ):
+        if data and len(data) == len(read) and not _draws(node):
             key, entrywise = settings(node), is_elementwise(node)
 
             def computed(shape: tuple[int, ...], part: int | None) -> Value:
@@ -174,4 +178,10 @@ def _fitting(made: Any, value: Any) -> Any:
 
 
 def _has_tensor(node: Any) -> bool:
-    return hasattr(node.meta.get("val"), "shape")
+    value = node.meta.get("val")
+    return any(hasattr(v, "shape") for v in (value if isinstance(value, (tuple, list)) else [value]))
+
+
+def _draws(node: fx.Node) -> bool:
+    """Whether the operation draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
