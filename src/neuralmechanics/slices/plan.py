@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices.blocks import Derived, Operand, Pair, first_of, row_column_sums
+from neuralmechanics.slices.blocks import Operand, Pair, first_of, row_column_sums
 from neuralmechanics.slices.compiled import JOB, OPERANDS, PAIRS, TYPES, addresses_of, fill_constants, fill_job, library
 from neuralmechanics.slices.layout import MatrixLayout, matrix_layouts
+from neuralmechanics.slices.memory_order import in_memory, memory_order, ordered, real_view
 from neuralmechanics.slices.mix import SliceMix
-from neuralmechanics.slices.views import SliceTerm, SliceView
+from neuralmechanics.slices.views import SliceTerm
 
 __all__ = ["Bilinear", "ProductPlan", "Products", "Recipe"]
 
@@ -164,7 +165,7 @@ class ProductPlan:
     def _plain(self, given: Mapping[str, Products]) -> None:
         for products, slot, bilinear in self._parts(given):
             shape = (slot.layout.rows, slot.layout.columns)
-            operands = [_ordered(operand, slot.layout.order) for operand in products.operands]
+            operands = [ordered(operand, slot.layout.order) for operand in products.operands]
             rows, columns = row_column_sums(operands, bilinear.pairs, shape)
             weights = torch.as_tensor(bilinear.weights, dtype=torch.float64, device=self._device)
             if slot.row_place >= 0:
@@ -183,7 +184,7 @@ class ProductPlan:
         kept: list[Operand] = []  # copies live until the library has read them
         for number, (products, slot, _) in enumerate(self._parts(given)):
             for k, operand in enumerate(products.operands):
-                plain = _in_memory(operand, slot.layout.order)
+                plain = in_memory(operand, slot.layout.order)
                 kept.append(plain)
                 addresses.extend(addresses_of(plain))
                 if not isinstance(plain, Tensor):
@@ -224,9 +225,9 @@ class ProductPlan:
         """Places for the sums of one parameter, and their entries in the map."""
         if not terms or not parameter.numel():
             return []
-        views = [_real(term.view, parameter) for term in terms]
+        views = [real_view(term.view, parameter) for term in terms]
         shape = (*parameter.shape, 2) if parameter.is_complex() else tuple(parameter.shape)
-        order = _memory_order(parameter)
+        order = memory_order(parameter)
         slots = []
         for layout, held in matrix_layouts(views, shape, order):
             row_place = self._reserve(layout.rows) if layout.sums_rows else -1
@@ -259,42 +260,6 @@ def _known(products: Products, bilinear: Bilinear) -> bool:
         and len(bilinear.pairs) <= PAIRS
         and not isinstance(bilinear.weights, Tensor)
     )
-
-
-def _in_memory(operand: Operand, order: tuple[int, ...] | None) -> Operand:
-    """The operand with its elements one after the other in memory, in the order of the layout."""
-    if isinstance(operand, Tensor):
-        if order is None and operand.is_contiguous() and not operand.is_complex():
-            return operand
-        return _placed(operand, order).contiguous()
-    first, second = (_placed(t, order).contiguous() for t in (operand.first, operand.second))
-    return Derived(first, second, operand.adam)
-
-
-def _ordered(operand: Operand, order: tuple[int, ...] | None) -> Operand:
-    if isinstance(operand, Tensor):
-        return _placed(operand, order)
-    return Derived(_placed(operand.first, order), _placed(operand.second, order), operand.adam)
-
-
-def _placed(tensor: Tensor, order: tuple[int, ...] | None) -> Tensor:
-    """Its dimensions as they lie in memory; a complex tensor as its real and imaginary parts."""
-    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-    return real if order is None else real.permute(order)
-
-
-def _memory_order(parameter: Tensor) -> tuple[int, ...] | None:
-    """The dimensions as they lie in memory, None where that is their own order or they overlap."""
-    if parameter.is_contiguous() or parameter.is_complex():
-        return None
-    strides = parameter.stride()
-    order = tuple(sorted(range(parameter.dim()), key=lambda d: (-strides[d], d)))
-    return order if parameter.permute(order).is_contiguous() else None
-
-
-def _real(view: SliceView, parameter: Tensor) -> SliceView:
-    """The view of a complex tensor's real and imaginary parts, which are both summed over."""
-    return SliceView(view.parameter, (*view.shape, 2), view.kept) if parameter.is_complex() else view
 
 
 def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:

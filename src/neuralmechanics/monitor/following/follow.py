@@ -19,6 +19,7 @@ from neuralmechanics.monitor.following.tracker import LawTracker
 from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
 from neuralmechanics.monitor.processes.portion import Answer, Portion
 from neuralmechanics.monitor.store.record import Record, StepDrives
+from neuralmechanics.monitor.store.schema import LAST_RESIDUAL
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import Setting, StepWatch, Update, dense
 from neuralmechanics.symmetry import Symmetries
@@ -367,9 +368,8 @@ class Follower:
 
     def _leaving(self, settings: ChargeSettings) -> Bool[Tensor, " charges"] | None:
         """Charges that the closed laws cease to hold for in this step; None when there are no new ones."""
-        if not self._sgd:
-            return None
-        if settings.uneven is None and all(watch.known and not watch.scaled for watch in self._watches):
+        even = settings.uneven is None and all(watch.known and not watch.scaled for watch in self._watches)
+        if even or not self._sgd:
             return None
         leaving = np.zeros_like(self._left)
         why = "parameters of one charge differ in learning rate or momentum, or got no gradient"
@@ -397,7 +397,4 @@ class Follower:
 
 
 _IDLE = Role(None)
-# Roles that are kept: a training repeats a few.
-_REMEMBERED = 64
-LAST_RESIDUAL = "last/residual"
-"""of a state that is resumed from: the residual as it was recorded there, which cannot be measured again"""
+_REMEMBERED = 64  # roles that are kept: a training repeats a few

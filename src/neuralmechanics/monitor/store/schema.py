@@ -7,6 +7,8 @@ import numpy as np
 from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError
 
 STATE_PREFIX = "state/"
+LAST_RESIDUAL = "last/residual"
+"""of a state that is resumed from: the residual as it was recorded there, which cannot be measured again"""
 DRIVE_PREFIX = "drives/"
 ROTATION_PREFIX = "rotation/"
 _DRIVE_STEP = f"{DRIVE_PREFIX}step"

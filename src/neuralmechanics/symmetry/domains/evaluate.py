@@ -168,7 +168,8 @@ def met(window: Window, sizes: Mapping[str, int]) -> Tensor:
     padding = padding[1] // 2 if isinstance(padding, tuple) else padding
     here, kernel, out = (torch.arange(sizes[letter]) for letter in (window.x, window.kernel, window.out))
     one, other = (here[:, None, None], out) if transposed else (out, here[:, None, None])
-    return (one * stride + kernel[:, None] * dilation - padding == other).double()
+    meeting: Tensor = one * stride + kernel[:, None] * dilation - padding == other
+    return meeting.double()
 
 
 def _reduced(primitive: p.Reduce, x: Tensor) -> Tensor:

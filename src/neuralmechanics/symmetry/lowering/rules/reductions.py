@@ -70,7 +70,7 @@ def _of_whole_numbers(node: fx.Node, bins: int) -> bool:
     if "bincount" in str(node.target):
         return len(node.args) < 2 or node.args[1] is None  # weights
     low, high = (*node.args[2:4], 0, 0)[:2]
-    return low == 0 and isinstance(high, (int, float)) and bool(bins - 1 <= high <= bins)
+    return bool(low == 0 and isinstance(high, (int, float)) and bins - 1 <= high <= bins)
 
 
 @rule(
