@@ -188,7 +188,7 @@ def test_an_operation_that_ends_a_symmetry_is_named(name: str, free: set[str]) -
         ("one plus w", "w", "aten.add", "a factor of a sum with a constant"),
         ("masked", "w", "aten.mul", "numbers of the model"),
         ("masked later", "a.weight", "aten.mul", "numbers of the model"),
-        ("softmax by hand", "a.weight", "aten.exp", "sums that turn into products"),
+        ("log of a scale", "w", "aten.log", "sums that turn into products"),
         ("rounded", "w", "aten.round", "no gradient passes a step"),
         ("detached", "a.weight", "aten.detach", "no gradient passes"),
         ("product", "w", "aten.prod", "not followed"),

@@ -165,6 +165,8 @@ class ChannelSums:
         if x.depends == y.depends:
             return None
         x, y = (x, y) if x.depends else (y, x)
+        if not x.shape:  # one number has no channels
+            return None
         own, data = self.known(x), self.data(y)
         if any(t.factor.any() for t in own.terms) or len(y.shape) > len(x.shape):
             return None
