@@ -18,6 +18,7 @@ from neuralmechanics.diagnostics.checking.halving import by_halves
 from neuralmechanics.diagnostics.checking.report import CheckReport, FamilyCheck
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry import Family
+from neuralmechanics.symmetry.families.actions import Diagonal
 
 from .faults import batches, cross_entropy
 
@@ -125,7 +126,7 @@ def claimed(model: nn.Module, name: str) -> Family:
     shape = tuple(model.get_parameter(name).shape)
     numbers = np.arange(shape[0])
     term = SliceTerm(SliceView(name, shape, (0,)), numbers, numbers, np.ones(shape[0]))
-    return Family("scale", f"scale: {name} claimed", [str(n) for n in numbers], (term,))
+    return Family("scale", f"scale: {name} claimed", [str(n) for n in numbers], Diagonal((term,)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
