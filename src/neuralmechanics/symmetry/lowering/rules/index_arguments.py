@@ -1,0 +1,108 @@
+"""Index arguments: which dimensions they pick from, and along which they differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from neuralmechanics.symmetry.lowering.capture.captured import is_node, operation_name
+from neuralmechanics.symmetry.lowering.rules.functions import function_of
+from neuralmechanics.symmetry.lowering.rules.movement import reshape
+from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.function import INDEX, Function
+from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.views import Permute
+
+__all__ = ["JoinedIndex", "is_mask", "joined_index", "places_not_followed", "told_apart"]
+
+
+@dataclass(frozen=True)
+class JoinedIndex:
+    """The dimensions that index tensors pick from; where the picked ones stand; what else decides the positions."""
+
+    dims: tuple[int, ...]
+    place: int
+    how: Hashable
+
+    def places(self, nodes: Sequence[Any], shape: Sequence[int]) -> Function:
+        """The positions along the joined dimension."""
+        used = [n for n in nodes if n is not None]
+        strides = [math.prod(shape[k] for k in self.dims[j + 1 :]) for j in range(len(self.dims))]
+        sizes = [shape[k] for k in self.dims]
+
+        def apply(*indices: torch.Tensor) -> Any:
+            single = [i for index in indices for i in (index.nonzero().unbind(1) if is_mask(index) else (index,))]
+            whole = torch.broadcast_tensors(*(i.long() for i in single))  # type: ignore[no-untyped-call]
+            return sum((i % n) * s for i, n, s in zip(whole, sizes, strides, strict=True))
+
+        return function_of(INDEX, apply, *used, settings=(tuple(sizes), self.dims))
+
+    def order(self, rank: int) -> tuple[int, ...]:
+        """Dimensions with the indexed ones together at their place."""
+        rest = [k for k in range(rank) if k not in self.dims]
+        return (*rest[: self.place], *self.dims, *rest[self.place :])
+
+    def flattened(self, d: Any, x: Any) -> Any:
+        """x with the indexed dimensions as one, at their place."""
+        if len(self.dims) == 1 and self.dims[0] == self.place:
+            return x
+        order = self.order(len(x.shape))
+        sizes = [x.shape[k] for k in order]
+        end = self.place + len(self.dims)
+        flat = (*sizes[: self.place], math.prod(sizes[self.place : end]), *sizes[end:])
+        return reshape(d, d.view(x, Permute(order)), flat)
+
+    def restored(self, d: Any, flat: Any, shape: Sequence[int]) -> Any:
+        """The inverse of ``flattened`` for a tensor of this shape."""
+        order = self.order(len(shape))
+        full = reshape(d, flat, [shape[k] for k in order])
+        return d.view(full, Permute(tuple(order.index(k) for k in range(len(shape)))))
+
+
+def is_mask(index: torch.Tensor) -> bool:
+    return index.dtype in (torch.bool, torch.uint8)
+
+
+def joined_index(nodes: Any, indices: Any, shape: Sequence[int]) -> JoinedIndex | None:
+    """What the list of index tensors does; a mask stands for as many dimensions as it has. None: not understood."""
+    dims: list[int] = []
+    starts: list[int] = []
+    at = 0
+    for node in nodes:
+        width = 1
+        if node is not None:
+            if not is_node(node) or node.meta["val"].dtype not in (*_WHOLE, torch.bool):
+                return None
+            width = len(node.meta["val"].shape) if node.meta["val"].dtype is torch.bool else 1
+            if width == 0:
+                return None
+            starts.append(at)
+            dims += range(at, at + width)
+        at += width
+    adjacent = dims == list(range(dims[0], dims[0] + len(dims)))
+    masks = tuple(node.meta["val"].dtype is torch.bool for node in nodes if node is not None)
+    how = () if masks == (False,) else ("joined", masks, tuple(shape[k] for k in dims))
+    return JoinedIndex(tuple(dims), dims[0] if adjacent else 0, how)
+
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8)
+
+
+def places_not_followed() -> NotSoughtError:
+    return NotSoughtError("which entries are read or written is not followed in this form", hides=True)
+
+
+def told_apart(index: Any, dim: int) -> tuple[int, ...]:
+    """Dimensions other than ``dim`` along which an index of full rank may differ: not those that it was expanded to."""
+    shape = shape_of(index.meta["val"])
+    wide = {k for k, n in enumerate(shape) if n > 1 and k != dim}
+    while is_node(index) and operation_name(index) in ("aten.expand", "aten.repeat", "aten.expand_as", "aten.clone"):
+        index = index.args[0]
+        before = shape_of(index.meta["val"])
+        front = len(shape) - len(before)
+        wide = {k for k in wide if k >= front and before[k - front] > 1}
+    return tuple(sorted(wide))
