@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .case import B, D, P
+import torch
+
+from .case import B, Case, D, P
 from .table import Table
 
 table = Table()
@@ -213,3 +215,8 @@ for shape in SHAPES:
         c(name, "Scalar", B(*shape), True)
         c(name, "Scalar_Tensor", True, B(*shape))
     c("subtract", "Scalar", P(*shape), 2, 3)
+
+for shape in SHAPES:
+    c("special_exp2", "default", P(*shape))
+    where = torch.ops.prims.where.default
+    table.cases.append(Case("where", where, (B(*shape), P(*shape), P(*shape)), {}, "prims."))

@@ -92,16 +92,36 @@ WITHOUT_SHAPE = frozenset(
 )
 
 # Rules that only end everything: what they give is read off a run, and nothing that enters may change.
-_NOT_FOLLOWED = """detach logaddexp logaddexp2 xlogy special_xlogy special_xlog1py floor_divide nextafter sin cos exp
-exp2 expm1 round floor ceil trunc fix nan_to_num erfinv log log2 log10 log1p logit special_logit
-glu_jvp histc bincount prod logsumexp logcumsumexp cumprod median nanmedian mode kthvalue cummax
-cummin aminmax _unique2 unique_dim unique_consecutive masked_scatter diagonal"""
+_NOT_FOLLOWED = """detach logaddexp logaddexp2 xlogy special_xlogy special_xlog1py floor_divide nextafter sin cos expm1
+round floor ceil trunc fix nan_to_num erfinv log1p logit special_logit glu_jvp histc bincount prod
+logcumsumexp cumprod median nanmedian mode kthvalue cummax cummin aminmax _unique2 unique_dim
+unique_consecutive masked_scatter linalg_matrix_exp matrix_exp"""
 _FRESH = """fill zeros_like ones_like full_like rand_like randn_like new_zeros new_ones new_full cauchy exponential
 log_normal uniform random geometric normal bernoulli"""
 _GATED = "lstm gru rnn_tanh lstm_cell gru_cell"
 _COUNTED = """all any argsort argwhere bucketize count_nonzero isfinite isinf isnan logical_and logical_not logical_or
 logical_xor nonzero nonzero_numpy nonzero_static searchsorted"""
-ENDING = frozenset(f"aten.{name}" for name in f"{_NOT_FOLLOWED} {_FRESH} {_GATED} {_COUNTED}".split())
+ENDING = frozenset(f"aten.{name}" for name in f"{_NOT_FOLLOWED} {_FRESH} {_GATED} {_COUNTED}".split()) | frozenset(
+    f"prims.{name}"
+    for name in [
+        "ceil",
+        "cos",
+        "eq",
+        "expm1",
+        "floor",
+        "ge",
+        "gt",
+        "isfinite",
+        "le",
+        "log1p",
+        "lt",
+        "ne",
+        "pow",
+        "round",
+        "sin",
+        "trunc",
+    ]
+)
 
 NOT_DERIVED: dict[str, str] = {
     "aten.native_channel_shuffle": "torch has no derivative of it",
