@@ -21,6 +21,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
 from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
@@ -43,7 +44,7 @@ from neuralmechanics.symmetry.program.value import is_value
     "hardshrink_backward",
     "softshrink_backward",
 )
-def times_slope(d: Any, node: Any, gradient: Any, *saved: Any, **kwargs: Any) -> Any:
+def times_slope(d: Builder, node: Any, gradient: Any, *saved: Any, **kwargs: Any) -> Any:
     """g·f'(x) for a function f that no change of x leaves alone: of x nothing may move."""
     tensors = [value for value in saved if is_value(value)]
     return d.mul(gradient, d.nonlinear(*tensors, function=_slope(node)))
@@ -56,7 +57,7 @@ def _slope(node: Any, part: int | None = None) -> Function:
 
 
 @rule("threshold_backward", "leaky_relu_backward", "rrelu_with_noise_backward")
-def times_step(d: Any, node: Any, gradient: Any, x: Any, *settled: Any, **__: Any) -> Any:
+def times_step(d: Builder, node: Any, gradient: Any, x: Any, *settled: Any, **__: Any) -> Any:
     """g times one of two slopes by the sign of x, which positive factors leave as it is."""
     at_zero = "threshold" not in str(node.target) or settled[0] == 0
     d.fix(*(v for v in settled if is_value(v)))
@@ -66,7 +67,7 @@ def times_step(d: Any, node: Any, gradient: Any, x: Any, *settled: Any, **__: An
 
 
 @rule("_prelu_kernel_backward")
-def prelu_backward(d: Any, node: Any, gradient: Any, x: Any, weight: Any) -> tuple[Any, Any]:
+def prelu_backward(d: Builder, node: Any, gradient: Any, x: Any, weight: Any) -> tuple[Any, Any]:
     """g times one or the slope, by the sign of x; and g·min(x, 0) for the slope."""
     d.fix(weight)
     backward = bound(node, 0, 1, part=0)
@@ -76,7 +77,7 @@ def prelu_backward(d: Any, node: Any, gradient: Any, x: Any, weight: Any) -> tup
 
 
 @rule("glu_backward")
-def gated_backward(d: Any, node: Any, gradient: Any, x: Any, dim: int) -> Any:
+def gated_backward(d: Builder, node: Any, gradient: Any, x: Any, dim: int) -> Any:
     """(g·σ(b), g·a·σ'(b)) for x = (a, b)."""
     half = x.shape[dim] // 2
     first, gate = take(d, x, dim, range(half)), take(d, x, dim, range(half, 2 * half))
@@ -88,7 +89,7 @@ def gated_backward(d: Any, node: Any, gradient: Any, x: Any, dim: int) -> Any:
 
 
 @rule("select_backward")
-def select_backward(d: Any, node: Any, gradient: Any, sizes: Sequence[int], dim: int, index: Any) -> Any:
+def select_backward(d: Builder, node: Any, gradient: Any, sizes: Sequence[int], dim: int, index: Any) -> Any:
     """g at one entry along ``dim``, zero elsewhere."""
     at, dim = known(index), dim % len(sizes)
     if at is None:
@@ -100,7 +101,7 @@ def select_backward(d: Any, node: Any, gradient: Any, sizes: Sequence[int], dim:
 
 @rule("slice_backward")
 def slice_backward(
-    d: Any, node: Any, gradient: Any, sizes: Sequence[int], dim: int, start: Any, end: Any, step: int
+    d: Builder, node: Any, gradient: Any, sizes: Sequence[int], dim: int, start: Any, end: Any, step: int
 ) -> Any:
     """g at a range along ``dim``, zero elsewhere."""
     dim %= len(sizes)
@@ -115,21 +116,21 @@ def slice_backward(
 
 
 @rule("_softmax_backward_data")
-def softmax_backward(d: Any, node: Any, gradient: Any, y: Any, dim: int, *_: Any) -> Any:
+def softmax_backward(d: Builder, node: Any, gradient: Any, y: Any, dim: int, *_: Any) -> Any:
     """y·(g - Σ g·y) along ``dim``."""
     both = d.mul(gradient, y)
     return d.add(both, d.mul(y, d.reduce(both, (dim % len(y.shape),), True, False)), -1.0)
 
 
 @rule("_log_softmax_backward_data")
-def log_softmax_backward(d: Any, node: Any, gradient: Any, y: Any, dim: int, *_: Any) -> Any:
+def log_softmax_backward(d: Builder, node: Any, gradient: Any, y: Any, dim: int, *_: Any) -> Any:
     """g - exp(y)·Σ g along ``dim``."""
     total = d.reduce(gradient, (dim % len(y.shape),), True, False)
     return d.add(gradient, d.mul(d.nonlinear(y, nonnegative=True, function=function_of("exp", torch.exp)), total), -1.0)
 
 
 def _normalised_backward(
-    d: Any,
+    d: Builder,
     gradient: Any,
     x: Any,
     dims: Sequence[int],
@@ -153,7 +154,7 @@ def _breaking(node: Any, eps: float) -> Breaking | None:
 
 @rule("native_layer_norm_backward")
 def layer_norm_backward(
-    d: Any, node: Any, gradient: Any, x: Any, shape: Sequence[int], mean: Any, rstd: Any, weight: Any, *_: Any
+    d: Builder, node: Any, gradient: Any, x: Any, shape: Sequence[int], mean: Any, rstd: Any, weight: Any, *_: Any
 ) -> tuple[Any, Any, Any]:
     """Over the last dimensions; the gradients of γ and β are sums over the others."""
     dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
@@ -168,8 +169,8 @@ def layer_norm_backward(
 
 @rule("native_batch_norm_backward")
 def batch_norm_backward(
-    d: Any, node: Any, gradient: Any, x: Any, weight: Any, mean: Any, var: Any, m: Any, r: Any, train: bool, eps: float,
-    *_: Any,
+    d: Builder, node: Any, gradient: Any, x: Any, weight: Any, mean: Any, var: Any, m: Any, r: Any, train: bool,
+    eps: float, *_: Any,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """Over batch and positions, with batch statistics; with running ones, of an affine map."""
     dims, shape = (0, *range(2, len(x.shape))), (x.shape[1], *(1,) * (len(x.shape) - 2))
@@ -189,7 +190,7 @@ def batch_norm_backward(
 
 @rule("convolution_backward")
 def convolution_backward(
-    d: Any, node: Any, gradient: Any, x: Any, weight: Any, sizes: Any, stride: Any, padding: Any, dilation: Any,
+    d: Builder, node: Any, gradient: Any, x: Any, weight: Any, sizes: Any, stride: Any, padding: Any, dilation: Any,
     transposed: bool, output_padding: Any, groups: int, *_: Any,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """The gradient spread back through the kernel, and the kernel's as products of gradient and input."""
@@ -215,7 +216,7 @@ def convolution_backward(
 
 
 @rule("avg_pool2d_backward", "avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward")
-def mean_pool_backward(d: Any, node: Any, gradient: Any, x: Any, *_: Any, **__: Any) -> Any:
+def mean_pool_backward(d: Builder, node: Any, gradient: Any, x: Any, *_: Any, **__: Any) -> Any:
     """Each entry of g shared among those that its mean was taken over."""
     spatial = 3 if "3d" in str(node.target) else 2
     dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
@@ -223,7 +224,7 @@ def mean_pool_backward(d: Any, node: Any, gradient: Any, x: Any, *_: Any, **__: 
 
 
 @rule("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward")
-def max_pool_backward(d: Any, node: Any, gradient: Any, x: Any, *_: Any, **__: Any) -> Any:
+def max_pool_backward(d: Builder, node: Any, gradient: Any, x: Any, *_: Any, **__: Any) -> Any:
     """g where the maxima stood, which no change that the pooling admits moves."""
     shape = meta_shape(node)
     chosen = d.constant(shape, function=function_of("chosen", lambda: torch.ones(shape, dtype=torch.float64)))
@@ -231,7 +232,9 @@ def max_pool_backward(d: Any, node: Any, gradient: Any, x: Any, *_: Any, **__: A
 
 
 @rule("embedding_dense_backward")
-def embedding_backward(d: Any, node: Any, gradient: Any, index: Any, rows: int, padding: int, by_count: bool) -> Any:
+def embedding_backward(
+    d: Builder, node: Any, gradient: Any, index: Any, rows: int, padding: int, by_count: bool
+) -> Any:
     """Rows of g added into the rows that they came from."""
     d.fix(index)
     width, shape, backward = gradient.shape[-1], gradient.shape, bound(node)
@@ -241,13 +244,13 @@ def embedding_backward(d: Any, node: Any, gradient: Any, index: Any, rows: int, 
 
 
 @rule("native_dropout_backward")
-def dropout_backward(d: Any, node: Any, gradient: Any, mask: Any, scale: float) -> Any:
+def dropout_backward(d: Builder, node: Any, gradient: Any, mask: Any, scale: float) -> Any:
     """g times the mask of the forward pass."""
     return d.scaled(d.mul(gradient, mask), float(scale))
 
 
 @rule("mse_loss_backward")
-def squared_error_backward(d: Any, node: Any, gradient: Any, x: Any, target: Any, reduction: int) -> Any:
+def squared_error_backward(d: Builder, node: Any, gradient: Any, x: Any, target: Any, reduction: int) -> Any:
     """2·g·(x - t), divided by the count where the loss is a mean."""
     mean, total = 1, 2
     if reduction not in (0, mean, total):
@@ -258,7 +261,7 @@ def squared_error_backward(d: Any, node: Any, gradient: Any, x: Any, target: Any
 
 @rule("nll_loss_backward")
 def likelihood_backward(
-    d: Any, node: Any, gradient: Any, x: Any, target: Any, weight: Any, reduction: int, ignored: int, total: Any
+    d: Builder, node: Any, gradient: Any, x: Any, target: Any, weight: Any, reduction: int, ignored: int, total: Any
 ) -> Any:
     """-g at the target's entry, zero elsewhere: linear in g."""
     d.fix(target, total, *([] if weight is None else [weight]))

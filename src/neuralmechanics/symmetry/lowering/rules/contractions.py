@@ -14,6 +14,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.movement import conjugate, expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
 from neuralmechanics.symmetry.program.function import GROUPS, TRIANGLE, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
@@ -22,14 +23,14 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @rule("linear")
-def linear(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> Any:
+def linear(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> Any:
     """y = x Wᵀ + b: rows of W go with y, columns against x, b with y."""
     outer = _LETTERS[: len(x.shape) - 1]
     out = d.contract(x, weight, Contraction(outer + "z", "yz", outer + "y"))
     return out if bias is None else d.add(out, bias)
 
 
-def product(d: Any, x: Any, y: Any) -> Any:
+def product(d: Builder, x: Any, y: Any) -> Any:
     """The matrix product with broadcast batch dimensions."""
     if len(x.shape) == 1 and len(y.shape) == 1:
         return d.contract(x, y, Contraction("z", "z", ""))
@@ -46,7 +47,7 @@ def product(d: Any, x: Any, y: Any) -> Any:
     return d.contract(x, y, Contraction(left + "xz", right + "zy", out + "xy"))
 
 
-def _batch(d: Any, x: Any, other: Any, rank: int) -> tuple[str, Any]:
+def _batch(d: Builder, x: Any, other: Any, rank: int) -> tuple[str, Any]:
     """Batch letters of x; dimensions of size one that the other operand widens are dropped."""
     batch = len(x.shape) - 2
     kept = []
@@ -64,12 +65,12 @@ def _batch(d: Any, x: Any, other: Any, rank: int) -> tuple[str, Any]:
 
 
 @rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul")
-def matmul(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+def matmul(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
     return product(d, conjugate(d, node, x) if "vdot" in str(node.target) else x, y)
 
 
 @rule("addmm", "baddbmm", "addbmm", "addmv")
-def addmm(d: Any, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Any:
+def addmm(d: Builder, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Any:
     """β·bias + α·x y."""
     out = product(d, x, y)
     if operation_name(node).rstrip("_") == "aten.addbmm":
@@ -79,12 +80,12 @@ def addmm(d: Any, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1, alp
 
 
 @rule("outer", "ger")
-def outer(d: Any, node: fx.Node, x: Any, y: Any) -> Any:
+def outer(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
     return d.contract(x, y, Contraction("a", "b", "ab"))
 
 
 @rule("einsum")
-def einsum(d: Any, node: fx.Node, equation: str, operands: Sequence[Any], **__: Any) -> Any:
+def einsum(d: Builder, node: fx.Node, equation: str, operands: Sequence[Any], **__: Any) -> Any:
     """Any einsum, two operands at a time, from the left."""
     text = equation.replace(" ", "")
     inputs, _, out = text.partition("->")
@@ -115,7 +116,7 @@ def einsum(d: Any, node: fx.Node, equation: str, operands: Sequence[Any], **__: 
 
 
 @rule("bilinear")
-def bilinear(d: Any, node: fx.Node, x: Any, y: Any, weight: Any, bias: Any = None) -> Any:
+def bilinear(d: Builder, node: fx.Node, x: Any, y: Any, weight: Any, bias: Any = None) -> Any:
     outer_letters = _LETTERS[: len(x.shape) - 1]
     half = d.contract(x, weight, Contraction(outer_letters + "x", "oxy", outer_letters + "oy"))
     out = d.contract(half, y, Contraction(outer_letters + "oy", outer_letters + "y", outer_letters + "o"))
@@ -127,7 +128,7 @@ def listed(value: Any, count: int) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-def _bias(d: Any, out: Any, bias: Any, spatial: int) -> Any:
+def _bias(d: Builder, out: Any, bias: Any, spatial: int) -> Any:
     return out if bias is None else d.add(out, reshape(d, bias, (*bias.shape, *((1,) * spatial))))
 
 
@@ -160,7 +161,7 @@ class _Convolution:
         return Window(*letters, not self.padded() and not self.transposed, geometry, length)
 
 
-def convolved(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convolution) -> Any:
+def convolved(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convolution) -> Any:
     """Output channel o of group g: Σ over input channels of the group and kernel positions."""
     shape, groups, transposed = meta_shape(node), how.groups, how.transposed
     spatial = len(weight.shape) - 2
@@ -188,7 +189,7 @@ def convolved(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convo
 
 @rule("conv1d", "conv2d", "conv3d")
 def conv(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     weight: Any,
@@ -203,7 +204,7 @@ def conv(
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def conv_transposed(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     weight: Any,
@@ -219,7 +220,7 @@ def conv_transposed(
 
 @rule("convolution")
 def convolution(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     weight: Any,
@@ -237,7 +238,7 @@ def convolution(
 
 @rule("scaled_dot_product_attention")
 def attention(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     q: Any,
     k: Any,
@@ -280,7 +281,7 @@ def _causal(scores: torch.Tensor) -> torch.Tensor:
 _CAUSAL = function_of("causal softmax", _causal)
 
 
-def _additive(d: Any, node: fx.Node, mask: Any) -> Any:
+def _additive(d: Builder, node: fx.Node, mask: Any) -> Any:
     """The mask as what is added: zero where a mask of truth values holds, minus infinity elsewhere."""
     given: Any = node.args[3]
     if given.meta["val"].dtype is not torch.bool:
@@ -291,7 +292,7 @@ def _additive(d: Any, node: fx.Node, mask: Any) -> Any:
 
 
 @rule("_grouped_mm")
-def grouped(d: Any, node: fx.Node, x: Any, weight: Any, ends: Any = None, bias: Any = None, *_: Any) -> Any:
+def grouped(d: Builder, node: fx.Node, x: Any, weight: Any, ends: Any = None, bias: Any = None, *_: Any) -> Any:
     """x[s] W[e(s)] for rows sorted by expert, ``ends`` saying where each expert's rows end."""
     if ends is None:
         return product(d, x, weight)
@@ -315,7 +316,7 @@ def _groups(rows: int, ends: Any) -> Function:
 
 
 @rule("cumsum")
-def accumulated(d: Any, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
+def accumulated(d: Builder, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
     """A lower-triangular matrix of ones along ``dim``."""
     if not x.shape:
         return x
@@ -328,13 +329,15 @@ def accumulated(d: Any, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
 
 
 @rule("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft")
-def transformed(d: Any, node: fx.Node, x: Any, n: Any = None, dim: int = -1, norm: str | None = None) -> Any:
+def transformed(d: Builder, node: fx.Node, x: Any, n: Any = None, dim: int = -1, norm: str | None = None) -> Any:
     """A fixed matrix along one dimension."""
     return _transformed(d, x, _name(node), x.shape[dim] if n is None else n, meta_shape(node)[dim], dim, norm)
 
 
 @rule("fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2")
-def transformed_in_all(d: Any, node: fx.Node, x: Any, s: Any = None, dim: Any = None, norm: str | None = None) -> Any:
+def transformed_in_all(
+    d: Builder, node: fx.Node, x: Any, s: Any = None, dim: Any = None, norm: str | None = None
+) -> Any:
     """A fixed matrix along each of several dimensions; the last one is the one that is halved."""
     shape, rank, name = meta_shape(node), len(x.shape), _name(node)
     if dim is None:
@@ -354,7 +357,7 @@ def _name(node: fx.Node) -> str:
     return str(node.target).split(".")[1].removeprefix("fft_")
 
 
-def _transformed(d: Any, x: Any, name: str, read: int, length: int, dim: int, norm: str | None) -> Any:
+def _transformed(d: Builder, x: Any, name: str, read: int, length: int, dim: int, norm: str | None) -> Any:
     """A Fourier sum over ``read`` entries along ``dim``: data as its matrix, linear is all that symmetries ask.
 
     A transform to real numbers (of half of a spectrum) is linear over the reals alone, and no matrix.

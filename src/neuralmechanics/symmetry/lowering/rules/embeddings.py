@@ -14,6 +14,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import function_of, outco
 from neuralmechanics.symmetry.lowering.rules.movement import reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.function import INDEX, Function
 
@@ -22,7 +23,7 @@ _SUM, _MEAN, _MAX = range(3)
 
 @rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
 def embedding_bag(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     weight: Any,
     index: Any,

@@ -13,6 +13,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import is_node, operatio
 from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.movement import reshape
 from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.function import INDEX, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.views import Permute
@@ -46,7 +47,7 @@ class JoinedIndex:
         rest = [k for k in range(rank) if k not in self.dims]
         return (*rest[: self.place], *self.dims, *rest[self.place :])
 
-    def flattened(self, d: Any, x: Any) -> Any:
+    def flattened(self, d: Builder, x: Any) -> Any:
         """x with the indexed dimensions as one, at their place."""
         if len(self.dims) == 1 and self.dims[0] == self.place:
             return x
@@ -56,7 +57,7 @@ class JoinedIndex:
         flat = (*sizes[: self.place], math.prod(sizes[self.place : end]), *sizes[end:])
         return reshape(d, d.view(x, Permute(order)), flat)
 
-    def restored(self, d: Any, flat: Any, shape: Sequence[int]) -> Any:
+    def restored(self, d: Builder, flat: Any, shape: Sequence[int]) -> Any:
         """The inverse of ``flattened`` for a tensor of this shape."""
         order = self.order(len(shape))
         full = reshape(d, flat, [shape[k] for k in order])

@@ -18,6 +18,7 @@ from neuralmechanics.symmetry.lowering.rules.index_arguments import (
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import PaddingRow
 from neuralmechanics.symmetry.program.function import INDEX, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
@@ -25,7 +26,7 @@ from neuralmechanics.symmetry.program.value import is_value
 
 
 @rule("embedding")
-def embedding(d: Any, node: Any, weight: Any, index: Any, padding: int = -1, *_: Any, **__: Any) -> Any:
+def embedding(d: Builder, node: Any, weight: Any, index: Any, padding: int = -1, *_: Any, **__: Any) -> Any:
     """Row index[…] of the table."""
     d.fix(index)
     rows = d.gather(weight, 0, tuple(index.shape), [index], _read(node.args[1]))
@@ -40,7 +41,7 @@ def _read(index: Any) -> Function:
 
 
 @rule("index_select")
-def index_select(d: Any, node: Any, x: Any, dim: int, index: Any) -> Any:
+def index_select(d: Builder, node: Any, x: Any, dim: int, index: Any) -> Any:
     d.fix(index)
     if not x.shape:
         return reshape(d, d.gather(reshape(d, x, (1,)), 0, (), [index], _zero()), meta_shape(node))
@@ -52,7 +53,7 @@ def _zero() -> Function:
 
 
 @rule("index")
-def indexed(d: Any, node: Any, x: Any, indices: Any) -> Any:
+def indexed(d: Builder, node: Any, x: Any, indices: Any) -> Any:
     """Entries along the indexed dimensions, joined into one, picked by positions that the data decide."""
     d.fix(*(index for index in indices if index is not None))
     shape = meta_shape(node)
@@ -69,7 +70,7 @@ def indexed(d: Any, node: Any, x: Any, indices: Any) -> Any:
 
 
 @rule("masked_select")
-def masked_select(d: Any, node: Any, x: Any, mask: Any) -> Any:
+def masked_select(d: Builder, node: Any, x: Any, mask: Any) -> Any:
     """Entries of the flattened tensor where a mask holds."""
     d.fix(mask)
     if mask.shape != x.shape:
@@ -91,13 +92,13 @@ def masked_select(d: Any, node: Any, x: Any, mask: Any) -> Any:
     "argsort",
     "masked_scatter",
 )
-def decided(d: Any, node: Any, *xs: Any, **kwargs: Any) -> Any:
+def decided(d: Builder, node: Any, *xs: Any, **kwargs: Any) -> Any:
     """Positions, counts and rearrangements that the data decide: what decides them may not move."""
     raise NotSoughtError("no gradient passes what decides positions", hides=True)
 
 
 @rule("item", "_local_scalar_dense")
-def as_number(d: Any, node: Any, x: Any) -> Any:
+def as_number(d: Builder, node: Any, x: Any) -> Any:
     """The entry of a tensor with one entry, as a number: it may not move."""
     d.fix(x)
     value = node.meta.get("val")
@@ -110,7 +111,7 @@ def _as_tensor(node: Any) -> Function:
 
 
 @rule("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
-def size(d: Any, node: Any, x: Any, *_: Any) -> Any:
+def size(d: Builder, node: Any, x: Any, *_: Any) -> Any:
     """Shapes only: no parameter moves them."""
     return node.meta["val"]
 
@@ -119,7 +120,7 @@ def size(d: Any, node: Any, x: Any, *_: Any) -> Any:
     "ge", "gt", "le", "lt", "eq", "ne", "add", "sub", "mul", "floordiv", "truediv", "mod", "pow", "neg", "and_", "or_",
     "not_", "sym_max", "sym_min", "sym_not", "sym_ite", "sym_float", "sym_int", "sym_sum", prefix="",
 )  # fmt: skip
-def arithmetic(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
+def arithmetic(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
     """Numbers made of sizes and of entries that may not move."""
     d.fix(*(x for x in xs if is_value(x)))
     value = node.meta.get("val")
@@ -128,13 +129,13 @@ def arithmetic(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
 
 
 @rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size")
-def asserted(d: Any, node: Any, *xs: Any, **__: Any) -> Any:
+def asserted(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
     """A statement about numbers, which may not move."""
     d.fix(*(x for x in xs if is_value(x)))
 
 
 @rule("gather")
-def gathered(d: Any, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
+def gathered(d: Builder, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
     """Along ``dim``, every position of the output picks its own entry; of other dimensions the first ones are read."""
     shape = meta_shape(node)
     d.fix(index)
@@ -147,7 +148,7 @@ def gathered(d: Any, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
 
 
 @rule("take_along_dim")
-def taken_along(d: Any, node: Any, x: Any, index: Any, dim: int | None = None) -> Any:
+def taken_along(d: Builder, node: Any, x: Any, index: Any, dim: int | None = None) -> Any:
     """The same with tensor and index broadcast against each other; without ``dim`` of the flattened tensor."""
     d.fix(index)
     shape = meta_shape(node)
@@ -159,7 +160,7 @@ def taken_along(d: Any, node: Any, x: Any, index: Any, dim: int | None = None) -
     return _picked(d, expand(d, x, full) if full != x.shape else x, dim, shape, node.args[1], read)
 
 
-def _picked(d: Any, x: Any, dim: int, shape: Sequence[int], index: Any, read: Function) -> Any:
+def _picked(d: Builder, x: Any, dim: int, shape: Sequence[int], index: Any, read: Function) -> Any:
     return d.resized(d.spread_along(x, dim, told_apart(index, dim)), shape, read)
 
 
@@ -190,7 +191,7 @@ def _picked(d: Any, x: Any, dim: int, shape: Sequence[int], index: Any, read: Fu
     "random",
     "uniform",
 )
-def fresh(d: Any, node: Any, *_: Any, **__: Any) -> Any:
+def fresh(d: Builder, node: Any, *_: Any, **__: Any) -> Any:
     """Shapes only: the values of the input do not matter."""
     number = _filling(node)
     return d.constant(meta_shape(node), number, function=outcome(node) if number is None else None)

@@ -13,12 +13,13 @@ from neuralmechanics.symmetry.lowering.rules.movement import meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.normalisations import cosine, length
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.value import is_value
 
 
 @rule("cross_entropy_loss")
-def cross_entropy(d: Any, node: fx.Node, x: Any, target: Any, *rest: Any, **__: Any) -> Any:
+def cross_entropy(d: Builder, node: fx.Node, x: Any, target: Any, *rest: Any, **__: Any) -> Any:
     """Invariant to what is constant over the classes, whatever the targets, weights and smoothing."""
     d.fix(target, *(r for r in rest if is_value(r)))
     scores = d.softmax(x, 1 if len(x.shape) > 1 else 0, True)
@@ -26,7 +27,7 @@ def cross_entropy(d: Any, node: fx.Node, x: Any, target: Any, *rest: Any, **__: 
 
 
 @rule("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "margin_ranking_loss")
-def of_difference(d: Any, node: fx.Node, x: Any, y: Any, *rest: Any, **__: Any) -> Any:
+def of_difference(d: Builder, node: fx.Node, x: Any, y: Any, *rest: Any, **__: Any) -> Any:
     """A function of x - y alone, which what is added to both does not change."""
     d.fix(*(r for r in rest if is_value(r)))
     loss = bound(node, 0, 1)
@@ -36,7 +37,7 @@ def of_difference(d: Any, node: fx.Node, x: Any, y: Any, *rest: Any, **__: Any) 
 
 @rule("triplet_margin_loss")
 def triplet(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     anchor: Any,
     near: Any,
@@ -54,7 +55,9 @@ def triplet(
 
 
 @rule("pairwise_distance")
-def distance(d: Any, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+def distance(
+    d: Builder, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Any:
     """The norm of x - y + eps along the last dimension."""
     if p <= 0:
         raise NotSoughtError("a norm that is no length")
@@ -63,7 +66,7 @@ def distance(d: Any, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float =
 
 
 @rule("cosine_embedding_loss")
-def cosine_embedding(d: Any, node: fx.Node, x: Any, y: Any, target: Any, *_: Any, **__: Any) -> Any:
+def cosine_embedding(d: Builder, node: fx.Node, x: Any, y: Any, target: Any, *_: Any, **__: Any) -> Any:
     """A function of the angle between x and y; 1e-12 is added to both squared lengths."""
     d.fix(target)
     given: Any = (*node.args[3:], *(0.0, 1)[len(node.args) - 3 :])
@@ -78,7 +81,7 @@ def cosine_embedding(d: Any, node: fx.Node, x: Any, y: Any, target: Any, *_: Any
 
 
 @rule("multi_margin_loss", "multilabel_margin_loss")
-def margins(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
+def margins(d: Builder, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     """Of the differences between the scores of classes: invariant to what is constant over them, as softmax is."""
     d.fix(*(r for r in rest if is_value(r)))
     return d.ended(meta_shape(node), bound(node), d.softmax(x, len(x.shape) - 1, True))
@@ -97,7 +100,7 @@ def margins(d: Any, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     "soft_margin_loss",
     "ctc_loss",
 )
-def plain(d: Any, node: fx.Node, x: Any, *xs: Any, **__: Any) -> Any:
+def plain(d: Builder, node: fx.Node, x: Any, *xs: Any, **__: Any) -> Any:
     """A strictly changing function of its first input for given targets; what targets depend on is not looked at."""
     others = [v for v in xs if is_value(v)]
     if any(v.depends for v in others):

@@ -17,6 +17,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import BatchStatistics
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
@@ -26,7 +27,7 @@ def _eps(node: fx.Node, eps: float | None, name: str = "eps") -> Breaking | None
     return Breaking(name, float(eps), place(node)) if eps else None
 
 
-def _affine(d: Any, x: Any, weight: Any, bias: Any, shape: Sequence[int]) -> Any:
+def _affine(d: Builder, x: Any, weight: Any, bias: Any, shape: Sequence[int]) -> Any:
     """γ·x + β with γ, β viewed as ``shape``."""
     if weight is not None:
         x = d.mul(x, reshape(d, weight, shape))
@@ -39,7 +40,7 @@ def _channels(x: Any) -> tuple[int, ...]:
     return (x.shape[1], *((1,) * (len(x.shape) - 2)))
 
 
-def batch_normalised(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, training: bool, eps: float) -> Any:
+def batch_normalised(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, training: bool, eps: float) -> Any:
     """Training mode: over batch and positions. Evaluation mode: an affine map with fixed numbers."""
     if training:
         dims = (0, *range(2, len(x.shape)))
@@ -54,7 +55,7 @@ def batch_normalised(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, trai
 
 @rule("batch_norm")
 def batch_norm(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     weight: Any,
@@ -71,14 +72,14 @@ def batch_norm(
     return out
 
 
-def _note_mode(d: Any, mean: Any, training: bool) -> None:
+def _note_mode(d: Builder, mean: Any, training: bool) -> None:
     """The mode decides which statistics are used where running ones are kept."""
     if mean is not None:
         d.requires(BatchStatistics(d.cause.place, bool(training)))
 
 
 @rule("_native_batch_norm_legit_functional", "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm")
-def native_batch_norm(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, *rest: Any) -> tuple[Any, ...]:
+def native_batch_norm(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, *rest: Any) -> tuple[Any, ...]:
     """(mean, var, training, momentum, eps), or (training, momentum, eps) where no running statistics are kept."""
     batch, eps = rest[-3] or len(rest) == 3 or rest[0] is None, rest[-1]
     out = batch_normalised(d, node, x, weight, bias, batch, eps)
@@ -86,7 +87,7 @@ def native_batch_norm(d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, *re
     return _with_statistics(d, node, x, out, batch, eps)
 
 
-def _with_statistics(d: Any, node: fx.Node, x: Any, out: Any, batch: bool, eps: float) -> tuple[Any, ...]:
+def _with_statistics(d: Builder, node: fx.Node, x: Any, out: Any, batch: bool, eps: float) -> tuple[Any, ...]:
     """The result, mean and inverse deviation of the batch, and the running statistics that come of them."""
     if not batch or not _statistics_read(node):
         return (out, *_unread(d, node, 1))
@@ -94,7 +95,7 @@ def _with_statistics(d: Any, node: fx.Node, x: Any, out: Any, batch: bool, eps: 
     return (out, *found, *_unread(d, node, 3))
 
 
-def _unread(d: Any, node: fx.Node, first: int) -> list[Any]:
+def _unread(d: Builder, node: fx.Node, first: int) -> list[Any]:
     """The results from the one numbered ``first`` on, of which nothing is made."""
     return [d.constant(shape_of(v), function=outcome(node, k)) for k, v in enumerate(node.meta["val"]) if k >= first]
 
@@ -110,14 +111,14 @@ def _readers(node: fx.Node, first: int) -> list[fx.Node]:
     return [reader for part in parts for reader in part.users]
 
 
-def _held(d: Any, node: fx.Node, *found: Any) -> tuple[Any, ...]:
+def _held(d: Builder, node: fx.Node, *found: Any) -> tuple[Any, ...]:
     """Statistics, which no gradient passes: where more than a backward pass reads them, they may not move."""
     if any("backward" not in str(reader.target) for reader in _readers(node, 1)):
         d.fix(*found)
     return found
 
 
-def _statistics(d: Any, x: Any, dims: Sequence[int], shape: Sequence[int], eps: float) -> tuple[Any, Any]:
+def _statistics(d: Builder, x: Any, dims: Sequence[int], shape: Sequence[int], eps: float) -> tuple[Any, Any]:
     """The mean over ``dims`` and the inverse of the standard deviation, eps added to its square."""
     mean = d.reduce(x, dims, True, True)
     inverse = d.power(d.deviation(x, dims, True, 0.0), -1.0, inverse_of_deviation(eps))
@@ -131,7 +132,7 @@ def inverse_of_deviation(eps: float) -> Function:
 
 @rule("_native_batch_norm_legit_no_training", "_batch_norm_no_update")
 def frozen_batch_norm(
-    d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
+    d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
 ) -> tuple[Any, ...]:
     """Evaluation mode in functional form."""
     out = batch_normalised(d, node, x, weight, bias, False, eps)
@@ -141,7 +142,7 @@ def frozen_batch_norm(
 
 @rule("_batch_norm_with_update", "_batch_norm_with_update_functional")
 def updating_batch_norm(
-    d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
+    d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
 ) -> tuple[Any, ...]:
     """Training mode in functional form."""
     out = batch_normalised(d, node, x, weight, bias, True, eps)
@@ -151,7 +152,7 @@ def updating_batch_norm(
 
 @rule("instance_norm")
 def instance_norm(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     weight: Any,
@@ -172,7 +173,7 @@ def instance_norm(
 
 @rule("layer_norm")
 def layer_norm(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     shape: Sequence[int],
@@ -188,7 +189,7 @@ def layer_norm(
 
 @rule("native_layer_norm")
 def native_layer_norm(
-    d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float
+    d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float
 ) -> tuple[Any, ...]:
     out = layer_norm(d, node, x, shape, weight, bias, eps)
     outer = (*x.shape[: len(x.shape) - len(shape)], *(1 for _ in shape))
@@ -198,7 +199,9 @@ def native_layer_norm(
 
 
 @rule("rms_norm")
-def rms_norm(d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
+def rms_norm(
+    d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None
+) -> Any:
     """Over the last dimensions, without centring; eps defaults to the dtype's machine precision."""
     return rms_norm_of(d, node, x, shape, weight, _machine_eps(node, eps))
 
@@ -210,7 +213,7 @@ def _machine_eps(node: fx.Node, eps: float | None) -> float:
 
 @rule("_fused_rms_norm")
 def fused_rms_norm(
-    d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None
+    d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None
 ) -> tuple[Any, ...]:
     eps = _machine_eps(node, eps)
     if not _statistics_read(node):
@@ -221,14 +224,14 @@ def fused_rms_norm(
     return (rms_norm_of(d, node, x, shape, weight, eps), *_held(d, node, size))
 
 
-def rms_norm_of(d: Any, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> Any:
+def rms_norm_of(d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> Any:
     dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
     return _affine(d, d.normalise(x, dims, False, _eps(node, eps)), weight, None, shape)
 
 
 @rule("group_norm")
 def group_norm(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     groups: int,
@@ -245,7 +248,7 @@ def group_norm(
 
 @rule("native_group_norm")
 def native_group_norm(
-    d: Any, node: fx.Node, x: Any, weight: Any, bias: Any, n: int, c: int, area: int, groups: int, eps: float
+    d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, n: int, c: int, area: int, groups: int, eps: float
 ) -> tuple[Any, ...]:
     out = group_norm(d, node, x, groups, weight, bias, eps)
     if not _statistics_read(node):
@@ -255,7 +258,7 @@ def native_group_norm(
 
 
 @rule("_weight_norm_interface", "_weight_norm")
-def weight_norm(d: Any, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
+def weight_norm(d: Builder, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
     """g·v/|v| with the norm over all dimensions but ``dim`` (over all, for -1): exact, there is no eps."""
     dims = all_but(v, dim)
     out = d.mul(d.normalise(v, dims, False, None, False), g)
@@ -267,7 +270,7 @@ def weight_norm(d: Any, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
 
 
 @rule("linalg_vector_norm", "norm", "frobenius_norm", "linalg_norm")
-def vector_norm(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any:
+def vector_norm(d: Builder, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any:
     """A norm over some dimensions: homogeneous of degree one."""
     lists = [a for a in args if isinstance(a, (list, tuple))]
     single = [a for a in args[1:2] if isinstance(a, int) and not isinstance(a, bool)]
@@ -286,7 +289,7 @@ def bound_norm(order: Any, dims: Sequence[int]) -> Function:
     return function_of("matrix_norm", lambda x: torch.linalg.matrix_norm(x, order, dims, True), settings=(order, dims))
 
 
-def length(d: Any, x: Any, dims: Sequence[int], order: float) -> Any:
+def length(d: Builder, x: Any, dims: Sequence[int], order: float) -> Any:
     """(Σ|x|^p)^(1/p) over ``dims``, which stay with one entry; for p = ∞ the largest |x|."""
     if order <= 0:
         raise NotSoughtError("a norm that is no length", hides=True)
@@ -303,7 +306,7 @@ def length(d: Any, x: Any, dims: Sequence[int], order: float) -> Any:
 
 
 @rule("norm_except_dim")
-def norm_except(d: Any, node: fx.Node, x: Any, power: int = 2, dim: int = 0) -> Any:
+def norm_except(d: Builder, node: fx.Node, x: Any, power: int = 2, dim: int = 0) -> Any:
     return reshape(d, length(d, x, all_but(x, dim), float(power)), meta_shape(node))
 
 
@@ -323,7 +326,7 @@ def _spread(node: fx.Node, x: Any, dim: Any, rest: Sequence[Any], kwargs: Any) -
 
 
 @rule("var", "std")
-def spread_of(d: Any, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> Any:
+def spread_of(d: Builder, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> Any:
     """Degree two (variance) or one (deviation), invariant to constants along ``dim``."""
     dims, correction = _spread(node, x, dim, rest, kwargs)
     out = reshape(d, d.deviation(x, dims, True, correction), meta_shape(node))
@@ -331,7 +334,7 @@ def spread_of(d: Any, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwar
 
 
 @rule("var_mean", "std_mean")
-def spread_and_mean(d: Any, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> tuple[Any, Any]:
+def spread_and_mean(d: Builder, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> tuple[Any, Any]:
     dims, correction = _spread(node, x, dim, rest, kwargs)
     shape = meta_shape_of(node, 0)
     out, mean = d.deviation(x, dims, True, correction), d.reduce(x, dims, True, True)
@@ -340,7 +343,7 @@ def spread_and_mean(d: Any, node: fx.Node, x: Any, dim: Any = None, *rest: Any, 
 
 
 @rule("cosine_similarity")
-def cosine_similarity(d: Any, node: fx.Node, x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+def cosine_similarity(d: Builder, node: fx.Node, x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """Of vectors along ``dim`` of the tensors broadcast to one shape, none of them taken as shorter than ``eps``."""
     full = np.broadcast_shapes(x.shape, y.shape)
     dim %= len(full)
@@ -349,7 +352,7 @@ def cosine_similarity(d: Any, node: fx.Node, x: Any, y: Any, dim: int = 1, eps: 
     return cosine(d, node, x, y, dim, eps, bounded)
 
 
-def cosine(d: Any, node: fx.Node, x: Any, y: Any, dim: int, eps: float, function: Function | None = None) -> Any:
+def cosine(d: Builder, node: fx.Node, x: Any, y: Any, dim: int, eps: float, function: Function | None = None) -> Any:
     """The cosine of the angle between vectors along ``dim``."""
     x, y = (d.normalise(v, (dim,), False, _eps(node, eps), False, function) for v in (x, y))
     return d.reduce(d.mul(x, y), (dim,), False, False)

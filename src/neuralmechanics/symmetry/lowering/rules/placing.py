@@ -19,6 +19,7 @@ from neuralmechanics.symmetry.lowering.rules.index_arguments import (
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.program.value import is_value
@@ -26,7 +27,7 @@ from neuralmechanics.symmetry.program.value import is_value
 
 @rule("slice_scatter")
 def slice_replaced(
-    d: Any, node: Any, x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+    d: Builder, node: Any, x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Any:
     """x with a slice replaced: what stands before it, the source, what stands after it."""
     dim %= len(x.shape)
@@ -46,7 +47,7 @@ def slice_replaced(
 
 
 @rule("select_scatter")
-def entry_replaced(d: Any, node: Any, x: Any, source: Any, dim: int, index: int) -> Any:
+def entry_replaced(d: Builder, node: Any, x: Any, source: Any, dim: int, index: int) -> Any:
     """x with one entry along ``dim`` replaced."""
     dim, at = dim % len(x.shape), known(index)
     if at is None:
@@ -57,7 +58,7 @@ def entry_replaced(d: Any, node: Any, x: Any, source: Any, dim: int, index: int)
 
 
 @rule("index_add", "scatter_add", "index_copy", "scatter")
-def placed(d: Any, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
+def placed(d: Builder, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
     """Entries of a source put into, or added to, places of x: both change alike, the same along the dimension."""
     shape = meta_shape(node)
     dim = next((r for r in rest if isinstance(r, int)), 0) % max(1, len(shape))
@@ -96,7 +97,7 @@ def _index_of(node: Any) -> Any:
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
-def index_put(d: Any, node: Any, x: Any, indices: Any, source: Any, *rest_of: Any) -> Any:
+def index_put(d: Builder, node: Any, x: Any, indices: Any, source: Any, *rest_of: Any) -> Any:
     """The same with the indexed dimensions joined into one."""
     d.fix(*(index for index in indices if index is not None))
     shape = meta_shape(node)
@@ -139,7 +140,9 @@ def _written(onto: torch.Tensor, source: torch.Tensor, dim: int, places: torch.T
 
 
 @rule("im2col")
-def windows(d: Any, node: Any, x: Any, kernel: Sequence[int], dilation: Any, padding: Sequence[int], *_: Any) -> Any:
+def windows(
+    d: Builder, node: Any, x: Any, kernel: Sequence[int], dilation: Any, padding: Sequence[int], *_: Any
+) -> Any:
     """Every window of positions as a column, channel by channel."""
     shape = meta_shape(node)
     for place, size in zip((-2, -1), padding, strict=True):
@@ -159,7 +162,7 @@ def windows(d: Any, node: Any, x: Any, kernel: Sequence[int], dilation: Any, pad
 
 
 @rule("col2im")
-def folded(d: Any, node: Any, x: Any, size: Any, kernel: Sequence[int], *_: Any) -> Any:
+def folded(d: Builder, node: Any, x: Any, size: Any, kernel: Sequence[int], *_: Any) -> Any:
     """Columns added into the windows that they came from; what falls into the padding is dropped."""
     shape = meta_shape(node)
     flat = reshape(d, x, (*shape[:-2], math.prod(kernel) * x.shape[-1]))

@@ -11,6 +11,7 @@ from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape
 from neuralmechanics.symmetry.lowering.rules.reductions import extreme, summed
 from neuralmechanics.symmetry.lowering.rules.registry import RULES, rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
+from neuralmechanics.symmetry.program.builder import Builder
 
 _SAME = (
     "abs", "add", "sub", "mul", "div", "neg", "sqrt", "rsqrt", "reciprocal", "pow", "sign", "exp", "exp2", "expm1",
@@ -28,7 +29,7 @@ rule("reshape", "collapse_view", "collapse", "split_dim", "squeeze", prefix="pri
 
 
 @rule("broadcast_in_dim", prefix="prims.")
-def broadcast_in_dim(d: Any, node: fx.Node, x: Any, shape: Sequence[int], dims: Sequence[int]) -> Any:
+def broadcast_in_dim(d: Builder, node: fx.Node, x: Any, shape: Sequence[int], dims: Sequence[int]) -> Any:
     """x broadcast to a shape, its dimension k as the result's dimension ``dims[k]``."""
     full = meta_shape(node)
     sizes = [1] * len(full)
@@ -38,12 +39,12 @@ def broadcast_in_dim(d: Any, node: fx.Node, x: Any, shape: Sequence[int], dims: 
 
 
 @rule("sum", prefix="prims.")
-def prims_sum(d: Any, node: fx.Node, x: Any, dims: Sequence[int], **__: Any) -> Any:
+def prims_sum(d: Builder, node: fx.Node, x: Any, dims: Sequence[int], **__: Any) -> Any:
     """The sum over some dimensions, or over none."""
     return summed(d, node, x, dims) if dims else x
 
 
 @rule("amax", "amin", prefix="prims.")
-def prims_extreme(d: Any, node: fx.Node, x: Any, dims: Sequence[int], **__: Any) -> Any:
+def prims_extreme(d: Builder, node: fx.Node, x: Any, dims: Sequence[int], **__: Any) -> Any:
     """The largest or the smallest entry over some dimensions, or over none."""
     return extreme(d, node, x, dims) if dims else x

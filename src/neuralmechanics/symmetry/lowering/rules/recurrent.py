@@ -14,6 +14,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, function
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
@@ -21,14 +22,14 @@ from neuralmechanics.symmetry.program.value import is_value
 from neuralmechanics.symmetry.program.views import Permute
 
 
-def _constants(d: Any, node: fx.Node) -> Any:
+def _constants(d: Builder, node: fx.Node) -> Any:
     value = node.meta["val"]
     if isinstance(value, (tuple, list)):
         return tuple(d.constant(shape_of(v), function=outcome(node, k)) for k, v in enumerate(value))
     return d.constant(shape_of(value), function=outcome(node))
 
 
-def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int = 0, zeros: bool = False) -> None:
+def _gates(d: Builder, x: Any, hidden: Any, weights: Sequence[Any], separate: int = 0, zeros: bool = False) -> None:
     """W x + b + V h + c into gates that admit no change; a GRU's last third keeps the two sums ``separate``.
 
     ``zeros``: h is zero, whatever V is.
@@ -55,13 +56,13 @@ def _gates(d: Any, x: Any, hidden: Any, weights: Sequence[Any], separate: int = 
     if separate:
         d.fix(*(take(d, part, last, range(joined, w.shape[0])) for part in parts))
         parts = [take(d, part, last, range(joined)) for part in parts]
-    d.fix(parts[0] if len(parts) == 1 else d.add(*parts))
+    d.fix(parts[0] if len(parts) == 1 else d.add(parts[0], parts[1]))
 
 
 _OUTER = "abcd"
 
 
-def _gated(d: Any, node: fx.Node, operands: Sequence[Any], separate: int) -> Any:
+def _gated(d: Builder, node: fx.Node, operands: Sequence[Any], separate: int) -> Any:
     """Layers of gates, one on the other: what leaves a layer does not move, and is what the next one reads.
 
     ``separate``: one part in so many of a layer's rows has its two sums apart; 0 for none.
@@ -101,7 +102,7 @@ def _packed(node: fx.Node) -> bool:
 
 
 @rule("_pack_padded_sequence")
-def packed(d: Any, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -> tuple[Any, Any]:
+def packed(d: Builder, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -> tuple[Any, Any]:
     """The entries within the lengths as rows of a matrix, in an order that the lengths decide."""
     d.fix(lengths)
     rows, sizes = (shape_of(v) for v in node.meta["val"])
@@ -119,7 +120,7 @@ def packed(d: Any, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -> tu
 
 @rule("_pad_packed_sequence")
 def unpacked(
-    d: Any, node: fx.Node, x: Any, sizes: Any, batch_first: bool, padding: float, length: int
+    d: Builder, node: fx.Node, x: Any, sizes: Any, batch_first: bool, padding: float, length: int
 ) -> tuple[Any, Any]:
     """The rows as sequences again, a number where there is nothing."""
     shape, lengths = (shape_of(v) for v in node.meta["val"])
@@ -141,19 +142,19 @@ def unpacked(
 
 
 @rule("lstm", "rnn_tanh")
-def gates(d: Any, node: fx.Node, *operands: Any) -> Any:
+def gates(d: Builder, node: fx.Node, *operands: Any) -> Any:
     """Sigmoids and hyperbolic tangents of W x + b + V h + c."""
     return _gated(d, node, operands, 0)
 
 
 @rule("gru")
-def gru(d: Any, node: fx.Node, *operands: Any) -> Any:
+def gru(d: Builder, node: fx.Node, *operands: Any) -> Any:
     """The same, with the two sums of the candidate state apart."""
     return _gated(d, node, operands, 3)
 
 
 @rule("rnn_relu")
-def rectified(d: Any, node: fx.Node, x: Any, state: Any, *settings: Any) -> tuple[Any, Any]:
+def rectified(d: Builder, node: fx.Node, x: Any, state: Any, *settings: Any) -> tuple[Any, Any]:
     """h_t = relu(W x_t + b + V h_{t-1} + c), a layer on top of the other: rows of W, V and the biases go with h.
 
     One step beyond the first ties the rest: V h scales as h does. Zeros as the initial state scale with anything.
@@ -202,7 +203,7 @@ def _states(node: fx.Node, depth: int, side: int) -> Function:
 
 
 def _rectified(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     first: Any,
@@ -234,7 +235,7 @@ def _rectified(
     return x, last[0] if len(last) == 1 else d.cat(last, 0)
 
 
-def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int, states: Function | None) -> Any:
+def _unrolled(d: Builder, x: Any, first: Any, weights: Sequence[Any], time: int, states: Function | None) -> Any:
     """The states of one layer in one direction, all of them at once; ``first`` may be the number that fills it."""
     w, v, *biases = weights
     v = d.view(v, Permute((0, 1)))  # read at every step
@@ -252,13 +253,13 @@ def _unrolled(d: Any, x: Any, first: Any, weights: Sequence[Any], time: int, sta
     return d.homogeneous(d.add(total, d.contract(h, v, _READ)), True, states)
 
 
-def _state(d: Any, state: Any, place: int, time: int) -> Any:
+def _state(d: Builder, state: Any, place: int, time: int) -> Any:
     """The initial state [batch, hidden] of one layer, with a dimension for time."""
     one = take(d, state, 0, [place])
     return one if time == 0 else d.view(one, Permute((1, 0, 2)))
 
 
-def _moved_in_front(d: Any, h: Any, time: int, at: int) -> Any:
+def _moved_in_front(d: Builder, h: Any, time: int, at: int) -> Any:
     """The state at one time, with a dimension for layers in front."""
     one = take(d, h, time, [at])
     return one if time == 0 else d.view(one, Permute((1, 0, 2)))
@@ -273,16 +274,18 @@ def _layers(weights: Sequence[Any], has_biases: bool) -> list[Sequence[Any]]:
 
 
 @rule("lstm_cell")
-def lstm_cell(d: Any, node: fx.Node, x: Any, state: Sequence[Any], w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
+def lstm_cell(
+    d: Builder, node: fx.Node, x: Any, state: Sequence[Any], w: Any, v: Any, b: Any = None, c: Any = None
+) -> Any:
     return _cell(d, node, x, state, [w, v] if b is None else [w, v, b, c], 0)
 
 
 @rule("gru_cell")
-def gru_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
+def gru_cell(d: Builder, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
     return _cell(d, node, x, [state], [w, v] if b is None else [w, v, b, c], w.shape[0] // 3)
 
 
-def _cell(d: Any, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence[Any], separate: int) -> Any:
+def _cell(d: Builder, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence[Any], separate: int) -> Any:
     """One step: the hidden state is read by V, and all of the state enters the result."""
     d.fix(*state)
     _gates(d, x, state[0], weights, separate, all(number_in(v) == 0 for v in state))
@@ -290,7 +293,7 @@ def _cell(d: Any, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence
 
 
 @rule("rnn_tanh_cell", "rnn_relu_cell")
-def rnn_cell(d: Any, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
+def rnn_cell(d: Builder, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
     """f(W x + b + V h + c), written out."""
     read = Contraction("az", "yz", "ay") if len(x.shape) == 2 else Contraction("z", "yz", "y")
     total = d.contract(x, w, read)

@@ -12,6 +12,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, bound, o
 from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
 from neuralmechanics.symmetry.lowering.sizes import meta_shape, meta_shape_of, shape_of
+from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.function import COUNTS, SORTED
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.views import Permute
@@ -25,7 +26,7 @@ def _dims(x: Any, dim: Any) -> tuple[int, ...]:
 
 
 @rule("sum", "mean", "nansum", "nanmean")
-def summed(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False, **__: Any) -> Any:
+def summed(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False, **__: Any) -> Any:
     """A linear sum over ``dim``."""
     if not x.shape:
         return x
@@ -33,12 +34,12 @@ def summed(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False
 
 
 @rule("amax", "amin")
-def extreme(d: Any, node: fx.Node, x: Any, dim: Any = (), keepdim: bool = False) -> Any:
+def extreme(d: Builder, node: fx.Node, x: Any, dim: Any = (), keepdim: bool = False) -> Any:
     return d.extremum(x, _dims(x, dim), keepdim, "amax" in str(node.target)) if x.shape else x
 
 
 @rule("max", "min")
-def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def maximum(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Over everything, over one dimension (values and positions), or of two tensors."""
     largest = "max" in str(node.target)
     if dim is not None and not isinstance(dim, int):
@@ -50,13 +51,13 @@ def maximum(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = Fals
 
 
 @rule("all", "any", "count_nonzero")
-def counted(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def counted(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Counts: no gradient passes."""
     raise NotSoughtError("no gradient passes a count", hides=True)
 
 
 @rule("histc", "bincount")
-def histogram(d: Any, node: fx.Node, x: Any, *settings_of: Any, **__: Any) -> Any:
+def histogram(d: Builder, node: fx.Node, x: Any, *settings_of: Any, **__: Any) -> Any:
     """How often each number occurs: data, unless something that moves is counted."""
     if x.depends:
         raise NotSoughtError("no gradient passes a count", hides=True)
@@ -85,24 +86,24 @@ def _of_whole_numbers(node: fx.Node, bins: int) -> bool:
     "cummin",
     "aminmax",
 )
-def given_up(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def given_up(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Products of many, order statistics: their factors and shifts are not followed."""
     raise NotSoughtError("its factors and shifts are not followed")
 
 
 @rule("argmax", "argmin")
-def positions(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def positions(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Invariant to a common positive factor and to a common shift along ``dim``."""
     return d.power(d.positions(x, _dims(x, dim), keepdim, bound(node)), 0.0, IDENTITY)
 
 
 @rule("softmax", "_softmax", "_log_softmax", "log_softmax", "special_softmax", "special_log_softmax", "_safe_softmax")
-def softmax(d: Any, node: fx.Node, x: Any, dim: int, *_: Any, **__: Any) -> Any:
+def softmax(d: Builder, node: fx.Node, x: Any, dim: int, *_: Any, **__: Any) -> Any:
     log = "log" in str(node.target)
     return d.softmax(x, dim % len(x.shape), log) if x.shape else d.nonlinear(x, function=bound(node))
 
 
-def _pooled(d: Any, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bool, signed: bool = False) -> Any:
+def _pooled(d: Builder, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bool, signed: bool = False) -> Any:
     dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
     value = node.meta["val"]
     shape = shape_of(value[0] if isinstance(value, (tuple, list)) else value)
@@ -128,14 +129,14 @@ def _spatial(node: fx.Node) -> int:
     "max_pool1d_with_indices",
     "fractional_max_pool2d",
 )
-def max_pool(d: Any, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def max_pool(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """Maxima commute with positive factors and with constants."""
     return _pooled(d, node, x, _spatial(node), False, True)
 
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def avg_pool(
-    d: Any,
+    d: Builder,
     node: fx.Node,
     x: Any,
     kernel: Any,
@@ -154,12 +155,12 @@ def avg_pool(
 @rule(
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
 )
-def adaptive_avg_pool(d: Any, node: fx.Node, x: Any, *_: Any) -> Any:
+def adaptive_avg_pool(d: Builder, node: fx.Node, x: Any, *_: Any) -> Any:
     return _pooled(d, node, x, _spatial(node), True, True)
 
 
 @rule("topk", "sort")
-def ordered(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+def ordered(d: Builder, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Values in data-dependent places along one dimension, and the places, which a common shift leaves as they are."""
     numbers = [a for a in args if isinstance(a, int) and not isinstance(a, bool)]
     dim = kwargs.get("dim", numbers[1] if "topk" in str(node.target) and len(numbers) > 1 else None)
@@ -177,7 +178,7 @@ def ordered(d: Any, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tuple[A
 
 
 @rule("detach")
-def detached(d: Any, node: fx.Node, x: Any) -> Any:
+def detached(d: Builder, node: fx.Node, x: Any) -> Any:
     """The value sees x and the gradient does not: no symmetry may move it."""
     if not x.depends:
         return x
@@ -185,7 +186,7 @@ def detached(d: Any, node: fx.Node, x: Any) -> Any:
 
 
 @rule("logsumexp", "special_logsumexp")
-def log_sum_of_exponentials(d: Any, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def log_sum_of_exponentials(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """log Σ_k exp(x_k) = x_0 - log_softmax(x)_0 over ``dim``, several dimensions joined into one."""
     if not x.shape:
         return x
@@ -194,7 +195,7 @@ def log_sum_of_exponentials(d: Any, node: fx.Node, x: Any, dim: Any = None, keep
     return reshape(d, d.add(first, normalised, -1.0), meta_shape(node))
 
 
-def _joined(d: Any, x: Any, dims: tuple[int, ...]) -> tuple[Any, int]:
+def _joined(d: Builder, x: Any, dims: tuple[int, ...]) -> tuple[Any, int]:
     """x with some dimensions as one, and which that is."""
     if len(dims) == 1:
         return x, dims[0]
