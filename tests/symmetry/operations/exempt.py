@@ -131,6 +131,16 @@ NOT_DERIVED: dict[str, str] = {
     "aten.heaviside": "torch has no derivative of it",
     "aten.remainder": "torch has no derivative of one form of it",
     "aten._grouped_mm": "in half the precision",
+    "aten.silu_backward": "torch has no derivative of it",
+    "aten.mish_backward": "torch has no derivative of it",
+    "aten.hardsigmoid_backward": "torch has no derivative of it",
+    "aten.logit_backward": "torch has no derivative of it",
+    "aten._unique2": "torch has no derivative of it",
+    "aten.unique_dim": "torch has no derivative of it",
+    "aten.unique_consecutive": "torch has no derivative of it",
+    "aten._embedding_bag_forward_only": "torch has no derivative of it",
+    "aten._pack_padded_sequence": "lengths that are drawn at random give no numbers",
+    "aten.native_batch_norm_backward": "its saved statistics are those of its input only behind a forward pass",
 }
 # Rules around which not all symmetries of bare parameters are looked for: what is read at places that the shapes alone
 # decide (windows, strides, masks), single entries, sizes of one, and what rules give up.
@@ -159,5 +169,6 @@ repeat_interleave rms_norm rnn_relu_cell scatter scatter_add softshrink softshri
 special_xlog1py special_xlogy std std_mean sum sym_storage_offset take_along_dim threshold
 threshold_backward topk tril triplet_margin_loss triu trunc upsample_bicubic2d upsample_bilinear2d
 upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var
-var_mean vdot view_as_complex view_as_real where xlogy zeros_like"""
+var_mean vdot view_as_complex view_as_real where xlogy zeros_like inner linalg_multi_dot chain_matmul
+linalg_vecdot matrix_exp linalg_matrix_exp diag diag_embed"""
 PARTIAL = frozenset(f"aten.{name}" for name in _NOT_ALL.split())

@@ -23,8 +23,7 @@ for shape in [(4, 2), (3, 2, 4), (2, 3, 2, 2)]:
         c("batch_norm", "default", x, weight, shift, None, None, True, 0.1, 0.5, False)
         c("_native_batch_norm_legit", "default", x, weight, shift, mean, var, True, 0.1, 1e-3)
         c("_native_batch_norm_legit", "default", x, weight, shift, mean, var, False, 0.1, 1e-3)
-        for training in (True, False):
-            c("_native_batch_norm_legit", "no_stats", x, weight, shift, training, 0.1, 1e-3)
+        c("_native_batch_norm_legit", "no_stats", x, weight, shift, True, 0.1, 1e-3)
         c("_native_batch_norm_legit_no_training", "default", x, weight, shift, mean, var, 0.1, 1e-3)
         c("_batch_norm_no_update", "default", x, weight, shift, mean, var, 0.1, 1e-3)
         c("_batch_norm_with_update", "default", x, weight, shift, mean, var, 0.1, 1e-3)

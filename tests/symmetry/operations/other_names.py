@@ -121,3 +121,22 @@ _prims("broadcast_in_dim", P(2, 1), [3, 2, 4], [1, 2])
 for name in ("sum", "amax", "amin"):
     _prims(name, P(2, 3, 2), [0, 2])
     _prims(name, P(2, 3, 2), [1])
+    _prims(name, P(3, 4), [0])
+    _prims(name, P(3), [0])
+_prims("broadcast_in_dim", P(2), [3, 2], [1])
+_prims("broadcast_in_dim", P(1, 3), [2, 3], [0, 1])
+
+c("tensordot", "default", P(2, 3, 4), P(4, 3, 2), [1, 2], [1, 0])
+c("tensordot", "default", P(3), P(3, 2), [0], [0])
+for name in ("matrix_exp", "linalg_matrix_exp"):
+    c(name, "default", P(2, 2))
+    c(name, "default", P(2, 2, 2))
+c("rot90", "default", P(3, 4), 1)
+for name in ("hsplit", "vsplit", "dsplit"):
+    c(name, "int", P(2, 4, 2), 2)
+    c(name, "int", P(4, 2, 6), 2)
+c("linalg_diagonal", "default", P(3, 3))
+c("linalg_diagonal", "default", P(2, 4, 3))
+c("diag", "default", P(3, 3), 1)
+c("diag_embed", "default", P(2, 2, 2), 1)
+c("trace", "default", P(4, 2))

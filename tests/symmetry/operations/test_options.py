@@ -25,7 +25,8 @@ def test_every_rule_has_a_call() -> None:
 
 @pytest.mark.parametrize("rule", [rule for rule in CALLS if rule not in WITHOUT_SHAPE])
 def test_every_rule_is_called_on_three_shapes(rule: str) -> None:
-    assert len({_shapes(case) for case in CALLS[rule]}) >= 3
+    same = [other for other in CALLS if RULES[other] is RULES[rule]]  # one rule under several names
+    assert len({_shapes(case) for other in same for case in CALLS[other]}) >= 3
 
 
 def _shapes(case: Case) -> tuple[Any, ...]:
@@ -48,6 +49,13 @@ def forms(rule: str) -> Iterator[tuple[str, Any]]:
             yield overload, schema
 
 
+# Options that torch itself refuses where these tests run, or reads memory that is not there for.
+REFUSED_BY_TORCH = {
+    "aten._grouped_mm": {"default: bias"},
+    "aten._native_batch_norm_legit": {"no_stats: training"},
+}
+
+
 @pytest.mark.parametrize("rule", OPERATIONS)
 def test_every_option_of_every_form_is_used(rule: str) -> None:
     """An option is an argument with a default, one that may be left out, or one that is true or false."""
@@ -56,7 +64,8 @@ def test_every_option_of_every_form_is_used(rule: str) -> None:
         cases = [case for case in CALLS[rule] if case.overload == overload]
         if not cases:
             missing.append(overload)
-        missing += [f"{overload}: {name}" for name in sorted(options(schema) - used(cases))]
+        named = {f"{overload}: {name}" for name in options(schema) - used(cases)}
+        missing += sorted(named - REFUSED_BY_TORCH.get(rule, set()))
     assert missing == []
 
 
