@@ -62,6 +62,7 @@ def flown(loss: flows.ModuleLoss) -> None:
 
 CALLS: dict[str, Callable[[nn.Module, Batch], Any]] = {
     "find_symmetries": lambda m, b: nm.find_symmetries(m, b, loss_fn),
+    "symmetry.lowered_program": lambda m, b: nm.symmetry.lowered_program(m, b, loss_fn),
     "check_symmetries": lambda m, b: nm.check_symmetries([], m, loss_fn, [b, b]),
     "assert_symmetric": asserted,
     "probe_symmetries": lambda m, b: nm.probe_symmetries(m, loss_fn, [b]),
@@ -99,13 +100,21 @@ REFUSED = {
     **dict.fromkeys(
         [
             (call, "forced weights")
-            for call in ("find_symmetries", "count_laws", "lint", "update_defect", "symmetry.measure_breaking")
+            for call in (
+                "find_symmetries",
+                "symmetry.lowered_program",
+                "count_laws",
+                "lint",
+                "update_defect",
+                "symmetry.measure_breaking",
+            )
         ],
         (ValueError, r"writes into b\.weight when it runs"),
     ),
 }
 CAPTURING = (
     "find_symmetries",
+    "symmetry.lowered_program",
     "assert_symmetric",
     "count_laws",
     "lint",

@@ -8,6 +8,8 @@ import logging
 import numpy as np
 import pytest
 import torch
+from tests.symmetry.precision import DoublePrecision
+from tests.symmetry.zoo import FULL
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -16,9 +18,6 @@ from neuralmechanics.diagnostics.checking.checking import check_symmetries
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import Diagonal, Shift
-
-from symmetry.precision import DoublePrecision  # isort: skip
-from symmetry.zoo import FULL  # isort: skip
 
 from .faults import batches, cross_entropy
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.symmetry.zoo import SMALL
 from torch import Tensor, nn
 
 from neuralmechanics import find_symmetries
 from neuralmechanics.diagnostics.probing.comparison import compare
 from neuralmechanics.diagnostics.probing.integer_relations import integer_relations
 from neuralmechanics.diagnostics.probing.probing import probe_symmetries
-from symmetry.zoo import SMALL
 
 from .faults import batches, cross_entropy
 

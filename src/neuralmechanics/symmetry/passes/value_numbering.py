@@ -126,7 +126,9 @@ class ChannelSums:
     def read(self, maker: Instruction) -> Sum | None:
         """The instruction's result as a sum of channels of what it reads; None where it is something else."""
         primitive, operands = maker.primitive, maker.operands
-        if maker.result is None or not maker.result.shape or not operands or not operands[0].shape:
+        if maker.result is None or not maker.result.shape or not operands:
+            return None
+        if any(x.depends and not x.shape for x in operands):  # a number that depends on parameters has no channels
             return None
         if isinstance(primitive, p.Scale) and primitive.factor == -1:
             own = self.known(operands[0])
