@@ -18,7 +18,8 @@ def without_dead_values(program: Program) -> Program:
         primitive, result = instruction.primitive, instruction.result
         if result is not None and result.index not in read and not isinstance(primitive, p.Parameter):
             continue
-        if not isinstance(primitive, p.Pair):
-            read.update(x.index for x in instruction.operands)
+        if isinstance(primitive, p.Pair) and any(x.index not in read for x in instruction.operands):
+            continue  # a statement about a rotation that nothing reads
+        read.update(x.index for x in instruction.operands)
         kept.append(instruction)
     return replace(program, instructions=tuple(reversed(kept)))
