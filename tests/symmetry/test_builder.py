@@ -1,0 +1,46 @@
+"""What the builder writes in another form computes the same: zeros beside a tensor, a maximum with zeros, a square."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from neuralmechanics.symmetry.domains.evaluate import outputs
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.builder import Builder
+from neuralmechanics.symmetry.program.contraction import Contraction
+
+Write = Callable[[Builder, Any], Any]
+
+
+@pytest.mark.parametrize(
+    ("write", "expected", "plain"),
+    [
+        (
+            lambda d, x: d.cat([d.constant((2, 1), 0.0), x], 1),
+            lambda x: torch.nn.functional.pad(x, (1, 0)),
+            p.Concatenate,
+        ),
+        (
+            lambda d, x: d.cat([x, d.constant((2, 2), 0.0), d.constant((2, 1), 0.0)], 1),
+            lambda x: torch.nn.functional.pad(x, (0, 3)),
+            p.Concatenate,
+        ),
+        (lambda d, x: d.larger(d.constant((3,), 0.0), x), lambda x: x.clamp(min=0), p.Maximum),
+        (lambda d, x: d.larger(x, d.constant((), 0.0), False), lambda x: x.clamp(max=0), p.Maximum),
+        (lambda d, x: d.contract(x, x, Contraction("ab", "ab", "b")), lambda x: (x * x).sum(0), p.Contract),
+    ],
+)  # fmt: skip
+def test_what_is_written_in_another_form_is_the_same(
+    write: Write, expected: Callable[[Tensor], Tensor], plain: type
+) -> None:
+    builder = Builder()
+    builder.fix(write(builder, builder.parameter("x", (2, 3))))
+    program, x = builder.program(), torch.randn(2, 3, dtype=torch.float64)
+    assert not any(isinstance(i.primitive, plain) for i in program.instructions)
+    (found,) = outputs(program, {"x": x}, {})
+    torch.testing.assert_close(found, expected(x))
