@@ -46,6 +46,7 @@ def test_a_record_is_acknowledged_last(spy: faults.Listen, tmp_path: Path, monke
     segment = [
         "mkdir segment",
         *published("start.safetensors"),
+        *published("warnings.json"),
         *published("segment.json"),
         "replace segment",
         "fsync folder after segment",

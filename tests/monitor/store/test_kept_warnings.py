@@ -55,6 +55,25 @@ def test_damaged_warnings_are_named(training: Any, store: Path) -> None:
         assert list(nm.open_run(store, skip_damaged=True).data["step"].values) == [0, 5, 10]
 
 
+@pytest.mark.parametrize("spoken", [False, True])
+def test_deleted_warnings_are_missed(training: Any, store: Path, spoken: bool) -> None:
+    """A run of which the monitor said nothing, and one of which it said two things, know that the file was there."""
+    if spoken:
+        said_run(training, store)
+    else:
+        optimizer = training.sgd()
+        with nm.Monitor(training.model, optimizer, training.symmetries, store, every=5):
+            training.run(optimizer, range(10))
+    assert nm.open_run(store).verify()["sound"].all()
+    (segments(store)[0] / NOTES_FILE).unlink()
+    run = nm.open_run(store)
+    name = f"segment-0000/{NOTES_FILE}"
+    assert list(run.verify().query("not sound")["shard"]) == [name]
+    with pytest.raises(CorruptShardError, match=f"{name} is missing"):
+        _ = run.data
+    assert list(nm.open_run(store, skip_damaged=True).data["step"].values) == [0, 5, 10]
+
+
 @pytest.mark.parametrize(
     "content", [{}, {"warnings": 3}, {"warnings": [3]}, {"warnings": [{"step": "x", "message": ""}]}]
 )
@@ -111,10 +130,10 @@ def test_a_note_whose_publication_failed_is_not_written_twice(
             left[0] -= 1
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(run_store, "publish_json", published_then_refused)
     optimizer = training.sgd()
     with nm.Monitor(training.model, optimizer, training.symmetries, store, every=1) as monitor:
         training.run(optimizer, range(2))
+        monkeypatch.setattr(run_store, "publish_json", published_then_refused)
         with pytest.warns(MonitorWarning):
             training.run(optimizer, range(2, 6), lambda step, _: monitor.log(loss="high") if step == 2 else None)
     run = nm.open_run(store)

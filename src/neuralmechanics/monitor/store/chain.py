@@ -136,13 +136,14 @@ class _Reader:
             self._seen.files.append((name, str(error)))
 
     def _notes(self, folder: Path, found: SeenSegment) -> None:
-        """What the monitor said: read at each look, for it grows; a monitor that said nothing has no such file."""
+        """What the monitor said: read at each look, for it grows. A segment says whether it began with such a file."""
         name = f"{folder.name}/{NOTES_FILE}"
         try:
             found.notes = _notes(folder / NOTES_FILE)
             self._seen.files.append((name, ""))
         except FileNotFoundError:
-            return
+            if found.info is not None and found.info.get("noted"):
+                self._seen.lose(name, f"{name} is missing: what the monitor said")
         except ValueError as error:
             self._seen.files.append((name, str(error)))
 

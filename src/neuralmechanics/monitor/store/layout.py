@@ -4,7 +4,7 @@ run.json                          once: format, the run's own name, configuratio
 tally.txt                         how many segments and records were acknowledged
 segment-0000/segment.json         one folder a start or resume: its first step, where it came from, the counts before it
 segment-0000/start.safetensors    charges, their sizes and momentum companions at that step
-segment-0000/warnings.json        what the monitor said: steps and texts; absent while it had nothing to say
+segment-0000/warnings.json        what the monitor said: steps and texts, from the start on
 segment-0000/records-00000000-00000000.safetensors   immutable: first and last record that it holds
 .lock                             held by the process that writes
 """

@@ -133,10 +133,12 @@ class RunStore:
                 f"cannot continue the run in {self.path}: it has a segment {number - 1}; give a new folder"
             )
         link = Link(str(content["run"]), number, 0, 0, int(info["start_step"]))
-        described = {**info, "before": self._counts(number)}
+        described = {**info, "before": self._counts(number), "noted": True}
 
         def fill(folder: Path) -> None:
             write_shard(folder / START_FILE, start, link)
+            # Empty from the start, so that a lost file is not taken for a monitor that had nothing to say.
+            publish_json(folder / NOTES_FILE, {"warnings": []})
             publish_json(folder / SEGMENT_FILE, described)
 
         publish_folder(self.path / segment_name(number), fill)
