@@ -1,4 +1,4 @@
-"""`python -m tests.fuzzing [minutes] [reader …]`: each reader for so long; what fails is kept beside this file."""
+"""`python -m tests.fuzzing [minutes] [reader …]`: each reader for so long, in processor time; what fails is kept beside this file."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Search:
         for name, content in self._reader.seeds.items():
             self._try(name, content)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not (first and self.failures):
+        end = time.process_time() + seconds
+        while time.process_time() < end and not (first and self.failures):
             at = int(self._chance.expovariate(0.2)) % len(self._corpus)
             name, content = self._corpus[-1 - at] if self._chance.random() < 0.7 else self._chance.choice(self._corpus)
             others = [other for _, other in self._corpus[-20:]]
@@ -58,12 +58,12 @@ class Search:
         self.tried += 1
         where = Path(tempfile.mkdtemp(dir=self._folder))
         (where / Path(name).name).write_bytes(content)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             fresh = self._coverage.new(lambda: self._reader.read(where, name))
             if fresh or len(self._corpus) < len(self._reader.seeds):
                 self._corpus.append((name, content))
-            if time.monotonic() - began > SECONDS_EACH:
+            if time.process_time() - began > SECONDS_EACH:
                 self._keep(name, content, "time")
         except Exception as error:  # noqa: BLE001 - whatever a reader raises that is not its own is what is searched
             self._keep(name, content, f"{type(error).__name__}: {error}")
