@@ -27,10 +27,7 @@ _BOTH: dict[str, str] = {
 }
 
 # Translations and diagonal symmetries of the zoo.
-DIMENSIONS: dict[str, str] = {
-    **_BOTH,
-    "weight-flattened": "wrong: each charge is counted twice, once for every way to number the rows",
-}
+DIMENSIONS: dict[str, str] = {**_BOTH}
 
 # Completeness at a point: why the fibre of a network is larger than the orbit of all families. Gauges that depend on θ
 # are directions of ker J(θ) which no vector field fixed in advance gives: writers in the null space of narrow readers.

@@ -765,7 +765,6 @@ PENDING: dict[tuple[str, str], str] = {
             "a column of ones",
         )),
         ("relu", _STATUS, ("where", "masked_fill")),
-        ("padded convolution", "a rescale is claimed twice: windows are channels of their own", ("unfold",)),
         ("concatenation", "a sum with zeros that padding puts there", ("sum of padded",)),
         ("two heads", "the same symmetries, cut into families by head", ("columns", "in the batch")),
         ("direction", _STATUS, ("root mean square",)),

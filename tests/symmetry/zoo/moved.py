@@ -187,6 +187,61 @@ add(
     w=lambda: nn.Parameter(torch.randn(3, 3, 2)),
 )
 add(
+    "weight-flattened-in-front",
+    "",
+    lambda m, x: m.h(torch.relu(torch.relu(m.a(x)) @ m.w.flatten(0, 1))),
+    a=lambda: nn.Linear(3, 6),
+    w=lambda: nn.Parameter(torch.randn(3, 2, 3)),
+    h=lambda: nn.Linear(3, 2),
+)
+add(
+    "weight-flattened-crosswise",
+    "",
+    lambda m, x: m.h(torch.relu(functional.linear(torch.relu(m.a(x)), m.w.permute(0, 2, 1, 3).reshape(4, 4)))),
+    a=lambda: nn.Linear(3, 4),
+    w=lambda: nn.Parameter(torch.randn(2, 2, 2, 2)),
+    h=lambda: nn.Linear(4, 2),
+)
+add(
+    "weight-flattened-and-whole",
+    "",
+    lambda m, x: (
+        m.h(torch.relu(functional.linear(torch.relu(m.a(x)), m.w.flatten(1))))
+        + m.g(torch.relu(torch.einsum("btc,ocd->btod", torch.relu(m.b(x)), m.w)).flatten(2))
+    ),
+    a=lambda: nn.Linear(3, 6),
+    b=lambda: nn.Linear(3, 3),
+    w=lambda: nn.Parameter(torch.randn(3, 3, 2)),
+    h=lambda: nn.Linear(3, 2),
+    g=lambda: nn.Linear(6, 2),
+)
+add(
+    "weights-stacked-and-flattened",
+    "",
+    lambda m, x: (
+        m.h(torch.relu(torch.bmm(torch.relu(m.a(x)).transpose(0, 1), m.w)).transpose(0, 1))
+        + m.g(torch.relu(functional.linear(torch.relu(m.b(x)), m.w.flatten(1))))
+    ),
+    a=lambda: nn.Linear(3, 3),
+    b=lambda: nn.Linear(3, 9),
+    w=lambda: nn.Parameter(torch.randn(4, 3, 3)),
+    h=lambda: nn.Linear(3, 2),
+    g=lambda: nn.Linear(4, 2),
+)
+add(
+    "weights-stacked-and-one-alone",
+    "",
+    lambda m, x: (
+        m.h(torch.relu(torch.relu(m.a(x)) @ m.w[1]))
+        + m.g(torch.relu(torch.bmm(torch.relu(m.b(x)).transpose(0, 1), m.w)).transpose(0, 1))
+    ),
+    a=lambda: nn.Linear(3, 3),
+    b=lambda: nn.Linear(3, 3),
+    w=lambda: nn.Parameter(torch.randn(4, 3, 3)),
+    h=lambda: nn.Linear(3, 2),
+    g=lambda: nn.Linear(3, 2),
+)
+add(
     "positions-reordered-by-data",
     "h",
     lambda m, x: m.h(torch.tanh((x @ m.w + m.p).gather(1, x.argsort(1)))),

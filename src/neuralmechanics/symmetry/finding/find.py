@@ -26,6 +26,7 @@ from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
+from neuralmechanics.symmetry.finding.redundancy import distinct_scalings
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.graph.liveness import live
@@ -100,7 +101,7 @@ def analyse(captured: Captured) -> Symmetries:
     translations, affine = _shifted(captured, walk, read.single, requires)
     scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     walk(scales)
-    space = scales.system.solve()
+    space = distinct_scalings(scales)
     linear, mixing, mixed = _linear(captured, lowered.program, walk, read, scales, space, requires)
     turns, shears = gauge_families(captured, walk, read, mixing, requires)
     families = translations + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
@@ -135,7 +136,7 @@ def _linear(
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
     looked_through = rewritten(turned_over)
     interpret(looked_through, through)
-    clear = through.system.solve()
+    clear = distinct_scalings(through)
     turning = Mixings(through, clear)
     interpret(looked_through, turning)
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)

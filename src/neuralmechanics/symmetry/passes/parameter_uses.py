@@ -8,7 +8,7 @@ from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Reshape, Take
+from neuralmechanics.symmetry.program.views import Permute, Reshape, Take, View, dimension_groups
 
 __all__ = ["ParameterUses", "parameter_uses"]
 
@@ -56,8 +56,8 @@ def parameter_uses(program: Program) -> ParameterUses:
             how, place = read.primitive.how, 0 if read.operands[0] is held else 1
             if how.windows and (count := _group_count(how, place, value, held)) > 1:
                 groups[name] = count
-            elif not how.windows and held is value:
-                contracted.setdefault(name, _index_sets(how, place))
+            elif not how.windows and (sets := _sets_of(value, _index_sets(how, place), held, makers)):
+                contracted.setdefault(name, sets)
     return ParameterUses(frozenset(elementwise), groups, contracted, frozenset(single), _answering(program, readers))
 
 
@@ -132,3 +132,38 @@ def _index_sets(how: Contraction, place: int) -> list[Dims]:
     kept = [d for d, letter in enumerate(mine) if letter in how.out and letter not in theirs]
     summed = [d for d, letter in enumerate(mine) if letter not in how.out]
     return sorted(tuple(sorted([*shared, *dims])) for dims in (kept, summed) if dims) or [tuple(shared)]
+
+
+def _sets_of(value: Value, sets: list[Dims], held: Value, makers: dict[int, Instruction]) -> list[Dims]:
+    """Sets of dimensions of a rearrangement, as sets of those of what it rearranges; none where they are no such."""
+    while held is not value and sets:
+        made = makers[held.index]
+        before = made.operands[0]
+        if not isinstance(made.primitive, p.Rearrange):
+            return []
+        parts = _parts(made.primitive.view, before.shape)
+        found = [_united(dims, parts) for dims in sets]
+        sets = [dims for dims in found if dims is not None] if None not in found else []
+        held = before
+    return sets
+
+
+def _parts(view: View, before: Dims) -> list[tuple[Dims, Dims]]:
+    """Dimensions before a rearrangement and those after it that hold the same entries; none where it picks some."""
+    if isinstance(view, Permute):
+        return [((d,), (k,)) for k, d in enumerate(view.order)]
+    if isinstance(view, Reshape):
+        groups = dimension_groups(before, view.shape)
+        return [
+            (tuple(d for d in inside if before[d] > 1), tuple(d for d in outside if view.shape[d] > 1))
+            for inside, outside in groups
+        ]
+    return []
+
+
+def _united(dims: Dims, parts: list[tuple[Dims, Dims]]) -> Dims | None:
+    """The dimensions before that are ``dims`` after; None where some dimension before is only partly among them."""
+    met = [(inside, outside) for inside, outside in parts if set(outside) & set(dims)]
+    if not met or not all(set(outside) <= set(dims) for _, outside in met):
+        return None
+    return tuple(sorted(d for inside, _ in met for d in inside))

@@ -60,12 +60,12 @@ class LabelConstraints:
         support = frozenset().union(*(t.dims() for t in group))
         kept = support - dims
         sizes = [max(t.ids.shape[d] for t in group) for d in range(rank)]
-        gauged = self.gauges.fixes(group, kept, context)
+        small = [n if d in kept else 1 for d, n in enumerate(sizes)]
+        gauged = self.gauges.fixes(group, kept, context, math.prod(small))
         if len(group) == 1 and not gauged:
             first = group[0].ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(rank))]
             self.system.add([1, -1], paired_rows(group[0].ids, first), self.cause)
             return [replace(group[0], ids=first)]
-        small = [n if d in kept else 1 for d, n in enumerate(sizes)]
         constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
         tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in group]
         tables.append(np.broadcast_to(constant, sizes).reshape(-1))

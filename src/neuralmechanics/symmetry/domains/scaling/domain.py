@@ -77,7 +77,7 @@ class Scales(LabelConstraints):
                     if term.ids.shape[1] > 1:
                         terms[position] = replace(term, ids=np.repeat(inner, shape[0] // groups, axis=0))
             self.parameters[name] = Label(shape, tuple(terms))
-            self.gauges.open(name, len(terms))
+            self.gauges.open(name, self._extents(name, terms))
         return self.parameters[name]
 
     def unread(self, name: str, view: Take) -> None:
@@ -104,6 +104,14 @@ class Scales(LabelConstraints):
         if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
             return [(0, 1), (0, 2)]
         return [(d,) for d in wide]
+
+    def _extents(self, name: str, terms: Sequence[LabelTerm]) -> list[int]:
+        """For every term but the first, how many numbers it can pass to the first without changing the sum."""
+        found = []
+        for term in terms[1:]:
+            shared = math.prod(min(pair) for pair in zip(terms[0].ids.shape, term.ids.shape, strict=True))
+            found.append(self.groups[name] if shared > 1 and name in self.groups else shared)
+        return found
 
     def moves(self, x: Label) -> bool:
         """Whether anything is left of the label after what is known by now."""
@@ -133,7 +141,8 @@ class Scales(LabelConstraints):
         self._stacked[name] = view.dim
         if part not in self._stacked:
             self._stacked[part] = view.dim
-            self.gauges.open(part, len(x.terms))
+            matrix = [replace(t, ids=t.ids.take([0], axis=view.dim)) for t in x.terms]
+            self.gauges.open(part, self._extents(name, matrix), of_closed=True)
         return tuple(replace(t, origin=(part, k)) for k, t in enumerate(x.terms))
 
     def cat(self, xs: Sequence[Label], dim: int) -> Label:

@@ -15,23 +15,39 @@ class LabelGauges:
 
     A parameter with label r_i + c_j has one: (r_i + t) + (c_j - t). Where two parameters meet (c_j + s_j = 0), only the
     combination that keeps the sum remains. A direction is given by the shift of each term's variables, by origin.
+
+    The terms of stacked matrices share a dimension, a_ei + b_eo, so that t may differ along it: a direction has an
+    ``extent``, the number of values of t, and is fixed by as many equations.
     """
 
     def __init__(self) -> None:
         self._directions: dict[int, dict[Origin, Fraction]] = {}
         self._holding: dict[Origin, set[int]] = {}
+        self._extents: dict[int, int] = {}
         self._serial = 0
+        self._partly = False
+        self._unopened = 0  # how many values the closed directions had, less those of the ones opened instead
 
-    def open(self, name: str, count: int) -> None:
-        """The gauges of a label with ``count`` terms: what the first gains another loses."""
-        for position in range(1, count):
+    def open(self, name: str, extents: Sequence[int], of_closed: bool = False) -> None:
+        """The gauges of a label with one more term than ``extents``: what the first gains another loses.
+
+        ``of_closed``: they take the place of a part of what has been closed.
+        """
+        for position, extent in enumerate(extents, 1):
             self._serial += 1
+            self._extents[self._serial] = extent
+            self._unopened -= extent * of_closed
             self._write(self._serial, {(name, 0): Fraction(1), (name, position): Fraction(-1)})
 
+    def left_over(self) -> bool:
+        """Whether labels may still move in ways that change no total, some of which no equation has fixed."""
+        return self._partly or bool(self._directions) or self._unopened != 0
+
     def close(self, name: str, count: int) -> None:
-        """Forgets what moves the terms of a label."""
+        """Forgets what moves the terms of a label, for the slices of which others are opened instead."""
         for position in range(count):
             for number in list(self._holding.get((name, position), ())):
+                self._unopened += self._extents[number]
                 self._write(number, {})
 
     def is_open(self, name: str, count: int) -> bool:
@@ -47,17 +63,20 @@ class LabelGauges:
                 found[number] = found.get(number, Fraction(0)) + term.coefficient * shift
         return {number: shift for number, shift in sorted(found.items()) if shift}
 
-    def fixes(self, group: Sequence[LabelTerm], kept: frozenset[int], context: Sequence[LabelTerm]) -> bool:
+    def fixes(
+        self, group: Sequence[LabelTerm], kept: frozenset[int], context: Sequence[LabelTerm], equations: int = 1
+    ) -> bool:
         """Whether the sum of ``group`` may be taken as zero; uses up one direction when so.
 
-        ``kept``: dimensions along which the sum differs; ``context``: all terms of the tensor's label.
+        ``kept``: dimensions along which the sum differs, in so many ``equations``; ``context``: all terms of the
+        tensor's label.
         """
         shifts = self.shifts(group)
         for number in shifts:
             moved = [t for t in context if t.origin and number in self._holding.get(t.origin, ())]
             answered = any(all(t is not other for other in group) for t in moved)
             if answered and all(kept <= t.dims() for t in moved):
-                self._eliminate(number, shifts)
+                self._eliminate(number, shifts, equations)
                 return True
         return False
 
@@ -65,7 +84,7 @@ class LabelGauges:
         """Whether a variable of the term may be taken as zero; uses up one direction when so."""
         shifts = self.shifts([term])
         for number in shifts:
-            self._eliminate(number, shifts)
+            self._eliminate(number, shifts, 1)
             return True
         return False
 
@@ -74,15 +93,16 @@ class LabelGauges:
         shifts = self.shifts(group)
         if not shifts:
             return None
-        self._serial += 1
+        self._serial += 1  # of origins and of directions
         origin = ("", self._serial)
         for number, shift in shifts.items():
             self._write(number, {**self._directions[number], origin: shift})
         return origin
 
-    def _eliminate(self, number: int, shifts: dict[int, Fraction]) -> None:
+    def _eliminate(self, number: int, shifts: dict[int, Fraction], equations: int) -> None:
         """Keeps the combinations of directions that leave the sum where it is."""
-        used = self._directions[number]
+        used, extent = self._directions[number], self._extents[number]
+        self._partly |= equations < extent or any(self._extents[other] != extent for other in shifts)
         for other, shift in shifts.items():
             if other != number:
                 total = dict(self._directions[other])
