@@ -105,6 +105,9 @@ class DenseCharges:
     def charge(self, params: Mapping[str, Tensor]) -> Tensor:
         return self.pair(params, params)
 
+    def residual(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Tensor:
+        return self.pair(gradients, params)
+
 
 def charges_of(loss: ModuleLoss, kind: str) -> DenseCharges:
     """Symmetries of ``network(kind)``, written down by hand from the table in the theory."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.families.actions import (
     Action,
+    AffineDiagonal,
     AffineShift,
     AffineTerm,
     ComplexPairs,
@@ -19,6 +20,7 @@ from neuralmechanics.symmetry.families.actions import (
     Gain,
     GramTerm,
     LinearBlocks,
+    Origin,
     Rotation,
     RotationTerm,
     Shear,
@@ -135,6 +137,41 @@ def shared_element() -> Instance:
         {"u": (3, 4), "w": (2, 3), "v": (5, 2)},
         lambda p: torch.einsum("kj,ji,il->kjil", p["v"], p["w"], p["u"]),
     )
+
+
+def gain_about_one() -> Instance:
+    """Gains 1 + w, and shifts behind them, against the columns of two layers that read them."""
+    terms = (
+        slices("w", (3,), (0,), each(3, 1.0)),
+        slices("b", (3,), (0,), each(3, 1.0)),
+        slices("v", (2, 3), (1,), each(3, -1.0)),
+        slices("u", (3, 4), (0,), each(3, -1.0)),
+    )
+    return Instance(
+        AffineDiagonal(terms, (Origin("w", np.ones(1)),)),
+        {"w": (3,), "b": (3,), "v": (2, 3), "u": (3, 4)},
+        lambda p: torch.cat(
+            [m.reshape(-1) for r in (p["v"], p["u"].mT) for m in (r * (1 + p["w"]), r * p["b"])],
+        ),
+    )
+
+
+def gain_about_a_vector() -> Instance:
+    """A table of which the entries are counted from different points, with rows up and one of them squared."""
+    base = torch.tensor([[1.0, -2.0, 0.0, 0.5]]).double()
+    terms = (
+        slices("w", (2, 4), (0,), each(2, 1.0)),
+        slices("v", (2, 3), (0,), [(0, 0, -2.0), (1, 1, -1.0)]),
+        slices("c", (2,), (0,), each(2, -1.0)),
+    )
+    origins = (Origin("w", base.numpy()), Origin("c", np.array([0.0, 3.0])))
+
+    def invariant(p: Params) -> Tensor:
+        u, c = p["w"] + base, p["c"] + torch.tensor([0.0, 3.0])
+        first = torch.outer(u[0], u[0])[:, :, None] * p["v"][0]
+        return torch.cat([first.reshape(-1), torch.outer(u[1], p["v"][1]).reshape(-1), (c[:, None] * u).reshape(-1)])
+
+    return Instance(AffineDiagonal(terms, origins), {"w": (2, 4), "v": (2, 3), "c": (2,)}, invariant)
 
 
 def columns() -> Instance:
@@ -321,6 +358,8 @@ INSTANCES: dict[str, Instance] = {
     "rescale with weights": weighted(),
     "scale": scale(),
     "rescales that share a tensor": shared_element(),
+    "gain about one": gain_about_one(),
+    "gain about a vector": gain_about_a_vector(),
     "columns of a softmax layer": columns(),
     "biases that cancel": cancelling(),
     "affine, outputs first": affine(True),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.symmetry import Family, Symmetries
-from neuralmechanics.symmetry.families.actions import ComplexPairs, LinearBlocks, Rotation, Shear
+from neuralmechanics.symmetry.families.actions import AffineDiagonal, ComplexPairs, LinearBlocks, Rotation, Shear
 
 from .network import Network
 from .nullspace import Truth, brute_force, jacobian_rows, lowest_fibre, randomise, trainable
@@ -29,7 +29,8 @@ class Verdict:
     translations: int  # rank of the constant generators, lone elements apart
     diagonal: int  # dimension of the diagonal generators in the span, lone elements apart
     silent: int  # lone elements that lie in the span of the generators
-    independent: int  # rank of the translations, plus dimension of all diagonal generators
+    displaced: int  # rank that scalings about another point than zero add to all others
+    independent: int  # rank of the translations, plus dimension of all diagonal generators and of displaced ones
     orbit: int  # rank of all generators at one point
     violation: float  # largest |Jξ| / (|J| |ξ|)
     violator: str
@@ -126,7 +127,7 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
     constant = torch.zeros(0)
     moving: list[Tensor] = []
     thetas: list[Tensor] = []
-    orbit, violation, violator = 0, 0.0, ""
+    orbit, displaced, violation, violator = 0, 0, 0.0, ""
     while len(thetas) < 3:
         theta = randomise(network.module, generator)
         params = {name: p.detach() for name, p in trainable(network.module).items()}
@@ -142,13 +143,16 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
             if error > violation:
                 violation, violator = error, repr(family)
         thetas.append(theta)
+        shifted = [v for f, v in vectors if f.kind not in ("translation", "affine") and not is_displaced(f)]
+        displaced = rank(_columns([v for f, v in vectors if f.kind != "affine"], len(theta)))
+        displaced -= rank(_columns([v for f, v in vectors if f.kind != "affine" and not is_displaced(f)], len(theta)))
         constant = _columns([v for family, v in vectors if family.kind == "translation"], len(theta))
-        moving.append(_columns([v for f, v in vectors if f.kind not in ("translation", "affine")], len(theta)))
+        moving.append(_columns(shifted, len(theta)))
         orbit = max(orbit, rank(_columns([v for _, v in vectors], len(theta))))
     if orbit < truth.fibre:
         truth = replace(truth, fibre=min(truth.fibre, lowest_fibre(network, seed + 2, orbit)))
     lone = truth.silent
-    everything = torch.cat([constant, moving[-1]], dim=1)
+    everything = torch.cat([constant, moving[-1]], dim=1)  # displaced ones move no lone elements
     units = torch.eye(len(lone), dtype=torch.float64)[:, lone]
     none = torch.zeros_like(lone)
     return Verdict(
@@ -158,12 +162,18 @@ def judge(network: Network, symmetries: Symmetries, seed: int = 0) -> Verdict:
         translations=rank(constant[~lone]),
         diagonal=diagonal_dimension(moving, thetas, lone),
         silent=rank(everything) + truth.lone - rank(torch.cat([everything, units], dim=1)),
-        independent=rank(constant) + diagonal_dimension(moving, thetas, none),
+        displaced=displaced,
+        independent=rank(constant) + diagonal_dimension(moving, thetas, none) + displaced,
         orbit=orbit,
         violation=violation,
         violator=violator,
         unknown=tuple(str(u) for u in symmetries.unknown),
     )
+
+
+def is_displaced(family: Family) -> bool:
+    """Whether it scales about another point than zero."""
+    return isinstance(family.action, AffineDiagonal)
 
 
 def _columns(vectors: list[Tensor], length: int) -> Tensor:

@@ -186,6 +186,26 @@ def common_kernels(network: Network, seed: int = 0, most: int = 14) -> tuple[Ker
     return constant, diagonal, fibres, size <= 1e-12 * size.max()
 
 
+def affine_diagonal(network: Network, seed: int = 0, most: int = 14) -> int:
+    """dim {(D, t) : J(θ)(Dθ + t) = 0 for all θ} without the translations D = 0, lone elements apart.
+
+    As many as the diagonal symmetries where all scalings are about zero, more where some are about another point.
+    """
+    stack = torch.zeros(0, 2 * elements(network.module), dtype=torch.float64)
+    plain = torch.zeros(0, elements(network.module), dtype=torch.float64)
+    history: list[int] = []
+    for theta, jacobian in points(network, seed, most):
+        jacobian = jacobian / jacobian.abs().max()
+        plain = _compress(plain, jacobian)
+        stack = _compress(stack, torch.cat([jacobian * theta, jacobian], dim=1))
+        lone = plain.norm(dim=0) <= 1e-12 * plain.norm(dim=0).max()
+        both = kernel(stack[:, ~torch.cat([lone, lone])])
+        history.append(both.dimension - kernel(plain[:, ~lone]).dimension)
+        if len(history) >= 4 and len(set(history[-4:])) == 1 and both.clear:
+            break
+    return history[-1]
+
+
 def _compress(stack: Tensor, rows: Tensor) -> Tensor:
     """A square factor with the kernel of both: the R of a QR decomposition, so nothing is squared."""
     return torch.linalg.qr(torch.cat([stack, rows]), mode="r")[1]

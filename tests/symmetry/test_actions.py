@@ -16,6 +16,7 @@ from torch import Tensor
 from neuralmechanics.slices import SliceMix
 from neuralmechanics.symmetry.families import actions
 from neuralmechanics.symmetry.families.actions import FORMS, Action, Form
+from neuralmechanics.symmetry.families.displacement import Displacement
 
 from .acting import INSTANCES, Instance
 
@@ -168,32 +169,46 @@ def test_one_charge_a_gradient(case: Instance) -> None:
     expected = sorted(
         float(flat(g, params) @ generator(action, params, w)) * (0.5 if f == "symmetric" else 1) for f, w in conserved
     )
-    assert sorted(action.pair(g, params).tolist()) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert sorted(action.residual(g, params).tolist()) == pytest.approx(expected, rel=1e-12, abs=1e-12)
     if action.linear:
         assert action.pair(params, g).tolist() == pytest.approx(action.pair(g, params).tolist(), rel=1e-12, abs=1e-13)
 
 
 def test_charges_are_sums_over_parameters(case: Instance) -> None:
-    """The parts evaluated one parameter at a time, beside those of others, add up to the pairing."""
+    """The parts evaluated one parameter at a time, beside those of others, add up to the pairing and to the charge."""
     action, a, b = case.action, case.params(1), case.params(2)
     terms, offset = action.charge_terms(3), 3
-    out = torch.zeros(offset + action.charges + 2, dtype=torch.float64)
-    sums, products = SliceMix(len(out), terms.sums), SliceMix(len(out), terms.products)
-    for name in action.parameters:
-        sums.add_sums_(out, name, a[name])
-        products.add_products_(out, name, a[name], b[name])
-        for share in terms.shares:
-            if share.parameter == name:
-                share.add_(out, a[name], b[name])
-    expected = torch.cat([torch.zeros(3), action.pair(a, b), torch.zeros(2)])
-    assert torch.allclose(out, expected, rtol=1e-13, atol=1e-13)
+    count = offset + action.charges + 2
+
+    def paired(a: Params, b: Params) -> Tensor:
+        out = torch.zeros(count, dtype=torch.float64)
+        sums, products = SliceMix(count, terms.sums), SliceMix(count, terms.products)
+        for name in action.parameters:
+            sums.add_sums_(out, name, a[name])
+            products.add_products_(out, name, a[name], b[name])
+            for share in terms.shares:
+                if share.parameter == name:
+                    share.add_(out, a[name], b[name])
+        return out
+
+    def padded(charges: Tensor) -> Tensor:
+        return torch.cat([torch.zeros(3), charges, torch.zeros(2)])
+
+    displacement = Displacement.of([terms], count)
+    assert torch.allclose(paired(a, b), padded(action.pair(a, b)), rtol=1e-13, atol=1e-13)
+    if action.linear:
+        whole = displacement.completed(paired(a, a), displacement.sums(a))
+        assert torch.allclose(whole, padded(action.charge(a)), rtol=1e-13, atol=1e-13)
+    residual = paired(b, a) + displacement.sums(b)
+    assert torch.allclose(residual, padded(action.residual(b, a)), rtol=1e-13, atol=1e-13)
 
 
 def test_a_charge_is_at_most_its_scale(case: Instance) -> None:
     action, params = case.action, case.params()
     for seed in range(5):
         g = random_like(params, seed)
-        assert bool((action.pair(g, params).abs() <= action.scale(g, params) * (1 + 1e-12)).all())
+        size = action.scale(g, action.point(params))
+        assert bool((action.residual(g, params).abs() <= size * (1 + 1e-12)).all())
         if action.linear:
             assert torch.allclose(action.scale(g, params), action.scale(params, g), rtol=1e-13)
     assert len(action.scale(params, params)) == action.charges
@@ -253,7 +268,7 @@ def test_charges_are_conserved_along_the_gradient_flow(case: Instance) -> None:
     for halvings in range(2):
         theta = flowed(case, 0.03 / 2**halvings, 8 * 2**halvings)
         assert float((flat(theta, start) - flat(start, start)).norm()) > 1e-2
-        drifts.append((action.pair(theta, theta) - action.pair(start, start)).abs() / action.scale(start, start))
+        drifts.append((action.charge(theta) - action.charge(start)).abs() / action.scale(start, start))
     coarse, fine = drifts
     assert bool((fine <= coarse / 12 + 1e-14).all())
     assert bool((fine < 1e-7).all())
@@ -261,7 +276,7 @@ def test_charges_are_conserved_along_the_gradient_flow(case: Instance) -> None:
 
 def test_directions(case: Instance) -> None:
     """Moments, sides and inertia of the symmetric generators, against ⟨Xa, b⟩ and ⟨Xθ, Xθ⟩ written out."""
-    action, a, b = case.action, case.params(1), random_like(case.params(), 2)
+    action, a, b = case.action.centred, case.params(1), random_like(case.params(), 2)
     moment, (grown, shrunk) = action.moment(a, b), action.sides(a)
     for direction in one_by_one(moment):
         weights = action.stretch(direction)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neuralmechanics.symmetry import Breaking, Family, Symmetries
 from neuralmechanics.symmetry.families.actions import (
+    AffineDiagonal,
     AffineShift,
     ComplexPairs,
     Diagonal,
@@ -25,7 +26,7 @@ from .acting import INSTANCES, slices
 
 KINDS = {
     Diagonal: "rescale", Shift: "translation", LinearBlocks: "linear", ComplexPairs: "linear", AffineShift: "affine",
-    Rotation: "linear", Shear: "affine",
+    Rotation: "linear", Shear: "affine", AffineDiagonal: "rescale",
 }  # fmt: skip
 
 
@@ -51,7 +52,12 @@ def test_all_families_beside_each_other(name: str) -> None:
     expected = torch.cat([f.pair(params, other) for f in both])
     assert torch.allclose(both.pair(params, other), expected, rtol=1e-12, atol=1e-13)
     sizes = torch.cat([f.action.scale(params, params) for f in both])
-    assert torch.allclose(both.charge_scale(params), sizes, rtol=1e-12)
+    assert torch.allclose(both.tangent_scale(params), sizes, rtol=1e-12)
+    points = [(f, f.action.point(params)) for f in both]
+    assert torch.allclose(both.charge_scale(params), torch.cat([f.action.scale(p, p) for f, p in points]), rtol=1e-12)
+    assert torch.allclose(both.charge(params), torch.cat([f.charge(params) for f in both]), rtol=1e-12, atol=1e-13)
+    residuals = torch.cat([f.residual(other, params) for f in both])
+    assert torch.allclose(both.residual(other, params), residuals, rtol=1e-12, atol=1e-13)
     assert both.charges == len(both.labels) == sum(f.charges for f in both)
 
 

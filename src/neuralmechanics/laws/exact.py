@@ -37,8 +37,9 @@ class ExactLaw(ChargeLaw):
     with |G|² = |g|² + λ(u + ρ) and ⟨G,v⟩ = S + λx. That is stable wherever the training is. A step that finds V
     unknown takes it from `velocity_energy`; without the drives the charge is NaN there.
 
-    Where λ is nan (parts of a charge with different decay, no decay on norms and biases), λX is read from `decay`:
-    ρ still cancels between the parts, and the law is as exact with their |θ_p|² measured. Coupled decay alone.
+    Where λ is nan, λX is read from `decay`. Parts of a charge may differ in λ (no decay on norms and biases): ρ still
+    cancels between them, and the law is as exact with their |θ_p|² measured. Or the charge is |θ + c|² while decay
+    pulls θ: then `decay` is λ⟨θ, θ + c⟩. Decay that is decoupled needs P there, too.
 
     Needs W when a charge is quadratic, P for Nesterov; ValueError otherwise. Source: theory.md 3.3, 3.3b.
 
@@ -104,16 +105,17 @@ class ExactLaw(ChargeLaw):
 
         ρ = state.drive("residual", drives) if self._measured else 0.0
         u = self._pull(coupled, drives) + ρ
+        pull = self._pull(apart, drives)
         x = torch.where(c.restart, 0.0, β * C) + c.gain * u
         along = torch.where(c.nesterov, u + β * x, torch.where(c.running, x, u))
         carried = self._carry(c, drives, u + ρ, x, along)
         if carried is not None:
             used, energy, turn = carried
             W = torch.where(used, energy, W)
-        slope = along + apart * X
+        slope = along + pull
         after = torch.where(quadratic, X - 2 * η * slope + W, X - η * slope)
         if P is None:
-            heavy_ball = torch.where(η > 0, η * apart * (x + apart * X) - W / η, 0.0)
+            heavy_ball = torch.where(η > 0, η * apart * (x + pull) - W / η, 0.0)
             moved = torch.where(c.nesterov, torch.nan, heavy_ball)
             idle = torch.where(buffered, torch.nan, 0.0)
         else:

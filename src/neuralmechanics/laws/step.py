@@ -20,8 +20,8 @@ class Hyperparameters(Sgd["float | Tensor"]):
     and `decoupled` are those of `Sgd`: v ← βv + aG, θ ← θ - ηv.
     `first_step`: torch's first step with this optimiser state, buffer := G undampened; so a = 1 there and
     wherever β = 0, else a = 1-α.  `active`: False where a charge's parameters got no gradient: nothing moves.
-    An entry nan of `weight_decay` says that the parameters of a charge differ in λ: the exact law then reads the drive
-    `decay`, every other law has no number there.
+    An entry nan of `weight_decay` says that the decay of a charge is no multiple of it (its parameters differ in λ, or
+    it is one of θ + c): the exact law then reads the drive `decay`, every other law has no number there.
 
     Raises ValueError for a plain negative η, λ or β (entries of tensors are not read: that would synchronise).
 
@@ -49,7 +49,8 @@ class Drives:
     buffer v as it is after the step (0 where there is none).  `residual` ρ = ⟨g,θ⟩, for translations ⟨g,1_A⟩.
     `gradient_energy` ⟨g,g⟩ of the raw minibatch gradient.  `parameter_update` ⟨θ_k,d⟩, for translations
     ⟨d,1_A⟩.  g is the gradient that is descended: the reader has negated it under `maximize=True`.
-    `decay` Σ_p λ_p ⟨θ_p,θ_p⟩ (translations λ_p ⟨θ_p,1_A⟩) over a charge's parameters, where they differ in λ alone.
+    `decay` Σ_p λ_p ⟨θ_p,ξ_p⟩ over a charge's parameters, ⟨θ_p,θ_p⟩ for quadratic charges, ⟨θ_p,θ_p + c_p⟩ for those of
+    θ + c, ⟨θ_p,1_A⟩ for translations; read where λ is nan.
     `velocity_gradient` S = ⟨v,g⟩ and `velocity_energy` ⟨v,v⟩, v after the step: for strong decay alone.
     Entries of W, P, S and the energies at translations are ignored.
     """

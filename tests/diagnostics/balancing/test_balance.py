@@ -253,3 +253,31 @@ def test_what_cannot_be_balanced_is_refused() -> None:
         balance(symmetries, params | {"0.bias": torch.full((4,), math.nan)})
     with pytest.raises(ValueError, match="meta"):
         balance(symmetries, {name: p.to("meta") for name, p in params.items()})
+
+
+def test_gains_about_one_are_balanced_with_their_own_size() -> None:
+    """(1 + w)² against the columns that read them; a family of plain rescalings shares the readers."""
+
+    class Gains(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.up, self.down = nn.Linear(4, 5), nn.Linear(5, 6), nn.Linear(6, 3)
+            self.weight = nn.Parameter(torch.zeros(5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.down(torch.relu(self.up(torch.tanh(self.first(x)) * (1 + self.weight))))
+            return out
+
+    torch.manual_seed(0)
+    model, batch = Gains().double(), torch.randn(7, 4).double()
+    symmetries = find_symmetries(model, batch)
+    assert symmetries.count()["rescale"] == 11
+    start = unbalanced(symmetries, detached(model))
+    result = balanced(symmetries, start)
+    assert imbalance(symmetries, start) > 0.9
+    assert imbalance(symmetries, result.params) < 1e-12
+    before, after = functional_call(model, start, (batch,)), functional_call(model, result.params, (batch,))
+    assert float((before - after).abs().max()) < 1e-12
+    sizes = (1 + result.params["weight"]).square() - result.params["up.weight"].square().sum(0)
+    assert float(sizes.abs().max()) < 1e-12
+    assert result.norm_after < result.norm_before

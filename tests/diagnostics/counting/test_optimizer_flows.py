@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics import find_symmetries
 from neuralmechanics.diagnostics.counting.counting import count_laws
 from neuralmechanics.diagnostics.counting.known_laws import known_laws
 from neuralmechanics.diagnostics.counting.optimizer_fields import (
@@ -61,6 +62,25 @@ def test_weight_decay_keeps_every_charge_with_time(optimizer: str) -> None:
     count = count_laws(model, one(2), optimizer=optimizer, symmetries=[LinearPair("0.weight", "1.weight", 2)])
     assert (count.lower, count.upper) == (3, 3)
     assert count.certified
+
+
+def test_weight_decay_keeps_no_charge_of_a_gain_about_one() -> None:
+    """It pulls w and not 1 + w: the charge (1 + w)² - |column|² of gradient flow has no factor that makes it last."""
+
+    class Gain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.v = nn.Parameter(torch.full((2,), 0.3)), nn.Parameter(torch.tensor([[0.5, -0.7]]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(x) * (1 + self.w) @ self.v.T
+
+    model = Gain().double()
+    symmetries = find_symmetries(model, one(2).double())
+    assert symmetries.count()["rescale"] == 2
+    for optimizer, laws in (("gradient_flow", 2), ("weight_decay", 0)):
+        count = count_laws(model, one(2).double(), optimizer=optimizer, symmetries=symmetries)
+        assert (count.lower, count.upper) == (laws, laws)
 
 
 def test_weight_decay_separates_degrees() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributed.tensor import Replicate, Shard
 
 import neuralmechanics as nm
+from neuralmechanics.monitor.following.drives import DriveMeter
 from neuralmechanics.monitor.processes.holding import holding
 from neuralmechanics.monitor.processes.local_charges import LocalCharges, local_charges, size_of_sums
 from neuralmechanics.monitor.processes.local_views import local_view
@@ -126,6 +127,47 @@ def test_shares_add_up(name: str, shape: tuple[int, ...], seed: int) -> None:
     assert torch.allclose(pairs[~cut], whole[~cut], rtol=1e-12, atol=1e-14)
     assert torch.allclose(size_of_sums(found, sums)[~cut], size[~cut], rtol=1e-12)
     assert not cut.any() or name != "vgg"
+
+
+class Modulated(torch.nn.Module):
+    """Gains 1 + w of a norm, and 1 + (a part of a layer's output)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.condition, self.last = (torch.nn.Linear(n, m) for n, m in ((4, 6), (4, 12), (6, 3)))
+        self.weight = torch.nn.Parameter(torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = self.condition(x).chunk(2, dim=-1)
+        return self.last(torch.relu(torch.tanh(self.first(x)) * (1 + self.weight) * (1 + scale) + shift))
+
+
+@settings(deadline=None, max_examples=15)
+@given(shape=st.sampled_from([(2,), (3,), (2, 2), (3, 1)]), seed=st.integers(0, 10**6))
+def test_shares_of_charges_about_another_point_add_up(shape: tuple[int, ...], seed: int) -> None:
+    """Charges, residuals and sizes of θ + c, each process with the constants of what it holds."""
+    model = Modulated().double()
+    found = nm.find_symmetries(model, torch.zeros(5, 4, dtype=torch.float64))
+    draw = torch.Generator().manual_seed(seed)
+    params, slopes = (
+        {n: torch.randn(p.shape, generator=draw, dtype=torch.float64) for n, p in model.named_parameters()}
+        for _ in range(2)
+    )
+    assert int(found.displaced.sum()) == 12
+    placed = random_placements(found, params, len(shape), seed)
+    charges, residuals, sizes, tangents = torch.zeros(4, found.charges, dtype=torch.float64)
+    for at in processes_of(shape):
+        one, here = local(found, params, placed, shape, at)
+        _, there = local(found, slopes, placed, shape, at)
+        meter = DriveMeter(one, here, torch.device("cpu"), found.quadratic)
+        charges += meter.charge({n: here[n] for n in one.parameters})
+        residuals += meter.pair({n: there[n] for n in one.parameters}, here)
+        sizes += one.size_sums(here)
+        tangents += one.size_sums(there, of_tangents=True)
+    assert torch.allclose(charges, found.charge(params), rtol=1e-12, atol=1e-13)
+    assert torch.allclose(residuals, found.residual(slopes, params), rtol=1e-12, atol=1e-13)
+    assert torch.allclose(size_of_sums(found, sizes), found.charge_scale(params), rtol=1e-12)
+    assert torch.allclose(size_of_sums(found, tangents), found.tangent_scale(slopes), rtol=1e-12)
 
 
 def test_a_block_is_cut_where_two_processes_hold_its_channels_and_not_otherwise() -> None:

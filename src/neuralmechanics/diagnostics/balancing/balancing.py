@@ -28,6 +28,8 @@ class UnbalancedWarning(UserWarning):
 class Balance:
     """The balanced parameters, the norm Σ θ² of what moved before and after, and what had to stay.
 
+    Gains that are stored about another point than zero, as 1 + w, count with their own size: Σ (1 + w)².
+
     ``unattained`` names the directions whose infimum is not attained (a zero outgoing slice: scaling down what comes in
     would lower the norm for ever); they are left alone. ``imbalance`` is the greatest |charge| / size of the others.
     """
@@ -74,7 +76,8 @@ def balanced(symmetries: Iterable[Family], params: Mapping[str, Tensor], *, most
     ``ValueError`` for parameters that are complex, not finite or on the meta device.
     """
     orbit = Orbit.of(symmetries)
-    start = _wide(orbit, params)
+    origins = orbit.origins(start := _wide(orbit, params))
+    start |= {name: start[name] + c for name, c in origins.items()}
     allowed = [_attained(family, start) for family in orbit.families]
     while True:
         reached, steps, travelled = _descend(orbit, start, allowed, most_steps)
@@ -82,7 +85,7 @@ def balanced(symmetries: Iterable[Family], params: Mapping[str, Tensor], *, most
         if all(torch.equal(a, b) for a, b in zip(allowed, narrowed, strict=True)):
             break
         allowed = narrowed
-    moved = {name: reached[name].to(params[name].dtype) for name in orbit.parameters}
+    moved = {name: (reached[name] - origins.get(name, 0.0)).to(params[name].dtype) for name in orbit.parameters}
     return Balance(
         params={name: p.detach() for name, p in params.items()} | moved,
         norm_before=orbit.norm(start),

@@ -9,12 +9,13 @@ commute or not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from neuralmechanics.symmetry.families.actions import Action
 from neuralmechanics.symmetry.families.family import Family
 
 __all__ = ["Direction", "Orbit", "inner"]
@@ -32,11 +33,24 @@ class Orbit:
     """The families along which a point may move, all quadratic."""
 
     families: tuple[Family, ...]
+    about: tuple[Action, ...] = ()
 
     @classmethod
     def of(cls, families: Iterable[Family]) -> Orbit:
-        """The orbit of the rescale and linear families among the given ones; scales would shrink to nothing."""
-        return cls(tuple(f for f in families if f.kind in ("rescale", "linear") and f.charges))
+        """The orbit of the rescale and linear families among the given ones; scales would shrink to nothing.
+
+        Families that act about another point are those of θ + c here, for the c of ``origins``.
+        """
+        moving = [f for f in families if f.kind in ("rescale", "linear") and f.charges]
+        return cls(tuple(replace(f, action=f.action.centred) for f in moving), tuple(f.action for f in moving))
+
+    def origins(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """c of the parameters that have one."""
+        found: dict[str, Tensor] = {}
+        for action in self.about:
+            point = action.point(params)
+            found |= {n: point[n] - params[n] for n in action.parameters if point[n] is not params[n]}
+        return found
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:

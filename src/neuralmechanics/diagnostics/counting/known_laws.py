@@ -71,9 +71,17 @@ def known_laws(
                 continue
             elif isinstance(flow, GradientFlow):
                 rows.append(xi)
-            elif isinstance(flow, WeightDecay):
+            elif isinstance(flow, WeightDecay) and _about_zero(potentials, family, form, theta, weights):
                 rows.append(torch.cat([(flow.weight_decay * theta @ xi)[None], xi]))
     return torch.stack(rows) if rows else z.new_zeros(0, z.numel())
+
+
+def _about_zero(potentials: Potentials, family: KnownFamily, form: Form, theta: Tensor, weights: Tensor) -> bool:
+    """Whether ξ is constant or proportional to θ: decay then multiplies the charge by a number, else by none."""
+    if form == "constant":
+        return True
+    once, twice = (_flat(potentials, family, factor * theta, weights) for factor in (1.0, 2.0))
+    return bool(torch.allclose(twice, 2 * once, rtol=1e-9, atol=0))
 
 
 def _heavy_ball_laws(

@@ -77,8 +77,9 @@ def measured_breakings(
 def _rows(
     family: Family, params: Mapping[str, Tensor], gradients: Mapping[str, Tensor], records: Mapping[str, NormRecord]
 ) -> list[MeasuredBreaking]:
-    size = family.action.scale(gradients, params)  # Σ |g ξ| of every charge, before anything cancels
-    residual = _greatest(family.pair(gradients, params), size)
+    # Σ |g ξ| of every charge, before anything cancels
+    size = family.action.scale(gradients, family.action.point(params))
+    residual = _greatest(family.residual(gradients, params), size)
     pulls = [_pull(family, b, records.get(b.where)) for b in family.broken_by]
     known = [pull for pull in pulls if pull is not None]
     total = torch.stack(known).sum(0) if len(known) == len(pulls) else None

@@ -30,7 +30,8 @@ def noise_along_generators(
     # Relative to |δg||θ|, so that a large network and a small one are judged alike.
     size = torch.linalg.vector_norm(point)
     components = [
-        symmetries.pair(layout.unflatten(one), named).abs() / (torch.linalg.vector_norm(one) * size).clamp(min=1e-300)
+        symmetries.residual(layout.unflatten(one), named).abs()
+        / (torch.linalg.vector_norm(one) * size).clamp(min=1e-300)
         for one in deviations
     ]
     return torch.stack(components).amax(0)
@@ -63,10 +64,11 @@ def balance_rate(
         # Steps of finite length move the charge by η²⟨g, Mg⟩ each, mean gradient included.
         spread = spread + symmetries.pair(mean, mean)
     quadratic = symmetries.quadratic.to(torch.bool)
-    charge = symmetries.charge(layout.unflatten(point)).to(torch.float64)
+    here = layout.unflatten(point)
+    pull = symmetries.residual(here, here).to(torch.float64)  # the charge, where it is one about zero
     factor = torch.where(quadratic, 2.0, 1.0).to(torch.float64)
     # A translation has no second derivative: the second-order term is absent.
-    return torch.where(quadratic, learning_rate * spread, 0.0) - factor * weight_decay * charge
+    return torch.where(quadratic, learning_rate * spread, 0.0) - factor * weight_decay * pull
 
 
 def _deviations(losses: Losses, layout: Layout, point: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def law_rate(
             raise ValueError(f"{flow.label} has no closed law: measure its drift with drift_table")
         # At time 0 the velocity is -cG, and ⟨G, ξ⟩ = λ⟨θ, ξ⟩ by the symmetry.
         pushed = 0.0 if flow.at_rest else initial_speed(flow.sgd) * flow.weight_decay
-        now = symmetries.charge(params).to(torch.float64)
+        now = symmetries.residual(params, params).to(torch.float64)
         return -pushed * torch.where(symmetries.quadratic.to(torch.bool), 2 * now, now)
     momentum = 0.0 if isinstance(flow, GradientFlow) else flow.momentum
     correction = loss_correction(flow.sgd) if isinstance(flow, ModifiedLoss) else 0.0
@@ -97,7 +97,7 @@ def law_rate(
     quadratic = symmetries.quadratic.to(torch.bool)
     # ∇|∇J|² = 2(H + λ)G along the generator leaves λ²Q and ⟨g, Mg⟩ alone.
     decay = flow.weight_decay + 2 * correction * flow.weight_decay**2
-    charge = symmetries.charge(named).to(torch.float64)
+    charge = symmetries.residual(named, named).to(torch.float64)  # of one about zero
     squares = symmetries.pair(slope, slope)
     rate = torch.where(quadratic, 4 * correction * squares - 2 * decay * charge, -decay * charge)
     return rate / (1 - momentum)

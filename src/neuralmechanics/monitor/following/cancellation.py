@@ -71,7 +71,7 @@ class Cancellation:
         names = self._symmetries.parameters
         there = {name: params[name].detach().cpu() for name in names}
         slopes = {n: gradients[n].detach().cpu() if n in gradients else torch.zeros_like(there[n]) for n in names}
-        own, of_slopes = self._portion.sizes(there), self._portion.sizes(slopes)
+        own, of_slopes = self._portion.sizes(there), self._portion.sizes(slopes, of_tangents=True)
         bound = torch.where(self._quadratic, (own * of_slopes).sqrt(), of_slopes)
         largest = max((float(g.abs().max()) for g in slopes.values() if g.numel()), default=0.0)
         largest = float(self._portion.largest(torch.tensor(largest, dtype=torch.float64)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.laws import Drives
@@ -34,8 +34,15 @@ class _Known:
 class DriveMeter:
     """Sums of pair(·,·) over parameters in float64, each on its parameter's device, gathered on one."""
 
-    def __init__(self, symmetries: ChargeSums, params: Mapping[str, Tensor], device: torch.device) -> None:
+    def __init__(
+        self,
+        symmetries: ChargeSums,
+        params: Mapping[str, Tensor],
+        device: torch.device,
+        quadratic: Bool[Tensor, " charges"],
+    ) -> None:
         self._symmetries = symmetries
+        self._quadratic = quadratic
         self._device = device
         self._params = dict(params)
         self._plans: dict[torch.device, ProductPlan] = {}
@@ -51,8 +58,8 @@ class DriveMeter:
     ) -> tuple[Drives, Tensor | None]:
         """The wanted drives of the step, zero where torch left a parameter alone, and its unclaimed part.
 
-        That is the change of the charges that the optimiser's own formula does not account for: None where every
-        update was read from the formula itself.
+        That is the change of the charges (of quadratic ones half of it) that the optimiser's own formula does not
+        account for: None where every update was read from the formula itself.
         """
         # of a parameter that lies elsewhere nothing is measured here
         here = set(self._symmetries.parameters)
@@ -79,6 +86,13 @@ class DriveMeter:
             for name in self._symmetries.parameters
         }
         return self._measured(given, 1)[0]
+
+    def charge(self, values: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """The charges at ``values``: ⟨θ, Mθ⟩, and of θ + c what is linear in θ and what is constant, too."""
+        given = {name: Products((values[name],), _CHARGE) for name in self._symmetries.parameters}
+        pair, sums = self._measured(given, 2)
+        constants = self._symmetries.displacement.constants.to(pair.device)
+        return pair + torch.where(self._quadratic, sums + constants, 0.0)
 
     def _forms(self, update: Update, wanted: tuple[str, ...]) -> Forms:
         """What is made of the update's parts; the same object as long as its setting is the same."""
@@ -137,6 +151,10 @@ def _operand(update: Update, part: Part) -> Operand:
 def _pair_recipe(*, same: bool) -> Recipe:
     one = np.ones((1, 1))
     return Recipe(Bilinear(((0, 0) if same else (0, 1),), one), Bilinear(((0, -1),), one))
+
+
+# ⟨θ, Mθ⟩ with what is linear in θ; and that alone.
+_CHARGE = Recipe(Bilinear(((0, 0),), np.array([[1.0], [0.0]])), Bilinear(((0, -1),), np.ones((2, 1))))
 
 
 def summed(a: Drives, b: Drives) -> Drives:

@@ -58,9 +58,9 @@ class Follower:
         self._names = [type(each).__name__ for each in optimizers]
         self._portion = portion
         self._rotations = rotations
-        self._meter = DriveMeter(portion.shares, params, self._device)
-        self._members = Members(symmetries, params, self._device)
         self._quadratic = symmetries.quadratic.to(self._device)
+        self._meter = DriveMeter(portion.shares, params, self._device, self._quadratic)
+        self._members = Members(symmetries, params, self._device)
         self._squared = self._quadratic.double()
         self._degree = 1 + self._squared
         self._sgd = any(watch.known for watch in self._watches)
@@ -99,8 +99,7 @@ class Follower:
 
     def share(self) -> Float64[Tensor, " charges"]:
         """This process's share of the charges now."""
-        values = self._values()
-        return self._meter.pair(values, values)
+        return self._meter.charge(self._values())
 
     def charge(self) -> Float64[Tensor, " charges"]:
         """The charges now."""
@@ -232,7 +231,7 @@ class Follower:
             self._rotations.advance()
         self.step += 1
         self._since += 1
-        claimed = None if self._apart is None else done - self._apart
+        claimed = None if self._apart is None else done - self._degree * self._apart
         self._watchdog.add(self.step, done, claimed, exact=self._exact)
         self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
         if due and self._sgd and drives.residual is not None:
@@ -361,7 +360,7 @@ class Follower:
         settings = self._settings_ahead()
         return self.tracker.wanted(
             buffered=any(watch.idle_buffers for watch in self._watches),
-            nesterov=settings.hyperparameters.nesterov is not False,
+            nesterov=settings.hyperparameters.nesterov is not False or settings.apart,
             strong=settings.strength > 1,
             mixed=settings.mixed,
         )

@@ -37,7 +37,8 @@ class Role:
 class ChargeSettings:
     """The hyperparameters of every charge at one step.
 
-    `uneven` marks charges whose parameters differ in them, `mixed` those that differ in λ alone, whose λ is nan.
+    `uneven` marks charges whose parameters differ in them. `mixed`: there are charges whose λ is nan, because their
+    parameters differ in it alone, or because the charge is one of θ + c while decay pulls θ.
     """
 
     hyperparameters: Hyperparameters
@@ -45,6 +46,11 @@ class ChargeSettings:
     mixed: bool = False
     strength: float = 0.0
     """the largest strength of decay (see `laws.decay_strength`) among the settings whose numbers are on the host"""
+
+    @property
+    def apart(self) -> bool:
+        """Whether decay that is not a function of a charge may stand apart from the gradient."""
+        return self.mixed and self.hyperparameters.decoupled is not False
 
 
 class Members:
@@ -58,6 +64,8 @@ class Members:
         pairs = [(position, _touched(symmetries, name, params[name])) for position, name in enumerate(self.names)]
         self._charge = np.concatenate([c for _, c in pairs]) if pairs else np.zeros(0, dtype=np.int64)
         self._name = np.concatenate([np.full(len(c), p) for p, c in pairs]) if pairs else self._charge
+        displaced = symmetries.displaced
+        self._displaced = displaced.to(device) if bool(displaced.any()) else None
         self._last: tuple[list[Role], ChargeSettings] | None = None
         self._patterns: dict[tuple[tuple[int, ...], tuple[int, ...]], _Pattern] = {}
 
@@ -68,8 +76,18 @@ class Members:
         """
         now = [roles[name] for name in self.names]
         if self._last is None or not all(map(operator.is_, now, self._last[0])):
-            self._last = now, self._settings(roles)
+            decays = any(r.setting is not None and not r.setting.without_decay for r in now)
+            settings = self._settings(roles)
+            self._last = now, settings if self._displaced is None or not decays else self._pulled_apart(settings)
         return self._last[1]
+
+    def _pulled_apart(self, settings: ChargeSettings) -> ChargeSettings:
+        """The same where λ is not that of the charges of θ + c: what decay does to them has to be measured."""
+        decay = settings.hyperparameters.weight_decay
+        each = torch.as_tensor(decay, dtype=torch.float64, device=self._device).expand(self.charges)
+        displaced = torch.where(each == 0, False, self._displaced)
+        hyper = replace(settings.hyperparameters, weight_decay=each.masked_fill(displaced, math.nan))
+        return replace(settings, hyperparameters=hyper, mixed=True)
 
     def _settings(self, roles: Mapping[str, Role]) -> ChargeSettings:
         classes: dict[tuple[Any, ...], int] = {}

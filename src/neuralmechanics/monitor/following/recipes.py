@@ -131,18 +131,18 @@ def _decay(update: Update) -> _Drive:
 
 
 def _done(update: Update) -> _Drive:
-    """2⟨θ,d⟩ + |d|² of what the step did, where the optimiser's formula is asked beside it."""
+    """⟨θ,d⟩ + |d|²/2 of what the step did, where the optimiser's formula is asked beside it."""
     return _change(update, update.difference_parts()) if update.claimed_parts() is not None else _NOTHING
 
 
 def _claimed(update: Update) -> _Drive:
-    """2⟨θ,d⟩ + |d|² of what the formula says."""
+    """⟨θ,d⟩ + |d|²/2 of what the formula says."""
     parts = update.claimed_parts()
     return _NOTHING if parts is None else _change(update, parts)
 
 
 def _change(update: Update, d: Combination) -> _Drive:
-    return _Drive(form(d, combined((2.0, update.before_parts()), (1.0, d))), d)
+    return _Drive(form(d, combined((1.0, update.before_parts()), (0.5, d))), d)
 
 
 _DRIVES: Mapping[str, Callable[[Update], _Drive]] = {

@@ -9,7 +9,7 @@ together from whole tensors where a record is taken.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,9 @@ from neuralmechanics.monitor.processes.holding import Holding, Indices, everybod
 from neuralmechanics.monitor.processes.local_views import local_view
 from neuralmechanics.slices import ProductPlan, SliceMix, SliceTerm, SliceView
 from neuralmechanics.symmetry import Family, Symmetries
+from neuralmechanics.symmetry.families.actions import ChargeTerms
 from neuralmechanics.symmetry.families.actions.gram_terms import GramShare, GramTerm
+from neuralmechanics.symmetry.families.displacement import Displacement
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -41,6 +43,7 @@ class LocalCharges:
     shares: tuple[GramShare, ...]
     unknown: tuple[SliceTerm, ...]
     cut: Mask
+    displaced: ChargeTerms = field(default_factory=ChargeTerms)
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -60,8 +63,14 @@ class LocalCharges:
 
     def product_plan(self, params: Mapping[str, Tensor], device: torch.device) -> ProductPlan:
         """What measures all other charges in one read of what is held here, on one device."""
-        linear, quadratic, _ = self._parts
+        _, quadratic, _ = self._parts
+        linear = SliceMix(len(self.labels), (*self.sums, *self.displaced.offsets))
         return ProductPlan(len(self.labels), quadratic, linear, params, device)
+
+    @cached_property
+    def displacement(self) -> Displacement:
+        """What charges of θ + c are beside ⟨θ, Mθ⟩, of what is held here."""
+        return Displacement.of([self.displaced], len(self.labels))
 
     def accumulate_pair_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
         """Adds parameter ``name``'s share of ``pair(a, b)`` to ``out`` on its device, without host synchronisation."""
@@ -70,10 +79,11 @@ class LocalCharges:
         quadratic.add_products_(out, name, a, b)
         self.accumulate_apart_(out, name, a, b)
 
-    def size_sums(self, values: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+    def size_sums(self, values: Mapping[str, Tensor], *, of_tangents: bool = False) -> Float64[Tensor, " charges"]:
         """Σ |c_i| θ_i² of every charge, for blocks the Gram matrices of both sides together.
 
-        `Symmetries.charge_scale` is a function of these sums over the whole tensors, see `size_of_sums`.
+        `Symmetries.charge_scale` is a function of these sums over the whole tensors, see `size_of_sums`; of gradients
+        and steps (`of_tangents`) `Symmetries.tangent_scale`.
         """
         mix, shares = self._positive
         device = next(iter(values.values())).device if values else torch.device("cpu")
@@ -82,7 +92,10 @@ class LocalCharges:
             mix.add_products_(out, name, values[name], values[name])
         for share in shares:
             share.add_(out, values[share.parameter], values[share.parameter])
-        return out
+        if of_tangents:
+            return out
+        sizes = Displacement.of([self.displaced.sizes()], len(self.labels))
+        return sizes.completed(out, sizes.sums(values))
 
     @cached_property
     def _parts(self) -> tuple[SliceMix, SliceMix, dict[str, list[GramShare]]]:
@@ -106,11 +119,15 @@ def local_charges(
     sums: list[SliceTerm] = []
     products: list[SliceTerm] = []
     shares: list[GramShare] = []
+    offsets: list[SliceTerm] = []
+    constants: list[SliceTerm] = []
     cut = np.zeros(symmetries.charges, dtype=bool)
     for family, offset in zip(symmetries.charged, symmetries.offsets, strict=False):
         terms = family.action.charge_terms(offset)
         sums += [_slices(t, shapes[n], held[n]) for t in terms.sums if (n := t.view.parameter) in held]
         products += [_slices(t, shapes[n], held[n]) for t in terms.products if (n := t.view.parameter) in held]
+        offsets += [_slices(t, shapes[n], held[n]) for t in terms.offsets if (n := t.view.parameter) in held]
+        constants += [_slices(t, shapes[n], held[n]) for t in terms.constants if (n := t.view.parameter) in held]
         for share in terms.shares:
             if not isinstance(share, GramShare):
                 raise ValueError(
@@ -122,7 +139,8 @@ def local_charges(
             if share.parameter in held:
                 shares += _grams(share, shapes[share.parameter], held[share.parameter])
     unknown = [_unknown(np.flatnonzero(cut), *one) for one in _matrices(held)[:1]] if cut.any() else []
-    return LocalCharges(symmetries.labels, tuple(sums), tuple(products), tuple(shares), tuple(unknown), cut)
+    displaced = ChargeTerms(offsets=tuple(offsets), constants=tuple(constants))
+    return LocalCharges(symmetries.labels, tuple(sums), tuple(products), tuple(shares), tuple(unknown), cut, displaced)
 
 
 def size_of_sums(symmetries: Symmetries, sums: Float64[Tensor, " charges"]) -> Float64[Tensor, " charges"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from neuralmechanics.optimizers import dense
 from neuralmechanics.slices import ProductPlan
 from neuralmechanics.symmetry import Symmetries
+from neuralmechanics.symmetry.families.displacement import Displacement
 
 Answer = TypeVar("Answer")
 
@@ -36,6 +37,10 @@ class ChargeSums(Protocol):
 
     def product_plan(self, params: Mapping[str, Tensor], device: torch.device) -> ProductPlan:
         """What measures the rest of ``pair`` in one read of ``params``, which is what is held here, on one device."""
+
+    @property
+    def displacement(self) -> Displacement:
+        """What charges of θ + c are beside ⟨θ, Mθ⟩."""
 
 
 class Portion(Protocol):
@@ -67,8 +72,8 @@ class Portion(Protocol):
     def largest(self, value: Tensor) -> Tensor:
         """The largest of what all measured, entry by entry."""
 
-    def sizes(self, values: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
-        """The sizes of the charges (see `Symmetries.charge_scale`)."""
+    def sizes(self, values: Mapping[str, Tensor], *, of_tangents: bool = False) -> Float64[Tensor, " charges"]:
+        """The sizes of the charges (see `Symmetries.charge_scale`), or those of gradients or steps."""
 
     def agree(self, decide: Callable[[], Answer]) -> Answer:
         """What the writing process decides; the same in all, its ValueError included."""
@@ -108,13 +113,14 @@ class Whole:
         """The value itself."""
         return value
 
-    def sizes(self, values: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+    def sizes(self, values: Mapping[str, Tensor], *, of_tangents: bool = False) -> Float64[Tensor, " charges"]:
         """The sizes of the charges, in one pass over the parameters."""
         here = {name: dense(value.detach()) for name, value in values.items()}
         target = next(iter(here.values())).device
         if len({value.device for value in here.values()}) > 1:
             here = {name: value.cpu() for name, value in here.items()}
-        return self._symmetries.charge_scale(here).to(target)
+        scale = self._symmetries.tangent_scale if of_tangents else self._symmetries.charge_scale
+        return scale(here).to(target)
 
     def agree(self, decide: Callable[[], Answer]) -> Answer:
         """What is decided here."""

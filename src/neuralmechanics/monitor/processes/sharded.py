@@ -70,20 +70,22 @@ class Sharded:
         """The sums of the shares; charges that are cut from whole tensors."""
         if not bool(self.cut.any()):
             return share
-        whole = self._symmetries.pair(gathered := self._gathered(values), gathered)
+        whole = self._symmetries.charge(self._gathered(values))
         return torch.where(self.cut.to(share.device), whole.to(share.device), share)
 
     def largest(self, value: Tensor) -> Tensor:
         """The largest of what all measured."""
         return _parted(self._peers.maxima(joined((value,))), (value,))[0]
 
-    def sizes(self, values: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+    def sizes(self, values: Mapping[str, Tensor], *, of_tangents: bool = False) -> Float64[Tensor, " charges"]:
         """From the sums of all, and from whole tensors where charges are cut."""
         here = {name: dense(value.detach()) for name, value in values.items()}
-        size = size_of_sums(self._symmetries, self.total(self._local.size_sums(here))[0])
+        sums = self._local.size_sums(here, of_tangents=of_tangents)
+        size = size_of_sums(self._symmetries, self.total(sums)[0])
         if not bool(self.cut.any()):
             return size
-        whole = self._symmetries.charge_scale(self._gathered(values)).to(size)
+        scale = self._symmetries.tangent_scale if of_tangents else self._symmetries.charge_scale
+        whole = scale(self._gathered(values)).to(size)
         return torch.where(self.cut.to(size.device), whole, size)
 
     def agree(self, decide: Callable[[], Answer]) -> Answer:

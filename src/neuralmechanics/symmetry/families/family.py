@@ -76,19 +76,21 @@ class Family:
         return self.action.parameters
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
-        """⟨a, M b⟩ of every charge (symmetrised), or ⟨a, 1_A⟩ for translations.
-
-        ``pair(θ, θ)`` is the charge, ``pair(g, θ)`` the residual.
-        """
+        """⟨a, M b⟩ of every charge (symmetrised), or ⟨a, 1_A⟩ for translations."""
         return self.action.pair(a, b)
 
     def charge(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """The conserved quantities at ``params``, in float64 (no factor ½)."""
-        return self.pair(params, params)
+        return self.action.charge(params)
+
+    def residual(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """⟨g, ξ⟩ of every charge at ``params``: 0 to rounding where the symmetry is exact."""
+        return self.action.residual(gradients, params)
 
     def charge_matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "blocks width width"]:
         """The symmetric charge matrices Σ ± A Aᵀ of a linear family."""
-        moment = self.action.moment(params, params)
+        point = self.action.point(params)
+        moment = self.action.moment(point, point)
         if moment.ndim < 3:
             raise ValueError(f"family {self.name!r} is of kind {self.kind}: only linear blocks have a charge matrix")
         return moment

@@ -17,6 +17,7 @@ from torch import Tensor
 from neuralmechanics.slices import ProductPlan, SliceMix
 from neuralmechanics.symmetry.families.actions import ChargeShare, ChargeTerms
 from neuralmechanics.symmetry.families.coverage import Coverage, UnknownOperation
+from neuralmechanics.symmetry.families.displacement import Displacement
 from neuralmechanics.symmetry.families.family import KINDS, Family
 
 if TYPE_CHECKING:
@@ -119,6 +120,21 @@ class Symmetries(Sequence[Family]):
         return SliceMix(self.charges, sums), SliceMix(self.charges, products)
 
     @cached_property
+    def displaced(self) -> Bool[Tensor, " charges"]:
+        """Where a charge is of θ + c: weight decay, which pulls θ, is then no function of the charge."""
+        parts = [(family.charges, bool(part.offsets)) for family, part in zip(self.charged, self._parts, strict=True)]
+        return torch.tensor([moved for charges, moved in parts for _ in range(charges)], dtype=torch.bool)
+
+    @cached_property
+    def displacement(self) -> Displacement:
+        """What charges of θ + c are beside ⟨θ, Mθ⟩."""
+        return Displacement.of(self._parts, self.charges)
+
+    @cached_property
+    def _offset_sizes(self) -> Displacement:
+        return Displacement.of([part.sizes() for part in self._parts], self.charges)
+
+    @cached_property
     def _shares(self) -> dict[str, list[ChargeShare]]:
         out: dict[str, list[ChargeShare]] = {}
         for part in self._parts:
@@ -177,8 +193,12 @@ class Symmetries(Sequence[Family]):
         return frozenset(self._shares)
 
     def product_plan(self, params: Mapping[str, Tensor], device: torch.device) -> ProductPlan:
-        """What measures the rest of ``pair`` for many pairs of tensors in one read of ``params``, all on one device."""
-        linear, quadratic = self._mixes
+        """What measures the rest of ``pair`` for many pairs of tensors in one read of ``params``, all on one device.
+
+        Its slice sums hold those of θ + c, too: of a gradient they complete ⟨g, Mθ⟩ to ⟨g, ξ⟩.
+        """
+        _, quadratic = self._mixes
+        linear = SliceMix(self.charges, [t for part in self._parts for t in (*part.sums, *part.offsets)])
         return ProductPlan(self.charges, quadratic, linear, params, device)
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
@@ -191,15 +211,20 @@ class Symmetries(Sequence[Family]):
         return out
 
     def charge(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
-        """Every charge at ``params``: ⟨θ, M θ⟩ or ⟨θ, 1_A⟩, in float64, without the factor ½."""
-        return self.pair(params, params)
+        """Every charge at ``params``: ⟨θ, M θ⟩ (of θ + c) or ⟨θ, 1_A⟩, in float64, without the factor ½."""
+        return self.displacement.completed(self.pair(params, params), self.displacement.sums(params))
 
     def residual(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """ρ = ⟨g, ξ⟩ of every charge: 0 to rounding where the symmetry is exact."""
-        return self.pair(gradients, params)
+        pair = self.pair(gradients, params)
+        return pair + self.displacement.sums(gradients).to(pair.device)
 
     def charge_scale(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
-        """The natural size of each charge: Σ |d_i| θ_i² for quadratic ones, √(Σ c_i²)·|θ_A| for translations."""
+        """The natural size of each charge: Σ |d_i| (θ_i + c_i)² if quadratic, √(Σ d_i²)·|θ_A| for translations."""
+        return self._offset_sizes.completed(self.tangent_scale(params), self._offset_sizes.sums(params))
+
+    def tangent_scale(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """The same of a gradient or a step, to which no constants are added: Σ |d_i| g_i²."""
         self._require(params)
         device = next((params[name].device for name in self.parameters), torch.device("cpu"))
         out = torch.zeros(self.charges, dtype=torch.float64, device=device)

@@ -75,7 +75,7 @@ def _form(family: Family) -> object:
     breakings = tuple(sorted({templated(str(b))[0] for b in family.broken_by}))
     return (
         family.kind, templated(family.name)[0], family.charges, family.size, breakings,
-        tuple(sorted({templated(name)[0] for name in family.parameters})),
+        tuple(sorted({templated(name)[0] for name in family.action.described})),
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _row(families: Sequence[Family]) -> tuple[str, ...]:
         common_form([f.name for f in families]).removeprefix(f"{first.kind}: "),
         times + count,
         "yes" if first.exact else "broken by " + _constants(families),
-        ", ".join(summarised(name for f in families for name in f.parameters)),
+        ", ".join(summarised(name for f in families for name in f.action.described)),
     )
 
 

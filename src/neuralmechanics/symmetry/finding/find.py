@@ -18,11 +18,12 @@ from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.mixing import Mixings
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
-from neuralmechanics.symmetry.families.actions import Diagonal, GramTerm, Shift
-from neuralmechanics.symmetry.families.family import Family
+from neuralmechanics.symmetry.families.actions import GramTerm, Shift
+from neuralmechanics.symmetry.families.family import Family, Kind
 from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.coverage import coverage_of
+from neuralmechanics.symmetry.finding.displaced import Displaced, displaced
 from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
@@ -99,14 +100,19 @@ def analyse(captured: Captured) -> Symmetries:
     requires = _requirements(captured, program)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
-    scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    walk(scales)
+    about = displaced(captured, lowered, program)
+    walk_about = partial(interpret, about.program)
+    read_about = read if about.program is program else parameter_uses(about.program)
+    scales = Scales(
+        captured.shapes, read_about.elementwise, read_about.groups, read_about.contracted, read_about.single
+    )
+    walk_about(scales)
     space = distinct_scalings(scales)
-    linear, mixing, mixed = _linear(captured, lowered.program, walk, read, scales, space, requires)
+    linear, mixing, mixed = _linear(captured, lowered.program, walk_about, read_about, scales, space, requires, about)
     turns, shears = gauge_families(captured, walk, read, mixing, requires)
-    families = translations + _scalings(scales, space, requires, mixed) + linear + turns + affine + shears
+    families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), program))
-    coverage = coverage_of(captured, program, read, named, scales, space)
+    coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured))
 
 
@@ -121,12 +127,13 @@ def _linear(
     scales: Scales,
     space: NullSpace,
     requires: tuple[str, ...],
+    about: Displaced,
 ) -> tuple[list[Family], list[GramTerm], np.ndarray]:
     """Linear blocks, then rotary pairs; their channels; and the basis vectors of the scale null space in them."""
     mixings = Mixings(scales, space)
     walk(mixings)
     blocks = _same_numbers(mixings, scales).blocks(scales.parameters).mixing
-    groups, mixed = gather_blocks(blocks, scales.parameters, space)
+    groups, mixed = gather_blocks(blocks, scales.parameters, space, about.holds)
     linear = [block_family(group, requires) for group in groups]
     terms = [term for group in groups for term in group.terms]
     del mixings
@@ -140,7 +147,7 @@ def _linear(
     turning = Mixings(through, clear)
     interpret(looked_through, turning)
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
-    turned, _ = gather_blocks(pairs, through.parameters, clear)
+    turned, _ = gather_blocks(pairs, through.parameters, clear, about.holds)
     linear += [pair_family(group, requires) for group in turned]
     terms += [term for group in turned for term in group.terms]
     return linear, terms, np.concatenate([mixed, *(_scaled_by(group.terms, scales, space) for group in turned)])
@@ -195,7 +202,9 @@ def _translations(shifts: Shifts, space: NullSpace) -> list[Group]:
     return gather(entries, space.count)
 
 
-def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed: np.ndarray) -> list[Family]:
+def _scalings(
+    scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed: np.ndarray, about: Displaced
+) -> list[Family]:
     """Scales and rescales, without those that are the diagonal of a linear block."""
     entries = []
     for name, label in scales.parameters.items():
@@ -205,13 +214,15 @@ def _scalings(scales: Scales, space: NullSpace, requires: tuple[str, ...], mixed
             entries += [entry] if entry is not None else []
     breakings = [(space.basis_of(ids), broken_by) for ids, broken_by in scales.breakings]
     breakings = [(basis, broken_by) for basis, broken_by in breakings if len(basis)]
-    groups = gather([e.without(mixed) for e in entries], space.count, breakings, signed=True)
-    return [
-        named_family(
-            "scale" if group.one_sign else "rescale", Diagonal(group.terms), group.labels, requires, group.broken_by
-        )
-        for group in groups
-    ]
+    entries = [e.without(mixed) for e in entries]
+    groups = gather(entries, space.count, breakings, signed=True, marked=about.basis(entries))
+    found = []
+    for group in groups:
+        kind: Kind = "scale" if group.one_sign else "rescale"
+        needed = (*requires, *about.requires(group.terms))
+        action = about.diagonal(group.terms)
+        found.append(named_family(kind, action, about.labels(group), needed, group.broken_by))
+    return found
 
 
 def _requirements(captured: Captured, program: Program) -> tuple[str, ...]:

@@ -77,14 +77,16 @@ def gather(
     breakings: Sequence[tuple[np.ndarray, Breaking]] = (),
     *,
     signed: bool = False,
+    marked: np.ndarray | None = None,
 ) -> list[Group]:
     """Groups of the basis vectors that move any parameter, normalised to the least integers.
 
     ``signed``: vectors whose exponents have one sign are told from those where they are mixed. ``breakings`` name the
-    basis vectors that a constant breaks.
+    basis vectors that a constant breaks; ``marked`` ones are told from others.
     """
     groups = []
-    sets = members_alike(exponents, size, [basis for basis, _ in breakings], signed)
+    marks = [*(basis for basis, _ in breakings), *([marked] if marked is not None and len(marked) else [])]
+    sets = members_alike(exponents, size, marks, signed)
     all_terms = family_terms(exponents, [members for members, _ in sets], size)
     for (members, sign), terms in zip(sets, all_terms, strict=True):
         scale = _normalisation(terms, len(members))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,8 @@ from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.finding.grouping import named_family, subscript
 
 __all__ = ["BlockGroup", "block_family", "gather_blocks", "pair_family"]
+
+Displacing = Callable[[SliceView, np.ndarray], np.ndarray]  # which of these slices are counted from another point
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +42,12 @@ def pair_family(group: BlockGroup, requires: tuple[str, ...]) -> Family:
 
 
 def gather_blocks(
-    blocks: Sequence[np.ndarray], labels: Mapping[str, Label], space: NullSpace
+    blocks: Sequence[np.ndarray], labels: Mapping[str, Label], space: NullSpace, displaced: Displacing | None = None
 ) -> tuple[list[BlockGroup], np.ndarray]:
     """One group for all blocks that touch the same parameters alike; and the basis vectors they account for.
 
-    A block whose channels stand in a parameter in different numbers or with different signs is left to the rescalings.
+    A block whose channels stand in a parameter in different numbers or with different signs is left to the rescalings,
+    and so is one of slices that are ``displaced``: counted from another point than zero.
     """
     if not blocks:
         return [], np.zeros(0, np.int64)
@@ -60,7 +63,7 @@ def gather_blocks(
             view = SliceView(name, label.shape, tuple(d for d, n in enumerate(term.ids.shape) if n > 1))
             array = arrays.setdefault((name, view), len(arrays))
             for block, slices, signs in _rows(term.ids, float(term.coefficient), space, member, blocks):
-                if slices is None:
+                if slices is None or (displaced is not None and displaced(view, slices.reshape(-1)).any()):
                     refused.add(block)
                 else:
                     pieces.setdefault(block, []).append((name, view, slices, signs))

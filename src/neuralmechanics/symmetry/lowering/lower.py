@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,10 +29,14 @@ __all__ = ["Lowered", "lower"]
 
 @dataclass(frozen=True)
 class Lowered:
-    """The program of a captured graph, and the operations that have no rule or were met in a form unknown to it."""
+    """The program of a captured graph, and the operations that have no rule or were met in a form unknown to it.
+
+    ``sources``: by the index of a value that no parameter reaches, the operation that makes it.
+    """
 
     program: Program
     unknown: tuple[UnknownOperation, ...]
+    sources: Mapping[int, fx.Node] = field(default_factory=dict)
 
 
 def lower(captured: Captured) -> Lowered:
@@ -54,13 +58,16 @@ class _Lowering:
         self.numbers: set[fx.Node] = set()
         self.builder = Builder()
         self.values: dict[fx.Node, Any] = {}
+        self.sources: dict[int, fx.Node] = {}
 
     def run(self) -> Lowered:
         for number, node in enumerate(self.captured.graph.nodes):
             if node.op == "output":
                 continue
             self.builder.cause = Location(number, operation_name(node), place(node))
-            self.values[node] = self._value(node)
+            made = self.values[node] = self._value(node)
+            if isinstance(made, Value) and not made.depends:
+                self.sources.setdefault(made.index, node)
             if is_in_place(node) and is_node(node.args[0]):
                 self.values[node.args[0]] = self.values[node]
                 if node not in self.numbers:
@@ -69,7 +76,7 @@ class _Lowering:
         for output in self.captured.outputs:
             self.builder.cause = Location(end, operation_name(output), place(output))
             self.builder.fix(*flat_values(self.values[output]))
-        return Lowered(self.builder.program(), tuple(self.unknown))
+        return Lowered(self.builder.program(), tuple(self.unknown), self.sources)
 
     def _value(self, node: Any) -> Any:
         if node.name in self.captured.parameters:

@@ -1,6 +1,7 @@
 """The forms that a symmetry of parameters can have, one a file, behind one interface."""
 
 from neuralmechanics.symmetry.families.actions.action import FORMS, Action, ChargeShare, ChargeTerms, Form
+from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal, Origin
 from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift, AffineTerm
 from neuralmechanics.symmetry.families.actions.complex_pairs import ComplexPairs
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
@@ -15,6 +16,7 @@ from neuralmechanics.symmetry.families.actions.shift import Shift
 __all__ = [
     "FORMS",
     "Action",
+    "AffineDiagonal",
     "AffineShift",
     "AffineTerm",
     "BlockLabels",
@@ -26,6 +28,7 @@ __all__ = [
     "Gain",
     "GramTerm",
     "LinearBlocks",
+    "Origin",
     "Rotation",
     "RotationTerm",
     "Shear",

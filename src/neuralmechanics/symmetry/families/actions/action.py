@@ -42,19 +42,32 @@ class ChargeShare(Protocol):
 class ChargeTerms:
     """The charges of an action as sums over parameters, by how they are evaluated.
 
-    ``sums``: mixes of slice sums Σ θ. ``products``: mixes of slice energies Σ θ². ``shares``: whatever else.
+    ``sums``: mixes of slice sums Σ θ. ``products``: mixes of slice energies Σ θ². ``shares``: whatever else. Where a
+    charge is one of θ + c, ``offsets`` hold M c, of which it has twice the slice sums Σ (M c) θ beside its products,
+    and ``constants`` what each element adds whatever θ: c M c.
     """
 
     sums: tuple[SliceTerm, ...] = ()
     products: tuple[SliceTerm, ...] = ()
     shares: tuple[ChargeShare, ...] = ()
+    offsets: tuple[SliceTerm, ...] = ()
+    constants: tuple[SliceTerm, ...] = ()
+
+    def sizes(self) -> ChargeTerms:
+        """Offsets and constants with |M| in the place of M."""
+        positive = tuple(
+            SliceTerm(o.view, o.charges, o.slices, o.coefficients * np.sign(c.coefficients))
+            for o, c in zip(self.offsets, self.constants, strict=True)
+        )
+        constants = tuple(SliceTerm(c.view, c.charges, c.slices, np.abs(c.coefficients)) for c in self.constants)
+        return ChargeTerms(offsets=positive, constants=constants)
 
 
 class Action(Protocol):
     """A group that acts on parameters. Values of its charges and all amounts are float64."""
 
     linear: ClassVar[bool]
-    """Whether generators are ξ = Mθ, which makes charges quadratic; else they do not depend on what moves."""
+    """Whether generators are ξ = M(θ + c), which makes charges quadratic; else they do not depend on what moves."""
     epithet: ClassVar[str] = ""
     """What tells its families from others of the same kind and parameters."""
 
@@ -62,6 +75,11 @@ class Action(Protocol):
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that move."""
         ...
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The same for readers: ``1 + norm.weight`` where it is the sum that is scaled."""
+        return self.parameters
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -77,6 +95,15 @@ class Action(Protocol):
     def charges(self) -> int:
         """Number of conserved quantities."""
         return 0
+
+    @property
+    def centred(self) -> Action:
+        """The action that it is of ``point(θ)``; itself where it acts about zero."""
+        return self
+
+    def point(self, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """θ + c, of which generators and charges are functions as ``centred`` says; θ where c is zero."""
+        return params
 
     def read_weights(self, given: float | Tensor | None, device: torch.device) -> Tensor:
         """Weights as a caller may give them: one number for all, ones by default. ValueError for another shape."""
@@ -125,6 +152,15 @@ class Action(Protocol):
     def reach(self, params: Mapping[str, Tensor]) -> float:
         """A time along random weights after which the parameters have moved by their own size."""
         ...
+
+    def charge(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """The conserved quantities at θ."""
+        point = self.point(params)
+        return self.pair(point, point)
+
+    def residual(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
+        """⟨g, ξ(θ)⟩ of every charge."""
+        return self.pair(gradients, self.point(params))
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨a, M b⟩ of every charge, symmetrised in a and b; ⟨a, ξ⟩ where ξ is constant."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neuralmechanics.symmetry.families.actions.action import Action
+from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal
 from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift
 from neuralmechanics.symmetry.families.actions.complex_pairs import ComplexPairs
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
@@ -31,6 +32,8 @@ def action_from_dict(data: Mapping[str, Any]) -> Action:
         return Rotation.from_dict(data) if gauge["type"] == "turn" else Shear.from_dict(data)
     if data["grams"]:
         return ComplexPairs.from_dict(data) if data["complex"] else LinearBlocks.from_dict(data)
+    if data.get("displaced"):
+        return AffineDiagonal.from_dict(data)
     if data["kind"] == "affine":
         return AffineShift.from_dict(data)
     return Shift.from_dict(data) if data["kind"] == "translation" else Diagonal.from_dict(data)

@@ -15,8 +15,9 @@ from torch import nn
 
 from neuralmechanics.functional.as_found import left_as_found, require_built
 from neuralmechanics.functional.calling import LossFunction, Whole, require_separate, unwrapped
-from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.lowering.capture.captured import Captured, Source
 from neuralmechanics.symmetry.lowering.capture.exporting import exported, exported_with_checkpoints
+from neuralmechanics.symmetry.lowering.capture.in_place import written_placeholders
 from neuralmechanics.symmetry.lowering.capture.repeated import merge_repeated
 from neuralmechanics.symmetry.lowering.capture.tracing import (
     traced,
@@ -26,6 +27,8 @@ from neuralmechanics.symmetry.lowering.capture.tracing import (
 from neuralmechanics.symmetry.lowering.replay import is_large, replayed
 
 __all__ = ["capture"]
+
+_LARGEST = 1 << 16  # entries of a buffer of which the values are kept
 
 Route = Callable[[Whole, Any], Captured]
 
@@ -69,9 +72,23 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
         with left_as_found(whole, batch, parameters=not is_large(whole)), _silent():
             found = replayed(captured, whole, batch, gradients=gradients)
         if not found.difference:
-            return replace(captured, replayed=found.not_run, results=(), outside=())
+            sources = _with_values(captured, whole)
+            return replace(captured, replayed=found.not_run, results=(), outside=(), sources=sources)
         reasons[name] = found.difference
     raise ValueError(_refusal(whole, batch, reasons))
+
+
+def _with_values(captured: Captured, whole: Whole) -> dict[str, Source]:
+    """The sources of placeholders, small buffers and frozen parameters that nothing writes into with what they hold."""
+    named = dict(whole.named_parameters(remove_duplicate=False)) | dict(whole.named_buffers(remove_duplicate=False))
+    written = captured.written | written_placeholders(captured.graph)
+    out = dict(captured.sources)
+    for place, source in captured.sources.items():
+        held = named.get(source.name)
+        fixed = source.kind in ("buffer", "parameter") and place not in captured.parameters and place not in written
+        if fixed and held is not None and held.numel() <= _LARGEST:
+            out[place] = replace(source, value=held.detach().clone())
+    return out
 
 
 def _require_known(captured: Captured, known: frozenset[str]) -> None:

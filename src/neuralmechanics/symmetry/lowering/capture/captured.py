@@ -36,7 +36,8 @@ class Captured:
 
     ``module`` holds what the graph's attributes name; ``sources`` says for every placeholder where its value comes
     from; ``results`` are the graph's outputs in the order of the model's, with whatever is no node kept in place.
-    ``writes_parameters`` is false only where the capture has seen that no operation writes into one.
+    ``writes_parameters`` is false only where the capture has seen that no operation writes into one; ``written`` names
+    the placeholders that operations write into.
     """
 
     graph: fx.Graph
@@ -54,6 +55,7 @@ class Captured:
     outside: Sequence[Outside] = ()
     writes_parameters: bool = True
     replayed: str = ""
+    written: frozenset[str] = frozenset()
 
     def requirements(self) -> tuple[str, ...]:
         """What the result holds for, beyond the mode of each operation."""

@@ -64,6 +64,7 @@ def _exported(whole: Whole, batch: Any, *, recomputed: bool) -> Captured:
         sources,
         results,
         writes_parameters=not written.isdisjoint(parameters),
+        written=written,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.utils import _pytree as pytree
 from neuralmechanics.functional.as_found.randomness import kept_randomness
 from neuralmechanics.functional.calling import Names, Whole, names_of
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, Outside, Source, is_node, operation_name
-from neuralmechanics.symmetry.lowering.capture.in_place import needs_functional_form
+from neuralmechanics.symmetry.lowering.capture.in_place import needs_functional_form, written_placeholders
 from neuralmechanics.symmetry.lowering.capture.outside import calling_outside, mark_outside
 from neuralmechanics.symmetry.lowering.capture.regions import cut_gradients
 
@@ -61,6 +62,7 @@ def _captured(whole: Whole, batch: Any, *, below_autograd: bool, outside: Sequen
 
     rest = [*others.values(), *(leaf for leaf in leaves if isinstance(leaf, Tensor))]
     module = _graph_of(run, params, rest, below_autograd=below_autograd)
+    written = written_placeholders(module.graph)
     held: dict[str, Tensor] = {}
     if needs_functional_form(module.graph):
         held = _constants(module)
@@ -73,7 +75,7 @@ def _captured(whole: Whole, batch: Any, *, below_autograd: bool, outside: Sequen
     sources += [Source("parameter" if _is_parameter(whole, name) else "buffer", name) for name in others]
     sources += [Source("input", index=k) for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     sources += [Source("constant", name, value=value) for name, value in held.items()]
-    return _described(module, names, sources, whole.training, outside)
+    return replace(_described(module, names, sources, whole.training, outside), written=written)
 
 
 def _described(

@@ -1,0 +1,100 @@
+"""The entries of tensors that are made of a model's own constants: buffers, frozen parameters, literal tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from neuralmechanics.symmetry.lowering.capture.captured import Captured, Source, is_node
+
+__all__ = ["LARGEST", "ModelNumbers"]
+
+LARGEST = 1 << 16  # entries of a tensor that is looked at
+
+
+class ModelNumbers:
+    """Runs the parts of a captured graph that neither data nor trainable parameters nor random numbers enter."""
+
+    def __init__(self, captured: Captured) -> None:
+        self._sources: Mapping[str, Source] = captured.sources
+        self._trainable = captured.parameters
+        self._module = captured.module
+        self._values: dict[fx.Node, Tensor | None] = {}
+        self._names: dict[fx.Node, frozenset[str]] = {}
+
+    def entries(self, node: fx.Node) -> np.ndarray | None:
+        """The node's entries in double precision; None where something else enters, or they are not real numbers."""
+        value = self._value(node)
+        if value is None or value.is_complex():
+            return None
+        return value.detach().to(device="cpu", dtype=torch.float64).numpy()
+
+    def names(self, node: fx.Node) -> frozenset[str]:
+        """The buffers and frozen parameters that they are made of."""
+        self._value(node)
+        return self._names.get(node, frozenset())
+
+    def _value(self, node: fx.Node) -> Tensor | None:
+        for one in _in_order(node):
+            if one not in self._values:
+                self._values[one] = self._computed(one)
+                inside = (self._names[n] for n in one.all_input_nodes)
+                self._names[one] = frozenset().union(*inside) | self._name(one)
+        return self._values[node]
+
+    def _name(self, node: fx.Node) -> frozenset[str]:
+        source = self._sources.get(node.name)
+        named = source is not None and source.kind in ("buffer", "parameter")
+        return frozenset((source.name.removeprefix("model."),)) if named and source is not None else frozenset()
+
+    def _computed(self, node: fx.Node) -> Tensor | None:
+        if node.op == "placeholder":
+            source = self._sources.get(node.name)
+            known = source is not None and node.name not in self._trainable and source.kind != "input"
+            return _small(source.value) if known and source is not None else None
+        if node.op == "get_attr":
+            held: Any = self._module
+            for part in str(node.target).split("."):
+                held = getattr(held, part, None)
+            return _small(held)
+        if node.op != "call_function" or not _repeatable(node):
+            return None
+        if any(self._values[n] is None for n in node.all_input_nodes):
+            return None
+        args, kwargs = (fx.node.map_arg(given, lambda n: self._values[n]) for given in (node.args, node.kwargs))
+        with torch.no_grad():
+            return _small(node.target(*args, **kwargs))  # type: ignore[operator]
+
+
+def _in_order(node: fx.Node) -> list[fx.Node]:
+    """The node and all that it is computed from, each behind what enters it."""
+    found: dict[fx.Node, None] = {}
+    waiting = [node]
+    while waiting:
+        one = waiting[-1]
+        fresh = [n for n in one.all_input_nodes if n not in found]
+        if fresh:
+            waiting += fresh
+            continue
+        found[waiting.pop()] = None
+    return list(found)
+
+
+def _small(value: Any) -> Tensor | None:
+    plain = type(value) in (Tensor, torch.nn.Parameter) and not value.is_meta
+    return value if plain and value.numel() <= LARGEST else None
+
+
+def _repeatable(node: fx.Node) -> bool:
+    """Whether a second run gives the same and changes nothing: no random numbers, no writes, sizes that are numbers."""
+    schema = getattr(node.target, "_schema", None)
+    value = node.meta.get("val")
+    if schema is None or schema.is_mutable or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        return False
+    if not isinstance(value, Tensor) or not all(isinstance(n, int) for n in value.shape) or value.numel() > LARGEST:
+        return False
+    return all(is_node(n) and isinstance(n.meta.get("val", 0), (Tensor, int, float)) for n in node.all_input_nodes)
