@@ -3,6 +3,7 @@
 from . import (
     architectures,
     attention,
+    caches,
     configurations,
     dense,
     experts,
@@ -24,6 +25,7 @@ __all__ = [
     "SMALL",
     "architectures",
     "attention",
+    "caches",
     "configurations",
     "dense",
     "experts",

@@ -8,7 +8,7 @@ signatures at the end are one block: GL(d) acts on it, the rescalings being its 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,11 +131,21 @@ class Mixings(Scales):
 
     def _channels(self, term: LabelTerm) -> Hashable:
         """Which basis vectors scale which entries; None where none does."""
+        found = self._scaling(term)
+        return (found.shape, found.tobytes()) if (found >= 0).any() else None
+
+    def _scaling(self, term: LabelTerm) -> np.ndarray:
+        """For each entry the basis vector that scales it, and which way; -1 where none does alone.
+
+        Other variables may stand for the same factor (tokens of two sources, one behind the other): what the factors
+        do not depend on has one entry.
+        """
         basis = self._basis[term.ids]
-        if not (basis >= 0).any():
-            return None
-        found = squeezed(np.where(basis >= 0, 2 * basis + (self._sign[term.ids] > 0), -1))
-        return found.shape, found.tobytes()
+        return squeezed(np.where(basis >= 0, 2 * basis + (self._sign[term.ids] > 0), -1))
+
+    def _channel_dims(self, term: LabelTerm) -> frozenset[int]:
+        """The tensor's dimensions along which its channels differ."""
+        return replace(term, ids=self._scaling(term)).dims()
 
     def mul(self, x: Label, y: Label) -> Label:
         shape = np.broadcast_shapes(x.shape, y.shape)
@@ -171,7 +181,7 @@ class Mixings(Scales):
                 letter for d, letter in enumerate(theirs) if letter in mine and letter in how.out and other.shape[d] > 1
             }
             for number, term in enumerate(one.terms):
-                touched = {mine[d] for d in term.dims()}
+                touched = {mine[d] for d in self._channel_dims(term)}
                 told = shared | (touched - summed if touched & summed else set())
                 self._treated([term], [d for d, letter in enumerate(mine) if letter in told], 10 + 10 * role + number)
         return super().contract(x, y, how)
