@@ -14,6 +14,7 @@ from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Produ
 from neuralmechanics.symmetry.domains.representation.spaces import Leg
 from neuralmechanics.symmetry.families.spaces import Copies, Digit, Direction, Entry, Placement, Space, SpaceGroup
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.passes.early_takes import with_early_takes
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Program
 
@@ -28,7 +29,7 @@ def spaces_of(captured: Captured, program: Program, requires: tuple[str, ...] = 
     The program is interpreted until the dimensions of parameters split no further, then until nothing more is told
     apart: what is claimed holds with all ties in place.
     """
-    channels = _settled(captured, program)
+    channels = _settled(captured, with_early_takes(program))
     return () if channels is None else tuple(_Reader(channels, requires).spaces())
 
 

@@ -62,6 +62,8 @@ class Channels(Meeting):
             if out.shape != result.shape:
                 raise AssertionError(f"{primitive} gives {out.shape} for {result.shape}")
             self.seen(out)
+            if not result.depends:
+                self.known[result.index] = out
         return out
 
     def _of_data(self, primitive: p.Primitive, xs: Sequence[Axes], shape: Sequence[int]) -> Axes:
@@ -123,7 +125,7 @@ _RULES: dict[type, Callable[..., Any]] = {
     p.Constant: _constant,
     p.Unread: _nothing,
     p.Pair: _nothing,
-    p.Forget: _ended,
+    p.Forget: elementwise.forgotten,
     p.Ended: _ended,
     p.Fix: _fixed,
     p.Rearrange: movement.view,

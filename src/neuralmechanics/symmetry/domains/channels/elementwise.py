@@ -20,9 +20,11 @@ from neuralmechanics.symmetry.domains.channels.factors import sum_of
 from neuralmechanics.symmetry.domains.channels.layout import Leaf, leaves
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.function import RESULT, Function
 
 __all__ = [
     "added",
+    "forgotten",
     "homogeneous",
     "larger",
     "masked",
@@ -113,18 +115,42 @@ def power(c: Meeting, primitive: p.Power, x: Axes) -> Axes:
 
 
 def homogeneous(c: Meeting, primitive: p.Homogeneous, x: Axes) -> Axes:
+    """Positive factors pass; signs end, unless the function does not see them."""
     c.stiff(x)
-    c.factors.no_sign(*all_leaves(x))
+    if not primitive.even:
+        c.factors.no_sign(*all_leaves(x))
+    if _reads_data(primitive.function):
+        c.nodes.hold(*x.layouts)
     return replace(changed(x, lambda leaf: replace(leaf, sign=frozenset())), gain=None, squares=frozenset())
 
 
 def nonlinear(c: Meeting, primitive: Any, *xs: Axes) -> Axes:
-    """No factor; a sign where the function is odd."""
+    """No factor passes; a sign where the function is odd, and where it is even without being seen."""
     c.stiff(*xs)
+    odd, even = getattr(primitive, "odd", False), getattr(primitive, "even", False)
     for x in xs:
-        c.factors.none(*all_leaves(x))
+        c.factors.no_scale(*all_leaves(x))
+        if not odd and not even:
+            c.factors.no_sign(*all_leaves(x))
+        if not isinstance(primitive, p.Forget) and _reads_data(getattr(primitive, "function", None)):
+            c.nodes.hold(*x.layouts)
     shape = np.broadcast_shapes(*(x.shape for x in xs))
+    if len(xs) == 1 and odd:
+        return Axes(changed(xs[0], lambda leaf: replace(leaf, mixing=None, scale=())).layouts)
     return c.elementwise(shape, c.alike, *(bare(x) for x in xs))
+
+
+def forgotten(c: Meeting, primitive: p.Forget, *xs: Axes) -> Axes:
+    """What is not followed, but for functions of single entries."""
+    if primitive.elementwise and xs and np.broadcast_shapes(*(x.shape for x in xs)) == primitive.shape:
+        return nonlinear(c, primitive, *xs)
+    c.hold(*xs)
+    return data_axes(primitive.shape)
+
+
+def _reads_data(function: Function | None) -> bool:
+    """Whether a function reads tensors beside its operands, which may tell entries apart."""
+    return function is not None and bool(function.data) and function.name != RESULT
 
 
 def larger(c: Meeting, primitive: p.Maximum, x: Axes, y: Axes) -> Axes:
@@ -141,10 +167,24 @@ def noisy(c: Meeting, primitive: p.Noise, x: Axes) -> Axes:
 
 
 def selected(c: Meeting, primitive: p.Select, x: Axes, y: Axes) -> Axes:
-    c.hold(x, y)
-    return data_axes(primitive.shape)
+    """A sum of two tensors, of which one is zero at each entry."""
+    both = c.elementwise(primitive.shape, c.alike, c.unmixed(x), c.unmixed(y))
+    return _under(c, primitive.mask, both, True)
 
 
 def masked(c: Meeting, primitive: p.Mask, x: Axes) -> Axes:
-    c.hold(x)
-    return data_axes(primitive.shape)
+    """Entries that become zero are multiplied by zero; any other number is multiplied by nothing."""
+    return _under(c, primitive.mask, broadcast(c.unmixed(x), primitive.shape), primitive.number == 0)
+
+
+def _under(c: Meeting, mask: int | None, x: Axes, linear: bool) -> Axes:
+    """A tensor of which a mask picks entries."""
+    if not linear:
+        c.stiff(x)
+        c.factors.none(*all_leaves(x))
+    known = c.known.get(mask) if mask is not None else None
+    if known is None:
+        c.nodes.hold(*x.layouts)
+        c.stiff(x)
+        return replace(x, gain=None)
+    return c.elementwise(x.shape, c.times, x, broadcast(bare(known), x.shape))

@@ -102,7 +102,7 @@ def summed(parts: Sequence[Layout]) -> Layout:
         return same(0)
     if len(flat) == 1:
         return flat[0]
-    if all(isinstance(part, Leaf) and part.node is None and (part.told or part.width == 1) for part in flat):
+    if all(isinstance(part, Leaf) and part.node is None and part.told for part in flat):
         return data(sum(part.width for part in flat))
     return Sum(tuple(flat))
 

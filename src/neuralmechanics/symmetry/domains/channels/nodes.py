@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from neuralmechanics.symmetry.domains.channels.layout import (
     Layout,
@@ -75,8 +76,7 @@ class Nodes:
     def split(self, leaf: Leaf, widths: Sequence[int], joined: Callable[[Sequence[Layout]], Layout]) -> Layout:
         """The leaf as a product or a sum of parts of these widths."""
         if leaf.node is None:
-            fill = data if leaf.told else same
-            return joined([fill(width) for width in widths])
+            return joined([Leaf(width, told=leaf.told) for width in widths])
         node = self.find(leaf.node)
         made = joined([self.new(width) if width > 1 else same(1) for width in widths])
         if node in self.rigid:
@@ -177,8 +177,11 @@ class Nodes:
         for inside, outside in dimension_groups(mine, theirs):
             one, other = (product([x.parts[k] for k in places]) for x, places in ((first, inside), (second, outside)))
             if len(inside) > 1 and len(outside) > 1:
-                raise MismatchError(f"products of {mine} and of {theirs} entries")
-            out.append(self.zipped(one, other, combine))
+                sizes = _refinement([mine[k] for k in inside], [theirs[k] for k in outside])
+                pieces = zip(self.factored(one, sizes), self.factored(other, sizes), strict=True)
+                out += [self.zipped(x, y, combine) for x, y in pieces]
+            else:
+                out.append(self.zipped(one, other, combine))
         return product(out)
 
     def cut(self, layout: Layout, at: int) -> tuple[Layout, Layout]:
@@ -226,8 +229,15 @@ class Nodes:
             elif len(inside) == 1:
                 out += self.factored(part, [sizes[k] for k in outside])
             else:
-                raise MismatchError(f"{[part.width for part in layout.parts]} entries as {list(sizes)}")
+                out += self._refactored([layout.parts[k] for k in inside], [sizes[k] for k in outside])
         return out
+
+    def _refactored(self, parts: Sequence[Layout], sizes: Sequence[int]) -> list[Layout]:
+        """Parts as dimensions of other sizes, by way of dimensions into which both divide."""
+        fine = _refinement([part.width for part in parts], sizes)
+        groups = dimension_groups([part.width for part in parts], fine)
+        pieces = [x for (k,), places in groups for x in self.factored(parts[k], [fine[j] for j in places])]
+        return [product([pieces[j] for j in places]) for places, _ in dimension_groups(fine, sizes)]
 
     def _factored_sum(self, layout: Sum, sizes: Sequence[int]) -> list[Layout]:
         """(A + B) × C as dimensions A + B and C: what the parts have inside is the same space."""
@@ -238,7 +248,7 @@ class Nodes:
         common = parts[0][1:]
         for part in parts[1:]:
             common = [self.zipped(one, other, self._tied) for one, other in zip(common, part[1:], strict=True)]
-        return [summed([part[0] if part[0].width > 1 else data(1) for part in parts]), *common]
+        return [summed([part[0] if part[0].width > 1 else Leaf(1, told=True) for part in parts]), *common]
 
     def taken(self, layout: Layout, positions: Sequence[int]) -> Layout:
         """The entries at these positions: runs of equal length at equal distances that divide the dimension."""
@@ -247,7 +257,7 @@ class Nodes:
         if list(positions) == list(range(n)):
             return layout
         if isinstance(layout, Leaf) and layout.node is None:
-            return replace(layout, width=count, told=layout.told and count > 1)
+            return replace(layout, width=count)
         first = positions[0]
         run = next((k for k in range(1, count) if positions[k] != first + k), count)
         stride = positions[run] - first if run < count else n
@@ -267,14 +277,28 @@ class Nodes:
     def fresh(self, skeleton: Layout) -> Layout:
         """New spaces in the shape of a skeleton."""
         if isinstance(skeleton, Leaf):
+            if skeleton.told:
+                return skeleton
             return self.new(skeleton.width) if skeleton.width > 1 else same(skeleton.width)
         parts = tuple(self.fresh(part) for part in skeleton.parts)
         return Product(parts) if isinstance(skeleton, Product) else Sum(parts)
 
 
+def _refinement(widths: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """The coarsest dimensions into which both divide.
+
+    >>> _refinement([2, 8], [4, 4])
+    [2, 2, 4]
+    """
+    ends = sorted({math.prod(x[k:]) for x in (widths, sizes) for k in range(len(x) + 1)})
+    if any(b % a for a, b in pairwise(ends)):
+        raise MismatchError(f"{list(widths)} entries as {list(sizes)}")
+    return [b // a for a, b in pairwise(ends)][::-1]
+
+
 def mapped_shape(layout: Layout) -> Layout:
     """The layout with widths alone."""
     if isinstance(layout, Leaf):
-        return same(layout.width)
+        return Leaf(layout.width, told=layout.told and layout.node is None)
     parts = tuple(mapped_shape(part) for part in layout.parts)
     return Product(parts) if isinstance(layout, Product) else Sum(parts)
