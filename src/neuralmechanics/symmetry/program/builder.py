@@ -313,5 +313,12 @@ class Builder:
     ) -> Value:
         return self._value(p.Normalise(tuple(dims), center, broken_by, mean, function), x)
 
-    def softmax(self, x: Any, dim: int, log: bool = False, function: Function | None = None) -> Value:
-        return self._value(p.Softmax(dim, log, function), x)
+    def softmax(
+        self,
+        x: Any,
+        dim: int,
+        log: bool = False,
+        function: Function | None = None,
+        chosen: tuple[int, ...] | None = None,
+    ) -> Value:
+        return self._value(p.Softmax(dim, log, function, chosen), x)

@@ -136,7 +136,7 @@ def softmax(c: Meeting, primitive: p.Softmax, x: Axes) -> Axes:
     c.stiff(x)
     c.factors.none(*all_leaves(x))
     if primitive.function is not None:
-        c.hold(x)
-        return data_axes(x.shape)
+        for d in range(len(x.layouts)) if primitive.chosen is None else primitive.chosen:
+            c.held(x.layouts[d])
     c.seen(x, coupled=bound_dims(x, (primitive.dim,)))
     return bare(x)
