@@ -4,6 +4,7 @@ from typing import Any
 
 from neuralmechanics.functional.as_found import EmptiedCacheWarning
 from neuralmechanics.symmetry.families.family import KINDS, Breaking, Family, Kind
+from neuralmechanics.symmetry.families.spaces import Space
 from neuralmechanics.symmetry.families.symmetries import Coverage, Symmetries, UnknownOperation
 from neuralmechanics.symmetry.finding.find import find_symmetries
 from neuralmechanics.symmetry.finding.lowered_program import lowered_program
@@ -34,6 +35,7 @@ __all__ = [
     "Family",
     "Kind",
     "Program",
+    "Space",
     "Symmetries",
     "UnknownOperation",
     "find_symmetries",

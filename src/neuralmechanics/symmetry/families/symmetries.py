@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from neuralmechanics.symmetry.families.actions import ChargeShare, ChargeTerms
 from neuralmechanics.symmetry.families.coverage import Coverage, UnknownOperation
 from neuralmechanics.symmetry.families.displacement import Displacement
 from neuralmechanics.symmetry.families.family import KINDS, Family
+from neuralmechanics.symmetry.families.spaces import Space
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,13 +31,17 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Symmetries(Sequence[Family]):
-    """The families of a model, in model order; charges are numbered through all families in that order."""
+    """The families of a model, in model order; charges are numbered through all families in that order.
+
+    ``spaces``: the spaces of channels, with the group that acts on each, discrete or continuous.
+    """
 
     families: tuple[Family, ...]
     unknown: tuple[UnknownOperation, ...] = ()
     coverage: tuple[Coverage, ...] = ()
     notes: tuple[str, ...] = ()
     capture: Mapping[str, Any] = field(default_factory=dict)
+    spaces: tuple[Space, ...] = ()
 
     def __len__(self) -> int:
         return len(self.families)
@@ -58,7 +63,7 @@ class Symmetries(Sequence[Family]):
             if kind not in KINDS:
                 raise ValueError(f"no kind {kind!r} of symmetry; kinds: {', '.join(KINDS)}")
         kept = tuple(f for f in self.families if f.kind in kinds)
-        return Symmetries(kept, self.unknown, self.coverage, self.notes, self.capture)
+        return replace(self, families=kept)
 
     def count(self) -> dict[str, int]:  # type: ignore[override]
         """Independent charges by kind; affine families, which have none, count their constraints."""
@@ -292,6 +297,7 @@ class Symmetries(Sequence[Family]):
             "coverage": [asdict(c) | {"families": list(c.families)} for c in self.coverage],
             "notes": list(self.notes),
             "capture": dict(self.capture),
+            "spaces": [space.to_dict() for space in self.spaces],
         }
 
     @classmethod
@@ -305,6 +311,7 @@ class Symmetries(Sequence[Family]):
             coverage=tuple(Coverage(**(c | {"families": tuple(c["families"])})) for c in data["coverage"]),
             notes=tuple(data["notes"]),
             capture=dict(data["capture"]),
+            spaces=tuple(Space.from_dict(space) for space in data.get("spaces", ())),
         )
 
     def __repr__(self) -> str:

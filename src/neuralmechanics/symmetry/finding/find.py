@@ -28,6 +28,7 @@ from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings
+from neuralmechanics.symmetry.finding.spaces import spaces_of
 from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.graph.liveness import live
@@ -113,7 +114,8 @@ def analyse(captured: Captured) -> Symmetries:
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), program))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
-    return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured))
+    spaces = spaces_of(captured, program, requires)
+    return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured), spaces)
 
 
 Walking = Callable[..., None]

@@ -15,7 +15,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
 from neuralmechanics.symmetry.lowering.graph.arguments import place_arguments
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
-from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome
+from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome, parity
 from neuralmechanics.symmetry.lowering.rules.registry import settings
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
@@ -133,7 +133,13 @@ class _Lowering:
         results = self._nest(
             node.meta.get("val"),
             lambda shape, part: self.builder.forget(
-                shape, reason, hides, *operands, function=_result(node, part, operands)
+                shape,
+                reason,
+                hides,
+                *operands,
+                function=_result(node, part, operands),
+                elementwise=is_elementwise(node) and not _draws(node),
+                parity=parity(node),
             ),
         )
         if not flat_values(results):

@@ -116,10 +116,18 @@ class Builder:
             self._write(p.Fix(), *xs)
 
     def forget(
-        self, shape: Sequence[int], reason: Reason, hides: bool, *xs: Any, function: Function | None = None
+        self,
+        shape: Sequence[int],
+        reason: Reason,
+        hides: bool,
+        *xs: Any,
+        function: Function | None = None,
+        elementwise: bool = False,
+        parity: int = 0,
     ) -> Value:
         """A result of an operation that is not followed."""
-        return self._value(p.Forget(tuple(shape), reason, hides, function), *xs)
+        forget = p.Forget(tuple(shape), reason, hides, function, elementwise, parity < 0, parity > 0)
+        return self._value(forget, *xs)
 
     def ended(self, shape: Sequence[int], function: Function | None, *xs: Any) -> Value:
         """A function of operands that may not change."""
@@ -213,8 +221,10 @@ class Builder:
     def power(self, x: Any, exponent: float, function: Function | None = None) -> Value:
         return self._value(p.Power(exponent, function), x)
 
-    def homogeneous(self, x: Any, nonnegative: bool = False, function: Function | None = None) -> Value:
-        return self._value(p.Homogeneous(nonnegative, function), x)
+    def homogeneous(
+        self, x: Any, nonnegative: bool = False, function: Function | None = None, even: bool = False
+    ) -> Value:
+        return self._value(p.Homogeneous(nonnegative, function, even), x)
 
     def exponential(self, x: Any) -> Value:
         return self._value(p.Exponential(), x)
@@ -223,9 +233,15 @@ class Builder:
         return self._value(p.Logarithm(), x)
 
     def nonlinear(
-        self, *xs: Any, nonnegative: bool = False, floor: float | None = None, function: Function | None = None
+        self,
+        *xs: Any,
+        nonnegative: bool = False,
+        floor: float | None = None,
+        function: Function | None = None,
+        parity: int = 0,
     ) -> Value:
-        return self._value(p.Nonlinear(nonnegative, floor, function), *xs)
+        """``parity``: -1 where the function is odd, 1 where it is even."""
+        return self._value(p.Nonlinear(nonnegative, floor, function, parity < 0, parity > 0), *xs)
 
     def larger(self, x: Any, y: Any, largest: bool = True) -> Value:
         """The larger or the smaller of two tensors; with zeros, the positive or the negative part."""
@@ -237,11 +253,15 @@ class Builder:
     def noise(self, x: Any, function: Function | None = None) -> Value:
         return self._value(p.Noise(function), x)
 
-    def select(self, x: Any, y: Any, shape: Sequence[int], function: Function | None = None) -> Value:
-        return self._value(p.Select(tuple(shape), function), x, y)
+    def select(
+        self, x: Any, y: Any, shape: Sequence[int], function: Function | None = None, mask: Value | None = None
+    ) -> Value:
+        return self._value(p.Select(tuple(shape), function, None if mask is None else mask.index), x, y)
 
-    def masked(self, x: Any, number: float, shape: Sequence[int], function: Function | None = None) -> Value:
-        return self._value(p.Mask(number, tuple(shape), function), x)
+    def masked(
+        self, x: Any, number: float, shape: Sequence[int], function: Function | None = None, mask: Value | None = None
+    ) -> Value:
+        return self._value(p.Mask(number, tuple(shape), function, None if mask is None else mask.index), x)
 
     # --- along dimensions ---------------------------------------------------------------------------------------
 
@@ -293,5 +313,12 @@ class Builder:
     ) -> Value:
         return self._value(p.Normalise(tuple(dims), center, broken_by, mean, function), x)
 
-    def softmax(self, x: Any, dim: int, log: bool = False, function: Function | None = None) -> Value:
-        return self._value(p.Softmax(dim, log, function), x)
+    def softmax(
+        self,
+        x: Any,
+        dim: int,
+        log: bool = False,
+        function: Function | None = None,
+        chosen: tuple[int, ...] | None = None,
+    ) -> Value:
+        return self._value(p.Softmax(dim, log, function, chosen), x)

@@ -13,6 +13,7 @@ __all__ = [
     "NEGATIVE",
     "PARTS",
     "POSITIVE",
+    "RESULT",
     "SORTED",
     "TRIANGLE",
     "UNITS",
@@ -25,6 +26,7 @@ GROUPS = "groups"  # the group of each row, by where the rows of each group end
 INDEX = "index"  # the entries themselves, as places
 SORTED = "sort"  # the entries, smallest first
 TRIANGLE = "triangle"  # a lower triangle of ones: running sums
+RESULT = "result"  # what an operation gives in a run of the model, of which no more is known
 PARTS = "parts"  # the real and the imaginary part, along a new last dimension
 
 

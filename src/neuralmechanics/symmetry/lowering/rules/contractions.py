@@ -266,7 +266,9 @@ def attention(
     scores = d.scaled(scores, q.shape[-1] ** -0.5 if scale is None else float(scale))
     if mask is not None:
         scores = d.add(scores, _additive(d, node, mask))
-    weights = d.softmax(scores, len(scores.shape) - 1, function=_CAUSAL if is_causal else None)
+    rank = len(scores.shape)
+    causal = {"function": _CAUSAL, "chosen": (rank - 2, rank - 1)} if is_causal else {}
+    weights = d.softmax(scores, rank - 1, **causal)
     if dropout > 0:
         weights = d.noise(weights, function_of("dropout", lambda w: torch.dropout(w, dropout, True), settings=dropout))
     return d.contract(weights, v, Contraction(batch + "xy", batch + "yz", batch + "xz"))

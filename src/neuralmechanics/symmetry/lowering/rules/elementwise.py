@@ -10,12 +10,12 @@ import torch
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
-from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, bound, function_of, outcome
-from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape
+from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, bound, function_of, outcome, parity
+from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.function import NEGATIVE, POSITIVE, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.value import is_value
 
@@ -107,7 +107,7 @@ def negated(d: Builder, node: fx.Node, x: Any) -> Any:
 def homogeneous(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
     """f(a·x) = a·f(x) for a > 0."""
     nonnegative = operation_name(node).rstrip("_") in ("aten.relu", "aten.abs", "aten.absolute")
-    return d.homogeneous(x, nonnegative, bound(node))
+    return d.homogeneous(x, nonnegative, bound(node), parity(node) > 0)
 
 
 @rule("threshold")
@@ -130,9 +130,10 @@ def of_sign(d: Builder, x: Any, function: Function) -> Any:
 
 @rule("prelu", "_prelu_kernel")
 def prelu(d: Builder, node: fx.Node, x: Any, weight: Any) -> Any:
-    """Homogeneous in x; the slopes stay as they are."""
-    d.fix(weight)
-    return d.homogeneous(x, function=bound(node))
+    """x where it is positive, elsewhere a slope times x, one for all or one a channel: the slopes do not scale."""
+    wide = (*(1,) * min(1, len(x.shape) - 1), -1, *(1,) * (len(x.shape) - 2)) if weight.shape else ()
+    slopes = reshape(d, weight, tuple(math.prod(weight.shape) if n == -1 else n for n in wide))
+    return d.add(d.homogeneous(x, True, POSITIVE), d.mul(d.homogeneous(x, function=NEGATIVE), slopes))
 
 
 @rule("clamp", "clip", "clamp_min", "clamp_max")
@@ -198,7 +199,8 @@ def larger(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
 def ended(d: Builder, node: fx.Node, *xs: Any, **__: Any) -> Any:
     """Not homogeneous: no change of the input is admitted."""
     nonnegative = operation_name(node).rstrip("_") in _POSITIVE
-    return d.nonlinear(*_tensors(xs), nonnegative=nonnegative, function=bound(node, *tensor_places(node)))
+    function = bound(node, *tensor_places(node))
+    return d.nonlinear(*_tensors(xs), nonnegative=nonnegative, function=function, parity=parity(node))
 
 
 def tensor_places(node: fx.Node) -> list[int]:
@@ -333,12 +335,20 @@ def chosen(d: Builder, node: fx.Node, condition: Any, x: Any = None, y: Any = No
     first, other = number_in(x), number_in(y)
     mask = node.args[0]
     if first is not None and other is None:
-        return d.masked(y, first, shape, function_of("where", lambda y, mask: torch.where(mask, first, y), mask))
+        filled = function_of("where", lambda y, mask: torch.where(mask, first, y), mask)
+        return d.masked(y, first, shape, filled, _value(condition))
     if other is not None and first is None:
-        return d.masked(x, other, shape, function_of("where", lambda x, mask: torch.where(mask, x, other), mask))
+        filled = function_of("where", lambda x, mask: torch.where(mask, x, other), mask)
+        return d.masked(x, other, shape, filled, _value(condition))
     if first is not None:
         return d.constant(shape, function=outcome(node))
-    return d.select(x, y, shape, function_of("where", lambda x, y, mask: torch.where(mask, x, y), mask))
+    picked = function_of("where", lambda x, y, mask: torch.where(mask, x, y), mask)
+    return d.select(x, y, shape, picked, _value(condition))
+
+
+def _value(x: Any) -> Any:
+    """x where it is a value of the program."""
+    return x if is_value(x) else None
 
 
 @rule("masked_fill")
@@ -346,7 +356,8 @@ def filled(d: Builder, node: fx.Node, x: Any, mask: Any, value: Any) -> Any:
     number = number_in(value)
     d.fix(mask, *([] if is_number(value) else [value]))
     number = math.nan if number is None else number
-    return d.masked(x, number, meta_shape(node), function_of("masked_fill", torch.masked_fill, *node.args[1:]))
+    function = function_of("masked_fill", torch.masked_fill, *node.args[1:])
+    return d.masked(x, number, meta_shape(node), function, _value(mask))
 
 
 @rule("tril", "triu")

@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.capture.in_place import written_arguments
 from neuralmechanics.symmetry.program.function import Function
 
-__all__ = ["bound", "function_of", "is_elementwise", "outcome"]
+__all__ = ["bound", "function_of", "is_elementwise", "outcome", "parity"]
 
 
 def bound(node: fx.Node, *held: int, part: int | None = None) -> Function:
@@ -40,6 +40,21 @@ def is_elementwise(node: fx.Node) -> bool:
     """Whether each entry of the result is made of the entries in the same place."""
     tagged = torch.Tag.pointwise in getattr(node.target, "tags", ())
     return tagged or operation_name(node) in ("aten.polar", "aten.complex")
+
+
+def parity(node: fx.Node) -> int:
+    """-1 for an odd function of one tensor, f(-x) = -f(x), 1 for an even one, 0 for any other."""
+    name = operation_name(node).removeprefix("aten.").removeprefix("special_").rstrip("_")
+    if len(node.all_input_nodes) != 1:
+        return 0
+    bounds = (*node.args[1:3], *(-1.0, 1.0)[len(node.args[1:3]) :])
+    if name == "hardtanh" and not node.kwargs and isinstance(bounds[0], (int, float)):
+        return -1 if bounds[0] == -bounds[1] else 0  # type: ignore[operator]
+    return -1 if name in _ODD else 1 if name in _EVEN else 0
+
+
+_ODD = ("tanh", "sin", "tan", "asin", "atan", "sinh", "asinh", "atanh", "erf", "erfinv", "hardshrink", "softshrink")
+_EVEN = ("abs", "absolute", "cos", "cosh", "sinc", "i0")
 
 
 def outcome(node: fx.Node, part: int | None = None) -> Function:

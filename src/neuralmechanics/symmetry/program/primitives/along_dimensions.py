@@ -168,11 +168,15 @@ class Normalise:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax, or its logarithm, along ``dim``; where ``function`` is given, that of some of the entries."""
+    """Softmax, or its logarithm, along ``dim``; where ``function`` is given, that of some of the entries.
+
+    ``chosen``: along which dimensions these differ, where that is known.
+    """
 
     dim: int
     log: bool = False
     function: Function | None = None
+    chosen: tuple[int, ...] | None = field(default=None, repr=False)
 
     def output_shape(self, *xs: Shape) -> Shape:
         within(xs[0], [self.dim])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.domain import Domain
@@ -97,10 +97,11 @@ class Power:
 
 @dataclass(frozen=True)
 class Homogeneous:
-    """A function with f(a·x) = a·f(x) for a > 0 that is not linear."""
+    """A function with f(a·x) = a·f(x) for a > 0 that is not linear; ``even``: f(-x) = f(x)."""
 
     nonnegative: bool = False
     function: Function | None = None
+    even: bool = field(default=False, repr=False)
 
     def output_shape(self, *xs: Shape) -> Shape:
         return xs[0]
@@ -111,11 +112,16 @@ class Homogeneous:
 
 @dataclass(frozen=True)
 class Nonlinear:
-    """Any other elementwise function of its broadcast operands; where ``floor`` is given, max(x, floor)."""
+    """Any other elementwise function of its broadcast operands; where ``floor`` is given, max(x, floor).
+
+    ``odd``: f(-x) = -f(x), ``even``: f(-x) = f(x), of one operand.
+    """
 
     nonnegative: bool = False
     floor: float | None = None
     function: Function | None = None
+    odd: bool = field(default=False, repr=False)
+    even: bool = field(default=False, repr=False)
 
     def output_shape(self, *xs: Shape) -> Shape:
         return broadcast(*xs)
@@ -175,10 +181,11 @@ class Noise:
 
 @dataclass(frozen=True)
 class Select:
-    """x or y, by a mask."""
+    """x or y, by a mask: a value, by its index, where it is known."""
 
     shape: Shape
     function: Function | None = None
+    mask: int | None = field(default=None, repr=False)
 
     def output_shape(self, *xs: Shape) -> Shape:
         x, y = xs
@@ -191,11 +198,12 @@ class Select:
 
 @dataclass(frozen=True)
 class Mask:
-    """x with a number where a mask holds."""
+    """x with a number where a mask holds: a value, by its index, where it is known."""
 
     number: float
     shape: Shape
     function: Function | None = None
+    mask: int | None = field(default=None, repr=False)
 
     def output_shape(self, *xs: Shape) -> Shape:
         return sizes_of(self.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neuralmechanics.symmetry.program.domain import Domain
 from neuralmechanics.symmetry.program.function import Function
@@ -16,13 +16,17 @@ __all__ = ["Ended", "Fix", "Forget", "Pair"]
 class Forget:
     """A result of an operation that is not followed: a constant, if nothing that enters may change.
 
-    ``hides``: what enters may not show in the result at all, or no gradient passes.
+    ``hides``: what enters may not show in the result at all, or no gradient passes. ``elementwise``: each entry of the
+    result is made of the entries in the same place of the broadcast operands.
     """
 
     shape: Shape
     reason: Reason
     hides: bool
     function: Function | None = None
+    elementwise: bool = field(default=False, repr=False)
+    odd: bool = field(default=False, repr=False)
+    even: bool = field(default=False, repr=False)
 
     def output_shape(self, *xs: Shape) -> Shape:
         return sizes_of(self.shape)

@@ -1,0 +1,160 @@
+"""How channels may be permuted, mixed, scaled and flipped: the interpreter of a program that follows each dimension.
+
+Every dimension of every tensor has a layout (``layout``). Where two dimensions meet entry by entry their channels are
+permuted alike, where channels meet data or stand in given places they are told apart. On the way it is noted with which
+matrices the channels of a space may also mix, and by which factors and signs they may be multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from neuralmechanics.symmetry.domains.channels import elementwise, movement, sums
+from neuralmechanics.symmetry.domains.channels.axes import Axes, data_axes, same_axes
+from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, mapped
+from neuralmechanics.symmetry.domains.channels.meeting import Meeting
+from neuralmechanics.symmetry.families.actions.gain import Gain
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.program import Instruction
+
+__all__ = ["Channels"]
+
+
+@dataclass(eq=False)
+class Channels(Meeting):
+    """Answers each instruction with the axes of its result. ``skeletons``: what each parameter's dimensions split into.
+
+    ``cause`` and ``position`` are set by the interpreter's loop. State that only grows (``nodes``, ``mixing``) is kept
+    when the program is interpreted again; ``factors`` are collected anew.
+    """
+
+    skeletons: Mapping[str, tuple[Layout, ...]] = field(default_factory=dict)
+    complex: frozenset[str] = frozenset()
+    cause: int = -1
+    position: int = -1
+    parameters: dict[str, Axes] = field(default_factory=dict)
+    variables: int = 0
+
+    def step(self, instruction: Instruction, *xs: Axes) -> Axes | None:
+        """The axes of one instruction's result."""
+        primitive = instruction.primitive
+        rule = _RULES.get(type(primitive))
+        result = instruction.result
+        xs = tuple(self.current(x) for x in xs)
+        if rule is None:
+            self.hold(*xs)
+            out: Axes | None = None if result is None else data_axes(result.shape)
+        elif result is not None and not result.depends and result.number is not None:
+            out = same_axes(result.shape)
+        elif (
+            result is not None
+            and xs
+            and not any(x.moves for x in xs)
+            and not isinstance(primitive, (p.Parameter, p.Constant))
+        ):
+            out = self._of_data(primitive, xs, result.shape)
+        else:
+            out = rule(self, primitive, *xs)
+        if out is not None and result is not None:
+            if out.shape != result.shape:
+                raise AssertionError(f"{primitive} gives {out.shape} for {result.shape}")
+            self.seen(out)
+            if not result.depends:
+                self.known[result.index] = out
+        return out
+
+    def _of_data(self, primitive: p.Primitive, xs: Sequence[Axes], shape: Sequence[int]) -> Axes:
+        """Data of which only a repetition is followed."""
+        if isinstance(primitive, p.Rearrange):
+            return movement.view(self, primitive, *xs)
+        return data_axes(shape)
+
+    # --- leaves ---------------------------------------------------------------------------------------------------
+
+    def parameter(self, name: str) -> Axes:
+        """One space for each part of each dimension."""
+        if name not in self.parameters:
+            layouts = tuple(mapped(self.nodes.fresh(skeleton), self._labelled) for skeleton in self.skeletons[name])
+            wide = [layout for layout in layouts if layout.width > 1]
+            gain = (Gain(name), 1.0) if len(wide) == 1 else None
+            self.parameters[name] = Axes(layouts, gain)
+            if name in self.complex:
+                self.hold(self.parameters[name])
+        return self.current(self.parameters[name])
+
+    def _labelled(self, leaf: Leaf) -> Leaf:
+        """The leaf with a matrix, a factor and a sign of its own."""
+        if leaf.node is None:
+            return leaf
+        self.variables += 1
+        variable = self.variables
+        return replace(
+            leaf, mixing=self.mixing.new(leaf.width), scale=((variable, Fraction(1)),), sign=frozenset({variable})
+        )
+
+
+def _parameter(c: Channels, primitive: p.Parameter) -> Axes:
+    return c.parameter(primitive.name)
+
+
+def _constant(c: Channels, primitive: p.Constant, *xs: Axes) -> Axes:
+    if primitive.number is not None:
+        return same_axes(primitive.shape)
+    c.hold(*xs)
+    return data_axes(primitive.shape)
+
+
+def _ended(c: Channels, primitive: Any, *xs: Axes) -> Axes:
+    c.hold(*xs)
+    return data_axes(primitive.shape)
+
+
+def _fixed(c: Channels, primitive: p.Fix, *xs: Axes) -> None:
+    c.hold(*xs)
+
+
+def _nothing(c: Channels, primitive: Any, *xs: Axes) -> None:
+    """A statement that other interpreters read."""
+
+
+_RULES: dict[type, Callable[..., Any]] = {
+    p.Parameter: _parameter,
+    p.Constant: _constant,
+    p.Unread: _nothing,
+    p.Pair: _nothing,
+    p.Forget: elementwise.forgotten,
+    p.Ended: _ended,
+    p.Fix: _fixed,
+    p.Rearrange: movement.view,
+    p.Concatenate: movement.concatenated,
+    p.Add: elementwise.added,
+    p.AddNumber: elementwise.number_added,
+    p.Scale: elementwise.scaled,
+    p.Multiply: elementwise.multiplied,
+    p.Power: elementwise.power,
+    p.Homogeneous: elementwise.homogeneous,
+    p.Nonlinear: elementwise.nonlinear,
+    p.Exponential: elementwise.nonlinear,
+    p.Logarithm: elementwise.nonlinear,
+    p.Maximum: elementwise.larger,
+    p.Noise: elementwise.noisy,
+    p.Select: elementwise.selected,
+    p.Mask: elementwise.masked,
+    p.Contract: sums.contracted,
+    p.Reduce: sums.reduced,
+    p.Extremum: sums.extremum,
+    p.Positions: sums.positions,
+    p.Order: sums.ordered,
+    p.Pool: sums.pooled,
+    p.Normalise: sums.normalised,
+    p.Deviation: sums.deviation,
+    p.Softmax: sums.softmax,
+    p.Gather: movement.gathered,
+    p.Pad: movement.padded,
+    p.Resize: movement.resized,
+    p.Spread: movement.spread,
+    p.Scatter: movement.scattered,
+}

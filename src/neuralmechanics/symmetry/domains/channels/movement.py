@@ -1,0 +1,110 @@
+"""Channels through rearrangements: dimensions split, merged, cut, joined and padded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from neuralmechanics.symmetry.domains.channels.axes import (
+    Axes,
+    bound_dims,
+    broadcast,
+    data_axes,
+)
+from neuralmechanics.symmetry.domains.channels.layout import Layout, data, product, same, summed
+from neuralmechanics.symmetry.domains.channels.meeting import Meeting
+from neuralmechanics.symmetry.domains.channels.nodes import MismatchError
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, dimension_groups
+
+__all__ = ["concatenated", "gathered", "padded", "resized", "scattered", "spread", "view"]
+
+
+def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
+    view = primitive.view
+    if isinstance(view, Permute):
+        squares = frozenset(view.order.index(d) for d in x.squares)
+        return replace(x, layouts=tuple(x.layouts[d] for d in view.order), squares=squares)
+    if isinstance(view, Expand):
+        return broadcast(x, view.shape)
+    x = c.unmixed(x)
+    if isinstance(view, Take):
+        layouts = list(x.layouts)
+        try:
+            layouts[view.dim] = c.nodes.taken(layouts[view.dim], view.positions)
+        except MismatchError:
+            c.held(c.nodes.resolved(layouts[view.dim]))
+            layouts[view.dim] = data(len(view.positions))
+        whole = layouts[view.dim] == x.layouts[view.dim]
+        return replace(x, layouts=tuple(layouts), gain=x.gain if whole or x.shape[view.dim] == 1 else None)
+    return _reshaped(c, view, x)
+
+
+def _reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
+    out: list[Layout] = [same(1)] * len(view.shape)
+    kept = True
+    for inside, outside in dimension_groups(x.shape, view.shape):
+        whole = product([x.layouts[d] for d in inside])
+        sizes = [view.shape[d] for d in outside]
+        if not outside:
+            continue
+        try:
+            found = c.nodes.factored(whole, sizes)
+        except MismatchError:
+            c.held(c.nodes.resolved(whole))
+            found = [data(n) for n in sizes]
+        kept = kept and sum(n > 1 for n in sizes) <= 1
+        for d, layout in zip(outside, found, strict=True):
+            out[d] = layout
+    return Axes(tuple(out), x.gain if kept else None)
+
+
+def concatenated(c: Meeting, primitive: p.Concatenate, *xs: Axes) -> Axes:
+    xs = tuple(c.unmixed(x) for x in xs)
+    dim = primitive.dim % len(xs[0].layouts)
+    others = [replace(x, layouts=tuple(same(1) if d == dim else v for d, v in enumerate(x.layouts))) for x in xs]
+    shape = others[0].shape
+    beside = c.elementwise(shape, c.alike, *others)
+    joined = summed([c.nodes.resolved(x.layouts[dim]) for x in xs])
+    return Axes(tuple(joined if d == dim else layout for d, layout in enumerate(beside.layouts)))
+
+
+def gathered(c: Meeting, primitive: p.Gather, x: Axes) -> Axes:
+    x = c.unmixed(x)
+    dim = primitive.dim % len(x.layouts)
+    c.held(x.layouts[dim])
+    picked = tuple(data(n) for n in primitive.index_shape)
+    return Axes((*x.layouts[:dim], *picked, *x.layouts[dim + 1 :]))
+
+
+def padded(c: Meeting, primitive: p.Pad, x: Axes) -> Axes:
+    x = c.unmixed(x)
+    dim = primitive.dim % len(x.layouts)
+    if primitive.fill is None or primitive.before < 0 or primitive.after < 0 or primitive.fill != 0:
+        c.hold(x)
+        return data_axes(primitive.output_shape(x.shape))
+    parts = [same(primitive.before), x.layouts[dim], same(primitive.after)]
+    return Axes(tuple(summed(parts) if d == dim else v for d, v in enumerate(x.layouts)))
+
+
+def resized(c: Meeting, primitive: p.Resize, x: Axes) -> Axes:
+    x = c.unmixed(x)
+    if len(primitive.shape) != len(x.layouts):
+        c.hold(x)
+        return data_axes(primitive.shape)
+    layouts = []
+    for layout, n in zip(x.layouts, primitive.shape, strict=True):
+        if layout.width != n:
+            c.held(layout)
+        layouts.append(layout if layout.width == n else data(n))
+    return Axes(tuple(layouts))
+
+
+def spread(c: Meeting, primitive: p.Spread, x: Axes) -> Axes:
+    x = c.unmixed(x)
+    bound = bound_dims(x, (primitive.dim, *primitive.apart))
+    return Axes(tuple(c.held(v) if d in bound else v for d, v in enumerate(x.layouts)))
+
+
+def scattered(c: Meeting, primitive: p.Scatter, *xs: Axes) -> Axes:
+    c.hold(*xs)
+    return data_axes(primitive.shape)

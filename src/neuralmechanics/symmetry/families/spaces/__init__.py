@@ -1,0 +1,7 @@
+"""Spaces of channels: the group that acts on each, the tensors on which it acts, and how."""
+
+from neuralmechanics.symmetry.families.spaces.element import Element
+from neuralmechanics.symmetry.families.spaces.placement import Digit, Entry, Placement
+from neuralmechanics.symmetry.families.spaces.space import GROUPS, Copies, Direction, Space, SpaceGroup
+
+__all__ = ["GROUPS", "Copies", "Digit", "Direction", "Element", "Entry", "Placement", "Space", "SpaceGroup"]

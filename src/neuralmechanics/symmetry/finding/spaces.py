@@ -1,0 +1,347 @@
+"""Spaces of channels, with the group that acts on each, read off what the interpreter of channels found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from graphlib import CycleError, TopologicalSorter
+from typing import Literal
+
+from neuralmechanics.symmetry.domains.channels.domain import Channels
+from neuralmechanics.symmetry.domains.channels.factors import Exponent, Factors, independent
+from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Product, same
+from neuralmechanics.symmetry.domains.representation.spaces import Leg
+from neuralmechanics.symmetry.families.spaces import Copies, Digit, Direction, Entry, Placement, Space, SpaceGroup
+from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.passes.early_takes import with_early_takes
+from neuralmechanics.symmetry.program.interpret import interpret
+from neuralmechanics.symmetry.program.program import Program
+
+__all__ = ["spaces_of"]
+
+_ROUNDS = 32  # interpretations until dimensions split no further, and nothing more is held
+
+
+def spaces_of(captured: Captured, program: Program, requires: tuple[str, ...] = ()) -> tuple[Space, ...]:
+    """Every space whose channels may be permuted, in the order of the parameters.
+
+    The program is interpreted until the dimensions of parameters split no further, then until nothing more is told
+    apart: what is claimed holds with all ties in place.
+    """
+    channels = _settled(captured, with_early_takes(program))
+    return () if channels is None else tuple(_Reader(channels, requires).spaces())
+
+
+def _settled(captured: Captured, program: Program) -> Channels | None:
+    skeletons: Mapping[str, tuple[Layout, ...]] = {
+        name: tuple(same(n) for n in shape) for name, shape in captured.shapes.items()
+    }
+    for _ in range(_ROUNDS):
+        channels = Channels(captured.shapes, skeletons=skeletons, complex=captured.complex)
+        _walk(program, channels)
+        if not channels.nodes.split_any:
+            return _held(channels, program)
+        found = {
+            name: tuple(channels.nodes.skeleton(layout) for layout in axes.layouts)
+            for name, axes in channels.parameters.items()
+        }
+        skeletons = {**skeletons, **found}
+    return None
+
+
+def _held(channels: Channels, program: Program) -> Channels | None:
+    """The same once more, until nothing changes."""
+    for _ in range(_ROUNDS):
+        before = _state(channels)
+        channels.factors = Factors()
+        _walk(program, channels)
+        if channels.nodes.split_any:
+            return None
+        if _state(channels) == before:
+            return channels
+    return None
+
+
+def _walk(program: Program, channels: Channels) -> None:
+    interpret(program, channels, channels.step)  # type: ignore[arg-type]
+
+
+def _state(channels: Channels) -> object:
+    nodes, mixing = channels.nodes, channels.mixing
+    roots = [nodes.find(n) for n in range(len(nodes.widths))]
+    within = {
+        root: frozenset(nodes.find(n) for n in known)
+        for root in set(roots)
+        if (known := nodes.within[root]) is not None
+    }
+    flags = [
+        frozenset(mixing.find(Leg(n)).node for n in found) for found in (mixing.rigid, mixing.orthogonal, mixing.ones)
+    ]
+    return roots, frozenset(map(nodes.find, nodes.rigid)), within, flags, len(mixing.widths)
+
+
+_Vector = tuple[Literal["sign", "scale"], Exponent, bool]  # its kind, its exponents, whether gains stay as they are
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A leaf of a parameter's dimension: where its channels stand, and which digits count which spaces."""
+
+    parameter: str
+    shape: tuple[int, ...]
+    axis: int
+    leaf: Leaf
+    offset: int
+    digits: tuple[tuple[int, int, int | None], ...]  # size, stride, space; its own channels last
+    order: int
+
+    @property
+    def variable(self) -> int:
+        return self.leaf.scale[0][0]
+
+
+class _Reader:
+    """Reads spaces off the final state."""
+
+    def __init__(self, channels: Channels, requires: tuple[str, ...]) -> None:
+        self.channels, self.requires = channels, requires
+        self.members: dict[int, list[_Member]] = {}
+        self.names: dict[int, str] = {}
+        order = 0
+        for name, axes in channels.parameters.items():
+            for axis, layout in enumerate(axes.layouts):
+                for leaf, offset, digits in self._placed(layout, 0, 1, ()):
+                    member = _Member(name, axes.shape, axis, leaf, offset, digits, order)
+                    order += 1
+                    self.members.setdefault(self._root(leaf), []).append(member)
+        self.within = self._acyclic()
+        self.matrices: dict[int, tuple[SpaceGroup | None, int | None]] = {}
+        self.vectors: dict[int, list[_Vector]] = {}
+
+    def _root(self, leaf: Leaf) -> int:
+        if leaf.node is None:
+            raise AssertionError("a leaf without a space")
+        return self.channels.nodes.find(leaf.node)
+
+    def _placed(
+        self, layout: Layout, offset: int, stride: int, digits: tuple[tuple[int, int, int | None], ...]
+    ) -> Iterator[tuple[Leaf, int, tuple[tuple[int, int, int | None], ...]]]:
+        """Each leaf with channels, where it starts, and the digits of an index that counts in it."""
+        if isinstance(layout, Leaf):
+            if layout.node is not None:
+                yield layout, offset, (*digits, (layout.width, stride, None))
+        elif isinstance(layout, Product):
+            strides = [stride] * len(layout.parts)
+            for k in range(len(layout.parts) - 2, -1, -1):
+                strides[k] = strides[k + 1] * layout.parts[k + 1].width
+            counted = [
+                (part.width, step, self._root(part) if isinstance(part, Leaf) and part.node is not None else None)
+                for part, step in zip(layout.parts, strides, strict=True)
+            ]
+            for k, part in enumerate(layout.parts):
+                others = tuple(digit for j, digit in enumerate(counted) if j != k)
+                yield from self._placed(part, offset, strides[k], (*digits, *others))
+        else:
+            for part in layout.parts:
+                yield from self._placed(part, offset, stride, digits)
+                offset += part.width * stride
+
+    def _acyclic(self) -> dict[int, list[int]]:
+        """For each space, those on whose index its permutation depends: of two that depend on each other, the first."""
+        nodes = self.channels.nodes
+        first = {root: members[0].order for root, members in self.members.items()}
+        known = {
+            root: {nodes.find(n) for n in nodes.within[root] or ()} & set(self.members) - {root}
+            for root in self.members
+        }
+        out: dict[int, list[int]] = {}
+        for root, others in known.items():
+            kept = [n for n in others if root not in known[n] or first[n] < first[root]]
+            out[root] = sorted(kept, key=lambda n: first[n])
+        return (
+            out
+            if _is_acyclic(out)
+            else {root: [n for n in kept if first[n] < first[root]] for root, kept in out.items()}
+        )
+
+    # --- spaces -----------------------------------------------------------------------------------------------------
+
+    def spaces(self) -> list[Space]:
+        """All, the outer ones before those within."""
+        rigid = self.channels.nodes.is_rigid
+        moving = [root for root in sorted(self.members, key=lambda r: self.members[r][0].order) if not rigid(root)]
+        names = self._named(moving)
+        inside: dict[int, list[int]] = {root: [] for root in self.members}
+        for root in moving:
+            for other in self.within[root]:
+                inside[other].append(root)
+        for root in TopologicalSorter(inside).static_order():  # the inner ones first
+            if not rigid(root):
+                self.matrices[root] = (None, None) if inside[root] else self._matrices(self.members[root])
+                self.vectors[root] = self._vectors(root, inside[root])
+        return [self._space(root, names) for root in moving]
+
+    def _named(self, moving: Sequence[int]) -> dict[int, str]:
+        names: dict[int, str] = {}
+        used: dict[str, int] = {}
+        for root in (*moving, *(r for r in self.members if r not in set(moving))):
+            first = self.members[root][0]
+            base = f"{first.parameter}[{first.axis}]"
+            used[base] = used.get(base, 0) + 1
+            names[root] = base if used[base] == 1 else f"{base} #{used[base]}"
+        return names
+
+    def _space(self, root: int, names: Mapping[int, str]) -> Space:
+        members, copies, widths = self.members[root], self.within[root], self.channels.nodes.widths
+        matrix, chosen = self.matrices[root]
+        entries = tuple(self._entry(member, copies, chosen) for member in members)
+        directions = tuple(self._direction(vector, kind, own, members) for kind, vector, own in self.vectors[root])
+        return Space(
+            names[root],
+            matrix or _monomial(directions),
+            widths[root],
+            entries,
+            tuple(Copies(names[n], widths[n]) for n in copies),
+            directions,
+            self.requires,
+        )
+
+    def _matrices(self, members: Sequence[_Member]) -> tuple[SpaceGroup | None, int | None]:
+        """The group of matrices of most of the entries, and its number among those of the interpreter."""
+        mixing = self.channels.mixing
+        uses: dict[int, int] = {}
+        for member in members:
+            leg = member.leaf.mixing
+            if leg is not None and mixing.moves(leg):
+                node = mixing.find(leg).node
+                uses[node] = uses.get(node, 0) + 1
+        for node in sorted(uses, key=lambda n: -uses[n]):
+            if node in mixing.orthogonal:
+                return ("ones-preserving orthogonal" if node in mixing.ones else "orthogonal"), node
+            if node not in mixing.ones:
+                return "general linear", node
+        return None, None
+
+    def _entry(self, member: _Member, copies: Sequence[int], chosen: int | None) -> Entry:
+        place = Placement(member.axis, member.offset, tuple(_digits(member.digits, copies)))
+        beside = []
+        counted = {d.role for d in place.digits}
+        for k, copy in enumerate(copies):
+            if k not in counted:
+                beside.append(self._beside(member, copy, copies))
+        mixing, leg = self.channels.mixing, member.leaf.mixing
+        found = mixing.find(leg) if leg is not None else None
+        mixes = found is not None and chosen is not None and found.node == chosen
+        return Entry(
+            member.parameter,
+            member.shape,
+            place,
+            tuple(dict.fromkeys(beside)),
+            mixes,
+            mixes and found is not None and found.dual,
+            found.dressing if mixes and found is not None else (),
+        )
+
+    def _beside(self, member: _Member, copy: int, copies: Sequence[int]) -> Placement:
+        """Where else in the parameter the number of a copy stands."""
+        places = [m for m in self.members[copy] if m.parameter == member.parameter and m.axis != member.axis]
+        if len(places) != 1:
+            raise AssertionError(f"{len(places)} dimensions of {member.parameter} count copies of a space")
+        (found,) = places
+        digits = [*found.digits[:-1], (*found.digits[-1][:2], copy)]
+        return Placement(found.axis, found.offset, tuple(_digits(digits, copies, own=False)))
+
+    # --- factors ----------------------------------------------------------------------------------------------------
+
+    def _vectors(self, root: int, inner: Sequence[int]) -> list[_Vector]:
+        """Independent factors and signs, those that leave gains as they are first; without what other groups do.
+
+        What a matrix of the space's own, or of a space within it, does to all channels alike is left out.
+        """
+        members = self.members[root]
+        variables = [m.variable for m in members]
+        gains = [m.variable for m in members if m.parameter in self.channels.gains]
+        out: list[_Vector] = []
+        for kind, modulus in (("sign", 2), ("scale", 0)):
+            found = self.channels.factors.directions(variables, modulus)
+            own = self.channels.factors.directions(variables, modulus, gains)
+            known = self._by_matrix(root, kind) + [v for n in inner for v in self._from_within(members, n, kind)]
+            for vector, is_own in [*((v, True) for v in own), *((v, False) for v in found)]:
+                if independent(vector, known, modulus):
+                    known.append(vector)
+                    out.append((kind, vector, is_own))
+        return out
+
+    def _by_matrix(self, root: int, kind: str) -> list[Exponent]:
+        """The exponents of a diagonal matrix of the space's group."""
+        group, chosen = self.matrices[root]
+        if group is None or group == "ones-preserving orthogonal" or (kind == "scale" and group == "orthogonal"):
+            return []
+        mixing, out = self.channels.mixing, {}
+        for member in self.members[root]:
+            if member.leaf.mixing is not None and (leg := mixing.find(member.leaf.mixing)).node == chosen:
+                out[member.variable] = Fraction(-1 if leg.dual and kind == "scale" else 1)
+        return [out]
+
+    def _from_within(self, members: Sequence[_Member], inner: int, kind: str) -> list[Exponent]:
+        """What factors common to all channels of an inner space do to the channels of an outer one."""
+        out = []
+        found = [v for k, v, _ in self.vectors[inner] if k == kind] + self._by_matrix(inner, kind)
+        for vector in found:
+            total: Exponent = {}
+            for member in self.members[inner]:
+                if power := vector.get(member.variable, Fraction(0)):
+                    outer = next(m for m in _outer(member, members))
+                    total[outer.variable] = total.get(outer.variable, Fraction(0)) + power
+            out.append(total)
+        return out
+
+    def _direction(self, vector: Exponent, kind: str, own: bool, members: Sequence[_Member]) -> Direction:
+        variables = [m.variable for m in members]
+        if kind == "sign":
+            return Direction("sign", tuple(float(vector.get(v, 0) % 2) for v in variables), own)
+        broken = dict.fromkeys(b for e, b in self.channels.factors.breakings if _value(e, vector))
+        return Direction("scale", tuple(float(vector.get(v, 0)) for v in variables), own, tuple(broken))
+
+
+def _outer(member: _Member, outer: Sequence[_Member]) -> Iterator[_Member]:
+    """The members of an outer space whose index stands beside the member's: along its dimension, else elsewhere."""
+    for m in outer:
+        here = (m.parameter, m.axis, m.offset) == (member.parameter, member.axis, member.offset)
+        if here and any(digit[:2] == m.digits[-1][:2] for digit in member.digits[:-1]):
+            yield m
+    for m in outer:
+        if m.parameter == member.parameter and m.axis != member.axis:
+            yield m
+
+
+def _value(exponents: Sequence[tuple[int, Fraction]], direction: Mapping[int, Fraction]) -> Fraction:
+    return sum((power * direction.get(v, Fraction(0)) for v, power in exponents), Fraction(0))
+
+
+def _monomial(directions: Sequence[Direction]) -> SpaceGroup:
+    """By the factors that nothing breaks and that leave gains as they are."""
+    kinds = {d.kind for d in directions if d.exact and d.own}
+    if len(kinds) == 2:
+        return "monomial"
+    if not kinds:
+        return "permutation"
+    return "signed permutation" if "sign" in kinds else "positive monomial"
+
+
+def _digits(digits: Sequence[tuple[int, int, int | None]], copies: Sequence[int], own: bool = True) -> Iterator[Digit]:
+    """Digits by their role; ``own``: the last one counts channels."""
+    for k, (size, stride, space) in enumerate(digits):
+        if own and k == len(digits) - 1:
+            yield Digit(size, stride)
+        else:
+            yield Digit(size, stride, copies.index(space) if space in copies else "rest")
+
+
+def _is_acyclic(graph: Mapping[int, Sequence[int]]) -> bool:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        return False
+    return True
