@@ -143,6 +143,7 @@ def test_differences_and_adams_step_are_taken_in_double_precision(how: str) -> N
     for operand, expected in (
         (Derived(after, before), after.double() - before.double()),
         (Derived(m, v, AdamStep(0.1, 1.5, 1e-3)), 0.1 * m / (1.5 * v.sqrt() + 1e-3)),
+        (Derived(m, v, AdamStep(0.1, 1.5, 1e-3, squared=False)), 0.1 * m / (1.5 * v + 1e-3)),
     ):
         measured = plan.measure({"w": Products((operand,), recipe)}, 1)[0]
         assert torch.allclose(measured, mix.products({"w": expected}, {"w": expected}), rtol=1e-12, atol=1e-25)

@@ -22,11 +22,12 @@ _BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 22
 
 @dataclass(frozen=True)
 class AdamStep:
-    """The constants of scale · m / (√v · root + epsilon)."""
+    """The constants of scale · m / (√v · root + epsilon); v stands for √v where it is a size (`squared` False)."""
 
     scale: float
     root: float
     epsilon: float
+    squared: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,8 @@ class Derived:
         if self.adam is None:
             out.sub_(second)
         else:
-            out.mul_(self.adam.scale).div_(second.sqrt().mul_(self.adam.root).add_(self.adam.epsilon))
+            size = second.sqrt() if self.adam.squared else second
+            out.mul_(self.adam.scale).div_(size.mul(self.adam.root).add_(self.adam.epsilon))
 
     def fill(self, out: Tensor, at: tuple[slice, slice], shape: tuple[int, int]) -> None:
         """Write some rows and columns of it, as a matrix of that shape, into a block in double precision."""
