@@ -149,6 +149,17 @@ def test_differences_and_adams_step_are_taken_in_double_precision(how: str) -> N
         assert torch.allclose(measured, mix.products({"w": expected}, {"w": expected}), rtol=1e-12, atol=1e-25)
 
 
+def test_operands_of_another_kind_with_the_same_products_are_read_as_what_they_are(how: str) -> None:
+    """A copy in the place of a momentum at one step, and back."""
+    mix = SliceMix(5, terms_of([SliceView("w", (30, 70), (1,))], 3))
+    a, b = tensor((30, 70), 0), tensor((30, 70), 1)
+    plan = ProductPlan(5, mix, SliceMix(5, []), {"w": a}, HOST)
+    recipe = Recipe(Bilinear(((0, 0),), np.ones((1, 1))), Bilinear((), np.zeros((1, 0))))
+    for operand, expected in ((a, a), (Derived(a, b), a - b), (b, b), (a.float(), a.float().double())):
+        measured = plan.measure({"w": Products((operand,), recipe)}, 1)[0]
+        assert torch.allclose(measured, mix.products({"w": expected}, {"w": expected}), rtol=1e-12, atol=1e-25)
+
+
 def test_squares_of_floats_neither_vanish_nor_overflow(how: str) -> None:
     mix = SliceMix(1, [SliceTerm(SliceView("w", (3, 40), (0,)), np.zeros(3, int), np.arange(3), np.ones(3))])
     recipe = Recipe(Bilinear(((0, 0),), np.ones((1, 1))), Bilinear((), np.zeros((1, 0))))

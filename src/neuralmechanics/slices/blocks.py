@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuralmechanics.slices.sums import widened
 
-__all__ = ["AdamStep", "Derived", "Operand", "Pair", "first_of", "row_column_sums"]
+__all__ = ["AdamStep", "Derived", "Operand", "Pair", "Sort", "first_of", "row_column_sums", "sort_of"]
 
 # The right operand -1 stands for ones: the product is the left operand itself.
 Pair = tuple[int, int]
@@ -58,11 +58,19 @@ class Derived:
 
 
 Operand = Tensor | Derived
+Sort = torch.dtype | tuple[torch.dtype, torch.dtype, bool | None]
 
 
 def first_of(operand: Operand) -> Tensor:
     """The operand, or the first tensor that it is made of: what tells its device and type."""
     return operand if isinstance(operand, Tensor) else operand.first
+
+
+def sort_of(operand: Operand) -> Sort:
+    """Equal for operands that are read alike: types of numbers, and what is made of them."""
+    if isinstance(operand, Tensor):
+        return operand.dtype
+    return operand.first.dtype, operand.second.dtype, None if operand.adam is None else operand.adam.squared
 
 
 def row_column_sums(
