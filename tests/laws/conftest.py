@@ -151,7 +151,8 @@ def train(members: int, steps: int, schedule: Schedule, *, eps: float = 0.0, see
         theta = after
         charges.append(pair(theta, theta))
         losses.append(loss.detach())
-    drives = Drives(**{name: torch.stack([getattr(row, name) for row in rows]) for name in vars(rows[0])})
+    measured = [name for name, value in vars(rows[0]).items() if value is not None]
+    drives = Drives(**{name: torch.stack([getattr(row, name) for row in rows]) for name in measured})
     history = DriveHistory(charges[0], hypers, drives)
     return Trained(torch.stack(charges), initial, QUADRATIC.repeat(members), history, torch.stack(losses))
 

@@ -109,9 +109,9 @@ def test_learning_rate_in_a_tensor(how: str) -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda p: torch.optim.Adam(p, lr=0.01),
-        lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
-        lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.5),
+        lambda p: torch.optim.Rprop(p, lr=0.01),
+        lambda p: torch.optim.Adadelta(p, lr=0.01, weight_decay=0.1),
+        lambda p: torch.optim.RMSprop(p, lr=0.01, weight_decay=0.5),
     ],
 )
 def test_other_optimisers_are_read_from_copies(build: object) -> None:

@@ -143,7 +143,19 @@ def test_differences_and_adams_step_are_taken_in_double_precision(how: str) -> N
     for operand, expected in (
         (Derived(after, before), after.double() - before.double()),
         (Derived(m, v, AdamStep(0.1, 1.5, 1e-3)), 0.1 * m / (1.5 * v.sqrt() + 1e-3)),
+        (Derived(m, v, AdamStep(0.1, 1.5, 1e-3, squared=False)), 0.1 * m / (1.5 * v + 1e-3)),
     ):
+        measured = plan.measure({"w": Products((operand,), recipe)}, 1)[0]
+        assert torch.allclose(measured, mix.products({"w": expected}, {"w": expected}), rtol=1e-12, atol=1e-25)
+
+
+def test_operands_of_another_kind_with_the_same_products_are_read_as_what_they_are(how: str) -> None:
+    """A copy in the place of a momentum at one step, and back."""
+    mix = SliceMix(5, terms_of([SliceView("w", (30, 70), (1,))], 3))
+    a, b = tensor((30, 70), 0), tensor((30, 70), 1)
+    plan = ProductPlan(5, mix, SliceMix(5, []), {"w": a}, HOST)
+    recipe = Recipe(Bilinear(((0, 0),), np.ones((1, 1))), Bilinear((), np.zeros((1, 0))))
+    for operand, expected in ((a, a), (Derived(a, b), a - b), (b, b), (a.float(), a.float().double())):
         measured = plan.measure({"w": Products((operand,), recipe)}, 1)[0]
         assert torch.allclose(measured, mix.products({"w": expected}, {"w": expected}), rtol=1e-12, atol=1e-25)
 

@@ -41,6 +41,10 @@ class ExactLaw(ChargeLaw):
     cancels between them, and the law is as exact with their |θ_p|² measured. Or the charge is |θ + c|² while decay
     pulls θ: then `decay` is λ⟨θ, θ + c⟩. Decay that is decoupled needs P there, too.
 
+    Where the parts differ in η too, C = Σ r⟨θ_p,v_p⟩ with r = η_p/η, and their ρ_p no longer cancel:
+    u = Σ r(λ_p|θ_p|² + ρ_p) is read from `rated_pull`, P = Σ r⟨d_p,v_p⟩ from `rated_velocity` (heavy ball: -W/η), and C
+    from `rated_companion` at a step where the r are others than before.
+
     Needs W when a charge is quadratic, P for Nesterov; ValueError otherwise. Source: theory.md 3.3, 3.3b.
 
     >>> law = ExactLaw()
@@ -106,6 +110,8 @@ class ExactLaw(ChargeLaw):
         ρ = state.drive("residual", drives) if self._measured else 0.0
         u = self._pull(coupled, drives) + ρ
         pull = self._pull(apart, drives)
+        if drives.rated_pull is not None or drives.rated_companion is not None:
+            u, C, P = self._rated(c, drives, u, C, P)
         x = torch.where(c.restart, 0.0, β * C) + c.gain * u
         along = torch.where(c.nesterov, u + β * x, torch.where(c.running, x, u))
         carried = self._carry(c, drives, u + ρ, x, along)
@@ -136,7 +142,7 @@ class ExactLaw(ChargeLaw):
 
     def _is_ordinary(self, n: Numbers, drives: Drives) -> bool:
         """Whether a step is the commonest: coupled decay, no Nesterov, no buffer that lies idle, no further drives."""
-        further = (drives.update_velocity, drives.velocity_energy, drives.decay, self._holds)
+        further = (drives.update_velocity, drives.velocity_energy, drives.decay, drives.rated_companion, self._holds)
         plain = n.momentum != 0 or self._buffers is False
         return plain and not (n.nesterov or n.decoupled) and all(each is None for each in further)
 
@@ -166,6 +172,22 @@ class ExactLaw(ChargeLaw):
         pull = decay * self._state["charge"]
         return (
             pull if drives.decay is None else torch.where(torch.isnan(decay), self._state.drive("decay", drives), pull)
+        )
+
+    def _rated(
+        self, c: Coefficients, drives: Drives, u: Tensor, C: Tensor, P: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """u, C and P where the parts of a charge differ in η, in units of the charge's own η; 0 where all η are."""
+        η = c.learning_rate
+
+        def instead(name: str, value: Tensor) -> Tensor:
+            measured = self._state.optional(name, drives)
+            return torch.where(torch.isnan(measured), value, torch.where(η > 0, measured / η, 0.0))
+
+        return (
+            instead("rated_pull", u),
+            instead("rated_companion", C),
+            None if P is None else torch.where(self._state["quadratic"], instead("rated_velocity", P), 0.0),
         )
 
     def _carry(

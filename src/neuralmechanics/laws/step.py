@@ -21,7 +21,8 @@ class Hyperparameters(Sgd["float | Tensor"]):
     `first_step`: torch's first step with this optimiser state, buffer := G undampened; so a = 1 there and
     wherever β = 0, else a = 1-α.  `active`: False where a charge's parameters got no gradient: nothing moves.
     An entry nan of `weight_decay` says that the decay of a charge is no multiple of it (its parameters differ in λ, or
-    it is one of θ + c): the exact law then reads the drive `decay`, every other law has no number there.
+    it is one of θ + c): the exact law then reads the drive `decay`, every other law has no number there. Where they
+    differ in η as well, `learning_rate` is the one that theirs are told in, and the law reads the `rated_…` drives.
 
     Raises ValueError for a plain negative η, λ or β (entries of tensors are not read: that would synchronise).
 
@@ -51,6 +52,9 @@ class Drives:
     ⟨d,1_A⟩.  g is the gradient that is descended: the reader has negated it under `maximize=True`.
     `decay` Σ_p λ_p ⟨θ_p,ξ_p⟩ over a charge's parameters, ⟨θ_p,θ_p⟩ for quadratic charges, ⟨θ_p,θ_p + c_p⟩ for those of
     θ + c, ⟨θ_p,1_A⟩ for translations; read where λ is nan.
+    Where the parameters of a charge differ in η, in units of their own, nan elsewhere: `rated_pull`
+    Σ_p η_p (λ_p ⟨θ_p,ξ_p⟩ + ρ_p), `rated_velocity` Σ_p η_p ⟨d_p,v_p⟩, and `rated_companion` Σ_p η_p ⟨ξ_p,v_p⟩ before
+    a step whose rates stand in another ratio than before, the first with equal ones included, nan at other steps.
     `velocity_gradient` S = ⟨v,g⟩ and `velocity_energy` ⟨v,v⟩, v after the step: for strong decay alone.
     Entries of W, P, S and the energies at translations are ignored.
     """
@@ -63,6 +67,9 @@ class Drives:
     velocity_gradient: Float64[Tensor, " charges"] | None = None
     velocity_energy: Float64[Tensor, " charges"] | None = None
     decay: Float64[Tensor, " charges"] | None = None
+    rated_pull: Float64[Tensor, " charges"] | None = None
+    rated_velocity: Float64[Tensor, " charges"] | None = None
+    rated_companion: Float64[Tensor, " charges"] | None = None
 
 
 class Law(Protocol):

@@ -47,7 +47,7 @@ class Monitor:
     `residuals`: measure ⟨g,ξ⟩ at every step, which the law `identity` needs (else it is nan, and residuals are
     measured at records alone); one more pass over the gradients a step.
     `drives`: store what the laws are fed at every step, so that any law can be replayed from the run.
-    `exact_update`: copy parameters before each step instead of reading the update from the momentum buffer.
+    `exact_update`: copy parameters before each step instead of reading the update from the optimiser's state.
     `strict`: raise the monitor's own failures; by default a failure is one warning and the training goes on.
     `trackers`: show each record there too (see `neuralmechanics.monitor.trackers`).
     `writer`: of several processes the one that writes, by default the first; "every" where each trains its own model.
@@ -92,8 +92,7 @@ class Monitor:
             self._notes.tell(
                 "no closed law",
                 0,
-                f"{type(optimizers[0]).__name__} obeys no closed law: its charges are followed by the identity alone, "
-                "from copies of the parameters taken before each step",
+                f"{type(optimizers[0]).__name__} obeys no closed law: its charges are followed by the identity alone",
             )
         options = {
             "every": every,

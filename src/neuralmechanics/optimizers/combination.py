@@ -16,8 +16,8 @@ from neuralmechanics.optimizers.setting import Setting
 __all__ = ["Combination", "Part", "combined", "form", "heavy_ball", "step"]
 
 Number = float | Tensor
-# θ_{k+1}, its gradient, the momentum, a copy of θ_k, θ_{k+1} minus that copy, Adam's step.
-Part = Literal["after", "gradient", "velocity", "before", "moved", "adam"]
+# θ_{k+1}, its gradient, the momentum, a copy of θ_k, θ_{k+1} minus that copy, the terms of Adam's step and its kin's.
+Part = Literal["after", "gradient", "velocity", "before", "moved", "adam", "adam_slope"]
 Combination = Mapping[Part, Number]
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from neuralmechanics.optimizers.adaptive import Quotient
 from neuralmechanics.optimizers.combination import Combination, Part, combined, heavy_ball, step
 from neuralmechanics.optimizers.setting import Setting
 
@@ -15,6 +16,7 @@ __all__ = ["Update", "sgd_update"]
 
 
 _FIELDS: dict[Part, str] = {"after": "after", "gradient": "left", "velocity": "velocity", "before": "copied"}
+_TERMS: tuple[Part, ...] = ("adam", "adam_slope")
 
 
 @dataclass(eq=False)  # frozen ones take three times as long to make, one a parameter and step
@@ -26,7 +28,7 @@ class Update:
     copied: d is then the difference of the stored parameters, rounding included (`measured`), and else computed.
     `absorbed`: torch has added βv to the gradient. `claims`: what the optimiser's own formula gives is known beside a
     measured d; what else wrote during the step is the difference. `addend`: `left` is one of several that the gradient
-    is the mean of, each in a process of its own.
+    is the mean of, each in a process of its own. `terms`: what Adam and its kin moved it by, beside decoupled decay.
     """
 
     after: Tensor
@@ -38,6 +40,7 @@ class Update:
     absorbed: bool = False
     claims: bool = False
     addend: bool = False
+    terms: tuple[Quotient, ...] = ()
 
     @property
     def measured(self) -> bool:
@@ -62,6 +65,10 @@ class Update:
         """d as a tensor: in double precision where it was measured."""
         if self.copied is not None:
             return promoted(self.after) - promoted(self.copied)
+        if self.terms:
+            moved = torch.stack([term.whole() for term in self.terms]).sum(0)
+            kept, lost = _decoupled(self.setting)
+            return kept * moved + lost * promoted(self.after)
         return sgd_update(self.after, self.gradient, self.used, self.setting)
 
     @cached_property
@@ -76,19 +83,26 @@ class Update:
         """θ_k, the parameter that the gradient was taken at."""
         return self.after - self.difference
 
-    def tensor(self, part: Part) -> tuple[Tensor, Tensor | None]:
-        """What a part of the combinations below is: a tensor, or for `moved` the two that it is the difference of."""
+    def tensor(self, part: Part) -> Tensor | tuple[Tensor, Tensor] | Quotient:
+        """What a part of the combinations below is: a tensor, the two that it is the difference of, or a quotient."""
         if part == "moved":
+            assert self.copied is not None
             return self.after, self.copied
+        if part in _TERMS:
+            return self.terms[_TERMS.index(part)]
         # What torch added is taken out element by element: zero where that is all, which the difference of sums is not.
         found = self.gradient if part == "gradient" and self.absorbed else getattr(self, _FIELDS[part])
-        assert found is not None
-        return found, None
+        assert isinstance(found, Tensor)
+        return found
 
     def difference_parts(self) -> Combination:
         """d as a combination of parts."""
         if self.copied is not None:
             return {"moved": 1.0}
+        if self.terms:
+            kept, lost = _decoupled(self.setting)
+            moved: Combination = dict.fromkeys(_TERMS[: len(self.terms)], kept)
+            return moved if lost == 0 else {**moved, "after": lost}
         if self.used is not None and not self.setting.nesterov:
             return heavy_ball(self.setting)
         return step(self.setting, self.gradient_parts(), "after", momentum=self.used is not None)
@@ -117,7 +131,15 @@ class Update:
     def kind(self) -> tuple[bool, ...]:
         """Equal for updates whose combinations have the same coefficients, as long as their setting is the same."""
         there = (self.left is None, self.velocity is None, self.copied is None)
-        return (*there, self.absorbed, self.claims, self.addend)
+        return (*there, self.absorbed, self.claims, self.addend, *(True for _ in self.terms))
+
+
+def _decoupled(setting: Setting) -> tuple[float, float]:
+    """The numbers that d = kept·s + lost·θ_{k+1} has where θ_{k+1} = (1 - ηλ)θ_k + s: none is lost without decay."""
+    if not setting.decoupled or setting.without_decay:
+        return 1.0, 0.0
+    pull = float(setting.learning_rate) * float(setting.weight_decay)
+    return 1 / (1 - pull), -pull / (1 - pull)
 
 
 def sgd_update(after: Tensor, gradient: Tensor | None, velocity: Tensor | None, setting: Setting) -> Tensor:

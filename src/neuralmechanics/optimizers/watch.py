@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from neuralmechanics.optimizers.adaptive import adaptive_formula, steps_made
+from neuralmechanics.optimizers.adaptive_update import adaptive_update
 from neuralmechanics.optimizers.nesterov import NesterovHabit
 from neuralmechanics.optimizers.setting import HYPERPARAMETERS, Setting, follows_sgd, read_setting
 from neuralmechanics.optimizers.update import Update, dense, held, is_addend, solvable
@@ -25,12 +27,14 @@ class StepWatch:
 
     Everything but the settings and "first step" is read after the step: closures, clipping and other hooks between
     the backward pass and the step are then part of what is read. Parameters are copied before a step only where the
-    update does not follow from what torch leaves behind: `exact_update`, an optimiser other than SGD, parameters
-    below float32, fused steps under a gradient scaler, ηλ near 1.
+    update does not follow from what torch leaves behind: `exact_update`, an optimiser other than SGD and Adam's kin
+    (see `AdaptiveFormula`), parameters below float32, fused steps under a gradient scaler, ηλ near 1.
     """
 
     def __init__(self, optimizer: Optimizer, params: Mapping[str, Tensor], *, exact_update: bool = False) -> None:
         self.known = follows_sgd(optimizer)
+        self._formula = adaptive_formula(optimizer)
+        self._made: dict[str, float | None] = {}
         self._optimizer = optimizer
         self._params = dict(params)
         self._exact = exact_update
@@ -71,7 +75,9 @@ class StepWatch:
             setting = self._settings[name] = settings[index]
             self._versions[name] = parameter._version
             self._note_buffer(name, parameter, setting)
-            if name in wanted or self._scaled or not self._computable(parameter, setting):
+            if self._formula is not None:
+                self._made[name] = steps_made(self._state(parameter))
+            if name in wanted or self._scaled or not self._computable(parameter, setting, index):
                 self._keep_copy(name, parameter)
             else:
                 self._copies.pop(name, None)
@@ -86,6 +92,22 @@ class StepWatch:
         """All of the step was seen."""
         self._stepping = False
         self._moments = {name: mark for name in self._settings if (mark := self._moment(name)) is not None}
+
+    def rates(self) -> list[float | Tensor]:
+        """η of every group now; numbers on an accelerator as they stand."""
+        return [setting.learning_rate for setting in self._read_settings()]
+
+    def rates_by_name(self) -> dict[str, float | Tensor]:
+        """η of every parameter that the optimiser holds now."""
+        self._find_groups()
+        settings = self._read_settings()
+        indices = {name: self._groups.get(id(parameter)) for name, parameter in self._params.items()}
+        return {name: settings[index].learning_rate for name, index in indices.items() if index is not None}
+
+    @property
+    def optimizer_name(self) -> str:
+        """The class of the optimiser."""
+        return type(self._optimizer).__name__
 
     @property
     def swapped(self) -> bool:
@@ -116,7 +138,13 @@ class StepWatch:
         """The setting of a parameter as its group holds it now; None where the optimiser does not own it."""
         self._find_groups()
         index = self._groups.get(id(self._params[name]))
-        return None if index is None else read_setting(self._optimizer, self._optimizer.param_groups[index])
+        return None if index is None else self._read_settings()[index]
+
+    def coming(self, name: str) -> tuple[Setting | None, bool]:
+        """Before a step: the setting that would move a parameter now; whether it would be torch's first step."""
+        setting = self.setting(name)
+        first = self.known and setting is not None and setting.has_momentum and self._moment(name) is None
+        return setting, first
 
     def role(self, name: str) -> tuple[Setting | None, bool]:
         """After the step: the setting that moved a parameter, None where torch left it alone; torch's first step."""
@@ -140,7 +168,8 @@ class StepWatch:
     @property
     def copies(self) -> bool:
         """Whether every update is the difference of stored parameters."""
-        return not self.known or self._exact or all(p.dtype not in _TRUSTED for p in self._params.values())
+        told = self.known or self._formula is not None
+        return not told or self._exact or all(p.dtype not in _TRUSTED for p in self._params.values())
 
     def stale(self, name: str) -> bool:
         """Whether a frozen parameter still holds a gradient, which is then not that of the loss."""
@@ -154,13 +183,16 @@ class StepWatch:
     def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
         after = dense(parameter.detach())
         left = None if parameter.grad is None else held(parameter.grad.detach(), parameter)
+        copied = self._copies.get(name)
+        if copied is None and self._formula is not None:
+            group = self._optimizer.param_groups[self._groups[id(parameter)]]
+            return adaptive_update(self._formula, group, self._state(parameter), setting, parameter, left)
         buffer = self._buffer(parameter) if self.known else None
         velocity = None if buffer is None else self._velocity(name, buffer, parameter)
         used = velocity if setting.has_momentum else None
         by_velocity = used is not None and not setting.nesterov
         addend = is_addend(parameter.grad)
         told = by_velocity or not addend  # d by the formula, from what is here
-        copied = self._copies.get(name)
         if copied is None and not by_velocity and (left is None or addend):
             why = "lay in addends, one a process," if addend else "was gone"
             raise RuntimeError(
@@ -183,13 +215,21 @@ class StepWatch:
         if name not in self._settings:
             return True
         parameter = self._params[name]
+        if self._formula is not None and name not in self._copies:
+            return self._made[name] == steps_made(self._state(parameter))
         # Torch skips a parameter without a gradient; a closure may have set it to None only afterwards.
         return self.known and parameter.grad is None and parameter._version == self._versions[name]
 
-    def _computable(self, parameter: Tensor, setting: Setting) -> bool:
+    def _computable(self, parameter: Tensor, setting: Setting, index: int) -> bool:
+        if self._exact or parameter.dtype not in _TRUSTED:
+            return False
+        if self._formula is not None:
+            group = self._optimizer.param_groups[index]
+            dense_gradient = parameter.grad is None or parameter.grad.layout == torch.strided
+            return dense_gradient and not is_addend(parameter.grad) and self._formula.applies(group, setting, parameter)
         if is_addend(parameter.grad) and (not setting.has_momentum or setting.nesterov):
             return False  # the update is computed from a gradient that no process holds
-        return self.known and not self._exact and parameter.dtype in _TRUSTED and solvable(setting)
+        return self.known and solvable(setting)
 
     @staticmethod
     def _velocity(name: str, buffer: Tensor, parameter: Tensor) -> Tensor:
@@ -221,10 +261,13 @@ class StepWatch:
         return None if buffer is None else (id(buffer), 0 if buffer.is_inference() else buffer._version)
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
+        buffer = self._state(parameter).get(_BUFFER)
+        return buffer if isinstance(buffer, Tensor) else None
+
+    def _state(self, parameter: Tensor) -> Mapping[str, Any]:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
         state: Mapping[str, Any] = self._optimizer.state.get(parameter, {})
-        buffer = state.get(_BUFFER)
-        return buffer if isinstance(buffer, Tensor) else None
+        return state
 
     def _read_settings(self) -> list[Setting]:
         """One a group: the object of the step before as long as its numbers, all on the host, are the same."""

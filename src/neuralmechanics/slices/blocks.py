@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuralmechanics.slices.sums import widened
 
-__all__ = ["AdamStep", "Derived", "Operand", "Pair", "first_of", "row_column_sums"]
+__all__ = ["AdamStep", "Derived", "Operand", "Pair", "Sort", "first_of", "row_column_sums", "sort_of"]
 
 # The right operand -1 stands for ones: the product is the left operand itself.
 Pair = tuple[int, int]
@@ -22,11 +22,12 @@ _BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 22
 
 @dataclass(frozen=True)
 class AdamStep:
-    """The constants of scale · m / (√v · root + epsilon)."""
+    """The constants of scale · m / (√v · root + epsilon); v stands for √v where it is a size (`squared` False)."""
 
     scale: float
     root: float
     epsilon: float
+    squared: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,8 @@ class Derived:
         if self.adam is None:
             out.sub_(second)
         else:
-            out.mul_(self.adam.scale).div_(second.sqrt().mul_(self.adam.root).add_(self.adam.epsilon))
+            size = second.sqrt() if self.adam.squared else second
+            out.mul_(self.adam.scale).div_(size.mul(self.adam.root).add_(self.adam.epsilon))
 
     def fill(self, out: Tensor, at: tuple[slice, slice], shape: tuple[int, int]) -> None:
         """Write some rows and columns of it, as a matrix of that shape, into a block in double precision."""
@@ -56,11 +58,19 @@ class Derived:
 
 
 Operand = Tensor | Derived
+Sort = torch.dtype | tuple[torch.dtype, torch.dtype, bool | None]
 
 
 def first_of(operand: Operand) -> Tensor:
     """The operand, or the first tensor that it is made of: what tells its device and type."""
     return operand if isinstance(operand, Tensor) else operand.first
+
+
+def sort_of(operand: Operand) -> Sort:
+    """Equal for operands that are read alike: types of numbers, and what is made of them."""
+    if isinstance(operand, Tensor):
+        return operand.dtype
+    return operand.first.dtype, operand.second.dtype, None if operand.adam is None else operand.adam.squared
 
 
 def row_column_sums(

@@ -152,7 +152,8 @@ def _agrees(found: Library) -> bool:
             for count in (1, 2, 3, 6):
                 if not _same(found, operands, pairs[:count], (rows, columns)):
                     return False
-            derived: tuple[list[Operand], ...] = ([Derived(a, b), c], [Derived(a, b, AdamStep(0.1, 2.0, 1e-8)), c])
+            adam = AdamStep(0.1, 2.0, 1e-8), AdamStep(0.1, 2.0, 1e-8, squared=False)
+            derived: list[list[Operand]] = [[Derived(a, b), c], *([Derived(a, b, one), c] for one in adam)]
             if not all(_same(found, each, [(0, 0), (1, 0), (0, -1)], (rows, columns)) for each in derived):
                 return False
     return True
@@ -192,7 +193,7 @@ def fill_job(
         of["type"] = TYPES[first_of(operand).dtype]
         of["kind"] = 0
         if isinstance(operand, Derived):
-            of["kind"] = 1 if operand.adam is None else 2
+            of["kind"] = 1 if operand.adam is None else 2 if operand.adam.squared else 3
             fill_constants(of, operand)
 
 

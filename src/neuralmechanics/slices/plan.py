@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices.blocks import Operand, Pair, first_of, row_column_sums
+from neuralmechanics.slices.blocks import Operand, Pair, Sort, row_column_sums, sort_of
 from neuralmechanics.slices.compiled import JOB, OPERANDS, PAIRS, TYPES, addresses_of, fill_constants, fill_job, library
 from neuralmechanics.slices.layout import MatrixLayout, matrix_layouts
 from neuralmechanics.slices.memory_order import in_memory, memory_order, ordered, real_view
@@ -69,9 +69,9 @@ class _Slot:
 class _Written:
     """Jobs of the library as they were written down once; from step to step addresses change, weights now and then."""
 
-    def __init__(self, jobs: np.ndarray, dtypes: list[torch.dtype], *, whole: bool) -> None:
+    def __init__(self, jobs: np.ndarray, sorts: list[Sort], *, whole: bool) -> None:
         self.jobs = jobs
-        self.dtypes = dtypes
+        self.sorts = sorts
         self.whole = whole
         self.weights = np.zeros(0)
         self.where = int(jobs.ctypes.data)
@@ -203,23 +203,23 @@ class ProductPlan:
         """The jobs for these matrices, written down the first time."""
         key = (forms, tuple((name, products.recipe.structure) for name, products in given.items()))
         known = self._written.get(key)
-        dtypes = [first_of(products.operands[0]).dtype for products in given.values() if products.operands]
-        if known is None or known.dtypes != dtypes:
+        sorts = [sort_of(operand) for products in given.values() for operand in products.operands]
+        if known is None or known.sorts != sorts:
             if len(self._written) >= _REMEMBERED:
                 self._written.clear()
-            known = self._written[key] = self._write(given, forms, dtypes)
+            known = self._written[key] = self._write(given, forms, sorts)
         return known
 
-    def _write(self, given: Mapping[str, Products], forms: int, dtypes: list[torch.dtype]) -> _Written:
+    def _write(self, given: Mapping[str, Products], forms: int, sorts: list[Sort]) -> _Written:
         parts = list(self._parts(given))
         if not all(_known(products, bilinear) for products, _, bilinear in parts):
-            return _Written(np.zeros(0, dtype=JOB), dtypes, whole=False)
+            return _Written(np.zeros(0, dtype=JOB), sorts, whole=False)
         jobs, offset = np.zeros(len(parts), dtype=JOB), 0
         for number, (products, slot, bilinear) in enumerate(parts):
             shape, places = (slot.layout.rows, slot.layout.columns), (slot.row_place, slot.column_place)
             fill_job(jobs[number], products.operands, bilinear.pairs, shape, places, forms=forms, weights=offset)
             offset += forms * len(bilinear.pairs)
-        return _Written(jobs, dtypes, whole=True)
+        return _Written(jobs, sorts, whole=True)
 
     def _slots_of(self, terms: Sequence[SliceTerm], parameter: Tensor, *, linear: bool) -> list[_Slot]:
         """Places for the sums of one parameter, and their entries in the map."""

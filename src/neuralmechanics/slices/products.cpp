@@ -24,12 +24,12 @@ constexpr int64_t kParallel = 32768;  // elements below which threads cost more 
 constexpr int64_t kOperands = 6, kPairs = 16;
 
 enum Type : int64_t { kFloat = 0, kDouble = 1, kBfloat16 = 2 };
-// What an operand is: a tensor, the difference of two, or Adam's step from its two moments.
-enum Kind : int64_t { kTensor = 0, kDifference = 1, kAdam = 2 };
+// What an operand is: a tensor, the difference of two, Adam's step from its two moments, or a quotient of two tensors.
+enum Kind : int64_t { kTensor = 0, kDifference = 1, kAdam = 2, kQuotient = 3 };
 
 struct Operand {
   int64_t type, kind;
-  double scale, root, epsilon;  // Adam: scale * m / (sqrt(v) * root + epsilon)
+  double scale, root, epsilon;  // Adam: scale * m / (sqrt(v) * root + epsilon); a quotient has v in the place of its root
 };
 
 struct Address {  // of the tensor, or of the two that an operand is made of
@@ -191,10 +191,16 @@ void adam_step(const T* m, const T* v, int64_t n, const Operand& o, double* out)
 }
 
 template <typename T>
+void quotient(const T* m, const T* v, int64_t n, const Operand& o, double* out) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; ++j) out[j] = o.scale * number(m[j]) / (number(v[j]) * o.root + o.epsilon);
+}
+
+template <typename T>
 void derive(const Operand& o, const Address& at, int64_t offset, int64_t n, double* out) {
   const T* a = static_cast<const T*>(at.first) + offset;
   const T* b = static_cast<const T*>(at.second) + offset;
-  o.kind == kDifference ? subtract(a, b, n, out) : adam_step(a, b, n, o, out);
+  o.kind == kDifference ? subtract(a, b, n, out) : o.kind == kAdam ? adam_step(a, b, n, o, out) : quotient(a, b, n, o, out);
 }
 
 int64_t width(int64_t type) { return type == kFloat ? 4 : type == kDouble ? 8 : 2; }

@@ -152,15 +152,138 @@ def test_leaving_out_what_does_not_decay_would_be_wrong(training: Any) -> None:
     assert float(((wrong - measured).abs() / scale).max()) > 1e-3
 
 
-def test_uneven_rates_inside_a_charge_leave_the_closed_laws_once(training: Any) -> None:
-    model: nn.Sequential = training.model
-    groups = [
-        {"params": list(model[0].parameters()), "lr": 0.05},
+def two_groups(model: nn.Sequential, **first: Any) -> list[dict[str, Any]]:
+    return [
+        {"params": list(model[0].parameters()), **first},
         {"params": [*model[2].parameters(), *model[4].parameters()]},
     ]
-    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-3)
+
+
+def halved(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.5
+
+
+def stretched(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.param_groups[0]["lr"] *= 3
+
+
+def stopped(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+
+
+def begun(optimizer: torch.optim.Optimizer) -> None:
+    for group, rate in zip(optimizer.param_groups, (0.02, 0.07), strict=True):
+        group["lr"] = rate
+
+
+def evened(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = 0.05
+
+
+def regrouped(optimizer: torch.optim.Optimizer) -> None:
+    one, two = optimizer.param_groups
+    one["params"].append(two["params"].pop())
+
+
+def weighed(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.param_groups[1]["weight_decay"] = 0.2
+
+
+RATES: dict[str, dict[int, Callable[[torch.optim.Optimizer], None]]] = {
+    "kept": {},
+    "a schedule of all": {8: halved, 21: halved},
+    "a schedule of one": {13: stretched, 14: stretched},
+    "from nothing": {0: stopped, 3: begun, 20: stopped, 24: begun},
+    "even for a while": {11: evened, 22: begun},
+    "regrouped": {11: regrouped},
+    "with decay": {5: weighed},
+}
+
+
+@pytest.mark.parametrize(
+    ("rates", "mode"),
+    [("kept", mode) for mode in UNEVEN] + [(rates, mode) for rates in RATES for mode in ("heavy_ball", "nesterov")][2:],
+)
+@pytest.mark.filterwarnings("ignore::neuralmechanics.monitor.MonitorWarning")
+def test_charges_whose_parts_differ_in_learning_rate_keep_a_measured_exact_law(
+    make: Callable[..., Any], rates: str, mode: str
+) -> None:
+    """X ← X - 2ηx + W with x = βC + aΣ(η_p/η)(λ_p|θ_p|² + ρ_p), whatever the rates do."""
+    training = make()
+    optimizer = torch.optim.SGD(
+        two_groups(training.model, lr=0.03), **{"lr": 0.07, "weight_decay": 1e-2, **UNEVEN[mode]}
+    )
+    if mode == "maximize":
+        optimizer.param_groups[0]["lr"] = 4e-4
+    with nm.Monitor(
+        training.model, optimizer, training.symmetries, residuals=True, drives=True, every=6, strict=True
+    ) as monitor:
+        for step in range(32):
+            RATES[rates].get(step, lambda _: None)(optimizer)
+            training.run(optimizer, range(step, step + 1))
+    data, run = monitor.run.data, monitor.run
+    largest = np.maximum(np.abs(data["charge"].values).max(0), data["scale"].values)
+    for law in ("exact", "identity"):
+        assert (np.abs(data["predicted"].sel(law=law) - data["charge"]).values / largest).max() < 1e-12
+    again = laws.replay(laws.ExactLaw(run.symmetries.quadratic), run.drive_history())
+    assert float((np.abs(again[-1].numpy() - data["charge"].values[-1]) / largest).max()) < 1e-12
+    (note,) = [note for note in run.warnings if "differ in learning rate" in note.message]
+    assert "needs the residuals of the charge's parts" in note.message
+
+
+def test_a_law_without_the_residuals_of_the_parts_would_be_wrong(training: Any) -> None:
+    optimizer = torch.optim.SGD(two_groups(training.model, lr=0.03), lr=0.07, momentum=0.9)
     with (
-        pytest.warns(MonitorWarning, match="differ in learning rate") as caught,
+        pytest.warns(MonitorWarning, match="differ in learning rate"),
+        nm.Monitor(training.model, optimizer, training.symmetries, drives=True, strict=True) as monitor,
+    ):
+        training.run(optimizer, range(30))
+    history, data = monitor.run.drive_history(), monitor.run.data
+    even = [replace(hyper, weight_decay=0.0) for hyper in history.hyperparameters]
+    drives = replace(history.drives, rated_pull=None, rated_velocity=None, rated_companion=None)
+    wrong = laws.replay(
+        laws.ExactLaw(monitor.run.symmetries.quadratic), replace(history, hyperparameters=even, drives=drives)
+    )
+    assert (np.abs(wrong[-1].numpy() - data["charge"].values[-1]) / data["scale"].values).max() > 1e-2
+
+
+@pytest.mark.filterwarnings("ignore::neuralmechanics.monitor.MonitorWarning")
+def test_two_optimisers_with_rates_of_their_own_keep_a_measured_exact_law(make: Callable[..., Any]) -> None:
+    training = make()
+    model: nn.Sequential = training.model
+    one = torch.optim.SGD(model[0].parameters(), lr=0.02, momentum=0.9)
+    two = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.05, momentum=0.9, weight_decay=1e-2)
+    with nm.Monitor(model, [one, two], training.symmetries, residuals=True, every=5, strict=True) as monitor:
+        for step in range(20):
+            training.run(one, range(step, step + 1))
+            two.step()
+            two.zero_grad()
+    assert relative_error(monitor.run, "exact") < 1e-12
+    # A rate that changes between the two is one that the iteration did not begin with: withheld, with the reason.
+    training = make()
+    model = training.model
+    one = torch.optim.SGD(model[0].parameters(), lr=0.02, momentum=0.9)
+    two = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.05, momentum=0.9)
+    with nm.Monitor(model, [one, two], training.symmetries, residuals=True, every=5, strict=True) as monitor:
+        for step in range(20):
+            training.run(one, range(step, step + 1))
+            two.param_groups[0]["lr"] = 0.05 - 1e-3 * step
+            two.step()
+            two.zero_grad()
+    exact = monitor.run.data["predicted"].sel(law="exact").values
+    assert np.isnan(exact[-1]).sum() == 7
+    assert "changed between the optimisers" in " ".join(note.message for note in monitor.run.warnings)
+    assert relative_error(monitor.run, "identity") < 1e-12
+
+
+def test_uneven_momentum_inside_a_charge_leaves_the_closed_laws_once(training: Any) -> None:
+    model: nn.Sequential = training.model
+    optimizer = torch.optim.SGD(two_groups(model, momentum=0.5), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    with (
+        pytest.warns(MonitorWarning, match="differ in momentum") as caught,
         nm.Monitor(model, optimizer, training.symmetries, residuals=True, strict=True) as monitor,
     ):
         training.run(optimizer, range(50))

@@ -15,7 +15,17 @@ from neuralmechanics.monitor.following.recipes import Forms, recipe_of
 from neuralmechanics.monitor.processes.portion import ChargeSums
 from neuralmechanics.monitor.store.record import StepDrives
 from neuralmechanics.optimizers import Part, Setting, Update, dense
-from neuralmechanics.slices import Bilinear, Derived, Operand, ProductPlan, Products, Recipe, first_of, widened
+from neuralmechanics.slices import (
+    AdamStep,
+    Bilinear,
+    Derived,
+    Operand,
+    ProductPlan,
+    Products,
+    Recipe,
+    first_of,
+    widened,
+)
 
 ALL_DRIVES = tuple(field.name for field in fields(Drives))
 DONE, CLAIMED = "done", "claimed"
@@ -144,8 +154,13 @@ class DriveMeter:
 
 
 def _operand(update: Update, part: Part) -> Operand:
-    tensor, other = update.tensor(part)
-    return tensor if other is None else Derived(tensor, other)
+    found = update.tensor(part)
+    if isinstance(found, Tensor):
+        return found
+    if isinstance(found, tuple):
+        return Derived(*found)
+    constants = AdamStep(found.scale, found.root, found.epsilon, found.squared)
+    return Derived(found.numerator, found.denominator, constants)
 
 
 def _pair_recipe(*, same: bool) -> Recipe:
@@ -164,6 +179,22 @@ def summed(a: Drives, b: Drives) -> Drives:
         one, other = getattr(a, name), getattr(b, name)
         total[name] = None if one is None or other is None else one + other
     return Drives(**total)
+
+
+def rated(drives: Drives, now: Tensor | None, companion: tuple[Tensor, Tensor] | None) -> Drives:
+    """Drives with what belongs to charges whose parameters differ in η `now` left to these alone, nan elsewhere.
+
+    `companion`: Σ_p η_p ⟨θ_p,v_p⟩ before the step and the charges that are to take it; None where all laws know it.
+    """
+    pull, velocity = drives.rated_pull, drives.rated_velocity
+    if now is None or pull is None or velocity is None:
+        pull = velocity = None
+    else:
+        pull, velocity = (each.masked_fill(~now, torch.nan) for each in (pull, velocity))
+    taken = None if companion is None else companion[0].masked_fill(~companion[1], torch.nan)
+    if taken is None and pull is not None:
+        taken = torch.full_like(pull, torch.nan)
+    return replace(drives, rated_pull=pull, rated_velocity=velocity, rated_companion=taken)
 
 
 def gathered(steps: Sequence[StepDrives], total: Callable[..., Sequence[Tensor]]) -> list[StepDrives]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.laws import Drives, Hyperparameters
 from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
-from neuralmechanics.monitor.following.drives import ALL_DRIVES, DriveMeter, gathered, summed
+from neuralmechanics.monitor.following.drives import ALL_DRIVES, DriveMeter, gathered, rated, summed
+from neuralmechanics.monitor.following.leaving import Leaving
 from neuralmechanics.monitor.following.members import ChargeSettings, Members, Role
+from neuralmechanics.monitor.following.rates import Rates
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence
-from neuralmechanics.monitor.following.tracker import LawTracker
+from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker
 from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
 from neuralmechanics.monitor.processes.portion import Answer, Portion
 from neuralmechanics.monitor.store.record import Record, StepDrives
@@ -55,7 +56,6 @@ class Follower:
         self._params = dict(params)
         self._device = next(iter(params.values())).device
         self._watches = [StepWatch(each, params, exact_update=exact_update) for each in optimizers]
-        self._names = [type(each).__name__ for each in optimizers]
         self._portion = portion
         self._rotations = rotations
         self._quadratic = symmetries.quadratic.to(self._device)
@@ -68,7 +68,9 @@ class Follower:
         self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=self._exact)
         self._watchdog = Watchdog(model, symmetries, params, self._members, notes, portion)
         self._every_drive = every_drive
-        self._left = np.full(len(symmetries.labels), not self._sgd)
+        self._leaving = Leaving(symmetries, self._members, self._watches, notes)
+        self._rates = Rates(self._watches)
+        self._rated: Tensor | None = None
         self._since = 0
         self._judged = False
         self._found: list[Finding] = []
@@ -86,6 +88,7 @@ class Follower:
         self._stepped: set[int] = set()
         self._roles: dict[str, Role] = {}
         self._drives: Drives | None = None
+        self._companion: tuple[Tensor, Tensor] | None = None
         self._apart: Tensor | None = None
         self._gradients: dict[str, Tensor] = {}
 
@@ -109,8 +112,11 @@ class Follower:
         """The sizes of the charges now, which errors are relative to."""
         return self._watchdog.sizes()
 
-    def companion(self) -> Float64[Tensor, " charges"] | None:
-        """This process's share of ⟨θ,v⟩ of momentum buffers already in use; None when there is none."""
+    def companion(self, rates: Mapping[str, float] | None = None) -> Float64[Tensor, " charges"] | None:
+        """This process's share of ⟨θ,v⟩ of momentum buffers already in use; None when there is none.
+
+        `rates`: numbers that the buffers are multiplied by, 0 where there is none.
+        """
         values = self._values()
         velocities: dict[str, Tensor] = {}
         for watch in self._watches:
@@ -118,6 +124,8 @@ class Follower:
             velocities |= {name: v for name, v in watch.velocities().items() if name in owned}
         if not velocities:
             return None
+        if rates is not None:
+            velocities = {name: v * rates.get(name, 0.0) for name, v in velocities.items()}
         everywhere = {name: velocities.get(name, torch.zeros_like(value)) for name, value in values.items()}
         return self._meter.pair(everywhere, values)
 
@@ -138,7 +146,7 @@ class Follower:
         """Continue the laws from a state that they saved."""
         self._whole_residual = state.get(LAST_RESIDUAL)
         self.tracker.load_state_dict(self._portion.spread({n: v for n, v in state.items() if n != LAST_RESIDUAL}))
-        self._left = self.tracker.broken.cpu().numpy().copy()
+        self._leaving.left = self.tracker.broken.cpu().numpy().copy()
         if self._rotations is not None:
             self._rotations.restart(state)
 
@@ -191,6 +199,8 @@ class Follower:
             self._rotations.before_step(number)
         if watch.rewritten:
             self._begin_anew(watch.rewritten)
+        if self.between and self._sgd and self._rates.begin():
+            self._measure_rated()
 
     def after_step(self, number: int, *, due: bool) -> StepDrives | None:
         """Measure what an optimiser did; when all have stepped, advance every law by the iteration."""
@@ -222,10 +232,11 @@ class Follower:
         tell_of_divergence(self.notes, self.step + 1, settings.strength)
         done = self._degree * drives.parameter_update
         done.addcmul_(drives.update_energy, self._squared)
-        leaving = self._leaving(settings)
+        held = settings.rated is None or self._rates.held(self._roles)
+        leaving = self._leaving.at(self.step + 1, settings, held=held)
         if leaving is not None:
-            self.tracker.leave(leaving, self.share() - done)
-        hyper = settings.hyperparameters
+            self.tracker.leave(torch.from_numpy(leaving).to(self._device), self.share() - done)
+        hyper, drives = settings.hyperparameters, rated(drives, settings.rated, self._companion)
         self.tracker.step(hyper if self._sgd else Hyperparameters(0.0), drives)
         if self._rotations is not None:
             self._rotations.advance()
@@ -251,6 +262,7 @@ class Follower:
         outside, moved = self._watchdog.settle(self.step, charge)
         if moved is not None:
             self.tracker.restart(moved, self.share(), self.companion())
+            self._rates.forget()
             if self._rotations is not None:
                 self._rotations.restart()
             if residual is not None and not self._exact:
@@ -266,7 +278,7 @@ class Follower:
             findings = findings + self._watchdog.compare(self._since, charge, exact, followed)
         ended = self._watchdog.report(self.step, findings, None if self._exact else moved)
         if ended is not None:
-            self._left |= ended.numpy()
+            self._leaving.left |= ended.numpy()
             self.tracker.leave(ended.to(self._device), self.share())
         self.residual = residual
         rotations = None if self._rotations is None else self._rotations.record(self.step, self._watchdog.unit)
@@ -281,6 +293,14 @@ class Follower:
             rotations=rotations,
             outside=None if moved is None else outside,
         )
+
+    def _measure_rated(self) -> None:
+        """Ratios of rates have changed: Σ η⟨θ,v⟩ of the charges whose parameters differ in η, or did so before."""
+        before, self._rated = self._rated, self._settings_ahead().rated
+        concerned = [each for each in (before, self._rated) if each is not None]
+        companion = self.companion(self._rates.of) if concerned else None
+        if companion is not None:
+            self._companion = companion, torch.stack(concerned).any(0)
 
     def _role(self, setting: Setting | None, first: bool, stale: bool) -> Role:
         """The role with these contents; the same object as before, as long as the setting is."""
@@ -332,6 +352,7 @@ class Follower:
         """Momentum was written by something else: laws that remember ⟨θ,v⟩ begin anew from what is there."""
         touched = torch.from_numpy(self._members.touched(names)).to(self._device)
         self.tracker.restart(touched, self.share(), self.companion())
+        self._rates.forget()
         if self._rotations is not None:
             self._rotations.restart()
         self.notes.tell(
@@ -343,7 +364,8 @@ class Follower:
 
     def _settings(self) -> ChargeSettings:
         """The settings of this iteration; parameters of optimisers that have not stepped stand still."""
-        return self._members.settings({name: self._roles.get(name, _IDLE) for name in self._params})
+        roles = {name: self._roles.get(name, _IDLE) for name in self._params}
+        return self._members.settings(roles, self._rates.largest)
 
     def _settings_ahead(self) -> ChargeSettings:
         """The same with the optimisers that have not stepped as their groups hold them now."""
@@ -351,48 +373,21 @@ class Follower:
             return self._settings()
         roles = dict(self._roles)
         for watch in self._watches:
-            roles = {name: Role(watch.setting(name)) for name in watch.owned()} | roles
-        return self._members.settings({name: roles.get(name, _IDLE) for name in self._params})
+            coming = {name: self._role(*watch.coming(name), watch.stale(name)) for name in watch.owned()}
+            roles = coming | roles
+        return self._members.settings({name: roles.get(name, _IDLE) for name in self._params}, self._rates.largest)
 
     def _wanted(self) -> set[str]:
-        if self._every_drive:
-            return set(ALL_DRIVES)
         settings = self._settings_ahead()
+        if self._every_drive:
+            return set(ALL_DRIVES) - (set() if settings.rated is not None else RATED_DRIVES)
         return self.tracker.wanted(
             buffered=any(watch.idle_buffers for watch in self._watches),
             nesterov=settings.hyperparameters.nesterov is not False or settings.apart,
             strong=settings.strength > 1,
             mixed=settings.mixed,
+            rated=settings.rated is not None,
         )
-
-    def _leaving(self, settings: ChargeSettings) -> Bool[Tensor, " charges"] | None:
-        """Charges that the closed laws cease to hold for in this step; None when there are no new ones."""
-        even = settings.uneven is None and all(watch.known and not watch.scaled for watch in self._watches)
-        if even or not self._sgd:
-            return None
-        leaving = np.zeros_like(self._left)
-        why = "parameters of one charge differ in learning rate or momentum, or got no gradient"
-        if settings.uneven is not None:
-            leaving |= settings.uneven
-        for watch, optimiser in zip(self._watches, self._names, strict=True):
-            if watch.scaled and watch.known:
-                leaving |= self._members.touched(watch.owned())
-                why = "a gradient scaler works inside the fused step and may skip it unseen"
-            elif not watch.known:
-                leaving |= self._members.touched(watch.owned())
-                why = f"{optimiser} obeys no closed law"
-        new = leaving & ~self._left
-        if not new.any():
-            return None
-        self._left |= new
-        example = self.symmetries.labels[int(new.argmax())]
-        self.notes.tell(
-            f"leaving: {why}",
-            self.step + 1,
-            f"at step {self.step + 1} {why} ({int(new.sum())} charges, such as {example}): the closed laws do not hold "
-            "for them and are nan from here on, the identity continues",
-        )
-        return torch.from_numpy(new).to(self._device)
 
 
 _IDLE = Role(None)

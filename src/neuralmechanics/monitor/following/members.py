@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -39,11 +39,13 @@ class ChargeSettings:
 
     `uneven` marks charges whose parameters differ in them. `mixed`: there are charges whose λ is nan, because their
     parameters differ in it alone, or because the charge is one of θ + c while decay pulls θ.
+    `rated` marks those that differ in η, perhaps in λ too: their λ is nan, their η the one that rates are told in.
     """
 
     hyperparameters: Hyperparameters
     uneven: np.ndarray[Any, np.dtype[np.bool_]] | None = None
     mixed: bool = False
+    rated: Tensor | None = None
     strength: float = 0.0
     """the largest strength of decay (see `laws.decay_strength`) among the settings whose numbers are on the host"""
 
@@ -66,20 +68,22 @@ class Members:
         self._name = np.concatenate([np.full(len(c), p) for p, c in pairs]) if pairs else self._charge
         displaced = symmetries.displaced
         self._displaced = displaced.to(device) if bool(displaced.any()) else None
-        self._last: tuple[list[Role], ChargeSettings] | None = None
-        self._patterns: dict[tuple[tuple[int, ...], tuple[int, ...]], _Pattern] = {}
+        self._last: tuple[list[Role], float, ChargeSettings] | None = None
+        self._patterns: dict[tuple[tuple[int, ...], ...], _Pattern] = {}
 
-    def settings(self, roles: Mapping[str, Role]) -> ChargeSettings:
+    def settings(self, roles: Mapping[str, Role], reference: float = 1.0) -> ChargeSettings:
         """One setting a charge from one a parameter. Numbers where all agree, else tensors on the device.
 
-        The very roles of the step before have the settings of the step before.
+        The very roles of the step before have the settings of the step before. `reference`: the η of charges whose
+        parameters differ in it.
         """
         now = [roles[name] for name in self.names]
-        if self._last is None or not all(map(operator.is_, now, self._last[0])):
+        if self._last is None or self._last[1] != reference or not all(map(operator.is_, now, self._last[0])):
             decays = any(r.setting is not None and not r.setting.without_decay for r in now)
-            settings = self._settings(roles)
-            self._last = now, settings if self._displaced is None or not decays else self._pulled_apart(settings)
-        return self._last[1]
+            settings = self._settings(roles, reference)
+            apart = self._displaced is not None and decays
+            self._last = now, reference, self._pulled_apart(settings) if apart else settings
+        return self._last[2]
 
     def _pulled_apart(self, settings: ChargeSettings) -> ChargeSettings:
         """The same where λ is not that of the charges of θ + c: what decay does to them has to be measured."""
@@ -89,7 +93,7 @@ class Members:
         hyper = replace(settings.hyperparameters, weight_decay=each.masked_fill(displaced, math.nan))
         return replace(settings, hyperparameters=hyper, mixed=True)
 
-    def _settings(self, roles: Mapping[str, Role]) -> ChargeSettings:
+    def _settings(self, roles: Mapping[str, Role], reference: float) -> ChargeSettings:
         classes: dict[tuple[Any, ...], int] = {}
         values: list[Role] = []
         pattern = []
@@ -103,13 +107,24 @@ class Members:
         strength = max(map(_strength, values))
         if len(values) == 1:
             return ChargeSettings(Hyperparameters(**_fields(values[0])), strength=strength)
-        alike: dict[tuple[Any, ...], int] = {}
-        coarse = tuple(alike.setdefault(_but_for_decay(key), len(alike)) for key in classes)
-        found = self._pattern(tuple(pattern), coarse)
+        coarse, coarser = _numbered(map(_but_for_decay, classes)), _numbered(map(_but_for_rate, classes))
+        found = self._pattern(tuple(pattern), coarse, coarser)
         hyper = _many(values, found.masks)
         if found.mixed is not None:
-            hyper = replace(hyper, weight_decay=_many_decays(hyper).masked_fill(found.mixed, math.nan))
-        return ChargeSettings(hyper, found.uneven, found.mixed is not None, strength)
+            hyper = replace(hyper, weight_decay=self._each(hyper.weight_decay).masked_fill(found.mixed, math.nan))
+        if found.rated is not None:
+            hyper = replace(
+                hyper,
+                weight_decay=self._each(hyper.weight_decay).masked_fill(found.rated, math.nan),
+                learning_rate=self._each(hyper.learning_rate).masked_fill(found.rated, reference),
+            )
+        return ChargeSettings(hyper, found.uneven, found.mixed is not None, found.rated, strength)
+
+    def _each(self, value: float | Tensor) -> Tensor:
+        """One entry a charge."""
+        if isinstance(value, Tensor) and value.dim():
+            return value
+        return torch.zeros(self.charges, dtype=torch.float64, device=self._device) + value
 
     def largest(self, values: Mapping[str, float]) -> Tensor:
         """The largest of a number a parameter over the parameters of each charge, float64 on the host."""
@@ -130,21 +145,27 @@ class Members:
         parameters = np.bincount(self._charge, minlength=self.charges)
         return (self._symmetries.elements() <= 1) & torch.from_numpy(parameters == 1)
 
-    def _pattern(self, pattern: tuple[int, ...], coarse: tuple[int, ...]) -> _Pattern:
-        """What follows from each parameter's class and each class's coarse one; kept, for steps repeat it."""
-        known = self._patterns.get((pattern, coarse))
+    def _pattern(self, pattern: tuple[int, ...], coarse: tuple[int, ...], coarser: tuple[int, ...]) -> _Pattern:
+        """What follows from each parameter's class and each class's coarse ones; kept, for steps repeat it."""
+        known = self._patterns.get((pattern, coarse, coarser))
         if known is None:
             if len(self._patterns) >= _REMEMBERED:
                 self._patterns.clear()
             low, high = self._range(np.asarray(pattern))
-            lowest, highest = self._range(np.asarray(coarse)[np.asarray(pattern)])
-            uneven, mixed = lowest < highest, (low < high) & (lowest == highest)
-            known = self._patterns[pattern, coarse] = _Pattern(
+            lower, higher = self._range(np.asarray(coarse)[np.asarray(pattern)])
+            lowest, highest = self._range(np.asarray(coarser)[np.asarray(pattern)])
+            uneven, rated, mixed = lowest < highest, (lower < higher) & (lowest == highest), (low < high)
+            known = self._patterns[pattern, coarse, coarser] = _Pattern(
                 masks=[torch.from_numpy(low == c).to(self._device) for c in range(len(coarse))],
                 uneven=uneven if uneven.any() else None,
-                mixed=torch.from_numpy(mixed).to(self._device) if mixed.any() else None,
+                rated=self._where(rated),
+                mixed=self._where(mixed & (lower == higher)),
             )
         return known
+
+    def _where(self, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Tensor | None:
+        """The mask on the charges' device; None where it is empty."""
+        return torch.from_numpy(mask).to(self._device) if mask.any() else None
 
     def _range(self, of_names: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The smallest and largest class among the parameters of each charge."""
@@ -158,10 +179,11 @@ class Members:
 
 @dataclass(frozen=True, eq=False)
 class _Pattern:
-    """Per class the charges that it sets; charges of several classes; those whose classes differ in λ alone."""
+    """Per class the charges that it sets; charges of several classes, those that differ in η and λ, in λ alone."""
 
     masks: list[Tensor]
     uneven: np.ndarray[Any, np.dtype[np.bool_]] | None
+    rated: Tensor | None
     mixed: Tensor | None
 
 
@@ -191,6 +213,19 @@ def _but_for_decay(key: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same for roles that differ in coupled λ alone; see the order in `_meaning`."""
     decoupled = len(key) > 2 and key[2]
     return key if len(key) < 3 or decoupled else (key[0], *key[2:])
+
+
+def _but_for_rate(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same for roles that differ in η and coupled λ alone, where these are numbers on the host."""
+    coarse = _but_for_decay(key)
+    numbers = not any(isinstance(value, tuple) for value in key[:2])
+    return coarse[1:] if coarse != key and numbers else coarse
+
+
+def _numbered(keys: Iterable[tuple[Any, ...]]) -> tuple[int, ...]:
+    """Equal keys under equal numbers."""
+    seen: dict[tuple[Any, ...], int] = {}
+    return tuple(seen.setdefault(key, len(seen)) for key in keys)
 
 
 def _strength(role: Role) -> float:
@@ -236,12 +271,6 @@ def _many(roles: list[Role], masks: list[Tensor]) -> Hyperparameters:
                 out = out.masked_fill(mask, float(value))
         combined[field.name] = out
     return Hyperparameters(**combined)
-
-
-def _many_decays(hyper: Hyperparameters) -> Tensor:
-    """λ as one entry a charge."""
-    assert isinstance(hyper.weight_decay, Tensor)  # it differs between the classes
-    return hyper.weight_decay
 
 
 def _same(a: Any, b: Any) -> bool:

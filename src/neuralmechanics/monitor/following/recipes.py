@@ -15,8 +15,8 @@ from neuralmechanics.slices import Bilinear, Recipe
 
 Number = float | Tensor
 # The order in which the operands of a matrix stand; the library knows the pairs of the first three by heart.
-_ORDER: tuple[Part, ...] = ("velocity", "moved", "after", "before", "gradient", "adam")
-_PLAIN: tuple[Part, ...] = ("gradient", "after", "moved", "before", "velocity", "adam")
+_ORDER: tuple[Part, ...] = ("velocity", "moved", "after", "before", "gradient", "adam", "adam_slope")
+_PLAIN: tuple[Part, ...] = ("gradient", "after", "moved", "before", "velocity", "adam", "adam_slope")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +130,28 @@ def _decay(update: Update) -> _Drive:
     return _Drive(form(pull, update.before_parts()), pull)
 
 
+def _rated_pull(update: Update) -> _Drive:
+    """η(λ|θ|² + ρ) of a parameter, whose η is its own."""
+    if update.left is None:  # the gradient is gone, and with it ρ
+        return _Drive({("after", "after"): math.nan}, {"after": math.nan})
+    slope = update.gradient_parts()
+    if not update.setting.without_decay:
+        slope = combined((1.0, slope), (update.setting.weight_decay, update.before_parts()))
+    rated = combined((update.setting.learning_rate, slope))
+    return _Drive(form(rated, update.before_parts()), rated)
+
+
+def _rated_velocity(update: Update) -> _Drive:
+    if update.velocity is None:
+        return _NOTHING
+    return _Drive(form(update.difference_parts(), {"velocity": update.setting.learning_rate}), {})
+
+
+def _rated_companion(update: Update) -> _Drive:
+    """Measured before a step, where ratios of rates have changed."""
+    return _NOTHING
+
+
 def _done(update: Update) -> _Drive:
     """⟨θ,d⟩ + |d|²/2 of what the step did, where the optimiser's formula is asked beside it."""
     return _change(update, update.difference_parts()) if update.claimed_parts() is not None else _NOTHING
@@ -154,6 +176,9 @@ _DRIVES: Mapping[str, Callable[[Update], _Drive]] = {
     "velocity_gradient": _velocity_gradient,
     "velocity_energy": _velocity_energy,
     "decay": _decay,
+    "rated_pull": _rated_pull,
+    "rated_velocity": _rated_velocity,
+    "rated_companion": _rated_companion,
     "done": _done,
     "claimed": _claimed,
 }

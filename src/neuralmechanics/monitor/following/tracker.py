@@ -31,6 +31,7 @@ LAWS: dict[str, Callable[[Tensor], Law]] = {
 }
 DRIVEN_BY_GRADIENT = ("modified_loss", "first_order")
 _STRONG_DRIVES = {"gradient_energy", "velocity_gradient", "velocity_energy"}
+RATED_DRIVES = {"rated_pull", "rated_velocity", "rated_companion"}
 _FALLBACK = "fallback"
 ROTATION = "rotation"
 _KIND = "quadratic"
@@ -90,7 +91,7 @@ class LawTracker:
             law.start(charge, companion)
         self._fallback.start(charge)
 
-    def wanted(self, *, buffered: bool, nesterov: bool, strong: bool, mixed: bool) -> set[str]:
+    def wanted(self, *, buffered: bool, nesterov: bool, strong: bool, mixed: bool, rated: bool) -> set[str]:
         """The drives that the coming `step` needs. ⟨d,v⟩ matters to Nesterov and to a buffer that lies idle.
 
         2⟨θ,d⟩ + W is what the optimiser did to a charge: what the watch for other causes compares with.
@@ -105,6 +106,8 @@ class LawTracker:
             drives.add("gradient_energy")
         if mixed:
             drives.add("decay")
+        if rated and self._laws.keys() & {"exact", "identity"}:
+            drives |= RATED_DRIVES
         self._strong = self._strong or strong
         if self._strong:
             drives |= _STRONG_DRIVES if strong else {"velocity_energy"}

@@ -125,16 +125,19 @@ class StepDrives:
 
 
 def drive_arrays(steps: Sequence[StepDrives]) -> Arrays:
-    """The steps since the last record, one row each."""
+    """The steps since the last record, one row each; nan in the steps that did not need a drive."""
     if not steps:
         return {}
     out: Arrays = {f"{DRIVE_PREFIX}step": np.array([s.step for s in steps], dtype=np.int64)}
     charges = 0
     for name in (f.name for f in fields(Drives)):
         measured = [getattr(s.drives, name) for s in steps]
-        if all(m is not None for m in measured):
-            out[f"{DRIVE_PREFIX}{name}"] = torch.stack(measured).detach().cpu().numpy()
-            charges = measured[0].shape[0]
+        some = next((m for m in measured if m is not None), None)
+        if some is not None:
+            nothing = torch.full_like(some, torch.nan)
+            each = [nothing if m is None else m for m in measured]
+            out[f"{DRIVE_PREFIX}{name}"] = torch.stack(each).detach().cpu().numpy()
+            charges = some.shape[0]
     for name in HYPERPARAMETERS:
         out[f"{DRIVE_PREFIX}{name}"] = rows([getattr(s.hyperparameters, name) for s in steps], charges)
     return out

@@ -1,0 +1,45 @@
+"""No optimiser in any situation is followed silently wrongly: some cells of the table, the whole of it when slow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tests.monitor.equivalence.optimizers import ROWS, SGD
+from tests.monitor.equivalence.situations import BREAKING, COLUMNS, WRITING
+from tests.monitor.equivalence.table import cell, cells
+
+COMPILED = ("compiled model", "compiled step")
+QUICK = [column for column in COLUMNS if column not in COMPILED]
+# Every row once and every column that compiles nothing at least twice.
+FEW = [
+    pair
+    for number, row in enumerate(ROWS)
+    for pair in [(row, next(c for c in QUICK[number % len(QUICK) :] + QUICK if (row, c) in set(cells())))]
+]
+
+
+@pytest.fixture(autouse=True)
+def forgetful_compiler() -> Iterator[None]:
+    yield
+    torch._dynamo.reset()
+
+
+def judge(row: str, column: str) -> None:
+    found = cell(row, column)
+    assert not found.problems, (row, column, found.problems, found.reasons)
+    if row in SGD and "noisy" not in column:
+        assert (found.withheld > 0) == (column in BREAKING), (row, column, found.reasons)
+        assert bool(found.reasons) == (column in BREAKING | WRITING), (row, column, found.reasons)
+
+
+@pytest.mark.parametrize(("row", "column"), FEW, ids=" / ".join)
+def test_some_cells(row: str, column: str) -> None:
+    judge(row, column)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("row", "column"), [pair for pair in cells() if pair not in FEW], ids=" / ".join)
+def test_the_whole_table(row: str, column: str) -> None:
+    judge(row, column)
