@@ -161,16 +161,15 @@ def _build(stack: list[Any]) -> None:
 
 _BUILDERS: dict[str, Callable[[list[Any]], None]] = {
     "APPEND": lambda stack: _append(stack, _take(stack, 1)),
-    "APPENDS": lambda stack: (values := _marked(stack), _append(stack, values))[1],
+    "APPENDS": lambda stack: _append(stack, _marked(stack)),
     "SETITEM": lambda stack: _set_items(stack, _take(stack, 2)),
-    "SETITEMS": lambda stack: (values := _marked(stack), _set_items(stack, values))[1],
+    "SETITEMS": lambda stack: _set_items(stack, _marked(stack)),
     "LIST": lambda stack: stack.append(_marked(stack)),
     "DICT": lambda stack: stack.append(_dictionary(_marked(stack))),
     "TUPLE": lambda stack: stack.append(tuple(_marked(stack))),
     "TUPLE1": lambda stack: stack.append(tuple(_take(stack, 1))),
     "TUPLE2": lambda stack: stack.append(tuple(_take(stack, 2))),
     "TUPLE3": lambda stack: stack.append(tuple(_take(stack, 3))),
-    "POP": lambda stack: (_take(stack, 1), None)[1],
     "REDUCE": _reduce,
     "BUILD": _build,
 }
