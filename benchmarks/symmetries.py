@@ -30,7 +30,7 @@ def resnet50() -> tuple[Any, Any, Any]:
 
     from neuralmechanics.experiments import build_model
 
-    model = build_model("resnet50-bn", input_shape=(3, 224, 224), classes=1000)
+    model = build_model("resnet50", input_shape=(3, 224, 224), classes=1000)
     batch = torch.zeros(2, 3, 224, 224), torch.zeros(2, dtype=torch.long)
     return model, batch, lambda m, b: torch.nn.functional.cross_entropy(m(b[0]), b[1])
 

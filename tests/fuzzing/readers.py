@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import pickle
 import random
 import shutil
+import tarfile
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,11 +25,13 @@ from PIL import Image
 import neuralmechanics as nm
 from neuralmechanics.configuration.build import load_config
 from neuralmechanics.experiments import TrainConfig
-from neuralmechanics.experiments.data.readers.cifar import read_cifar
-from neuralmechanics.experiments.data.readers.folders import decoded, folder_files
+from neuralmechanics.experiments.data.readers.archives import open_archive
+from neuralmechanics.experiments.data.readers.cifar import CIFAR10, CIFAR100, read_binary, read_python
+from neuralmechanics.experiments.data.readers.folders import decoded, picture_files
 from neuralmechanics.experiments.data.readers.idx import read_idx
 from neuralmechanics.experiments.data.readers.pictures import picture_file
 from neuralmechanics.experiments.data.readers.tables import count_rows, rows
+from neuralmechanics.experiments.data.readers.tree import FolderTree, Place
 from neuralmechanics.experiments.models.restore import read_weights
 from neuralmechanics.experiments.sweep import load_sweep
 from neuralmechanics.flows.comparison.config import read_config
@@ -46,7 +51,18 @@ class Reader:
 
 def all_readers(folder: Path) -> dict[str, Reader]:
     """Every reader; `folder` is where templates are made."""
-    made = (run_folders(folder), toml(), targets(), idx(), cifar(), image_folders(), pictures(), tables(), weights())
+    made = (
+        run_folders(folder),
+        toml(),
+        targets(),
+        idx(),
+        cifar(),
+        archives(),
+        image_folders(),
+        pictures(),
+        tables(),
+        weights(),
+    )
     return {reader.name: reader for reader in made}
 
 
@@ -221,7 +237,7 @@ def idx() -> Reader:
 
     def read(where: Path, name: str) -> None:
         try:
-            read_idx(where / name)
+            read_idx(Place(FolderTree(where), name))
         except ValueError as error:
             require_own(error)
 
@@ -236,11 +252,42 @@ def cifar() -> Reader:
 
     def read(where: Path, name: str) -> None:
         try:
-            read_cifar(where / name, 2 if "100" in name else 1, 100 if "100" in name else 10)
+            (read_python if name.endswith(".pickle") else read_binary)(
+                Place(FolderTree(where), name), *((CIFAR100, 100) if "100" in name else (CIFAR10, 10))
+            )
         except ValueError as error:
             require_own(error)
 
-    return Reader("cifar", {"10.bin": bytes(2 * 3073), "100.bin": bytes(2 * 3074)}, read)
+    batch = {"data": np.zeros((2, 3072), np.uint8), "labels": [1, 2], "fine_labels": [3, 4]}
+    seeds = {f"{name}.pickle": pickle.dumps(batch, protocol=k) for name, k in (("10", 2), ("100", 5))}
+    words = [b"cos\nsystem\n", b"U\x04data", b"R", b"b", b"(", b"t", b"e", b"s", b"0", b"h\x00", b"q\xff"]
+    return Reader("cifar", {"10.bin": bytes(2 * 3073), "100.bin": bytes(2 * 3074)} | seeds, read, words)
+
+
+def archives() -> Reader:
+    """A zip and a tar with a few small files, every one of which is read."""
+    packed, tarred = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("a/b/1.png", "a/2.png", "c"):
+            archive.writestr(name, name * 9)
+    with tarfile.open(fileobj=tarred, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a/" + "long" * 30)
+        member.size = 40
+        archive.addfile(member, io.BytesIO(bytes(40)))
+
+    def read(where: Path, name: str) -> None:
+        try:
+            with open_archive(where / name) as tree:
+                for file in Place(tree).below():
+                    file.read(1 << 20)
+        except ValueError as error:
+            require_own(error)
+
+    def repair(name: str, content: bytes, chance: random.Random) -> bytes:
+        return gzip.compress(content) if name.endswith(".gz") and chance.random() < 0.7 else content
+
+    seeds = {"a.zip": packed.getvalue(), "b.tar": tarred.getvalue(), "c.tar.gz": tarred.getvalue()}
+    return Reader("archives", seeds, read, [b"PK\x01\x02", b"PK\x05\x06", b"../", b"ustar", b"size="], repair)
 
 
 def _picture(kind: str, size: tuple[int, int] = (12, 9)) -> bytes:
@@ -263,7 +310,7 @@ def pictures() -> Reader:
 
     def read(where: Path, name: str) -> None:
         try:
-            picture_file(where / name, 8, 3, 1.0)
+            picture_file(Place(FolderTree(where), name), 8, 3, 1.0)
         except ValueError as error:
             require_own(error)
 
@@ -289,9 +336,10 @@ def image_folders() -> Reader:
         if name == "val_annotations.txt" and (root / "val").is_dir():
             (root / "val" / name).write_bytes((where / name).read_bytes())
         try:
-            found = folder_files(root)
-            for files in found[:2] if found else ():
-                decoded("fuzz", files, 8, 3)
+            found = picture_files(Place(FolderTree(root)))
+            for files in (found.train, found.test) if found else ():
+                if files is not None:
+                    decoded("fuzz", files, 8, 3)
         except ValueError as error:
             require_own(error)
 
@@ -315,8 +363,9 @@ def tables() -> Reader:
 
     def read(where: Path, name: str) -> None:
         try:
-            count_rows([where / name], ("img", "label"))
-            for number, _ in enumerate(rows([where / name], ("img", "label"), 10)):
+            place = Place(FolderTree(where), name)
+            count_rows([place], ("img", "label"))
+            for number, _ in enumerate(rows([place], ("img", "label"), 10)):
                 if number > 100:
                     return
         except ValueError as error:

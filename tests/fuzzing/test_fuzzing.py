@@ -10,7 +10,7 @@ from tests.fuzzing.__main__ import FOUND, Search
 from tests.fuzzing.coverage import Coverage
 from tests.fuzzing.readers import Reader, all_readers
 
-NAMES = ("runs", "toml", "targets", "idx", "cifar", "folders", "pictures", "tables", "weights")
+NAMES = ("runs", "toml", "targets", "idx", "cifar", "archives", "folders", "pictures", "tables", "weights")
 
 
 @pytest.fixture(scope="module")

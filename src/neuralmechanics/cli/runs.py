@@ -53,6 +53,10 @@ class Report:
 
 def run_train(command: Train) -> None:
     """Train, then print the scores and where the run lies."""
+    from neuralmechanics.experiments.data import require_here
+
+    # Data that is not here is said before torch loads.
+    require_here(command.training.data, command.training.images)
     from neuralmechanics.experiments.training.loop import train
 
     result = train(command.training, command.out, resume=command.resume, meter=terminal_meter())

@@ -33,6 +33,8 @@ class _Size:
     batch: int
     every: int
     decays: tuple[float, ...]
+    rate_with_momentum: float
+    decays_with_momentum: tuple[float, ...]
     momenta: tuple[float, ...]
     dampenings: tuple[float, ...]
     milestones: tuple[float, ...]
@@ -57,6 +59,8 @@ _SIZES: dict[str, _Size] = {
         batch=64,
         every=5,
         decays=(0.0, 5e-3),
+        rate_with_momentum=0.02,
+        decays_with_momentum=(0.0, 2e-2),
         momenta=(0.9, 0.99),
         dampenings=(0.0, 0.01),
         milestones=(3.0, 6.0),
@@ -69,6 +73,8 @@ _SIZES: dict[str, _Size] = {
         batch=64,
         every=10,
         decays=(0.0, 1e-3, 5e-3, 1e-2),
+        rate_with_momentum=0.01,
+        decays_with_momentum=(0.0, 1e-3, 5e-3, 1e-2),
         momenta=(0.8, 0.9, 0.99),
         dampenings=(0.0, 0.01),
         milestones=(3.0, 6.0),
@@ -81,6 +87,8 @@ _SIZES: dict[str, _Size] = {
         batch=256,
         every=50,
         decays=(0.0, 1e-4, 5e-4, 1e-3),
+        rate_with_momentum=0.1,
+        decays_with_momentum=(0.0, 1e-4, 5e-4, 1e-3),
         momenta=(0.8, 0.9, 0.99),
         dampenings=(0.0, 0.01),
         milestones=(30.0, 60.0),
@@ -102,9 +110,9 @@ def _momentum(size: _Size, scale: str) -> list[Grid]:
         "model": models,
         "optimizer.momentum": size.momenta,
         "optimizer.dampening": size.dampenings,
-        "optimizer.weight_decay": size.decays,
+        "optimizer.weight_decay": size.decays_with_momentum,
     }
-    return [(size.base(0.01, batch=size.batch // 2), grid)]
+    return [(size.base(size.rate_with_momentum, batch=size.batch // 2), grid)]
 
 
 def _phase(size: _Size, scale: str) -> list[Grid]:

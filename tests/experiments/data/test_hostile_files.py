@@ -18,6 +18,8 @@ from neuralmechanics.experiments import ImageConfig, load_data
 from neuralmechanics.experiments.data.cache import cache_folder, cached
 
 from ..formats import (
+    SMALL,
+    load_small,
     random_images,
     write_cifar,
     write_hub,
@@ -41,7 +43,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refused(name: str, root: Path, match: str, **options: object) -> None:
     with pytest.raises(ValueError, match=match) as error:
-        load_data(name, ImageConfig(root=str(root), **options))  # type: ignore[arg-type]
+        load_data(name, ImageConfig(root=str(root), **options), sources=SMALL)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 
 
@@ -124,11 +126,13 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
 
     write_mnist(tmp_path)
     put(tmp_path / "train-labels-idx1-ubyte")
-    refused("mnist", tmp_path, "train-labels-idx1-ubyte' is a ")
+    refused(
+        "mnist", tmp_path, "lacks train-labels-idx1-ubyte" if kind == "folder" else "labels-idx1-ubyte' is a |leads"
+    )
     (tmp_path / "cifar").mkdir()
     write_cifar(tmp_path / "cifar", 100)
     put(tmp_path / "cifar" / "train.bin")
-    refused("cifar100", tmp_path / "cifar", "train.bin' is a ")
+    refused("cifar100", tmp_path / "cifar", "train.bin' is a |leads out of the folder")
     if kind == "folder":
         return
     write_image_folder(tmp_path / "images")
@@ -175,7 +179,7 @@ def test_a_card_that_points_elsewhere_is_not_followed(tmp_path: Path) -> None:
         "    path: ['https://example.com/train.parquet', '../other/data/train-00000-of-00001.parquet']\n---\n"
     )
     (tmp_path / "set" / "set.py").write_text("raise SystemExit('the script ran')")
-    data = load_data("cifar10", ImageConfig(root=str(tmp_path / "set")))
+    data = load_small("cifar10", tmp_path / "set")
     assert np.array_equal(data.train.inputs.numpy(), first)
     link = tmp_path / "set" / "data" / "train-00001-of-00002.parquet"
     link.symlink_to(tmp_path / "other" / "data" / "train-00000-of-00001.parquet")
@@ -189,10 +193,10 @@ def test_pictures_outside_their_table_are_not_read(tmp_path: Path, path: str) ->
 
     write_hub(tmp_path / "set", "cifar10")
     table = next((tmp_path / "set" / "data").glob("test*"))
-    rows = [{"img": {"bytes": None, "path": path}, "label": 1}]
+    rows = [{"img": {"bytes": None, "path": path}, "label": 1}] * 20
     parquet.write_table(pyarrow.Table.from_pylist(rows), table)
     refused(
-        "cifar10", tmp_path / "set", "row 0 holds no picture; pictures outside the file are not read|promises 1 rows"
+        "cifar10", tmp_path / "set", "row 0 holds no picture; pictures outside the file are not read|promises 20 rows"
     )
 
 

@@ -14,15 +14,40 @@ from neuralmechanics.experiments.models.restore import read_weights
 PUBLISHED = {
     ("vgg16", 64, 200): 18_067_464,
     ("vgg16-bn", 64, 200): 18_075_912,
+    ("vgg11", 224, 1000): 132_863_336,
+    ("vgg13-bn", 224, 1000): 133_053_736,
+    ("vgg16", 224, 1000): 138_357_544,
+    ("vgg16-bn", 224, 1000): 138_365_992,
+    ("vgg19", 224, 1000): 143_667_240,
+    ("resnet18", 224, 1000): 11_689_512,
     ("resnet18-bn", 224, 1000): 11_689_512,
-    ("resnet34-bn", 224, 1000): 21_797_672,
-    ("resnet50-bn", 224, 1000): 25_557_032,
-    ("resnet101-bn", 224, 1000): 44_549_160,
-    ("resnet152-bn", 224, 1000): 60_192_808,
-    ("wide-resnet50-2-bn", 224, 1000): 68_883_240,
+    ("resnet34", 224, 1000): 21_797_672,
+    ("resnet50", 224, 1000): 25_557_032,
+    ("resnet101", 224, 1000): 44_549_160,
+    ("resnet152", 224, 1000): 60_192_808,
+    ("wide-resnet50", 224, 1000): 68_883_240,
+    ("wide-resnet50-2", 224, 1000): 68_883_240,
+    ("wide-resnet101", 224, 1000): 126_886_696,
     ("wide-resnet101-2-bn", 224, 1000): 126_886_696,
-    ("wide-resnet28-10-bn", 32, 10): 36_479_194,
+    ("wide-resnet28-10", 32, 10): 36_479_194,
+    # The reference's networks at 64 pixels: a 3×3 stem, and without norms nothing in their place.
+    ("resnet18", 64, 200): 11_271_432,
+    ("resnet18-nobn", 64, 200): 11_271_432 - 2 * 4800,
+    ("wide-resnet18", 64, 200): 11_271_432,
+    ("wide-resnet18-nobn", 64, 200): 11_271_432 - 2 * 4800,
+    ("wide-resnet50", 64, 200): 68_883_240 - 7 * 7 * 3 * 64 + 3 * 3 * 3 * 64 - 800 * 2049,
 }
+# Every name of a network in the reference code, at any size of input.
+REFERENCE = [
+    *("logistic", "fc", "fc-bn", "conv"),
+    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "-bn")),
+    *(
+        f"{wide}resnet{depth}{norm}"
+        for wide in ("", "wide-")
+        for depth in (18, 34, 50, 101, 152)
+        for norm in ("", "-nobn")
+    ),
+]
 
 
 def parameters(model: nn.Module) -> int:
@@ -37,6 +62,10 @@ def test_published_parameter_counts():
     assert counts == PUBLISHED
 
 
+def test_every_name_of_the_reference_is_here():
+    assert set(REFERENCE) <= set(model_names())
+
+
 @pytest.mark.parametrize("name", model_names())
 def test_every_model_maps_a_batch_to_logits(name):
     shape = (12,) if name == "gpt" else (3, 16, 16)
@@ -48,7 +77,7 @@ def test_every_model_maps_a_batch_to_logits(name):
     assert logits.shape == ((4, 12, 7) if name == "gpt" else (4, 7))
     assert all(parameter.grad is not None for parameter in model.parameters())
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    assert bool(norms) == name.endswith("-bn")
+    assert bool(norms) == (not name.endswith("-nobn") if "resnet" in name else name.endswith("-bn"))
 
 
 def test_seed_alone_decides_the_weights_and_nothing_else_moves():
@@ -72,9 +101,18 @@ def test_paper_initialisation_has_the_stated_moments():
             assert not module.bias.any()
 
 
+def test_the_head_of_a_residual_network_keeps_its_first_weights():
+    """The reference draws its convolutions and leaves its linear head to torch: uniform, of deviation 1/√(3·512)."""
+    model = build_model("resnet18", input_shape=(3, 8, 8), classes=200, initialisation="paper")
+    assert float(model.head.weight.detach().std()) == pytest.approx(1 / sqrt(3 * 512), rel=0.02)
+    assert all(module.bias is None for module in model.modules() if isinstance(module, nn.Conv2d))
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
+        ("vgg16-nobn", (3, 8, 8), "unknown model 'vgg16-nobn'"),
+        ("resnet18-bn-nobn", (3, 8, 8), "unknown model 'resnet18-bn-nobn'"),
         ("vgg61", (3, 8, 8), "unknown model 'vgg61'; the nearest known name is 'vgg1"),
         ("wide-resnet17-2", (3, 8, 8), "depth of a WideResNet is 6n"),
         ("vgg11", (64,), "input_shape must be \\(channels, height, width\\)"),

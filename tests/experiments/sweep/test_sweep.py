@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from neuralmechanics.experiments import train
-from neuralmechanics.experiments.data.readers import hub
 from neuralmechanics.experiments.paper import PAPER_FIGURES, paper_sweep
 from neuralmechanics.experiments.sweep import expand, load_sweep, run_sweep
 from neuralmechanics.experiments.sweep.grid import Sweep
@@ -174,12 +173,10 @@ def test_twelve_runs_on_ray_with_a_killed_worker_equal_the_same_runs_one_by_one(
 
 @pytest.mark.parametrize("figure", PAPER_FIGURES)
 def test_the_published_size_without_its_data_ends_before_any_training(figure, tmp_path, monkeypatch):
-    def nothing(repository: str, split: str) -> None:
-        raise LookupError("no network")
-
-    monkeypatch.setattr(hub, "_loaded", nothing)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "nothing"))
+    monkeypatch.delenv("NEURALMECHANICS_DATA", raising=False)
     sweep = paper_sweep(figure, "paper", tmp_path / "runs")
-    with pytest.raises(ValueError, match=r"is not here \(no network\); put .* as images\.root .* run: pip") as error:
+    with pytest.raises(ValueError, match=r"is not here: put .* as images\.root .* run: pip") as error:
         run_sweep(sweep)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "runs").exists()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 
 from neuralmechanics.experiments.config import ImageConfig
 from neuralmechanics.experiments.data.dataset import DataSet
 from neuralmechanics.experiments.data.digits import digits
 from neuralmechanics.experiments.data.published import image_folder, published
 from neuralmechanics.experiments.data.sequences import sequences
-from neuralmechanics.experiments.data.sources import SOURCES
+from neuralmechanics.experiments.data.sources import SOURCES, Source
 from neuralmechanics.experiments.data.textures import textures
 
 
@@ -40,24 +39,26 @@ _LOADERS: dict[str, Callable[[ImageConfig], DataSet]] = {
     "digits": _digits,
     "textures": _textures,
     "sequences": _sequences,
-    **{name: partial(published, name) for name in SOURCES},
     "folder": image_folder,
 }
 
 
 def data_names() -> tuple[str, ...]:
     """Every data set that `load_data` knows."""
-    return tuple(_LOADERS)
+    made = tuple(_LOADERS)
+    return (*made[:-1], *SOURCES, made[-1])
 
 
-def load_data(name: str, images: ImageConfig | None = None) -> DataSet:
+def load_data(name: str, images: ImageConfig | None = None, *, sources: Mapping[str, Source] = SOURCES) -> DataSet:
     """The data set `name`, decoded from where `images` says, limited as it says.
 
-    Raises `ValueError` for an unknown name (with the nearest), and for missing data the exact command or folder
-    that would provide it.
+    `sources` are the numbers that a published data set must have, by default those of its publisher. Raises
+    `ValueError` for an unknown name (with the nearest), for missing data the exact command or folder that would
+    provide it, and for a copy that is not whole.
     """
     images = images or ImageConfig()
-    if name not in _LOADERS:
+    if name not in data_names():
         nearest = difflib.get_close_matches(name, data_names(), n=1, cutoff=0.0)[0]
         raise ValueError(f"unknown data {name!r}; the nearest known name is {nearest!r}")
-    return _LOADERS[name](images).limited(images.train_limit, images.test_limit)
+    found = published(name, images, sources) if name in SOURCES else _LOADERS[name](images)
+    return found.limited(images.train_limit, images.test_limit)

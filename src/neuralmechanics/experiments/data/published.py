@@ -1,19 +1,27 @@
-"""Published data sets and image folders, wherever they lie: one table of the forms that a data set comes in."""
+"""Published data sets and image folders: one table of the forms that a data set comes in, each held to its numbers."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from neuralmechanics.experiments.config import ImageConfig
+from neuralmechanics.experiments.data.counts import require_counts, require_total
 from neuralmechanics.experiments.data.dataset import DataSet, Split
-from neuralmechanics.experiments.data.readers.folders import decoded, folder_files
-from neuralmechanics.experiments.data.readers.hub import hub_split, local_splits
+from neuralmechanics.experiments.data.readers.cifar import CIFAR10, CIFAR100, cifar_splits
+from neuralmechanics.experiments.data.readers.folders import Pictures, decoded, held_out, picture_files, train_folder
+from neuralmechanics.experiments.data.readers.hub import table_splits
+from neuralmechanics.experiments.data.readers.idx import idx_splits
 from neuralmechanics.experiments.data.sources import SOURCES, Source
+from neuralmechanics.experiments.data.whereabouts import Found, candidates, find_root, opened
+
+if TYPE_CHECKING:
+    from neuralmechanics.experiments.data.readers.tree import Place
 
 _FOLDER_SIZE = 64
 _MEASURED = 1000
@@ -21,109 +29,117 @@ _MEASURED = 1000
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A data set as it is asked for: what it is called, its source, where it lies and in which size."""
+    """A data set as it is asked for: what it is called, its source, and in which size."""
 
     name: str
     source: Source
-    root: Path
     size: int | None
 
 
 class _Form(Protocol):
-    """Reads one form that a data set comes in: training and test examples and number of classes; None if not there."""
+    """Reads one form that a data set comes in: training and test examples; None if it does not lie in `place`."""
 
-    def __call__(self, wanted: _Wanted) -> tuple[Split, Split, int] | None: ...
+    def __call__(self, wanted: _Wanted, place: Place) -> tuple[Split, Split] | None: ...
 
 
-def _publishers_files(wanted: _Wanted) -> tuple[Split, Split, int] | None:
+def _publishers_files(wanted: _Wanted, place: Place) -> tuple[Split, Split] | None:
     source = wanted.source
-    found = source.binary(wanted.root) if source.binary is not None else None
+    if source.arrays is None:
+        return None
+    if source.arrays == "idx":
+        found = idx_splits(place, source.classes, source.size)
+    else:
+        found = cifar_splits(place, CIFAR10 if source.arrays == "cifar10" else CIFAR100, source.classes)
+    if found is not None and wanted.size not in (None, source.size):
+        raise ValueError(f"images.size: the files of {wanted.name} hold {source.size} pixels, not {wanted.size}")
+    return found
+
+
+def _tables(wanted: _Wanted, place: Place) -> tuple[Split, Split] | None:
+    source = wanted.source
+    found = table_splits(place, source.test_split, source.columns)
     if found is None:
         return None
-    if wanted.size not in (None, source.size):
-        raise ValueError(f"images.size: the binary files of {wanted.name} hold {source.size} pixels, not {wanted.size}")
-    return *found, source.classes
+    # Before they are decoded, which may take an hour.
+    for part, count, rows in zip(("training", "test"), (source.train, source.test), found.counts(), strict=True):
+        require_total(wanted.name, source, place, part, rows, count)
+    return found.decoded(source.shape(wanted.size), source.margin, source.classes)
 
 
-def _tables(wanted: _Wanted) -> tuple[Split, Split, int] | None:
+def _pictures(wanted: _Wanted, place: Place) -> tuple[Split, Split] | None:
     source = wanted.source
-    shape = source.shape(wanted.size)
-    found = local_splits(wanted.root, source.test_split, source.columns, shape, source.margin, source.classes)
-    return None if found is None else (*found, source.classes)
-
-
-def _pictures(wanted: _Wanted) -> tuple[Split, Split, int] | None:
     # Their publishers give arrays: pictures in such a folder are something else.
-    if wanted.source.binary is not None:
+    if source.arrays is not None or train_folder(place) is None:
         return None
-    channels, _, size = wanted.source.shape(wanted.size)
-    return _by_folder(wanted.name, wanted.root, size, channels, wanted.source.margin)
+    found = picture_files(place)
+    if found is None:
+        return None
+    if found.test is None:
+        raise ValueError(
+            f"{wanted.name}: {str(place)!r} has no folder 'val' with images and their classes beside 'train'"
+        )
+    for part, count, files in (("training", source.train, found.train), ("test", source.test, found.test)):
+        require_counts(wanted.name, source, place, part, torch.tensor(files.labels), count, found.classes)
+    channels, _, size = source.shape(wanted.size)
+    return _decoded(wanted.name, found, size, channels, source.margin)
 
 
 # In the order in which a folder is tried.
-_FORMS: tuple[_Form, ...] = (_publishers_files, _tables, _pictures)
+_FORMS: tuple[_Form, ...] = (_publishers_files, _pictures, _tables)
 
 
-def published(name: str, images: ImageConfig) -> DataSet:
-    """The published data set `name` from `images.root`, `$NEURALMECHANICS_DATA`/`name`, or the Hugging Face cache."""
-    source = SOURCES[name]
-    root = Path(images.root) if images.root is not None else _usual_root(name)
-    if root is None:
-        train, test, classes = *_from_hub(name, source, images.size), source.classes
-    else:
-        wanted = _Wanted(name, source, root, images.size)
-        found = next((found for form in _FORMS if (found := form(wanted)) is not None), None)
-        if found is None:
-            raise ValueError(
-                f"no {name} in {str(root)!r}: it must hold {source.files}, or the Parquet files of {source.repository}"
-            )
-        train, test, classes = found
-    return DataSet(name, train, test, classes, source.mean, source.std)
+def published(name: str, images: ImageConfig, sources: Mapping[str, Source] = SOURCES) -> DataSet:
+    """The published data set `name` from where `find_root` finds it, whole: as many classes and images as published.
 
-
-def _usual_root(name: str) -> Path | None:
-    given = os.environ.get("NEURALMECHANICS_DATA")
-    return Path(given) / name if given and (Path(given) / name).is_dir() else None
+    The folder may hold it in one subfolder, or archive, of the data set's own name. Raises `ValueError` for a copy that
+    is not whole, with what was found and the remedy.
+    """
+    source = sources[name]
+    where = find_root(name, images, source)
+    wanted = _Wanted(name, source, images.size)
+    with ExitStack() as stack:
+        root = opened(where, stack)
+        for place in candidates(root, source, stack):
+            for form in _FORMS:
+                found = form(wanted, place)
+                if found is None:
+                    continue
+                for part, count, split in zip(("training", "test"), (source.train, source.test), found, strict=True):
+                    require_counts(name, source, place, part, split.labels, count)
+                return DataSet(name, *found, source.classes, source.mean, source.std)
+        held = [place.name for place in (*root.folders(), *root.files())]
+    shown = f"{', '.join(held[:3])}{f' and {len(held) - 3} more' if len(held) > 3 else ''}" or "nothing"
+    raise ValueError(
+        f"no {name} in {str(root)!r}, which holds {shown}: it must hold {source.files}, or the Parquet files of "
+        f"{source.repository}"
+    )
 
 
 def image_folder(images: ImageConfig) -> DataSet:
-    """Any folder of class folders at `images.root`; mean and deviation are measured on its first thousand images."""
+    """Any folder (or archive) of class folders; mean and deviation are measured on its first thousand images."""
     if images.root is None:
         raise ValueError("data 'folder' needs images.root: a folder with one folder of images a class")
-    found = _by_folder("folder", Path(images.root), images.size or _FOLDER_SIZE, 3, 1.0)
-    if found is None:
-        raise ValueError(f"no class folders with images in {images.root!r}")
-    train, test, classes = found
+    with ExitStack() as stack:
+        root = Path(images.root)
+        found = picture_files(opened(Found(root), stack)) if root.exists() else None
+        if found is None:
+            raise ValueError(f"no class folders with images in {images.root!r}")
+        if len(found.classes) < 2:
+            raise ValueError(
+                f"{images.root!r} has one class folder, {found.classes[0]!r}: nothing is to be told apart; give the "
+                f"folder that holds 'train' and 'val', or one folder a class, as images.root"
+            )
+        train, test = _decoded("folder", found, images.size or _FOLDER_SIZE, 3, 1.0)
     sample = train.inputs[torch.linspace(0, len(train) - 1, min(_MEASURED, len(train))).long()].double() / 255
     mean = tuple(sample.mean((0, 2, 3)).tolist())
     std = tuple(sample.std((0, 2, 3)).clamp_min(1e-3).tolist())
-    return DataSet("folder", train, test, classes, mean, std)
+    return DataSet("folder", train, test, len(found.classes), mean, std)
 
 
-def _by_folder(name: str, root: Path, size: int, channels: int, margin: float) -> tuple[Split, Split, int] | None:
-    files = folder_files(root)
-    if files is None:
-        return None
-    *parts, classes = files
+def _decoded(name: str, found: Pictures, size: int, channels: int, margin: float) -> tuple[Split, Split]:
+    parts = held_out(found.train) if found.test is None else (found.train, found.test)
     train, test = (
-        decoded(f"{name}-{part}", of_part, size, channels, margin=margin)
-        for part, of_part in zip(("train", "test"), parts, strict=True)
+        decoded(f"{name}-{part}", files, size, channels, margin=margin)
+        for part, files in zip(("train", "test"), parts, strict=True)
     )
-    return train, test, classes
-
-
-def _from_hub(name: str, source: Source, size: int | None) -> tuple[Split, Split]:
-    shape = source.shape(size)
-    try:
-        train, test = (
-            hub_split(source.repository, split, source.columns, shape, source.margin, source.classes)
-            for split in ("train", source.test_split)
-        )
-    except LookupError as error:
-        raise ValueError(
-            f"{name} is not here ({error}); put {source.files} in a folder and give it as images.root (or "
-            f"call it {name} and set NEURALMECHANICS_DATA to the folder around it), or, with a network, run: "
-            f"pip install 'neuralmechanics[data]' && "
-            f'python -c "import datasets; datasets.load_dataset({source.repository!r})"'
-        ) from None
     return train, test

@@ -6,10 +6,12 @@ from collections import OrderedDict
 
 from torch import nn
 
-from neuralmechanics.experiments.models.layers import conv_block, image_shape
+from neuralmechanics.experiments.models.layers import LARGE_INPUT, conv_block, image_shape
 
 # Convolutions per stage; stages are 64, 128, 256, 512, 512 wide (Simonyan & Zisserman 2015, table 1).
 _VGG_STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+# The side of the grid of features that ImageNet's classifier reads.
+_LARGE_GRID = 7
 
 
 def convnet(input_shape: tuple[int, ...], classes: int, *, batch_norm: bool) -> nn.Module:
@@ -38,22 +40,27 @@ def vgg_small(input_shape: tuple[int, ...], classes: int, *, batch_norm: bool) -
 
 
 def vgg(input_shape: tuple[int, ...], classes: int, *, depth: int, batch_norm: bool) -> nn.Module:
-    """VGG-11/13/16/19 with the paper's classifier of 1024-1024 and two dropouts.
+    """VGG-11/13/16/19 with the paper's classifier of 1024-1024 and two dropouts; from 128 pixels on that of ImageNet.
 
-    VGG-16 at 64×64 and 200 classes has 18,067,464 parameters, 18,075,912 with batch norm. A stage whose input is
-    one pixel wide leaves its pooling out, so that any input size works.
+    VGG-16 at 64×64 and 200 classes has 18,067,464 parameters, 18,075,912 with batch norm. At ImageNet's size the
+    features are averaged to 7×7 and the classifier is 4096-4096, as published: 138,357,544 parameters at 1000 classes.
+    A stage whose input is one pixel wide leaves its pooling out, so that any input size works.
     """
     features, outputs = _stages(
         input_shape, f"vgg{depth}", (64, 128, 256, 512, 512), _VGG_STAGES[depth], batch_norm=batch_norm
     )
+    width = 1024
+    if min(input_shape[1:]) >= LARGE_INPUT:
+        features["average"] = nn.AdaptiveAvgPool2d(_LARGE_GRID)
+        outputs, width = 512 * _LARGE_GRID**2, 4096
     classifier = OrderedDict(
-        linear1=nn.Linear(outputs, 1024),
+        linear1=nn.Linear(outputs, width),
         relu1=nn.ReLU(),
         dropout1=nn.Dropout(0.5),
-        linear2=nn.Linear(1024, 1024),
+        linear2=nn.Linear(width, width),
         relu2=nn.ReLU(),
         dropout2=nn.Dropout(0.5),
-        head=nn.Linear(1024, classes),
+        head=nn.Linear(width, classes),
     )
     return _assemble(features, classifier)
 

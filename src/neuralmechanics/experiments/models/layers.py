@@ -27,6 +27,10 @@ def linear_block(inputs: int, outputs: int, index: int, *, batch_norm: bool) -> 
     return block
 
 
+# From this side length on a network is that of ImageNet: stems and classifiers as published for 224 pixels.
+LARGE_INPUT = 128
+
+
 def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
     """(channels, height, width), or a `ValueError` that says that `model` wants images."""
     if len(input_shape) != 3 or min(input_shape) < 1:
@@ -35,15 +39,15 @@ def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int
     return channels, height, width
 
 
-def initialise_as_paper(model: nn.Module) -> None:
-    """Kaiming normal (fan out) convolutions, N(0, 0.01²) linear maps, norms 1/0, zero biases.
+def initialise_as_paper(model: nn.Module, *, linear: bool = True) -> None:
+    """Kaiming normal (fan out) convolutions, N(0, 0.01²) linear maps if `linear`, norms 1/0, zero biases.
 
     In place, from torch's global random state. Source: reference code of arXiv:2012.04728 (theory 4).
     """
     for module in model.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear) and linear:
             nn.init.normal_(module.weight, 0.0, 0.01)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             nn.init.ones_(module.weight)

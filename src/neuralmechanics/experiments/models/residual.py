@@ -6,13 +6,11 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from neuralmechanics.experiments.models.layers import image_shape
+from neuralmechanics.experiments.models.layers import LARGE_INPUT, image_shape
 
 _BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 _BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 RESNET_DEPTHS = (*_BASIC, *_BOTTLENECK)
-# From this side length on the published stem (7×7 stride 2, max-pool) is used, below it a 3×3 stem.
-_LARGE_INPUT = 128
 
 
 class Residual(nn.Module):
@@ -34,18 +32,20 @@ def resnet(
 ) -> nn.Module:
     """ResNet of He et al. 2016; `width_factor` widens the bottleneck's inner layers (Wide ResNet-50-2: 2).
 
-    Parameter counts as published for inputs of 128 pixels and more (ResNet-50-bn: 25,557,032 at 1000 classes).
-    Without batch norm the convolutions carry biases instead.
+    Inputs of 128 pixels and more meet the published stem of stride 2 and a max-pool (ResNet-50: 25,557,032 parameters
+    at 1000 classes), smaller ones a 3×3 convolution, as in the reference code. There as here no convolution has a bias,
+    with or without batch norm, and a basic block has no inner layer that `width_factor` could widen: Wide ResNet-18
+    is ResNet-18.
     """
     channels, height, _ = image_shape(input_shape, f"resnet{depth}")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if height >= _LARGE_INPUT:
-        layers["conv1"] = nn.Conv2d(channels, 64, 7, 2, 3, bias=not batch_norm)
+    if height >= LARGE_INPUT:
+        layers["conv1"] = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
     else:
-        layers["conv1"] = nn.Conv2d(channels, 64, 3, 1, 1, bias=not batch_norm)
+        layers["conv1"] = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
     layers["norm1"] = nn.BatchNorm2d(64) if batch_norm else nn.Identity()
     layers["relu1"] = nn.ReLU()
-    if height >= _LARGE_INPUT:
+    if height >= LARGE_INPUT:
         layers["pool1"] = nn.MaxPool2d(3, 2, 1)
     # A bottleneck's output is four times as wide as its inner layers.
     expansion = 1 if depth in _BASIC else 4
@@ -56,7 +56,7 @@ def resnet(
         sequence = []
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1
-            inner = planes * width_factor
+            inner = planes if depth in _BASIC else planes * width_factor
             sequence.append(_block(current, inner, planes * expansion, stride, batch_norm, basic=depth in _BASIC))
             current = planes * expansion
         layers[f"stage{stage + 1}"] = nn.Sequential(*sequence)
@@ -74,7 +74,7 @@ def _block(inputs: int, inner: int, outputs: int, stride: int, batch_norm: bool,
         shapes = ((inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, outputs, 1, 1))
     body: OrderedDict[str, nn.Module] = OrderedDict()
     for index, (before, after, kernel, step) in enumerate(shapes, start=1):
-        body[f"conv{index}"] = nn.Conv2d(before, after, kernel, step, kernel // 2, bias=not batch_norm)
+        body[f"conv{index}"] = nn.Conv2d(before, after, kernel, step, kernel // 2, bias=False)
         if batch_norm:
             body[f"norm{index}"] = nn.BatchNorm2d(after)
         if index < len(shapes):
@@ -82,7 +82,7 @@ def _block(inputs: int, inner: int, outputs: int, stride: int, batch_norm: bool,
     shortcut: nn.Module = nn.Identity()
     if stride != 1 or inputs != outputs:
         projection: OrderedDict[str, nn.Module] = OrderedDict()
-        projection["conv"] = nn.Conv2d(inputs, outputs, 1, stride, bias=not batch_norm)
+        projection["conv"] = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
         if batch_norm:
             projection["norm"] = nn.BatchNorm2d(outputs)
         shortcut = nn.Sequential(projection)
@@ -92,7 +92,8 @@ def _block(inputs: int, inner: int, outputs: int, stride: int, batch_norm: bool,
 def wide_resnet(input_shape: tuple[int, ...], classes: int, *, depth: int, widen: int, batch_norm: bool) -> nn.Module:
     """WideResNet-d-k of Zagoruyko & Komodakis 2016: pre-activation basic blocks, 16k, 32k, 64k wide.
 
-    WideResNet-28-10 with batch norm at 10 classes has the published 36.5 million parameters (36,479,194).
+    WideResNet-28-10 at 10 classes has the published 36.5 million parameters (36,479,194). Without batch norm the
+    convolutions have biases.
     """
     blocks, rest = divmod(depth - 4, 6)
     if rest or blocks < 1:

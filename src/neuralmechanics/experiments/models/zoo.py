@@ -1,4 +1,7 @@
-"""Models by name: one grammar, `<architecture>[-bn]`, for any input size and number of classes."""
+"""Models by name, those of the reference code among them, for any input size and number of classes.
+
+Plain networks have batch norm where their name ends in `-bn`; residual ones have it unless it ends in `-nobn`.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +30,26 @@ _BUILDERS: dict[str, Builder] = {
     "convnet": convnet,
     "vgg-small": vgg_small,
     **{f"vgg{depth}": partial(vgg, depth=depth) for depth in (11, 13, 16, 19)},
-    **{f"resnet{depth}": partial(resnet, depth=depth) for depth in RESNET_DEPTHS},
-    "wide-resnet50-2": partial(resnet, depth=50, width_factor=2),
-    "wide-resnet101-2": partial(resnet, depth=101, width_factor=2),
     "gpt": gpt,
     "vit": vit,
 }
+_RESIDUAL: dict[str, Builder] = {
+    **{f"resnet{depth}": partial(resnet, depth=depth) for depth in RESNET_DEPTHS},
+    **{f"wide-resnet{depth}": partial(resnet, depth=depth, width_factor=2) for depth in RESNET_DEPTHS},
+}
+# Pre-activation networks have two numbers, but these are the wide ones above by the names of their paper.
 _WIDE = re.compile(r"wide-resnet(\d+)-(\d+)")
+_WIDE_BY_TWO = {"wide-resnet50-2": "wide-resnet50", "wide-resnet101-2": "wide-resnet101"}
 _WITHOUT_BATCH_NORM = ("logistic", "gpt", "vit")
 
 
 def model_names() -> tuple[str, ...]:
     """Every zoo name; `wide-resnet<depth>-<width>` exists for every depth 6n+4 and is listed by two examples."""
-    wide = ("wide-resnet16-4", "wide-resnet28-10")
-    plain = (*_BUILDERS, *wide)
-    return tuple(
-        name + suffix for name in plain for suffix in ("", "-bn") if not suffix or name not in _WITHOUT_BATCH_NORM
-    )
+    plain = [
+        name + suffix for name in _BUILDERS for suffix in ("", "-bn") if not suffix or name not in _WITHOUT_BATCH_NORM
+    ]
+    residual = (*_RESIDUAL, "wide-resnet16-4", "wide-resnet28-10")
+    return (*plain, *(name + suffix for name in residual for suffix in ("", "-nobn")))
 
 
 def build_model(
@@ -51,7 +57,6 @@ def build_model(
 ) -> nn.Module:
     """The zoo's network `name`, initialised from `seed` alone (torch's own random state is left as it was).
 
-    `-bn` at the end of a name means batch norm; without it there is none (residual networks too).
     `initialisation="paper"` draws weights as the reference code of arXiv:2012.04728 does. Raises `ValueError` for
     a name that is not in the zoo, with the nearest one that is.
 
@@ -63,19 +68,41 @@ def build_model(
         raise ValueError(f"initialisation must be 'default' or 'paper', got {initialisation!r}")
     if classes < 1:
         raise ValueError(f"classes must be at least 1, got {classes}")
-    builder = _builder(name.removesuffix("-bn"), name)
+    architecture, batch_norm = _parsed(name)
+    builder = _builder(architecture, name)
     # Weights depend on the seed alone, and the caller's random state on nothing here.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "weights"))
-        model = builder(tuple(input_shape), classes, batch_norm=name.endswith("-bn"))
+        model = builder(tuple(input_shape), classes, batch_norm=batch_norm)
         if initialisation == "paper":
-            initialise_as_paper(model)
+            # There the linear head of a residual network is left as torch draws it.
+            initialise_as_paper(model, linear=not _is_residual(architecture))
     return model
 
 
+def _parsed(name: str) -> tuple[str, bool]:
+    """The architecture in a name, and whether it has batch norm.
+
+    >>> _parsed("vgg16"), _parsed("vgg16-bn"), _parsed("resnet18"), _parsed("resnet18-nobn")
+    (('vgg16', False), ('vgg16', True), ('resnet18', True), ('resnet18', False))
+    """
+    if name.endswith("-bn"):
+        return name.removesuffix("-bn"), True
+    plain = name.removesuffix("-nobn")
+    # A plain network without batch norm has no suffix: any other is part of an unknown name.
+    return (plain, plain == name) if _is_residual(plain) else (name, False)
+
+
+def _is_residual(architecture: str) -> bool:
+    return architecture in _RESIDUAL or _WIDE.fullmatch(architecture) is not None
+
+
 def _builder(architecture: str, name: str) -> Builder:
+    architecture = _WIDE_BY_TWO.get(architecture, architecture)
     if architecture in _BUILDERS:
         return _BUILDERS[architecture]
+    if architecture in _RESIDUAL:
+        return _RESIDUAL[architecture]
     wide = _WIDE.fullmatch(architecture)
     if wide:
         return partial(wide_resnet, depth=int(wide[1]), widen=int(wide[2]))

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
-from neuralmechanics.experiments.data import load_data
+from neuralmechanics.experiments.data import load_data, require_here
 from neuralmechanics.experiments.sweep.gather import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
@@ -44,7 +44,11 @@ def run_sweep(
     meter = meter or SilentMeter()
     missing = [point for point in sweep.points if not is_finished(sweep.folder(point))]
     if sweep.data_first and address is None:
-        for name, images in dict.fromkeys((point.config.data, point.config.images) for point in missing):
+        wanted = dict.fromkeys((point.config.data, point.config.images) for point in missing)
+        for name, images in wanted:
+            require_here(name, images)
+        # Only then are they read, which takes its time.
+        for name, images in wanted:
             load_data(name, images)
     count = min(workers or os.cpu_count() or 1, max(1, len(missing)))
     sweep.out.mkdir(parents=True, exist_ok=True)

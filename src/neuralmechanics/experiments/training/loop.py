@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.data import Batches, Position, load_data
+from neuralmechanics.experiments.data import Batches, DataSet, Position, load_data
 from neuralmechanics.experiments.losses import loss_function
 from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
 from neuralmechanics.experiments.measuring.metrics import Metrics
@@ -48,20 +48,21 @@ def train(
     resume: bool = False,
     meter: Meter | None = None,
     observer: Observer | None = None,
+    data: DataSet | None = None,
 ) -> TrainResult:
     """Train as `config` says; with `out` given, record the run there, checkpointed and resumable.
 
     The result is a function of `config` alone: weights, order, augmentation and dropout come from its seed, and
     torch's own random state is left as it was. `resume` continues from the last checkpoint in `out` bit for bit
     (on CUDA as far as its kernels are deterministic), or starts if there is none. An `observer` is told of every step
-    and changes nothing. Raises `ValueError` for what
+    and changes nothing. `data` are examples of your own, whose name `config.data` must be. Raises `ValueError` for what
     cannot be trained and `FloatingPointError` when the loss stops being finite.
     """
     folder = None if out is None else Path(out)
     meter = meter or SilentMeter()
     device = _device(config.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as stack:
-        training = _prepare(config, folder, device)
+        training = _prepare(config, _examples(config, data), folder, device)
         if folder is not None:
             stack.callback(claim_folder(folder, config, resume=resume).release)
         torch.manual_seed(stream_seed(config.seed, "training"))
@@ -84,8 +85,16 @@ def train(
     return TrainResult(training.model, performance, position.step, seconds, folder)
 
 
-def _prepare(config: TrainConfig, out: Path | None, device: torch.device) -> Training:
-    data = load_data(config.data, config.images)
+def _examples(config: TrainConfig, given: DataSet | None) -> DataSet:
+    if given is None:
+        return load_data(config.data, config.images)
+    # The run's folder says what it was trained on.
+    if given.name != config.data:
+        raise ValueError(f"the examples are called {given.name!r}, the configuration's data {config.data!r}")
+    return given
+
+
+def _prepare(config: TrainConfig, data: DataSet, out: Path | None, device: torch.device) -> Training:
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     batches = Batches(data, seed=config.seed, augment=config.images.augment, device=device, dtype=dtype)
     model = resolve_model(

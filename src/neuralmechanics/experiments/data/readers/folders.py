@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -14,118 +13,69 @@ import numpy as np
 from neuralmechanics.experiments.data.cache import cached_images
 from neuralmechanics.experiments.data.dataset import Split
 from neuralmechanics.experiments.data.readers.pictures import SUFFIXES, picture_file
-from neuralmechanics.files import inside, read_regular
+from neuralmechanics.experiments.data.readers.tree import Place
 
-_TEST_NAMES = ("val", "valid", "validation", "test")
+_TRAIN_NAMES = ("train", "training")
+_TEST_NAMES = ("val", "valid", "validation", "test", "testing")
 # Without a test folder, every so many-th image of a class is kept for testing.
 _HELD_OUT = 10
-_DEEPEST = 32
 _TABLE_BYTES = 64 << 20
+# The tables that name the class of every picture of one flat folder: Tiny ImageNet's, and ImageNet's as Kaggle has it.
+_ANNOTATIONS, _SOLUTION = "val_annotations.txt", "LOC_val_solution.csv"
 
 
 @dataclass(frozen=True)
 class Files:
     """Image files with their class numbers."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     labels: tuple[int, ...]
 
 
-def folder_files(root: Path) -> tuple[Files, Files, int] | None:
-    """Training files, test files and number of classes below `root`; None if there are no class folders with images.
+@dataclass(frozen=True)
+class Pictures:
+    """The image files of a data set: training, test (None where no folder is set apart), names of the classes."""
 
-    Understands `train/<class>/…` with `val`, `valid`, `validation` or `test` beside it (flat with Tiny ImageNet's
-    `val_annotations.txt`, or by class), files below `<class>/images/` too, and plain `<class>/…`, of which every tenth
-    image is then kept for testing.
+    train: Files
+    test: Files | None
+    classes: tuple[str, ...]
+
+
+def train_folder(root: Place) -> Place | None:
+    """The folder of training images that a data set sets apart, however it is spelled; None where there is none."""
+    return _named(root, _TRAIN_NAMES)
+
+
+def picture_files(root: Place) -> Pictures | None:
+    """The image files below `root`, a folder a class; None if there are no class folders with images.
+
+    Understands `train/<class>/…` with `val`, `valid`, `validation` or `test` beside it (by class, or flat with Tiny
+    ImageNet's `val_annotations.txt` or ImageNet's `LOC_val_solution.csv`), files below `<class>/images/` too, and
+    plain `<class>/…`. Classes are numbered in the order of their names. Raises `ValueError` for a class that is
+    tested and not trained.
     """
-    if not root.is_dir():
-        return None
-    train_root = root / "train" if (root / "train").is_dir() else root
-    classes = sorted(folder.name for folder in train_root.iterdir() if folder.is_dir())
-    train = _by_class(train_root, classes, root)
-    if len(train.paths) == 0:
+    train_root = train_folder(root) or root
+    classes = tuple(folder.name for folder in train_root.folders())
+    train = _by_class(train_root, classes)
+    if not train.paths:
         return None
     if train_root == root:
-        return *_held_out(train), len(classes)
+        apart = [name for name in classes if name.lower() in (*_TRAIN_NAMES, *_TEST_NAMES)]
+        if apart:
+            raise ValueError(f"{str(root)!r} has a folder {apart[0]!r} and no folder 'train' beside it")
+        return Pictures(train, None, classes)
     for name in _TEST_NAMES:
-        if (root / name).is_dir():
-            test = _annotated(root / name, classes, root) or _by_class(root / name, classes, root)
+        folder = _named(root, (name,))
+        if folder is not None:
+            test = _annotated(folder, classes) or _by_class(folder, classes)
             if test.paths:
-                return train, test, len(classes)
-    return *_held_out(train), len(classes)
+                _require_known(folder, classes)
+                return Pictures(train, test, classes)
+    return Pictures(train, None, classes)
 
 
-def decoded(name: str, files: Files, size: int, channels: int, *, margin: float = 1.0) -> Split:
-    """The images of `files` at `size` pixels, decoded once and cached under a key of `name` and the files' states."""
-    state = [_state(path) for path in files.paths]
-    fingerprint = crc32("\n".join(map(str, zip(state, files.labels, strict=True))).encode())
-    key = f"{name}-{size}-{channels}-{margin:.3f}-{len(files.paths)}-{fingerprint:08x}"
-    return cached_images(
-        key, len(files.paths), (channels, size, size), lambda: _examples(files, size, channels, margin)
-    )
-
-
-def _state(path: Path) -> str:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ValueError(f"cannot read the image {str(path)!r}: {error.strerror}") from None
-    return f"{path}:{found.st_size}:{found.st_mtime_ns}"
-
-
-def image_files(folder: Path, root: Path) -> list[Path]:
-    """The image files below a folder of the data set at `root`, sorted; `ValueError` for a link that leads out."""
-    found: list[Path] = []
-    waiting = [(inside(root, folder.relative_to(root)), 0)]
-    while waiting:
-        where, depth = waiting.pop()
-        if depth > _DEEPEST:
-            raise ValueError(f"{str(folder)!r} has folders nested more than {_DEEPEST} deep; put its images higher up")
-        with os.scandir(where) as entries:
-            for entry in entries:
-                path = where / entry.name
-                if entry.is_symlink():
-                    inside(root, path.relative_to(root))
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((path, depth + 1))
-                elif path.suffix.lower() in SUFFIXES:
-                    found.append(path)
-    return sorted(found)
-
-
-def _examples(files: Files, size: int, channels: int, margin: float) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
-    for path, label in zip(files.paths, files.labels, strict=True):
-        yield picture_file(path, size, channels, margin), label
-
-
-def _by_class(folder: Path, classes: Sequence[str], root: Path) -> Files:
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = image_files(folder / name, root) if (folder / name).is_dir() else []
-        paths += found
-        labels += [label] * len(found)
-    return Files(tuple(paths), tuple(labels))
-
-
-def _annotated(folder: Path, classes: Sequence[str], root: Path) -> Files | None:
-    """Tiny ImageNet's validation set: a table of file names and classes beside one folder `images`."""
-    table = folder / "val_annotations.txt"
-    if not table.exists() or not (folder / "images").is_dir():
-        return None
-    numbers = {name: label for label, name in enumerate(classes)}
-    text = read_regular(inside(root, table.relative_to(root)), _TABLE_BYTES).decode("utf-8", errors="replace")
-    rows = [line.split("\t") for line in text.splitlines() if line]
-    for row in rows:
-        if len(row) < 2 or row[1] not in numbers:
-            raise ValueError(f"{str(table)!r} names no class of the training folders in {' '.join(row)!r}")
-        if Path(row[0]).name != row[0] or row[0] == "..":
-            raise ValueError(f"{str(table)!r} names the file {row[0]!r}; it must name files in its folder 'images'")
-        inside(root, (folder / "images" / row[0]).relative_to(root))
-    return Files(tuple(folder / "images" / row[0] for row in rows), tuple(numbers[row[1]] for row in rows))
-
-
-def _held_out(files: Files) -> tuple[Files, Files]:
+def held_out(files: Files) -> tuple[Files, Files]:
+    """All but every tenth image of each class, and those; `ValueError` where no class has ten."""
     seen: dict[int, int] = {}
     parts: tuple[list[int], list[int]] = ([], [])
     for index, label in enumerate(files.labels):
@@ -136,3 +86,86 @@ def _held_out(files: Files) -> tuple[Files, Files]:
     if not test.paths:
         raise ValueError(f"no class has {_HELD_OUT} images to keep one for testing; add a folder 'val' beside 'train'")
     return train, test
+
+
+def decoded(name: str, files: Files, size: int, channels: int, *, margin: float = 1.0) -> Split:
+    """The images of `files` at `size` pixels, decoded once and cached under a key of `name` and the files' states."""
+    state = [path.state() for path in files.paths]
+    fingerprint = crc32("\n".join(map(str, zip(state, files.labels, strict=True))).encode())
+    key = f"{name}-{size}-{channels}-{margin:.3f}-{len(files.paths)}-{fingerprint:08x}"
+    return cached_images(
+        key, len(files.paths), (channels, size, size), lambda: _examples(files, size, channels, margin)
+    )
+
+
+def _examples(files: Files, size: int, channels: int, margin: float) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
+    for path, label in zip(files.paths, files.labels, strict=True):
+        yield picture_file(path, size, channels, margin), label
+
+
+def _named(root: Place, names: Sequence[str]) -> Place | None:
+    folders = {folder.name.lower(): folder for folder in root.folders()}
+    return next((folders[name] for name in names if name in folders), None)
+
+
+def _images(folder: Place) -> list[Place]:
+    return [path for path in folder.below() if path.name.lower().endswith(tuple(SUFFIXES))]
+
+
+def _by_class(folder: Place, classes: Sequence[str]) -> Files:
+    paths: list[Place] = []
+    labels: list[int] = []
+    present = {place.name for place in folder.folders()}
+    for label, name in enumerate(classes):
+        found = _images(folder / name) if name in present else []
+        paths += found
+        labels += [label] * len(found)
+    return Files(tuple(paths), tuple(labels))
+
+
+def _require_known(folder: Place, classes: Sequence[str]) -> None:
+    """`ValueError` for a folder of test images whose class is not among the training folders."""
+    unknown = [place.name for place in folder.folders() if place.name not in classes and place.name != "images"]
+    if unknown:
+        raise ValueError(f"{str(folder)!r} holds the class {unknown[0]!r}, which no folder of training images has")
+
+
+def _annotated(folder: Place, classes: Sequence[str]) -> Files | None:
+    """Test images of one flat folder, in the order of the table that names their classes; None without a table."""
+    images = {place.name for place in (folder / "images").files()}
+    if images and (folder / _ANNOTATIONS).is_file():
+        table = folder / _ANNOTATIONS
+        rows = [line.split("\t") for line in _text(table).splitlines() if line]
+        return _of_rows(folder / "images", table, [(row[0], row[1] if len(row) > 1 else "") for row in rows], classes)
+    above = folder.parent
+    while not (above / _SOLUTION).is_file():
+        if above.parent == above:
+            return None
+        above = above.parent
+    table = above / _SOLUTION
+    if not any(path.name.lower().endswith(tuple(SUFFIXES)) for path in folder.files()):
+        return None
+    solved = [row for row in csv.reader(_text(table).splitlines()) if len(row) == 2][1:]
+    # The class comes before the corners of its box.
+    pairs = [(f"{image}.JPEG", box.split(" ")[0]) for image, box in solved]
+    return _of_rows(folder, table, pairs, classes)
+
+
+def _text(table: Place) -> str:
+    return table.read(_TABLE_BYTES).decode("utf-8", errors="replace")
+
+
+def _of_rows(folder: Place, table: Place, rows: Sequence[tuple[str, str]], classes: Sequence[str]) -> Files:
+    numbers = {name: label for label, name in enumerate(classes)}
+    seen = set()
+    for name, label in rows:
+        if label not in numbers:
+            raise ValueError(f"{str(table)!r} names no class of the training folders in {f'{name} {label}'.strip()!r}")
+        if "/" in name or "\\" in name or name in ("", ".", ".."):
+            raise ValueError(
+                f"{str(table)!r} names the file {name!r}; it must name files in its folder {folder.name!r}"
+            )
+        if name in seen:
+            raise ValueError(f"{str(table)!r} names the file {name!r} twice")
+        seen.add(name)
+    return Files(tuple(folder / name for name, _ in rows), tuple(numbers[label] for _, label in rows))

@@ -6,12 +6,11 @@ import struct
 import warnings
 import zlib
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from neuralmechanics.files import open_regular
+from neuralmechanics.experiments.data.readers.tree import Place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,10 +36,10 @@ _DECODER_ERRORS = (
 )
 
 
-def picture_file(path: Path, size: int, channels: int, margin: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def picture_file(place: Place, size: int, channels: int, margin: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The picture in a file, as `pixels` gives it; `ValueError` names the file where it cannot be decoded."""
-    with open_regular(path) as file:
-        return _decoded(file, repr(str(path)), size, channels, margin)
+    with place.open() as file:
+        return _decoded(file, repr(str(place)), size, channels, margin)
 
 
 def picture_bytes(content: bytes, name: str, size: int, channels: int, margin: float) -> np.ndarray[Any, Any]:

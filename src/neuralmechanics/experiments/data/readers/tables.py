@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
-from neuralmechanics.files import inside, open_regular
+from neuralmechanics.experiments.data.readers.tree import Place
 
 _SUFFIXES = (".parquet", ".arrow")
 _DEEPEST = 8
@@ -37,44 +37,37 @@ class Row:
     name: str
 
 
-def table_files(root: Path) -> list[Path]:
-    """The table files below `root`, sorted; `ValueError` for a link that leads out of it."""
-    found: list[Path] = []
-    waiting = [(root, 0)]
+def table_files(folder: Place) -> list[Place]:
+    """The table files below a folder, sorted; `ValueError` for a link that leads out of the data set."""
+    found: list[Place] = []
+    waiting = [(folder, 0)]
     while waiting:
         where, depth = waiting.pop()
-        with os.scandir(where) as entries:
-            for entry in entries:
-                path = where / entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    waiting += [(path, depth + 1)] if depth < _DEEPEST else []
-                elif path.suffix in _SUFFIXES:
-                    found.append(inside(root, path.relative_to(root)) if entry.is_symlink() else path)
-    return sorted(found)
+        found += [file for file in where.files() if file.name.endswith(_SUFFIXES)]
+        waiting += [(below, depth + 1) for below in where.folders(linked=False)] if depth < _DEEPEST else []
+    return sorted(found, key=lambda place: place.path)
 
 
-def split_of(path: Path, root: Path) -> str | None:
+def split_of(path: str) -> str | None:
     """The split that a file belongs to, by the first word of its name, or of a folder above it, that means one.
 
-    >>> split_of(Path("/d/data/train-00000-of-00001.parquet"), Path("/d"))
-    'train'
-    >>> split_of(Path("/d/plain_text/test/0000.parquet"), Path("/d"))
-    'test'
+    >>> split_of("data/train-00000-of-00001.parquet"), split_of("plain_text/test/0000.parquet")
+    ('train', 'test')
     """
-    for part in reversed(path.relative_to(root).with_suffix("").parts):
+    for part in reversed(PurePosixPath(path).with_suffix("").parts):
         for word in re.split(r"[^a-z]+", part.lower()):
             if word in _WORDS:
                 return _WORDS[word]
     return None
 
 
-def count_rows(paths: Sequence[Path], columns: tuple[str, str]) -> int:
+def count_rows(paths: Sequence[Place], columns: tuple[str, str]) -> int:
     """How many examples the files hold; `ValueError` for a file that is damaged or lacks a column."""
     total = 0
     for path in paths:
-        with _naming(path), open_regular(path) as file:
+        with _naming(path), path.open() as file:
             count, names = _described(file, path)
-            if count * _FEWEST_BYTES_A_ROW > os.fstat(file.fileno()).st_size:
+            if count * _FEWEST_BYTES_A_ROW > file.seek(0, os.SEEK_END):
                 raise ValueError(f"it promises {count} rows, more than its bytes can hold")
             if not set(columns) <= set(names):
                 wanted = f"{columns[0]!r} and {columns[1]!r}"
@@ -83,11 +76,11 @@ def count_rows(paths: Sequence[Path], columns: tuple[str, str]) -> int:
     return total
 
 
-def rows(paths: Sequence[Path], columns: tuple[str, str], classes: int) -> Iterator[Row]:
+def rows(paths: Sequence[Place], columns: tuple[str, str], classes: int) -> Iterator[Row]:
     """The examples of the files, one after another, a few in memory at a time."""
     for path in paths:
         number = 0
-        with _naming(path), open_regular(path) as file:
+        with _naming(path), path.open() as file:
             for batch in _batches(file, path, columns):
                 for image, label in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                     name = f"row {number} of {str(path)!r}"
@@ -98,7 +91,7 @@ def rows(paths: Sequence[Path], columns: tuple[str, str], classes: int) -> Itera
 class _naming:  # noqa: N801 - used as a statement
     """What goes wrong with a table inside the block is a `ValueError` that names its file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
 
     def __enter__(self) -> None: ...
@@ -119,19 +112,19 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _described(file: Any, path: Path) -> tuple[int, list[str]]:
+def _described(file: Any, path: Place) -> tuple[int, list[str]]:
     pyarrow = _pyarrow()
-    if path.suffix == ".parquet":
+    if path.name.endswith(".parquet"):
         metadata = pyarrow.parquet.ParquetFile(file)
         return metadata.metadata.num_rows, list(metadata.schema_arrow.names)
     with pyarrow.ipc.open_stream(file) as reader:
         return sum(batch.num_rows for batch in reader), list(reader.schema.names)
 
 
-def _batches(file: Any, path: Path, columns: tuple[str, str]) -> Iterator[Any]:
+def _batches(file: Any, path: Place, columns: tuple[str, str]) -> Iterator[Any]:
     pyarrow = _pyarrow()
     # Offsets that a damaged file holds are followed unseen, out of its memory, unless they are checked first.
-    if path.suffix == ".parquet":
+    if path.name.endswith(".parquet"):
         for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=list(columns)):
             batch.validate(full=True)
             yield batch

@@ -1,0 +1,57 @@
+"""A copy of a published data set is whole: as many images as published, in every class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from neuralmechanics.experiments.data.sources import Count, Source
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
+    from torch import Tensor
+
+
+def require_total(name: str, source: Source, where: object, part: str, images: int, count: Count) -> None:
+    """`ValueError` unless a part of the data set has as many images as published."""
+    if images != count.images:
+        raise ValueError(_message(name, source, where, f"{images} {part} images where {count.images} are published"))
+
+
+def require_counts(
+    name: str,
+    source: Source,
+    where: object,
+    part: str,
+    labels: Int64[Tensor, " images"],
+    count: Count,
+    names: Sequence[str] | None = None,
+) -> None:
+    """`ValueError` unless a part has every class, as many images as published, and as many in each class.
+
+    `names` are the classes as the copy itself has them, in the order of their numbers.
+    """
+    if names is not None and len(names) != source.classes:
+        few = ", ".join(map(repr, names[:3])) + (" …" if len(names) > 3 else "")
+        found = f"{len(names)} class{'es' if len(names) != 1 else ''} ({few}) where {source.classes} are published"
+        raise ValueError(_message(name, source, where, found))
+    each = torch.bincount(labels, minlength=source.classes)
+    empty = torch.nonzero(each == 0).flatten().tolist()
+    if empty:
+        first = repr(names[empty[0]]) if names is not None else str(empty[0])
+        raise ValueError(_message(name, source, where, f"no {part} image of class {first} ({len(empty)} classes lack)"))
+    require_total(name, source, where, part, len(labels), count)
+    if count.each is not None and not bool((each == count.each).all()):
+        odd = int(torch.nonzero(each != count.each)[0])
+        label = repr(names[odd]) if names is not None else str(odd)
+        found = f"{int(each[odd])} {part} images of class {label} where {count.each} are published"
+        raise ValueError(_message(name, source, where, found))
+
+
+def _message(name: str, source: Source, where: object, found: str) -> str:
+    return (
+        f"{str(where)!r} is no whole copy of {name}: {found}; unpack it afresh, or give the archive as published, as "
+        f"images.root ({source.files}); a collection of your own is data 'folder'"
+    )
