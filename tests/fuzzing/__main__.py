@@ -1,4 +1,4 @@
-"""`python -m tests.fuzzing [minutes] [reader …]`: each reader for so long, in processor time; failures are kept here."""
+"""`python -m tests.fuzzing [minutes] [reader …]`: each for so long, in processor time; failures are kept here."""
 
 from __future__ import annotations
 
