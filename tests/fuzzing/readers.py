@@ -9,6 +9,7 @@ import pickle
 import random
 import shutil
 import tarfile
+import traceback
 import warnings
 import zipfile
 import zlib
@@ -395,7 +396,8 @@ def weights() -> Reader:
 
 
 def require_own(error: ValueError) -> None:
-    """What the package raises of itself: a `ValueError`, in one line that says something"""
+    """What the package raises of itself, in its own code: a `ValueError`, in one line that says something"""
     own = type(error) is ValueError or type(error).__module__.startswith("neuralmechanics")
-    if not own or "\n" in str(error) or not str(error):
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if not own or Path(nm.__file__).parent not in Path(raised_in).parents or "\n" in str(error) or not str(error):
         raise AssertionError(f"{type(error).__module__}.{type(error).__name__}: {error}") from error

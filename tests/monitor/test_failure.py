@@ -122,6 +122,14 @@ def test_scalars(training: Any, store: Path) -> None:
     assert table["accuracy"].isna().sum() == 3
 
 
+def test_a_run_without_scalars_has_a_table_without_columns(training: Any, store: Path) -> None:
+    optimizer = training.sgd()
+    with nm.Monitor(training.model, optimizer, training.symmetries, store, every=2):
+        training.run(optimizer, range(4))
+    table = nm.open_run(store).scalars
+    assert (list(table.index), list(table.columns)) == ([0, 2, 4], [])
+
+
 def test_a_monitor_is_entered_once(training: Any) -> None:
     optimizer = training.sgd()
     monitor = nm.Monitor(training.model, optimizer, training.symmetries)

@@ -135,7 +135,7 @@ def _transformers_model(name: str, classes: int) -> nn.Module:
     try:
         transformers: Any = importlib.import_module("transformers")
     except ImportError:
-        raise ValueError(f"'hf:{name}' needs transformers: pip install 'neuralmechanics[trainers]'") from None
+        raise ValueError(f"{'hf:' + name!r} needs transformers: pip install 'neuralmechanics[trainers]'") from None
     if _is_folder(name):
         try:
             read_regular(Path(name) / "config.json", _CONFIG_BYTES)
@@ -146,7 +146,7 @@ def _transformers_model(name: str, classes: int) -> nn.Module:
         kind = getattr(transformers, name, None)
         if not (inspect.isclass(kind) and issubclass(kind, transformers.PretrainedConfig)):
             raise ValueError(
-                f"'hf:{name}' is neither a transformers config class (as hf:GPT2Config) nor a local config folder"
+                f"{'hf:' + name!r} is neither a transformers config class (as hf:GPT2Config) nor a local config folder"
             )
         config = kind()
     if type(config) in transformers.AutoModelForCausalLM._model_mapping:
@@ -157,9 +157,11 @@ def _transformers_model(name: str, classes: int) -> nn.Module:
         config.num_labels = classes
         kind = transformers.AutoModelForImageClassification
     else:
-        raise ValueError(f"'hf:{name}' is no causal language model and no image classifier; use package.module:factory")
+        raise ValueError(
+            f"{'hf:' + name!r} is no causal language model and no image classifier; use package.module:factory"
+        )
     try:
         model: nn.Module = kind.from_config(config, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - what a configuration of somebody else's makes of itself
-        raise ValueError(f"'hf:{name}' could not be built: {_told(error)}") from None
+        raise ValueError(f"{'hf:' + name!r} could not be built: {_told(error)}") from None
     return model

@@ -95,10 +95,7 @@ def scalar_names(source: RunSource) -> dict[str, str]:
 
 def current_parts(source: RunSource) -> Iterator[Arrays]:
     """The shards with only those rows that no later segment has replaced, each row with its segment."""
-    for number, segment in enumerate(source.segments):
-        # A segment that was killed before its first record replaces nothing.
-        later = [int(s.info["start_step"]) for s in source.segments[number + 1 :] if s.parts]
-        end = min(later, default=None)
+    for number, (segment, end) in enumerate(zip(source.segments, _replaced_from(source), strict=True)):
         drives_end = np.inf if end is None else end
         if not segment.parts:
             continue
@@ -112,6 +109,19 @@ def current_parts(source: RunSource) -> Iterator[Arrays]:
             if not name.startswith("state/")
         }
         yield rows | {"segment": np.full(int(keep.sum()), number, dtype=np.int64)}
+
+
+def _replaced_from(source: RunSource) -> list[int | None]:
+    """For each segment the step from which a later one replaces its records; None where none does."""
+    ends: list[int | None] = []
+    end: int | None = None
+    for segment in reversed(source.segments):
+        ends.append(end)
+        # A segment that was killed before its first record replaces nothing.
+        if segment.parts:
+            start = int(segment.info["start_step"])
+            end = start if end is None else min(end, start)
+    return ends[::-1]
 
 
 def _require_width(source: RunSource, charges: int) -> None:

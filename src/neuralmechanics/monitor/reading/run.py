@@ -93,11 +93,15 @@ class Run:
 
     @property
     def scalars(self) -> pd.DataFrame:
-        """The logged scalars, one row a record, indexed by step."""
+        """The logged scalars, one row a record, indexed by step; without columns where nothing was logged."""
+        import pandas as pd
+
         from neuralmechanics.monitor.reading.dataset import scalar_names
 
-        names = scalar_names(self._source)
-        return self.data[list(names.values())].drop_vars(["time", "segment"]).to_pandas()  # type: ignore[return-value]
+        data = self.data
+        names = scalar_names(self._source).values()
+        steps = pd.Index(data["step"].values, name="step")
+        return pd.DataFrame({name: data[name].values for name in names}, index=steps)
 
     def report(self, path: str | Path, title: str | None = None) -> Path:
         """Writes the offline HTML page of the run to ``path`` (see ``neuralmechanics.report.write_report``)."""

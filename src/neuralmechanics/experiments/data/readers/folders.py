@@ -161,7 +161,7 @@ def _of_rows(folder: Place, table: Place, rows: Sequence[tuple[str, str]], class
     for name, label in rows:
         if label not in numbers:
             raise ValueError(f"{str(table)!r} names no class of the training folders in {f'{name} {label}'.strip()!r}")
-        if "/" in name or "\\" in name or name in ("", ".", ".."):
+        if any(mark in name for mark in "/\\\0") or name in ("", ".", ".."):
             raise ValueError(
                 f"{str(table)!r} names the file {name!r}; it must name files in its folder {folder.name!r}"
             )
