@@ -133,7 +133,7 @@ class Lenient:
         if isinstance(primitive, (p.Multiply, p.Contract)) and any(marked) and not all(marked):
             text = "it is multiplied by numbers of the model, which may be zero"
             return self._unknown(instruction, xs, text, (), True, bool(moving))
-        if isinstance(primitive, p.Gather) and primitive.of_model and not all(marked):
+        if isinstance(primitive, (p.Gather, p.Spread)) and primitive.some and not all(marked):
             return self._unknown(instruction, xs, "which entries are read is not looked at", (), True, bool(moving))
         if isinstance(primitive, p.Positions) or (isinstance(primitive, p.Power) and primitive.exponent == 0):
             return self._unknown(instruction, xs, "no gradient passes a step", (), True, False)

@@ -159,14 +159,30 @@ class Builder:
         indices: Sequence[Value],
         function: Function | None = None,
         how: Hashable = (),
+        some: bool = False,
     ) -> Value:
-        """Entries at places that the values ``indices`` decide, in the way that ``how`` tells from others."""
-        index = Index(tuple(value.index for value in indices), how)
-        of_model = bool(index.values) and all(k in self._numbers for k in index.values)
-        return self._value(p.Gather(dim, tuple(index_shape), index, of_model, function), x)
+        """Entries at places that the values ``indices`` decide, in the way that ``how`` tells from others.
 
-    def spread_along(self, x: Any, dim: int, apart: Sequence[int] = (), function: Function | None = None) -> Value:
-        return self._value(p.Spread(dim, tuple(apart), function), x)
+        ``some``: there are places that they never name. Where all are made of the model's own numbers there may be.
+        """
+        index = Index(tuple(value.index for value in indices), how)
+        some = some or self._of_model(indices)
+        return self._value(p.Gather(dim, tuple(index_shape), index, some, function), x)
+
+    def _of_model(self, indices: Sequence[Value]) -> bool:
+        return bool(indices) and all(value.index in self._numbers for value in indices)
+
+    def spread_along(
+        self,
+        x: Any,
+        dim: int,
+        apart: Sequence[int] = (),
+        indices: Sequence[Value] = (),
+        function: Function | None = None,
+        some: bool = False,
+    ) -> Value:
+        """Entries in places that the values ``indices`` decide, or the data in other ways; ``some`` as above."""
+        return self._value(p.Spread(dim, tuple(apart), some or self._of_model(indices), function), x)
 
     def placed(
         self,
