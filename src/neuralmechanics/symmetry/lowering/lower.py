@@ -132,7 +132,7 @@ class _Lowering:
             ),
         )
         if not flat_values(results):
-            self.builder.fix(*operands)
+            self.builder.fix(*operands, reason=reason)
         return results
 
     def _data(self, node: Any) -> Any:

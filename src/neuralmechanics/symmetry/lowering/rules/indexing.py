@@ -23,7 +23,7 @@ from neuralmechanics.symmetry.lowering.sizes import meta_shape
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import PaddingRow
 from neuralmechanics.symmetry.program.function import INDEX, Function
-from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason
 from neuralmechanics.symmetry.program.value import is_value
 
 
@@ -112,7 +112,7 @@ def decided(d: Builder, node: Any, *xs: Any, **kwargs: Any) -> Any:
 @rule("item", "_local_scalar_dense")
 def as_number(d: Builder, node: Any, x: Any) -> Any:
     """The entry of a tensor with one entry, as a number: it may not move."""
-    d.fix(x)
+    d.fix(x, reason=_decided(d))
     value = node.meta.get("val")
     return value if isinstance(value, (int, torch.SymInt)) else d.constant((), function=_as_tensor(node))
 
@@ -134,7 +134,7 @@ def size(d: Builder, node: Any, x: Any, *_: Any) -> Any:
 )  # fmt: skip
 def arithmetic(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
     """Numbers made of sizes and of entries that may not move."""
-    d.fix(*(x for x in xs if is_value(x)))
+    d.fix(*(x for x in xs if is_value(x)), reason=_decided(d))
     value = node.meta.get("val")
     known = isinstance(value, (int, torch.SymInt, torch.SymBool))
     return value if known else d.constant((), function=_as_tensor(node))
@@ -143,7 +143,11 @@ def arithmetic(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
 @rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size")
 def asserted(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
     """A statement about numbers, which may not move."""
-    d.fix(*(x for x in xs if is_value(x)))
+    d.fix(*(x for x in xs if is_value(x)), reason=_decided(d))
+
+
+def _decided(d: Builder) -> Reason:
+    return Reason("not sought", str(d.cause), "what is decided by a number that is read is not looked at")
 
 
 @rule("gather")
