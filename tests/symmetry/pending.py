@@ -23,7 +23,8 @@ _BOTH: dict[str, str] = {
     "assigned-where-a-mask-holds": "entries that a mask picks keep no channels of their own",
     "largest-scattered": "a maximum of what is placed, an operation without a rule",
     "tokens-repeated": "numbers of repetitions are not followed",
-    "channels-listed": "positions that are numbers of the model are taken for data",
+    "channels-of-a-step": "an index of truth values never names the third channel",
+    "channels-listed": "a channel that is read twice: the next map has two columns for it",
 }
 
 # Translations and diagonal symmetries of the zoo.

@@ -13,6 +13,7 @@ from neuralmechanics.symmetry.domains.evaluate import outputs
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.views import Reshape
 
 Write = Callable[[Builder, Any], Any]
 
@@ -33,6 +34,21 @@ Write = Callable[[Builder, Any], Any]
         (lambda d, x: d.larger(d.constant((3,), 0.0), x), lambda x: x.clamp(min=0), p.Maximum),
         (lambda d, x: d.larger(x, d.constant((), 0.0), False), lambda x: x.clamp(max=0), p.Maximum),
         (lambda d, x: d.contract(x, x, Contraction("ab", "ab", "b")), lambda x: (x * x).sum(0), p.Contract),
+        (
+            lambda d, x: d.contract(d.constant((5, 3), 2.0), x, Contraction("cb", "ab", "ca")),
+            lambda x: 2 * x.sum(1).expand(5, 2),
+            p.Contract,
+        ),
+        (
+            lambda d, x: d.contract(x, d.constant((4, 7), 0.5), Contraction("ab", "cd", "bca")),
+            lambda x: 3.5 * x.T[:, None].expand(3, 4, 2),
+            p.Contract,
+        ),
+        (
+            lambda d, x: d.contract(d.view(x, Reshape((2, 3, 1))), d.constant((4,), 0.5), Contraction("abc", "c", "b")),
+            lambda x: 2 * x.sum(0),
+            p.Contract,
+        ),
     ],
 )  # fmt: skip
 def test_what_is_written_in_another_form_is_the_same(

@@ -251,3 +251,40 @@ def test_words_survive_plain_data(name: str) -> None:
     given = network(name)
     found = find_symmetries(given.module, given.batch())
     assert type(found).from_dict(found.to_dict()).coverage == found.coverage
+
+
+def read_as_a_number(net: Net, x: Tensor) -> Tensor:
+    h = torch.relu(net.a(x))
+    torch._check(h.sum().item() > -1)
+    return net.b(h)  # type: ignore[no-any-return]
+
+
+@torch.library.custom_op("neuralmechanics_tests::logged", mutates_args=())
+def logged(x: Tensor) -> None:
+    """An operation without a result."""
+
+
+@logged.register_fake
+def _(x: Tensor) -> None:
+    pass
+
+
+def logged_on_the_way(net: Net, x: Tensor) -> Tensor:
+    h = torch.relu(net.a(x))
+    logged(h)
+    return net.b(h)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("forward", "status", "where"),
+    [(read_as_a_number, "not sought", "aten.item"), (logged_on_the_way, "unknown", "logged")],
+)
+def test_what_a_statement_ends_is_not_called_free(forward: Forward, status: str, where: str) -> None:
+    """A check, and an operation without a result that is not followed, leave the outputs as they are."""
+    found = {
+        c.parameter: c for c in find_symmetries(Net(forward, a=lin(3, 4), b=lin(4, 2)), torch.zeros(5, 3)).coverage
+    }
+    assert found["a.weight"].status == found["a.bias"].status == status
+    assert where in found["a.weight"].ended_by
+    assert found["b.weight"].status == "not sought"
+    assert found["b.bias"].status == "free"

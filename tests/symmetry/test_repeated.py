@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics import find_symmetries
+
 from .claims.entry import Claim
 from .claims.held import falsehoods, search
 
@@ -80,3 +82,32 @@ def test_two_random_masks_are_two_functions() -> None:
     assert search(Claim("masks", Net, lambda g: (torch.randn(5, 3, generator=g, dtype=torch.float64),))).count() == {
         "translation": 2, "scale": 0, "rescale": 0, "linear": 0,
     }  # fmt: skip
+
+
+class Computed(nn.Module):
+    """A layer that is applied to the same values twice, and given back in one of several forms."""
+
+    def __init__(self, form: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.a, self.b, self.form = nn.Linear(3, 4), nn.Linear(4, 2), form
+
+    def forward(self, x: Tensor) -> Any:
+        return self.form(self, torch.relu(self.a(x)))
+
+
+def discarded(m: Any, h: Tensor) -> Tensor:
+    m.b(h)
+    return m.b(h)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("form", [discarded, lambda m, h: (m.b(h), m.b(h)), lambda m, h: {"u": m.b(h), "v": [m.b(h)]}])
+def test_an_output_may_be_what_is_computed_twice(form: Callable[[Any, Tensor], Any]) -> None:
+    found = find_symmetries(Computed(form), torch.zeros(5, 3))
+    assert found.count()["rescale"] == 4
+    assert found.unknown == ()
+
+
+def test_what_no_output_reads_is_unused() -> None:
+    found = find_symmetries(Computed(lambda m, h: m.b(h).clone().fill_(1.0) + m.b.bias), torch.zeros(5, 3))
+    status = {c.parameter: c.status for c in found.coverage}
+    assert status == {"a.weight": "unused", "a.bias": "unused", "b.weight": "unused", "b.bias": "free"}

@@ -748,18 +748,15 @@ FUNCTIONS: dict[str, Function] = {
     "rows of a table": Function(_table, _looked_up, _TABLES, (32, 4), words=5),
 }
 
-_NUMBERS = "positions that are numbers of the model are taken for data: which entries are read is not known"
 _STATUS = "the same symmetries, but where none is found it is said that none was looked for"
 _ONE_OPERATION = "a bias answers a shift only where one operation holds it with its weight"
 
 PENDING: dict[tuple[str, str], str] = {
     (name, spelling): reason
     for name, reason, spellings in (
-        ("one channel", _NUMBERS, (
-            "index_select", "list of positions", "two positions", "gather", "take_along_dim", "masked",
-        )),
+        ("one channel", "zeros of a mask are numbers: what they leave is not followed", ("masked",)),
         ("one channel", "channels that are read apart join no linear block", ("stack of unbind",)),
-        ("one token", _NUMBERS, ("index_select", "gather", "one-hot product")),
+        ("one token", "a product with numbers of the model, some of which are zero", ("one-hot product",)),
         ("affine map behind a norm", _ONE_OPERATION, (
             "baddbmm", "difference", "in halves",
             "a column of ones",
@@ -773,18 +770,6 @@ PENDING: dict[tuple[str, str], str] = {
     )
     for spelling in spellings
 }  # fmt: skip
-
-# Pending spellings of which a parameter is said to be free of symmetry that the first spelling moves: a wrong answer.
-CALLED_FREE: dict[tuple[str, str], str] = {
-    (name, spelling): "it is said to be free, not that it was not sought"
-    for name, spellings in (
-        ("one channel", ("gather", "take_along_dim")),
-        ("one token", ("gather",)),
-    )
-    for spelling in spellings
-    if (name, spelling) in PENDING
-}  # fmt: skip
-
 
 # --- the tests ------------------------------------------------------------------------------------------------------
 
@@ -851,7 +836,7 @@ def test_every_spelling_has_the_same_symmetries(name: str, spelling: str) -> Non
     assert_same_symmetries(expected, found(name, spelling), first.module)
 
 
-@pytest.mark.parametrize(("name", "spelling"), pairs(CALLED_FREE))
+@pytest.mark.parametrize(("name", "spelling"), pairs({}))
 def test_no_spelling_calls_free_what_moves(name: str, spelling: str) -> None:
     """What cannot be seen through is not sought: nothing that a translation or a scale moves is said to be free."""
     families = reference(name)[1].of_kind("translation", "scale", "rescale", "linear")

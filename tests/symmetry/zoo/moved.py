@@ -179,6 +179,10 @@ add(
 picked("tokens-repeated", lambda y, x: y.repeat_interleave(torch.tensor([1, 0, 2, 1]), dim=1))
 picked("tokens-listed", lambda y, x: y[:, [3, 1, 1]])
 picked("channels-listed", lambda y, x: y[..., [2, 0, 2]])
+picked("channels-rolled-by-a-list", lambda y, x: y[..., (torch.arange(3) + 1) % 3])
+picked("tokens-masked-by-a-list", lambda y, x: y[:, torch.tensor([True, False, True, False])])
+picked("channels-of-a-step", lambda y, x: y.gather(2, (x > 0).long()))
+picked("tokens-up-to-a-bound", lambda y, x: y.gather(1, x.argsort(1).clamp(0, 1)))
 picked("tokens-taken-along", lambda y, x: torch.take_along_dim(y, x.argsort(1), 1))
 add(
     "weight-flattened",

@@ -54,7 +54,9 @@ class Lenient:
         primitive = instruction.primitive
         unknown = [x for x in xs if isinstance(x, Unsought)]
         out: Any
-        if isinstance(primitive, p.Forget):
+        if isinstance(primitive, p.Fix) and primitive.reason is not None:
+            out = self._unsaid(primitive.reason, xs)
+        elif isinstance(primitive, p.Forget):
             out = self._unsought(primitive, xs)
         elif unknown:
             out = self._passed(primitive, unknown, xs)
@@ -83,6 +85,11 @@ class Lenient:
         if moving or forget.hides:
             self._note(forget.reason, forget.hides)
         return Unsought(forget.shape, forget.reason, (), forget.hides) if moving else self.domain.constant(forget.shape)
+
+    def _unsaid(self, reason: Reason, xs: Sequence[Any]) -> None:
+        """A statement of which it is not known what it says."""
+        if any(self._moves(x) for x in xs):
+            self._note(reason, False)
 
     def _note(self, reason: Reason, hides: bool) -> None:
         self.met.setdefault(self.domain.cause, reason)
@@ -133,12 +140,15 @@ class Lenient:
         if isinstance(primitive, (p.Multiply, p.Contract)) and any(marked) and not all(marked):
             text = "it is multiplied by numbers of the model, which may be zero"
             return self._unknown(instruction, xs, text, (), True, bool(moving))
-        if isinstance(primitive, p.Gather) and primitive.of_model and not all(marked):
+        if isinstance(primitive, (p.Gather, p.Spread)) and primitive.some and not all(marked):
             return self._unknown(instruction, xs, "which entries are read is not looked at", (), True, bool(moving))
         if isinstance(primitive, p.Positions) or (isinstance(primitive, p.Power) and primitive.exponent == 0):
             return self._unknown(instruction, xs, "no gradient passes a step", (), True, False)
         if not moving:
             return None
+        if isinstance(primitive, p.Contract) and any(v.number is not None for v in instruction.operands):
+            text = "products with one number are added up, in which summands are not told apart"
+            return self._unknown(instruction, xs, text, (), True)
         if isinstance(primitive, (p.Exponential, p.Logarithm)):
             text = "sums that turn into products, and products into sums, are not followed"
             return self._unknown(instruction, xs, text, (), False)

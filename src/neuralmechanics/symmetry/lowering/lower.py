@@ -14,6 +14,7 @@ from neuralmechanics.symmetry.families.symmetries import UnknownOperation
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node, operation_name, place
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
 from neuralmechanics.symmetry.lowering.graph.arguments import place_arguments
+from neuralmechanics.symmetry.lowering.graph.known_entries import note_known_entries
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome, parity
 from neuralmechanics.symmetry.lowering.rules.registry import settings
@@ -55,6 +56,7 @@ class _Lowering:
 
     def __post_init__(self) -> None:
         place_arguments(self.captured.graph)
+        note_known_entries(self.captured)
         self.numbers: set[fx.Node] = set()
         self.builder = Builder()
         self.values: dict[fx.Node, Any] = {}
@@ -143,7 +145,7 @@ class _Lowering:
             ),
         )
         if not flat_values(results):
-            self.builder.fix(*operands)
+            self.builder.fix(*operands, reason=reason)
         return results
 
     def _data(self, node: Any) -> Any:

@@ -11,12 +11,12 @@ __all__ = ["without_dead_values"]
 
 
 def without_dead_values(program: Program) -> Program:
-    """The program without instructions whose results nothing reads; parameters stay."""
+    """The program without instructions whose results nothing reads; what reads a parameter but they is no use of it."""
     read: set[int] = set()
     kept = []
     for instruction in reversed(program.instructions):
         primitive, result = instruction.primitive, instruction.result
-        if result is not None and result.index not in read and not isinstance(primitive, p.Parameter):
+        if result is not None and result.index not in read:
             continue
         if isinstance(primitive, p.Pair) and any(x.index not in read for x in instruction.operands):
             continue  # a statement about a rotation that nothing reads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from neuralmechanics.symmetry.passes.expert_axis import with_expert_axis
+from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.passes.needed_entries import only_needed_entries
 from neuralmechanics.symmetry.passes.softmaxes import with_softmaxes
 from neuralmechanics.symmetry.passes.stabilisers import stabilised
@@ -13,4 +14,4 @@ __all__ = ["rewritten"]
 
 def rewritten(program: Program) -> Program:
     """The program after all passes; it computes the same."""
-    return only_needed_entries(stabilised(with_expert_axis(with_softmaxes(program))))
+    return only_needed_entries(stabilised(with_expert_axis(with_softmaxes(without_dead_values(program)))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from neuralmechanics.symmetry.program.index import Index
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
-from neuralmechanics.symmetry.program.views import Permute, View
+from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, View
 
 __all__ = ["Builder"]
 
@@ -110,10 +110,10 @@ class Builder:
         """Data that were computed from the data ``xs``."""
         return self._value(p.Constant(tuple(shape), function=function, computed=key, elementwise=elementwise), *xs)
 
-    def fix(self, *xs: Any) -> None:
-        """The operands may not change at all."""
+    def fix(self, *xs: Any, reason: Reason | None = None) -> None:
+        """The operands may not change at all; ``reason``: as far as is known, for the operation is not followed."""
         if xs:
-            self._write(p.Fix(), *xs)
+            self._write(p.Fix(reason), *xs)
 
     def forget(
         self,
@@ -167,14 +167,30 @@ class Builder:
         indices: Sequence[Value],
         function: Function | None = None,
         how: Hashable = (),
+        some: bool = False,
     ) -> Value:
-        """Entries at places that the values ``indices`` decide, in the way that ``how`` tells from others."""
-        index = Index(tuple(value.index for value in indices), how)
-        of_model = bool(index.values) and all(k in self._numbers for k in index.values)
-        return self._value(p.Gather(dim, tuple(index_shape), index, of_model, function), x)
+        """Entries at places that the values ``indices`` decide, in the way that ``how`` tells from others.
 
-    def spread_along(self, x: Any, dim: int, apart: Sequence[int] = (), function: Function | None = None) -> Value:
-        return self._value(p.Spread(dim, tuple(apart), function), x)
+        ``some``: there are places that they never name. Where all are made of the model's own numbers there may be.
+        """
+        index = Index(tuple(value.index for value in indices), how)
+        some = some or self._of_model(indices)
+        return self._value(p.Gather(dim, tuple(index_shape), index, some, function), x)
+
+    def _of_model(self, indices: Sequence[Value]) -> bool:
+        return bool(indices) and all(value.index in self._numbers for value in indices)
+
+    def spread_along(
+        self,
+        x: Any,
+        dim: int,
+        apart: Sequence[int] = (),
+        indices: Sequence[Value] = (),
+        function: Function | None = None,
+        some: bool = False,
+    ) -> Value:
+        """Entries in places that the values ``indices`` decide, or the data in other ways; ``some`` as above."""
+        return self._value(p.Spread(dim, tuple(apart), some or self._of_model(indices), function), x)
 
     def placed(
         self,
@@ -272,7 +288,23 @@ class Builder:
             left = [k for k in how.x if k in how.out]
             order = tuple(left.index(k) for k in how.out)
             return square if order == tuple(range(len(order))) else self.view(square, Permute(order))
+        for one, letters, other in ((x, how.x, y), (y, how.y, x)) if is_value(x) and is_value(y) else ():
+            number = other.constant_number()
+            if number and math.isfinite(number) and not how.windows and function is None:
+                return self._summed(one, letters, number, how.sizes(x.shape, y.shape), how.out)
         return self._value(p.Contract(how, function), x, y)
+
+    def _summed(self, x: Value, letters: str, number: float, sizes: Mapping[str, int], out: str) -> Value:
+        """A sum of products with one number: the sum of the entries, and the number as often as it is met beside."""
+        dims = [d for d, k in enumerate(letters) if k not in out]
+        total = self.reduce(x, dims, False, False) if dims else x
+        left = [k for k in letters if k in out]
+        order = tuple(left.index(k) for k in out if k in left)
+        turned = self.view(total, Permute(order)) if order != tuple(range(len(order))) else total
+        held = dict(zip(letters, x.shape, strict=True))
+        beside = self.view(turned, Reshape(tuple(held.get(k, 1) for k in out)))
+        count = math.prod(n for k, n in sizes.items() if k not in out and held.get(k, 1) != n)
+        return self.view(self.scaled(beside, number * count), Expand(tuple(sizes[k] for k in out)))
 
     def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool, function: Function | None = None) -> Value:
         return self._value(p.Reduce(tuple(dims), keepdim, mean, function), x)

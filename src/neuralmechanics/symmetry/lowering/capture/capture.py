@@ -68,7 +68,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
             reasons[name] = _first_line(error)
             continue
         _require_known(captured, known)
-        merge_repeated(captured.graph)
+        captured = merge_repeated(captured)
         with left_as_found(whole, batch, parameters=not is_large(whole)), _silent():
             found = replayed(captured, whole, batch, gradients=gradients)
         if not found.difference:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node
 from neuralmechanics.symmetry.lowering.capture.in_place import written_arguments
 
 __all__ = ["merge_repeated"]
 
 
-def merge_repeated(graph: fx.Graph) -> None:
+def merge_repeated(captured: Captured) -> Captured:
     """Lets every operation that repeats an earlier one on the same operands give the earlier one's result.
 
     Left alone: what draws random numbers, what writes or is written into, and functions without a schema.
     """
+    graph = captured.graph
     written = {node.args[k] for node in graph.nodes for k in written_arguments(node) if isinstance(k, int)}
     first: dict[Hashable, fx.Node] = {}
+    merged: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
         key = _key(node, written)
         if key is None:
@@ -28,6 +32,10 @@ def merge_repeated(graph: fx.Graph) -> None:
         if earlier is not node:
             node.replace_all_uses_with(earlier)
             graph.erase_node(node)
+            merged[node] = earlier
+    outputs = tuple(merged.get(node, node) for node in captured.outputs)
+    results = tuple(merged.get(entry, entry) if is_node(entry) else entry for entry in captured.results)
+    return replace(captured, outputs=outputs, results=results)
 
 
 def _key(node: fx.Node, written: set[Any]) -> Hashable:

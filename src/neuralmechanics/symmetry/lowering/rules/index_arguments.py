@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from neuralmechanics.symmetry.lowering.capture.captured import is_node, operation_name
+from neuralmechanics.symmetry.lowering.graph.known_entries import entries_of
 from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.movement import reshape
 from neuralmechanics.symmetry.lowering.sizes import shape_of
@@ -18,7 +19,7 @@ from neuralmechanics.symmetry.program.function import INDEX, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.views import Permute
 
-__all__ = ["JoinedIndex", "is_mask", "joined_index", "places_not_followed", "told_apart"]
+__all__ = ["JoinedIndex", "is_mask", "is_narrow", "joined_index", "places_not_followed", "positions_in", "told_apart"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,14 @@ class JoinedIndex:
             return sum((i % n) * s for i, n, s in zip(whole, sizes, strides, strict=True))
 
         return function_of(INDEX, apply, *used, settings=(tuple(sizes), self.dims))
+
+    def positions(self, nodes: Sequence[Any], shape: Sequence[int]) -> tuple[int, ...] | None:
+        """The positions along the joined dimension, where the model's code holds every index."""
+        entries = [entries_of(n) for n in nodes if n is not None]
+        if any(one is None for one in entries):
+            return None
+        places = self.places(nodes, shape).apply(*entries)
+        return tuple(places.reshape(-1).tolist())
 
     def order(self, rank: int) -> tuple[int, ...]:
         """Dimensions with the indexed ones together at their place."""
@@ -66,6 +75,24 @@ class JoinedIndex:
 
 def is_mask(index: torch.Tensor) -> bool:
     return index.dtype in (torch.bool, torch.uint8)
+
+
+def positions_in(node: Any, size: int, along: int | None = None) -> tuple[int, ...] | None:
+    """The places from 0 to ``size`` that an index names, in order, where the model's code holds it.
+
+    ``along``: one list of places for this dimension of the index, if it is the same at every place along the others.
+    """
+    entries = entries_of(node)
+    if entries is None:
+        return None
+    places = entries.nonzero()[:, 0] if is_mask(entries) else entries.long()
+    if along is not None:
+        lists = places.movedim(along, -1).reshape(-1, places.shape[along])
+        if not len(lists) or not (lists == lists[:1]).all():
+            return None
+        places = lists[0]
+    listed = places.reshape(-1).tolist()
+    return tuple(k % size for k in listed) if all(-size <= k < size for k in listed) else None
 
 
 def joined_index(nodes: Any, indices: Any, shape: Sequence[int]) -> JoinedIndex | None:
@@ -97,11 +124,34 @@ def places_not_followed() -> NotSoughtError:
     return NotSoughtError("which entries are read or written is not followed in this form", hides=True)
 
 
+def is_narrow(index: Any) -> bool:
+    """Whether an index is made in a way that may leave out places, whatever the data are: truth values, bounds."""
+    while is_node(index) and operation_name(index) in (*_REPEATING, *_SHAPING):
+        index = index.args[0]
+    if not is_node(index) or index.op != "call_function":
+        return False
+    if operation_name(index) in _BOUNDING:
+        return True
+    read = index.all_input_nodes
+    truths = read and all(getattr(n.meta.get("val"), "dtype", None) is torch.bool for n in read)
+    return bool(truths) and index.meta["val"].dtype is not torch.bool and operation_name(index) in _TYPING
+
+
+_TYPING = ("aten.to", "aten._to_copy", "aten.type_as", "prims.convert_element_type")
+_BOUNDING = tuple(
+    f"aten.{n}"
+    for n in ("clamp", "clamp_min", "clamp_max", "clip", "remainder", "fmod", "floor_divide", "div", "bucketize",
+              "searchsorted", "minimum", "maximum", "bitwise_and", "sign", "where")
+)  # fmt: skip
+_REPEATING = ("aten.expand", "aten.repeat", "aten.expand_as", "aten.clone")
+_SHAPING = tuple(f"aten.{n}" for n in ("unsqueeze", "squeeze", "view", "reshape", "flatten", "transpose", "permute"))
+
+
 def told_apart(index: Any, dim: int) -> tuple[int, ...]:
     """Dimensions other than ``dim`` along which an index of full rank may differ: not those that it was expanded to."""
     shape = shape_of(index.meta["val"])
     wide = {k for k, n in enumerate(shape) if n > 1 and k != dim}
-    while is_node(index) and operation_name(index) in ("aten.expand", "aten.repeat", "aten.expand_as", "aten.clone"):
+    while is_node(index) and operation_name(index) in _REPEATING:
         index = index.args[0]
         before = shape_of(index.meta["val"])
         front = len(shape) - len(before)

@@ -11,8 +11,10 @@ import torch
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.index_arguments import (
+    is_narrow,
     joined_index,
     places_not_followed,
+    positions_in,
     told_apart,
 )
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
@@ -21,7 +23,7 @@ from neuralmechanics.symmetry.lowering.sizes import meta_shape
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import PaddingRow
 from neuralmechanics.symmetry.program.function import INDEX, Function
-from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason
 from neuralmechanics.symmetry.program.value import is_value
 
 
@@ -45,7 +47,10 @@ def index_select(d: Builder, node: Any, x: Any, dim: int, index: Any) -> Any:
     d.fix(index)
     if not x.shape:
         return reshape(d, d.gather(reshape(d, x, (1,)), 0, (), [index], _zero()), meta_shape(node))
-    return d.gather(x, dim % len(x.shape), tuple(index.shape) or (1,), [index], _read(node.args[2]))
+    dim %= len(x.shape)
+    if (positions := positions_in(node.args[2], x.shape[dim])) is not None:
+        return take(d, x, dim, positions)
+    return d.gather(x, dim, tuple(index.shape) or (1,), [index], _read(node.args[2]), some=is_narrow(node.args[2]))
 
 
 def _zero() -> Function:
@@ -65,8 +70,12 @@ def indexed(d: Builder, node: Any, x: Any, indices: Any) -> Any:
     if (*rest[: joined.place], *picked, *rest[joined.place :]) != shape:
         raise places_not_followed()
     used = [index for index in indices if index is not None]
+    positions = joined.positions(node.args[1], x.shape)
+    if positions is not None and len(positions) == math.prod(picked):
+        return reshape(d, take(d, joined.flattened(d, x), joined.place, positions), shape)
     places = joined.places(node.args[1], x.shape)
-    return d.gather(joined.flattened(d, x), joined.place, picked, used, places, joined.how)
+    some = any(is_narrow(n) for n in node.args[1])
+    return d.gather(joined.flattened(d, x), joined.place, picked, used, places, joined.how, some)
 
 
 @rule("masked_select")
@@ -75,6 +84,9 @@ def masked_select(d: Builder, node: Any, x: Any, mask: Any) -> Any:
     d.fix(mask)
     if mask.shape != x.shape:
         raise places_not_followed()
+    positions = positions_in(node.args[1], math.prod(x.shape))
+    if positions is not None and len(positions) == math.prod(meta_shape(node)):
+        return take(d, reshape(d, x, (math.prod(x.shape),)), 0, positions)
     places = function_of("places", lambda mask: mask.reshape(-1).nonzero()[:, 0], node.args[1])
     return d.gather(reshape(d, x, (math.prod(x.shape),)), 0, meta_shape(node), [mask], places, ("masked", x.shape))
 
@@ -100,7 +112,7 @@ def decided(d: Builder, node: Any, *xs: Any, **kwargs: Any) -> Any:
 @rule("item", "_local_scalar_dense")
 def as_number(d: Builder, node: Any, x: Any) -> Any:
     """The entry of a tensor with one entry, as a number: it may not move."""
-    d.fix(x)
+    d.fix(x, reason=_decided(d))
     value = node.meta.get("val")
     return value if isinstance(value, (int, torch.SymInt)) else d.constant((), function=_as_tensor(node))
 
@@ -122,7 +134,7 @@ def size(d: Builder, node: Any, x: Any, *_: Any) -> Any:
 )  # fmt: skip
 def arithmetic(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
     """Numbers made of sizes and of entries that may not move."""
-    d.fix(*(x for x in xs if is_value(x)))
+    d.fix(*(x for x in xs if is_value(x)), reason=_decided(d))
     value = node.meta.get("val")
     known = isinstance(value, (int, torch.SymInt, torch.SymBool))
     return value if known else d.constant((), function=_as_tensor(node))
@@ -131,7 +143,11 @@ def arithmetic(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
 @rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size")
 def asserted(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
     """A statement about numbers, which may not move."""
-    d.fix(*(x for x in xs if is_value(x)))
+    d.fix(*(x for x in xs if is_value(x)), reason=_decided(d))
+
+
+def _decided(d: Builder) -> Reason:
+    return Reason("not sought", str(d.cause), "what is decided by a number that is read is not looked at")
 
 
 @rule("gather")
@@ -144,7 +160,10 @@ def gathered(d: Builder, node: Any, x: Any, dim: int, index: Any, **__: Any) -> 
     for k, n in enumerate(shape):
         if k != dim % len(x.shape) and n < x.shape[k]:
             x = take(d, x, k, range(n))
-    return _picked(d, x, dim % len(x.shape), shape, node.args[2], bound(node))
+    dim %= len(x.shape)
+    if (positions := positions_in(node.args[2], x.shape[dim], dim)) is not None:
+        return take(d, x, dim, positions)
+    return _picked(d, x, dim, shape, index, node.args[2], bound(node))
 
 
 @rule("take_along_dim")
@@ -152,16 +171,20 @@ def taken_along(d: Builder, node: Any, x: Any, index: Any, dim: int | None = Non
     """The same with tensor and index broadcast against each other; without ``dim`` of the flattened tensor."""
     d.fix(index)
     shape = meta_shape(node)
+    along = dim
     if dim is None:
         x, dim = reshape(d, x, (math.prod(x.shape),)), 0
     dim %= len(x.shape)
     full = tuple(x.shape[k] if k == dim else n for k, n in enumerate(shape))
+    x = expand(d, x, full) if full != x.shape else x
+    if (positions := positions_in(node.args[1], x.shape[dim], along)) is not None:
+        return take(d, x, dim, positions)
     read = function_of("take_along_dim", torch.take_along_dim, node.args[1], dim)
-    return _picked(d, expand(d, x, full) if full != x.shape else x, dim, shape, node.args[1], read)
+    return _picked(d, x, dim, shape, index, node.args[1], read)
 
 
-def _picked(d: Builder, x: Any, dim: int, shape: Sequence[int], index: Any, read: Function) -> Any:
-    return d.resized(d.spread_along(x, dim, told_apart(index, dim)), shape, read)
+def _picked(d: Builder, x: Any, dim: int, shape: Sequence[int], index: Any, node: Any, read: Function) -> Any:
+    return d.resized(d.spread_along(x, dim, told_apart(node, dim), [index], some=is_narrow(node)), shape, read)
 
 
 @rule(

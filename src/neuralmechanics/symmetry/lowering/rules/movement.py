@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.graph.known_entries import whole_numbers
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, shape_of, size_of
@@ -264,11 +265,13 @@ def repeated(d: Builder, node: fx.Node, x: Any, repeats: Sequence[int]) -> Any:
 
 @rule("repeat_interleave")
 def interleaved(d: Builder, node: fx.Node, x: Any, repeats: Any, dim: int | None = None, **__: Any) -> Any:
-    if not isinstance(repeats, int):
-        raise NotSoughtError("how often an entry is repeated is not followed", hides=True)
     if dim is None:
         x, dim = reshape(d, x, (math.prod(x.shape),)), 0
-    return take(d, x, dim, [k for k in range(x.shape[dim]) for _ in range(repeats)])
+    counts = [repeats] if isinstance(repeats, int) else whole_numbers(node.args[1]) or []
+    times = counts * x.shape[dim] if len(counts) == 1 else counts
+    if sum(times) != meta_shape(node)[dim]:  # nor where the graph leaves open how many there are
+        raise NotSoughtError("how often an entry is repeated is not followed", hides=True)
+    return take(d, x, dim, [k for k, count in enumerate(times) for _ in range(count)])
 
 
 @rule("unfold")

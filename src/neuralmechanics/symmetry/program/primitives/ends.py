@@ -53,7 +53,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Fix:
-    """A statement: the operands may not change (outputs, indices, masks)."""
+    """A statement: the operands may not change (outputs, indices, masks).
+
+    ``reason``: they are taken as fixed because an operation without a result is not followed.
+    """
+
+    reason: Reason | None = None
 
     def output_shape(self, *xs: Shape) -> None:
         return None

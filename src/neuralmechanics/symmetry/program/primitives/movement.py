@@ -96,13 +96,13 @@ class Resize:
 class Gather:
     """Entries along ``dim`` picked by an index, whose dimensions take the place of ``dim``.
 
-    ``of_model``: the index is made of the model's own numbers.
+    ``some``: it may be that there are places which no data name.
     """
 
     dim: int
     index_shape: Shape
     index: Index = field(repr=False)
-    of_model: bool = False
+    some: bool = False
     function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
@@ -116,10 +116,14 @@ class Gather:
 
 @dataclass(frozen=True)
 class Spread:
-    """Entries along ``dim`` in places that the data decide, others for each entry along ``apart``."""
+    """Entries along ``dim`` in places that the data decide, others for each entry along ``apart``.
+
+    ``some``: it may be that there are places which no data name.
+    """
 
     dim: int
     apart: tuple[int, ...] = ()
+    some: bool = False
     function: Function | None = None
 
     def output_shape(self, *xs: Shape) -> Shape:
