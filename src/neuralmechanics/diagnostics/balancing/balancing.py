@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.diagnostics.balancing.orbit import Direction, Orbit, inner
+from neuralmechanics.diagnostics.balancing.orbit import Direction, Orbit, inner, masked
+from neuralmechanics.diagnostics.balancing.preconditioner import preconditioner
 from neuralmechanics.symmetry.families.family import Family
 
 __all__ = ["Balance", "UnbalancedWarning", "balance", "balanced", "pair_balance"]
@@ -181,12 +182,8 @@ def _names(family: Family, allowed: Tensor) -> list[str]:
     return [str(family.labels[k * per_block]) for k in torch.nonzero(stuck).reshape(-1).tolist()]
 
 
-def _masked(direction: Direction, allowed: list[Tensor]) -> Direction:
-    return [torch.where(a, x, 0.0) for x, a in zip(direction, allowed, strict=True)]
-
-
 def _greatest(orbit: Orbit, params: Mapping[str, Tensor], allowed: list[Tensor]) -> float:
-    entries = _masked(orbit.imbalance(params), allowed)
+    entries = masked(orbit.imbalance(params), allowed)
     return max((float(x.max()) for x in entries if x.numel()), default=0.0)
 
 
@@ -233,15 +230,15 @@ def _closed_forms(
         unit = torch.eye(positive.shape[-1], dtype=torch.float64, device=positive.device).expand_as(positive)
         keep = regular[:, None, None]
         logarithm = pair_balance(torch.where(keep, positive, unit), torch.where(keep, negative, unit))
-        params = family.flow(params, family.action.stretch(logarithm))
+        params = params | orbit.flow(family, params, logarithm, 1.0)
         travelled.append(logarithm)
     return params, travelled
 
 
 def _newton(orbit: Orbit, params: Mapping[str, Tensor], allowed: list[Tensor]) -> Direction:
     """X with 2⟨Xθ, Yθ⟩ = -⟨Yθ, θ⟩ for all Y, by preconditioned conjugate gradients on the allowed directions."""
-    solve = _preconditioner(orbit, params, allowed)
-    residual = [-m for m in _masked(orbit.moments(params, params), allowed)]
+    solve = preconditioner(orbit, params, allowed)
+    residual = [-m for m in masked(orbit.moments(params, params), allowed)]
     solution = [torch.zeros_like(r) for r in residual]
     scaled = solve(residual)
     search, energy = scaled, inner(residual, scaled)
@@ -249,7 +246,7 @@ def _newton(orbit: Orbit, params: Mapping[str, Tensor], allowed: list[Tensor]) -
     for _ in range(400):
         if not energy > goal:
             break
-        image = _masked(orbit.moments(orbit.velocity(params, search), params), allowed)
+        image = masked(orbit.moments(orbit.velocity(params, search), params), allowed)
         curvature = 2 * inner(search, image)
         if curvature <= 1e-13 * size:  # flat to rounding: a direction that moves nothing
             break
@@ -262,29 +259,6 @@ def _newton(orbit: Orbit, params: Mapping[str, Tensor], allowed: list[Tensor]) -
         search = [z + ratio * s for z, s in zip(scaled, search, strict=True)]
         size = energy + ratio**2 * size
     return solution
-
-
-def _preconditioner(
-    orbit: Orbit, params: Mapping[str, Tensor], allowed: list[Tensor]
-) -> Callable[[Direction], Direction]:
-    """The inverse Hessian of families that share no elements: t / 2Σd²θ², and the Lyapunov equation of each block."""
-    sizes = orbit.sizes(params)
-    spectra = {k: torch.linalg.eigh(size) for k, size in enumerate(sizes) if size.ndim == 3}
-
-    def solve(direction: Direction) -> Direction:
-        out = []
-        for k, (x, size) in enumerate(zip(direction, sizes, strict=True)):
-            if k not in spectra:
-                out.append(torch.where(size > 0, x / (2 * size), 0.0))
-                continue
-            values, vectors = spectra[k]
-            sums = values[:, :, None] + values[:, None, :]
-            regular = sums > 1e-12 * values[:, -1:, None]  # what has no weights cannot be moved
-            solved = torch.where(regular, vectors.mT @ x @ vectors / sums, 0.0)
-            out.append(vectors @ solved @ vectors.mT)
-        return _masked(out, allowed)
-
-    return solve
 
 
 def _line_search(orbit: Orbit, params: Mapping[str, Tensor], direction: Direction, length: float) -> float:

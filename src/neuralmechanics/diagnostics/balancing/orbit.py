@@ -8,7 +8,7 @@ commute or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from neuralmechanics.symmetry.families.actions import Action
 from neuralmechanics.symmetry.families.family import Family
 
-__all__ = ["Direction", "Orbit", "inner"]
+__all__ = ["Direction", "Orbit", "inner", "masked"]
 
 Direction = list[Tensor]
 
@@ -26,6 +26,11 @@ Direction = list[Tensor]
 def inner(x: Direction, y: Direction) -> float:
     """⟨x, y⟩ over all families (Frobenius for matrices)."""
     return float(sum((a * b).sum() for a, b in zip(x, y, strict=True)))
+
+
+def masked(direction: Direction, allowed: Sequence[Tensor]) -> Direction:
+    """The direction with zeros where it may not go."""
+    return [torch.where(a, x, 0.0) for x, a in zip(direction, allowed, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,5 +99,10 @@ class Orbit:
         """The finite motion: the product over the families of exp(length · X) on θ, a retraction of second order."""
         moved = dict(params)
         for family, weights in zip(self.families, direction, strict=True):
-            moved = family.flow(moved, family.action.stretch(weights), length)
+            moved |= self.flow(family, moved, weights, length)
         return moved
+
+    def flow(self, family: Family, params: Mapping[str, Tensor], weights: Tensor, length: float) -> dict[str, Tensor]:
+        """exp(length · X) of one family on what it moves."""
+        own = {name: params[name] for name in (*family.action.parameters, *family.action.inputs)}
+        return family.flow(own, family.action.stretch(weights), length)

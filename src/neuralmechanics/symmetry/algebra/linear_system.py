@@ -299,8 +299,10 @@ def _collect(
     order = np.argsort(variables, axis=1, kind="stable")
     variables = np.take_along_axis(variables, order, axis=1)
     signs = np.take_along_axis(signs, order, axis=1)
-    # Rows alike in where variables coincide, which are zero, and in signs and order, reduce to the same coefficients.
-    pattern = np.hstack([variables == 0, variables[:, 1:] == variables[:, :-1], signs > 0, order])
+    # Rows alike in where variables coincide, which are zero, and in signs and the order of coefficients, reduce alike.
+    different = list(dict.fromkeys(coefficients))
+    kind = np.array([different.index(c) for c in coefficients])
+    pattern = np.hstack([variables == 0, variables[:, 1:] == variables[:, :-1], signs > 0, kind[order]])
     for rows in row_kinds(pattern, variables.shape[1]):
         example = rows[0]
         totals: dict[int, Coefficient] = {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-__all__ = ["row_kinds", "unique_rows", "unique_rows_inverse"]
+__all__ = ["distinct_along", "row_kinds", "unique_rows", "unique_rows_inverse"]
 
 
 def unique_rows(table: np.ndarray) -> np.ndarray:
@@ -46,3 +48,24 @@ def row_kinds(pattern: np.ndarray, bound: int) -> list[np.ndarray]:
     order = np.argsort(code, kind="stable")
     edges = np.flatnonzero(np.diff(code[order])) + 1
     return np.split(order, edges)
+
+
+def distinct_along(arrays: Sequence[np.ndarray], dim: int) -> np.ndarray:
+    """Places along ``dim``, the first among them, at which all that arrays of equal rank hold there occurs once.
+
+    Slices are told apart by a random sum of their entries, and compared with what they are taken to equal.
+
+    >>> distinct_along([np.array([[1, 2, 1, 2], [3, 4, 3, 5]])], 1).tolist()
+    [0, 1, 3]
+    """
+    tables = [ids.swapaxes(0, dim).reshape(ids.shape[dim], -1) for ids in arrays if ids.shape[dim] > 1]
+    if not tables:
+        return np.zeros(1, dtype=np.int64)
+    draw = np.random.default_rng(0)
+    sums = np.zeros(len(tables[0]), dtype=np.int64)
+    for table in tables:
+        sums += table.astype(np.int64) @ draw.integers(np.iinfo(np.int64).max, size=table.shape[1])
+    _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
+    if len(first) == len(sums) or any((table != table[first[inverse]]).any() for table in tables):
+        return np.arange(len(sums))
+    return np.sort(first)

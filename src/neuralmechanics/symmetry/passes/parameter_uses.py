@@ -8,7 +8,7 @@ from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Permute, Reshape, Take, View, dimension_groups
+from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
 __all__ = ["ParameterUses", "parameter_uses"]
 
@@ -18,7 +18,8 @@ Dims = tuple[int, ...]
 @dataclass(frozen=True)
 class ParameterUses:
     """``elementwise``: parameters that no sum of products and no index reads, directly or rearranged; and those of
-    which several sums of products read parts, each against data of its own.
+    which several sums of products read parts, each against data of its own. With each the dimensions along which its
+    entries may scale differently: not those over which one of its readers sums or normalises.
 
     ``groups``: convolutions in groups. ``contracted``: the sets of dimensions that a sum of products treats as one:
     those that it keeps and those that it sums, each with those that it shares with the other factor and keeps.
@@ -26,7 +27,7 @@ class ParameterUses:
     that nothing else reads is added to a sum of products that nothing else reads.
     """
 
-    elementwise: frozenset[str]
+    elementwise: dict[str, Dims]
     groups: dict[str, int]
     contracted: dict[str, list[Dims]]
     single: frozenset[str]
@@ -36,7 +37,7 @@ class ParameterUses:
 def parameter_uses(program: Program) -> ParameterUses:
     """Looks at the instructions that read each parameter, directly or rearranged."""
     readers, makers = program.readers(), program.makers()
-    elementwise: set[str] = set()
+    elementwise: dict[str, Dims] = {}
     groups: dict[str, int] = {}
     contracted: dict[str, list[Dims]] = {}
     single: set[str] = set()
@@ -47,7 +48,8 @@ def parameter_uses(program: Program) -> ParameterUses:
         ends = _ends(value, readers)
         summed = any(isinstance(read.primitive, (p.Contract, p.Gather)) for _, read in ends)
         if not summed or _in_pieces(ends, makers):
-            elementwise.add(name)
+            alike = _alike(value, readers)
+            elementwise[name] = tuple(d for d, n in enumerate(value.shape) if n > 1 and d not in alike)
         if _read_once(value, readers):
             single.add(name)
         for held, read in ends:
@@ -58,7 +60,7 @@ def parameter_uses(program: Program) -> ParameterUses:
                 groups[name] = count
             elif not how.windows and (sets := _sets_of(value, _index_sets(how, place), held, makers)):
                 contracted.setdefault(name, sets)
-    return ParameterUses(frozenset(elementwise), groups, contracted, frozenset(single), _answering(program, readers))
+    return ParameterUses(elementwise, groups, contracted, frozenset(single), _answering(program, readers))
 
 
 def _answering(program: Program, readers: dict[int, list[Instruction]]) -> frozenset[int]:
@@ -80,6 +82,29 @@ def _ends(value: Value, readers: dict[int, list[Instruction]]) -> list[tuple[Val
         else:
             found.append((value, read))
     return found
+
+
+def _alike(value: Value, readers: dict[int, list[Instruction]]) -> frozenset[int]:
+    """Dimensions along which some reader, of the value or of it rearranged, wants all entries to scale alike."""
+    found: set[int] = set()
+    for read in readers.get(value.index, ()):
+        if isinstance(read.primitive, (p.Normalise, p.Reduce, p.Deviation, p.Extremum, p.Positions)):
+            found |= {d % max(1, len(value.shape)) for d in read.primitive.dims}
+        elif isinstance(read.primitive, p.Rearrange) and read.result is not None:
+            found |= _before(read.primitive.view, value.shape, read.result.shape, _alike(read.result, readers))
+    return frozenset(found)
+
+
+def _before(view: View, shape: Dims, out: Dims, dims: frozenset[int]) -> set[int]:
+    """The dimensions that lie within ``dims`` after a rearrangement of all entries."""
+    if isinstance(view, Permute):
+        return {view.order[d] for d in dims}
+    if isinstance(view, Expand):
+        return {d - len(out) + len(shape) for d in dims if d >= len(out) - len(shape)}
+    if isinstance(view, Take):
+        return set()
+    wide = {d for d, n in enumerate(out) if n > 1}
+    return {d for before, after in dimension_groups(shape, out) if wide & set(after) <= dims for d in before}
 
 
 def _in_pieces(ends: list[tuple[Value, Instruction]], makers: dict[int, Instruction]) -> bool:

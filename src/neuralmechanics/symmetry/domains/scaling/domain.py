@@ -41,7 +41,7 @@ class Scales(LabelConstraints):
     def __init__(
         self,
         shapes: Mapping[str, Shape],
-        elementwise: frozenset[str] = frozenset(),
+        elementwise: Mapping[str, tuple[int, ...]] | None = None,
         groups: Mapping[str, int] | None = None,
         contracted: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
         single: frozenset[str] = frozenset(),
@@ -50,7 +50,7 @@ class Scales(LabelConstraints):
         self.shapes = shapes
         self.parameters: dict[str, Label] = {}
         self.breakings: list[tuple[np.ndarray, Breaking]] = []
-        self.elementwise = elementwise
+        self.elementwise = dict(elementwise or {})  # dimensions along which each entry has a variable of its own
         self.groups = dict(groups or {})
         self.contracted = dict(contracted or {})
         self.single = single  # parameters that one operation reads, directly
@@ -62,7 +62,7 @@ class Scales(LabelConstraints):
         return Label(tuple(shape))
 
     def parameter(self, name: str) -> Label:
-        """One variable a row, a column, … ; a variable an element where only elementwise operations read it."""
+        """One variable a row, a column, … ; a variable an entry where only elementwise operations read it."""
         if name not in self.parameters:
             shape = self.shapes[name]
             terms = []
@@ -97,7 +97,9 @@ class Scales(LabelConstraints):
 
     def _supports(self, name: str, shape: Shape) -> list[tuple[int, ...]]:
         wide = [d for d, n in enumerate(shape) if n > 1]
-        if name in self.elementwise or len(wide) <= 1:
+        if name in self.elementwise:
+            return [self.elementwise[name]]
+        if len(wide) <= 1:
             return [tuple(wide)]
         if name in self.contracted:
             return [dims for dims in self.contracted[name] if any(shape[d] > 1 for d in dims)]

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
-from neuralmechanics.symmetry.algebra.rows import unique_rows, unique_rows_inverse
+from neuralmechanics.symmetry.algebra.rows import distinct_along, unique_rows, unique_rows_inverse
 from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm, by_function, first_entries
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.views import paired_rows, squeezed
@@ -75,21 +77,65 @@ class ShiftConstraints:
             if any(t.varies & dims for t in group):
                 self._vanish(group)
                 continue
-            if len(group) == 1:
-                ids = group[0].ids
-                self.system.add([1, -1], paired_rows(ids, first_entries(ids, dims)), self.cause)
+            self._constant(group, dims)
+
+    def _constant(self, group: Sequence[ChangeTerm], dims: frozenset[int]) -> None:
+        """Demands that a sum of coefficients be constant along ``dims``, in about as many rows as variables.
+
+        Along a dimension of ``dims`` on which one array alone depends, that array is constant. Along another one, o,
+        r_i + c_oi is constant along i where c_oi - c_0i and r_i + c_0i are.
+        """
+        arrays, factors = [t.ids for t in group], [t.factor for t in group]
+        ranks = range(arrays[0].ndim)
+        for d in sorted(ranks, key=lambda d: d not in dims):
+            wide = [k for k, ids in enumerate(arrays) if ids.shape[d] > 1]
+            if len(wide) != 1 or (len(arrays) == 1 and d not in dims):
                 continue
-            sizes = list(np.broadcast_shapes(*(t.ids.shape for t in group)))
-            first = [1 if d in dims else n for d, n in enumerate(sizes)]
-            if first == sizes:
-                continue
-            tables, factors = [], []
-            for t in group:
-                full = np.broadcast_to(t.ids, sizes)
-                index = tuple(slice(0, 1) if d in dims else slice(None) for d in range(len(sizes)))
-                tables += [full.reshape(-1), np.broadcast_to(full[index], sizes).reshape(-1)]
-                factors += [t.factor, -t.factor]
-            self.system.add(factors, unique_rows(np.stack(tables, axis=1)), self.cause)
+            ids, first = arrays[wide[0]], first_entries(arrays[wide[0]], frozenset({d}))
+            if d in dims:
+                self.system.add([1, -1], paired_rows(ids, first), self.cause)
+            else:
+                self._alike([ids, first], [1.0, -1.0], dims)
+            arrays[wide[0]] = first
+        self._alike(arrays, factors, dims)
+
+    def _alike(self, arrays: Sequence[np.ndarray], factors: Sequence[float], dims: frozenset[int]) -> None:
+        """Σ factor·(array - its first entry along ``dims``) = 0 everywhere, in as few rows as say it."""
+        for d in range(arrays[0].ndim):
+            kept = distinct_along(arrays, d)
+            arrays = [ids if ids.shape[d] == 1 else ids.take(kept, axis=d) for ids in arrays]
+        sizes = np.broadcast_shapes(*(ids.shape for ids in arrays))
+        if not any(sizes[d] > 1 for d in dims):
+            return
+        steps = []
+        for ids in arrays:
+            full = np.broadcast_to(ids, sizes)
+            steps.append(paired_rows(full, first_entries(full, dims)))
+        if len(steps) == 2:
+            self._balanced(steps[0], steps[1], factors)
+        else:
+            rows = unique_rows(np.concatenate(steps, axis=1))
+            self.system.add([f for factor in factors for f in (factor, -factor)], rows, self.cause)
+
+    def _balanced(self, left: np.ndarray, right: np.ndarray, factors: Sequence[float]) -> None:
+        """f·(a - a') + g·(b - b') = 0 for each row (a, a') of ``left`` with the row (b, b') of ``right``.
+
+        A row that several others answer makes these equal. So all rows that are linked by answers are, and one answer
+        is left: as many equations as rows differ, where the answers themselves may be as many as pairs of them.
+        """
+        one, at_left = unique_rows_inverse(left)
+        other, at_right = unique_rows_inverse(right)
+        count = len(one) + len(other)
+        graph = sparse.coo_matrix((np.ones(len(left), dtype=np.int8), (at_left, at_right + len(one))), (count, count))
+        _, linked = connected_components(graph, directed=False)
+        for steps, sets in ((one, linked[: len(one)]), (other, linked[len(one) :])):
+            _, first, inverse = np.unique(sets, return_index=True, return_inverse=True)
+            apart = first[inverse] != np.arange(len(steps))
+            rows = np.hstack([steps, steps[first[inverse]]])[apart]
+            self.system.add([1, -1, -1, 1], rows, self.cause)
+        _, first = np.unique(linked[at_left], return_index=True)
+        rows = np.hstack([left[first], right[first]])
+        self.system.add([factors[0], -factors[0], factors[1], -factors[1]], rows, self.cause)
 
     def _combined(self, terms: Iterable[ChangeTerm]) -> tuple[ChangeTerm, ...]:
         """Terms of one function as one term, with new variables for the sums of their coefficients."""

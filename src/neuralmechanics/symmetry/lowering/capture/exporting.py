@@ -32,10 +32,10 @@ def exported_with_checkpoints(whole: Whole, batch: Any) -> Captured:
 def _exported(whole: Whole, batch: Any, *, recomputed: bool) -> Captured:
     with _no_stack_traces():
         program = torch.export.export(whole, (batch,), strict=False)
-    written_out(program.graph_module, recomputed=recomputed)
-    written = written_placeholders(program.graph)
-    if needs_functional_form(program.graph):
-        program = program.run_decompositions({})
+        written_out(program.graph_module, recomputed=recomputed)
+        written = written_placeholders(program.graph)
+        if needs_functional_form(program.graph):
+            program = program.run_decompositions({})
     names = names_of(whole)
     sources = _sources(program)
     parameters = {
