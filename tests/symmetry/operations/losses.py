@@ -10,6 +10,16 @@ from .table import Table
 table = Table()
 c = table.call
 
+for shape in [(3, 2), (2, 4), (4, 3)]:
+    for p in (1.0, 2.0, 3.0, float("inf")):
+        c("cdist", "default", P(*shape), P(5, shape[1]), p)
+        c("cdist", "default", P(2, *shape), D(shape[1] + 1, shape[1]), p, 1)
+        c("_cdist_forward", "default", P(*shape), P(5, shape[1]), p, None)
+        c("_cdist_forward", "default", P(*shape), D(2, 2, shape[1]), p, 2)
+        c("pdist", "default", P(*shape), p)
+        c("_pdist_forward", "default", P(*shape), p)
+    c("_euclidean_dist", "default", P(*shape), P(5, shape[1]))
+
 for reduction in (0, 1, 2):
     for shape in [(3, 2), (2, 4), (4, 3)]:
         n, classes = shape

@@ -97,7 +97,7 @@ def gain_about_a_buffer() -> nn.Module:
 
 @small("gain-as-residual", _ROWS)
 def gain_as_residual() -> nn.Module:
-    """x + x·w, and x + w·x by addcmul."""
+    """x - x·w/2, and x + w·x by addcmul."""
 
     class Residual(nn.Module):
         def __init__(self) -> None:
@@ -107,7 +107,7 @@ def gain_as_residual() -> nn.Module:
 
         def forward(self, x: Tensor) -> Tensor:
             h = torch.tanh(self.first(x))
-            h = torch.tanh(self.middle(h + h * self.w))
+            h = torch.tanh(self.middle(h - 0.5 * h * self.w))
             return self.last(torch.addcmul(h, self.v, h))
 
     return Residual()
@@ -232,7 +232,7 @@ def gain_about_one_used_twice() -> nn.Module:
 
         def forward(self, x: Tensor) -> Tensor:
             h = torch.tanh(self.a(self.norm(torch.tanh(self.first(x)))))
-            return self.b(self.norm(h))
+            return self.b(_rms(h) * (torch.ones_like(h) + self.norm.weight))
 
     return Twice()
 

@@ -69,9 +69,13 @@ def _portion(count: int, size: int) -> str:
 
 
 def scale_free_weights(symmetries: Symmetries, sizes: Sizes, rates: Mapping[str, Rates]) -> Iterator[Finding]:
-    """Scale families, one finding a setting: n = |θ_A|² grows for ever, or settles where decay balances steps."""
+    """Scale families, one finding a setting: n = |θ_A|² grows for ever, or settles where decay balances steps.
+
+    Not those of θ + c: decay pulls them towards c, which is no equilibrium of that kind.
+    """
     by_setting: dict[Rates, list[str]] = {}
-    for name in _members(symmetries.of_kind("scale")):
+    about_zero = [f for f in symmetries.of_kind("scale") if f.action.centred is f.action]
+    for name in _members(about_zero):
         if name in rates:
             by_setting.setdefault(rates[name], []).append(name)
     for setting, names in by_setting.items():

@@ -24,6 +24,7 @@ from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.displaced import Displaced, displaced
+from neuralmechanics.symmetry.finding.forgotten import forgotten_constants
 from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
@@ -110,7 +111,8 @@ def analyse(captured: Captured) -> Symmetries:
     walk_about(scales)
     space = distinct_scalings(scales)
     linear, mixing, mixed = _linear(captured, lowered.program, walk_about, read_about, scales, space, requires, about)
-    turns, shears = gauge_families(captured, walk, read, mixing, requires)
+    forgotten = partial(forgotten_constants, captured, program, single=read.single)
+    turns, shears = gauge_families(captured, walk, read, mixing, requires, forgotten)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     named = tuple(_padded(unique_names(families), program))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)

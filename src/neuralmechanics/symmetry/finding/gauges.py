@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from neuralmechanics.symmetry.domains.representation.domain import Transport
 from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear, ShearTerm
@@ -20,10 +21,12 @@ def gauge_families(
     read: ParameterUses,
     mixed: Sequence[GramTerm],
     requires: tuple[str, ...],
+    forgotten: Callable[[dict[str, int]], Collection[str]],
 ) -> tuple[list[Family], list[Family]]:
     """Turns, of kind linear, and shears, of kind affine; ``mixed`` are the channels of known linear blocks.
 
-    ``walk`` runs the graph through an interpreter of the primitives.
+    ``walk`` runs the graph through an interpreter of the primitives; ``forgotten`` tells of weights, by the number of
+    their outputs, which may add a constant vector to these without effect.
 
     Rotations: spaces that norms (or a tensor that both writes and reads a space) see by length only. General mixings:
     spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is added
@@ -49,7 +52,8 @@ def gauge_families(
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
         if marked and any(t.dual for t in terms):
             found.append(Rotation(terms, blind.spaces.widths[root], "blind"))
-    shears = [Shear(term, turned.shapes[term.weight][term.outputs]) for term in _answered(turned.shears)]
+    widths = {name: turned.shapes[name][term.outputs] for name, term in turned.shears.items()}
+    shears = [Shear(term, widths[term.weight]) for term in _answered(turned.shears, widths, forgotten)]
     return (
         [named_family("linear", turn, (), requires) for turn in found],
         [named_family("affine", shear, (), requires) for shear in shears],
@@ -73,5 +77,11 @@ def _known(terms: Collection[RotationTerm], mixed: Sequence[GramTerm]) -> bool:
     return any((t.parameter, (t.dim,)) in known for t in terms)
 
 
-def _answered(shears: Mapping[str, ShearTerm]) -> list[ShearTerm]:
-    return [term for term in shears.values() if not term.shifts or term.absorber is not None]
+def _answered(
+    shears: Mapping[str, ShearTerm], widths: Mapping[str, int], forgotten: Callable[[dict[str, int]], Collection[str]]
+) -> list[ShearTerm]:
+    """Shears that leave no constant, whose constant a bias takes back, or whose constant is forgotten."""
+    open_ones = {name: widths[name] for name, term in shears.items() if term.shifts and term.absorber is None}
+    known = forgotten(open_ones) if open_ones else ()
+    terms = (replace(term, shifts=()) if name in known else term for name, term in shears.items())
+    return [term for term in terms if not term.shifts or term.absorber is not None]

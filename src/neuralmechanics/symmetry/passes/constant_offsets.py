@@ -16,11 +16,19 @@ from itertools import islice
 import numpy as np
 
 from neuralmechanics.symmetry.passes.factored_sums import common_factors, factored
-from neuralmechanics.symmetry.passes.moved_constants import Held, Moves, added_constant, before, combinations, shown
+from neuralmechanics.symmetry.passes.moved_constants import (
+    Held,
+    Moves,
+    added_constant,
+    before,
+    before_sum,
+    combinations,
+    shown,
+)
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import squeezed
+from neuralmechanics.symmetry.program.views import Expand, squeezed
 
 __all__ = ["Offsets", "without_constant_offsets"]
 
@@ -91,7 +99,9 @@ class _Absorption:
             if added is None or number in self.dropped:
                 continue
             place, factor, constant = added
-            wanted = squeezed(constant / factor)
+            wanted = before_sum(instruction, place, constant / factor)
+            if wanted is None:
+                continue
             for moves in islice(self._holders(instruction.operands[place], wanted), _TRIED):
                 ended = self._followed(moves)
                 if ended is not None and number in ended:
@@ -105,7 +115,8 @@ class _Absorption:
         return {result.index for result in results if result is not None}
 
     def _hold(self, moves: dict[str, np.ndarray], ended: set[int]) -> None:
-        summands = {x.index for n in ended for x in self.program.instructions[n].operands if not x.depends}
+        operands = [x for number in ended for x in self.program.instructions[number].operands]
+        summands = {x.index for x in operands if not x.depends and x.number is None}
         for name, move in moves.items():
             self.constants[name] = self.constants[name] + move if name in self.constants else move
             self.made_of.setdefault(name, set()).update(summands)
@@ -160,13 +171,21 @@ class _Absorption:
         """The program without the sums that have been dropped."""
         stands: dict[int, Value] = {}
         out: list[Instruction] = []
+        values = self.program.size()
         for number, instruction in enumerate(self.program.instructions):
             operands = tuple(stands.get(x.index, x) for x in instruction.operands)
             added = added_constant(instruction, self.held) if number in self.dropped else None
             if added is None or instruction.result is None:
                 out.append(replace(instruction, operands=operands))
-            elif added[1] == 1:
-                stands[instruction.result.index] = operands[added[0]]
+                continue
+            held, shape = operands[added[0]], instruction.result.shape
+            if added[1] != 1:
+                scaled = Value(values, held.shape, True)
+                values += 1
+                out.append(replace(instruction, primitive=p.Scale(added[1]), operands=(held,), result=scaled))
+                held = scaled
+            if held.shape == shape:
+                stands[instruction.result.index] = held
             else:
-                out.append(replace(instruction, primitive=p.Scale(added[1]), operands=(operands[added[0]],)))
+                out.append(replace(instruction, primitive=p.Rearrange(Expand(shape)), operands=(held,)))
         return replace(self.program, instructions=tuple(out))

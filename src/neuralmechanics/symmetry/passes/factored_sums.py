@@ -16,11 +16,11 @@ __all__ = ["CommonFactor", "common_factors", "factored"]
 
 @dataclass(frozen=True)
 class CommonFactor:
-    """The sum at ``place`` is x·(number + scale·y)."""
+    """The sum at ``place`` is x·(number + scale·Π rest)."""
 
     place: int
     x: Value
-    y: Value
+    rest: tuple[Value, ...]
     number: float
     scale: float
 
@@ -36,23 +36,28 @@ def common_factors(program: Program) -> list[CommonFactor]:
         scale = instruction.primitive.scale
         one, other = instruction.operands
         for x, multiple, number, factor in ((one, other, 1.0, scale), (other, one, scale, 1.0)):
-            maker = makers[multiple.index]
-            if not isinstance(maker.primitive, p.Multiply) or maker.primitive.function is not None:
+            times, factors = _factors(multiple, makers)
+            if len(factors) < 2 or x.shape != instruction.result.shape:
                 continue
             equal = equal or equal_values(program)
-            y = _cofactor(maker, x, equal)
-            if y is not None and y.depends and x.shape == instruction.result.shape and equal[x.index] != equal[y.index]:
-                found.append(CommonFactor(place, x, y, number, factor))
+            same = [k for k, y in enumerate(factors) if equal[y.index] == equal[x.index]]
+            rest = tuple(y for k, y in enumerate(factors) if k not in same[:1])
+            if len(same) == 1 and any(y.depends for y in rest):
+                found.append(CommonFactor(place, x, rest, number, factor * times))
                 break
     return found
 
 
-def _cofactor(maker: Instruction, x: Value, equal: dict[int, int]) -> Value | None:
-    """What x is multiplied by."""
-    left, right = maker.operands
-    if equal[left.index] == equal[x.index]:
-        return right
-    return left if equal[right.index] == equal[x.index] else None
+def _factors(value: Value, makers: dict[int, Instruction]) -> tuple[float, list[Value]]:
+    """A number and the values of which a value is the product."""
+    maker = makers[value.index]
+    if isinstance(maker.primitive, p.Scale):
+        times, factors = _factors(maker.operands[0], makers)
+        return times * maker.primitive.factor, factors
+    if not isinstance(maker.primitive, p.Multiply) or maker.primitive.function is not None:
+        return 1.0, [value]
+    parts = [_factors(x, makers) for x in maker.operands]
+    return parts[0][0] * parts[1][0], parts[0][1] + parts[1][1]
 
 
 def factored(program: Program, found: Collection[CommonFactor]) -> tuple[Program, dict[int, CommonFactor]]:
@@ -66,10 +71,21 @@ def factored(program: Program, found: Collection[CommonFactor]) -> tuple[Program
         if one is None:
             out.append(instruction)
             continue
-        multiple, factor = (Value(values + k, one.y.shape, True) for k in range(2))
-        values += 2
-        out.append(replace(instruction, primitive=p.Scale(one.scale), operands=(one.y,), result=multiple))
-        out.append(replace(instruction, primitive=p.AddNumber(one.number), operands=(multiple,), result=factor))
-        out.append(replace(instruction, primitive=p.Multiply(), operands=(one.x, factor)))
-        factors[factor.index] = one
+        product = _product(one, instruction, values)
+        values += len(product) - 1
+        out += product
+        factors[product[-1].operands[1].index] = one
     return without_dead_values(replace(program, instructions=tuple(out))), factors
+
+
+def _product(one: CommonFactor, instruction: Instruction, first: int) -> list[Instruction]:
+    """x·(number + scale·Π rest), in the place of the sum; new values are numbered from ``first``."""
+    steps: list[tuple[p.Primitive, tuple[Value, ...]]] = [(p.Multiply(), (y,)) for y in one.rest[1:]]
+    steps += [(p.Scale(one.scale), ()), (p.AddNumber(one.number), ())]
+    held, out = one.rest[0], []
+    for number, (primitive, others) in enumerate(steps):
+        shape = primitive.output_shape(held.shape, *(y.shape for y in others))
+        made = Value(first + number, shape or (), True)
+        out.append(replace(instruction, primitive=primitive, operands=(held, *others), result=made))
+        held = made
+    return [*out, replace(instruction, primitive=p.Multiply(), operands=(one.x, held))]

@@ -16,7 +16,7 @@ from neuralmechanics.symmetry.program.program import Instruction
 from neuralmechanics.symmetry.program.value import Value
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View, squeezed
 
-__all__ = ["Held", "Moves", "added_constant", "before", "shown"]
+__all__ = ["Held", "Moves", "added_constant", "before", "before_sum", "combinations", "shown"]
 
 Held = Callable[[Value], np.ndarray | None]  # the entries of a value that is made of the model's own numbers alone
 Moves = dict[int, np.ndarray]  # constants by the number of the operand that they are added to
@@ -34,11 +34,12 @@ def added_constant(instruction: Instruction, held: Held) -> tuple[int, float, np
     if not isinstance(primitive, p.Add) or primitive.scale == 0:
         return None
     for place, other in ((0, 1), (1, 0)):
-        if xs[place].depends and not xs[other].depends and xs[place].shape == result.shape:
-            constant = held(xs[other])
+        if xs[place].depends and not xs[other].depends:
+            number = xs[other].number
+            constant = np.array(float(number)) if number is not None else held(xs[other])
+            factors = (1.0, primitive.scale)
             if constant is None:
                 return None
-            factors = (1.0, primitive.scale)
             return place, factors[place], factors[other] * _aligned(constant, len(result.shape))
     return None
 
@@ -76,6 +77,14 @@ def shown(instruction: Instruction, moves: Moves, held: Held) -> np.ndarray | No
     if isinstance(primitive, p.Concatenate):
         return _concatenated(primitive, xs, moves)
     return None
+
+
+def before_sum(instruction: Instruction, place: int, wanted: np.ndarray) -> np.ndarray | None:
+    """A constant on one operand of a sum that shows as ``wanted``; None where the operand is narrower than that."""
+    result = instruction.result
+    if result is None:
+        return None
+    return _before_view(Expand(result.shape), squeezed(wanted), instruction.operands[place].shape)
 
 
 def before(instruction: Instruction, wanted: np.ndarray, held: Held) -> Iterator[Moves]:

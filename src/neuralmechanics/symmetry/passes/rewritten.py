@@ -6,7 +6,9 @@ from neuralmechanics.symmetry.passes.expert_axis import with_expert_axis
 from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.passes.needed_entries import only_needed_entries
 from neuralmechanics.symmetry.passes.softmaxes import with_softmaxes
+from neuralmechanics.symmetry.passes.squared_distances import with_squared_distances
 from neuralmechanics.symmetry.passes.stabilisers import stabilised
+from neuralmechanics.symmetry.passes.summed_products import with_summed_products
 from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["rewritten"]
@@ -14,4 +16,6 @@ __all__ = ["rewritten"]
 
 def rewritten(program: Program) -> Program:
     """The program after all passes; it computes the same."""
-    return only_needed_entries(stabilised(with_expert_axis(with_softmaxes(without_dead_values(program)))))
+    live = with_softmaxes(without_dead_values(program))
+    summed = with_summed_products(stabilised(with_expert_axis(live)))
+    return only_needed_entries(with_squared_distances(summed))

@@ -48,7 +48,7 @@ class ModelNumbers:
 
     def _name(self, node: fx.Node) -> frozenset[str]:
         source = self._sources.get(node.name)
-        named = source is not None and source.kind in ("buffer", "parameter")
+        named = source is not None and source.kind in ("buffer", "parameter") and node.name not in self._trainable
         return frozenset((source.name.removeprefix("model."),)) if named and source is not None else frozenset()
 
     def _computed(self, node: fx.Node) -> Tensor | None:

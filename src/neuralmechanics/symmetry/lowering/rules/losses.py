@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
-from neuralmechanics.symmetry.lowering.rules.movement import meta_shape, reshape
+from neuralmechanics.symmetry.lowering.rules.movement import meta_shape, reshape, take
 from neuralmechanics.symmetry.lowering.rules.normalisations import cosine, length
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
@@ -46,12 +47,26 @@ def triplet(
     p: float = 2.0,
     eps: float = 1e-6,
     swap: bool = False,
-    *_: Any,
+    reduction: int = 1,
 ) -> Any:
-    """Of the differences of three points."""
-    loss = bound(node, 0, 1, 2)
-    of_steps = replace(loss, apply=lambda near, far: loss.apply(torch.zeros_like(near), -near, -far))
-    return d.ended(meta_shape(node), of_steps, d.add(anchor, near, -1.0), d.add(anchor, far, -1.0))
+    """Of the distances between three points: max(0, margin + |a - n| - |a - f|), with |n - f| where it is less."""
+    sizes = [_distance(d, anchor, near, p, eps), _distance(d, anchor, far, p, eps)]
+    sizes += [_distance(d, near, far, p, eps)] if swap else []
+
+    def loss(near: Tensor, *far: Tensor) -> Tensor:
+        each = (margin + near - torch.stack(far).amin(0)).clamp_min(0).squeeze(-1)
+        return each if reduction == 0 else each.mean() if reduction == 1 else each.sum()
+
+    function = function_of("triplet_margin_loss", loss, settings=(margin, reduction))
+    return d.ended(meta_shape(node), function, *sizes)
+
+
+def _distance(d: Builder, x: Any, y: Any, p: float, eps: float) -> Any:
+    """The norm of x - y + eps along the last dimension, which stays with one entry."""
+    if p <= 0:
+        raise NotSoughtError("a norm that is no length")
+    step = d.add_number(d.add(x, y, -1.0), float(eps))
+    return length(d, step, (len(step.shape) - 1,), float(p))
 
 
 @rule("pairwise_distance")
@@ -59,10 +74,22 @@ def distance(
     d: Builder, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Any:
     """The norm of x - y + eps along the last dimension."""
-    if p <= 0:
-        raise NotSoughtError("a norm that is no length")
-    step = d.add_number(d.add(x, y, -1.0), float(eps))
-    return reshape(d, length(d, step, (len(step.shape) - 1,), float(p)), meta_shape(node))
+    return reshape(d, _distance(d, x, y, float(p), float(eps)), meta_shape(node))
+
+
+@rule("cdist", "_euclidean_dist", "_cdist_forward")
+def distances(d: Builder, node: fx.Node, x: Any, y: Any, p: float = 2.0, *_: Any) -> Any:
+    """The norms of x_i - y_j for all pairs of rows."""
+    x = reshape(d, x, (*x.shape[:-1], 1, x.shape[-1]))
+    y = reshape(d, y, (*y.shape[:-2], 1, *y.shape[-2:]))
+    return reshape(d, _distance(d, x, y, float(p), 0.0), meta_shape(node))
+
+
+@rule("pdist", "_pdist_forward")
+def distances_of_rows(d: Builder, node: fx.Node, x: Any, p: float = 2.0) -> Any:
+    """The norms of x_i - x_j for all i < j."""
+    first, second = zip(*combinations(range(x.shape[0]), 2), strict=True)
+    return reshape(d, _distance(d, take(d, x, 0, first), take(d, x, 0, second), float(p), 0.0), meta_shape(node))
 
 
 @rule("cosine_embedding_loss")

@@ -1,0 +1,130 @@
+"""Products, angles and distances of pairs of vectors, as two-tower models and their losses write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .registry import small
+
+_ROWS = (40, 3)
+_FEW = (5, 3)
+
+
+class Towers(nn.Module):
+    """A function of two encodings of the same rows; with one encoder the second encodes other features of them."""
+
+    def __init__(self, of_pair: Callable[[Tensor, Tensor], Tensor], shared: bool = False) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 4)
+        self.b = self.a if shared else nn.Linear(3, 4)
+        self.of_pair = of_pair
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.of_pair(self.a(torch.tanh(x)), self.b(torch.sin(x)))
+
+
+class Table(nn.Module):
+    """A function of encodings and of the rows of a table."""
+
+    def __init__(self, of_pair: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.table, self.of_pair = nn.Linear(3, 4), nn.Parameter(torch.zeros(6, 4)), of_pair
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.of_pair(self.a(torch.tanh(x)), self.table)
+
+
+@small("product-of-towers", _ROWS, "output")
+def product_of_towers() -> nn.Module:
+    """All of GL(4) between the two."""
+    return Towers(lambda a, b: (a * b).sum(-1))
+
+
+@small("products-of-all-pairs", _ROWS, "output")
+def products_of_all_pairs() -> nn.Module:
+    return Towers(lambda a, b: (a[:, None] * b[None]).mean(-1))
+
+
+@small("product-with-itself-elsewhere", _ROWS, "output")
+def product_with_itself_elsewhere() -> nn.Module:
+    """One encoder on both sides leaves the rotations."""
+    return Towers(lambda a, b: (a * b).sum(-1), shared=True)
+
+
+@small("scores-of-a-table", _ROWS)
+def scores_of_a_table() -> nn.Module:
+    return Table(lambda a, table: (a[:, None] * table).sum(-1))
+
+
+@small("cosine-of-towers", _ROWS, "output")
+def cosine_of_towers() -> nn.Module:
+    return Towers(nn.CosineSimilarity(dim=1, eps=1e-20))
+
+
+@small("cosine-written-out", _ROWS, "output")
+def cosine_written_out() -> nn.Module:
+    return Towers(lambda a, b: (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)), shared=True)
+
+
+@small("distance-of-towers", _ROWS, "output")
+def distance_of_towers() -> nn.Module:
+    return Towers(lambda a, b: functional.pairwise_distance(a, b, eps=0.0))
+
+
+@small("distances-to-a-table", _ROWS, "output")
+def distances_to_a_table() -> nn.Module:
+    return Table(torch.cdist)
+
+
+@small("distances-written-out", _ROWS, "output")
+def distances_written_out() -> nn.Module:
+    """Codebooks and prototypes: |x|² - 2⟨x, t⟩ + |t|²."""
+    return Table(lambda a, t: torch.exp(-(a.square().sum(-1, keepdim=True) - 2 * a @ t.T + (t * t).sum(-1))))
+
+
+@small("distances-among-rows", _ROWS, "output")
+def distances_among_rows() -> nn.Module:
+    def among(a: Tensor, _: Tensor) -> Tensor:
+        squares = a.norm(dim=1, keepdim=True) ** 2
+        return (squares + squares.T - 2 * a @ a.T).clamp(min=0)[:6, 6:]
+
+    return Towers(among, shared=True)
+
+
+@small("distances-of-absolute-values", _ROWS, "output")
+def distances_of_absolute_values() -> nn.Module:
+    """No rotation keeps Σ|x - y|."""
+    return Towers(lambda a, b: torch.cdist(a, b, p=1.0))
+
+
+@small("contrastive-loss", _FEW, "output")
+def contrastive_loss() -> nn.Module:
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        distance = functional.pairwise_distance(a, b, eps=0.0)
+        return (distance.square() + torch.relu(1 - distance).square()).mean()[None]
+
+    return Towers(loss, shared=True)
+
+
+@small("triplet-loss", _FEW, "output")
+def triplet_loss() -> nn.Module:
+    return Towers(
+        lambda a, b: functional.triplet_margin_loss(a, b, a.roll(1, 0), margin=9.0, eps=0.0)[None], shared=True
+    )
+
+
+@small("triplet-loss-of-angles", _FEW, "output")
+def triplet_loss_of_angles() -> nn.Module:
+    def angle(a: Tensor, b: Tensor) -> Tensor:
+        return 1 - functional.cosine_similarity(a, b, eps=1e-20)
+
+    return Towers(
+        lambda a, b: functional.triplet_margin_with_distance_loss(
+            a, b, a.roll(1, 0), distance_function=angle, margin=9.0
+        )[None],
+        shared=True,
+    )
