@@ -6,6 +6,7 @@ from neuralmechanics.symmetry.passes.expert_axis import with_expert_axis
 from neuralmechanics.symmetry.passes.needed_entries import only_needed_entries
 from neuralmechanics.symmetry.passes.softmaxes import with_softmaxes
 from neuralmechanics.symmetry.passes.stabilisers import stabilised
+from neuralmechanics.symmetry.passes.zero_terms import without_zero_terms
 from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["rewritten"]
@@ -13,4 +14,4 @@ __all__ = ["rewritten"]
 
 def rewritten(program: Program) -> Program:
     """The program after all passes; it computes the same."""
-    return only_needed_entries(stabilised(with_expert_axis(with_softmaxes(program))))
+    return only_needed_entries(without_zero_terms(stabilised(with_expert_axis(with_softmaxes(program)))))
