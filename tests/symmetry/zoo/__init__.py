@@ -14,6 +14,7 @@ from . import (
     recurrent,
     refusals,
     rotations,
+    sequences,
     tables,
     vision,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "recurrent",
     "refusals",
     "rotations",
+    "sequences",
     "tables",
     "vision",
 ]

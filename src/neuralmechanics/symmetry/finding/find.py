@@ -177,11 +177,16 @@ def _shifted(
         named_family("translation", action, group.labels, requires)
         for action, group in zip(actions, groups, strict=True)
     ]
-    if not shifts.absorbed:
+    answers = dict(shifts.answerable)
+    if not shifts.absorbed and not answers:
         return translations, []
     del shifts  # its variables take much memory, and so will those of the next walk
-    absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single)
-    walk(absorbing)
+    known = -1
+    while known < len(answers):  # what one bias answers may meet others further on, which then have to answer, too
+        known = len(answers)
+        absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single, answers=[*answers])
+        walk(absorbing)
+        answers |= absorbing.answerable
     return translations, affine_families(absorbing, absorbing.system.solve(absorbing.read()), actions, requires)
 
 
