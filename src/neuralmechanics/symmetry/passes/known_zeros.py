@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
+import numpy as np
+
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -52,6 +54,8 @@ def _made(instruction: Instruction, known: Mapping[int, Zeros]) -> Zeros:
             places |= {start + k for k in own}
             start += x.shape[dim]
         return {dim: frozenset(places)}
+    if isinstance(primitive, p.Restrict):
+        return _left_out(primitive)
     if not any(held):
         return {}
     if isinstance(primitive, p.Rearrange):
@@ -66,6 +70,13 @@ def _made(instruction: Instruction, known: Mapping[int, Zeros]) -> Zeros:
     if isinstance(primitive, _KEEPING) or (isinstance(primitive, p.Power) and primitive.exponent > 0):
         return moved[0]
     return {}
+
+
+def _left_out(primitive: p.Restrict) -> Zeros:
+    """Where no entry along the other dimensions matters: what is made of it is zero there."""
+    kept = primitive.kept
+    alive = {d: kept.any(axis=tuple(k for k in range(kept.ndim) if k != d)) for d in range(kept.ndim)}
+    return {d: frozenset(np.flatnonzero(~some).tolist()) for d, some in alive.items()}
 
 
 _KEEPING = (p.Scale, p.Homogeneous, p.Noise, p.Reduce)

@@ -232,6 +232,10 @@ class Scales(LabelConstraints):
         terms = tuple(replace(t, coefficient=t.coefficient * factor) for t in x.terms)
         return Label(x.shape, terms if factor else ())
 
+    def restricted(self, x: Label, kept: np.ndarray) -> Label:
+        """Labels stay: those of single entries that do not matter adapt to whatever is asked of them."""
+        return x
+
     def homogeneous(self, x: Label) -> Label:
         return x
 

@@ -30,6 +30,7 @@ from neuralmechanics.symmetry.domains.shift.variation import (
     letters_of,
     one_along,
     placed_in,
+    restricted_term,
     times,
     viewed_dims,
     viewed_term,
@@ -202,6 +203,10 @@ class Shifts(ShiftConstraints):
         if exponent == 1:
             return x
         return self.nonlinear(x)
+
+    def restricted(self, x: Change, kept: np.ndarray) -> Change:
+        """What changes is what matters: shifts of the other entries are shifts of nothing."""
+        return replace(x, terms=tuple(restricted_term(t, kept) for t in x.terms))
 
     def homogeneous(self, x: Change) -> Change:
         return self.nonlinear(x)

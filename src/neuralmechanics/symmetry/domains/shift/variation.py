@@ -287,6 +287,11 @@ def placed_in(t: ChangeTerm, dim: int, start: int, length: int, total: int) -> C
     return replace(t, ids=ids)
 
 
+def restricted_term(t: ChangeTerm, kept: np.ndarray) -> ChangeTerm:
+    """The term with zero coefficients where ``kept`` does not hold, if its functions differ along no dimension."""
+    return t if t.varies else replace(t, ids=np.where(kept[..., None], t.ids, 0))
+
+
 def viewed_dims(dims: frozenset[int], view: View, shape: Shape, out: Shape) -> frozenset[int]:
     if isinstance(view, Permute):
         return frozenset(k for k, d in enumerate(view.order) if d in dims)
