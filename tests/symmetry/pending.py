@@ -17,8 +17,6 @@ _BOTH: dict[str, str] = {
     "bilinear-pooling": _MONOMIALS,
     "weights-made-from-data": _MONOMIALS,
     "masked-scores-with-number": "a mask with a number ends shifts, of masked entries and of others",
-    "padded-tokens": "what reads zeros of a padding is seen by nothing",
-    "padded-channels-into-a-sum": "zeros of a padding take part in a sum",
     "padded-with-ones": "ones beside the channels are another bias",
     "assigned-where-a-mask-holds": "entries that a mask picks keep no channels of their own",
     "largest-scattered": "a maximum of what is placed, an operation without a rule",

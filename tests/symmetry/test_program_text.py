@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,8 +62,9 @@ layer:
   %36: [2, 4] = normalise(%27, dims=[1], center=True, broken_by="eps 1e-05")
   %37: [2, 4] = softmax(%36, dim=1, log=True)
   pair(%37, first=[0, 1], second=[2, 3])
-  %38: [2] = forget(%37, reason="not sought: too hard", hides=True)
-  fix(%38, %37)"""
+  %38: [4, 3] = restrict(w)
+  %39: [2] = forget(%37, reason="not sought: too hard", hides=True)
+  fix(%39, %37)"""
 
 
 def every_primitive() -> Builder:
@@ -92,6 +94,7 @@ def every_primitive() -> Builder:
     d.ended((), Function("loss", torch.sum, ("target",)), d.ordered(x, 1, (2, 3)))
     x = d.softmax(d.normalise(x, (1,), True, Breaking("eps", 1e-5, "layer")), 1, log=True)
     d.paired(x, (0, 1), (2, 3))
+    d._write(p.Restrict(np.eye(4, 3) > 0), w)
     d.fix(d.forget((2,), Reason("not sought", "op at layer", "too hard"), True, x), x)
     return d
 

@@ -203,6 +203,7 @@ _MEANINGS: dict[type, Callable[..., Tensor]] = {
     p.AddNumber: lambda primitive, x: x + primitive.number,
     p.Scale: lambda primitive, x: x * primitive.factor,
     p.Multiply: lambda _, x, y: x * y,
+    p.Restrict: lambda _, x: x,  # what it leaves out, its readers multiply by zero
     p.Power: lambda primitive, x: x**primitive.exponent,
     p.Exponential: lambda _, x: x.exp(),
     p.Logarithm: lambda _, x: x.log(),

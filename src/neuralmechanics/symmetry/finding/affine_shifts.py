@@ -10,8 +10,8 @@ from scipy import sparse
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.domains.shift.answers import Absorbed
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
-from neuralmechanics.symmetry.domains.shift.variation import Absorbed
 from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, Shift
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.finding.grouping import (
@@ -42,7 +42,10 @@ def affine_families(
     maps = [(a, found) for a in shifts.absorbed if (found := _weight(a, shifts.shapes)) is not None]
     unreadable = [a for a in shifts.absorbed if _weight(a, shifts.shapes) is None]
     answered = _touched([a for a, _ in maps], space)
-    refused = _touched(unreadable, space)
+    maps_moved = [e.basis for e in entries if e.view.parameter in {view.parameter for _, (view, _, _) in maps}]
+    refused = np.concatenate(
+        [_touched(unreadable, space), *maps_moved]
+    )  # a map that moves itself gives no affine shift
     candidates = np.setdiff1d(answered, refused)
     fresh = _beyond(entries, candidates, translations)
     chosen = [_only(e, fresh) for e in entries]

@@ -28,6 +28,7 @@ from neuralmechanics.symmetry.finding.forgotten import forgotten_constants
 from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
+from neuralmechanics.symmetry.finding.model_entries import model_entries
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings
 from neuralmechanics.symmetry.finding.spaces import spaces_of
 from neuralmechanics.symmetry.lowering.capture.capture import capture
@@ -37,6 +38,7 @@ from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rotary import through_rotations
+from neuralmechanics.symmetry.passes.zero_factors import ZeroFactors, with_zero_factors
 from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.primitives import Parameter
@@ -96,7 +98,8 @@ def analyse(captured: Captured) -> Symmetries:
     """The symmetries of a captured graph."""
     captured = live(captured)
     lowered = lower(captured)
-    program = rewritten(lowered.program)
+    zeros = with_zero_factors(lowered.program, model_entries(captured, lowered))
+    program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
     requires = _requirements(captured, program)
@@ -114,7 +117,7 @@ def analyse(captured: Captured) -> Symmetries:
     forgotten = partial(forgotten_constants, captured, program, single=read.single)
     turns, shears = gauge_families(captured, walk, read, mixing, requires, forgotten)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
-    named = tuple(_padded(unique_names(families), program))
+    named = tuple(_masked(_padded(unique_names(families), program), zeros))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     spaces = spaces_of(captured, program, requires)
     return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured), spaces)
@@ -179,11 +182,16 @@ def _shifted(
         named_family("translation", action, group.labels, requires)
         for action, group in zip(actions, groups, strict=True)
     ]
-    if not shifts.absorbed:
+    answers = dict(shifts.answerable)
+    if not shifts.absorbed and not answers:
         return translations, []
     del shifts  # its variables take much memory, and so will those of the next walk
-    absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single)
-    walk(absorbing)
+    known = -1
+    while known < len(answers):  # what one bias answers may meet others further on, which then have to answer, too
+        known = len(answers)
+        absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single, answers=[*answers])
+        walk(absorbing)
+        answers |= absorbing.answerable
     return translations, affine_families(absorbing, absorbing.system.solve(absorbing.read()), actions, requires)
 
 
@@ -255,6 +263,17 @@ def _padded(families: list[Family], program: Program) -> list[Family]:
         texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
         padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return padded
+
+
+def _masked(families: list[Family], zeros: ZeroFactors) -> list[Family]:
+    """Families that owe something to zeros of a buffer: that the buffer keeps them is said."""
+    masked = []
+    for family in families:
+        shifted = family.parameters if family.kind == "translation" else ()
+        names = zeros.ending.union(*(zeros.buffers.get(parameter, set()) for parameter in shifted))
+        texts = [f"{name} keeps its zeros" for name in sorted(names)]
+        masked.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
+    return masked
 
 
 def _notes(captured: Captured) -> tuple[str, ...]:

@@ -149,13 +149,14 @@ class _Writer:
     known: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
 
     def write(self, instruction: Instruction, parts: Sequence[Needed]) -> None:
-        operands = list(instruction.operands)
+        operands, primitive = list(instruction.operands), instruction.primitive
         if parts and not isinstance(instruction.primitive, (p.Rearrange, p.Concatenate)):
             for k, part in enumerate(parts):
                 for take in _repetitions(part, operands[k].shape):
                     if self.known.get((operands[k].index, take.dim)) != take.positions:
                         operands[k] = self._taken(operands[k], take, instruction)
-        self.out.append(replace(instruction, operands=tuple(operands)))
+                        primitive = primitive.of_entries(take) if isinstance(primitive, p.Restrict) else primitive
+        self.out.append(replace(instruction, primitive=primitive, operands=tuple(operands)))
         if instruction.result is not None and operands:
             shapes = [x.shape for x in operands]
             self._note(instruction.result, operands, axis_map(instruction.primitive, shapes, instruction.result.shape))

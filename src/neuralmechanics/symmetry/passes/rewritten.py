@@ -9,6 +9,7 @@ from neuralmechanics.symmetry.passes.softmaxes import with_softmaxes
 from neuralmechanics.symmetry.passes.squared_distances import with_squared_distances
 from neuralmechanics.symmetry.passes.stabilisers import stabilised
 from neuralmechanics.symmetry.passes.summed_products import with_summed_products
+from neuralmechanics.symmetry.passes.zero_terms import without_zero_terms
 from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["rewritten"]
@@ -17,5 +18,5 @@ __all__ = ["rewritten"]
 def rewritten(program: Program) -> Program:
     """The program after all passes; it computes the same."""
     live = with_softmaxes(without_dead_values(program))
-    summed = with_summed_products(stabilised(with_expert_axis(live)))
+    summed = with_summed_products(without_zero_terms(stabilised(with_expert_axis(live))))
     return only_needed_entries(with_squared_distances(summed))

@@ -56,8 +56,8 @@ def axis_map(primitive: p.Primitive, shapes: Sequence[Shape], out: Shape) -> Axi
 
 
 _ELEMENTWISE = (
-    p.Add, p.AddNumber, p.Scale, p.Multiply, p.Power, p.Homogeneous, p.Exponential, p.Logarithm, p.Nonlinear, p.Maximum,
-    p.Noise, p.Select, p.Mask,
+    p.Add, p.AddNumber, p.Scale, p.Multiply, p.Power, p.Restrict, p.Homogeneous, p.Exponential, p.Logarithm,
+    p.Nonlinear, p.Maximum, p.Noise, p.Select, p.Mask,
 )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.views import Take, View
@@ -59,6 +61,9 @@ class Domain(Protocol[V]):
 
     def nonlinear(self, *xs: V) -> V:
         """Any other elementwise function of the broadcast inputs."""
+
+    def restricted(self, x: V, kept: np.ndarray) -> V:
+        """x, of which all readers multiply the entries that are not ``kept`` by zero."""
 
     def larger(self, x: V, y: V) -> V:
         """The elementwise maximum or minimum of two tensors."""

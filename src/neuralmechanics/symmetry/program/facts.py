@@ -73,6 +73,6 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
 
 
 _OF_ENTRIES = (
-    p.Rearrange, p.Concatenate, p.Gather, p.Spread, p.Scatter, p.Resize, p.Select, p.Noise, p.Multiply, p.Contract,
-    p.Reduce, p.Extremum, p.Order,
+    p.Rearrange, p.Concatenate, p.Gather, p.Spread, p.Scatter, p.Resize, p.Select, p.Noise, p.Restrict, p.Multiply,
+    p.Contract, p.Reduce, p.Extremum, p.Order,
 )  # fmt: skip

@@ -208,6 +208,9 @@ class Transport:
             return replace(plain(x.shape, x.legs, x), squares=carried)
         return replace(self._ended(x.shape, x), gain=gain, same=x.same)
 
+    def restricted(self, x: Carried, kept: np.ndarray) -> Carried:
+        return x
+
     def homogeneous(self, x: Carried) -> Carried:
         return self._ended(x.shape, x)
 

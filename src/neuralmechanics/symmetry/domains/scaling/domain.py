@@ -156,7 +156,7 @@ class Scales(LabelConstraints):
         if rows * shape[dim] > JOINED_LIMIT or any(dim in choice.dims for choice in choices_of(*xs)):
             xs = [self._common_row(x) for x in xs]
         parts, choice = self._lifted(*xs)
-        columns = [self._single(x) for x in parts]
+        columns = [self._single(x, choice is not None) for x in parts]
         sizes = [max(c.shape[d] for c in columns) for d in range(columns[0].ndim)]
         pieces = []
         for x, ids in zip(xs, columns, strict=True):
@@ -165,13 +165,17 @@ class Scales(LabelConstraints):
         joined = (LabelTerm(Fraction(1), np.concatenate(pieces, axis=dim)),)
         return Label(tuple(shape), joined) if choice is None else lowered(Label((*shape, rows), joined), choice)
 
-    def _single(self, x: Label) -> np.ndarray:
-        """The label as one array of variables."""
+    def _single(self, x: Label, lifted: bool) -> np.ndarray:
+        """The label as one array of variables; where ``lifted``, its last dimension is that of rows the data choose.
+
+        What rows and channels have in common is given to the channels, which stand beside others from now on.
+        """
         terms = self._compact(x.terms)
         if not terms:
             return np.zeros((1,) * len(x.shape), np.int64)
         if len(terms) == 1 and terms[0].coefficient == 1:
             return terms[0].ids
+        self._forget([t for t in terms if lifted and t.ids.shape[-1] > 1])
         self._forget(terms)
         sizes = [max(t.ids.shape[d] for t in terms) for d in range(len(x.shape))]
         ids = self.system.new(math.prod(sizes)).reshape(sizes)
@@ -229,6 +233,10 @@ class Scales(LabelConstraints):
             return Label(x.shape)
         terms = tuple(replace(t, coefficient=t.coefficient * factor) for t in x.terms)
         return Label(x.shape, terms if factor else ())
+
+    def restricted(self, x: Label, kept: np.ndarray) -> Label:
+        """Labels stay: those of single entries that do not matter adapt to whatever is asked of them."""
+        return x
 
     def homogeneous(self, x: Label) -> Label:
         return x
@@ -335,12 +343,24 @@ class Scales(LabelConstraints):
         return Label(tuple(shape))
 
     def zero_padded(self, x: Label, dim: int, before: int, after: int, fill: float | None) -> Label:
-        """Zeros around the data take the label of the nearest entry."""
+        """Zeros around the data scale with anything: apart from each other where entries along ``dim`` are.
+
+        Where these scale alike, or may still be shared out anew among the terms, zeros take the nearest entry's label.
+        """
         shape = tuple(n + before + after if d == dim else n for d, n in enumerate(x.shape))
         if fill != 0:
             self.fix(x)
             return Label(shape)
         x, n = self._common_row(x), x.shape[dim]
+        terms = self._compact(x.terms)
+        wide = [t for t in terms if t.ids.shape[dim] > 1]
+        if wide and before >= 0 and after >= 0 and not any(self.gauges.shifts([t]) for t in wide):
+            zeros = self.system.new(before + after)
+            own = np.concatenate([zeros[:before], np.zeros(n, np.int64), zeros[before:]])
+            around = LabelTerm(Fraction(1), own.reshape([-1 if d == dim else 1 for d in range(len(shape))]))
+            margin = [(before, after) if d == dim else (0, 0) for d in range(len(shape))]
+            inside = [replace(t, ids=np.pad(t.ids, margin)) if t in wide else t for t in terms]
+            return Label(shape, (*inside, around))
         places = [min(max(k, 0), n - 1) for k in range(-before, n + after)]
         terms = tuple(t if t.ids.shape[dim] == 1 else replace(t, ids=t.ids.take(places, axis=dim)) for t in x.terms)
         return Label(shape, terms)

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from neuralmechanics.symmetry.domains.shift.answers import Absorbed, Answer, mapped_constant, parameter_behind
 from neuralmechanics.symmetry.domains.shift.constraints import ShiftConstraints
 from neuralmechanics.symmetry.domains.shift.variation import (
-    Absorbed,
     Change,
     ChangeTerm,
-    Mapped,
     Name,
     aligned,
     based,
@@ -30,8 +29,8 @@ from neuralmechanics.symmetry.domains.shift.variation import (
     first_entries,
     letters_of,
     one_along,
-    parameter_behind,
     placed_in,
+    restricted_term,
     times,
     viewed_dims,
     viewed_term,
@@ -61,14 +60,17 @@ class Shifts(ShiftConstraints):
         single: frozenset[str],
         absorbing: bool = False,
         lenient: bool = False,
+        answers: Sequence[Answer] = (),
     ) -> None:
         super().__init__(lenient)
         self.shapes = shapes
         self.absorbing = absorbing
         self.absorbed: list[Absorbed] = []
+        self.answerable: dict[Answer, None] = {}  # what biases that are read in several places might answer
+        self._answers = answers
         self._complex = complex  # no shifts of these are followed: a sum of complex numbers is no real charge
         self.parameters: dict[str, list[np.ndarray]] = {}
-        self._single = single  # a bias that is read in several places cannot answer a shift in one of them
+        self._single = single  # a bias that is read once takes back whatever it meets there
         self._values: dict[str, Change] = {}
         self._serial = 0
 
@@ -96,6 +98,7 @@ class Shifts(ShiftConstraints):
                 ids = self.system.new(math.prod(sizes)).reshape(sizes)
                 self.parameters[name].append(ids)
                 terms.append(ChangeTerm(("constant",), ids[..., None]))
+            terms += [self._taken_on(answer, shape) for answer in self._answers if answer.bias == name]
             self._values[name] = Change(shape, wide_dims(shape), Name("parameter", name), tuple(terms))
         return self._values[name]
 
@@ -132,7 +135,8 @@ class Shifts(ShiftConstraints):
         shape = tuple(view.output_shape(x.shape))
         varies = viewed_dims(x.varies, view, x.shape, shape)
         terms = tuple(viewed_term(t, view, x.shape, shape) for t in x.terms)
-        return Change(shape, varies, Name("view", x.name, view), terms, None, viewed_zero(x, view, shape))
+        told = x.shape[view.dim : view.dim + 1] if isinstance(view, Take) else ()  # of how many entries some are taken
+        return Change(shape, varies, Name("view", x.name, view, *told), terms, None, viewed_zero(x, view, shape))
 
     def cat(self, xs: Sequence[Change], dim: int) -> Change:
         shape = list(xs[0].shape)
@@ -156,23 +160,30 @@ class Shifts(ShiftConstraints):
 
     def _absorb(self, x: Change, bias: Change) -> Change:
         """x without the terms that a shift of the bias can answer: a linear map's image of a constant."""
-        name = parameter_behind(bias.name)
-        if name not in self._single or len(bias.varies) != 1 or not x.terms:
+        name, whole = parameter_behind(bias.name)
+        if not name or name in self._complex or len(bias.varies) != 1 or not x.terms:
             return x
+        answering = len(wide_dims(self.shapes[name])) == 1
         kept = []
         for t in x.terms:
-            step = t.key[1:]
-            if (
-                t.key[0] == "constant"
-                and len(step) == 1
-                and isinstance(step[0], Mapped)
-                and t.varies == bias.varies
-                and not t.pattern
-            ):
-                self.absorbed.append(Absorbed(name, step[0], t.ids.reshape(-1), t.factor))
+            step = mapped_constant(t)
+            if step is None or t.varies != bias.varies:
+                kept.append(t)
+            elif name in self._single and whole and len(t.key) == 2 and not t.pattern:
+                self.absorbed.append(Absorbed(name, step, t.ids.reshape(-1), t.factor))
             else:
                 kept.append(t)
+                if answering:
+                    self.answerable[Answer(name, step, t.along[0][1], t.ids.shape[-1])] = None
         return replace(x, terms=tuple(kept)) if self.absorbing else x
+
+    def _taken_on(self, answer: Answer, shape: Shape) -> ChangeTerm:
+        """The bias's own change by an image W a, the same wherever it is read."""
+        ids = self.system.new(answer.count)
+        self.absorbed.append(Absorbed(answer.bias, answer.step, ids, -1.0))
+        (dim,) = wide_dims(shape)
+        key = ("constant", answer.step)
+        return ChangeTerm(key, ids.reshape((1,) * len(shape) + (answer.count,)), ((dim, answer.axis),))
 
     def add_number(self, x: Change, number: float, broken_by: Breaking | None = None) -> Change:
         return replace(x, name=Name("add", x.name, number), sums_to_one=None, sums_to_zero=None)
@@ -192,6 +203,10 @@ class Shifts(ShiftConstraints):
         if exponent == 1:
             return x
         return self.nonlinear(x)
+
+    def restricted(self, x: Change, kept: np.ndarray) -> Change:
+        """What changes is what matters: shifts of the other entries are shifts of nothing."""
+        return replace(x, terms=tuple(restricted_term(t, kept) for t in x.terms))
 
     def homogeneous(self, x: Change) -> Change:
         return self.nonlinear(x)

@@ -50,16 +50,6 @@ class Mapped:
     summed: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Absorbed:
-    """A change that the bias ``absorber`` answers: -factor·Σ_k u[ids[k]]·(column k of the linear map)."""
-
-    absorber: str
-    step: Mapped
-    ids: np.ndarray
-    factor: float
-
-
 Along = tuple[tuple[int, int], ...]
 
 
@@ -187,6 +177,7 @@ def contracted_term(
         if letter in letters and letter not in how.out and letters.index(letter) not in t.varies | t.pattern:
             return _averaged(t, letters, how)
     windows = {w.x: w for w in how.windows} | {w.kernel: w for w in how.windows}
+    t, sizes, base, takes = _behind_takes(t, letters, sizes, other.name, other_letters, how)
     moved = {letter for letter in letters if letter not in how.out or letter in outer or letter in windows}
     absorbed = tuple(d for d, letter in enumerate(letters) if letter in moved and t.ids.shape[d] > 1)
     ids = t.absorbed(absorbed, ())
@@ -199,8 +190,38 @@ def contracted_term(
     rest = [d for d in range(len(letters)) if d not in order]
     ids = ids.transpose([*order, *rest, len(letters)]).reshape([*shape, ids.shape[-1]])
     summed = tuple(n for letter, n in zip(letters, sizes, strict=True) if letter not in how.out)
-    step = Mapped(other.name, how, letters, absorbed, summed)
-    return t.then(step, ids, (k for k, letter in enumerate(how.out) if letter in varying))
+    step = Mapped(base, how, letters, absorbed, summed)
+    whole = varying | {how.out[take.dim] for take in takes}
+    mapped = t.then(step, ids, (k for k, letter in enumerate(how.out) if letter in whole))
+    for take in takes:
+        mapped = _taken_term(mapped, take)
+    return mapped
+
+
+def _behind_takes(
+    t: ChangeTerm, letters: str, sizes: Sequence[int], name: Hashable, mine: str, how: Contraction
+) -> tuple[ChangeTerm, Sequence[int], Hashable, list[Take]]:
+    """The term before a product with the whole of a factor of which some entries are taken; and entries of the result.
+
+    Some outputs of a linear map are outputs of the whole map, and some inputs are all of them where the rest is zero.
+    """
+    takes: list[Take] = []
+    windowed = {letter for w in how.windows for letter in (w.x, w.kernel, w.out)}
+    while isinstance(name, Name) and name[0] == "view" and isinstance(take := name[2], Take):
+        letter = mine[take.dim]
+        if letter in how.out and letter not in letters and letter not in windowed:
+            takes.insert(0, Take(how.out.index(letter), take.positions))
+        elif letter in how.out or letter not in letters or letter in windowed:
+            break
+        else:
+            dim, (whole,) = letters.index(letter), name[3:]
+            if dim in t.varies or len(set(take.positions)) < len(take.positions):
+                break
+            ids = np.zeros([whole if d == dim else n for d, n in enumerate(t.ids.shape)], np.int64)
+            ids[(slice(None),) * dim + (list(take.positions),)] = t.ids
+            t, sizes = replace(t, ids=ids), [whole if d == dim else n for d, n in enumerate(sizes)]
+        name = name[1]
+    return t, sizes, name, takes
 
 
 def _averaged(t: ChangeTerm, letters: str, how: Contraction) -> ChangeTerm:
@@ -244,15 +265,6 @@ def based(t: ChangeTerm, dim: int, system: ConstraintSystem, cause: int) -> list
     return [replace(t, ids=base), replace(t, ids=np.concatenate([np.zeros_like(base), differences], axis=dim))]
 
 
-def parameter_behind(name: Hashable) -> str | None:
-    """The parameter that a value is, up to reshapes and broadcasts."""
-    while isinstance(name, tuple) and name and name[0] in ("view", "expand"):
-        if name[0] == "view" and not isinstance(name[2], (Reshape, Expand)):
-            return None
-        name = name[1]
-    return name[1] if isinstance(name, tuple) and name[:1] == ("parameter",) else None
-
-
 def without_dims(x: Change, bound: frozenset[int], keepdim: bool) -> Change:
     if keepdim:
         return replace(x, shape=tuple(1 if d in bound else n for d, n in enumerate(x.shape)))
@@ -273,6 +285,11 @@ def placed_in(t: ChangeTerm, dim: int, start: int, length: int, total: int) -> C
     index[dim] = slice(start, start + length)
     ids[tuple(index)] = t.ids
     return replace(t, ids=ids)
+
+
+def restricted_term(t: ChangeTerm, kept: np.ndarray) -> ChangeTerm:
+    """The term with zero coefficients where ``kept`` does not hold, if its functions differ along no dimension."""
+    return t if t.varies else replace(t, ids=np.where(kept[..., None], t.ids, 0))
 
 
 def viewed_dims(dims: frozenset[int], view: View, shape: Shape, out: Shape) -> frozenset[int]:
@@ -313,11 +330,18 @@ def viewed_term(t: ChangeTerm, view: View, shape: Shape, out: Shape) -> ChangeTe
         return t.moved(t.ids.reshape((1,) * front + t.ids.shape), places)
     if isinstance(view, Take):
         if view.dim in t.varies:
-            return t.then(("take", view.dim, view.positions), t.ids, viewed_dims(t.varies, view, shape, out))
+            return _taken_term(t, view)
         if t.ids.shape[view.dim] == 1:
             return t
         return replace(t, ids=t.ids.take(np.asarray(view.positions, dtype=np.int64), axis=view.dim))
     return _reshaped_term(t, shape, out)
+
+
+def _taken_term(t: ChangeTerm, take: Take) -> ChangeTerm:
+    """The term at some entries along a dimension where its functions vary: said of their own axis, wherever it lies."""
+    axis = dict(t.along)[take.dim]
+    left = t.along if len(take.positions) > 1 else tuple(pair for pair in t.along if pair[0] != take.dim)
+    return replace(t, key=(*t.key, ("take", axis, take.positions)), along=left)
 
 
 def _reshaped_term(t: ChangeTerm, shape: Shape, out: Shape) -> ChangeTerm:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.export.graph_signature import InputKind
 from torch.fx import config
 
@@ -75,15 +75,21 @@ def _sources(program: torch.export.ExportedProgram) -> dict[str, Source]:
     for spec in program.graph_signature.input_specs:
         name, target = str(spec.arg.name), str(spec.target)
         if spec.kind == InputKind.PARAMETER:
-            sources[name] = Source("parameter", target)
+            sources[name] = Source("parameter", target, value=_held(program, target))
         elif spec.kind == InputKind.BUFFER:
-            sources[name] = Source("buffer", target)
+            sources[name] = Source("buffer", target, value=_held(program, target))
         elif spec.kind == InputKind.CONSTANT_TENSOR:
             sources[name] = Source("constant", target, value=program.constants[target])
         elif spec.kind == InputKind.USER_INPUT:
             sources[name] = Source("input", index=inputs)
             inputs += 1
     return sources
+
+
+def _held(program: torch.export.ExportedProgram, name: str) -> Tensor | None:
+    """The model's own tensor of this name; buffers that are no part of the state stand among the constants."""
+    held = program.state_dict.get(name, program.constants.get(name))
+    return held if isinstance(held, Tensor) else None
 
 
 @contextmanager

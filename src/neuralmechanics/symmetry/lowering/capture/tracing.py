@@ -72,7 +72,8 @@ def _captured(whole: Whole, batch: Any, *, below_autograd: bool, outside: Sequen
     if below_autograd:
         _drop_detach(module.graph)
     sources = [Source("parameter", name) for name in moved]
-    sources += [Source("parameter" if _is_parameter(whole, name) else "buffer", name) for name in others]
+    for name, value in others.items():
+        sources.append(Source("parameter" if _is_parameter(whole, name) else "buffer", name, value=value))
     sources += [Source("input", index=k) for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     sources += [Source("constant", name, value=value) for name, value in held.items()]
     return replace(_described(module, names, sources, whole.training, outside), written=written)

@@ -223,7 +223,7 @@ def fresh(d: Builder, node: Any, *_: Any, **__: Any) -> Any:
 def _filling(node: Any) -> float | None:
     """The number that a new tensor is filled with."""
     name = operation_name(node).removeprefix("aten.").removeprefix("new_").removesuffix("_like")
-    if name in ("zeros", "ones"):
+    if name in ("zeros", "ones", "empty"):  # what stands in memory is nothing that a model may depend on
         return float(name == "ones")
     given = node.args[-1:] if name == "full" else node.args[:1] if name == "scalar_tensor" else ()
     return float(given[0]) if given and isinstance(given[0], (int, float)) else None

@@ -74,11 +74,33 @@ def placed(d: Builder, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
     apart = told_apart(_index_of(node), dim) if "index_" not in str(node.target) else ()
     held = [0, max(k for k, a in enumerate(node.args) if is_node(a))]
     function = bound(node, *held)
+    lowest = x.constant_number()
+    if lowest is not None and lowest <= -1e4 and "add" not in str(node.target) and "reduce" not in kwargs:
+        return _masked_elsewhere(d, node, x, source, dim, apart, lowest, function)
     alpha = float(kwargs.get("alpha", 1))
     if alpha != 1:
         source = d.scaled(source, alpha)
         function = function_of("index_add", lambda x, source, index: x.index_add(dim, index, source), node.args[2])
     return d.placed(onto, source, dim, shape, apart, _onto_zeros(function, onto is None, shape))
+
+
+def _masked_elsewhere(
+    d: Builder, node: Any, x: Any, source: Any, dim: int, apart: Sequence[int], lowest: float, function: Function
+) -> Any:
+    """A source put onto minus infinities: the source wherever it is not masked, whatever stands beneath the mask."""
+    settings = (function.settings, x.shape)
+    put = replace(
+        function, apply=lambda s, *xs: function.apply(s.new_zeros(x.shape), s, *xs), name="put", settings=settings
+    )
+
+    def masked(whole: torch.Tensor, source: torch.Tensor, *xs: Any) -> torch.Tensor:
+        met = function.apply(torch.zeros_like(whole), torch.ones_like(source), *xs)
+        return whole.masked_fill(met == 0, lowest)
+
+    spread = d.resized(d.spread_along(source, dim, apart), x.shape, put)
+    held = node.args[max(k for k, a in enumerate(node.args) if is_node(a))]
+    elsewhere = Function("elsewhere", masked, (held.name, *function.data), settings)
+    return d.masked(spread, lowest, x.shape, elsewhere)
 
 
 def _onto_zeros(function: Function, alone: bool, shape: Sequence[int]) -> Function:

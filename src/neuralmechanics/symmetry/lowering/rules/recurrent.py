@@ -240,8 +240,8 @@ def _unrolled(d: Builder, x: Any, first: Any, weights: Sequence[Any], time: int,
     w, v, *biases = weights
     v = d.view(v, Permute((0, 1)))  # read at every step
     total = d.contract(x, w, _READ)
-    if biases:
-        total = d.add(total, d.add(*biases))
+    for bias in biases:
+        total = d.add(total, bias)
     start = total
     if isinstance(first, float):
         start = d.add(total, d.scaled(d.reduce(v, (1,), False, False), first))
@@ -297,10 +297,10 @@ def rnn_cell(d: Builder, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: A
     """f(W x + b + V h + c), written out."""
     read = Contraction("az", "yz", "ay") if len(x.shape) == 2 else Contraction("z", "yz", "y")
     total = d.contract(x, w, read)
+    total = total if b is None else d.add(total, b)
     if number_in(state) != 0:
         total = d.add(total, d.contract(state, v, read))
-    if b is not None:
-        total = d.add(total, d.add(b, c))
+    total = total if c is None else d.add(total, c)
     if "relu" in str(node.target):
         return d.homogeneous(total, True, function_of("relu", torch.relu))
     return d.nonlinear(total, function=function_of("tanh", torch.tanh))

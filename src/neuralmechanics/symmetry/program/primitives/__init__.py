@@ -27,6 +27,7 @@ from neuralmechanics.symmetry.program.primitives.elementwise import (
     Noise,
     Nonlinear,
     Power,
+    Restrict,
     Scale,
     Select,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "Rearrange",
     "Reduce",
     "Resize",
+    "Restrict",
     "Scale",
     "Scatter",
     "Select",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.domain import Domain
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, broadcast, sizes_of
+from neuralmechanics.symmetry.program.views import Take
 
 __all__ = [
     "Add",
@@ -21,6 +24,7 @@ __all__ = [
     "Noise",
     "Nonlinear",
     "Power",
+    "Restrict",
     "Scale",
     "Select",
 ]
@@ -79,6 +83,23 @@ class Multiply:
 
     def interpreted(self, domain: Domain[V], *xs: V) -> V:
         return domain.mul(xs[0], xs[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Restrict:
+    """x, of which only the entries where ``kept`` holds matter: all that reads it multiplies the others by zero."""
+
+    kept: np.ndarray = field(repr=False)
+
+    def output_shape(self, *xs: Shape) -> Shape:
+        return xs[0]
+
+    def interpreted(self, domain: Domain[V], *xs: V) -> V:
+        return domain.restricted(xs[0], self.kept)
+
+    def of_entries(self, take: Take) -> Restrict:
+        """The same for some entries of x along a dimension."""
+        return Restrict(self.kept.take(take.positions, axis=take.dim))
 
 
 @dataclass(frozen=True)
