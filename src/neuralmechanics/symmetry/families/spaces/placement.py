@@ -78,7 +78,8 @@ class Entry:
 
     Permutations move them all. A matrix A acts on those that it ``mixes``: as D A D⁻¹, or as D A⁻ᵀ D⁻¹ where
     ``inverse_transposed`` is set, D the product of the gains of ``dressing``; gains themselves are not mixed.
-    ``beside`` says where else in the parameter the number of a copy stands.
+    ``beside`` says where else in the parameter the number of a copy stands. ``buffer``: it is no parameter but a
+    buffer of the model (running statistics).
     """
 
     parameter: str
@@ -88,6 +89,7 @@ class Entry:
     mixes: bool = False
     inverse_transposed: bool = False
     dressing: Dressing = ()
+    buffer: bool = False
 
     @property
     def axis(self) -> int:
@@ -126,4 +128,5 @@ class Entry:
             data["mixes"],
             data["inverse_transposed"],
             dressing_from(data["dressing"]),
+            data["buffer"],
         )
