@@ -45,6 +45,9 @@ class Meeting:
     known: dict[int, Axes] = field(default_factory=dict)
     drawn: set[int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.nodes.merge = self.alike
+
     def current(self, x: Axes) -> Axes:
         """The tensor in terms of spaces that are not made of others."""
         layouts = tuple(self.nodes.resolved(layout) for layout in x.layouts)

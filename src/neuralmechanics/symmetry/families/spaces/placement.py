@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -111,10 +111,8 @@ class Entry:
             "beside": [place.to_dict() for place in self.beside],
             "mixes": self.mixes,
             "inverse_transposed": self.inverse_transposed,
-            "dressing": [
-                [{"parameter": g.parameter, "factor": g.factor, "offset": g.offset}, power]
-                for g, power in self.dressing
-            ],
+            "dressing": [[asdict(gain), power] for gain, power in self.dressing],
+            "buffer": self.buffer,
         }
 
     @classmethod
