@@ -27,6 +27,7 @@ from neuralmechanics.symmetry.finding.displaced import Displaced, displaced
 from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
+from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings
 from neuralmechanics.symmetry.finding.spaces import spaces_of
 from neuralmechanics.symmetry.lowering.capture.capture import capture
@@ -112,9 +113,9 @@ def analyse(captured: Captured) -> Symmetries:
     linear, mixing, mixed = _linear(captured, lowered.program, walk_about, read_about, scales, space, requires, about)
     turns, shears = gauge_families(captured, walk, read, mixing, requires)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
-    named = tuple(_padded(unique_names(families), program))
-    coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     spaces = spaces_of(captured, program, requires)
+    named = tuple(with_negative_factors(_padded(unique_names(families), program), spaces))
+    coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured), spaces)
 
 
