@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+import torch
+from torch import Tensor
 
 from neuralmechanics import Symmetries, find_symmetries
 
@@ -47,6 +49,39 @@ def test_no_false_symmetry(name: str) -> None:
     assert verdict.sound, verdict
     assert verdict.diagonal <= verdict.truth.multiplicative, verdict
     assert verdict.orbit <= verdict.truth.fibre, verdict
+
+
+@torch.no_grad()
+def observed(network: Network, params: dict[str, Tensor]) -> Tensor:
+    """What losses are functions of, with other parameters and the same random numbers."""
+    own = {key: value.clone() for key, value in network.module.named_parameters()}
+    state = {key: value.clone() for key, value in network.module.named_buffers()}
+    for values in (params, own):
+        for key, parameter in network.module.named_parameters():
+            parameter.copy_(values[key])
+        if values is params:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                out = network.observed(network.batch())
+    for key, buffer in network.module.named_buffers():
+        buffer.copy_(state[key])
+    return out
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_elements_of_spaces_leave_the_output_unchanged(name: str) -> None:
+    """Random permutations, signs, factors and matrices of every space, and negative factors of signed families."""
+    network, symmetries = found(name)
+    params = {key: value.detach().clone() for key, value in network.module.named_parameters()}
+    before = observed(network, params)
+    draw = torch.Generator().manual_seed(0)
+    moved = [space.transform(params, space.random_element(draw)) for space in symmetries.spaces]
+    for family in symmetries.of_kind("scale", "rescale"):
+        if family.action.signed and family.exact:
+            amount = torch.randn(family.size, generator=draw, dtype=torch.float64)
+            moved.append(family.transform(params, amount + 0.3 * amount.sign()))
+    for after in (observed(network, other) for other in moved):
+        assert float((after - before).abs().max()) < 1e-8 * max(1.0, float(before.abs().max()))
 
 
 @pytest.mark.parametrize("name", cases(FREE))

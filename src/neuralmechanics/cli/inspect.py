@@ -63,7 +63,7 @@ def run_find(command: Find) -> None:
         raise ValueError("--program prints the program alone: leave out --json and --per-parameter")
     found = resolve(command.target, allocate=False)
 
-    from neuralmechanics.symmetry import find_symmetries, lowered_program
+    from neuralmechanics.symmetry import find_symmetries, lowered_program, spaces_table
 
     if command.program:
         print(lowered_program(found.model, found.batch, found.loss))
@@ -76,6 +76,8 @@ def run_find(command: Find) -> None:
             print(f"{state.parameter}  {state}")
     else:
         print(symmetries)
+        if symmetries.spaces:
+            print(f"\nSpaces of channels, and the groups that act on them:\n\n{spaces_table(symmetries.spaces)}")
 
 
 def run_check(command: Check) -> None:

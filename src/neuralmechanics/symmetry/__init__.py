@@ -4,7 +4,7 @@ from typing import Any
 
 from neuralmechanics.functional.as_found import EmptiedCacheWarning
 from neuralmechanics.symmetry.families.family import KINDS, Breaking, Family, Kind
-from neuralmechanics.symmetry.families.spaces import Space
+from neuralmechanics.symmetry.families.spaces import Element, Space, spaces_table
 from neuralmechanics.symmetry.families.symmetries import Coverage, Symmetries, UnknownOperation
 from neuralmechanics.symmetry.finding.find import find_symmetries
 from neuralmechanics.symmetry.finding.lowered_program import lowered_program
@@ -31,6 +31,7 @@ __all__ = [
     "KINDS",
     "Breaking",
     "Coverage",
+    "Element",
     "EmptiedCacheWarning",
     "Family",
     "Kind",
@@ -40,6 +41,7 @@ __all__ = [
     "UnknownOperation",
     "find_symmetries",
     "lowered_program",
+    "spaces_table",
     *_DIAGNOSTICS,
 ]
 

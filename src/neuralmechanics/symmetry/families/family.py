@@ -107,11 +107,12 @@ class Family:
     def transform(self, params: Mapping[str, Tensor], a: float | Tensor) -> dict[str, Tensor]:
         """ψ(θ, a): the finite transformation, as a new mapping with every parameter of ``params``.
 
-        ``a`` is a number or a tensor [size]: what is added, for translation and affine (identity 0); the positive
-        factor, for scale and rescale (identity 1), raised to each element's exponent. For linear blocks it is A, of
-        shape [blocks, width, width] or [width, width], or a factor; for complex pairs (real, imaginary) of a factor;
-        for rotations and shears the weights [size] of the generator that is followed for unit time (identity 0); for
-        rotations also the matrix itself, of shape [width, width].
+        ``a`` is a number or a tensor [size]: what is added, for translation and affine (identity 0); the factor, for
+        scale and rescale (identity 1), raised to each element's exponent, positive unless ``action.signed``: a gain of
+        -3 between linear maps may be folded to 1. For linear blocks it is A, of shape [blocks, width, width] or [width,
+        width], or a factor; for complex pairs (real, imaginary) of a factor; for rotations and shears the weights
+        [size] of the generator that is followed for unit time (identity 0); for rotations also the matrix itself, of
+        shape [width, width]. Matrices may have a negative determinant.
         """
         element = self._read(self.action.read_element, a, params)
         return self.action.transform(params, element)

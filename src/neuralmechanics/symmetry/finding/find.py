@@ -29,6 +29,7 @@ from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.finding.model_entries import model_entries
+from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings
 from neuralmechanics.symmetry.finding.spaces import spaces_of
 from neuralmechanics.symmetry.lowering.capture.capture import capture
@@ -117,9 +118,9 @@ def analyse(captured: Captured) -> Symmetries:
     forgotten = partial(forgotten_constants, captured, program, single=read.single)
     turns, shears = gauge_families(captured, walk, read, mixing, requires, forgotten)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
-    named = tuple(_masked(_padded(unique_names(families), program), zeros))
-    coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     spaces = spaces_of(captured, program, requires)
+    named = tuple(_masked(with_negative_factors(_padded(unique_names(families), program), spaces), zeros))
+    coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured), spaces)
 
 

@@ -20,6 +20,7 @@ from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["spaces_of"]
 
+_DRAWN = "dropout masks drawn anew: the output is the same in distribution"
 _ROUNDS = 32  # interpretations until dimensions split no further, and nothing more is held
 
 
@@ -37,8 +38,13 @@ def _settled(captured: Captured, program: Program) -> Channels | None:
     skeletons: Mapping[str, tuple[Layout, ...]] = {
         name: tuple(same(n) for n in shape) for name, shape in captured.shapes.items()
     }
+    buffers = {
+        place: source.name.removeprefix("model.")
+        for place, source in captured.sources.items()
+        if source.kind == "buffer"
+    }
     for _ in range(_ROUNDS):
-        channels = Channels(captured.shapes, skeletons=skeletons, complex=captured.complex)
+        channels = Channels(captured.shapes, skeletons=skeletons, complex=captured.complex, buffers=buffers)
         _walk(program, channels)
         if not channels.nodes.split_any:
             return _held(channels, program)
@@ -98,7 +104,8 @@ class _Member:
 
     @property
     def variable(self) -> int:
-        return self.leaf.scale[0][0]
+        """The number of its factors; those of a buffer are none."""
+        return self.leaf.scale[0][0] if self.leaf.scale else -1 - self.order
 
 
 class _Reader:
@@ -204,8 +211,12 @@ class _Reader:
             entries,
             tuple(Copies(names[n], widths[n]) for n in copies),
             directions,
-            self.requires,
+            (*self.requires, *([_DRAWN] if self._is_drawn(root) else [])),
         )
+
+    def _is_drawn(self, root: int) -> bool:
+        nodes = self.channels.nodes
+        return any(nodes.find(node) == root for node in self.channels.drawn)
 
     def _matrices(self, members: Sequence[_Member]) -> tuple[SpaceGroup | None, int | None]:
         """The group of matrices of most of the entries, and its number among those of the interpreter."""
@@ -241,6 +252,7 @@ class _Reader:
             mixes,
             mixes and found is not None and found.dual,
             found.dressing if mixes and found is not None else (),
+            member.parameter not in self.channels.shapes,
         )
 
     def _beside(self, member: _Member, copy: int, copies: Sequence[int]) -> Placement:
@@ -260,7 +272,7 @@ class _Reader:
         What a matrix of the space's own, or of a space within it, does to all channels alike is left out.
         """
         members = self.members[root]
-        variables = [m.variable for m in members]
+        variables = [m.variable for m in members if m.leaf.scale]
         gains = [m.variable for m in members if m.parameter in self.channels.gains]
         out: list[_Vector] = []
         for kind, modulus in (("sign", 2), ("scale", 0)):

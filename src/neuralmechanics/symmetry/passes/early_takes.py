@@ -42,7 +42,8 @@ class _Writer:
             self.out.append(instruction)
             return
         base, take, views = self._earlier(instruction.operands[0], primitive.view)
-        if not any(isinstance(view, Reshape) for view in views):
+        repeats = len(set(take.positions)) < len(take.positions)
+        if repeats or not any(isinstance(view, Reshape) for view in views):
             self.out.append(instruction)
             return
         value = base

@@ -101,8 +101,9 @@ class Builder:
         number: float | None = None,
         nonnegative: bool = False,
         function: Function | None = None,
+        entries_of: str | None = None,
     ) -> Value:
-        return self._value(p.Constant(tuple(shape), number, nonnegative, function))
+        return self._value(p.Constant(tuple(shape), number, nonnegative, function, entries_of=entries_of))
 
     def computed(
         self, shape: Sequence[int], key: Hashable, elementwise: bool, function: Function, xs: Sequence[Value]

@@ -7,6 +7,7 @@ matrices the channels of a space may also mix, and by which factors and signs th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -14,11 +15,12 @@ from typing import Any
 
 from neuralmechanics.symmetry.domains.channels import elementwise, movement, sums
 from neuralmechanics.symmetry.domains.channels.axes import Axes, data_axes, same_axes
-from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, mapped
+from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, mapped, same
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.families.actions.gain import Gain
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction
+from neuralmechanics.symmetry.program.views import Reshape
 
 __all__ = ["Channels"]
 
@@ -27,6 +29,7 @@ __all__ = ["Channels"]
 class Channels(Meeting):
     """Answers each instruction with the axes of its result. ``skeletons``: what each parameter's dimensions split into.
 
+    ``buffers``: the names of the model's buffers, by what the graph calls them; their entries move along.
     ``cause`` and ``position`` are set by the interpreter's loop. State that only grows (``nodes``, ``mixing``) is kept
     when the program is interpreted again; ``factors`` are collected anew.
     """
@@ -36,6 +39,7 @@ class Channels(Meeting):
     cause: int = -1
     position: int = -1
     parameters: dict[str, Axes] = field(default_factory=dict)
+    buffers: Mapping[str, str] = field(default_factory=dict)
     variables: int = 0
 
     def step(self, instruction: Instruction, *xs: Axes) -> Axes | None:
@@ -62,7 +66,7 @@ class Channels(Meeting):
             if out.shape != result.shape:
                 raise AssertionError(f"{primitive} gives {out.shape} for {result.shape}")
             self.seen(out)
-            if not result.depends:
+            if not result.depends and not out.moves:
                 self.known[result.index] = out
         return out
 
@@ -85,6 +89,13 @@ class Channels(Meeting):
                 self.hold(self.parameters[name])
         return self.current(self.parameters[name])
 
+    def buffer(self, name: str, shape: Sequence[int]) -> Axes:
+        """Channels of a buffer, such as running statistics, which are permuted and nothing else."""
+        if name not in self.parameters:
+            (skeleton,) = self.skeletons.get(name) or (same(math.prod(shape)),)
+            self.parameters[name] = Axes((self.nodes.fresh(skeleton),))
+        return movement.reshaped(self, Reshape(tuple(shape)), self.current(self.parameters[name]))
+
     def _labelled(self, leaf: Leaf) -> Leaf:
         """The leaf with a matrix, a factor and a sign of its own."""
         if leaf.node is None:
@@ -103,6 +114,8 @@ def _parameter(c: Channels, primitive: p.Parameter) -> Axes:
 def _constant(c: Channels, primitive: p.Constant, *xs: Axes) -> Axes:
     if primitive.number is not None:
         return same_axes(primitive.shape)
+    if primitive.entries_of in c.buffers:
+        return c.buffer(c.buffers[primitive.entries_of], primitive.shape)
     c.hold(*xs)
     return data_axes(primitive.shape)
 

@@ -160,9 +160,9 @@ def larger(c: Meeting, primitive: p.Maximum, x: Axes, y: Axes) -> Axes:
 
 
 def noisy(c: Meeting, primitive: p.Noise, x: Axes) -> Axes:
-    """A mask of its own for each entry: factors pass."""
+    """A mask of its own for each entry: factors pass, and permutations as far as masks drawn anew are no others."""
     c.stiff(x)
-    c.nodes.hold(*x.layouts)
+    c.drawn.update(leaf.node for leaf in all_leaves(x) if leaf.node is not None)
     return replace(x, gain=None, squares=frozenset())
 
 

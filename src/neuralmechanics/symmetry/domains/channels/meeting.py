@@ -33,7 +33,8 @@ class Meeting:
     """What is known of all spaces of channels, and what follows where dimensions meet.
 
     ``nodes``: which channels are permuted alike; ``mixing``: with which matrices they may mix; ``factors``: how they
-    may be multiplied; ``gains``: the vectors that multiply channels; ``known``: values that are data, by their indices.
+    may be multiplied; ``gains``: the vectors that multiply channels; ``known``: values that are data, by their indices;
+    ``drawn``: spaces whose channels random masks multiply.
     """
 
     shapes: Mapping[str, Shape]
@@ -42,6 +43,10 @@ class Meeting:
     factors: Factors = field(default_factory=Factors)
     gains: set[str] = field(default_factory=set)
     known: dict[int, Axes] = field(default_factory=dict)
+    drawn: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.nodes.merge = self.alike
 
     def current(self, x: Axes) -> Axes:
         """The tensor in terms of spaces that are not made of others."""

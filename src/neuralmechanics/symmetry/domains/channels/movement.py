@@ -16,7 +16,7 @@ from neuralmechanics.symmetry.domains.channels.nodes import MismatchError
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, dimension_groups
 
-__all__ = ["concatenated", "gathered", "padded", "resized", "scattered", "spread", "view"]
+__all__ = ["concatenated", "gathered", "padded", "reshaped", "resized", "scattered", "spread", "view"]
 
 
 def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
@@ -36,10 +36,10 @@ def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
             layouts[view.dim] = data(len(view.positions))
         whole = layouts[view.dim] == x.layouts[view.dim]
         return replace(x, layouts=tuple(layouts), gain=x.gain if whole or x.shape[view.dim] == 1 else None)
-    return _reshaped(c, view, x)
+    return reshaped(c, view, x)
 
 
-def _reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
+def reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
     out: list[Layout] = [same(1)] * len(view.shape)
     kept = True
     for inside, outside in dimension_groups(x.shape, view.shape):
@@ -106,5 +106,24 @@ def spread(c: Meeting, primitive: p.Spread, x: Axes) -> Axes:
 
 
 def scattered(c: Meeting, primitive: p.Scatter, *xs: Axes) -> Axes:
-    c.hold(*xs)
-    return data_axes(primitive.shape)
+    """What is put into a tensor changes as the tensor does, but along dimensions in which places are chosen."""
+    source = c.unmixed(xs[-1])
+    dim = primitive.dim % len(source.layouts)
+    bound = bound_dims(source, (dim, *primitive.apart))
+    if [1 if d == dim else n for d, n in enumerate(primitive.shape)] != [
+        1 if d == dim else n for d, n in enumerate(source.shape)
+    ]:
+        c.hold(*xs)
+        return data_axes(primitive.shape)
+    parts = [_apart(c, source, bound, dim)]
+    if len(xs) == 2:
+        parts.insert(0, _apart(c, c.unmixed(xs[0]), bound, dim))
+    shape = parts[0].shape
+    both = c.elementwise(shape, c.alike, *parts) if len(parts) == 2 else parts[0]
+    return Axes(tuple(data(primitive.shape[dim]) if d == dim else layout for d, layout in enumerate(both.layouts)))
+
+
+def _apart(c: Meeting, x: Axes, bound: frozenset[int], dim: int) -> Axes:
+    """x with entries along some dimensions told apart, and one entry along ``dim``."""
+    layouts = [c.held(layout) if d in bound else layout for d, layout in enumerate(x.layouts)]
+    return Axes(tuple(same(1) if d == dim else layout for d, layout in enumerate(layouts)))

@@ -34,6 +34,8 @@ class MismatchError(ValueError):
 class Nodes:
     """A union-find of spaces. A space may turn out to be a product or a sum of others (``split``).
 
+    ``merge``: what becomes of channels of several parts that are seen as the same ones.
+
     ``rigid``: its channels are told apart. ``within``: the spaces on whose index its permutation may depend, so that
     there is one for each of their entries; None while no tensor has been seen. ``split_any``: something has been split,
     so that labels given before are out of date.
@@ -43,8 +45,12 @@ class Nodes:
     rigid: set[int] = field(default_factory=set)
     within: dict[int, set[int] | None] = field(default_factory=dict)
     split_any: bool = False
+    merge: Combine = field(init=False)
     _above: list[int] = field(default_factory=list)
     _made_of: dict[int, Layout] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.merge = self._tied
 
     def new(self, width: int) -> Leaf:
         """A space of its own."""
@@ -247,17 +253,23 @@ class Nodes:
         parts = [self.factored(part, [part.width // inner, *sizes[1:]]) for part in layout.parts]
         common = parts[0][1:]
         for part in parts[1:]:
-            common = [self.zipped(one, other, self._tied) for one, other in zip(common, part[1:], strict=True)]
+            common = [self.zipped(one, other, self.merge) for one, other in zip(common, part[1:], strict=True)]
         return [summed([part[0] if part[0].width > 1 else Leaf(1, told=True) for part in parts]), *common]
 
     def taken(self, layout: Layout, positions: Sequence[int]) -> Layout:
-        """The entries at these positions: runs of equal length at equal distances that divide the dimension."""
+        """The entries at these positions: all of them repeated, or runs of equal length at equal distances."""
         layout = self.resolved(layout)
         n, count = layout.width, len(positions)
         if list(positions) == list(range(n)):
             return layout
         if isinstance(layout, Leaf) and layout.node is None:
             return replace(layout, width=count)
+        if count > n and count % n == 0:
+            times = count // n
+            if list(positions) == [k // times for k in range(count)]:
+                return product([layout, same(times)])
+            if list(positions) == [k % n for k in range(count)]:
+                return product([same(times), layout])
         first = positions[0]
         run = next((k for k in range(1, count) if positions[k] != first + k), count)
         stride = positions[run] - first if run < count else n

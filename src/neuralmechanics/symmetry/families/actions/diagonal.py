@@ -28,7 +28,8 @@ __all__ = ["Diagonal"]
 class Diagonal(Action):
     """θ_i → Π_c a_c^{S_ci} θ_i with a positive factor a_c and a charge Σ_i S_ci θ_i² for each c.
 
-    ``terms`` hold the exponents S, which are constant on slices of parameters. Two layers with a ReLU between them,
+    ``terms`` hold the exponents S, which are constant on slices of parameters. ``signed``: factors may be negative, too
+    (then all exponents are whole numbers). Two layers with a ReLU between them,
     unit 0 scaled up in the first and down in the second:
 
     >>> from neuralmechanics.slices import SliceView
@@ -43,6 +44,7 @@ class Diagonal(Action):
 
     linear: ClassVar[bool] = True
     terms: tuple[SliceTerm, ...]
+    signed: bool = False
 
     @cached_property
     def charges(self) -> int:
@@ -60,9 +62,11 @@ class Diagonal(Action):
         return self._mix.parameters
 
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
-        """Positive factors."""
+        """Positive factors, or any but zero."""
         factors = self.read_weights(given, device)
-        if not bool((factors > 0).all()):
+        if self.signed and bool((factors == 0).any() or factors.isnan().any()):
+            raise ValueError(f"a factor must not be zero, got {float(factors[factors.abs().argmin()]):g}; use a ≠ 0")
+        if not self.signed and not bool((factors > 0).all()):
             raise ValueError(f"a factor must be positive, got {float(factors.min()):g}; use a > 0")
         return factors
 
@@ -74,8 +78,12 @@ class Diagonal(Action):
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
         """Each element times the product of the factors' powers."""
-        moved = self._spread(params, element.log())
-        return dict(params) | {name: (value * sums.exp()).to(params[name].dtype) for name, value, sums in moved}
+        moved = self._spread(params, element.abs().log())
+        out = {name: value * sums.exp() for name, value, sums in moved}
+        if bool((element < 0).any()):
+            for name, _, odd in self._spread(params, (element < 0).double()):
+                out[name] = out[name] * (1 - 2 * (odd.round() % 2))
+        return dict(params) | {name: value.to(params[name].dtype) for name, value in out.items()}
 
     def exponential(self, weights: Tensor) -> Tensor:
         """Factors from their logarithms."""
@@ -132,13 +140,13 @@ class Diagonal(Action):
         return self._powers(2.0).products(params, params)
 
     def to_dict(self) -> dict[str, Any]:
-        """The terms."""
-        return {"terms": slice_terms_to(self.terms)}
+        """The terms, and whether factors may be negative."""
+        return {"terms": slice_terms_to(self.terms)} | ({"signed": True} if self.signed else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Diagonal:
         """The action that was written."""
-        return cls(slice_terms_from(data["terms"]))
+        return cls(slice_terms_from(data["terms"]), data.get("signed", False))
 
     @cached_property
     def _mix(self) -> SliceMix:

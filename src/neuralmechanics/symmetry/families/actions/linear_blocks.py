@@ -25,6 +25,8 @@ from neuralmechanics.symmetry.families.actions.gram_terms import (
 
 __all__ = ["BlockLabels", "LinearBlocks"]
 
+_WORST = 1e12  # condition number beyond which the inverse of a matrix is rounding
+
 
 class BlockLabels(Sequence[str]):
     """The labels of all charges of linear blocks, made when they are asked for: ``block (i, j)`` with i ≤ j."""
@@ -93,6 +95,13 @@ class LinearBlocks(Action):
         if out.shape not in (full, full[1:]):
             raise ValueError(f"matrices of shape {tuple(out.shape)} given, {full} or {full[1:]} is needed")
         return out.expand(full)
+
+    def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
+        """The same, each with an inverse; the determinant may be negative."""
+        matrices = self.read_weights(given, device)
+        if not bool((torch.linalg.cond(matrices) < _WORST).all()):
+            raise ValueError("a matrix without inverse given; give invertible ones, of either sign of the determinant")
+        return matrices
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """M X and -Mᵀ Y."""

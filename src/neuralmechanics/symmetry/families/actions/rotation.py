@@ -94,7 +94,7 @@ class Rotation(Action):
         return basis @ _antisymmetric(weights, n - 1) @ basis.mT
 
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
-        """Weights, or a matrix A of the group itself, of shape [width, width]."""
+        """Weights, or a matrix A of the group itself, of shape [width, width] and with any determinant but zero."""
         matrix = torch.as_tensor(given, dtype=torch.float64, device=device)
         if matrix.shape != (self.width, self.width):
             return self.read_weights(matrix, device)
@@ -175,15 +175,17 @@ def _departure(matrix: Tensor, group: Group) -> tuple[float, str]:
     unit, n = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), len(matrix)
     if group == "blind":
         off = float((matrix - unit - (matrix - unit)[0]).abs().max())
-        return (
-            off if torch.linalg.det(matrix) > _ALLOWED else math.inf
-        ), "an invertible 1 + 1·vᵀ, all rows of A - 1 alike"
+        return (off if _invertible(matrix) else math.inf), "an invertible 1 + 1·vᵀ, all rows of A - 1 alike"
     if group == "general":
-        return abs(float(torch.linalg.det(matrix)) - 1), "determinant 1 (factors are rescalings)"
+        return (0.0 if _invertible(matrix) else math.inf), "an invertible matrix"
     off = float((matrix.mT @ matrix - unit).abs().max())
     if group == "orthogonal":
         return off, "AᵀA = 1"
     return max(off, float((matrix.sum(1) - 1).abs().max()) / n**0.5), "AᵀA = 1 and A·1 = 1"
+
+
+def _invertible(matrix: Tensor) -> bool:
+    return bool(torch.linalg.cond(matrix) < 1 / _ALLOWED)
 
 
 def _antisymmetric(weights: Tensor, n: int) -> Tensor:

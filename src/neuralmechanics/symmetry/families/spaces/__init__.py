@@ -3,5 +3,17 @@
 from neuralmechanics.symmetry.families.spaces.element import Element
 from neuralmechanics.symmetry.families.spaces.placement import Digit, Entry, Placement
 from neuralmechanics.symmetry.families.spaces.space import GROUPS, Copies, Direction, Space, SpaceGroup
+from neuralmechanics.symmetry.families.spaces.table import spaces_table
 
-__all__ = ["GROUPS", "Copies", "Digit", "Direction", "Element", "Entry", "Placement", "Space", "SpaceGroup"]
+__all__ = [
+    "GROUPS",
+    "Copies",
+    "Digit",
+    "Direction",
+    "Element",
+    "Entry",
+    "Placement",
+    "Space",
+    "SpaceGroup",
+    "spaces_table",
+]

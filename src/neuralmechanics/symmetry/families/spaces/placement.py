@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -78,7 +78,8 @@ class Entry:
 
     Permutations move them all. A matrix A acts on those that it ``mixes``: as D A D⁻¹, or as D A⁻ᵀ D⁻¹ where
     ``inverse_transposed`` is set, D the product of the gains of ``dressing``; gains themselves are not mixed.
-    ``beside`` says where else in the parameter the number of a copy stands.
+    ``beside`` says where else in the parameter the number of a copy stands. ``buffer``: it is no parameter but a
+    buffer of the model (running statistics).
     """
 
     parameter: str
@@ -88,6 +89,7 @@ class Entry:
     mixes: bool = False
     inverse_transposed: bool = False
     dressing: Dressing = ()
+    buffer: bool = False
 
     @property
     def axis(self) -> int:
@@ -109,10 +111,8 @@ class Entry:
             "beside": [place.to_dict() for place in self.beside],
             "mixes": self.mixes,
             "inverse_transposed": self.inverse_transposed,
-            "dressing": [
-                [{"parameter": g.parameter, "factor": g.factor, "offset": g.offset}, power]
-                for g, power in self.dressing
-            ],
+            "dressing": [[asdict(gain), power] for gain, power in self.dressing],
+            "buffer": self.buffer,
         }
 
     @classmethod
@@ -126,4 +126,5 @@ class Entry:
             data["mixes"],
             data["inverse_transposed"],
             dressing_from(data["dressing"]),
+            data["buffer"],
         )

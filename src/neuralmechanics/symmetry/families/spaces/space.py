@@ -108,6 +108,10 @@ class Space:
         A matrix with one entry a row moves gains along with the channels that they multiply; any other leaves gains
         where they are. Raises ``ValueError`` for what is no element of the group.
         """
+        missing = next((e for e in self.entries if e.parameter not in params), None)
+        if missing is not None:
+            kind, given = ("buffer", "model.state_dict()") if missing.buffer else ("parameter", "every parameter")
+            raise KeyError(f"space {self.name!r} moves {kind} {missing.parameter!r}, which is missing; pass {given}")
         chosen = element if isinstance(element, Element) else self._read(element)
         out = dict(params)
         if chosen.permutation is not None:

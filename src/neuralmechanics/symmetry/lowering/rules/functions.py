@@ -10,7 +10,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.capture.in_place import written_arguments
-from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.function import RESULT, Function
 
 __all__ = ["bound", "function_of", "is_elementwise", "outcome", "parity"]
 
@@ -59,7 +59,7 @@ _EVEN = ("abs", "absolute", "cos", "cosh", "sinc", "i0")
 
 def outcome(node: fx.Node, part: int | None = None) -> Function:
     """What the operation gives in a run, for results that are not written as functions of anything."""
-    return Function("result", lambda value: value if part is None else value[part], (node.name,), part)
+    return Function(RESULT, lambda value: value if part is None else value[part], (node.name,), part)
 
 
 def function_of(name: str, apply: Callable[..., Any], *nodes: Any, settings: Any = ()) -> Function:

@@ -47,9 +47,11 @@ def batch_normalised(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, 
         y = d.normalise(x, dims, True, _eps(node, eps))
     else:
         shape = _channels(x)  # the running statistics are the arguments behind the bias
-        mean = d.constant(shape, function=function_of("mean", lambda m: m.reshape(shape), node.args[3]))
+        names = [n.name if isinstance(n, fx.Node) else None for n in node.args[3:5]]
+        centre = function_of("mean", lambda m: m.reshape(shape), node.args[3])
+        mean = d.constant(shape, function=centre, entries_of=names[0])
         inverse = function_of("inverse", lambda v: (v + eps).rsqrt().reshape(shape), node.args[4], settings=eps)
-        y = d.mul(d.add(x, mean, -1.0), d.constant(shape, function=inverse))
+        y = d.mul(d.add(x, mean, -1.0), d.constant(shape, function=inverse, entries_of=names[1]))
     return _affine(d, y, weight, bias, _channels(x))
 
 

@@ -46,7 +46,8 @@ class Constant:
     """Data, buffers and numbers. ``number``: what fills it; ``nonnegative``: no entry is negative; where known.
 
     Operands, if there are any, are data that it was computed from, by the function that ``computed`` tells from others;
-    ``elementwise``: entry by entry.
+    ``elementwise``: entry by entry. ``entries_of``: its entries are, one by one and in their order, a function of those
+    of the tensor of the model that the graph calls so.
     """
 
     shape: Shape
@@ -55,6 +56,7 @@ class Constant:
     function: Function | None = None
     computed: Hashable = field(default=None, repr=False)
     elementwise: bool = False
+    entries_of: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", sizes_of(self.shape))
