@@ -54,6 +54,7 @@ class StepWatch:
         self._groups = Groups(optimizer, self._params)
         self._stepping = False
         self._moments: dict[str, tuple[int, int]] = {}
+        self._buffers: dict[str, Tensor] = {}
         self.rewritten: list[str] = []
         """parameters whose momentum was written by something else since the last step, known before a step"""
         self._versions: dict[str, int] = {}
@@ -114,7 +115,8 @@ class StepWatch:
     def finish(self) -> None:
         """All of the step was seen."""
         self._stepping = False
-        self._moments = {name: mark for name in self._settings if (mark := self._moment(name)) is not None}
+        self._moments |= {name: _written(buffer) for name, buffer in self._buffers.items()}
+        self._buffers = {}
 
     def rates(self) -> list[float | Tensor]:
         """η of every group now; numbers on an accelerator as they stand."""
@@ -193,7 +195,8 @@ class StepWatch:
 
     def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
         after = dense(parameter.detach())
-        left = None if parameter.grad is None else held(parameter.grad.detach(), parameter)
+        slope = parameter.grad
+        left = None if slope is None else held(slope.detach() if slope.requires_grad else slope, parameter)
         copied = self._copies.get(name)
         if copied is None and self._formula is not None:
             return adaptive_update(
@@ -203,7 +206,9 @@ class StepWatch:
         velocity = None if buffer is None else self._velocity(name, buffer, parameter)
         used = velocity if setting.has_momentum else None
         by_velocity = used is not None and not setting.nesterov
-        addend = is_addend(parameter.grad)
+        if buffer is not None:
+            self._buffers[name] = buffer
+        addend = is_addend(slope)
         told = by_velocity or not addend  # d by the formula, from what is here
         if copied is None and not by_velocity and (left is None or addend):
             why = "lay in addends, one a process," if addend else "was gone"
@@ -247,7 +252,7 @@ class StepWatch:
     def _velocity(name: str, buffer: Tensor, parameter: Tensor) -> Tensor:
         if is_addend(buffer):
             raise RuntimeError(f"the momentum of {name!r} lies in addends, one a process, which cannot be followed")
-        return held(buffer.detach(), parameter)
+        return held(buffer.detach() if buffer.requires_grad else buffer, parameter)
 
     def _keep_copy(self, name: str, parameter: Tensor) -> None:
         kept, now = self._copies.get(name), dense(parameter.detach())
@@ -270,7 +275,7 @@ class StepWatch:
     def _moment(self, name: str) -> tuple[int, int] | None:
         """Which tensor the momentum is and how often it was written; None where there is none."""
         buffer = self._buffer(self._params[name]) if self.known else None
-        return None if buffer is None else (id(buffer), 0 if buffer.is_inference() else buffer._version)
+        return None if buffer is None else _written(buffer)
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
         buffer = self._state(parameter).get(_BUFFER)
@@ -280,6 +285,10 @@ class StepWatch:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
         state: Mapping[str, Any] = self._optimizer.state.get(parameter, {})
         return state
+
+
+def _written(buffer: Tensor) -> tuple[int, int]:
+    return id(buffer), 0 if buffer.is_inference() else buffer._version
 
 
 def _mark(parameter: Tensor) -> tuple[int, ...]:
