@@ -87,10 +87,10 @@ class TwoStep(torch.optim.Optimizer):
 def test_a_step_inside_a_step_is_one(training: Any) -> None:
     torch.optim.SGD(training.model.parameters(), lr=0.1)  # from here on every SGD.step runs hooks of its own
     optimizer = Noisy(training.model.parameters(), lr=0.1)
-    monitor, said = heard(lambda: nm.Monitor(training.model, optimizer, training.symmetries, every=5, strict=True))
-    assert "Noisy obeys no closed law" in str(said[0].message)
+    monitor = nm.Monitor(training.model, optimizer, training.symmetries, every=5, strict=True)
     with monitor:
-        training.run(optimizer, range(20))
+        _, said = heard(lambda: training.run(optimizer, range(20)))
+    assert "at step 1 Noisy obeys no closed law" in str(said[0].message)
     assert monitor.step == 20
     assert error(monitor.run, "identity") < 1e-14
     assert np.allclose(monitor.run.data["charge"].values[-1], true_charge(training), rtol=1e-14)

@@ -241,7 +241,7 @@ def test_settings_are_those_of_the_parameters_group() -> None:
     ]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.5)
     watch = StepWatch(optimizer, dict(model.named_parameters()))
-    first, second = watch.setting("0.bias"), watch.setting("2.bias")
+    first, second = watch.settings()["0.bias"], watch.settings()["2.bias"]
     assert first is not None
     assert second is not None
     assert (first.learning_rate, first.weight_decay) == (0.5, 0)
@@ -255,7 +255,7 @@ def test_a_parameter_of_no_group_is_idle() -> None:
     backward(model, 0)
     _, read = watched_step(watch, model, optimizer)
     assert read["2.weight"] is None
-    assert watch.setting("2.weight") is None
+    assert "2.weight" not in watch.settings()
 
 
 def test_reading_writes_nothing_into_the_optimiser() -> None:

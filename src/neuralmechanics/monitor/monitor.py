@@ -22,7 +22,7 @@ from neuralmechanics.monitor.store.schema import LAST_RESIDUAL
 from neuralmechanics.monitor.trackers.protocol import Tracker
 from neuralmechanics.monitor.trackers.tracked_store import TrackedStore
 from neuralmechanics.monitor.warning import Notes
-from neuralmechanics.optimizers import follows_sgd, innermost, nested_step, uncompiled
+from neuralmechanics.optimizers import innermost, may_follow_sgd, nested_step, uncompiled
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Monitor:
         optimizers = list(innermost(optimizer))
         require_owner(params, optimizers)
         plain = any(group.get("momentum", 0.0) == 0.0 for each in optimizers for group in each.param_groups)
-        sgd = any(map(follows_sgd, optimizers))
+        sgd = any(map(may_follow_sgd, optimizers))
         names = law_names(laws, sgd=sgd, plain=plain)
         self._notes = Notes(aloud=writes(writer))
         if not sgd and laws is None:

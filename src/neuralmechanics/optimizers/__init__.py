@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuralmechanics.optimizers.behaviour import may_follow_sgd
     from neuralmechanics.optimizers.combination import Combination, Part, combined, form
     from neuralmechanics.optimizers.config import OptimizerConfig
     from neuralmechanics.optimizers.hooks import innermost, nested_step, uncompiled
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Torch loads with the first optimiser: configurations and the command line's help do without it.
 _EXPORTS = {
+    "behaviour": ("may_follow_sgd",),
     "combination": ("Combination", "Part", "combined", "form"),
     "config": ("OptimizerConfig",),
     "hooks": ("innermost", "nested_step", "uncompiled"),
@@ -42,6 +44,7 @@ __all__ = [
     "follows_sgd",
     "form",
     "innermost",
+    "may_follow_sgd",
     "moment_setting",
     "nested_step",
     "read_setting",

@@ -46,8 +46,10 @@ class Setting(Sgd["float | Tensor"]):
         return tuple(("tensor", id(value)) if isinstance(value, Tensor) else _comparable(value) for value in values)
 
 
-def read_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> Setting:
+def read_setting(optimizer: Optimizer, group: Mapping[str, Any], *, sgd: bool | None = None) -> Setting:
     """What a group holds now. For optimisers other than SGD, what has the same meaning; momentum is nan there.
+
+    `sgd`: whether the optimiser is read as SGD, by default where it is torch's.
 
     >>> import torch
     >>> from torch import nn
@@ -55,12 +57,12 @@ def read_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> Setting:
     >>> read_setting(sgd, sgd.param_groups[0])
     Setting(learning_rate=0.1, weight_decay=0.0001, momentum=0.9, dampening=0, nesterov=False, ...)
     """
-    known = follows_sgd(optimizer)
+    known = follows_sgd(optimizer) if sgd is None else sgd
     return Setting(
         learning_rate=_number(group.get("lr", math.nan)),
         weight_decay=_number(group.get("weight_decay", 0.0)),
         momentum=_number(group["momentum"]) if known else math.nan,
-        dampening=_number(group["dampening"]) if known else math.nan,
+        dampening=_number(group.get("dampening", 0.0)) if known else math.nan,
         nesterov=bool(group.get("nesterov", False)),
         decoupled=bool(group.get("decoupled_weight_decay", isinstance(optimizer, AdamW))),
         maximize=bool(group.get("maximize", False)),

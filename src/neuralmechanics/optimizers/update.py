@@ -16,6 +16,8 @@ __all__ = ["Update", "sgd_update"]
 
 
 _FIELDS: dict[Part, str] = {"after": "after", "gradient": "left", "velocity": "velocity", "before": "copied"}
+# Types that hold all of a tensor in one place.
+_PLAIN = (Tensor, torch.nn.Parameter)
 _TERMS: tuple[Part, ...] = ("adam", "adam_slope")
 
 
@@ -88,7 +90,7 @@ class Update:
         if part == "moved":
             assert self.copied is not None
             return self.after, self.copied
-        if part in _TERMS:
+        if self.terms and part in _TERMS:
             return self.terms[_TERMS.index(part)]
         # What torch added is taken out element by element: zero where that is all, which the difference of sums is not.
         found = self.gradient if part == "gradient" and self.absorbed else getattr(self, _FIELDS[part])
@@ -128,10 +130,10 @@ class Update:
         return step(self.setting, self.gradient_parts(), "before", momentum=self.used is not None)
 
     @property
-    def kind(self) -> tuple[bool, ...]:
+    def kind(self) -> tuple[bool | int, ...]:
         """Equal for updates whose combinations have the same coefficients, as long as their setting is the same."""
         there = (self.left is None, self.velocity is None, self.copied is None)
-        return (*there, self.absorbed, self.claims, self.addend, *(True for _ in self.terms))
+        return (*there, self.absorbed, self.claims, self.addend, len(self.terms))
 
 
 def _decoupled(setting: Setting) -> tuple[float, float]:
@@ -197,6 +199,8 @@ def solvable(setting: Setting) -> bool:
 
 def dense(tensor: Tensor) -> Tensor:
     """The tensor itself, the dense form of a sparse gradient, or what this process holds of a sharded one."""
+    if type(tensor) in _PLAIN and tensor.layout == torch.strided:  # nearly always, once a tensor and step
+        return tensor
     # A sharded tensor answers for the whole: its own part is what this process updates.
     local = getattr(tensor, "to_local", None)
     if local is not None:
@@ -210,6 +214,8 @@ def held(tensor: Tensor, parameter: Tensor) -> Tensor:
     Tensor parallel gradients may be placed otherwise than their parameter: whole where it is sharded, or as addends.
     Of n addends this is n times the one here, so that the gradient is the mean over the processes.
     """
+    if type(tensor) in _PLAIN:
+        return dense(tensor)
     have, want = (getattr(each, "placements", None) for each in (tensor, parameter))
     if have is None or want is None or tuple(have) == tuple(want):
         return dense(tensor)
@@ -235,7 +241,7 @@ def held(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 def is_addend(tensor: Tensor | None) -> bool:
     """Whether a tensor is the sum of what several processes hold."""
-    return any(placement.is_partial() for placement in getattr(tensor, "placements", ()))
+    return type(tensor) not in _PLAIN and any(placement.is_partial() for placement in getattr(tensor, "placements", ()))
 
 
 def _is_zero(value: float | Tensor) -> bool:

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from neuralmechanics.optimizers.adaptive import adaptive_formula, steps_made
 from neuralmechanics.optimizers.adaptive_update import adaptive_update
+from neuralmechanics.optimizers.behaviour import SgdTrial, may_follow_sgd
+from neuralmechanics.optimizers.groups import Groups
 from neuralmechanics.optimizers.nesterov import NesterovHabit
-from neuralmechanics.optimizers.setting import HYPERPARAMETERS, Setting, follows_sgd, read_setting
+from neuralmechanics.optimizers.setting import Setting, follows_sgd
 from neuralmechanics.optimizers.update import Update, dense, held, is_addend, solvable
 
 __all__ = ["StepWatch"]
@@ -32,7 +34,10 @@ class StepWatch:
     """
 
     def __init__(self, optimizer: Optimizer, params: Mapping[str, Tensor], *, exact_update: bool = False) -> None:
-        self.known = follows_sgd(optimizer)
+        self.known = may_follow_sgd(optimizer)
+        """whether it is read as SGD: torch's own, or one whose steps were SGD's as far as they were tried"""
+        self._trial = SgdTrial() if self.known and not follows_sgd(optimizer) else None
+        self._tried = False
         self._formula = adaptive_formula(optimizer)
         self._made: dict[str, float | None] = {}
         self._optimizer = optimizer
@@ -46,11 +51,10 @@ class StepWatch:
         self._habit = NesterovHabit()
         self._absorbed: set[int] = set()
         self._seen: dict[str, tuple[int, ...]] = {}
-        self._groups: dict[int, int] = {}
-        self._by_group: list[Setting] = []
-        self._numbers: list[tuple[Any, ...]] = []
+        self._groups = Groups(optimizer, self._params)
         self._stepping = False
         self._moments: dict[str, tuple[int, int]] = {}
+        self._buffers: dict[str, Tensor] = {}
         self.rewritten: list[str] = []
         """parameters whose momentum was written by something else since the last step, known before a step"""
         self._versions: dict[str, int] = {}
@@ -59,28 +63,48 @@ class StepWatch:
         """To be called when a step begins; `copy` names further parameters to be copied for an exact update."""
         wanted = set(copy)
         self._stepping = True
-        self._find_groups()
-        settings = self._read_settings()
+        settings = self._groups.by_name(sgd=self.known)
         self._absorbed = set()
-        if self.known:
+        if self.known and isinstance(self._optimizer, SGD):
             groups = enumerate(self._optimizer.param_groups)
             self._absorbed = {index for index, group in groups if self._habit.applies(group)}
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
         self.rewritten = []
+        self._tried = self._trial is not None and self._trial.begin(settings)
         for name, parameter in self._params.items():
-            index = self._groups.get(id(parameter))
-            if index is None:
+            if name not in settings:
                 self._settings.pop(name, None)
                 continue
-            setting = self._settings[name] = settings[index]
+            setting = self._settings[name] = settings[name]
             self._versions[name] = parameter._version
             self._note_buffer(name, parameter, setting)
             if self._formula is not None:
                 self._made[name] = steps_made(self._state(parameter))
-            if name in wanted or self._scaled or not self._computable(parameter, setting, index):
+            if self._tried and self._trial is not None:
+                self._trial.note(name, parameter, self._buffer(parameter))
+            if name in wanted or self._tried or self._scaled or not self._computable(parameter, setting):
                 self._keep_copy(name, parameter)
             else:
                 self._copies.pop(name, None)
+
+    def judge(self) -> None:
+        """After the step, before all else is read of it: whether one that was tried was SGD's; else it is none."""
+        if not self._tried or self._trial is None:
+            return
+        trial = self._trial
+        if all(
+            trial.passed(
+                name,
+                self._params[name],
+                self._buffer(self._params[name]),
+                setting,
+                absorbed=self._groups.of(self._params[name]) in self._absorbed,
+            )
+            for name, setting in self._settings.items()
+        ):
+            trial.succeed()
+        else:
+            self.known, self._trial = False, None
 
     def updates(self) -> Iterator[tuple[str, Update | None]]:
         """After the step: every parameter with its update, or None where torch left it alone."""
@@ -91,18 +115,12 @@ class StepWatch:
     def finish(self) -> None:
         """All of the step was seen."""
         self._stepping = False
-        self._moments = {name: mark for name in self._settings if (mark := self._moment(name)) is not None}
+        self._moments |= {name: _written(buffer) for name, buffer in self._buffers.items()}
+        self._buffers = {}
 
     def rates(self) -> list[float | Tensor]:
         """η of every group now; numbers on an accelerator as they stand."""
-        return [setting.learning_rate for setting in self._read_settings()]
-
-    def rates_by_name(self) -> dict[str, float | Tensor]:
-        """η of every parameter that the optimiser holds now."""
-        self._find_groups()
-        settings = self._read_settings()
-        indices = {name: self._groups.get(id(parameter)) for name, parameter in self._params.items()}
-        return {name: settings[index].learning_rate for name, index in indices.items() if index is not None}
+        return [setting.learning_rate for setting in self._groups.settings(sgd=self.known)]
 
     @property
     def optimizer_name(self) -> str:
@@ -131,20 +149,15 @@ class StepWatch:
 
     def owned(self) -> list[str]:
         """The parameters that the optimiser holds now."""
-        self._find_groups()
-        return [name for name, parameter in self._params.items() if id(parameter) in self._groups]
+        return list(self._groups.by_name(sgd=self.known))
 
-    def setting(self, name: str) -> Setting | None:
-        """The setting of a parameter as its group holds it now; None where the optimiser does not own it."""
-        self._find_groups()
-        index = self._groups.get(id(self._params[name]))
-        return None if index is None else self._read_settings()[index]
+    def settings(self) -> dict[str, Setting]:
+        """The setting of every parameter that the optimiser holds now."""
+        return self._groups.by_name(sgd=self.known)
 
-    def coming(self, name: str) -> tuple[Setting | None, bool]:
-        """Before a step: the setting that would move a parameter now; whether it would be torch's first step."""
-        setting = self.setting(name)
-        first = self.known and setting is not None and setting.has_momentum and self._moment(name) is None
-        return setting, first
+    def coming(self, name: str, setting: Setting) -> bool:
+        """Before a step that a parameter enters with this setting: whether it would be torch's first."""
+        return self.known and setting.has_momentum and self._moment(name) is None
 
     def role(self, name: str) -> tuple[Setting | None, bool]:
         """After the step: the setting that moved a parameter, None where torch left it alone; torch's first step."""
@@ -182,16 +195,20 @@ class StepWatch:
 
     def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
         after = dense(parameter.detach())
-        left = None if parameter.grad is None else held(parameter.grad.detach(), parameter)
+        slope = parameter.grad
+        left = None if slope is None else held(slope.detach() if slope.requires_grad else slope, parameter)
         copied = self._copies.get(name)
         if copied is None and self._formula is not None:
-            group = self._optimizer.param_groups[self._groups[id(parameter)]]
-            return adaptive_update(self._formula, group, self._state(parameter), setting, parameter, left)
+            return adaptive_update(
+                self._formula, self._groups.group(parameter), self._state(parameter), setting, parameter, left
+            )
         buffer = self._buffer(parameter) if self.known else None
         velocity = None if buffer is None else self._velocity(name, buffer, parameter)
         used = velocity if setting.has_momentum else None
         by_velocity = used is not None and not setting.nesterov
-        addend = is_addend(parameter.grad)
+        if buffer is not None:
+            self._buffers[name] = buffer
+        addend = is_addend(slope)
         told = by_velocity or not addend  # d by the formula, from what is here
         if copied is None and not by_velocity and (left is None or addend):
             why = "lay in addends, one a process," if addend else "was gone"
@@ -206,7 +223,7 @@ class StepWatch:
             velocity,
             first_step=name in self._first,
             copied=copied,
-            absorbed=self._groups[id(parameter)] in self._absorbed and left is not None and used is not None,
+            absorbed=self._groups.of(parameter) in self._absorbed and left is not None and used is not None,
             claims=copied is not None and self.known and not self._scaled and told,
             addend=addend,
         )
@@ -220,11 +237,11 @@ class StepWatch:
         # Torch skips a parameter without a gradient; a closure may have set it to None only afterwards.
         return self.known and parameter.grad is None and parameter._version == self._versions[name]
 
-    def _computable(self, parameter: Tensor, setting: Setting, index: int) -> bool:
+    def _computable(self, parameter: Tensor, setting: Setting) -> bool:
         if self._exact or parameter.dtype not in _TRUSTED:
             return False
         if self._formula is not None:
-            group = self._optimizer.param_groups[index]
+            group = self._groups.group(parameter)
             dense_gradient = parameter.grad is None or parameter.grad.layout == torch.strided
             return dense_gradient and not is_addend(parameter.grad) and self._formula.applies(group, setting, parameter)
         if is_addend(parameter.grad) and (not setting.has_momentum or setting.nesterov):
@@ -235,7 +252,7 @@ class StepWatch:
     def _velocity(name: str, buffer: Tensor, parameter: Tensor) -> Tensor:
         if is_addend(buffer):
             raise RuntimeError(f"the momentum of {name!r} lies in addends, one a process, which cannot be followed")
-        return held(buffer.detach(), parameter)
+        return held(buffer.detach() if buffer.requires_grad else buffer, parameter)
 
     def _keep_copy(self, name: str, parameter: Tensor) -> None:
         kept, now = self._copies.get(name), dense(parameter.detach())
@@ -258,7 +275,7 @@ class StepWatch:
     def _moment(self, name: str) -> tuple[int, int] | None:
         """Which tensor the momentum is and how often it was written; None where there is none."""
         buffer = self._buffer(self._params[name]) if self.known else None
-        return None if buffer is None else (id(buffer), 0 if buffer.is_inference() else buffer._version)
+        return None if buffer is None else _written(buffer)
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
         buffer = self._state(parameter).get(_BUFFER)
@@ -269,23 +286,9 @@ class StepWatch:
         state: Mapping[str, Any] = self._optimizer.state.get(parameter, {})
         return state
 
-    def _read_settings(self) -> list[Setting]:
-        """One a group: the object of the step before as long as its numbers, all on the host, are the same."""
-        groups = self._optimizer.param_groups
-        now = [tuple(map(group.get, HYPERPARAMETERS)) for group in groups]
-        plain = not any(isinstance(value, Tensor) for numbers in now for value in numbers)
-        if not plain or now != self._numbers:
-            self._numbers = now if plain else []
-            self._by_group = [read_setting(self._optimizer, group) for group in groups]
-        return self._by_group
 
-    def _find_groups(self) -> None:
-        # Read anew each time: groups may be regrouped without a change of their number.
-        self._groups = {
-            id(parameter): index
-            for index, group in enumerate(self._optimizer.param_groups)
-            for parameter in group["params"]
-        }
+def _written(buffer: Tensor) -> tuple[int, int]:
+    return id(buffer), 0 if buffer.is_inference() else buffer._version
 
 
 def _mark(parameter: Tensor) -> tuple[int, ...]:

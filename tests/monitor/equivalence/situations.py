@@ -21,6 +21,8 @@ COLUMNS = (
 # Loops in which a charge's gradient no longer obeys its symmetry, and loops in which something else writes.
 BREAKING = {"clip by value"}
 WRITING = {"hook before", "hook after"}
+# Loops in which the exact law needs more measured than the symmetry says, and says so.
+MEASURED = {"uneven rates"}
 
 
 def network() -> nn.Sequential:

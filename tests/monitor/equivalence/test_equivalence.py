@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from tests.monitor.equivalence.optimizers import ROWS, SGD
-from tests.monitor.equivalence.situations import BREAKING, COLUMNS, WRITING
+from tests.monitor.equivalence.situations import BREAKING, COLUMNS, MEASURED, WRITING
 from tests.monitor.equivalence.table import cell, cells
 
 COMPILED = ("compiled model", "compiled step")
@@ -29,17 +29,21 @@ def forgetful_compiler() -> Iterator[None]:
 def judge(row: str, column: str) -> None:
     found = cell(row, column)
     assert not found.problems, (row, column, found.problems, found.reasons)
-    if row in SGD and "noisy" not in column:
+    tried = row.startswith("the paper's") and column == "hook before"  # what is written inside its steps is not SGD
+    if row in SGD and column not in ("noisy subclass", "two optimisers") and not tried:
         assert (found.withheld > 0) == (column in BREAKING), (row, column, found.reasons)
-        assert bool(found.reasons) == (column in BREAKING | WRITING), (row, column, found.reasons)
+        assert bool(found.reasons) == (column in BREAKING | WRITING | MEASURED), (row, column, found.reasons)
 
 
-@pytest.mark.parametrize(("row", "column"), FEW, ids=" / ".join)
+@pytest.mark.parametrize(("row", "column"), FEW, ids=map(" / ".join, FEW))
 def test_some_cells(row: str, column: str) -> None:
     judge(row, column)
 
 
+REST = [pair for pair in cells() if pair not in FEW]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("row", "column"), [pair for pair in cells() if pair not in FEW], ids=" / ".join)
+@pytest.mark.parametrize(("row", "column"), REST, ids=map(" / ".join, REST))
 def test_the_whole_table(row: str, column: str) -> None:
     judge(row, column)

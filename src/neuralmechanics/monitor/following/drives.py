@@ -133,13 +133,15 @@ class DriveMeter:
         for name, products in given.items():
             if products.operands:
                 devices.setdefault(first_of(products.operands[0]).device, {})[name] = products
-        total = torch.zeros(forms, len(self._symmetries.labels), dtype=torch.float64, device=self._device)
+        total: Tensor | None = None
         for device, here in devices.items():
             out = self._plan(device, here.keys()).measure(here, forms)
             for name in self._symmetries.apart & here.keys():
                 self._add_apart(out, name, here[name])
             out = out.to(self._device, non_blocking=True)
-            total = out if len(devices) == 1 else total + out
+            total = out if total is None else total + out
+        if total is None:
+            total = torch.zeros(forms, len(self._symmetries.labels), dtype=torch.float64, device=self._device)
         return total.unbind(0)
 
     def _add_apart(self, out: Float64[Tensor, "forms charges"], name: str, products: Products) -> None:

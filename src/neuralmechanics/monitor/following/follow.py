@@ -205,6 +205,7 @@ class Follower:
     def after_step(self, number: int, *, due: bool) -> StepDrives | None:
         """Measure what an optimiser did; when all have stepped, advance every law by the iteration."""
         watch = self._watches[number]
+        watch.judge()
         for name in watch.holding:
             self._roles[name] = self._role(*watch.role(name), watch.stale(name))
         wanted = self._wanted()
@@ -373,7 +374,8 @@ class Follower:
             return self._settings()
         roles = dict(self._roles)
         for watch in self._watches:
-            coming = {name: self._role(*watch.coming(name), watch.stale(name)) for name in watch.owned()}
+            held = watch.settings().items()
+            coming = {name: self._role(s, watch.coming(name, s), watch.stale(name)) for name, s in held}
             roles = coming | roles
         return self._members.settings({name: roles.get(name, _IDLE) for name in self._params}, self._rates.largest)
 

@@ -41,12 +41,11 @@ class Ledger:
     def add(
         self,
         done: Float64[Tensor, " charges"],
-        size: Float64[Tensor, " charges"],
         claimed: Float64[Tensor, " charges"] | None,
         *,
         exact: bool,
     ) -> None:
-        """The change of one step, its size, and what the optimiser's formula says of it where that was read apart.
+        """The change of one step, and what the optimiser's formula says of it where that was read apart.
 
         `exact`: every update is the difference of stored parameters, so that no rounding of theirs is left.
         """
@@ -55,9 +54,14 @@ class Ledger:
         self._done.add_(done)
         if self._apart:
             self._claimed.add_(done if claimed is None else claimed)
-        self._gross.add_(size)
+        self._gross.add_(done.abs())
         self._exact = self._exact and exact
         self._steps += 1
+
+    @property
+    def gross(self) -> Float64[Tensor, " charges"]:
+        """Σ|ΔX| of the steps since the charges were last measured."""
+        return self._gross
 
     def settle(
         self, charge: Float64[Tensor, " charges"], total: Callable[..., tuple[Tensor, ...]]

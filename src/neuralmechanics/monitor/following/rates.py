@@ -31,7 +31,7 @@ class Rates:
         even = len({rate for watch in self._watches for rate in watch.rates()}) <= 1
         if even and not self._ratios:
             return False
-        held = {name: rate for watch in self._watches for name, rate in watch.rates_by_name().items()}
+        held = {name: s.learning_rate for watch in self._watches for name, s in watch.settings().items()}
         self.of = {name: rate for name, rate in held.items() if not isinstance(rate, Tensor)}
         self.largest = max(self.of.values(), default=1.0)
         ratios = {name: rate / self.largest if self.largest > 0 else 0.0 for name, rate in self.of.items()}

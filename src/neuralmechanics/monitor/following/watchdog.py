@@ -87,15 +87,14 @@ class Watchdog:
 
     def add(self, step: int, done: Tensor, claimed: Tensor | None, *, exact: bool) -> None:
         """One step: the changes that it made, and those that the optimiser's formula says it made."""
-        size = done.abs()
-        self._ledger.add(done, size, claimed, exact=exact)
-        self._spent.add_(size)
-        self._sound_steps.add_(self._spent < torch.inf)  # once nan or infinite, the sum stays so
+        self._ledger.add(done, claimed, exact=exact)
+        self._sound_steps.add_(self._ledger.gross < torch.inf)  # once nan or infinite, the sum stays so
         self._steps += 1
 
     def settle(self, step: int, charge: Float64[Tensor, " charges"]) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
         """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere)."""
         self._name_numbers(step, charge)
+        self._spent.add_(self._ledger.gross)
         outside, moved = self._ledger.settle(charge, self._portion.total)
         if not bool(moved.any()):
             return torch.zeros_like(outside), None

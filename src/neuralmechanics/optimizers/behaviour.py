@@ -1,0 +1,117 @@
+"""SGD by its behaviour: an optimiser with SGD's settings is followed as SGD if its first steps are SGD's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from neuralmechanics.optimizers.setting import Setting, follows_sgd
+from neuralmechanics.optimizers.update import dense, held, promoted, sgd_step
+
+__all__ = ["SgdTrial", "may_follow_sgd"]
+
+_NEEDED = {"lr", "momentum", "weight_decay"}
+# Settings of optimisers that precondition, sign or orthogonalise.
+_FOREIGN = {"betas", "eps", "alpha", "rho", "ns_steps", "ns_coefficients", "lambd", "etas"}
+# Steps of one mode (with momentum or without, Nesterov, dampened, decaying) that are tried.
+_STEPS = 3
+# Roundings of a step, of its sum and of its stored result, in units of the largest number that took part.
+_ROUNDINGS = 8
+
+
+def may_follow_sgd(optimizer: Optimizer) -> bool:
+    """Whether the update is that of `torch.optim.SGD`, or its settings are and its steps can be tried.
+
+    >>> may_follow_sgd(torch.optim.SGD([torch.zeros(1)], lr=0.1))
+    True
+    >>> may_follow_sgd(torch.optim.RMSprop([torch.zeros(1)], lr=0.1))
+    False
+    """
+    if follows_sgd(optimizer):
+        return True
+    return all(group.keys() >= _NEEDED and not _FOREIGN & group.keys() for group in optimizer.param_groups)
+
+
+@dataclass(frozen=True, eq=False)
+class _Before:
+    """A parameter, its gradient and its momentum when a step began."""
+
+    parameter: Tensor
+    gradient: Tensor | None
+    velocity: Tensor | None
+
+
+class SgdTrial:
+    """Compares the first steps of every mode with v ← βv + a(g + λθ), θ ← θ - ηv (Nesterov: θ - η(g + λθ + βv)).
+
+    Both are looked at, parameter and momentum, and the gradient, which has to lie there as it was: what is read from
+    these later is then what happened. Keeps copies of parameters during the steps that are tried alone.
+    """
+
+    def __init__(self) -> None:
+        self._passed: dict[tuple[bool, ...], int] = {}
+        self._before: dict[str, _Before] = {}
+        self._modes: set[tuple[bool, ...]] = set()
+
+    def begin(self, settings: Mapping[str, Setting]) -> bool:
+        """Whether the step that begins has to be tried."""
+        self._before = {}
+        self._modes = {mode for mode in map(_mode, settings.values()) if self._passed.get(mode, 0) < _STEPS}
+        return bool(self._modes)
+
+    def note(self, name: str, parameter: Tensor, buffer: Tensor | None) -> None:
+        """Copy what a step begins with."""
+        gradient = None if parameter.grad is None else held(parameter.grad.detach(), parameter).clone()
+        velocity = None if buffer is None else held(buffer.detach(), parameter).clone()
+        self._before[name] = _Before(dense(parameter.detach()).clone(), gradient, velocity)
+
+    def passed(self, name: str, parameter: Tensor, buffer: Tensor | None, setting: Setting, *, absorbed: bool) -> bool:
+        """Whether the step of one parameter was SGD's. `absorbed`: torch's own adds βv into its gradient."""
+        before, after = self._before[name], dense(parameter.detach())
+        if before.gradient is None:
+            return torch.equal(before.parameter, after)
+        left = parameter.grad
+        if left is None:
+            return False
+        slope = promoted(before.gradient) * (-1.0 if setting.maximize else 1.0)
+        velocity = None if buffer is None else promoted(held(buffer.detach(), parameter))
+        if not setting.has_momentum:
+            moved, lies = sgd_step(promoted(before.parameter), slope, None, setting), promoted(before.gradient)
+        else:
+            if velocity is None or not _close(velocity, _velocity(before, slope, setting), parameter.dtype):
+                return False
+            moved = sgd_step(promoted(before.parameter), slope, velocity, setting)
+            lies = promoted(before.gradient) + setting.momentum * velocity if absorbed else promoted(before.gradient)
+        assert moved is not None
+        there = _close(promoted(held(left.detach(), parameter)), lies, parameter.dtype)
+        return there and _close(promoted(after), promoted(before.parameter) + moved, parameter.dtype)
+
+    def succeed(self) -> None:
+        """Every parameter has passed the step."""
+        self._before = {}
+        for mode in self._modes:
+            self._passed[mode] = self._passed.get(mode, 0) + 1
+
+
+def _velocity(before: _Before, slope: Tensor, setting: Setting) -> Tensor:
+    pulled = slope + setting.weight_decay * promoted(before.parameter)
+    if before.velocity is None:
+        return pulled
+    return setting.momentum * promoted(before.velocity) + (1.0 - setting.dampening) * pulled
+
+
+def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Equal to the rounding of numbers as large as the largest; nan where the other is nan."""
+    largest = float(expected.abs().nan_to_num(0.0).max()) if expected.numel() else 0.0
+    bound = _ROUNDINGS * torch.finfo(dtype).eps * largest
+    return torch.allclose(found, expected, rtol=0.0, atol=bound, equal_nan=True)
+
+
+def _mode(setting: Setting) -> tuple[bool, ...]:
+    numbers: tuple[Any, ...] = (setting.momentum, setting.dampening, setting.weight_decay)
+    return (*(isinstance(n, Tensor) or n != 0 for n in numbers), setting.nesterov, setting.maximize)
