@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from neuralmechanics.laws import DriveHistory
 from neuralmechanics.monitor.store.layout import NotARunError
@@ -117,6 +117,17 @@ class Run:
 
         rotating = "rotations" in self._source.content["configuration"]["monitor"]
         return error_table(self.data, self.angular_momentum if rotating else None)
+
+    def budget(self, by: Literal["charge", "family", "layer"] = "charge") -> xr.Dataset:
+        """What moved every charge between records, by cause: change[part, step, charge], measured[step, charge].
+
+        Parts: finite_step, weight_decay, momentum_memory, broken_symmetry, preconditioning, outside, rounding; they add
+        up to `measured`. `by` sums over families or layers. ValueError for a run that was recorded without.
+        """
+        from neuralmechanics.monitor.explaining.budget import budget
+
+        self._require_sound()
+        return budget(self._source, self.symmetries, by)
 
     def verify(self) -> pd.DataFrame:
         """Every file, and what is missing, with its state: columns shard, sound, problem. Read from the disk again."""
