@@ -21,6 +21,7 @@ COMMANDS = [
     "errors",
     "report",
     "budget",
+    "forecast",
     "figures",
     "sweep",
     "flow",

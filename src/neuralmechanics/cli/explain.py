@@ -1,4 +1,4 @@
-"""`budget`: what moved the charges of a recorded run."""
+"""`budget`, `forecast`: what moved the charges of a recorded run, and where they go."""
 
 from __future__ import annotations
 
@@ -21,6 +21,45 @@ class Budget:
     """sums over the charges of a layer or family, or every charge by itself"""
     json: bool = False
     """print the rows as JSON"""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Print where scale-free norms settle, when, how far they turn in a step, and what decay halves."""
+
+    run: tyro.conf.Positional[str]
+    """folder of the run"""
+    to: int | None = None
+    """the step that is told of; default: twice as far as the run came"""
+    learned_until: int | None = None
+    """use the records up to this step alone; the rest is then what the forecast can be compared with"""
+    lr: float | None = None
+    """what if the learning rate were this from the last record on"""
+    weight_decay: float | None = None
+    """what if weight decay were this"""
+    momentum: float | None = None
+    """what if momentum were this"""
+    json: bool = False
+    """print the rows as JSON"""
+
+
+def run_forecast(command: Forecast) -> None:
+    """Print the tables of the forecast."""
+    from neuralmechanics.monitor import open_run
+
+    run = open_run(command.run)
+    changes = (command.lr, command.weight_decay, command.momentum)
+    if all(change is None for change in changes):
+        told = run.forecast(command.to, learned_until=command.learned_until)
+    elif command.learned_until is not None:
+        raise ValueError("--learned-until looks back, where the run was as it was: leave out --lr and its kin")
+    else:
+        told = run.what_if(lr=command.lr, weight_decay=command.weight_decay, momentum=command.momentum, to=command.to)
+    if command.json:
+        _print_json(told.to_dict())
+        return
+    print(told)
+    print_warnings(run)
 
 
 def run_budget(command: Budget) -> None:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from neuralmechanics.laws.equilibrium import alignment
 from neuralmechanics.optimizers.sgd import Sgd
 
 __all__ = ["SparseBudget", "sparse_budget"]
@@ -106,7 +107,7 @@ def _advance_sgd(
         parts[2] -= p * η * (β * β if ahead else β) * C
         parts[3] -= p * η * (1 + β if ahead else gain) * ρ
         X = X - p * η * (u + β * x if ahead else x) + η * η * w
-        along = 1.0 if correlated or not ahead else _alignment(β)
+        along = 1.0 if correlated or not ahead else alignment(β)
         C = x - η * w * along if β else torch.zeros_like(C)
     return _End(X, C, parts)
 
@@ -123,9 +124,3 @@ def _advance_apart(
         parts[4] += grown
         X = kept * X + grown
     return _End(X, C, parts)
-
-
-def _alignment(β: float) -> float:
-    """⟨s,v⟩ / |s|² of Nesterov's step s = G + βv for gradients that are not correlated."""
-    memory = 1 / (1 - β * β)
-    return ((1 + β) + β**3 * memory) / ((1 + β) ** 2 + β**4 * memory)
