@@ -29,7 +29,7 @@ FLOORS = (
 INSIDE = {
     "symmetry": ("algebra", "families", "program", "lowering", "domains", "passes", "finding"),
     "flows": ("equation", "models", "switching", "integration", "comparison"),
-    "monitor": ("store", "processes", "following", "reading", "trackers", "trainers"),
+    "monitor": ("store", "processes", "following", "reading", "explaining", "trackers", "trainers"),
     "experiments": ("config", "seeds", "losses", "data", "models", "measuring", "targets", "training", "sweep"),
     "report": ("palette", "source", "scores", "tables", "figures", "page", "paper", "theory"),
 }

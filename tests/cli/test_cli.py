@@ -20,6 +20,8 @@ COMMANDS = [
     "train",
     "errors",
     "report",
+    "budget",
+    "forecast",
     "figures",
     "sweep",
     "flow",
@@ -61,6 +63,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["find", "mlp", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
         (["errors", "absent"], "absent"),
         (["report", "absent"], "absent"),
+        (["budget", "absent"], "absent"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):

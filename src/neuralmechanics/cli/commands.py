@@ -10,6 +10,7 @@ import tyro
 
 from neuralmechanics import __version__
 from neuralmechanics.cli.demo import Demo, run_demo
+from neuralmechanics.cli.explain import Budget, Forecast, run_budget, run_forecast
 from neuralmechanics.cli.figures import Figures, run_figures
 from neuralmechanics.cli.flow import Flow, run_flow
 from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
@@ -38,6 +39,8 @@ _RUN: dict[type[Any], Callable[[Any], None]] = {
     Train: run_train,
     Errors: run_errors,
     Report: run_report,
+    Budget: run_budget,
+    Forecast: run_forecast,
     Figures: run_figures,
     Sweep: run_sweep_command,
     Flow: run_flow,
@@ -57,6 +60,8 @@ def commands(arguments: Sequence[str]) -> Any:
         | Annotated[Train, tyro.conf.subcommand("train", default=start)]
         | Annotated[Errors, tyro.conf.subcommand("errors")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Budget, tyro.conf.subcommand("budget")]
+        | Annotated[Forecast, tyro.conf.subcommand("forecast")]
         | Annotated[Figures, tyro.conf.subcommand("figures")]
         | Annotated[Sweep, tyro.conf.subcommand("sweep")]
         | Annotated[Flow, tyro.conf.subcommand("flow")]

@@ -1,5 +1,6 @@
 """How charges move under a real optimiser: arithmetic on float64 tensors of shape [charges], on any device."""
 
+from neuralmechanics.laws.budget import BUDGET_PARTS, MEASURED_PARTS, ChargeBudget, StoredStep
 from neuralmechanics.laws.closed_forms import (
     NormalForm,
     driven_path,
@@ -18,6 +19,9 @@ from neuralmechanics.laws.rotation import RotationLaw, rotation_defect
 from neuralmechanics.laws.step import Drives, Hyperparameters, Law
 
 __all__ = [
+    "BUDGET_PARTS",
+    "MEASURED_PARTS",
+    "ChargeBudget",
     "DriveHistory",
     "Drives",
     "ExactLaw",
@@ -30,6 +34,7 @@ __all__ = [
     "ModifiedLossLaw",
     "NormalForm",
     "RotationLaw",
+    "StoredStep",
     "decay_strength",
     "driven_path",
     "normal_form",

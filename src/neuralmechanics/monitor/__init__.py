@@ -1,5 +1,6 @@
 """Attached to a training loop: charges measured, predicted by every law, and recorded."""
 
+from neuralmechanics.monitor.explaining.checkpoint_budget import budget_from_checkpoints
 from neuralmechanics.monitor.monitor import Monitor
 from neuralmechanics.monitor.reading.run import Run, open_run
 from neuralmechanics.monitor.store.layout import NotARunError
@@ -7,4 +8,13 @@ from neuralmechanics.monitor.store.lock import RunBusyError
 from neuralmechanics.monitor.store.shard import CorruptShardError
 from neuralmechanics.monitor.warning import MonitorWarning
 
-__all__ = ["CorruptShardError", "Monitor", "MonitorWarning", "NotARunError", "Run", "RunBusyError", "open_run"]
+__all__ = [
+    "CorruptShardError",
+    "Monitor",
+    "MonitorWarning",
+    "NotARunError",
+    "Run",
+    "RunBusyError",
+    "budget_from_checkpoints",
+    "open_run",
+]

@@ -100,6 +100,7 @@ class Monitor:
             "residuals": residuals or drives,
             "drives": drives,
             "exact_update": exact_update,
+            "budget": True,
         }
         self._optimizers = optimizers
         self._every = every

@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 
+from neuralmechanics.optimizers.decoupling import decays_apart
 from neuralmechanics.optimizers.sgd import Sgd
 
 __all__ = ["HYPERPARAMETERS", "Setting", "follows_sgd", "read_setting"]
@@ -64,7 +65,7 @@ def read_setting(optimizer: Optimizer, group: Mapping[str, Any], *, sgd: bool | 
         momentum=_number(group["momentum"]) if known else math.nan,
         dampening=_number(group.get("dampening", 0.0)) if known else math.nan,
         nesterov=bool(group.get("nesterov", False)),
-        decoupled=bool(group.get("decoupled_weight_decay", isinstance(optimizer, AdamW))),
+        decoupled=not known and decays_apart(optimizer, group),
         maximize=bool(group.get("maximize", False)),
     )
 

@@ -133,7 +133,7 @@ class Update:
     def kind(self) -> tuple[bool | int, ...]:
         """Equal for updates whose combinations have the same coefficients, as long as their setting is the same."""
         there = (self.left is None, self.velocity is None, self.copied is None)
-        return (*there, self.absorbed, self.claims, self.addend, len(self.terms))
+        return (*there, self.first_step, self.absorbed, self.claims, self.addend, len(self.terms))
 
 
 def _decoupled(setting: Setting) -> tuple[float, float]:

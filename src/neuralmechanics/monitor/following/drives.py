@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.laws import Drives
+from neuralmechanics.laws import Drives, StoredStep
+from neuralmechanics.monitor.following import budget_forms
 from neuralmechanics.monitor.following.recipes import Forms, recipe_of
 from neuralmechanics.monitor.processes.portion import ChargeSums
 from neuralmechanics.monitor.store.record import StepDrives
@@ -41,6 +42,18 @@ class _Known:
     forms: Forms
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One step of one optimiser: the drives, what its formula does not account for, and parts of the budget.
+
+    `stored` is None where every update was read from the formula itself.
+    """
+
+    drives: Drives
+    stored: StoredStep | None
+    parts: Mapping[str, Tensor]
+
+
 class DriveMeter:
     """Sums of pair(·,·) over parameters in float64, each on its parameter's device, gathered on one."""
 
@@ -64,28 +77,31 @@ class DriveMeter:
         self._double = _pair_recipe(same=False)
 
     def measure(
-        self, updates: Iterable[tuple[str, Update | None]], wanted: Collection[str]
-    ) -> tuple[Drives, Tensor | None]:
-        """The wanted drives of the step, zero where torch left a parameter alone, and its unclaimed part.
-
-        That is the change of the charges (of quadratic ones half of it) that the optimiser's own formula does not
-        account for: None where every update was read from the formula itself.
-        """
+        self, updates: Iterable[tuple[str, Update | None]], wanted: Collection[str], parts: Sequence[str] = ()
+    ) -> Measured:
+        """The wanted drives of the step and parts of its budget, zero where torch left a parameter alone."""
         # of a parameter that lies elsewhere nothing is measured here
         here = set(self._symmetries.parameters)
         present = [(name, update) for name, update in updates if update is not None and name in here]
-        names = tuple(sorted(wanted))
+        names = (*sorted(wanted), *parts)
         unclaimed = any(update.claims for _, update in present)
         if unclaimed:
-            names = (*names, DONE, CLAIMED)
+            names = (*names, DONE, CLAIMED, budget_forms.CLAIMED_ENERGY)
+            names = names if budget_forms.COMPANION in parts else (*names, budget_forms.COMPANION)
         given = {}
         for name, update in present:
             forms = self._forms(update, names)
             operands = tuple([_operand(update, part) for part in forms.parts])
             given[name] = Products(operands, forms.recipe)
         sums = dict(zip(names, self._measured(given, len(names)), strict=True))
-        apart = sums.pop(DONE) - sums.pop(CLAIMED) if unclaimed else None
-        return Drives(**sums), apart
+        drives = Drives(**{name: sums[name] for name in wanted})
+        found = {name: sums[name] for name in parts}
+        if not unclaimed:
+            return Measured(drives, None, found)
+        energy = sums["update_energy"] if "update_energy" in sums else sums[budget_forms.CLAIMED_ENERGY]
+        change = (1 + self._quadratic.double()) * (sums[DONE] - sums[CLAIMED])
+        stored = StoredStep(change, energy - sums[budget_forms.CLAIMED_ENERGY], sums[budget_forms.COMPANION])
+        return Measured(drives, stored, found)
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """pair(a, b) over all parameters, whatever devices they are on, in double precision throughout."""

@@ -14,7 +14,9 @@ from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.drives import ALL_DRIVES, DriveMeter, gathered, rated, summed
 from neuralmechanics.monitor.following.leaving import Leaving
 from neuralmechanics.monitor.following.members import ChargeSettings, Members, Role
+from neuralmechanics.monitor.following.momentum import companion
 from neuralmechanics.monitor.following.rates import Rates
+from neuralmechanics.monitor.following.spending import Spending
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence
 from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker
 from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
@@ -66,6 +68,7 @@ class Follower:
         self._sgd = any(watch.known for watch in self._watches)
         self._exact = all(watch.copies for watch in self._watches)
         self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=self._exact)
+        self._spending = Spending(self._quadratic)
         self._watchdog = Watchdog(model, symmetries, params, self._members, notes, portion)
         self._every_drive = every_drive
         self._leaving = Leaving(symmetries, self._members, self._watches, notes)
@@ -104,30 +107,18 @@ class Follower:
         """This process's share of the charges now."""
         return self._meter.charge(self._values())
 
-    def charge(self) -> Float64[Tensor, " charges"]:
-        """The charges now."""
-        return self._portion.charges(self._portion.total(self.share())[0], self._params)
+    def charge(self, share: Tensor | None = None) -> Float64[Tensor, " charges"]:
+        """The charges now, from this process's share of them where that is known."""
+        own = self.share() if share is None else share
+        return self._portion.charges(self._portion.total(own)[0], self._params)
 
     def scale(self) -> Float64[Tensor, " charges"]:
         """The sizes of the charges now, which errors are relative to."""
         return self._watchdog.sizes()
 
     def companion(self, rates: Mapping[str, float] | None = None) -> Float64[Tensor, " charges"] | None:
-        """This process's share of ⟨θ,v⟩ of momentum buffers already in use; None when there is none.
-
-        `rates`: numbers that the buffers are multiplied by, 0 where there is none.
-        """
-        values = self._values()
-        velocities: dict[str, Tensor] = {}
-        for watch in self._watches:
-            owned = set(watch.owned())
-            velocities |= {name: v for name, v in watch.velocities().items() if name in owned}
-        if not velocities:
-            return None
-        if rates is not None:
-            velocities = {name: v * rates.get(name, 0.0) for name, v in velocities.items()}
-        everywhere = {name: velocities.get(name, torch.zeros_like(value)) for name, value in values.items()}
-        return self._meter.pair(everywhere, values)
+        """This process's share of ⟨θ,v⟩ of buffers in use, times `rates` where given; None when there is none."""
+        return companion(self._meter, self._watches, self._values(), rates)
 
     def whole_companion(self) -> Float64[Tensor, " charges"] | None:
         """⟨θ,v⟩ of momentum buffers already in use; None when there is none."""
@@ -137,7 +128,9 @@ class Follower:
     def begin(self, step: int, charge: Tensor, scale: Tensor) -> None:
         """Start every law here, at the charges that were measured."""
         self.step, self._since = step, 0
-        self.tracker.start(self.share(), self.companion())
+        share, velocities = self.share(), self.companion()
+        self.tracker.start(share, velocities)
+        self._spending.start(share, velocities)
         self._watchdog.open(charge, scale)
         if self._rotations is not None:
             self._rotations.restart()
@@ -208,10 +201,11 @@ class Follower:
         watch.judge()
         for name in watch.holding:
             self._roles[name] = self._role(*watch.role(name), watch.stale(name))
-        wanted = self._wanted()
-        if due:
-            wanted.add("residual")
-        drives, apart = self._meter.measure(self._collected(watch, due=due), wanted)
+        wanted, ahead = self._wanted() | ({"residual"} if due else set()), self._settings_ahead()
+        even = len(self._watches) == 1 and ahead.uneven is None and ahead.rated is None
+        measured = self._meter.measure(self._collected(watch, due=due), wanted, self._spending.wanted(watch, even=even))
+        drives, apart = measured.drives, None if measured.stored is None else measured.stored.change
+        self._spending.stepped(watch, measured, complete=all(r.setting is not None for r in self._roles.values()))
         self._drives = drives if self._drives is None else summed(self._drives, drives)
         if apart is not None:
             self._apart = apart if self._apart is None else self._apart + apart
@@ -241,10 +235,9 @@ class Follower:
         self.tracker.step(hyper if self._sgd else Hyperparameters(0.0), drives)
         if self._rotations is not None:
             self._rotations.advance()
-        self.step += 1
-        self._since += 1
-        claimed = None if self._apart is None else done - self._degree * self._apart
-        self._watchdog.add(self.step, done, claimed, exact=self._exact)
+        self.step, self._since = self.step + 1, self._since + 1
+        self._spending.ended(hyper, drives, done)
+        self._watchdog.add(self.step, done, None if self._apart is None else done - self._apart, exact=self._exact)
         self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
         if due and self._sgd and drives.residual is not None:
             self._judge(drives.residual)
@@ -256,13 +249,16 @@ class Follower:
         """Everything known after the last step, with what else moved the charges until now taken out of the laws."""
         if not self._judged and self._hyper is not None:
             self._look_again()
-        charge, residual = self.charge(), self._whole_residual
+        share, residual = self.share(), self._whole_residual
+        charge = self.charge(share)
         if residual is None and self._residual is not None:
             residual = self._portion.total(self._residual)[0]
         self._moving = True
+        self._spending.rebase(share)
         outside, moved = self._watchdog.settle(self.step, charge)
         if moved is not None:
-            self.tracker.restart(moved, self.share(), self.companion())
+            self.tracker.restart(moved, share, self.companion())
+            self._spending.distrust()
             self._rates.forget()
             if self._rotations is not None:
                 self._rotations.restart()
@@ -293,6 +289,7 @@ class Follower:
             state=self.state(),
             rotations=rotations,
             outside=None if moved is None else outside,
+            budget=self._whole(self._spending.parts()),
         )
 
     def _measure_rated(self) -> None:
@@ -334,7 +331,7 @@ class Follower:
         touched = torch.tensor(float(not self._watches[0].untouched()))
         if bool(self._portion.largest(touched)):
             return
-        self._residual = self._meter.measure(self._collected(self._watches[0], due=True), {"residual"})[0].residual
+        self._residual = self._meter.measure(self._collected(self._watches[0], due=True), {"residual"}).drives.residual
         if self._sgd and self._residual is not None:
             self._judge(self._residual)
         self._clear()
@@ -352,7 +349,9 @@ class Follower:
     def _begin_anew(self, names: Collection[str]) -> None:
         """Momentum was written by something else: laws that remember ⟨θ,v⟩ begin anew from what is there."""
         touched = torch.from_numpy(self._members.touched(names)).to(self._device)
-        self.tracker.restart(touched, self.share(), self.companion())
+        share, velocities = self.share(), self.companion()
+        self.tracker.restart(touched, share, velocities)
+        self._spending.rebase(share, velocities)
         self._rates.forget()
         if self._rotations is not None:
             self._rotations.restart()

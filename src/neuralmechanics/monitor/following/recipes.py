@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralmechanics.monitor.following import budget_forms
 from neuralmechanics.optimizers import Combination, Part, Update, combined, form
 from neuralmechanics.slices import Bilinear, Recipe
 
@@ -167,6 +168,10 @@ def _change(update: Update, d: Combination) -> _Drive:
     return _Drive(form(d, combined((1.0, update.before_parts()), (0.5, d))), d)
 
 
+def _of_budget(part: Callable[[Update], tuple[budget_forms.Products, Combination]]) -> Callable[[Update], _Drive]:
+    return lambda update: _Drive(*part(update))
+
+
 _DRIVES: Mapping[str, Callable[[Update], _Drive]] = {
     "update_energy": _update_energy,
     "parameter_update": _parameter_update,
@@ -181,4 +186,9 @@ _DRIVES: Mapping[str, Callable[[Update], _Drive]] = {
     "rated_companion": _rated_companion,
     "done": _done,
     "claimed": _claimed,
+    budget_forms.FINITE: _of_budget(budget_forms.finite_step),
+    budget_forms.DECAYED: _of_budget(budget_forms.weight_decay),
+    budget_forms.BROKEN: _of_budget(budget_forms.broken_symmetry),
+    budget_forms.COMPANION: _of_budget(budget_forms.companion),
+    budget_forms.CLAIMED_ENERGY: _of_budget(budget_forms.claimed_energy),
 }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from neuralmechanics.laws import DriveHistory
 from neuralmechanics.monitor.store.layout import NotARunError
@@ -17,6 +17,8 @@ from neuralmechanics.symmetry import Symmetries
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+    from neuralmechanics.monitor.explaining.forecasting.forecast import Forecast
 
 
 class Run:
@@ -121,6 +123,44 @@ class Run:
 
         rotating = "rotations" in self._source.content["configuration"]["monitor"]
         return error_table(self.data, self.angular_momentum if rotating else None)
+
+    def budget(self, by: Literal["charge", "family", "layer"] = "charge") -> xr.Dataset:
+        """What moved every charge between records, by cause: change[part, step, charge], measured[step, charge].
+
+        Parts: finite_step, weight_decay, momentum_memory, broken_symmetry, preconditioning, outside, rounding; they add
+        up to `measured`. `by` sums over families or layers. ValueError for a run that was recorded without.
+        """
+        from neuralmechanics.monitor.explaining.budget import budget
+
+        self._require_sound()
+        return budget(self._source, self.symmetries, by)
+
+    def forecast(
+        self, to: int | None = None, *, learned_until: int | None = None, schedule: Callable[[int], float] | None = None
+    ) -> Forecast:
+        """Where every scale-free norm settles and when, how far it turns in a step, what decay halves and when.
+
+        Learned from the records up to step `learned_until` (all of them), told up to step `to`: by default the last
+        record where that lies ahead, else twice as far. `schedule` gives the learning rate of each step ahead; without
+        it those that were recorded hold, and then the last of them. ValueError for fewer than four records.
+        """
+        from neuralmechanics.monitor.explaining.forecasting.forecast import Changes, forecast
+
+        return forecast(self, to, learned_until, Changes(schedule=schedule))
+
+    def what_if(
+        self,
+        *,
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        schedule: Callable[[int], float] | None = None,
+        to: int | None = None,
+    ) -> Forecast:
+        """The forecast from the last record on under other numbers; the noise at unit norm stays what it was."""
+        from neuralmechanics.monitor.explaining.forecasting.forecast import Changes, forecast
+
+        return forecast(self, to, None, Changes(lr, weight_decay, momentum, schedule))
 
     def verify(self) -> pd.DataFrame:
         """Every file, and what is missing, with its state: columns shard, sound, problem. Read from the disk again."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuralmechanics.laws import Drives, Hyperparameters
 from neuralmechanics.monitor.store.compact import LAW_PREFIX
-from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, ROTATION_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.schema import BUDGET_PREFIX, DRIVE_PREFIX, ROTATION_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays
 
 HYPERPARAMETERS = tuple(f.name for f in fields(Hyperparameters))
@@ -91,6 +91,8 @@ class Record:
     outside: Tensor | None = None
     """what moved the charges outside the optimiser since the record before; None where nothing did"""
     rotations: Rotations | None = None
+    budget: Mapping[str, Tensor] = field(default_factory=dict)
+    """what each cause did to every charge since the segment began"""
     time: float = field(default_factory=time.time)
 
     def arrays(self, scalars: Mapping[str, float | Tensor]) -> Arrays:
@@ -105,6 +107,8 @@ class Record:
         if self.outside is not None:
             out["outside"] = _row(self.outside)
         out |= {} if self.rotations is None else self.rotations.arrays()
+        budget = {f"{BUDGET_PREFIX}{name}": _row(value) for name, value in self.budget.items()}
+        out |= {name: row for name, row in budget.items() if row.any()}
         out |= {f"{LAW_PREFIX}{name}": _row(value) for name, value in self.predicted.items()}
         out |= {
             f"{HYPER_PREFIX}{name}": rows([getattr(self.hyperparameters, name)], charge.shape[1])

@@ -11,6 +11,7 @@ LAST_RESIDUAL = "last/residual"
 """of a state that is resumed from: the residual as it was recorded there, which cannot be measured again"""
 DRIVE_PREFIX = "drives/"
 ROTATION_PREFIX = "rotation/"
+BUDGET_PREFIX = "budget/"
 _DRIVE_STEP = f"{DRIVE_PREFIX}step"
 _NUMBERS = "fiub"
 

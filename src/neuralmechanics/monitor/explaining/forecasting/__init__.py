@@ -1,0 +1,1 @@
+"""Where a run goes from here: norms, rotation, half-lives, as the laws have them from what was measured."""

@@ -1,0 +1,78 @@
+"""What decay does to translation and rescale charges: how long it takes to halve them, and where noise holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neuralmechanics.laws import Hyperparameters, normal_form
+from neuralmechanics.monitor.explaining.forecasting.settings import Changes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from neuralmechanics.monitor.reading.run import Run
+
+
+def decaying(books: xr.Dataset, data: xr.Dataset, run: Run, until: int, changes: Changes) -> pd.DataFrame:
+    """Translation and rescale families: how long decay takes to halve them, and where their noise holds them."""
+    import pandas as pd
+
+    kinds, families = (np.array(getattr(run.symmetries, name)) for name in ("kinds", "family_names"))
+    late = (books["step"].to_numpy() <= until) & (books["step"].to_numpy() > until / 2)
+    rows = []
+    for family in dict.fromkeys(families[np.isin(kinds, ("translation", "rescale"))]):
+        mine = np.flatnonzero(families == family)
+        rows.append({"family": family, "kind": kinds[mine[0]], **_other(books, data, run, late, mine, until, changes)})
+    columns = ["family", "kind", "charges", "half_life", "regime", "now", "settles_at"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _other(
+    books: xr.Dataset,
+    data: xr.Dataset,
+    run: Run,
+    late: Sequence[bool],
+    mine: np.ndarray[Any, Any],
+    until: int,
+    changes: Changes,
+) -> dict[str, Any]:
+    row = int(np.searchsorted(data["step"].to_numpy(), until))
+    at = {name: data[name].to_numpy()[row, mine] for name in ("charge", *_HYPER)}
+    η, λ, β, α = (float(np.nanmedian(at[name])) if np.isfinite(at[name]).any() else np.nan for name in _HYPER)
+    for value, name in ((changes.learning_rate, "η"), (changes.weight_decay, "λ"), (changes.momentum, "β")):
+        if value is not None:
+            η, λ, β = (value if key == name else old for key, old in (("η", η), ("λ", λ), ("β", β)))
+    quadratic = bool(run.symmetries.quadratic.numpy()[mine[0]])
+    known: dict[str, Any] = {"charges": len(mine), "now": float(np.median(np.abs(at["charge"])))}
+    sgd = run.config["optimizer"]["name"] == "SGD"
+    if not np.isfinite([η, λ]).all() or (sgd and not np.isfinite([β, α]).all()):
+        return known | {"half_life": np.nan, "regime": "settings differ inside", "settles_at": np.nan}
+    apart = not sgd
+    if not sgd and λ and not np.nanmax(_decoupled(data, row, mine)):
+        return known | {"half_life": np.nan, "regime": "decay through the preconditioner", "settles_at": np.nan}
+    p = 2 if quadratic else 1
+    rate = p * η * λ * (1.0 if apart else (1 - (α if β else 0.0)) / (1 - β))
+    regime = "decay alone"
+    if sgd and λ and η:
+        regime = normal_form(Hyperparameters(η, λ, β, α), quadratic=quadratic).regime
+    settles = np.nan
+    if quadratic and rate > 0:
+        steps = books["step"].to_numpy()
+        span = max(int(steps[late].max(initial=0) - steps[late].min(initial=0)), 1)
+        energy = books["change"].sel(part="finite_step").to_numpy()[late][:, mine].sum(0) / span
+        gain = (1 + β) / (1 - β) if sgd else 1.0
+        settles = float(np.median(np.abs(energy * gain / rate)))
+    return known | {"half_life": np.log(2) / rate if rate else np.inf, "regime": regime, "settles_at": settles}
+
+
+_HYPER = ("learning_rate", "weight_decay", "momentum", "dampening")
+
+
+def _decoupled(data: xr.Dataset, row: int, mine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Whether decay is decoupled for these charges at a record."""
+    found: np.ndarray[Any, Any] = data["decoupled"].to_numpy()[row, mine]
+    return found

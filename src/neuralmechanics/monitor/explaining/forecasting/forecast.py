@@ -1,0 +1,258 @@
+"""A forecast of a run: every scale-free norm and its rotation, and how fast what decays is gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neuralmechanics.laws.equilibrium import (
+    Response,
+    memory_gain,
+    norm_after,
+    settled_norm,
+    steps_until,
+    strength_of_noise,
+)
+from neuralmechanics.monitor.explaining.budget import layers, rows_of
+from neuralmechanics.monitor.explaining.forecasting.decaying import decaying
+from neuralmechanics.monitor.explaining.forecasting.learning import Learned, learned, remembered
+from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
+from neuralmechanics.monitor.explaining.forecasting.settings import Ahead, Changes, Schedule, ahead
+from neuralmechanics.optimizers.sgd import Sgd
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from neuralmechanics.monitor.reading.run import Run
+
+# Two standard errors: an interval that holds in 19 of 20 cases, where the errors are what they were.
+_WIDTH = 2.0
+_NEAR = 0.05
+# What slow steps and a constant momentum leave out, measured: half a percent of a norm.
+_LEFT_OUT = 0.005
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Where the norms of a run go.
+
+    `scales`: one row a scale-free group, `others`: one a family of translation and rescale charges. `paths`: norm, low
+    and high [step, charge] of the scale charges. `withheld`: what is not forecast, and why.
+    """
+
+    step: int
+    to: int
+    scales: pd.DataFrame
+    others: pd.DataFrame
+    paths: xr.Dataset
+    withheld: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: numbers that are not finite are null."""
+        tables = {"scales": rows_of(self.scales), "others": rows_of(self.others)}
+        return {"step": self.step, "to": self.to, **tables, "withheld": list(self.withheld)}
+
+    def by_layer(self) -> pd.DataFrame:
+        """The scale-free groups of each layer: their number and the medians over them."""
+        numbers = [c for c in self.scales.columns if c not in ("layer", "family", "label", "regime")]
+        grouped = self.scales.groupby(["layer", "family"], sort=False)
+        table = grouped[numbers].median()
+        table.insert(0, "groups", grouped.size())
+        return table.reset_index()
+
+    def __str__(self) -> str:
+        from neuralmechanics.report import text_table
+
+        parts = [f"From step {self.step} to step {self.to}; |θ| with an interval of two standard errors."]
+        if len(self.scales):
+            parts.append(text_table(self.by_layer()))
+        if len(self.others):
+            parts.append(text_table(self.others))
+        return "\n\n".join([*parts, *(f"withheld: {reason}" for reason in self.withheld)])
+
+
+def forecast(run: Run, to: int | None, learned_until: int | None, changes: Changes) -> Forecast:
+    """See `Run.forecast`."""
+    data, symmetries = run.data, run.symmetries
+    steps = data["step"].to_numpy()
+    last = int(steps[-1])
+    until = last if learned_until is None else int(steps[steps <= learned_until].max(initial=0))
+    end = to if to is not None else (last if until < last else 2 * max(last, 1))
+    books = run.budget()
+    kinds = np.array(symmetries.kinds)
+    finite = np.isfinite(data["charge"].to_numpy()[steps <= until]).all(axis=0)
+    withheld: list[str] = [] if finite.all() else [f"{int((~finite).sum())} charges that are no finite numbers"]
+    motion, why = _motion(run)
+    chosen = np.flatnonzero((kinds == "scale") & finite) if motion else np.zeros(0, dtype=int)
+    if why:
+        withheld.append(why)
+    names = {
+        "layer": np.array(layers(symmetries)),
+        "family": np.array(symmetries.family_names),
+        "label": np.array(symmetries.labels),
+    }
+    scales, paths = _nothing(names, chosen)
+    if motion is not None and len(chosen):
+        known = learned(books, data, motion, chosen, until)
+        withheld += _without_decay_known(motion, known)
+        base = float(np.nanmax(known.rate_at)) if len(known.rate_at) else 0.0
+        asked = _asked(changes, base, until)
+        changed_motion, changed = _changed(motion, known, changes)
+        future = ahead(data, until, end, asked, base)
+        scales, paths = _scales(changed_motion, changed, future, {k: v[chosen] for k, v in names.items()})
+    others = decaying(books, data, run, until, changes)
+    return Forecast(until, end, scales, others, paths, tuple(withheld))
+
+
+def _motion(run: Run) -> tuple[Motion | None, str]:
+    if "scale" not in run.symmetries.kinds:
+        return None, "no weights of this model are scale-free"
+    try:
+        return motion_of(run.config), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _without_decay_known(motion: Motion, known: Learned) -> list[str]:
+    if motion.follows_sgd or motion.hyper.weight_decay == 0 or (known.decay > 0).any():
+        return []
+    return ["equilibria: weight decay passes through the preconditioner here, so what it takes is not told apart"]
+
+
+def _asked(changes: Changes, base: float, until: int) -> Schedule | None:
+    if changes.schedule is not None:
+        return changes.schedule
+    rate = changes.learning_rate
+    return None if rate is None else (lambda step: float(rate))
+
+
+def _changed(motion: Motion, known: Learned, changes: Changes) -> tuple[Motion, Learned]:
+    """The same noise at unit norm under other numbers: |v|² and the memory's gain as for uncorrelated gradients."""
+    old = motion.hyper
+    new = replace(old, momentum=old.momentum if changes.momentum is None else changes.momentum)
+    new = Sgd(
+        old.learning_rate if changes.learning_rate is None else changes.learning_rate,
+        old.weight_decay if changes.weight_decay is None else changes.weight_decay,
+        new.momentum,
+        old.dampening,
+        old.nesterov,
+        old.decoupled,
+    )
+    then = replace(motion, hyper=new, gain=None if motion.gain is None else memory_gain(new))
+    decay = known.decay * then.decay_share / motion.decay_share
+    if changes.weight_decay is not None:
+        decay = decay * (new.weight_decay / old.weight_decay) if old.weight_decay else decay * 0 + 2 * new.weight_decay
+    strength, gain = known.strength, known.gain
+    if changes.momentum is not None:
+        if motion.follows_sgd:
+            strength = strength * (strength_of_noise(1.0, new) / strength_of_noise(1.0, old))
+        else:
+            strength = strength * memory_gain(old) / memory_gain(new)
+        gain = gain * memory_gain(new) / memory_gain(old)
+    return then, replace(known, decay=decay, strength=strength, gain=gain)
+
+
+def _scales(
+    motion: Motion, known: Learned, future: Ahead, names: dict[str, np.ndarray[Any, Any]]
+) -> tuple[pd.DataFrame, xr.Dataset]:
+    import pandas as pd
+    import xarray as xr
+
+    bands = {name: _path(motion, known, future, width) for name, width in _BANDS.items()}
+    η = known.rate_at * future.factor[-1]
+    growth = known.at(future.steps[-1:].astype(float))[0]
+    rate = known.decay * η
+    settled = settled_norm(rate, η**2 * growth, motion.response)
+    width = _WIDTH * known.spread / (4 if motion.response == "gradient" else 2)
+    settled = np.where(growth > 0, settled, np.nan)
+    now = np.sqrt(known.squared)
+    final = bands["norm"][-1]
+    table: dict[str, Any] = dict(names)
+    turning = _rotation(motion.response, known.strength * known.rate_at**2, known.squared)
+    last_strength = growth / known.gain
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table |= {
+            "norm": now,
+            "norm_at_end": final,
+            "low": bands["low"][-1],
+            "high": bands["high"][-1],
+            "equilibrium_norm": settled,
+            "equilibrium_low": settled * np.exp(-width),
+            "equilibrium_high": settled * np.exp(width),
+            "steps_to_equilibrium": steps_until(final**2, settled**2, rate, motion.response)
+            + (future.steps[-1] - known.step),
+            "rotation": turning,
+            "rotation_at_end": _rotation(motion.response, last_strength * η**2, final**2),
+            "equilibrium_rotation": np.sqrt(rate / known.gain),
+            "effective_learning_rate": _effective(motion, known.rate_at, now**2),
+            "effective_learning_rate_at_end": _effective(motion, η, final**2),
+        }
+    near = (np.abs(now / settled - 1) < _NEAR) & np.isfinite(settled)
+    grows = ~(rate > 0)
+    table["regime"] = np.where(grows, "no decay: only grows", np.where(near, "in equilibrium", "on the way"))
+    # What is there already needs no time.
+    table["steps_to_equilibrium"] = np.where(
+        near, 0.0, np.where(grows, np.inf, _first_near(bands["norm"], settled, future, known.step, table))
+    )
+    flat = ("step", "charge")
+    coordinates: dict[str, Any] = {name: ("charge", values) for name, values in names.items()}
+    paths = xr.Dataset(
+        {name: (flat, values) for name, values in bands.items()}, coords={"step": future.steps, **coordinates}
+    )
+    return pd.DataFrame(table), paths
+
+
+_BANDS = {"norm": 0.0, "low": -_WIDTH, "high": _WIDTH}
+
+
+def _first_near(
+    norm: np.ndarray[Any, Any], settled: np.ndarray[Any, Any], future: Ahead, now: int, table: dict[str, Any]
+) -> np.ndarray[Any, Any]:
+    """The first step told of at which a norm is near where it settles; beyond the last, from there on alone."""
+    near = np.abs(norm / settled - 1) < _NEAR
+    found: np.ndarray[Any, Any] = np.where(
+        near.any(0), future.steps[near.argmax(0)] - now, table["steps_to_equilibrium"]
+    ).astype(float)
+    return found
+
+
+def _path(motion: Motion, known: Learned, future: Ahead, deviation: float) -> np.ndarray[Any, Any]:
+    growth = known.at(future.steps.astype(float), deviation)
+    n, recent, rows = known.squared, known.recent, []
+    before, η = known.step, known.rate_at
+    for step, total, square, strength in zip(future.steps, future.sums, future.squares, growth, strict=True):
+        if motion.second:
+            recent = remembered(recent, 1 / n, float(step - before), motion.second, float(before))
+            strength = strength / (n * recent)
+        n = norm_after(n, known.decay * η * total, η**2 * square * strength, motion.response)
+        rows.append(np.sqrt(n))
+        before = int(step)
+    return np.stack(rows) * (1 + np.sign(deviation) * _LEFT_OUT)
+
+
+def _rotation(response: Response, energy: np.ndarray[Any, Any], squared: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """√(|d|²/n) from η²K."""
+    power = {"gradient": 2, "normalised": 1, "proportional": 0}[response]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        angle: np.ndarray[Any, Any] = np.sqrt(energy / squared**power)
+    return angle
+
+
+def _effective(motion: Motion, rate: np.ndarray[Any, Any], squared: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """h/((1-β)n), η/|θ| or η, with η a charge."""
+    if motion.response == "gradient":
+        unit = replace(motion.hyper, learning_rate=1.0).time_step / (1 - motion.hyper.momentum)
+        found: np.ndarray[Any, Any] = unit * rate / squared
+        return found
+    return rate / np.sqrt(squared) if motion.response == "normalised" else rate
+
+
+def _nothing(names: dict[str, np.ndarray[Any, Any]], chosen: np.ndarray[Any, Any]) -> tuple[pd.DataFrame, xr.Dataset]:
+    import pandas as pd
+    import xarray as xr
+
+    empty = {name: (("step", "charge"), np.zeros((0, 0))) for name in _BANDS}
+    return pd.DataFrame({name: values[:0] for name, values in names.items()}), xr.Dataset(empty)
