@@ -99,6 +99,7 @@ def _short(name: str, sizes: list[int]) -> list[int]:
     return [max(8, n // 8) for n in sizes] if min(sizes) >= 32 and ("size" in name or "dim" in name) else sizes
 
 
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_blocks", "encoder_layers", "decoder_layers")
 ATTEMPTS = ("tiny", "tiny, own lists", "two layers")
 
 
@@ -112,9 +113,10 @@ def built(name: str, attempt: str) -> Any:
     if attempt != "two layers":
         _shrunk(config, attempt == "tiny")
     else:
-        for entry in ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers", "decoder_layers"):
-            if type(getattr(config, entry, None)) is int and not getattr(config, "layer_types", None):
-                setattr(config, entry, 2)
+        if "layer_types" not in vars(config):
+            for entry in LAYERS:
+                if type(getattr(config, entry, None)) is int:
+                    setattr(config, entry, 2)
     torch.manual_seed(0)
     with torch.device("meta" if attempt == "two layers" else "cpu"):
         return cls(config).train()

@@ -303,16 +303,15 @@ def _collect(
     different = list(dict.fromkeys(coefficients))
     kind = np.array([different.index(c) for c in coefficients])
     pattern = np.hstack([variables == 0, variables[:, 1:] == variables[:, :-1], signs > 0, kind[order]])
-    for rows in row_kinds(pattern, variables.shape[1]):
-        example = rows[0]
+    for rows in row_kinds(pattern, max(variables.shape[1], len(different))):
         totals: dict[int, Coefficient] = {}
-        for position in range(variables.shape[1]):
-            if variables[example, position] != 0:
-                start = position
-                while start > 0 and variables[example, start - 1] == variables[example, position]:
-                    start -= 1
-                value = coefficients[order[example, position]] * int(signs[example, position])
-                totals[start] = totals.get(start, 0) + value
+        start, before = 0, 0
+        example = (variables[rows[0]], order[rows[0]], signs[rows[0]])
+        for position, (variable, place, sign) in enumerate(zip(*(row.tolist() for row in example), strict=True)):
+            if variable != before:
+                start, before = position, variable
+            if variable != 0:
+                totals[start] = totals.get(start, 0) + coefficients[place] * sign
         kept = [(position, value) for position, value in totals.items() if value != 0]
         if kept:
             scale = Fraction(kept[0][1])

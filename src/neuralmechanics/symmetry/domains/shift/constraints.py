@@ -85,9 +85,8 @@ class ShiftConstraints:
         Along a dimension of ``dims`` on which one array alone depends, that array is constant. Along another one, o,
         r_i + c_oi is constant along i where c_oi - c_0i and r_i + c_0i are.
         """
-        arrays, factors = [t.ids for t in group], [t.factor for t in group]
-        ranks = range(arrays[0].ndim)
-        for d in sorted(ranks, key=lambda d: d not in dims):
+        arrays, factors = self._distinct([t.ids for t in group]), [t.factor for t in group]
+        for d in sorted(range(arrays[0].ndim), key=lambda d: d not in dims):
             wide = [k for k, ids in enumerate(arrays) if ids.shape[d] > 1]
             if len(wide) != 1 or (len(arrays) == 1 and d not in dims):
                 continue
@@ -101,9 +100,7 @@ class ShiftConstraints:
 
     def _alike(self, arrays: Sequence[np.ndarray], factors: Sequence[float], dims: frozenset[int]) -> None:
         """Σ factor·(array - its first entry along ``dims``) = 0 everywhere, in as few rows as say it."""
-        for d in range(arrays[0].ndim):
-            kept = distinct_along(arrays, d)
-            arrays = [ids if ids.shape[d] == 1 else ids.take(kept, axis=d) for ids in arrays]
+        arrays = self._distinct(arrays)
         sizes = np.broadcast_shapes(*(ids.shape for ids in arrays))
         if not any(sizes[d] > 1 for d in dims):
             return
@@ -116,6 +113,14 @@ class ShiftConstraints:
         else:
             rows = unique_rows(np.concatenate(steps, axis=1))
             self.system.add([f for factor in factors for f in (factor, -factor)], rows, self.cause)
+
+    def _distinct(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The arrays without places, along any dimension, that say what an earlier one says of all of them."""
+        out = list(arrays)
+        for d in range(out[0].ndim):
+            kept = distinct_along(out, d)
+            out = [ids if ids.shape[d] in (1, len(kept)) else ids.take(kept, axis=d) for ids in out]
+        return out
 
     def _balanced(self, left: np.ndarray, right: np.ndarray, factors: Sequence[float]) -> None:
         """f·(a - a') + g·(b - b') = 0 for each row (a, a') of ``left`` with the row (b, b') of ``right``.

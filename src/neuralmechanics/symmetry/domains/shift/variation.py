@@ -280,7 +280,7 @@ def placed_in(t: ChangeTerm, dim: int, start: int, length: int, total: int) -> C
         return t.then(("placed", dim, start, total), t.ids, t.varies)
     sizes = list(t.ids.shape)
     sizes[dim] = total
-    ids = np.zeros(sizes, np.int64)
+    ids = np.zeros(sizes, t.ids.dtype)
     index = [slice(None)] * len(sizes)
     index[dim] = slice(start, start + length)
     ids[tuple(index)] = t.ids
