@@ -22,6 +22,10 @@ def pairs(symmetries: Symmetries) -> int:
         ("rotary-halves", 2),
         ("rotary-partial", 1),
         ("rotary-reflected", 2),
+        ("rotary-tables-plain", 2),
+        ("rotary-tables-signed", 2),
+        ("rotary-tables-frozen", 2),
+        ("rotary-tables-picked", 2),
     ],
 )
 def test_one_complex_factor_a_pair(name: str, expected: int) -> None:
@@ -39,3 +43,19 @@ def test_one_complex_factor_a_pair(name: str, expected: int) -> None:
 def test_pairs_of_published_architectures(name: str, expected: int) -> None:
     """Heads times rotated pairs, of the key heads; DeepSeek's rotated key serves all query heads."""
     assert pairs(find_symmetries(*FULL[name]())) == expected
+
+
+@pytest.mark.parametrize(("name", "needed"), [("rotary-tables-plain", True), ("rotary-halves", False)])
+def test_pairs_that_tables_show_need_their_entries(name: str, needed: bool) -> None:
+    network = SMALL[name]()
+    symmetries = find_symmetries(network.module, network.batch(), network.loss_fn)
+    (family,) = [f for f in symmetries if isinstance(f.action, ComplexPairs)]
+    tables = tuple(f"{name} keeps the values that it had" for name in ("cos", "sin")) if needed else ()
+    assert family.requires == tables
+
+
+def test_other_tables_are_no_rotation() -> None:
+    network = SMALL["rotary-tables-plain"]()
+    network.module.sin[1, :2] += 0.1  # of one channel of each pair
+    symmetries = find_symmetries(network.module, network.batch(), network.loss_fn)
+    assert pairs(symmetries) == 0

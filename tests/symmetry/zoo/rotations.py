@@ -100,6 +100,32 @@ def rotary_conjugate_keys() -> nn.Module:
     return Turned(halves, reflected)
 
 
+class Tables(Turned):
+    """Cosines and sines of all channels as the model's own tensors, the same for both channels of a pair."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(self.turned)
+        angles = torch.cat([_angles(_LENGTH, _WIDTH // 2)] * 2, -1)
+        tables = {"cos": angles.cos(), "sin": angles.sin()}
+        tables["sin"][:, : _WIDTH // 2] *= -1 if how == "signed" else 1
+        self.how = how
+        for name, table in tables.items():
+            if how == "frozen":
+                self.register_parameter(name, nn.Parameter(table, requires_grad=False))
+            else:
+                self.register_buffer(name, table, persistent=how == "picked")
+
+    def turned(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, dim=-1)
+        other = torch.cat((second if self.how == "signed" else -second, first), dim=-1)
+        at = torch.arange(_LENGTH) if self.how == "picked" else slice(None)
+        return x * self.cos[at] + other * self.sin[at]
+
+
+for _how in ("plain", "signed", "frozen", "picked"):
+    small(f"rotary-tables-{_how}", (32, _LENGTH, _WIDTH))(lambda how=_how: Tables(how))  # type: ignore[misc]
+
+
 @full("hf-gptj")
 def gptj() -> Case:
     settings = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": _WORDS, "rotary_dim": 4, "n_positions": 8}

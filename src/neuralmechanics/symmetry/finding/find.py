@@ -28,7 +28,7 @@ from neuralmechanics.symmetry.finding.forgotten import forgotten_constants
 from neuralmechanics.symmetry.finding.gauges import gauge_families
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
-from neuralmechanics.symmetry.finding.model_entries import model_entries
+from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings
 from neuralmechanics.symmetry.finding.spaces import spaces_of
@@ -99,7 +99,8 @@ def analyse(captured: Captured) -> Symmetries:
     """The symmetries of a captured graph."""
     captured = live(captured)
     lowered = lower(captured)
-    zeros = with_zero_factors(lowered.program, model_entries(captured, lowered))
+    own = model_entries(captured, lowered)
+    zeros = with_zero_factors(lowered.program, own)
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
@@ -114,7 +115,9 @@ def analyse(captured: Captured) -> Symmetries:
     )
     walk_about(scales)
     space = distinct_scalings(scales)
-    linear, mixing, mixed = _linear(captured, lowered.program, walk_about, read_about, scales, space, requires, about)
+    linear, mixing, mixed = _linear(
+        captured, lowered.program, walk_about, read_about, scales, space, requires, about, own
+    )
     forgotten = partial(forgotten_constants, captured, program, single=read.single)
     turns, shears = gauge_families(captured, walk, read, mixing, requires, forgotten)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
@@ -136,6 +139,7 @@ def _linear(
     space: NullSpace,
     requires: tuple[str, ...],
     about: Displaced,
+    own: ModelEntries,
 ) -> tuple[list[Family], list[GramTerm], np.ndarray]:
     """Linear blocks, then rotary pairs; their channels; and the basis vectors of the scale null space in them."""
     mixings = Mixings(scales, space)
@@ -145,11 +149,13 @@ def _linear(
     linear = [block_family(group, requires) for group in groups]
     terms = [term for group in groups for term in group.terms]
     del mixings
-    turned_over = through_rotations(program)
+    turned_over = through_rotations(program, own.entries)
     if turned_over is None:
         return linear, terms, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
-    looked_through = rewritten(turned_over)
+    looked_through = rewritten(turned_over.program)
+    tables = own.names(turned_over.looked_at)
+    requires = (*requires, *(f"{name} keeps the values that it had" for name in sorted(tables)))
     interpret(looked_through, through)
     clear = distinct_scalings(through)
     turning = Mixings(through, clear)

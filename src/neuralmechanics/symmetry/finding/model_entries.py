@@ -30,10 +30,10 @@ class ModelEntries:
         node = self.sources.get(value.index)
         return None if node is None else self.numbers.entries(node)
 
-    def names(self, value: Value) -> frozenset[str]:
-        """The buffers and frozen parameters that a value is made of."""
-        node = self.sources.get(value.index)
-        return frozenset() if node is None else self.numbers.names(node)
+    def names(self, values: Iterable[int]) -> frozenset[str]:
+        """The buffers and frozen parameters that values are made of, by their indices."""
+        nodes = (self.sources[index] for index in values if index in self.sources)
+        return frozenset().union(*(self.numbers.names(node) for node in nodes))
 
     def named(self, name: str) -> Tensor | None:
         """The tensor of an operation, with its own type of numbers."""

@@ -6,6 +6,7 @@ concatenation or with complex numbers. Only what is exactly y_i = a x_i + b x_j,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 from neuralmechanics.symmetry.program.views import Reshape, Take
 
-__all__ = ["through_rotations"]
+__all__ = ["LookedThrough", "through_rotations"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,31 @@ class _Turn:
     pairs: tuple[tuple[int, int], ...]
 
 
-def through_rotations(program: Program) -> Program | None:
+@dataclass(frozen=True)
+class LookedThrough:
+    """A program that looks through rotations; values of the model's own without whose entries it would see fewer."""
+
+    program: Program
+    looked_at: frozenset[int]
+
+
+def through_rotations(program: Program, held: Callable[[Value], np.ndarray | None]) -> LookedThrough | None:
     """The program that looks through rotations, as if they only put channels in order; None where there are none.
 
-    What a complex number common to all positions does to a pair, it does before and after the rotation alike.
+    What a complex number common to all positions does to a pair, it does before and after the rotation alike. ``held``:
+    the entries of tables of cosines and sines that the model keeps.
     """
-    sums = ChannelSums(program)
+    turns, looked_at = _turns(program, held)
+    if not turns:
+        return None
+    if looked_at and _turns(program, lambda value: None)[0].keys() == turns.keys():
+        looked_at = set()
+    return LookedThrough(_rewritten(program, turns), frozenset(looked_at))
+
+
+def _turns(program: Program, held: Callable[[Value], np.ndarray | None]) -> tuple[dict[int, _Turn], set[int]]:
+    """The rotations by the instruction that ends each, and the values of which the entries were compared."""
+    sums = ChannelSums(program, held)
     turns: dict[int, _Turn] = {}
     for number, instruction in enumerate(program.instructions):
         if instruction.result is None or not instruction.result.depends:
@@ -46,7 +66,7 @@ def through_rotations(program: Program) -> Program | None:
             turns[number] = turn
         elif known is not None:
             sums.sums[instruction.result.index] = known
-    return _rewritten(program, turns) if turns else None
+    return turns, sums.looked_at
 
 
 def _turn(known: Sum) -> _Turn | None:

@@ -8,7 +8,7 @@ split in two.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +52,9 @@ class Sum:
 class ChannelSums:
     """Reads a program from front to back."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, held: Callable[[Value], np.ndarray | None] = lambda value: None) -> None:
+        self._held = held
+        self.looked_at: set[int] = set()  # values of which the entries were compared
         self._makers = program.makers()
         self.sums: dict[int, Sum] = {}
         self._data: dict[int, np.ndarray] = {}
@@ -74,15 +76,33 @@ class ChannelSums:
         if value.index not in self._data:
             maker = self._makers[value.index]
             found = self._read_data(maker, value, depth + 1) if depth < _DEEPEST else None
+            found = self._of_model(value) if found is None else found
             if found is None:
                 found = self._numbered(("new", value.index), np.arange(value.shape[-1] if value.shape else 1))
             self._data[value.index] = found
         return self._data[value.index]
 
+    def _of_model(self, value: Value) -> np.ndarray | None:
+        """Channels by their entries, where these are numbers of the model; minus a number for minus the entries."""
+        entries = self._held(value) if value.shape else None
+        if entries is None:
+            return None
+        self.looked_at.add(value.index)
+        numbers = []
+        for channel in np.moveaxis(entries, -1, 0):
+            first = next(iter(channel[channel != 0].tolist()), 1.0)
+            sign = 1 if first > 0 else -1
+            numbers.append(sign * self._number(("entries", channel.shape, (sign * channel + 0.0).tobytes())))
+        return np.array(numbers)
+
     def _read_data(self, maker: Instruction, value: Value, depth: int) -> np.ndarray | None:
         primitive, shape = maker.primitive, value.shape
         if value.number is not None:
             return self._numbered(("number", value.number), np.zeros(shape[-1:], np.int64)) if shape else None
+        if isinstance(primitive, p.Gather) and len(maker.operands) == 1:  # of other dimensions: positions, by the data
+            own = self.data(maker.operands[0], depth)
+            key = ("gathered", primitive.dim, primitive.index_shape, primitive.index)
+            return self._numbered(key, own) if primitive.dim < len(maker.operands[0].shape) - own.ndim else None
         if isinstance(primitive, (p.Rearrange, p.Concatenate)):
             arrays = [self.data(x, depth) for x in maker.operands]
             moved = _rearranged(maker, arrays)
@@ -231,7 +251,8 @@ def _stacked(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _times(term: Term, data: np.ndarray) -> Term:
-    return replace(term, factor=np.broadcast_to(data, term.sign.shape))
+    data = np.broadcast_to(data, term.sign.shape)
+    return replace(term, sign=term.sign * np.sign(data), factor=np.abs(data))
 
 
 def _broadcast(arrays: Sequence[np.ndarray]) -> bool:

@@ -35,8 +35,8 @@ class Held(Protocol):
     def entries(self, value: Value) -> np.ndarray | None:
         """The entries; None where they are not known."""
 
-    def names(self, value: Value) -> frozenset[str]:
-        """The buffers and frozen parameters that they are made of."""
+    def names(self, values: Iterable[int]) -> frozenset[str]:
+        """The buffers and frozen parameters that values are made of, by their indices."""
 
     def named(self, name: str) -> Tensor | None:
         """The tensor of an operation."""
@@ -109,7 +109,7 @@ def _masked(instruction: Instruction, makers: dict[int, Instruction], held: Held
     entries = held.entries(others[0]) if elementwise and primitive.function is None else None
     if entries is None:
         return None
-    return _Masked(name, weight, np.broadcast_to(entries != 0, weight.shape), others[0], held.names(others[0]))
+    return _Masked(name, weight, np.broadcast_to(entries != 0, weight.shape), others[0], held.names([others[0].index]))
 
 
 def _picked(primitive: p.Mask | p.Select, found: _Masked, others: Sequence[Value], held: Held) -> _Masked | None:
