@@ -11,6 +11,7 @@ from torch import nn
 
 import neuralmechanics as nm
 from neuralmechanics.monitor.store.compact import compacted, expanded
+from neuralmechanics.monitor.store.narrow import broadened, narrowed
 from neuralmechanics.monitor.store.run_store import merged
 from neuralmechanics.monitor.store.shard import Arrays
 
@@ -128,3 +129,47 @@ def test_a_run_of_floats_is_written_in_half_the_bytes_and_resumed_where_it_was(
     # charge; the residual; predictions; companions and the oscillator's slope and companion of two laws
     numbers = 8 + (4 if dtype == torch.float32 else 8) * (1 + laws + 3)
     assert size < charges * (numbers + 8 * 8) + 6000
+
+
+def test_a_shard_of_many_records_keeps_its_last_exactly_and_movements_as_floats() -> None:
+    chance = np.random.default_rng(0)
+    moved = np.cumsum(chance.normal(size=(9, N)) * 1e-3, axis=0)
+    rows = [record(number, charge=(1e3 + moved[number])[None]) for number in range(9)]
+    together = merged([compacted(row, single=True) for row in rows])
+    short = narrowed(together)
+    back, whole = broadened(short), expanded(together)
+    assert short["charge"].dtype == np.float32
+    for name in ("charge", "residual"):
+        assert np.array_equal(back[name][-1], together[name][-1])
+    distance = np.abs(together["charge"] - together["charge"][-1])
+    assert (np.abs(back["charge"] - together["charge"]) <= 6e-8 * distance + 1e-12).all()
+    assert np.allclose(back["residual"], together["residual"], rtol=2**-8, atol=0)
+    again = expanded(short)
+    assert set(again) == set(whole)
+    assert all(again[name].dtype == array.dtype for name, array in whole.items())
+    errors = [each["predicted/exact"] - each["charge"] for each in (again, whole)]
+    assert np.allclose(*errors, atol=1e-12)
+    assert np.array_equal(again["state/exact/charge"], whole["state/exact/charge"])
+    assert same(narrowed(broadened(short)), short)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, 1e-45, 3.4028235e38, -1.0])
+def test_residuals_of_8_digits_are_what_they_were(value: float) -> None:
+    rows = {"charge": np.zeros((2, 1)), "residual": np.full((2, 1), value, dtype=np.float32)}
+    back = broadened(narrowed(rows))["residual"][:1]
+    if value in (1e-45, 3.4028235e38):  # below the smallest, above the largest that 16 bits hold
+        assert np.isin(back, [0.0, np.inf, np.float32(value)]).all()
+    else:
+        assert np.array_equal(back, rows["residual"][:1], equal_nan=True)
+
+
+@pytest.mark.parametrize("case", ["charge inf", "charge nan"])
+def test_charges_that_are_no_numbers_stay_as_they_are(case: str) -> None:
+    rows = merged([compacted(record(number, **AWKWARD[case]), single=True) for number in range(4)])
+    assert narrowed(rows)["charge"].dtype == np.float64
+    assert same(broadened({"charge": rows["charge"]}), {"charge": rows["charge"]})
+
+
+def test_records_in_double_precision_are_not_narrowed() -> None:
+    rows = merged([compacted(record(number), single=False) for number in range(4)])
+    assert same(narrowed(rows), rows)

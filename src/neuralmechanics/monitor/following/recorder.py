@@ -26,6 +26,7 @@ from neuralmechanics.symmetry import Symmetries
 
 # Charges recomputed from a checkpoint differ by the order of a float64 sum, not more.
 _SAME = 1e-12
+_FLOAT32 = float(np.finfo(np.float32).eps)
 # Records kept while the disk refuses them: enough for an hour at one in 15 seconds.
 _MOST_WAITING = 256
 
@@ -231,11 +232,15 @@ class Recorder:
         for arrays in self.store.past():
             steps = arrays["step"]
             last = max(last, int(steps[-1]))
-            same = _agree(torch.from_numpy(arrays["charge"]).to(charge), charge, scale).cpu().numpy()
+            past = torch.from_numpy(arrays["charge"]).to(charge)
+            same = _agree(past, charge, scale, single=self._single).cpu().numpy()
             rows = np.flatnonzero(same if given is None else same & (steps == given))
             if rows.size:
-                self._progress.scalars.update(_scalars(arrays, int(rows[-1])))
-                return int(steps[rows[-1]]), self._state(arrays, int(rows[-1]), charge.device)
+                # Of neighbours that moved less than they were rounded the nearest is meant, of equal ones the last.
+                apart = (past - charge).abs().sum(dim=1).tolist()
+                row = min(rows.tolist(), key=lambda number: (apart[number], -number))
+                self._progress.scalars.update(_scalars(arrays, row))
+                return int(steps[row]), self._state(arrays, row, charge.device)
         if given is None:
             raise ValueError(
                 f"these parameters are of no record in {self.store.path}, whose last step is {last}, so their step is "
@@ -270,11 +275,12 @@ def _scalars(arrays: Arrays, row: int) -> dict[str, float]:
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
-def _agree(known: Tensor, here: Tensor, scale: Tensor) -> Tensor:
-    """Which rows of charges are those here."""
+def _agree(known: Tensor, here: Tensor, scale: Tensor, *, single: bool = False) -> Tensor:
+    """Which rows of charges are those here; `single`: they may be differences from the last that were floats."""
     if known.shape[1:] != here.shape:
         return torch.zeros(len(known), dtype=torch.bool)
-    return ((known - here).abs() <= _SAME * scale).all(dim=1)
+    rounding = _FLOAT32 * (known - known[-1:]).abs() if single else 0.0
+    return ((known - here).abs() <= _SAME * scale + rounding).all(dim=1)
 
 
 def run_content(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from neuralmechanics.monitor.store.narrow import broadened
 from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays
 
@@ -39,6 +40,7 @@ def compacted(arrays: Mapping[str, np.ndarray], *, single: bool) -> Arrays:
 
 def expanded(arrays: Mapping[str, np.ndarray]) -> Arrays:
     """What was written, as it was measured: float64 throughout, one entry a charge."""
+    arrays = broadened(arrays)
     charge = arrays["charge"]
     out: Arrays = {}
     for name, array in arrays.items():

@@ -32,6 +32,7 @@ from neuralmechanics.monitor.store.layout import (
     shards,
 )
 from neuralmechanics.monitor.store.lock import WriterLock
+from neuralmechanics.monitor.store.narrow import broadened, narrowed
 from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError, Link, read_shard, write_shard
 from neuralmechanics.monitor.store.source import RunSource, read_source
@@ -40,14 +41,17 @@ from neuralmechanics.monitor.warning import Note, announce
 
 # Records merged into one shard: few enough to lose to one bad sector, many enough to keep folders small.
 MERGED = 64
+# And so few that the training does not wait long: what is read and written again at once, with the fewest records.
+_MERGED_BYTES, _FEWEST = 40 << 20, 4
 _MOST_SEGMENTS = 1_000_000
 
 
 class RunStore:
     """Appends records to a run's folder; every record is on the disk when `append` returns.
 
-    Each record is published as a shard of its own; when 64 have gathered they are merged into one, published before
-    the single ones are deleted, so that a reader sees each record at every moment. One store writes at a time.
+    Each record is published as a shard of its own; when 64 have gathered, fewer of large ones, they are merged into
+    one, published before the single ones are removed: a reader finds every record at every moment. One store writes
+    at a time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,6 +60,7 @@ class RunStore:
         self._segment: Path | None = None
         self._link = Link("", 0, 0, 0, 0)
         self._notes: list[dict[str, Any]] = []
+        self._block = MERGED
 
     @classmethod
     def open(cls, path: str | Path, content: Mapping[str, Any]) -> RunStore:
@@ -148,8 +153,8 @@ class RunStore:
     def append(self, number: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Publish record `number` of the segment: arrays with one row, and under `drives/` one row a step before it.
 
-        After a failure the same record may be given again. Every 64 records are merged; where that fails, the single
-        ones stay.
+        After a failure the same record may be given again. Every 64 records are merged, fewer where records are large;
+        where that fails, the single ones stay.
         """
         if self._segment is None or self._lock is None:
             raise RuntimeError("a record needs a segment: call begin_segment first")
@@ -157,7 +162,9 @@ class RunStore:
         write_shard(self._segment / shard_name(number, number), arrays, self._place(number, 1))
         write_tally(self.path, self._tally(number + 1, closed=False))
         self._link = self._place(number + 1, 0)
-        if (number + 1) % MERGED == 0:
+        if number == 0:
+            self._block = _block_of(sum(array.nbytes for array in arrays.values()))
+        if (number + 1) % self._block == 0:
             with suppress(OSError):
                 self._merge(self._segment)
 
@@ -213,10 +220,10 @@ class RunStore:
         blocks: dict[int, list[ShardFile]] = {}
         for file in files:
             if file.count == 1:
-                blocks.setdefault(file.first - file.first % MERGED, []).append(file)
+                blocks.setdefault(file.first - file.first % self._block, []).append(file)
         for first, singles in blocks.items():
-            done = any(file.first == first and file.count == MERGED and _sound(file) for file in files)
-            if done or (len(singles) == MERGED and self._merged(segment, first, singles)):
+            done = any(file.first == first and file.count == self._block and _sound(file) for file in files)
+            if done or (len(singles) == self._block and self._merged(segment, first, singles)):
                 for file in singles:
                     os.unlink(file.path)
 
@@ -226,8 +233,17 @@ class RunStore:
         except CorruptShardError:
             # A reader will name the damaged shard; merging would only lose its neighbours with it.
             return False
-        write_shard(segment / shard_name(first, first + MERGED - 1), merged(parts), self._place(first, MERGED))
+        together = narrowed(merged([broadened(part) for part in parts]))
+        write_shard(segment / shard_name(first, first + len(parts) - 1), together, self._place(first, len(parts)))
         return True
+
+
+def _block_of(size: int) -> int:
+    """How many records of so many bytes are merged at once."""
+    block = MERGED
+    while block > _FEWEST and block * size > _MERGED_BYTES:
+        block //= 2
+    return block
 
 
 def merged(parts: list[Arrays]) -> Arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from neuralmechanics.monitor.store.narrow import LAST_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError
 
 STATE_PREFIX = "state/"
@@ -33,6 +34,10 @@ def require_records(arrays: Arrays, count: int, name: str) -> None:
             continue
         _require_numbers(key, array, name)
         own = key.startswith(ROTATION_PREFIX)  # rotations are counted apart from charges
+        if key.startswith(LAST_PREFIX):
+            if array.shape != (1, arrays["charge"].shape[1]):
+                raise CorruptShardError(f"shard {name}: array {key!r} has the shape {array.shape}")
+            continue
         fits = array.ndim == 1 or (array.ndim == 2 and (own or array.shape[1] in widths))
         if not fits or len(array) != rows[key.startswith(DRIVE_PREFIX)]:
             raise CorruptShardError(
