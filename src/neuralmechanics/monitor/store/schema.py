@@ -12,6 +12,9 @@ LAST_RESIDUAL = "last/residual"
 DRIVE_PREFIX = "drives/"
 ROTATION_PREFIX = "rotation/"
 BUDGET_PREFIX = "budget/"
+OBSERVED_PREFIX = "observed/"
+SINCE = "observed/since"
+"""the step of the record before, which a record's budget begins at"""
 _DRIVE_STEP = f"{DRIVE_PREFIX}step"
 _NUMBERS = "fiub"
 
@@ -32,7 +35,7 @@ def require_records(arrays: Arrays, count: int, name: str) -> None:
         if key.startswith(STATE_PREFIX):
             continue
         _require_numbers(key, array, name)
-        own = key.startswith(ROTATION_PREFIX)  # rotations are counted apart from charges
+        own = key.startswith((ROTATION_PREFIX, OBSERVED_PREFIX))  # these are counted apart from charges
         fits = array.ndim == 1 or (array.ndim == 2 and (own or array.shape[1] in widths))
         if not fits or len(array) != rows[key.startswith(DRIVE_PREFIX)]:
             raise CorruptShardError(
