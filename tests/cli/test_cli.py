@@ -20,6 +20,7 @@ COMMANDS = [
     "train",
     "errors",
     "report",
+    "findings",
     "budget",
     "forecast",
     "figures",

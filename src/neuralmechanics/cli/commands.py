@@ -10,7 +10,7 @@ import tyro
 
 from neuralmechanics import __version__
 from neuralmechanics.cli.demo import Demo, run_demo
-from neuralmechanics.cli.explain import Budget, Forecast, run_budget, run_forecast
+from neuralmechanics.cli.explain import Budget, Findings, Forecast, run_budget, run_findings, run_forecast
 from neuralmechanics.cli.figures import Figures, run_figures
 from neuralmechanics.cli.flow import Flow, run_flow
 from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
@@ -39,6 +39,7 @@ _RUN: dict[type[Any], Callable[[Any], None]] = {
     Train: run_train,
     Errors: run_errors,
     Report: run_report,
+    Findings: run_findings,
     Budget: run_budget,
     Forecast: run_forecast,
     Figures: run_figures,
@@ -60,6 +61,7 @@ def commands(arguments: Sequence[str]) -> Any:
         | Annotated[Train, tyro.conf.subcommand("train", default=start)]
         | Annotated[Errors, tyro.conf.subcommand("errors")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Findings, tyro.conf.subcommand("findings")]
         | Annotated[Budget, tyro.conf.subcommand("budget")]
         | Annotated[Forecast, tyro.conf.subcommand("forecast")]
         | Annotated[Figures, tyro.conf.subcommand("figures")]

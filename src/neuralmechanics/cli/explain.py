@@ -1,4 +1,4 @@
-"""`budget`, `forecast`: what moved the charges of a recorded run, and where they go."""
+"""`findings`, `budget`, `forecast`: what a recorded run shows, what moved its charges, and where they go."""
 
 from __future__ import annotations
 
@@ -60,6 +60,29 @@ def run_forecast(command: Forecast) -> None:
         return
     print(told)
     print_warnings(run)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Say what the run shows that its owner should know, the gravest first, each with what to do."""
+
+    run: tyro.conf.Positional[str]
+    """folder of the run"""
+    json: bool = False
+    """print the findings as JSON"""
+
+
+def run_findings(command: Findings) -> None:
+    """Print the findings."""
+    from neuralmechanics.monitor import open_run
+
+    found = open_run(command.run).findings()
+    if command.json:
+        _print_json({"findings": [finding.to_dict() for finding in found]})
+    elif not found:
+        print("Nothing was found that its owner should know.")
+    else:
+        print("\n\n".join(f"{number}. {finding}" for number, finding in enumerate(found, 1)))
 
 
 def run_budget(command: Budget) -> None:

@@ -117,8 +117,13 @@ class ChargeBudget:
         """The charge after steps that were measured."""
         self._state["charge"].add_(done)
 
+    def clear(self) -> None:
+        """Go on with empty parts."""
+        for value in self._sums.values():
+            value.zero_()
+
     def parts(self) -> dict[str, Float64[Tensor, " charges"]]:
-        """What each cause did to every charge since the start."""
+        """What each cause did to every charge since the start, or since they were cleared."""
         s, p = self._sums, self._state.degree
         out = {name: s[name].clone() for name in MEASURED_PARTS}
         out["finite_step"] += s["energy"]

@@ -148,7 +148,8 @@ def steps_until(squared: Value, settled: Value, rate: Value, response: Response,
         allowed = np.where(ratio > 1, (1 + within) ** power - 1, 1 - (1 - within) ** power)
         away = np.abs(ratio**power - 1)
         needed = np.log(np.maximum(away, 1e-300) / allowed)
-        found: Value = np.where(needed <= 0, 0.0, needed / (rate * power / 2))
+        later = needed / (rate * power / 2)
+        found: Value = np.where(needed <= 0, later * 0, later)
     return found
 
 

@@ -28,6 +28,7 @@ from neuralmechanics.symmetry import Symmetries
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from neuralmechanics.monitor.explaining.findings.finding import Finding
     from neuralmechanics.monitor.reading.run import Run
 
 
@@ -160,6 +161,10 @@ class Monitor:
         from neuralmechanics.monitor.reading.run import Run
 
         return Run(self._recorder.store.source())
+
+    def findings(self) -> list[Finding]:
+        """What the training has shown so far (see `Run.findings`)."""
+        return self.run.findings()
 
     def log(self, **scalars: float | Tensor) -> None:
         """Numbers to keep with the next record, such as loss=loss; tensors stay on their device until then."""

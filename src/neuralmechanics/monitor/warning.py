@@ -17,10 +17,11 @@ class MonitorWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Note:
-    """What a monitor said: the step it spoke of and the text."""
+    """What a monitor said: the step it spoke of and the text, and what it was about."""
 
     step: int
     message: str
+    subject: str = ""
 
 
 class Notes:
@@ -39,7 +40,7 @@ class Notes:
         if subject in self._told:
             return
         self._told.add(subject)
-        self._unwritten.append(Note(step, message))
+        self._unwritten.append(Note(step, message, subject))
         if self._aloud or always:
             announce(message)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from neuralmechanics.optimizers.adaptive import AdaptiveFormula
+from neuralmechanics.optimizers.adaptive import AdaptiveFormula, steps_made
 from neuralmechanics.optimizers.setting import Setting
-from neuralmechanics.optimizers.update import Update, dense, held
+from neuralmechanics.optimizers.update import Update, dense, held, is_addend
 
-__all__ = ["adaptive_update"]
+__all__ = ["adaptive_update", "intended_update"]
 
 
 def adaptive_update(
@@ -37,6 +39,29 @@ def adaptive_update(
         )
     terms = formula.terms(group, here, after if left is None else left)
     return Update(after, setting, left, terms=tuple(terms))
+
+
+def intended_update(
+    formula: AdaptiveFormula,
+    group: Mapping[str, Any],
+    state: Mapping[str, Any],
+    setting: Setting,
+    parameter: Tensor,
+    copied: Tensor,
+    made: float | None,
+) -> Update | None:
+    """The stored d beside what Adam and its kin would have moved a parameter below float32 by, were it not rounded.
+
+    `made` counts the optimiser's steps before this one. None where the formula does not apply, or nothing was done.
+    """
+    gradient = parameter.grad
+    if gradient is None or is_addend(gradient) or gradient.layout != torch.strided or made == steps_made(state):
+        return None
+    if not formula.applies(group, setting, parameter) or formula.moves_by_buffer(group):
+        return None
+    left = held(gradient.detach(), parameter)
+    intended = adaptive_update(formula, group, state, setting, parameter, left)
+    return replace(intended, copied=copied, claims=True)
 
 
 def _shaped(value: object, parameter: Tensor) -> bool:

@@ -123,6 +123,10 @@ class Update:
         """The optimiser's formula as a combination of parts."""
         if not self.claims or self.copied is None:
             return None
+        if self.terms:
+            moved: Combination = dict.fromkeys(_TERMS[: len(self.terms)], 1.0)
+            lost = _decoupled(self.setting)[1] / _decoupled(self.setting)[0]
+            return moved if lost == 0 else {**moved, "before": lost}
         if self.used is not None and not self.setting.nesterov:
             return heavy_ball(self.setting)
         if self.left is None:

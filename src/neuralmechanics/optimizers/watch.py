@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from neuralmechanics.optimizers.adaptive import adaptive_formula, steps_made
-from neuralmechanics.optimizers.adaptive_update import adaptive_update
+from neuralmechanics.optimizers.adaptive_update import adaptive_update, intended_update
 from neuralmechanics.optimizers.behaviour import SgdTrial, may_follow_sgd
 from neuralmechanics.optimizers.groups import Groups
 from neuralmechanics.optimizers.nesterov import NesterovHabit
@@ -202,6 +202,11 @@ class StepWatch:
             return adaptive_update(
                 self._formula, self._groups.group(parameter), self._state(parameter), setting, parameter, left
             )
+        if self._formula is not None and copied is not None and parameter.dtype not in _TRUSTED and not self._exact:
+            group, made = self._groups.group(parameter), self._made.get(name, 0.0)
+            told = intended_update(self._formula, group, self._state(parameter), setting, parameter, copied, made)
+            if told is not None:
+                return told
         buffer = self._buffer(parameter) if self.known else None
         velocity = None if buffer is None else self._velocity(name, buffer, parameter)
         used = velocity if setting.has_momentum else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from neuralmechanics.laws import BUDGET_PARTS, MEASURED_PARTS
 from neuralmechanics.monitor.store.run_store import merged
-from neuralmechanics.monitor.store.schema import BUDGET_PREFIX
+from neuralmechanics.monitor.store.schema import BUDGET_PREFIX, SINCE
 from neuralmechanics.monitor.store.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource, Segment
 from neuralmechanics.symmetry import Symmetries
@@ -37,7 +37,8 @@ def budget(source: RunSource, symmetries: Symmetries, by: By = "charge") -> xr.D
 
     Σ over `part` is `measured`: `rounding` is what is left of the measured change when every cause, and what
     something else than the optimiser wrote, is taken from it. `by` sums over the charges of a family or layer (the
-    module of the family's first parameter). ValueError for a run that kept no budget.
+    module of the family's first parameter). Where a damaged record is left out the parts of its interval are nan.
+    ValueError for a run that kept no budget.
     """
     import xarray as xr
 
@@ -114,15 +115,20 @@ def _stretch(segment: Segment, end: int | None, charges: int) -> _Stretch:
     rows = merged(segment.parts)
     kept = np.ones(len(rows["step"]), dtype=bool) if end is None else rows["step"] <= end
     step, charge = rows["step"][kept].astype(np.int64), rows["charge"][kept]
-    sums = {name: _filled(rows, BUDGET_PREFIX + name, charges)[kept] for name in MEASURED_PARTS}
-    start = segment.start.get("charge")
-    if start is not None and len(start) == charges and int(segment.info["start_step"]) < step[0]:
+    begin, start = int(segment.info["start_step"]), segment.start.get("charge")
+    if start is not None and len(start) == charges and begin < step[0]:
         # The record of the start is lost; what it held is written beside the segment.
-        step, charge = np.r_[int(segment.info["start_step"]), step], np.concatenate([start[None], charge])
-        sums = {name: np.concatenate([np.zeros((1, charges)), rows_of]) for name, rows_of in sums.items()}
+        step, charge = np.r_[begin, step], np.concatenate([start[None], charge])
     measured = np.diff(charge, axis=0)
-    parts = {name: np.diff(values, axis=0) for name, values in sums.items()}
-    parts["outside"] = _filled(rows, "outside", charges)[kept][-len(measured) :] if len(measured) else measured
+    count = len(measured)
+    parts = {name: _filled(rows, BUDGET_PREFIX + name, charges)[kept][-count:] for name in MEASURED_PARTS}
+    parts["outside"] = _filled(rows, "outside", charges)[kept][-count:]
+    if not count:
+        parts = {name: values[:0] for name, values in parts.items()}
+    elif SINCE in rows:
+        # Between these two a record is lost, and with it what is known of the causes.
+        lost = rows[SINCE][kept][-count:] != step[:-1]
+        parts = {name: np.where(lost[:, None], np.nan, values) for name, values in parts.items()}
     parts["rounding"] = measured - sum(parts.values())
     return _Stretch(step[1:], measured, parts)
 
@@ -132,12 +138,13 @@ def _filled(rows: Arrays, name: str, charges: int) -> Matrix:
     count = len(rows["step"])
     if name not in rows:
         return np.zeros((count, charges))
-    return np.nan_to_num(np.broadcast_to(rows[name], (count, charges)), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    wide: Matrix = np.broadcast_to(rows[name], (count, charges))
+    return np.where(np.isnan(wide), 0.0, wide)
 
 
 def rows_of(table: pd.DataFrame) -> Sequence[dict[str, Any]]:
     """The table as plain rows, numbers that are not finite as null."""
-    return [{k: _plain(v) for k, v in row.items()} for row in table.to_dict(orient="records")]
+    return [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict(orient="records")]
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from neuralmechanics.monitor.following.drives import ALL_DRIVES, DriveMeter, gat
 from neuralmechanics.monitor.following.leaving import Leaving
 from neuralmechanics.monitor.following.members import ChargeSettings, Members, Role
 from neuralmechanics.monitor.following.momentum import companion
+from neuralmechanics.monitor.following.observing import Observer
 from neuralmechanics.monitor.following.rates import Rates
 from neuralmechanics.monitor.following.spending import Spending
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence
@@ -52,7 +53,7 @@ class Follower:
         every_drive: bool,
         exact_update: bool,
     ) -> None:
-        self.step = 0
+        self.step = self._recorded = 0
         self.symmetries = symmetries
         self.notes = notes
         self._params = dict(params)
@@ -69,6 +70,7 @@ class Follower:
         self._exact = all(watch.copies for watch in self._watches)
         self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=self._exact)
         self._spending = Spending(self._quadratic)
+        self.observer = Observer(model, optimizers)
         self._watchdog = Watchdog(model, symmetries, params, self._members, notes, portion)
         self._every_drive = every_drive
         self._leaving = Leaving(symmetries, self._members, self._watches, notes)
@@ -127,7 +129,7 @@ class Follower:
 
     def begin(self, step: int, charge: Tensor, scale: Tensor) -> None:
         """Start every law here, at the charges that were measured."""
-        self.step, self._since = step, 0
+        self.step, self._since, self._recorded = step, 0, step
         share, velocities = self.share(), self.companion()
         self.tracker.start(share, velocities)
         self._spending.start(share, velocities)
@@ -239,6 +241,8 @@ class Follower:
         self._spending.ended(hyper, drives, done)
         self._watchdog.add(self.step, done, None if self._apart is None else done - self._apart, exact=self._exact)
         self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
+        if due:
+            self.observer.see()
         if due and self._sgd and drives.residual is not None:
             self._judge(drives.residual)
         self._clear()
@@ -277,7 +281,7 @@ class Follower:
         if ended is not None:
             self._leaving.left |= ended.numpy()
             self.tracker.leave(ended.to(self._device), self.share())
-        self.residual = residual
+        self.residual, since, self._recorded = residual, self._recorded, self.step
         rotations = None if self._rotations is None else self._rotations.record(self.step, self._watchdog.unit)
         self._moving = False
         return Record(
@@ -289,7 +293,9 @@ class Follower:
             state=self.state(),
             rotations=rotations,
             outside=None if moved is None else outside,
-            budget=self._whole(self._spending.parts()),
+            budget=self._whole(self._spending.taken()),
+            since=since,
+            observed=self.observer.taken() if self._judged else {},
         )
 
     def _measure_rated(self) -> None:

@@ -116,6 +116,7 @@ class Recorder:
         if state is not None:
             follower.restore(state)
         info = {"start_step": follower.step, "continued": matched, "time": time.time(), **provenance()}
+        info["observed"] = follower.observer.describe()
         start: Arrays = {"charge": charge.cpu().numpy(), "scale": scale.cpu().numpy()}
         if companion is not None:
             start["companion"] = companion.cpu().numpy()

@@ -79,6 +79,8 @@ class Spending:
             self._budget.moved(done)
         self._stored = None
 
-    def parts(self) -> dict[str, Tensor]:
-        """This process's share of what each cause did since the start."""
-        return self._budget.parts()
+    def taken(self) -> dict[str, Tensor]:
+        """This process's share of what each cause did since the last time this was asked."""
+        parts = self._budget.parts()
+        self._budget.clear()
+        return parts

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from neuralmechanics.monitor.explaining.findings.finding import Finding
     from neuralmechanics.monitor.explaining.forecasting.forecast import Forecast
 
 
@@ -57,7 +58,11 @@ class Run:
     @property
     def warnings(self) -> list[Note]:
         """What the monitor said while it recorded, in order: the step it spoke of and the text."""
-        return [Note(note["step"], note["message"]) for s in self._source.segments for note in s.notes]
+        return [
+            Note(note["step"], note["message"], note.get("subject", ""))
+            for s in self._source.segments
+            for note in s.notes
+        ]
 
     @cached_property
     def symmetries(self) -> Symmetries:
@@ -144,7 +149,8 @@ class Run:
         record where that lies ahead, else twice as far. `schedule` gives the learning rate of each step ahead; without
         it those that were recorded hold, and then the last of them. ValueError for fewer than four records.
         """
-        from neuralmechanics.monitor.explaining.forecasting.forecast import Changes, forecast
+        from neuralmechanics.monitor.explaining.forecasting.forecast import forecast
+        from neuralmechanics.monitor.explaining.forecasting.settings import Changes
 
         return forecast(self, to, learned_until, Changes(schedule=schedule))
 
@@ -158,9 +164,17 @@ class Run:
         to: int | None = None,
     ) -> Forecast:
         """The forecast from the last record on under other numbers; the noise at unit norm stays what it was."""
-        from neuralmechanics.monitor.explaining.forecasting.forecast import Changes, forecast
+        from neuralmechanics.monitor.explaining.forecasting.forecast import forecast
+        from neuralmechanics.monitor.explaining.forecasting.settings import Changes
 
         return forecast(self, to, None, Changes(lr, weight_decay, momentum, schedule))
+
+    def findings(self) -> list[Finding]:
+        """What the run shows that its owner should know: at most ten, the gravest first, each with its remedy."""
+        from neuralmechanics.monitor.explaining.findings.find import findings
+
+        self._require_sound()
+        return findings(self, self._source)
 
     def verify(self) -> pd.DataFrame:
         """Every file, and what is missing, with its state: columns shard, sound, problem. Read from the disk again."""

@@ -13,12 +13,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from neuralmechanics.monitor.store.narrow import broadened
-from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.schema import BUDGET_PREFIX, DRIVE_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shard import Arrays
 
 LAW_PREFIX = "predicted/"
 ERROR_PREFIX = "error/"
 _SINGLE = ("residual",)
+_BROKEN = f"{BUDGET_PREFIX}broken_symmetry"
+# Of what moves a charge, what breaks its symmetry by no more than this is rounding of the gradient.
+_NOISE = {True: 1e-6, False: 1e-15}
 _SINGLE_STATES = ("/companion", "/slope")
 # Differences beyond this are kept as they are.
 _LARGEST = 1e37
@@ -29,12 +32,15 @@ def compacted(arrays: Mapping[str, np.ndarray], *, single: bool) -> Arrays:
     charge = arrays["charge"]
     out: Arrays = {}
     for name, array in arrays.items():
+        if name == _BROKEN and _is_noise(array, arrays, single=single):
+            continue
         if name.startswith(STATE_PREFIX):
             out[name] = _state(name, array, arrays, single=single)
         elif single and name.startswith(LAW_PREFIX) and (error := _difference(array, charge)) is not None:
             out[ERROR_PREFIX + name.removeprefix(LAW_PREFIX)] = error
         else:
-            out[name] = array.astype(np.float32) if single and name in _SINGLE else array
+            narrow = single and (name in _SINGLE or name.startswith(BUDGET_PREFIX))
+            out[name] = array.astype(np.float32) if narrow else array
     return out
 
 
@@ -56,6 +62,12 @@ def expanded(arrays: Mapping[str, np.ndarray]) -> Arrays:
         if name.startswith(STATE_PREFIX):
             out |= _restored(name, array, out, charge.shape[-1])
     return out
+
+
+def _is_noise(broken: np.ndarray, arrays: Mapping[str, np.ndarray], *, single: bool) -> bool:
+    """Whether a broken symmetry is rounding everywhere, and so goes without saying: rounding is what is left."""
+    size = sum(np.abs(array) for name, array in arrays.items() if name.startswith(BUDGET_PREFIX) and name != _BROKEN)
+    return bool((np.abs(broken) <= _NOISE[single] * size).all())
 
 
 def _state(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], *, single: bool) -> np.ndarray:

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from neuralmechanics.laws import Drives, Hyperparameters
 from neuralmechanics.monitor.store.compact import LAW_PREFIX
-from neuralmechanics.monitor.store.schema import BUDGET_PREFIX, DRIVE_PREFIX, ROTATION_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.schema import (
+    BUDGET_PREFIX,
+    DRIVE_PREFIX,
+    OBSERVED_PREFIX,
+    ROTATION_PREFIX,
+    SINCE,
+    STATE_PREFIX,
+)
 from neuralmechanics.monitor.store.shard import Arrays
 
 HYPERPARAMETERS = tuple(f.name for f in fields(Hyperparameters))
@@ -92,7 +99,10 @@ class Record:
     """what moved the charges outside the optimiser since the record before; None where nothing did"""
     rotations: Rotations | None = None
     budget: Mapping[str, Tensor] = field(default_factory=dict)
-    """what each cause did to every charge since the segment began"""
+    """what each cause did to every charge since the record before, which was that of step `since`"""
+    since: int = 0
+    observed: Arrays = field(default_factory=dict)
+    """what was looked at in the loop beside the charges, one row each"""
     time: float = field(default_factory=time.time)
 
     def arrays(self, scalars: Mapping[str, float | Tensor]) -> Arrays:
@@ -107,8 +117,10 @@ class Record:
         if self.outside is not None:
             out["outside"] = _row(self.outside)
         out |= {} if self.rotations is None else self.rotations.arrays()
+        out |= {f"{OBSERVED_PREFIX}{name}": row for name, row in self.observed.items()}
         budget = {f"{BUDGET_PREFIX}{name}": _row(value) for name, value in self.budget.items()}
         out |= {name: row for name, row in budget.items() if row.any()}
+        out[SINCE] = np.array([self.since], dtype=np.int64)
         out |= {f"{LAW_PREFIX}{name}": _row(value) for name, value in self.predicted.items()}
         out |= {
             f"{HYPER_PREFIX}{name}": rows([getattr(self.hyperparameters, name)], charge.shape[1])

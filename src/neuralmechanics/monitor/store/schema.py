@@ -13,6 +13,9 @@ LAST_RESIDUAL = "last/residual"
 DRIVE_PREFIX = "drives/"
 ROTATION_PREFIX = "rotation/"
 BUDGET_PREFIX = "budget/"
+OBSERVED_PREFIX = "observed/"
+SINCE = "observed/since"
+"""the step of the record before, which a record's budget begins at"""
 _DRIVE_STEP = f"{DRIVE_PREFIX}step"
 _NUMBERS = "fiub"
 
@@ -33,7 +36,7 @@ def require_records(arrays: Arrays, count: int, name: str) -> None:
         if key.startswith(STATE_PREFIX):
             continue
         _require_numbers(key, array, name)
-        own = key.startswith(ROTATION_PREFIX)  # rotations are counted apart from charges
+        own = key.startswith((ROTATION_PREFIX, OBSERVED_PREFIX))  # these are counted apart from charges
         if key.startswith(LAST_PREFIX):
             if array.shape != (1, arrays["charge"].shape[1]):
                 raise CorruptShardError(f"shard {name}: array {key!r} has the shape {array.shape}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +34,7 @@ def _other(
     books: xr.Dataset,
     data: xr.Dataset,
     run: Run,
-    late: Sequence[bool],
+    late: np.ndarray[Any, Any],
     mine: np.ndarray[Any, Any],
     until: int,
     changes: Changes,

@@ -230,7 +230,8 @@ def _path(motion: Motion, known: Learned, future: Ahead, deviation: float) -> np
         n = norm_after(n, known.decay * η * total, η**2 * square * strength, motion.response)
         rows.append(np.sqrt(n))
         before = int(step)
-    return np.stack(rows) * (1 + np.sign(deviation) * _LEFT_OUT)
+    path: np.ndarray[Any, Any] = np.stack(rows) * (1 + np.sign(deviation) * _LEFT_OUT)
+    return path
 
 
 def _rotation(response: Response, energy: np.ndarray[Any, Any], squared: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

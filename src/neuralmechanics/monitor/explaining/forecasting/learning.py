@@ -12,7 +12,7 @@ from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion
 if TYPE_CHECKING:
     import xarray as xr
 
-Vector = np.ndarray[Any, np.dtype[np.float64]]
+Vector = np.ndarray[Any, Any]
 # Of the steps that are learned from, the first part is left to the start of the training.
 _START = 1 / 3
 _BLOCKS = 12
@@ -101,7 +101,8 @@ def learned(budget: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: Vector
 def _lengths(ends: np.ndarray[Any, Any], data: xr.Dataset) -> np.ndarray[Any, Any]:
     """How many steps each interval has: since the record before."""
     steps = data["step"].to_numpy()
-    return ends - steps[np.searchsorted(steps, ends) - 1]
+    found: np.ndarray[Any, Any] = ends - steps[np.searchsorted(steps, ends) - 1]
+    return found
 
 
 def remembered(mean: Vector, value: Vector, steps: float, kept: float, age: float) -> Vector:

@@ -42,8 +42,8 @@ def motion_of(configuration: Mapping[str, Any]) -> Motion:
     name, groups = str(described["name"]), described["groups"]
     group = groups[0] if groups else {}
     if name == "SGD":
-        hyper = Sgd(*(float(group.get(key, 0.0)) for key in ("lr", "weight_decay", "momentum", "dampening")))
-        hyper = Sgd(hyper.learning_rate, hyper.weight_decay, hyper.momentum, hyper.dampening, bool(group["nesterov"]))
+        η, λ, β, α = (float(group.get(key, 0.0)) for key in ("lr", "weight_decay", "momentum", "dampening"))
+        hyper = Sgd(η, λ, β, α, nesterov=bool(group["nesterov"]))
         return Motion("gradient", hyper, follows_sgd=True, gain=memory_gain(hyper))
     parts = [part.strip().lower() for part in name.split(",")]
     if all(part in _PROPORTIONAL for part in parts):

@@ -264,7 +264,7 @@ class Nodes:
             return layout
         if isinstance(layout, Leaf) and layout.node is None:
             return replace(layout, width=count)
-        if count > n and count % n == 0:
+        if 0 < n < count and count % n == 0:
             times = count // n
             if list(positions) == [k // times for k in range(count)]:
                 return product([layout, same(times)])

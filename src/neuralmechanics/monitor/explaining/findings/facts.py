@@ -1,0 +1,142 @@
+"""What findings are made from: the budget by layer, what was looked at in the loop, what the monitor said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neuralmechanics.laws import MEASURED_PARTS
+from neuralmechanics.monitor.explaining.budget import layers
+from neuralmechanics.monitor.store.run_store import merged
+from neuralmechanics.monitor.store.schema import OBSERVED_PREFIX
+from neuralmechanics.monitor.store.source import RunSource
+from neuralmechanics.monitor.warning import Note
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from neuralmechanics.monitor.explaining.forecasting.forecast import Forecast
+    from neuralmechanics.monitor.reading.run import Run
+    from neuralmechanics.symmetry import Symmetries
+
+Matrix = np.ndarray[Any, Any]
+MISSING, ZERO, THERE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trainable parameter as the loop held it when the run began; no decay where no optimiser holds it."""
+
+    name: str
+    dimensions: int
+    type: str
+    weight_decay: float | None
+
+
+class Facts:
+    """The run behind findings, each number computed once."""
+
+    def __init__(self, run: Run, source: RunSource) -> None:
+        self.run = run
+        self._source = source
+
+    @cached_property
+    def data(self) -> xr.Dataset:
+        """The records."""
+        return self.run.data
+
+    @cached_property
+    def symmetries(self) -> Symmetries:
+        """The families."""
+        return self.run.symmetries
+
+    @cached_property
+    def notes(self) -> Sequence[Note]:
+        """What the monitor said."""
+        return self.run.warnings
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps made, by the last record."""
+        steps = self.data["step"].to_numpy()
+        return int(steps[-1]) if len(steps) else 0
+
+    @cached_property
+    def kinds(self) -> Matrix:
+        """The kind of each charge."""
+        return np.array(self.symmetries.kinds)
+
+    @cached_property
+    def layers(self) -> Matrix:
+        """The layer of each charge."""
+        return np.array(layers(self.symmetries))
+
+    @cached_property
+    def families(self) -> Matrix:
+        """The family of each charge."""
+        return np.array(self.symmetries.family_names)
+
+    @cached_property
+    def parts(self) -> Mapping[str, Matrix]:
+        """The budget: each part's [interval, charge]."""
+        books = self.run.budget()
+        return {str(name): books["change"].sel(part=name).to_numpy() for name in books["part"].to_numpy()}
+
+    @cached_property
+    def ends(self) -> Matrix:
+        """The last step of each interval of the budget."""
+        ends: Matrix = self.run.budget()["step"].to_numpy()
+        return ends
+
+    @cached_property
+    def motion(self) -> Matrix:
+        """Σ |what each cause did| to each charge over the run: what shares are of."""
+        total = sum(np.abs(self.parts[name].sum(0)) for name in MEASURED_PARTS)
+        return np.asarray(total) + np.abs(self.parts["outside"].sum(0))
+
+    @cached_property
+    def forecast(self) -> Forecast | None:
+        """The forecast; None where there are too few records or none is made."""
+        try:
+            return self.run.forecast()
+        except ValueError:
+            return None
+
+    @cached_property
+    def parameters(self) -> list[Parameter]:
+        """The trainable parameters as they were when the run began."""
+        seen = self._observed.get("parameters", [])
+        return [Parameter(p["name"], int(p["dimensions"]), p["type"], p["weight_decay"]) for p in seen]
+
+    @cached_property
+    def norms(self) -> list[str]:
+        """The modules with running statistics."""
+        return [str(name) for name in self._observed.get("norms", [])]
+
+    def observed(self, name: str) -> Matrix | None:
+        """What was looked at at each record at which it was, [records, …]; None where nothing was."""
+        parts = [part for segment in self._source.segments for part in segment.parts]
+        known = [part for part in parts if OBSERVED_PREFIX + name in part]
+        if not known:
+            return None
+        rows = merged(known)[OBSERVED_PREFIX + name].astype(np.float64)
+        there = ~np.isnan(rows.reshape(len(rows), -1)).all(axis=1) if rows.size else np.zeros(len(rows), dtype=bool)
+        return rows[there]
+
+    @cached_property
+    def _observed(self) -> Mapping[str, Any]:
+        first = next(iter(self._source.segments), None)
+        found = {} if first is None else first.info.get("observed", {})
+        return found if isinstance(found, Mapping) else {}
+
+    def note(self, prefix: str) -> Note | None:
+        """The first thing that was said of a subject."""
+        return next((note for note in self.notes if note.subject.startswith(prefix)), None)
+
+    def of_layers(self, mask: Matrix) -> tuple[str, ...]:
+        """The layers of some charges, in model order."""
+        return tuple(dict.fromkeys(self.layers[mask].tolist()))
