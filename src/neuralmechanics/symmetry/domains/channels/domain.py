@@ -51,6 +51,8 @@ class Channels(Meeting):
         if rule is None:
             self.hold(*xs)
             out: Axes | None = None if result is None else data_axes(result.shape)
+        elif result is not None and not isinstance(primitive, p.Parameter) and 0 in result.shape:
+            out = same_axes(result.shape)  # of no entries, whatever is said holds
         elif result is not None and not result.depends and result.number is not None:
             out = same_axes(result.shape)
         elif (

@@ -59,8 +59,8 @@ def reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
 
 
 def concatenated(c: Meeting, primitive: p.Concatenate, *xs: Axes) -> Axes:
-    xs = tuple(c.unmixed(x) for x in xs)
     dim = primitive.dim % len(xs[0].layouts)
+    xs = tuple(c.unmixed(x) for x in xs if x.shape[dim])  # what has no entries meets nothing
     others = [replace(x, layouts=tuple(same(1) if d == dim else v for d, v in enumerate(x.layouts))) for x in xs]
     shape = others[0].shape
     beside = c.elementwise(shape, c.alike, *others)
