@@ -20,6 +20,7 @@ from neuralmechanics.symmetry.families.actions import (
     Gain,
     GramTerm,
     LinearBlocks,
+    MapFactor,
     Origin,
     Rotation,
     RotationTerm,
@@ -215,6 +216,37 @@ def affine_kernel() -> Instance:
     )
 
 
+def affine_through_maps_in_a_row() -> Instance:
+    """A shift passes a map, gains and a kernel in groups before a bias takes it back."""
+    three = np.arange(3)
+    then = (MapFactor(SliceView("g", (4,), (0,)), True), MapFactor(SliceView("k", (2, 2, 3), (0, 1)), True, 2))
+    answer = AffineTerm("c", SliceView("m", (3, 4), (0, 1)), False, three, three, np.full(3, 1.0), then)
+    action = AffineShift((slices("b", (3,), (0,), each(3, 1.0)),), (answer,))
+
+    def invariant(p: Params) -> Tensor:
+        made = p["g"] * (p["b"] @ p["m"])
+        weight = p["k"].sum(-1)
+        both = torch.stack([weight[0] @ made[:2], weight[1] @ made[2:]])
+        return torch.cat([both + p["c"], p["m"].reshape(-1), p["g"], p["k"].reshape(-1)])
+
+    return Instance(action, {"b": (3,), "m": (3, 4), "g": (4,), "k": (2, 2, 3), "c": (2,)}, invariant)
+
+
+def affine_in_groups() -> Instance:
+    """A kernel whose groups of outputs read inputs of their own, then gains."""
+    four = np.arange(4)
+    then = (MapFactor(SliceView("g", (1, 2), (1,)), True),)
+    answer = AffineTerm("c", SliceView("k", (2, 2, 3), (0, 1)), True, four, four, np.full(4, -0.5), then, 2)
+    action = AffineShift((slices("b", (4,), (0,), each(4, 1.0)),), (answer,))
+
+    def invariant(p: Params) -> Tensor:
+        weight = p["k"].sum(-1)
+        made = torch.stack([weight[0] @ p["b"][:2], weight[1] @ p["b"][2:]])
+        return torch.cat([p["c"] - 0.5 * p["g"][0] * made, p["k"].reshape(-1), p["g"].reshape(-1)])
+
+    return Instance(action, {"b": (4,), "k": (2, 2, 3), "g": (1, 2), "c": (2,)}, invariant)
+
+
 def pair_of_layers() -> Instance:
     """Two linear layers with nothing between."""
     terms = (
@@ -365,6 +397,8 @@ INSTANCES: dict[str, Instance] = {
     "affine, outputs first": affine(True),
     "affine, inputs first": affine(False),
     "affine through a kernel": affine_kernel(),
+    "affine through maps in a row": affine_through_maps_in_a_row(),
+    "affine in groups": affine_in_groups(),
     "two layers": pair_of_layers(),
     "heads": heads(),
     "channels in the middle": three_dimensions(),

@@ -33,10 +33,8 @@ DIMENSIONS: dict[str, str] = {**_BOTH}
 _ROUTED = "the linear block of the stream is not followed through products that rows of data choose"
 
 FIBRE: dict[str, str] = {
-    "attention-rotary-key-bias": "a shift passes value and output maps before a bias answers it: two maps in a row",
     "cross-attention": "a packed projection of which pieces read different tensors: no linear block for a piece",
     "vit": "the head reads one token, whose query is a constant: the query map moves in its null space, dependent on θ",
-    "convnext": "a bias answered through the layer scale by a later one: a chain of a gain and a map",
     **_BOTH,
     "masked-tokens-with-number": "a linear block is not followed through a mask of whole tokens",
     "selected-tokens": "a linear block is not followed through a choice between two tensors",

@@ -18,6 +18,7 @@ from . import (
     rotations,
     routing,
     sequences,
+    shears,
     tables,
     vision,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "rotations",
     "routing",
     "sequences",
+    "shears",
     "tables",
     "vision",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -10,9 +11,10 @@ from scipy import sparse
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
-from neuralmechanics.symmetry.domains.shift.answers import Absorbed
+from neuralmechanics.symmetry.domains.shift.answers import Absorbed, parameter_behind
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
-from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, Shift
+from neuralmechanics.symmetry.domains.shift.variation import Gained, Mapped
+from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, MapFactor, Shift
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.finding.grouping import (
     Exponents,
@@ -23,7 +25,7 @@ from neuralmechanics.symmetry.finding.grouping import (
     named_family,
     read_off,
 )
-from neuralmechanics.symmetry.program.views import Permute, View
+from neuralmechanics.symmetry.program.views import Permute, Reshape, View
 
 __all__ = ["affine_families"]
 
@@ -39,10 +41,11 @@ def affine_families(
             entry = read_off(name, shifts.shapes[name], kept, 1.0, space)
             if entry is not None:
                 entries.append(entry)
-    maps = [(a, found) for a in shifts.absorbed if (found := _weight(a, shifts.shapes)) is not None]
-    unreadable = [a for a in shifts.absorbed if _weight(a, shifts.shapes) is None]
+    maps = [(a, found) for a in shifts.absorbed if (found := _maps(a, shifts.shapes)) is not None]
+    unreadable = [a for a in shifts.absorbed if _maps(a, shifts.shapes) is None]
     answered = _touched([a for a, _ in maps], space)
-    maps_moved = [e.basis for e in entries if e.view.parameter in {view.parameter for _, (view, _, _) in maps}]
+    weights = {factor.view.parameter for _, found in maps for factor in found.factors}
+    maps_moved = [e.basis for e in entries if e.view.parameter in weights]
     refused = np.concatenate(
         [_touched(unreadable, space), *maps_moved]
     )  # a map that moves itself gives no affine shift
@@ -64,11 +67,39 @@ def _touched(absorbed: Sequence[Absorbed], space: NullSpace) -> np.ndarray:
     return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 
 
-def _weight(absorbed: Absorbed, shapes: Mapping[str, tuple[int, ...]]) -> tuple[SliceView, bool, bool] | None:
-    """The weight behind a linear map as a view that keeps outputs and inputs; outputs first; inputs told apart."""
-    step = absorbed.step
+def _maps(absorbed: Absorbed, shapes: Mapping[str, tuple[int, ...]]) -> Maps | None:
+    """The weights behind the linear maps in a row, and whether the inputs of the first are told apart."""
+    found = [_gain(step, shapes) if isinstance(step, Gained) else _weight(step, shapes) for step in absorbed.steps]
+    factors = tuple(factor for factor in found if factor is not None)
+    told = bool(absorbed.steps[0].absorbed)
+    first = factors[0] if len(factors) == len(found) else None
+    if first is None or any(step.absorbed for step in absorbed.steps[1:]):
+        return None
+    return Maps(factors, told) if len(absorbed.ids) == (first.inputs if told else 1) else None
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Linear maps in a row; ``told``: the same shift does not enter every input of the first."""
+
+    factors: tuple[MapFactor, ...]
+    told: bool
+
+
+def _gain(step: Gained, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
+    """A vector of gains, entry by entry."""
+    name, whole = parameter_behind(step.other)
+    wide = [d for d, n in enumerate(shapes[name]) if n > 1] if name and whole else []
+    return MapFactor(SliceView(name, shapes[name], (wide[0],)), True) if len(wide) == 1 else None
+
+
+def _weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
+    """The weight behind a linear map as a view that keeps outputs and inputs."""
     views: list[View] = []
     name = step.other
+    grouped = _grouped_weight(step, shapes)
+    if grouped is not None:
+        return grouped
     while isinstance(name, tuple) and name and name[0] == "view":
         if not isinstance(name[2], Permute):
             return None
@@ -86,11 +117,30 @@ def _weight(absorbed: Absorbed, shapes: Mapping[str, tuple[int, ...]]) -> tuple[
     inputs = [places[k] for k, letter in enumerate(letters) if letter not in step.how.out and letter not in inner]
     if len(outputs) != 1 or len(inputs) != 1:
         return None
-    told = bool(step.absorbed)
-    if len(absorbed.ids) != (shapes[parameter][inputs[0]] if told else 1):
-        return None
     kept = tuple(sorted((outputs[0], inputs[0])))
-    return SliceView(parameter, shapes[parameter], kept), outputs[0] < inputs[0], told
+    return MapFactor(SliceView(parameter, shapes[parameter], kept), outputs[0] < inputs[0])
+
+
+def _grouped_weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
+    """The kernel of a convolution in groups, of which the rows are split into groups that read inputs of their own."""
+    name = step.other
+    behind, whole = parameter_behind(name)
+    if not behind or not whole or not (isinstance(name, tuple) and name[0] == "view" and isinstance(name[2], Reshape)):
+        return None
+    shape, seen = shapes[behind], tuple(name[2].shape)
+    letters = step.how.y if step.letters == step.how.x else step.how.x
+    if len(seen) != len(shape) + 1 or seen[2:] != shape[1:] or len(letters) < 3:
+        return None
+    group, output, entry = letters[:3]
+    kernels = {w.kernel for w in step.how.windows}
+    in_groups = (
+        group in step.letters and group in step.how.out and output in step.how.out and output not in step.letters
+    )
+    if not in_groups or entry in step.how.out or not set(letters[3:]) <= kernels:
+        return None
+    if step.letters.index(group) > step.letters.index(entry):
+        return None
+    return MapFactor(SliceView(behind, shape, (0, 1)), True, seen[0])
 
 
 def _only(entry: Exponents, basis: np.ndarray) -> Exponents:
@@ -152,14 +202,14 @@ def _slices_at(view: SliceView, place: SliceView) -> np.ndarray:
 
 
 def _answers(
-    maps: Sequence[tuple[Absorbed, tuple[SliceView, bool, bool]]], sets: Sequence[np.ndarray], space: NullSpace
+    maps: Sequence[tuple[Absorbed, Maps]], sets: Sequence[np.ndarray], space: NullSpace
 ) -> list[tuple[AffineTerm, ...]]:
     """For each set of basis vectors what the biases absorb; its members are numbered in the order they have there."""
     owner, number = np.full(space.count, -1, dtype=np.int64), np.zeros(space.count, dtype=np.int64)
     for family, members in enumerate(sets):
         owner[members], number[members] = family, np.arange(len(members))
     answers: list[list[AffineTerm]] = [[] for _ in sets]
-    for absorbed, (view, output_first, told) in maps:
+    for absorbed, found in maps:
         place, basis, values = space.entries(absorbed.ids)
         order = np.argsort(owner[basis], kind="stable")
         order = order[owner[basis[order]] >= 0]
@@ -167,10 +217,14 @@ def _answers(
             family = int(owner[basis[inside[0]]])
             inputs, generators = place[inside], number[basis[inside]]
             coefficients = values[inside] * absorbed.factor
-            if not told:  # the same shift enters every input column
-                columns = view.shape[view.kept[1] if output_first else view.kept[0]]
+            if not found.told:  # the same shift enters every input column
+                columns = found.factors[0].inputs
                 inputs = np.tile(np.arange(columns), len(generators))
                 generators, coefficients = np.repeat(generators, columns), np.repeat(coefficients, columns)
-            term = AffineTerm(absorbed.absorber, view, output_first, inputs, generators, coefficients)
+            first, *then = found.factors
+            term = AffineTerm(
+                absorbed.absorber, first.view, first.output_first, inputs, generators, coefficients, tuple(then),
+                first.groups,
+            )  # fmt: skip
             answers[family].append(term)
     return [tuple(terms) for terms in answers]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm, Mapped
+from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm, Gained, Mapped
 from neuralmechanics.symmetry.program.views import Permute, Take
 
-__all__ = ["Absorbed", "Answer", "mapped_constant", "parameter_behind"]
+__all__ = ["Absorbed", "Answer", "mapped_constant", "maps_of", "parameter_behind"]
 
 
 @dataclass(frozen=True, eq=False)
 class Absorbed:
-    """A change that the bias ``absorber`` answers: -factor·Σ_k u[ids[k]]·(column k of the linear map)."""
+    """A change that the bias ``absorber`` answers: -factor·Σ_k u[ids[k]]·(column k of the linear map).
+
+    The map is the product of those of ``steps``, the first one first: sums of products, and gains.
+    """
 
     absorber: str
-    step: Mapped
+    steps: tuple[Mapped | Gained, ...]
     ids: np.ndarray
     factor: float
 
@@ -53,3 +57,43 @@ def parameter_behind(name: Hashable) -> tuple[str, bool]:
         whole = whole and not (name[0] == "view" and isinstance(name[2], Take))
         name = name[1]
     return (str(name[1]), whole) if isinstance(name, tuple) and name[:1] == ("parameter",) else ("", False)
+
+
+def maps_of(t: ChangeTerm) -> tuple[Mapped | Gained, ...]:
+    """The linear maps that a constant has passed, if nothing else has been done to it; several are all parameters.
+
+    What groups make is joined again: two dimensions along which the functions vary are numbered row by row.
+    """
+    steps: list[Mapped | Gained] = []
+    for step in t.key[1:]:
+        if isinstance(step, (Mapped, Gained)):
+            steps.append(step)
+        elif not (steps and isinstance(step, tuple) and (_joins(step) or _keeps_order(step))):
+            return ()
+    several = len(steps) > 1 and not all(_of_parameter(step.other) for step in steps)
+    of_maps = t.key[0] == "constant" and any(isinstance(step, Mapped) for step in steps)
+    return tuple(steps) if of_maps and not several else ()
+
+
+def _joins(step: Sequence[Any]) -> bool:
+    """Whether a reshape joins two neighbouring dimensions and leaves all others."""
+    if step[0] != "reshape":
+        return False
+    _, shape, out, pattern = step
+    joined = [(*shape[:d], shape[d] * shape[d + 1], *shape[d + 2 :]) for d in range(len(shape) - 1)]
+    return not pattern and tuple(out) in joined
+
+
+def _keeps_order(step: Sequence[Any]) -> bool:
+    """Whether functions lie along other dimensions, in the order of their axes."""
+    if step[0] != "along":
+        return False
+    axes = [axis for _, axis in sorted(step[1])]
+    return axes == sorted(axes)
+
+
+def _of_parameter(name: Hashable) -> bool:
+    """Whether a value is a parameter, rearranged."""
+    while isinstance(name, tuple) and name and name[0] in ("view", "expand"):
+        name = name[1]
+    return isinstance(name, tuple) and name[:1] == ("parameter",)

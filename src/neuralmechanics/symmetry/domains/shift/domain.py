@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.domains.shift.answers import Absorbed, Answer, mapped_constant, parameter_behind
+from neuralmechanics.symmetry.domains.shift.answers import Absorbed, Answer, mapped_constant, maps_of, parameter_behind
 from neuralmechanics.symmetry.domains.shift.constraints import ShiftConstraints
 from neuralmechanics.symmetry.domains.shift.variation import (
     Change,
@@ -159,18 +159,20 @@ class Shifts(ShiftConstraints):
         return Change(shape, x.varies | y.varies, Name("add", x.name, y.name, scale), self._combined(terms))
 
     def _absorb(self, x: Change, bias: Change) -> Change:
-        """x without the terms that a shift of the bias can answer: a linear map's image of a constant."""
+        """x without the terms that a shift of the bias can answer: images of a constant under linear maps in a row."""
         name, whole = parameter_behind(bias.name)
         if not name or name in self._complex or len(bias.varies) != 1 or not x.terms:
             return x
         answering = len(wide_dims(self.shapes[name])) == 1
         kept = []
         for t in x.terms:
+            alone = name in self._single and whole and not t.pattern and t.varies == bias.varies
+            steps = maps_of(t) if alone else ()
             step = mapped_constant(t)
-            if step is None or t.varies != bias.varies:
+            if steps:
+                self.absorbed.append(Absorbed(name, steps, t.ids.reshape(-1), t.factor))
+            elif step is None or t.varies != bias.varies:
                 kept.append(t)
-            elif name in self._single and whole and len(t.key) == 2 and not t.pattern:
-                self.absorbed.append(Absorbed(name, step, t.ids.reshape(-1), t.factor))
             else:
                 kept.append(t)
                 if answering:
@@ -180,7 +182,7 @@ class Shifts(ShiftConstraints):
     def _taken_on(self, answer: Answer, shape: Shape) -> ChangeTerm:
         """The bias's own change by an image W a, the same wherever it is read."""
         ids = self.system.new(answer.count)
-        self.absorbed.append(Absorbed(answer.bias, answer.step, ids, -1.0))
+        self.absorbed.append(Absorbed(answer.bias, (answer.step,), ids, -1.0))
         (dim,) = wide_dims(shape)
         key = ("constant", answer.step)
         return ChangeTerm(key, ids.reshape((1,) * len(shape) + (answer.count,)), ((dim, answer.axis),))

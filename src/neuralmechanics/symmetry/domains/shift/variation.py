@@ -50,6 +50,14 @@ class Mapped:
     summed: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Gained:
+    """The step of a function's identity that a product with another tensor is; ``absorbed`` as that of ``Mapped``."""
+
+    other: Hashable
+    absorbed: tuple[int, ...]
+
+
 Along = tuple[tuple[int, int], ...]
 
 
@@ -164,7 +172,7 @@ def times(t: ChangeTerm, other: Change) -> ChangeTerm:
     """The term multiplied by a tensor that is known to be constant along some axes."""
     moved = tuple(sorted(other.varies & t.pattern))
     ids = t.absorbed(moved, other.shape)
-    return t.then(("times", other.name, moved), ids, t.varies | other.varies)
+    return t.then(Gained(other.name, moved), ids, t.varies | other.varies)
 
 
 def contracted_term(

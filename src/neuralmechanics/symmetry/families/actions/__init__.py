@@ -2,7 +2,7 @@
 
 from neuralmechanics.symmetry.families.actions.action import FORMS, Action, ChargeShare, ChargeTerms, Form
 from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal, Origin
-from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift, AffineTerm
+from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift, AffineTerm, MapFactor
 from neuralmechanics.symmetry.families.actions.complex_pairs import ComplexPairs
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
 from neuralmechanics.symmetry.families.actions.gain import Gain
@@ -28,6 +28,7 @@ __all__ = [
     "Gain",
     "GramTerm",
     "LinearBlocks",
+    "MapFactor",
     "Origin",
     "Rotation",
     "RotationTerm",

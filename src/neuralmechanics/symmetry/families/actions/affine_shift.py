@@ -13,11 +13,41 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.slices import SliceTerm, SliceView
-from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
+from neuralmechanics.symmetry.families.actions.gain import adjoint_by_differentiation
 from neuralmechanics.symmetry.families.actions.shift import Shift, own_size, shifted
 from neuralmechanics.symmetry.families.actions.slice_terms import integers, slice_terms_from, view_from
 
-__all__ = ["AffineShift", "AffineTerm"]
+__all__ = ["AffineShift", "AffineTerm", "MapFactor"]
+
+
+@dataclass(frozen=True)
+class MapFactor:
+    """A linear map: a weight summed over all but its two kept dimensions, the outputs ``output_first`` or last.
+
+    With one kept dimension a diagonal matrix: gains. In ``groups`` each of as many sets of outputs reads inputs of its
+    own.
+    """
+
+    view: SliceView
+    output_first: bool
+    groups: int = 1
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs."""
+        return self.groups * self.view.shape[self.view.kept[-1 if self.output_first else 0]]
+
+    def matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "outputs inputs"]:
+        """The map, outputs first."""
+        weight = params[self.view.parameter].double().reshape(self.view.shape)
+        if self.view.summed:
+            weight = weight.sum(dim=self.view.summed)
+        if weight.ndim == 1:
+            return torch.diag(weight)
+        if self.groups > 1:
+            return torch.block_diag(*weight.chunk(self.groups))  # type: ignore[no-untyped-call]
+        return weight if self.output_first else weight.mT
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +55,7 @@ class AffineTerm:
     """What one bias absorbs of the shifts: b → b - M u, with M the weight summed over all but its two kept dimensions.
 
     The shift enters the map in its input columns ``inputs`` with ``coefficients`` times the weight of ``generators``.
-    ``output_first``: whether the outputs are the first of the kept dimensions.
+    ``output_first`` and ``groups`` as those of ``MapFactor``. ``then``: maps that follow, so that M is their product.
     """
 
     absorber: str
@@ -34,35 +64,46 @@ class AffineTerm:
     inputs: np.ndarray
     generators: np.ndarray
     coefficients: np.ndarray
+    then: tuple[MapFactor, ...] = ()
+    groups: int = 1
 
-    def matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "outputs inputs"]:
-        """The linear map, outputs first."""
-        weight = params[self.weight.parameter].detach().double().reshape(self.weight.shape)
-        if self.weight.summed:
-            weight = weight.sum(dim=self.weight.summed)
-        return weight if self.output_first else weight.mT
+    @property
+    def factors(self) -> tuple[MapFactor, ...]:
+        """The maps in their order."""
+        return (MapFactor(self.weight, self.output_first, self.groups), *self.then)
 
     def add_generator_(self, out: Tensors, params: Mapping[str, Tensor], weights: Tensor) -> None:
         """Adds the absorbing bias's answer -M u to ``out``."""
         like = params[self.absorber]
-        step = -(self.matrix(params) @ self._shift(weights))
+        step = self._answer(detached(params, [f.view.parameter for f in self.factors]), self._shift(weights))
         accumulate(out, self.absorber, step.reshape(like.shape).to(like.dtype))
 
-    def add_adjoint_(self, out: Tensors, gradients: Mapping[str, Tensor], weights: Tensor) -> None:
-        """Adds ∂⟨g, -M u⟩/∂W = -g ⊗ u of the weight W that M is made of to ``out``."""
-        like, view = gradients[self.weight.parameter], self.weight
-        answer, shift = gradients[self.absorber].double().reshape(-1), self._shift(weights.to(like.device))
-        outer = -torch.outer(answer, shift) if self.output_first else -torch.outer(shift, answer)
-        step = outer.reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)])
-        accumulate(out, view.parameter, step.expand(view.shape).reshape(like.shape).to(like.dtype))
+    def add_adjoint_(
+        self, out: Tensors, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]
+    ) -> None:
+        """Adds ∂⟨g, -M u⟩/∂W of the weights W that M is made of to ``out``."""
+        names = [f.view.parameter for f in self.factors]
+        shift = self._shift(weights.to(gradients[names[0]].device))
+        answer = {self.absorber: gradients[self.absorber].reshape(-1)}
+
+        def stepped(leaves: Tensors) -> Tensors:
+            return {self.absorber: self._answer(leaves, shift)}
+
+        for name, step in adjoint_by_differentiation(stepped, names, answer, params).items():
+            accumulate(out, name, step.to(gradients[name].dtype))
+
+    def _answer(self, params: Mapping[str, Tensor], shift: Tensor) -> Float64[Tensor, " outputs"]:
+        """-M u."""
+        for factor in self.factors:
+            shift = factor.matrix(params) @ shift
+        return -shift
 
     def _shift(self, weights: Tensor) -> Float64[Tensor, " inputs"]:
         """u: what enters each input column of the map."""
         device = weights.device
         amount = weights[torch.as_tensor(self.generators, device=device)].double()
         amount = amount * torch.as_tensor(self.coefficients, dtype=torch.float64, device=device)
-        first, second = (self.weight.shape[d] for d in self.weight.kept)
-        shift = torch.zeros(second if self.output_first else first, dtype=torch.float64, device=device)
+        shift = torch.zeros(self.factors[0].inputs, dtype=torch.float64, device=device)
         return shift.index_add_(0, torch.as_tensor(self.inputs, device=device), amount)
 
 
@@ -90,7 +131,7 @@ class AffineShift(Action):
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of the weights of the maps."""
-        names = dict.fromkeys(term.weight.parameter for term in self.answers)
+        names = dict.fromkeys(factor.view.parameter for term in self.answers for factor in term.factors)
         return tuple(name for name in names if name not in self.parameters)
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
@@ -120,7 +161,7 @@ class AffineShift(Action):
         """-g ⊗ u on the weights of the maps."""
         out: Tensors = {}
         for answer in self.answers:
-            answer.add_adjoint_(out, gradients, weights)
+            answer.add_adjoint_(out, gradients, weights, params)
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,7 +180,9 @@ class AffineShift(Action):
 
 def _answer_to(term: AffineTerm) -> dict[str, Any]:
     arrays = {name: getattr(term, name).tolist() for name in ("inputs", "generators", "coefficients")}
-    return {"absorber": term.absorber, "weight": asdict(term.weight), "output_first": term.output_first} | arrays
+    head = {"absorber": term.absorber, "weight": asdict(term.weight), "output_first": term.output_first}
+    then = {"then": [asdict(factor) for factor in term.then]} if term.then else {}
+    return head | arrays | then | ({"groups": term.groups} if term.groups > 1 else {})
 
 
 def _answer_from(data: Mapping[str, Any]) -> AffineTerm:
@@ -150,4 +193,6 @@ def _answer_from(data: Mapping[str, Any]) -> AffineTerm:
         integers(data["inputs"]),
         integers(data["generators"]),
         np.asarray(data["coefficients"], dtype=float),
+        tuple(MapFactor(view_from(f["view"]), f["output_first"], f["groups"]) for f in data.get("then", ())),
+        data.get("groups", 1),
     )

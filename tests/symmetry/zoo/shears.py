@@ -1,0 +1,110 @@
+"""Shifts that pass several maps before a bias answers them, kernels in groups, and what norms and softmax hide."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .registry import small
+
+_ROWS, _TOKENS = (60, 4), (12, 5, 4)
+_EPS = 1e-20
+
+
+class Attention(nn.Module):
+    """One head; ``biased`` names the maps with a bias."""
+
+    def __init__(self, biased: str) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(4, 4, bias=name in biased) for name in "qkvo")
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = functional.softmax(self.q(x) @ self.k(x).transpose(-1, -2), -1)
+        out: Tensor = self.o(scores @ self.v(x))
+        return out
+
+
+def _behind_norm(biased: str) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(4, 4), nn.Tanh(), nn.LayerNorm(4, eps=_EPS), Attention(biased), nn.Tanh(), nn.Linear(4, 3)
+    )
+
+
+@small("keys-without-bias-behind-a-norm", _TOKENS, "mse")
+def keys_without_bias_behind_a_norm() -> nn.Module:
+    """A shear of the key map adds one vector to all keys, which softmax forgets."""
+    return _behind_norm("qvo")
+
+
+@small("keys-with-bias-behind-a-norm", _TOKENS, "mse")
+def keys_with_bias_behind_a_norm() -> nn.Module:
+    return _behind_norm("qkvo")
+
+
+@small("two-maps-before-a-bias", _ROWS, "mse")
+def two_maps_before_a_bias() -> nn.Module:
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
+            self.c, self.d = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.d(torch.tanh(self.c(self.b(self.a(x)) + torch.sin(x))))
+            return out
+
+    return Chain()
+
+
+@small("values-before-a-later-bias", _TOKENS, "mse")
+def values_before_a_later_bias() -> nn.Module:
+    """The shift of the values passes the output map, which has no bias, and one more."""
+    return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), Attention("qkv"), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+
+
+@small("gains-before-a-bias", _ROWS, "mse")
+def gains_before_a_bias() -> nn.Module:
+    """A layer scale between the bias that is shifted and the map whose bias answers."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c, self.d = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.scale = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.sin(x) + self.scale * self.b(torch.tanh(self.a(x)))
+            out: Tensor = self.d(torch.tanh(self.c(h)))
+            return out
+
+    return Scaled()
+
+
+class Convolutions(nn.Module):
+    """Two convolutions in a row between nonlinear maps."""
+
+    def __init__(self, first: nn.Module, second: nn.Module, embed: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.first, self.second, self.last = embed, first, second, nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.second(self.first(torch.tanh(self.embed(x)))))
+        out: Tensor = self.last(h.flatten(2).mean(-1))
+        return out
+
+
+@small("kernels-in-groups", (12, 2, 4, 4), "mse")
+def kernels_in_groups() -> nn.Module:
+    """GL(2) for each group, and biases that are answered group by group."""
+    return Convolutions(nn.Conv2d(4, 4, 2, groups=2), nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(2, 4, 1))
+
+
+@small("kernels-in-groups-of-one-dimension", (20, 2, 6), "mse")
+def kernels_in_groups_of_one_dimension() -> nn.Module:
+    return Convolutions(nn.Conv1d(4, 4, 1, groups=2), nn.Conv1d(4, 4, 2, groups=2), nn.Conv1d(2, 4, 1))
+
+
+@small("kernel-before-kernels-in-groups", (20, 2, 6), "mse")
+def kernel_before_kernels_in_groups() -> nn.Module:
+    return Convolutions(nn.Conv1d(4, 4, 2), nn.Conv1d(4, 4, 1, groups=2), nn.Conv1d(2, 4, 1))
