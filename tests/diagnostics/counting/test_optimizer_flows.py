@@ -47,6 +47,15 @@ def test_heavy_ball_wide_middle(friction: float | Callable[[Tensor], Tensor]) ->
     assert count_laws(linear_network(2, 3, 1), one(2), optimizer=HeavyBall(friction), symmetries=()).upper == 3
 
 
+@pytest.mark.parametrize(("width", "laws"), [(1, 0), (2, 2), (3, 6), (4, 10)])
+def test_heavy_ball_of_a_single_input_and_output(width: int, laws: int) -> None:
+    """u·v alone is seen: u + v and u - v keep an angular momentum each; for width 2 and 3 they are independent."""
+    count = count_laws(linear_network(1, width, 1), one(1), optimizer=HeavyBall(0.3))
+    assert (count.lower, count.upper) == (laws, laws)
+    assert count.certified
+    assert not count.unexplained
+
+
 def test_heavy_ball_keeps_two_laws_a_translation() -> None:
     model, batch = nn.Linear(1, 2, bias=False), (torch.zeros(2, 1), torch.tensor([0, 1]))
     count = count_laws(

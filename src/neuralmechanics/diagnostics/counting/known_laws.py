@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from neuralmechanics.diagnostics.counting.exchanges import exchanges
 from neuralmechanics.diagnostics.counting.optimizer_fields import (
     GradientFlow,
     HeavyBall,
@@ -38,7 +39,8 @@ def known_generators(
     potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, jacobian: Tensor, tolerance: float
 ) -> tuple[int, Gap]:
     """Rank at θ of all generators that the functions' gradients really are orthogonal to."""
-    rows = [_flat(potentials, family, theta, weights) for family in symmetries for _, weights in family.units()]
+    known = (*symmetries, *exchanges(symmetries))
+    rows = [_flat(potentials, family, theta, weights) for family in known for _, weights in family.units()]
     kept = [row for row in rows if _annihilated(jacobian, row, tolerance)]
     if not kept:
         return 0, Gap(float("inf"), 0.0, "known generators")
@@ -58,7 +60,7 @@ def known_laws(
     """
     theta = flow.parameters_at(z)
     rows: list[Tensor] = []
-    for family in symmetries:
+    for family in (*symmetries, *exchanges(symmetries)):
         for form, weights in family.units():
             xi = _flat(potentials, family, theta, weights)
             if not _annihilated(jacobian, xi, tol):
