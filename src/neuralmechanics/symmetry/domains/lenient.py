@@ -55,7 +55,8 @@ class Lenient:
         unknown = [x for x in xs if isinstance(x, Unsought)]
         out: Any
         if isinstance(primitive, p.Fix) and primitive.reason is not None:
-            out = self._unsaid(primitive.reason, xs)
+            self._unsaid(primitive.reason, xs)
+            out = None
         elif isinstance(primitive, p.Forget):
             out = self._unsought(primitive, xs)
         elif unknown:

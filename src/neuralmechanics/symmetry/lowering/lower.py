@@ -12,7 +12,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.families.symmetries import UnknownOperation
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, is_node, operation_name, place
-from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
+from neuralmechanics.symmetry.lowering.capture.in_place import functional_name, is_in_place
 from neuralmechanics.symmetry.lowering.graph.arguments import place_arguments
 from neuralmechanics.symmetry.lowering.graph.known_entries import note_known_entries
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
@@ -22,7 +22,7 @@ from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Location, Program
-from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason, UnsupportedFormError
+from neuralmechanics.symmetry.program.refusals import NotSoughtError, PassError, Reason, UnsupportedFormError, fault
 from neuralmechanics.symmetry.program.value import Value, flat_values
 
 __all__ = ["Lowered", "lower"]
@@ -67,7 +67,7 @@ class _Lowering:
             if node.op == "output":
                 continue
             self.builder.cause = Location(number, operation_name(node), place(node))
-            made = self.values[node] = self._value(node)
+            made = self.values[node] = self._named(node)
             if isinstance(made, Value) and not made.depends:
                 self.sources.setdefault(made.index, node)
             if is_in_place(node) and is_node(node.args[0]):
@@ -79,6 +79,13 @@ class _Lowering:
             self.builder.cause = Location(end, operation_name(output), place(output))
             self.builder.fix(*flat_values(self.values[output]))
         return Lowered(self.builder.program(), tuple(self.unknown), self.sources)
+
+    def _named(self, node: fx.Node) -> Any:
+        """The operation's value; an error of the translation itself names the operation."""
+        try:
+            return self._value(node)
+        except Exception as error:
+            raise PassError(fault(self.builder.cause, "the translation", error)) from error
 
     def _value(self, node: Any) -> Any:
         if node.name in self.captured.parameters:
@@ -103,9 +110,7 @@ class _Lowering:
             source = values[node.args[0]]
             return source[node.args[1]] if isinstance(source, (tuple, list)) else self._data(node)
         name = operation_name(node)
-        rule = RULES.get(name)
-        if rule is None and name.endswith("_"):
-            rule = RULES.get(name[:-1])
+        rule = RULES.get(name, RULES.get(functional_name(node)))
         args = fx.node.map_arg(node.args, lambda n: values[n])
         kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
         dependent = any(value.depends for value in flat_values((args, kwargs)))
@@ -113,15 +118,15 @@ class _Lowering:
         before = self.builder.length()
         if rule is not None and (dependent or _has_tensor(node)):
             try:
-                return _fitting(rule(self.builder, node, *args, **kwargs), node.meta.get("val"))
+                return _by_rule(rule, name, self.builder, node, args, kwargs)
             except NotSoughtError as given_up:
                 self.builder.roll_back(before)
                 if not dependent:
                     return self._data(node)
                 reason = Reason("not sought", str(self.builder.cause), str(given_up))
                 return self._forgotten(node, flat_values((args, kwargs)), reason, given_up.hides)
-            except Exception as error:  # noqa: BLE001 - a rule's own, whatever it is: reported, and everything fixed
-                text = _told(name, rule, error)
+            except RuleError as error:  # reported, and everything fixed
+                text = str(error)
                 self.builder.roll_back(before)
         if not dependent:
             return self._data(node)
@@ -169,11 +174,20 @@ class _Lowering:
         return value if getattr(value, "shape", None) is None else make(shape_of(value), part)
 
 
-def _told(name: str, rule: Rule, error: Exception) -> str:
-    """Why a rule could not be used: a form that it does not know, or what went wrong in it."""
-    if isinstance(error, UnsupportedFormError):
-        return f"the rule for {name} does not know this form ({error})"
-    return f"the rule for {name} raised {type(error).__name__}: {error}"
+class RuleError(RuntimeError):
+    """A rule does not know a form of its operation, or is itself at fault."""
+
+
+def _by_rule(rule: Rule, name: str, builder: Builder, node: Any, args: Any, kwargs: Any) -> Any:
+    """What the rule writes; ``RuleError`` with why it could not, whatever it raised, unless it gave up."""
+    try:
+        return _fitting(rule(builder, node, *args, **kwargs), node.meta.get("val"))
+    except NotSoughtError:
+        raise
+    except UnsupportedFormError as error:
+        raise RuleError(f"the rule for {name} does not know this form ({error})") from error
+    except Exception as error:
+        raise RuleError(f"the rule for {name} raised {type(error).__name__}: {error}") from error
 
 
 def _result(node: Any, part: int | None, operands: Sequence[Any]) -> Function:

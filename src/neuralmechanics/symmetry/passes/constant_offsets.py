@@ -16,6 +16,7 @@ from itertools import islice
 import numpy as np
 
 from neuralmechanics.symmetry.passes.factored_sums import common_factors, factored
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.moved_constants import (
     Held,
     Moves,
@@ -48,6 +49,7 @@ class Offsets:
     made_of: dict[str, set[int]] = field(default_factory=dict)
 
 
+@naming_the_operation
 def without_constant_offsets(program: Program, held: Held) -> Offsets:
     """The program with as many added constants as possible taken into parameters.
 

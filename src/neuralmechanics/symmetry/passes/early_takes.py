@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -21,6 +22,7 @@ __all__ = ["with_early_takes"]
 _WRITTEN_OUT = 1 << 16  # entries of a dimension up to which slices of its parts are followed
 
 
+@naming_the_operation
 def with_early_takes(program: Program) -> Program:
     """The program in which entries are taken before dimensions are split and reordered; it computes the same."""
     writer = _Writer(program.makers(), program.size())

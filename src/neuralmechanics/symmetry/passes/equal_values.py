@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Program
 
@@ -16,6 +17,7 @@ _FUNCTIONS = (
 )  # fmt: skip
 
 
+@naming_the_operation
 def equal_values(program: Program) -> dict[int, int]:
     """For the index of every value, that of the first value that is known to equal it.
 

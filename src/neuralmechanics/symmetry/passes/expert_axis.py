@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
@@ -28,6 +29,7 @@ __all__ = ["with_expert_axis"]
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+@naming_the_operation
 def with_expert_axis(program: Program) -> Program:
     """The program with the experts' axis in front of what they compute row by row; it computes the same."""
     routes = _routes(program)

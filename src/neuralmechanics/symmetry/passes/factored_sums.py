@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.passes.equal_values import equal_values
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -25,6 +26,7 @@ class CommonFactor:
     scale: float
 
 
+@naming_the_operation
 def common_factors(program: Program) -> list[CommonFactor]:
     """Sums of which one summand is the other times a value that depends on parameters."""
     found: list[CommonFactor] = []
@@ -60,6 +62,7 @@ def _factors(value: Value, makers: dict[int, Instruction]) -> tuple[float, list[
     return parts[0][0] * parts[1][0], parts[0][1] + parts[1][1]
 
 
+@naming_the_operation
 def factored(program: Program, found: Collection[CommonFactor]) -> tuple[Program, dict[int, CommonFactor]]:
     """The program with these sums as products, and by the index of each factor number + scale·y what it is of."""
     places = {one.place: one for one in found}

@@ -8,6 +8,7 @@ from functools import reduce
 
 import numpy as np
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -21,6 +22,7 @@ Zeros = Mapping[int, frozenset[int]]  # along a dimension, the places at which a
 _WRITTEN_OUT = 1 << 20  # entries up to which dimensions that merge or split are followed
 
 
+@naming_the_operation
 def known_zeros(program: Program) -> dict[int, Zeros]:
     """For the index of each value that has any, its zeros along each dimension.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["without_dead_values"]
 
 
+@naming_the_operation
 def without_dead_values(program: Program) -> Program:
     """The program without instructions whose results nothing reads; what reads a parameter but they is no use of it."""
     read: set[int] = set()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import AxisMap, axis_map
 from neuralmechanics.symmetry.program.contraction import Window
@@ -29,6 +30,7 @@ Shape = tuple[int, ...]
 _WRITTEN_OUT = 1 << 20  # entries up to which dimensions that merge or split are followed
 
 
+@naming_the_operation
 def only_needed_entries(program: Program) -> Program:
     """The program in which every instruction sees needed entries alone, and unneeded ones of parameters are named."""
     parts, leaves = _needed(program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -34,6 +35,7 @@ class ParameterUses:
     answering: frozenset[int]
 
 
+@naming_the_operation
 def parameter_uses(program: Program) -> ParameterUses:
     """Looks at the instructions that read each parameter, directly or rearranged."""
     readers, makers = program.readers(), program.makers()

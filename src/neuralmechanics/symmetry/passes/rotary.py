@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.passes.value_numbering import ChannelSums, Sum
 from neuralmechanics.symmetry.program import primitives as p
@@ -39,6 +40,7 @@ class LookedThrough:
     looked_at: frozenset[int]
 
 
+@naming_the_operation
 def through_rotations(program: Program, held: Callable[[Value], np.ndarray | None]) -> LookedThrough | None:
     """The program that looks through rotations, as if they only put channels in order; None where there are none.
 

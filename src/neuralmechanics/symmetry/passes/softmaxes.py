@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from neuralmechanics.symmetry.passes.equal_values import equal_values
 from neuralmechanics.symmetry.passes.exponential_sums import PowerOfSum, Weighted, aligned, moved, viewed
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.unread import unread_values, without
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
@@ -27,6 +28,7 @@ __all__ = ["with_softmaxes"]
 Axes = tuple[int | None, ...]  # for each dimension of a value, the dimension of x that it runs along
 
 
+@naming_the_operation
 def with_softmaxes(program: Program) -> Program:
     """The program with every softmax that it writes out as one, and without what only led there."""
     if not any(isinstance(i.primitive, (p.Exponential, p.Softmax)) for i in program.instructions):

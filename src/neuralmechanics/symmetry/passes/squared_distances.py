@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.passes.equal_values import equal_values
 from neuralmechanics.symmetry.passes.exponential_sums import Axes, viewed
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -54,6 +55,7 @@ class _Distance:
     rest: tuple[_Term, ...]
 
 
+@naming_the_operation
 def with_squared_distances(program: Program) -> Program:
     """The program with each squared distance between values that parameters reach as the square of a difference."""
     search = _Search(program)

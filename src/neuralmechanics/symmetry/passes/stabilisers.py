@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from neuralmechanics.symmetry.families.family import Breaking
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -23,6 +24,7 @@ __all__ = ["LARGEST", "stabilised"]
 LARGEST = 1e-2
 
 
+@naming_the_operation
 def stabilised(program: Program) -> Program:
     """The program with its stabilisers marked: x + eps, and max(x, eps) as |x + eps|."""
     readers = program.readers()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
@@ -21,6 +22,7 @@ __all__ = ["with_summed_products"]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+@naming_the_operation
 def with_summed_products(program: Program) -> Program:
     """The program with sums and means of products of two tensors that parameters reach as ``Contract``."""
     makers, readers = program.makers(), program.readers()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
@@ -45,6 +46,7 @@ class Held(Protocol):
         """The buffers and frozen parameters that operations are made of."""
 
 
+@naming_the_operation
 def with_zero_factors(program: Program, held: Held) -> ZeroFactors:
     """The program with parameters restricted to what they are multiplied with; it computes the same.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from neuralmechanics.symmetry.passes.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.known_zeros import known_zeros, without
 from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
@@ -17,6 +18,7 @@ from neuralmechanics.symmetry.program.views import Take
 __all__ = ["without_zero_terms"]
 
 
+@naming_the_operation
 def without_zero_terms(program: Program) -> Program:
     """The program in which no sum of products runs over known zeros; it computes the same."""
     zeros = known_zeros(program)

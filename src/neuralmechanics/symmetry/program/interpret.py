@@ -7,7 +7,7 @@ from typing import Any
 
 from neuralmechanics.symmetry.program.domain import Domain
 from neuralmechanics.symmetry.program.program import Instruction, Program
-from neuralmechanics.symmetry.program.refusals import DomainError
+from neuralmechanics.symmetry.program.refusals import DomainError, fault
 
 __all__ = ["interpret"]
 
@@ -46,8 +46,5 @@ def _applied(
 
 
 def _fault(instruction: Instruction, domain: object, told: str) -> DomainError:
-    primitive = type(instruction.primitive).__name__
-    return DomainError(
-        f"the search for symmetries failed at {instruction.cause}: {type(domain).__name__} raised {told} on "
-        f"{primitive}; this is a fault of neuralmechanics and not of the model: please report it with this line"
-    )
+    raised = f"{told} on {type(instruction.primitive).__name__}"
+    return DomainError(fault(instruction.cause, type(domain).__name__, raised))

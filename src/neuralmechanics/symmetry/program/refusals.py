@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DomainError", "NotSoughtError", "Reason", "UnsupportedFormError"]
+__all__ = ["DomainError", "NotSoughtError", "PassError", "Reason", "UnsupportedFormError", "fault"]
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,16 @@ class NotSoughtError(ValueError):
 
 class DomainError(RuntimeError):
     """An interpreter of the primitives failed on a well-formed program: no result may be drawn from its run."""
+
+
+class PassError(RuntimeError):
+    """A pass over a program, or the translation of a graph to one, failed: no result may be drawn from it."""
+
+
+def fault(where: object, what: str, told: BaseException | str) -> str:
+    """The line with which the search stops at an operation; ``told``: what was raised."""
+    text = told if isinstance(told, str) else f"{type(told).__name__}: {told}"
+    return (
+        f"the search for symmetries failed at {where}: {what} raised {text}; this is a fault of neuralmechanics and "
+        "not of the model: please report it with this line"
+    )

@@ -15,7 +15,7 @@ from torch import nn
 
 from neuralmechanics.functional.as_found import left_as_found, require_built
 from neuralmechanics.functional.calling import LossFunction, Whole, require_separate, unwrapped
-from neuralmechanics.symmetry.lowering.capture.captured import Captured, Source
+from neuralmechanics.symmetry.lowering.capture.captured import Captured, RouteError, Source, first_line
 from neuralmechanics.symmetry.lowering.capture.exporting import exported, exported_with_checkpoints
 from neuralmechanics.symmetry.lowering.capture.in_place import written_placeholders
 from neuralmechanics.symmetry.lowering.capture.repeated import merge_repeated
@@ -64,8 +64,8 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
         try:
             with left_as_found(whole, batch, parameters=route not in _EXPORTS), _silent():
                 captured = route(whole, batch)
-        except Exception as error:  # noqa: BLE001 - whatever one route cannot do, the next one may
-            reasons[name] = _first_line(error)
+        except RouteError as error:  # whatever one route cannot do, the next one may
+            reasons[name] = str(error)
             continue
         _require_known(captured, known)
         captured = merge_repeated(captured)
@@ -75,7 +75,8 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
             sources = _with_values(captured, whole)
             return replace(captured, replayed=found.not_run, results=(), outside=(), sources=sources)
         reasons[name] = found.difference
-    raise ValueError(_refusal(whole, batch, reasons))
+    _require_running(whole, batch)
+    raise ValueError(_refusal(whole, reasons))
 
 
 def _with_values(captured: Captured, whole: Whole) -> dict[str, Source]:
@@ -101,21 +102,21 @@ def _require_known(captured: Captured, known: frozenset[str]) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _refusal(whole: Whole, batch: Any, reasons: dict[str, str]) -> str:
-    """Why there is no graph: the model's own error, or what each route did otherwise than the model."""
-    name = type(whole.model).__name__
+def _require_running(whole: Whole, batch: Any) -> None:
+    """Raises ValueError with the model's own error where it does not run on the batch."""
     try:
         with left_as_found(whole, batch), torch.enable_grad():
             whole(batch)
-    except Exception as error:  # noqa: BLE001 - it is the message
-        return (
-            f"{name} does not run on the given batch: {_first_line(error)}; pass a batch that the model (and loss_fn) "
-            "accept"
-        )
+    except Exception as error:
+        raise ValueError(
+            f"{type(whole.model).__name__} does not run on the given batch: {first_line(error)}; pass a batch that the "
+            "model (and loss_fn) accept"
+        ) from error
+
+
+def _refusal(whole: Whole, reasons: dict[str, str]) -> str:
+    """Why there is no graph: what each route did otherwise than the model."""
+    name = type(whole.model).__name__
     causes = "; ".join(f"by {route}: {reason}" for route, reason in reasons.items())
     return (
         f"{name} runs on the given batch, but no captured graph does the same, so nothing can be claimed of it "

@@ -8,7 +8,16 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-__all__ = ["Captured", "Outside", "Source", "is_node", "operation_name", "place"]
+__all__ = ["Captured", "Outside", "RouteError", "Source", "first_line", "is_node", "operation_name", "place"]
+
+
+class RouteError(RuntimeError):
+    """What torch, or the model under its hands, raised on one way to a graph: another way may do."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @dataclass(frozen=True, eq=False)

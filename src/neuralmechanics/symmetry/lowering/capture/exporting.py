@@ -12,7 +12,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import config
 
 from neuralmechanics.functional.calling import Whole, names_of
-from neuralmechanics.symmetry.lowering.capture.captured import Captured, Source
+from neuralmechanics.symmetry.lowering.capture.captured import Captured, RouteError, Source, first_line
 from neuralmechanics.symmetry.lowering.capture.in_place import needs_functional_form, written_placeholders
 from neuralmechanics.symmetry.lowering.capture.regions import written_out
 
@@ -31,11 +31,11 @@ def exported_with_checkpoints(whole: Whole, batch: Any) -> Captured:
 
 def _exported(whole: Whole, batch: Any, *, recomputed: bool) -> Captured:
     with _no_stack_traces():
-        program = torch.export.export(whole, (batch,), strict=False)
+        program = _exported_program(whole, batch)
         written_out(program.graph_module, recomputed=recomputed)
         written = written_placeholders(program.graph)
         if needs_functional_form(program.graph):
-            program = program.run_decompositions({})
+            program = _functional(program)
     names = names_of(whole)
     sources = _sources(program)
     parameters = {
@@ -66,6 +66,22 @@ def _exported(whole: Whole, batch: Any, *, recomputed: bool) -> Captured:
         writes_parameters=not written.isdisjoint(parameters),
         written=written,
     )
+
+
+def _exported_program(whole: Whole, batch: Any) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(whole, (batch,), strict=False)
+    except Exception as error:
+        raise RouteError(first_line(error)) from error
+
+
+def _functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The same without operations that write into their arguments."""
+    try:
+        functional: torch.export.ExportedProgram = program.run_decompositions({})
+    except Exception as error:
+        raise RouteError(first_line(error)) from error
+    return functional
 
 
 def _sources(program: torch.export.ExportedProgram) -> dict[str, Source]:

@@ -11,20 +11,27 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 
-__all__ = ["is_in_place", "needs_functional_form", "written_arguments", "written_placeholders"]
-
-# These may hand back their very input, though their schemas speak of a new tensor.
-_SOMETIMES_THE_SAME = frozenset(
-    f"aten.{name}" for name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "type_as")
-)
+__all__ = ["functional_name", "is_in_place", "needs_functional_form", "written_arguments", "written_placeholders"]
 
 
 def is_in_place(node: fx.Node) -> bool:
-    """Whether the node writes into its first argument."""
-    if node.op != "call_function":
+    """Whether the operation writes into its first argument and gives it back: the schema says so, not the name."""
+    schema = getattr(node.target, "_schema", None)
+    if node.op != "call_function" or schema is None or not schema.is_mutable or not schema.arguments:
         return False
+    first = schema.arguments[0].alias_info
+    back = schema.returns[0].alias_info if schema.returns else None
+    return first is not None and first.is_write and back is not None and first.before_set == back.before_set
+
+
+def functional_name(node: fx.Node) -> str:
+    """The name of the operation, of one in place that of the operation which gives the same as a new tensor."""
     name = operation_name(node)
-    return name.startswith("aten.") and name.endswith("_") and not name.endswith("__")
+    if not is_in_place(node):
+        return name
+    space, _, own = name.rpartition(".")
+    plain = f"__{own.removeprefix('__i')}" if own.endswith("__") else own.removesuffix("_")
+    return f"{space}.{plain}"
 
 
 def written_arguments(node: fx.Node) -> tuple[int | str, ...]:
@@ -62,7 +69,7 @@ def needs_functional_form(graph: fx.Graph) -> bool:
         if node.op != "call_function":
             continue
         written = written_arguments(node)
-        if not written or _is_a_statement(node):
+        if not written:
             continue
         if not is_in_place(node) or written != (0,):
             return True
@@ -77,11 +84,6 @@ def needs_functional_form(graph: fx.Graph) -> bool:
     return False
 
 
-def _is_a_statement(node: fx.Node) -> bool:
-    """Operations on running statistics, which nothing in the graph reads afterwards."""
-    return operation_name(node) in ("aten.batch_norm", "aten.native_batch_norm", "aten.instance_norm")
-
-
 def _may_be_a_view(node: fx.Node) -> bool:
     """Whether the node's result may share memory with another tensor."""
     if node.op != "call_function":
@@ -89,9 +91,28 @@ def _may_be_a_view(node: fx.Node) -> bool:
     if is_in_place(node) or node.target is operator.getitem:  # of several results, as the operation that made them
         return not isinstance(node.args[0], fx.Node) or _may_be_a_view(node.args[0])
     schema = getattr(node.target, "_schema", None)
-    if schema is None or operation_name(node) in _SOMETIMES_THE_SAME:
+    if schema is None or _gives_back(node):
         return True
     return any(result.alias_info is not None for result in schema.returns)
+
+
+def _gives_back(node: fx.Node) -> bool:
+    """Whether the operation may hand back its very input though its schema speaks of a new tensor.
+
+    What draws random numbers in training (dropout) does so in evaluation, and others where there is nothing to convert.
+    """
+    if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        return True
+    made = node.meta.get("val")
+    read = (n.meta.get("val") for n in node.all_input_nodes)
+    return _memory(made) is not None and any(_memory(value) == _memory(made) for value in read)
+
+
+def _memory(value: object) -> int | None:
+    """The memory behind a tensor, as a number."""
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+        return None
+    return int(value.untyped_storage()._cdata)
 
 
 def _may_share(user: fx.Node, operand: fx.Node) -> bool:
@@ -101,7 +122,7 @@ def _may_share(user: fx.Node, operand: fx.Node) -> bool:
         return False
     if user.target is operator.getitem:
         return _may_be_a_view(user)
-    if schema is None or operation_name(user) in _SOMETIMES_THE_SAME:
+    if schema is None or _gives_back(user):
         return True
     return any(argument.alias_info is not None for argument in _arguments(schema, user, operand))
 

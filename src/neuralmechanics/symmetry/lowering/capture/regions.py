@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import fx
 
-__all__ = ["cut_gradients", "written_out"]
+__all__ = ["DETACH", "cut_gradients", "written_out"]
+
+DETACH = torch.ops.aten.detach.default  # how a graph says that no gradient passes: torch's own word for it
 
 
 def written_out(module: fx.GraphModule, *, recomputed: bool = False) -> None:
@@ -65,7 +67,7 @@ def _cut(graph: fx.Graph, stretch: Sequence[fx.Node]) -> None:
         readers = [user for user in node.users if user not in inside]
         if readers and isinstance(value, torch.Tensor) and value.is_floating_point():
             with graph.inserting_after(node):
-                cut = graph.call_function(torch.ops.aten.detach.default, (node,))
+                cut = graph.call_function(DETACH, (node,))
             cut.meta = dict(node.meta)
             for reader in readers:
                 reader.replace_input_with(node, cut)

@@ -22,10 +22,17 @@ from torch.utils import _pytree as pytree
 
 from neuralmechanics.functional.as_found.randomness import kept_randomness
 from neuralmechanics.functional.calling import Names, Whole, names_of
-from neuralmechanics.symmetry.lowering.capture.captured import Captured, Outside, Source, is_node, operation_name
+from neuralmechanics.symmetry.lowering.capture.captured import (
+    Captured,
+    Outside,
+    RouteError,
+    Source,
+    first_line,
+    is_node,
+)
 from neuralmechanics.symmetry.lowering.capture.in_place import needs_functional_form, written_placeholders
 from neuralmechanics.symmetry.lowering.capture.outside import calling_outside, mark_outside
-from neuralmechanics.symmetry.lowering.capture.regions import cut_gradients
+from neuralmechanics.symmetry.lowering.capture.regions import DETACH, cut_gradients
 
 __all__ = ["SEED", "seeded", "traced", "traced_below_autograd", "traced_with_outside_functions"]
 
@@ -125,8 +132,11 @@ def _graph_of(run: Run, values: list[Tensor], rest: list[Tensor], *, below_autog
 
     attention = sdpa_kernel(SDPBackend.MATH) if below_autograd else nullcontext()
     trace = make_fx(run, pre_dispatch=not below_autograd, tracing_mode="real", _error_on_data_dependent_ops=False)
-    with seeded(), attention:
-        module: fx.GraphModule = trace(values, rest)
+    try:
+        with seeded(), attention:
+            module: fx.GraphModule = trace(values, rest)
+    except Exception as error:
+        raise RouteError(first_line(error)) from error
     return module
 
 
@@ -183,6 +193,6 @@ def _drop_detach(graph: fx.Graph) -> None:
     Whether a model's own ``detach`` was dropped with them shows in the replay, where gradients are compared.
     """
     for node in list(graph.nodes):
-        if node.op == "call_function" and operation_name(node) == "aten.detach":
+        if node.op == "call_function" and node.target is DETACH:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)

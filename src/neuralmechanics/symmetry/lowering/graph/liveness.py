@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
-from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
+from neuralmechanics.symmetry.lowering.capture.in_place import written_arguments
 
 __all__ = ["live"]
 
@@ -16,7 +16,7 @@ def live(captured: Captured) -> Captured:
     """The same without parameters that no output depends on: nothing that a loss could see moves them."""
     reached: set[fx.Node] = set()
     frontier: list[fx.Node] = list(captured.outputs)
-    frontier += [node for node in captured.graph.nodes if is_in_place(node)]
+    frontier += [node for node in captured.graph.nodes if node.op == "call_function" and written_arguments(node)]
     while frontier:
         node = frontier.pop()
         if node not in reached:

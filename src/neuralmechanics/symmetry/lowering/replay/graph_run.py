@@ -117,10 +117,11 @@ def _value(
 def _called(captured: Captured, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if is_outside(node):
         return run_outside(node, captured.outside, args[0])
-    if operation_name(node) in _STATEMENTS:
-        return None
-    if operation_name(node) in _WRITES and not kwargs:
-        return _written(operation_name(node), args)
+    schema = getattr(node.target, "_schema", None)
+    if schema is not None and not schema.returns and not schema.is_mutable:
+        return None  # a statement about its arguments, which were others when it was recorded
+    if (written_into := _written_into(node)) is not None and not kwargs:
+        return _written(written_into, args)
     args, kwargs = list(args), dict(kwargs)  # type: ignore[assignment]
     for written in written_arguments(node):
         holder: Any = args if isinstance(written, int) else kwargs
@@ -130,37 +131,28 @@ def _called(captured: Captured, node: Any, args: tuple[Any, ...], kwargs: dict[s
     return node.target(*args, **kwargs)
 
 
-def _written(name: str, args: tuple[Any, ...]) -> Tensor:
+def _written_into(node: Any) -> Callable[..., Tensor] | None:
+    """Of an operation that gives a tensor with its second argument written into a part of it, what views that part."""
+    schema = getattr(node.target, "_schema", None)
+    names = [argument.name for argument in schema.arguments] if schema is not None else []
+    if names == ["self", "src", "non_blocking"]:
+        return lambda whole, *_: whole
+    packet = node.target.overloadpacket if names[:2] == ["self", "src"] else None
+    view = str(packet).rpartition(".")[2].removesuffix("_scatter")
+    if packet is None or f"{view}_scatter" not in str(packet):
+        return None
+    found: Callable[..., Tensor] = getattr(getattr(torch.ops, node.target.namespace), view)
+    return found
+
+
+def _written(view: Callable[..., Tensor], args: tuple[Any, ...]) -> Tensor:
     """What functional writes give, by writing into a copy: torch has no derivative for some of their forms."""
     out: Tensor = args[0].clone()
-    rest = args[2:]
-    if name == "aten.copy":
-        part = out
-    elif name == "aten.slice_scatter":
-        part = torch.ops.aten.slice.Tensor(out, *rest)
-    elif name == "aten.select_scatter":
-        part = out.select(*rest)
-    else:
-        part = out.diagonal(*rest)
-    part.copy_(args[1])
+    view(out, *args[2:]).copy_(args[1])
     return out
-
-
-_WRITES = ("aten.copy", "aten.slice_scatter", "aten.select_scatter", "aten.diagonal_scatter")
 
 
 def _autocast(node: fx.Node) -> AbstractContextManager[Any]:
     """The region of reduced precision that the operation stood in."""
     settings = node.meta.get("autocast")
     return torch.autocast(*settings) if settings else nullcontext()
-
-
-_STATEMENTS = frozenset(
-    [
-        "aten._assert_tensor_metadata",
-        "aten._assert_scalar",
-        "aten._assert_async",
-        "aten.sym_constrain_range",
-        "aten.sym_constrain_range_for_size",
-    ]
-)
