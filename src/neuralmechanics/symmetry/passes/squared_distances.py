@@ -74,37 +74,69 @@ def with_squared_distances(program: Program) -> Program:
 
 class _Search:
     def __init__(self, program: Program) -> None:
-        self._makers, self._readers = program.makers(), program.readers()
+        self._makers = program.makers()
         products = (i for i in program.instructions if isinstance(i.primitive, p.Contract))
         possible = any(isinstance(i.primitive, p.Power) for i in program.instructions) and any(products)
         self._equal = equal_values(program) if possible else None
+        self._held: dict[int, tuple[int, int]] = {}  # of each sum, how many squares and products are among its summands
 
     def distance(self, instruction: Instruction) -> _Distance | None:
-        """The squared distance that a sum holds, if there is one."""
+        """The squared distance that a sum holds, if there is one. Sums are asked in the order of the program."""
         if self._equal is None or not isinstance(instruction.primitive, p.Add) or instruction.result is None:
             return None
-        terms = self._terms(1.0, instruction)
+        counts = [self._counts(self._unscaled(x)[1]) for x in instruction.operands]
+        squares, products = (sum(count) for count in zip(*counts, strict=True))
+        self._held[instruction.result.index] = squares, products
+        return self._found(instruction, instruction.result) if squares > 1 and products else None
+
+    def _counts(self, x: Value) -> tuple[int, int]:
+        """How many squares and products are among the summands of a value."""
+        product = isinstance(self._makers[x.index].primitive, p.Contract)
+        return self._held.get(x.index) or (int(self._square(x) is not None), int(product))
+
+    def _found(self, instruction: Instruction, result: Value) -> _Distance | None:
+        """The first product among the summands with a square of each of its factors beside it."""
+        assert self._equal is not None
+        terms = self._terms(instruction)
+        squares: dict[int, list[_Term]] = {}
+        for term in terms:
+            if (square := self._square(term.value)) is not None:
+                squares.setdefault(self._equal[square.x.index], []).append(term)
         for product in terms:
-            for square in terms:
-                for other in terms:
-                    if square is not other and product not in (square, other):
-                        rest = tuple(t for t in terms if t not in (product, square, other))
-                        found = self._matched(product, square, other, rest, instruction.result)
-                        if found is not None:
-                            return found
+            maker = self._makers[product.value.index]
+            if not isinstance(maker.primitive, p.Contract):
+                continue
+            letters = maker.primitive.how.x, maker.primitive.how.y
+            roots = [self._plain(x, mine)[0] for x, mine in zip(maker.operands, letters, strict=True)]
+            some, others = (squares.get(self._equal[x.index], []) for x in roots)
+            for square, other in ((one, two) for one in some for two in others if one is not two):
+                rest = tuple(t for t in terms if all(t is not used for used in (product, square, other)))
+                found = self._matched(product, square, other, rest, result)
+                if found is not None:
+                    return found
         return None
 
-    def _terms(self, factor: float, instruction: Instruction) -> list[_Term]:
+    def _terms(self, instruction: Instruction) -> list[_Term]:
         """The summands of a sum, those of its summands included."""
-        scale = instruction.primitive.scale if isinstance(instruction.primitive, p.Add) else 1.0
-        out = []
-        for times, x in zip((factor, factor * scale), instruction.operands, strict=False):
-            maker = self._makers[x.index]
-            while isinstance(maker.primitive, p.Scale):
-                times, x = times * maker.primitive.factor, maker.operands[0]
-                maker = self._makers[x.index]
-            out += self._terms(times, maker) if isinstance(maker.primitive, p.Add) else [_Term(times, x)]
+        out: list[_Term] = []
+        waiting = [(1.0, instruction)]
+        while waiting:
+            factor, adding = waiting.pop()
+            if not isinstance(adding.primitive, p.Add):
+                out += [] if adding.result is None else [_Term(factor, adding.result)]
+                continue
+            steps = zip((factor, factor * adding.primitive.scale), adding.operands, strict=True)
+            for times, x in reversed(list(steps)):
+                more, root = self._unscaled(x)
+                waiting.append((times * more, self._makers[root.index]))
         return out
+
+    def _unscaled(self, x: Value) -> tuple[float, Value]:
+        """What a value is a multiple of, and the factor."""
+        factor = 1.0
+        while isinstance((maker := self._makers[x.index]).primitive, p.Scale):
+            factor, x = factor * maker.primitive.factor, maker.operands[0]
+        return factor, x
 
     def _matched(
         self, product: _Term, square: _Term, other: _Term, rest: tuple[_Term, ...], result: Value
