@@ -324,6 +324,18 @@ def centred() -> Instance:
     )
 
 
+def turned_pairs() -> Instance:
+    """Queries and keys of which norms see the length, and a rotary embedding pairs of channels."""
+    terms = (RotationTerm("q", 0), RotationTerm("k", 0, dual=True))
+
+    def invariant(p: Params) -> Tensor:
+        q, k = (torch.complex(p[name][:2], p[name][2:]) for name in "qk")
+        lengths = torch.cat([p[name].square().sum(0) for name in "qk"])
+        return torch.cat([torch.view_as_real(q[:, :, None] * k.conj()[:, None, :]).reshape(-1), lengths])
+
+    return Instance(Rotation(terms, 4, "paired", ((0, 2), (1, 3))), {"q": (4, 3), "k": (4, 2)}, invariant)
+
+
 def gained() -> Instance:
     """A rotation that passes a gain 1 + γ on the way to its reader."""
     gain = ((Gain("gamma", 1.0, 1.0), -1.0),)
@@ -407,6 +419,7 @@ INSTANCES: dict[str, Instance] = {
     "plane": stream(2),
     "stream": stream(4),
     "centred": centred(),
+    "turned pairs": turned_pairs(),
     "stream through a gain": gained(),
     "mixing through a gain": mixed_through_gain(),
     "blind": blind(),

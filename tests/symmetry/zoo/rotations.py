@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .architectures import Case, full
 from .configurations import _SMALL, _WORDS, _build, _words
@@ -124,6 +125,25 @@ class Tables(Turned):
 
 for _how in ("plain", "signed", "frozen", "picked"):
     small(f"rotary-tables-{_how}", (32, _LENGTH, _WIDTH))(lambda how=_how: Tables(how))  # type: ignore[misc]
+
+
+def _length(x: Tensor) -> Tensor:
+    return functional.rms_norm(x, (_WIDTH,), eps=1e-20)
+
+
+@small("rotary-of-lengths", (32, _LENGTH, _WIDTH))
+def rotary_of_lengths() -> nn.Module:
+    return Turned(lambda x: halves(_length(x)))
+
+
+@small("rotary-then-lengths", (32, _LENGTH, _WIDTH))
+def rotary_then_lengths() -> nn.Module:
+    return Turned(lambda x: functional.normalize(complex_numbers(x), dim=-1, eps=1e-20))
+
+
+@small("rotary-keys-of-length", (32, _LENGTH, _WIDTH))
+def rotary_keys_of_length() -> nn.Module:
+    return Turned(halves, lambda x: halves(_length(x)))
 
 
 @full("hf-gptj")

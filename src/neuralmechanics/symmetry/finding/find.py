@@ -25,7 +25,7 @@ from neuralmechanics.symmetry.finding.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.displaced import Displaced, displaced
 from neuralmechanics.symmetry.finding.forgotten import forgotten_constants
-from neuralmechanics.symmetry.finding.gauges import gauge_families
+from neuralmechanics.symmetry.finding.gauges import gauge_families, turned_pairs
 from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
@@ -163,6 +163,7 @@ def _linear(
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
     turned, _ = gather_blocks(pairs, through.parameters, clear, about.holds)
     linear += [pair_family(group, requires) for group in turned]
+    linear += turned_pairs(captured, partial(interpret, looked_through), read, requires)
     terms += [term for group in turned for term in group.terms]
     return linear, terms, np.concatenate([mixed, *(_scaled_by(group.terms, scales, space) for group in turned)])
 

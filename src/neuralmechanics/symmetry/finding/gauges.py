@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.finding.grouping import named_family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses
 
-__all__ = ["gauge_families"]
+__all__ = ["gauge_families", "turned_pairs"]
 
 
 def gauge_families(
@@ -58,6 +58,24 @@ def gauge_families(
         [named_family("linear", turn, (), requires) for turn in found],
         [named_family("affine", shear, (), requires) for shear in shears],
     )
+
+
+def turned_pairs(
+    captured: Captured, walk: Callable[[Transport], None], read: ParameterUses, requires: tuple[str, ...]
+) -> list[Family]:
+    """Rotations of the pairs that a rotary embedding turns, where norms see them by length only.
+
+    ``walk`` runs the graph that looks through the embedding. Without a norm the pairs scale as well: they are linear.
+    """
+    transport = Transport(captured.shapes, complex=captured.complex, single=read.single)
+    walk(transport)
+    spaces = transport.spaces
+    found = [
+        Rotation(terms, spaces.widths[root], "paired", spaces.paired[root])
+        for root, terms in _spaces(transport).items()
+        if root in spaces.paired and root in spaces.orthogonal
+    ]
+    return [named_family("linear", turn, (), requires) for turn in found]
 
 
 def _spaces(transport: Transport) -> dict[int, tuple[RotationTerm, ...]]:

@@ -6,7 +6,7 @@ concatenation or with complex numbers. Only what is exactly y_i = a x_i + b x_j,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,4 +121,16 @@ def _rewritten(program: Program, turns: dict[int, _Turn]) -> Program:
         take = p.Rearrange(Take(dim, turn.order))
         out.append(replace(instruction, primitive=take, operands=(turn.source,), result=ordered))
         out.append(replace(instruction, primitive=p.Rearrange(Reshape(result.shape)), operands=(ordered,)))
-    return without_dead_values(replace(program, instructions=tuple(out)))
+    return without_dead_values(replace(program, instructions=tuple(_joined_reshapes(out))))
+
+
+def _joined_reshapes(instructions: Sequence[Instruction]) -> Iterator[Instruction]:
+    """A reshape of a reshape as one: channels that a rotation splits into pairs are whole again behind it."""
+    before: dict[int, Value] = {}
+    for instruction in instructions:
+        primitive, result = instruction.primitive, instruction.result
+        if isinstance(primitive, p.Rearrange) and isinstance(primitive.view, Reshape) and result is not None:
+            (x,) = instruction.operands
+            before[result.index] = before.get(x.index, x)
+            instruction = replace(instruction, operands=(before[result.index],))
+        yield instruction

@@ -80,7 +80,14 @@ class Transport:
         """Matrices act on whole dimensions, read or not."""
 
     def paired(self, x: Carried, first: Sequence[int], second: Sequence[int]) -> None:
-        """Rotations of pairs are found by the walk for linear blocks."""
+        """Pairs of channels that something turns; where every channel is in one."""
+        leg, pairs = x.legs[-1], tuple(zip(first, second, strict=True))
+        if leg is None:
+            return
+        if 2 * len(pairs) == x.shape[-1]:
+            self.spaces.turn_pairs(leg, pairs)
+        else:
+            self.spaces.fix(leg)
 
     # --- demands ------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,8 @@ class Spaces:
     """All spaces: what each is in terms of another, and what its matrices must be.
 
     ``rigid``: only the identity; ``orthogonal``: Aᵀ A = 1; ``ones``: A and Aᵀ keep the all-ones vector; ``blind``:
-    A = 1 + 1·vᵀ only. The last three hold in the space's own frame, without gains.
+    A = 1 + 1·vᵀ only; ``paired``: A turns and scales pairs of channels as complex numbers. The last four hold in the
+    space's own frame, without gains.
     """
 
     widths: list[int] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Spaces:
     orthogonal: set[int] = field(default_factory=set)
     ones: set[int] = field(default_factory=set)
     blind: set[int] = field(default_factory=set)
+    paired: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     _links: dict[int, Leg] = field(default_factory=dict)
 
     def new(self, width: int) -> Leg:
@@ -89,8 +91,9 @@ class Spaces:
             elif a.dual != b.dual:
                 self._restrict(a, self.orthogonal)
             return
-        if b.node in self.orthogonal | self.ones | self.blind:
+        if b.node in self.orthogonal | self.ones | self.blind | self.paired.keys():
             a, b = b, a
+        pairs = self.paired.get(b.node)
         flags = [s for s in (self.orthogonal, self.ones, self.blind) if b.node in s]
         link = Leg(a.node, a.dual, dressed(a.dressing, b.dressing, -1))
         self._links[b.node] = link.partner if b.dual else link
@@ -98,6 +101,8 @@ class Spaces:
             self.rigid.add(a.node)
         for flag in flags:
             self._restrict(Leg(b.node), flag)
+        if pairs is not None:
+            self.turn_pairs(Leg(b.node), pairs)
 
     def keep_length(self, leg: Leg) -> None:
         """The leg's matrix is orthogonal."""
@@ -111,10 +116,21 @@ class Spaces:
         """The leg's matrix may add multiples of the all-ones vector only."""
         self._restrict(leg, self.blind)
 
+    def turn_pairs(self, leg: Leg, pairs: tuple[tuple[int, int], ...]) -> None:
+        """The leg's matrix commutes with a quarter turn of each pair, and leaves other channels as they are."""
+        root = self.find(leg)
+        if root.dressing or root.node in self.ones | self.blind or self.paired.get(root.node, pairs) != pairs:
+            self.rigid.add(root.node)
+        else:
+            self.paired[root.node] = pairs
+
     def _restrict(self, leg: Leg, flag: set[int]) -> None:
         """Sets a flag in the leg's own frame, which becomes that of its space; rigid where two frames would differ."""
         root = self.find(leg)
-        framed = root.node in self.orthogonal | self.ones | self.blind
+        if root.node in self.paired and (root.dressing or flag is not self.orthogonal):
+            self.rigid.add(root.node)
+            return
+        framed = root.node in self.orthogonal | self.ones | self.blind | self.paired.keys()
         if framed and (root.dressing or (root.dual and (flag is self.blind or root.node in self.blind))):
             self.rigid.add(root.node)
             return

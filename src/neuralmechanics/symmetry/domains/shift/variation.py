@@ -222,8 +222,8 @@ def _behind_takes(
         elif letter in how.out or letter not in letters or letter in windowed:
             break
         else:
-            dim, (whole,) = letters.index(letter), name[3:]
-            if dim in t.varies or len(set(take.positions)) < len(take.positions):
+            dim, whole = letters.index(letter), name[3]
+            if not isinstance(whole, int) or dim in t.varies or len(set(take.positions)) < len(take.positions):
                 break
             ids = np.zeros([whole if d == dim else n for d, n in enumerate(t.ids.shape)], np.int64)
             ids[(slice(None),) * dim + (list(take.positions),)] = t.ids

@@ -26,7 +26,7 @@ from neuralmechanics.symmetry.families.actions.gain import (
 
 __all__ = ["Rotation", "RotationTerm"]
 
-Group = Literal["orthogonal", "centred", "general", "blind"]
+Group = Literal["orthogonal", "centred", "general", "blind", "paired"]
 _ALLOWED = 1e-9  # departure of a matrix from its group: what float64 leaves of a product of rotations, not float32
 
 
@@ -45,20 +45,22 @@ class Rotation(Action):
     """One matrix A = exp(M) for all channels of a space.
 
     ``group``: "orthogonal", M antisymmetric; "centred", those with M·1 = 0; "general", M with a zero diagonal (the
-    diagonal ones are rescalings); "blind", M = 1·vᵀ, which a centring norm removes.
+    diagonal ones are rescalings); "blind", M = 1·vᵀ, which a centring norm removes; "paired", antisymmetric within the
+    ``pairs``, which a rotary embedding turns.
     """
 
     linear: ClassVar[bool] = True
     terms: tuple[RotationTerm, ...]
     width: int
     group: Group = "orthogonal"
+    pairs: tuple[tuple[int, int], ...] = ()
 
     @property
     def size(self) -> int:
         """Number of generators."""
         n = self.width
         sizes = {"orthogonal": n * (n - 1) // 2, "centred": (n - 1) * (n - 2) // 2, "general": n * (n - 1), "blind": n}
-        return sizes[self.group]
+        return sizes.get(self.group, len(self.pairs))
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
@@ -90,6 +92,10 @@ class Rotation(Action):
             return out
         if self.group == "orthogonal":
             return _antisymmetric(weights, n)
+        if self.group == "paired":
+            first, second = torch.tensor(self.pairs, device=weights.device).T
+            half = weights.new_zeros(n, n).index_put((first, second), weights)
+            return half - half.mT
         basis = _without_ones(n).to(weights.device)
         return basis @ _antisymmetric(weights, n - 1) @ basis.mT
 
@@ -98,7 +104,7 @@ class Rotation(Action):
         matrix = torch.as_tensor(given, dtype=torch.float64, device=device)
         if matrix.shape != (self.width, self.width):
             return self.read_weights(matrix, device)
-        off, law = _departure(matrix, self.group)
+        off, law = _departure(matrix, self.group, self.pairs)
         if not off <= _ALLOWED:
             raise ValueError(
                 f"the matrix given is off by {off:.1e} from {law}, at most {_ALLOWED:g} is allowed; make it in float64"
@@ -121,7 +127,7 @@ class Rotation(Action):
 
     def units(self, form: Form) -> Iterator[Tensor]:
         """Antisymmetric in the parameters too where no gain lies between; else of no form of its own."""
-        isometric = self.group in ("orthogonal", "centred") and not self.inputs
+        isometric = self.group in ("orthogonal", "centred", "paired") and not self.inputs
         yield from (
             torch.eye(self.size, dtype=torch.float64) if form == ("antisymmetric" if isometric else "other") else ()
         )
@@ -149,8 +155,9 @@ class Rotation(Action):
         return self.generator({**detached(params, self.inputs), **xi}, weights)
 
     def to_dict(self) -> dict[str, Any]:
-        """The terms, the width and the group, as a gauge."""
-        return {"gauge": {"type": "turn"} | asdict(self)}
+        """The terms, the width and the group, as a gauge; pairs where there are any."""
+        fields = asdict(self)
+        return {"gauge": {"type": "turn"} | {k: v for k, v in fields.items() if k != "pairs" or self.pairs}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rotation:
@@ -159,7 +166,8 @@ class Rotation(Action):
         terms = (
             RotationTerm(t["parameter"], t["dim"], t["dual"], dressing_from(t["dressing"])) for t in gauge["terms"]
         )
-        return cls(tuple(terms), gauge["width"], gauge["group"])
+        pairs = tuple((int(i), int(j)) for i, j in gauge.get("pairs", ()))
+        return cls(tuple(terms), gauge["width"], gauge["group"], pairs)
 
     def _steps(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """The generator in float64, differentiable in θ."""
@@ -170,7 +178,7 @@ class Rotation(Action):
         return out
 
 
-def _departure(matrix: Tensor, group: Group) -> tuple[float, str]:
+def _departure(matrix: Tensor, group: Group, pairs: tuple[tuple[int, int], ...]) -> tuple[float, str]:
     """How far a matrix is from the group, and the law that it misses."""
     unit, n = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), len(matrix)
     if group == "blind":
@@ -179,6 +187,13 @@ def _departure(matrix: Tensor, group: Group) -> tuple[float, str]:
     if group == "general":
         return (0.0 if _invertible(matrix) else math.inf), "an invertible matrix"
     off = float((matrix.mT @ matrix - unit).abs().max())
+    if group == "paired":
+        quarter = unit.new_zeros(n, n)
+        for i, j in pairs:
+            quarter[i, j], quarter[j, i] = 1.0, -1.0
+        inside = unit + quarter.abs()
+        beside = float((matrix * (1 - inside)).abs().max())
+        return max(off, beside, float((matrix @ quarter - quarter @ matrix).abs().max())), "a rotation within each pair"
     if group == "orthogonal":
         return off, "AᵀA = 1"
     return max(off, float((matrix.sum(1) - 1).abs().max()) / n**0.5), "AᵀA = 1 and A·1 = 1"
