@@ -115,18 +115,18 @@ def memory(parameters: int, charges: int) -> float:
     loss_fn(model, batch).backward()
     optimizer = heavy_ball(model)
     gc.collect()
-    before = {id(each) for each in gc.get_objects() if isinstance(each, Tensor)}
+    before = {id(each) for each in gc.get_objects() if type(each) is Tensor}
     with nm.Monitor(model, optimizer, symmetries, every=10**9, strict=True, laws=["exact"]):
         for _ in range(3):
             optimizer.step()
         gc.collect()
-        kept = [each for each in gc.get_objects() if isinstance(each, Tensor) and id(each) not in before]
+        kept = [each for each in gc.get_objects() if type(each) is Tensor and id(each) not in before]
         # Parameters, gradients and momenta are the training's own.
-        own = {p.data_ptr() for p in model.parameters()} | {
-            p.grad.data_ptr() for p in model.parameters() if p.grad is not None
-        }
-        own |= {state["momentum_buffer"].data_ptr() for state in optimizer.state.values()}
-        storages = {each.data_ptr(): each.untyped_storage().nbytes() for each in kept if each.data_ptr() not in own}
+        own = [*model.parameters(), *(p.grad for p in model.parameters() if p.grad is not None)]
+        own += [state["momentum_buffer"] for state in optimizer.state.values()]
+        theirs = {each.untyped_storage().data_ptr() for each in own}
+        storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in kept}
+        storages = {where: size for where, size in storages.items() if where not in theirs}
     return sum(storages.values()) / sum(p.numel() * p.element_size() for p in model.parameters())
 
 

@@ -346,7 +346,7 @@ class Monitor:
         """Lazily, so that weights loaded after the monitor was made are those that count."""
         if not self._begun:
             self._recorder.begin(self._follower)
-            self._begun = True
+            self._begun, self._at_entry = True, None
 
     def _guard(self, work: Callable[[], None]) -> None:
         if self._failure is not None:

@@ -114,4 +114,4 @@ def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
 
 def _mode(setting: Setting) -> tuple[bool, ...]:
     numbers: tuple[Any, ...] = (setting.momentum, setting.dampening, setting.weight_decay)
-    return (*(isinstance(n, Tensor) or n != 0 for n in numbers), setting.nesterov, setting.maximize)
+    return (*(isinstance(n, Tensor) or n != 0 for n in numbers), bool(setting.nesterov), setting.maximize)

@@ -152,8 +152,8 @@ def _agrees(found: Library) -> bool:
             for count in (1, 2, 3, 6):
                 if not _same(found, operands, pairs[:count], (rows, columns)):
                     return False
-            adam = AdamStep(0.1, 2.0, 1e-8), AdamStep(0.1, 2.0, 1e-8, squared=False)
-            derived: list[list[Operand]] = [[Derived(a, b), c], *([Derived(a, b, one), c] for one in adam)]
+            steps = (None, AdamStep(0.1, 2.0, 1e-8), AdamStep(0.1, 2.0, 1e-8, squared=False))
+            derived: list[list[Operand]] = [[Derived(a, b, step), c] for step in steps]
             if not all(_same(found, each, [(0, 0), (1, 0), (0, -1)], (rows, columns)) for each in derived):
                 return False
     return True

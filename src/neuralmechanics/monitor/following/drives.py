@@ -71,7 +71,7 @@ class DriveMeter:
         self._plans: dict[torch.device, ProductPlan] = {}
         for on in dict.fromkeys(params[name].device for name in symmetries.parameters):
             self._plan(on, ())
-        self._last: tuple[Setting, tuple[bool, ...], tuple[str, ...], Forms] | None = None
+        self._last: tuple[Setting, tuple[bool | int, ...], tuple[str, ...], Forms] | None = None
         self._known: dict[tuple[object, ...], _Known] = {}
         self._single = _pair_recipe(same=True)
         self._double = _pair_recipe(same=False)

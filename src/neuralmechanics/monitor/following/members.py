@@ -81,15 +81,16 @@ class Members:
         if self._last is None or self._last[1] != reference or not all(map(operator.is_, now, self._last[0])):
             decays = any(r.setting is not None and not r.setting.without_decay for r in now)
             settings = self._settings(roles, reference)
-            apart = self._displaced is not None and decays
-            self._last = now, reference, self._pulled_apart(settings) if apart else settings
+            if self._displaced is not None and decays:
+                settings = self._pulled_apart(settings, self._displaced)
+            self._last = now, reference, settings
         return self._last[2]
 
-    def _pulled_apart(self, settings: ChargeSettings) -> ChargeSettings:
+    def _pulled_apart(self, settings: ChargeSettings, displaced: Tensor) -> ChargeSettings:
         """The same where λ is not that of the charges of θ + c: what decay does to them has to be measured."""
         decay = settings.hyperparameters.weight_decay
         each = torch.as_tensor(decay, dtype=torch.float64, device=self._device).expand(self.charges)
-        displaced = torch.where(each == 0, False, self._displaced)
+        displaced = torch.where(each == 0, False, displaced)
         hyper = replace(settings.hyperparameters, weight_decay=each.masked_fill(displaced, math.nan))
         return replace(settings, hyperparameters=hyper, mixed=True)
 
