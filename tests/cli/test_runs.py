@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -152,11 +153,23 @@ def test_a_figure_of_trainings_makes_them_once(tmp_path, capsys, monkeypatch):
             train(point.config, sweep.folder(point))
             trained.append(point.name)
 
+    assert (
+        main(["figures", "phase", "fig1", "fig5", "sums", "--dry-run", "--workers", "3", "--out", str(tmp_path)]) == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"9 runs in {tmp_path / 'runs' / 'smoke'}, 0 of them finished"
+    assert [line.split()[:4] for line in lines[2:-1]] == [
+        ["mlp-bn", "digits", "32", "1"], ["fc-bn", "digits", "32", "3"], ["mlp-bn", "digits", "64", "3"],
+        ["mlp", "digits", "64", "2"],
+    ]  # fmt: skip
+    assert re.fullmatch(r"together \S+ hours with 3 at a time, \S+ GB on disk .* GB of memory at once", lines[-1])
+    assert not (tmp_path / "runs").exists()
+    assert trained == []
     for _ in range(2):
-        assert main(["figures", "phase", "--out", str(tmp_path)]) == 0
+        assert main(["figures", "phase", "fig1", "fig5", "sums", "--out", str(tmp_path)]) == 0
     paths = {Path(line).name for line in capsys.readouterr().out.splitlines()}
-    assert paths == {"phase.png", "phase.csv"}
-    assert len(trained) == 4
+    assert paths == {f"{name}.{end}" for name in ("phase", "fig1", "fig5", "sums") for end in ("png", "csv")}
+    assert len(trained) == 9  # and not 4 + 1 + 4 + 4
     rows = list(csv.DictReader((tmp_path / "phase.csv").read_text().splitlines()))
     assert {row["weight_decay"] for row in rows} == {"0.0", "0.001", "0.01", "0.1"}
 

@@ -19,9 +19,11 @@ class Sweep:
     out: str | None = None
     """folder of the sweep; default: what the file says, else runs/<name of the file>"""
     workers: int | None = None
-    """trainings at a time; default: one a core"""
+    """trainings at a time; default: one a core, or as many as fit into the accelerators' memory"""
     backend: Literal["auto", "ray", "processes"] = "auto"
     """auto takes Ray if it is installed"""
+    device: str | None = None
+    """where they run: cpu, cuda (all accelerators), cuda:1; default: where each run's configuration says"""
     address: str | None = None
     """an existing Ray cluster; default: a local one, started for this sweep"""
 
@@ -32,7 +34,12 @@ def run_sweep_command(command: Sweep) -> None:
 
     sweep = load_sweep(command.config, out=command.out)
     table = run_sweep(
-        sweep, workers=command.workers, backend=command.backend, address=command.address, meter=terminal_meter()
+        sweep,
+        workers=command.workers,
+        backend=command.backend,
+        address=command.address,
+        device=command.device,
+        meter=terminal_meter(),
     )
     print(table.to_string(index=False))
     print(f"table  {sweep.out / 'table.csv'}")

@@ -15,6 +15,8 @@ ScheduleName = Literal["constant", "drops", "cosine", "linear", "double-batch", 
 Precision = Literal["float32", "float64", "bfloat16"]
 
 
+# How the family is called that is the sum of another one's charges, behind the name of that one.
+SUM = " (sum)"
 # The course of a training is walked before it starts.
 _MOST_EPOCHS = 1_000_000
 _MOST_PIXELS = 4096
@@ -83,6 +85,8 @@ class RecordConfig:
     """attach a monitor at all"""
     every: int = 10
     """steps from one record to the next"""
+    charges: int | None = None
+    """record so many charges of each family, evenly spread, and their sum; None: all"""
     residuals: bool = False
     """measure the symmetry residual at every step, not at records only"""
     metrics: tuple[str, ...] = ("performance",)
@@ -94,6 +98,7 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         _require(self.every >= 1, "record.every", self.every, "at least 1")
+        _require(self.charges is None or self.charges >= 1, "record.charges", self.charges, "at least 1")
         _require(self.subset >= 1, "record.subset", self.subset, "at least 1")
         _require(self.eigenvalues >= 1, "record.eigenvalues", self.eigenvalues, "at least 1")
         known = METRICS

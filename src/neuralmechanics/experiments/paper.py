@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
+from neuralmechanics.experiments.config import TrainConfig
 from neuralmechanics.experiments.sweep.grid import Point, Sweep, expand
 
 Scale = Literal["smoke", "small", "paper"]
@@ -38,15 +40,20 @@ class _Size:
     momenta: tuple[float, ...]
     dampenings: tuple[float, ...]
     milestones: tuple[float, ...]
+    charges: int | None = None
 
-    def base(self, learning_rate: float, *, momentum: float = 0.0, batch: int | None = None) -> dict[str, Any]:
-        """The part of the configuration that all experiments share."""
+    def base(
+        self, learning_rate: float, *, momentum: float = 0.0, batch: int | None = None, weights: bool = False
+    ) -> dict[str, Any]:
+        """The part of the configuration that all experiments share; `weights`: raw ones are recorded too."""
         return {
             **self.images,
             **self.length,
             "batch_size": batch or self.batch,
             "optimizer": {"learning_rate": learning_rate, "momentum": momentum},
-            "record": {"every": self.every, "metrics": ["performance", "weights-subset"], "subset": 16},
+            "record": {"every": self.every, "metrics": ["performance", *(["weights-subset"] if weights else [])]}
+            | ({"subset": 16} if weights else {})
+            | ({} if self.charges is None else {"charges": self.charges}),
         }
 
 
@@ -92,16 +99,23 @@ _SIZES: dict[str, _Size] = {
         momenta=(0.8, 0.9, 0.99),
         dampenings=(0.0, 0.01),
         milestones=(30.0, 60.0),
+        # VGG-16-BN has 17,000 charges: all of them at 800 records of each of 67 runs are 50 GB and more.
+        charges=16,
     ),
 }
 
 
 def _fig1(size: _Size, scale: str) -> list[Grid]:
-    return [(size.base(0.1) | {"model": size.normed}, {"optimizer.weight_decay": [1e-4 if scale == "paper" else 1e-3]})]
+    return [
+        (
+            size.base(0.1, weights=True) | {"model": size.normed},
+            {"optimizer.weight_decay": [1e-4 if scale == "paper" else 1e-3]},
+        )
+    ]
 
 
 def _fig5(size: _Size, scale: str) -> list[Grid]:
-    return [(size.base(0.1), {"model": [size.plain, size.normed], "optimizer.weight_decay": size.decays})]
+    return [(size.base(0.1, weights=True), {"model": [size.plain, size.normed], "optimizer.weight_decay": size.decays})]
 
 
 def _momentum(size: _Size, scale: str) -> list[Grid]:
@@ -142,8 +156,10 @@ _EXPERIMENTS: dict[str, Callable[[_Size, str], list[Grid]]] = {
     "fig1": _fig1,
     "fig5": _fig5,
     "momentum": _momentum,
+    "performance": _fig5,
     "phase": _phase,
     "schedules": _schedules,
+    "sums": _fig5,
 }
 
 PAPER_FIGURES = tuple(_EXPERIMENTS)
@@ -152,17 +168,37 @@ PAPER_FIGURES = tuple(_EXPERIMENTS)
 SHOWN_FAMILIES = {"translation": ("head.weight",), "scale": ("conv2",), "rescale": ("conv4 → ", "conv5")}
 
 
-def paper_sweep(figure: str, scale: Scale, out: str | Path) -> Sweep:
-    """The trainings behind `figure` (fig1, fig5, momentum, phase, schedules) at `scale`, in the folder `out`.
+# What tells the trainings of all figures apart; a training has the same name in whichever figure it is shown.
+_NAMED = {
+    "model": ("model",),
+    "lr": ("optimizer", "learning_rate"),
+    "momentum": ("optimizer", "momentum"),
+    "dampening": ("optimizer", "dampening"),
+    "weight_decay": ("optimizer", "weight_decay"),
+    "schedule": ("schedule", "name"),
+}
+
+
+def paper_sweep(figure: str | Sequence[str], scale: Scale, out: str | Path) -> Sweep:
+    """The trainings behind a figure, or several, at `scale`, in the folder `out`; what figures share is one point.
 
     >>> len(paper_sweep("momentum", "paper", "runs").points), len(paper_sweep("fig5", "paper", "runs").points)
     (48, 8)
+    >>> len(paper_sweep(["fig1", "fig5", "performance", "sums"], "paper", "runs").points)
+    8
     """
-    if figure not in _EXPERIMENTS:
-        raise ValueError(f"no trainings are known for figure {figure!r}; known are {', '.join(PAPER_FIGURES)}")
-    if scale not in _SIZES:
-        raise ValueError(f"unknown scale {scale!r}; known are {', '.join(_SIZES)}")
-    points: list[Point] = []
-    for base, grid in _EXPERIMENTS[figure](_SIZES[scale], scale):
-        points += expand(base, {key: list(values) for key, values in grid.items()})
-    return Sweep(tuple(points), Path(out), data_first=True)
+    points: dict[str, Point] = {}
+    for name in [figure] if isinstance(figure, str) else figure:
+        if name not in _EXPERIMENTS:
+            raise ValueError(f"no trainings are known for figure {name!r}; known are {', '.join(PAPER_FIGURES)}")
+        if scale not in _SIZES:
+            raise ValueError(f"unknown scale {scale!r}; known are {', '.join(_SIZES)}")
+        for base, grid in _EXPERIMENTS[name](_SIZES[scale], scale):
+            for point in expand(base, {key: list(values) for key, values in grid.items()}):
+                named = Point(_values(point.config), point.config)
+                points[named.name] = named
+    return Sweep(tuple(points.values()), Path(out), data_first=True)
+
+
+def _values(config: TrainConfig) -> dict[str, Any]:
+    return {key: reduce(getattr, path, config) for key, path in _NAMED.items()}

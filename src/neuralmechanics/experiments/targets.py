@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from neuralmechanics.experiments.models import build_model, restore_weights
-from neuralmechanics.experiments.seeds import stream_seed
+from neuralmechanics.experiments.seeds import seeded
 from neuralmechanics.files import read_regular
 from neuralmechanics.functional.as_found import left_as_found
 
@@ -89,8 +89,7 @@ def _told(error: BaseException) -> str:
 
 
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, "weights"))
+    with seeded(seed, "weights"):
         return build()
 
 

@@ -54,6 +54,21 @@ AXIS_LABELS = {
 }
 
 
+def colours(count: int) -> list[str]:
+    """As many colours as are asked for: Okabe and Ito's, or where they do not suffice a scale from dark to light.
+
+    >>> colours(2), len(set(colours(30)))
+    (['#0072b2', '#e69f00'], 30)
+    """
+    if count <= len(OKABE_ITO):
+        return list(OKABE_ITO[:count])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    # Its last tenth is too light for lines on white.
+    return [to_hex(colormaps["viridis"](0.9 * position / (count - 1))) for position in range(count)]
+
+
 def law_styles(laws: Sequence[str]) -> dict[str, LawStyle]:
     """A style for every law: the usual ones by name, further laws by their place in the palette."""
     unknown = [law for law in laws if law not in LAW_STYLES]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from neuralmechanics.experiments.config import SUM
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 # The names under which a random subset of raw weights may be stored, [step, weight].
 PARAMETER_VARIABLES = ("weights-subset", "parameter")
+# The coordinate beside it that names the parameter of each weight.
+OWNERS = "weights-subset/parameter"
 
 
 class RunLike(Protocol):
@@ -72,7 +76,8 @@ def telling_family(data: xr.Dataset, kind: str) -> str:
 
     A bias before a norm starts near zero and stays there; the last layer's column sums do not.
     """
-    names = families(data, kind)
+    # The sum over a layer is the largest, and tells least.
+    names = [name for name in families(data, kind) if not name.endswith(SUM)]
     if not names:
         raise ValueError(f"the run has no {kind} charges; it has: {', '.join(kinds(data)) or 'none'}")
     return max(names, key=lambda name: float(np.abs(of_family(data, name)["charge"].values[0]).sum()))
@@ -103,11 +108,15 @@ def thinned(length: int, most: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class RawWeights:
-    """A random subset of raw weights over time: steps, one name a weight, values [step, weight]."""
+    """A random subset of raw weights over time: steps, one name a weight, values [step, weight].
+
+    ``parameters`` names the parameter that each weight is of; it is empty where the record does not say.
+    """
 
     step: NDArray[np.float64]
     names: tuple[str, ...]
     values: NDArray[np.float64]
+    parameters: tuple[str, ...] = ()
 
     @property
     def moved(self) -> NDArray[np.float64]:
@@ -117,13 +126,14 @@ class RawWeights:
 
 def raw_weights(run: RunLike) -> RawWeights | None:
     """The recorded raw weights, from the run's data or the metrics beside it; None where none were recorded."""
-    for data in (run.data, _metrics(run)):
+    for data in (run.data, metrics_of(run)):
         for name in PARAMETER_VARIABLES if data is not None else ():
             if name in data and data[name].dims[0] == "step":
                 values = data[name].values.astype(np.float64).reshape(data.sizes["step"], -1)
                 other = data[name].dims[-1]
                 known = data[other].values if other in data.coords else range(values.shape[1])
-                return RawWeights(steps(data), tuple(f"weight {label}" for label in known), values)
+                owners = tuple(map(str, data[OWNERS].values)) if OWNERS in data.coords else ()
+                return RawWeights(steps(data), tuple(f"weight {label}" for label in known), values, owners)
     return None
 
 
@@ -144,9 +154,10 @@ def _folder(run: RunLike) -> Path | None:
     return Path(path) if path else None
 
 
-def _metrics(run: RunLike) -> Any:
+def metrics_of(run: RunLike) -> Any:
+    """What was measured beside the charges; None where nothing was."""
     path = _folder(run)
-    if path is None or not any((path / "metrics").glob("step-*")):
+    if path is None or not any((path / "metrics").glob("*.safetensors")):
         return None
     from neuralmechanics.experiments.measuring.metrics import open_metrics
 

@@ -6,6 +6,7 @@ already made, so gradients and curvature are those of the parameters at that ste
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _RECORD_BYTES = 4 << 30
+# How many elements of each parameter, one after another, make up the metric weights-subset.
+OWNERS = "weights-subset/parameter"
 
 
 class Metrics:
@@ -86,7 +89,9 @@ class Metrics:
 
         make_folder(self._folder)
         arrays = {name: value.cpu().contiguous() for name, value in self._record.items()}
-        publish(self._folder / f"{kind}-{step:09d}.safetensors", save(arrays))
+        owners = {OWNERS: json.dumps({name: len(chosen) for name, chosen in self._chosen.items()})}
+        metadata = owners if "weights-subset" in arrays else None
+        publish(self._folder / f"{kind}-{step:09d}.safetensors", save(arrays, metadata))
         self._record = {}
 
 
@@ -113,9 +118,25 @@ def open_metrics(run: str | Path) -> xarray.Dataset:
         for name in records[0] if records else ():
             stack = _stacked(paths, records, name)
             variables[name] = ((dimension, *(f"{name}[{axis}]" for axis in range(stack.ndim - 1))), stack)
+    if "weights-subset" in variables and (owners := _owners(sorted(folder.glob("step-*.safetensors"))[0])):
+        coordinates[OWNERS] = (variables["weights-subset"][0][1], owners)
     if not variables:
         raise ValueError(f"{str(run)!r} holds no metrics; train with record.metrics")
     return xarray.Dataset(variables, coordinates)
+
+
+def _owners(path: Path) -> list[str]:
+    """The parameter of each element of weights-subset; none where the file does not say."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            count = len(file.get_tensor("weights-subset"))
+            counts = json.loads((file.metadata() or {}).get(OWNERS, "{}"))
+        owners = [str(name) for name, number in counts.items() for _ in range(min(int(number), count + 1))]
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"metrics file {str(path)!r} is damaged: {error}; remove it to read the others") from None
+    return owners if len(owners) == count else []
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import nn
 
 from neuralmechanics.experiments.models.attention import gpt, vit
@@ -18,7 +17,7 @@ from neuralmechanics.experiments.models.convolutional import conv, convnet, vgg,
 from neuralmechanics.experiments.models.layers import initialise_as_paper
 from neuralmechanics.experiments.models.perceptrons import fc, logistic, mlp
 from neuralmechanics.experiments.models.residual import RESNET_DEPTHS, resnet, wide_resnet
-from neuralmechanics.experiments.seeds import stream_seed
+from neuralmechanics.experiments.seeds import seeded
 
 Builder = Callable[..., nn.Module]
 
@@ -71,8 +70,7 @@ def build_model(
     architecture, batch_norm = _parsed(name)
     builder = _builder(architecture, name)
     # Weights depend on the seed alone, and the caller's random state on nothing here.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, "weights"))
+    with seeded(seed, "weights"):
         model = builder(tuple(input_shape), classes, batch_norm=batch_norm)
         if initialisation == "paper":
             # There the linear head of a residual network is left as torch draws it.

@@ -28,6 +28,7 @@ class _Job:
     folder: Path
     attempts: int = 0
     process: BaseProcess | None = None
+    device: str | None = None
 
 
 @contextmanager
@@ -43,8 +44,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def run_in_processes(sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter) -> None:
+def run_in_processes(
+    sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter, devices: Sequence[str] = ()
+) -> None:
     """Train `points`, `workers` at a time; a process that dies is started again, at most four times in all.
+
+    Of several `devices` each new process takes the one that fewest others use; with none, what its run says.
 
     Raises `ChildProcessError` if one keeps dying. Processes are ended if this function is left by an exception.
     """
@@ -57,7 +62,9 @@ def run_in_processes(sweep: Sweep, points: Sequence[Point], workers: int, meter:
             while waiting and len(running) < workers:
                 job = waiting.popleft()
                 job.attempts += 1
-                arguments = (config_to_dict(job.point.config), str(job.folder.absolute()), os.getcwd())
+                used = [other.device for other in running]
+                job.device = min(devices, key=used.count, default=None)
+                arguments = (config_to_dict(job.point.config), str(job.folder.absolute()), os.getcwd(), job.device)
                 job.process = context.Process(target=train_point, args=arguments)
                 with _deaf_to_interrupts():
                     job.process.start()

@@ -15,7 +15,9 @@ from neuralmechanics.progress import Meter
 RETRIES = 3
 
 
-def run_on_ray(sweep: Sweep, points: Sequence[Point], workers: int, address: str | None, meter: Meter) -> None:
+def run_on_ray(
+    sweep: Sweep, points: Sequence[Point], workers: int, address: str | None, meter: Meter, device: str | None = None
+) -> None:
     """Train `points` as Ray tasks of one core each; a task whose worker dies is tried again up to three times.
 
     With `address` the sweep's folder must be the same on every node. Without, a local Ray of `workers` cores is
@@ -30,19 +32,21 @@ def run_on_ray(sweep: Sweep, points: Sequence[Point], workers: int, address: str
         except (ConnectionError, ValueError, OSError) as error:
             raise ValueError(f"no Ray at {address!r}: {str(error).splitlines()[0]}") from None
     try:
-        _drain(ray, sweep, points, workers, meter)
+        _drain(ray, sweep, points, workers, meter, device)
     finally:
         if ours:
             ray.shutdown()
 
 
-def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter) -> None:
+def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter, device: str | None) -> None:
     gpus = float(ray.cluster_resources().get("GPU", 0))
     # With fewer accelerators than workers, each worker has its share of one.
     remote = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / workers), max_retries=RETRIES)(train_point)
     names: dict[Any, str] = {}
     for point in points:
-        task = remote.remote(config_to_dict(point.config), str(sweep.folder(point).absolute()), os.getcwd())
+        folder = str(sweep.folder(point).absolute())
+        # Ray shows each task the accelerators that are its own: "cuda" is the right one there.
+        task = remote.remote(config_to_dict(point.config), folder, os.getcwd(), device)
         names[task] = point.name
     waiting = list(names)
     while waiting:

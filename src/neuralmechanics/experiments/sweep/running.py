@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from typing import TYPE_CHECKING
 
 from neuralmechanics.experiments.data import load_data, require_here
+from neuralmechanics.experiments.sweep.devices import default_workers, device_pool
 from neuralmechanics.experiments.sweep.gather import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
@@ -24,10 +24,13 @@ def run_sweep(
     workers: int | None = None,
     backend: str = "auto",
     address: str | None = None,
+    device: str | None = None,
     meter: Meter | None = None,
 ) -> pd.DataFrame:
     """Train what is missing of `sweep` and gather `table.csv` and `errors.csv` in its folder; returns the table.
 
+    `device` is where the trainings run (cpu, cuda: all accelerators in turn, cuda:1), None: where each says. `workers`
+    trainings run at a time, by default one a core, or on accelerators as many as fit into their memory.
     `backend`: ray, processes, or auto (Ray where it is installed). A run that a killed worker or an earlier,
     interrupted sweep left behind continues from its last checkpoint; a training that fails by itself is a row of the
     table. Raises `ValueError` before any training where `sweep.data_first` and data is missing here.
@@ -50,7 +53,9 @@ def run_sweep(
         # Only then are they read, which takes its time.
         for name, images in wanted:
             load_data(name, images)
-    count = min(workers or os.cpu_count() or 1, max(1, len(missing)))
+    devices = device_pool(device) if address is None else []
+    fitting = workers or default_workers([point.config for point in missing], devices)
+    count = min(fitting, max(1, len(missing)))
     sweep.out.mkdir(parents=True, exist_ok=True)
     meter.start(len(sweep.points), f"{len(sweep.points)} runs")
     meter.advance(len(sweep.points) - len(missing))
@@ -58,9 +63,9 @@ def run_sweep(
         if not missing:
             pass
         elif backend == "ray" or (backend == "auto" and installed):
-            run_on_ray(sweep, missing, count, address, meter)
+            run_on_ray(sweep, missing, count, address, meter, device)
         else:
-            run_in_processes(sweep, missing, count, meter)
+            run_in_processes(sweep, missing, count, meter, devices)
     finally:
         meter.finish()
     # Read back from the folders: runs of earlier sweeps are in the table too.

@@ -17,11 +17,12 @@ from neuralmechanics.monitor.warning import MonitorWarning
 FAILED = "failed.json"
 
 
-def train_point(config: dict[str, Any], folder: str, directory: str) -> None:
+def train_point(config: dict[str, Any], folder: str, directory: str, device: str | None = None) -> None:
     """Train `config` in `folder`, continuing what a killed worker left; a failure of the training is recorded there.
 
     One thread, whatever the machine: so a run's numbers do not depend on where it ran. `directory` is where models
-    named `package.module:factory` are imported from.
+    named `package.module:factory` are imported from; `device` is where this run trains, None: where its configuration
+    says.
     """
     end_with_parent()
     import torch
@@ -37,7 +38,7 @@ def train_point(config: dict[str, Any], folder: str, directory: str) -> None:
         with warnings.catch_warnings():
             # The run keeps what its monitor says; an interrupted sweep says one line, and that for all of its workers.
             warnings.filterwarnings("ignore", r"step \d+ was interrupted", MonitorWarning)
-            train(config_from_dict(config, TrainConfig), out, resume=True)
+            train(config_from_dict(config, TrainConfig), out, resume=True, device=device)
     except (ValueError, TypeError, ArithmeticError) as error:
         make_folder(out)
         write_json(out / FAILED, {"error": f"{type(error).__name__}: {error}"})

@@ -15,7 +15,7 @@ from neuralmechanics.experiments.data import Batches, DataSet, Position, load_da
 from neuralmechanics.experiments.losses import loss_function
 from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
 from neuralmechanics.experiments.measuring.metrics import Metrics
-from neuralmechanics.experiments.seeds import stream_seed
+from neuralmechanics.experiments.seeds import seeded
 from neuralmechanics.experiments.targets import require_fit, resolve_model
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint, load_checkpoint, save_checkpoint
 from neuralmechanics.experiments.training.observer import Observer, Training
@@ -49,23 +49,25 @@ def train(
     meter: Meter | None = None,
     observer: Observer | None = None,
     data: DataSet | None = None,
+    device: str | None = None,
 ) -> TrainResult:
     """Train as `config` says; with `out` given, record the run there, checkpointed and resumable.
 
     The result is a function of `config` alone: weights, order, augmentation and dropout come from its seed, and
     torch's own random state is left as it was. `resume` continues from the last checkpoint in `out` bit for bit
     (on CUDA as far as its kernels are deterministic), or starts if there is none. An `observer` is told of every step
-    and changes nothing. `data` are examples of your own, whose name `config.data` must be. Raises `ValueError` for what
-    cannot be trained and `FloatingPointError` when the loss stops being finite.
+    and changes nothing. `data` are examples of your own, whose name `config.data` must be; `device` is where this
+    process trains, in place of `config.device`, and no part of what the run is. Raises `ValueError` for what cannot be
+    trained and `FloatingPointError` when the loss stops being finite.
     """
     folder = None if out is None else Path(out)
     meter = meter or SilentMeter()
-    device = _device(config.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as stack:
-        training = _prepare(config, _examples(config, data), folder, device)
+    used = _device(device or config.device)
+    with ExitStack() as stack:
+        training = _prepare(config, _examples(config, data), folder, used)
         if folder is not None:
             stack.callback(claim_folder(folder, config, resume=resume).release)
-        torch.manual_seed(stream_seed(config.seed, "training"))
+        stack.enter_context(seeded(config.seed, "training", device=used))
         position = Position()
         checkpoint = last_checkpoint(folder / CHECKPOINTS) if folder is not None and resume else None
         if checkpoint is not None:

@@ -30,10 +30,11 @@ def attach_monitor(
 
     `resume` is the step that a stored run is continued from. A model without any conserved charge
     leaves nothing to monitor: a warning and no monitor."""
+    from neuralmechanics.experiments.training.followed import some_of_each
     from neuralmechanics.monitor import Monitor
     from neuralmechanics.symmetry import find_symmetries
 
-    symmetries = find_symmetries(model, batch, loss)
+    symmetries = some_of_each(find_symmetries(model, batch, loss), config.record.charges)
     if not symmetries.labels:
         warnings.warn(
             f"{config.model} with loss {config.loss} has no conserved charge; the training is not monitored",

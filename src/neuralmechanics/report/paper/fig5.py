@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from matplotlib.patches import Patch
+
 from neuralmechanics.experiments.paper import SHOWN_FAMILIES
-from neuralmechanics.report.figures.law_curves import draw_family, legend_handles
-from neuralmechanics.report.palette import in_reading_order, tidy
+from neuralmechanics.report.figures.law_curves import legend_handles
+from neuralmechanics.report.palette import MEASURED, in_reading_order, tidy
+from neuralmechanics.report.paper.epochs import time_axis
+from neuralmechanics.report.paper.law_marks import MARKS, draw_charges, drawn_laws, mark_handles
 from neuralmechanics.report.paper.panels import (
     KINDS,
     blank,
@@ -15,6 +19,7 @@ from neuralmechanics.report.paper.panels import (
     family_for,
     grid,
     kind_label,
+    legend_below,
     note_errors,
     run_with,
 )
@@ -24,13 +29,18 @@ from neuralmechanics.report.source import laws, of_family
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from neuralmechanics.report.source import RunLike
+
+# The paper's own prediction in this figure: its equations 18 (translation), 19 (scale) and 20 (rescale).
+FORMULA = {"first_order": "the paper's formula, eqs. 18-20 (first order)"}
 
 
 def fig5(runs: Sequence[RunLike], families: Mapping[str, Sequence[str]] | None = None) -> tuple[Figure, pd.DataFrame]:
     """Rows translation, scale, rescale; columns weight decay λ, rising; measured charges under every law.
 
+    All charges of a family are shown as quantile bands, three of them as lines; the paper's formula is dashed on these.
     ``families`` gives, for a kind, parts of family names to prefer, by default those that the paper shows (the last
     layer's columns, the filters of conv 2, conv 5 against conv 4); where none fits, the largest charges are shown.
     Source: Kunin et al., ICLR 2021, Fig. 5.
@@ -48,12 +58,15 @@ def fig5(runs: Sequence[RunLike], families: Mapping[str, Sequence[str]] | None =
                 blank(axes, f"no {kind} charges")
                 continue
             family = family_for(run, kind, preferred.get(kind, ()))
-            drawn += laws(run.data)
-            draw_family(axes, of_family(run.data, family), in_reading_order(laws(run.data)), charges=4)
+            drawn += drawn_laws(run.data)
+            time, word = time_axis(run)
+            draw_charges(axes, time, of_family(run.data, family), drawn_laws(run.data))
             title = f"{label(run, 'weight_decay')}: {label(run, 'model')}" if row == 0 else label(run, "model")
-            tidy(axes, title=title, xlabel="step", ylabel=kind_label(kind))
+            tidy(axes, title=title, xlabel=word, ylabel=kind_label(kind))
             note_errors(axes, [(run, family)], in_reading_order(laws(run.data)))
     clear_inner_labels(panels)
-    handles = legend_handles(in_reading_order(list(dict.fromkeys(drawn))))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    bands = Patch(color=MEASURED, alpha=0.4, label="all charges of the family")
+    named = mark_handles(in_reading_order(list(dict.fromkeys(drawn))), MARKS, FORMULA)
+    handles: list[Line2D | Patch] = [*legend_handles([]), bands, *named]
+    legend_below(figure, handles)
     return figure, errors

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from neuralmechanics.experiments.config import SUM
 from neuralmechanics.report.palette import AXIS_LABELS, FAINT, INK, law_styles, literal
 from neuralmechanics.report.source import RunLike, families, kinds, of_family, telling_family
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
     from numpy.typing import NDArray
 
 KINDS = ("translation", "scale", "rescale")
@@ -36,6 +39,17 @@ def clear_inner_labels(panels: NDArray[np.object_]) -> None:
                 panels[row, column].set_ylabel("")
 
 
+def legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
+    """All entries in one legend under the panels, as many side by side as the figure's width takes."""
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    # A letter of this size is a fourteenth of an inch wide, a line's picture and the gaps are half an inch.
+    columns = int(figure.get_figwidth() / (longest / 14 + 0.55))
+    ncols = max(1, min(columns, len(handles)))
+    # Room of its own for every row beyond the second: the panels keep their size.
+    figure.set_figheight(figure.get_figheight() + 0.19 * max(0, -(-len(handles) // ncols) - 2))
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize=8)
+
+
 def blank(axes: Axes, text: str) -> None:
     """A panel for which no run exists, saying so."""
     axes.set_axis_off()
@@ -51,7 +65,8 @@ def run_with(runs: Sequence[RunLike], kind: str) -> RunLike | None:
 
 def family_for(run: RunLike, kind: str, wanted: Sequence[str]) -> str:
     """The first family of ``kind`` in the run whose name contains one of ``wanted``, else the most telling one."""
-    names = families(run.data, kind)
+    # Sums over a layer have a figure of their own.
+    names = [name for name in families(run.data, kind) if not name.endswith(SUM)]
     return next((name for part in wanted for name in names if part in name), telling_family(run.data, kind))
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from neuralmechanics.report.paper.fig1 import fig1
 from neuralmechanics.report.paper.fig5 import fig5
 from neuralmechanics.report.paper.momentum import momentum
+from neuralmechanics.report.paper.performance import performance
 from neuralmechanics.report.paper.phase import phase
 from neuralmechanics.report.paper.schedules import schedules
+from neuralmechanics.report.paper.sums import sums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +25,10 @@ RUN_FIGURES: dict[str, Callable[[Sequence[RunLike]], tuple[Figure, pd.DataFrame]
     "fig1": fig1,
     "fig5": fig5,
     "momentum": momentum,
+    "performance": performance,
     "phase": phase,
     "schedules": schedules,
+    "sums": sums,
 }
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from neuralmechanics.report.palette import BLUE, MEASURED, OKABE_ITO, frame, tidy
-from neuralmechanics.report.paper.momentum import OVERLAID, law_handles, overlay
+from neuralmechanics.report.paper.epochs import time_axis
+from neuralmechanics.report.paper.law_marks import OSCILLATOR
+from neuralmechanics.report.paper.momentum import law_handles, overlay
 from neuralmechanics.report.paper.panels import (
     KINDS,
     blank,
@@ -17,10 +19,11 @@ from neuralmechanics.report.paper.panels import (
     family_for,
     grid,
     kind_label,
+    legend_below,
     note_errors,
 )
 from neuralmechanics.report.paper.settings import error_table, label
-from neuralmechanics.report.source import kinds, of_family, scalars, spread, steps
+from neuralmechanics.report.source import kinds, of_family, scalars, spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +43,11 @@ def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
     for column, run in enumerate(runs):
         top = panels[0, column]
         used = _time_step(run)
-        top.step(steps(run.data), used, where="post", color=BLUE, linewidth=1.4)
+        time, word = time_axis(run)
+        top.step(time, used, where="post", color=BLUE, linewidth=1.4)
         top.set_ylim(0, 1.1 * np.nanmax(used))
         top.margins(x=0)
-        tidy(top, title=label(run, "schedule", "model"), xlabel="step", ylabel="η / (1 − β)")
+        tidy(top, title=label(run, "schedule", "model"), xlabel=word, ylabel="η / (1 − β)")
         for row, kind in enumerate(present, start=1):
             axes = panels[row, column]
             if kind not in kinds(run.data):
@@ -55,15 +59,15 @@ def schedules(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
             frame(
                 axes,
                 [
-                    overlay(axes, part.isel(charge=[position]), colour)
+                    overlay(axes, part.isel(charge=[position]), colour, time)
                     for position, colour in zip(positions, OKABE_ITO, strict=False)
                 ],
             )
-            tidy(axes, xlabel="step", ylabel=kind_label(kind))
-            note_errors(axes, [(run, family)], list(OVERLAID))
+            tidy(axes, xlabel=word, ylabel=kind_label(kind))
+            note_errors(axes, [(run, family)], list(OSCILLATOR))
     clear_inner_labels(panels)
     measured = Line2D([], [], color=MEASURED, linewidth=4, label="measured, a colour a charge")
-    figure.legend(handles=[measured, *law_handles()], loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    legend_below(figure, [measured, *law_handles()])
     return figure, errors
 
 

@@ -1,0 +1,135 @@
+"""What a sweep will cost: steps, memory by hand, records as they were written; and where its trainings run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from neuralmechanics.experiments import OptimizerConfig, RecordConfig, TrainConfig, train
+from neuralmechanics.experiments.paper import paper_sweep
+from neuralmechanics.experiments.seeds import seeded
+from neuralmechanics.experiments.sweep import estimate
+from neuralmechanics.experiments.sweep.devices import default_workers, device_pool
+from neuralmechanics.experiments.sweep.estimate import cost_of, memory_of, totals
+from neuralmechanics.experiments.sweep.processes import run_in_processes
+from neuralmechanics.progress import SilentMeter
+
+
+def test_memory_is_parameters_and_what_the_backward_pass_reads():
+    """Two hidden layers of 64 on 64 inputs, by hand; no more is kept than inputs, activations and their labels."""
+    config = TrainConfig(model="mlp", data="digits", batch_size=100)
+    parameters = 64 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10
+    # Inputs of each of three maps, ReLU's own output (shared with the next input), log-probabilities, label.
+    each = 4 * (64 + 64 + 64 + 10) + 8
+    memory = memory_of(config) - estimate._PROCESS
+    assert 2 * 4 * parameters + 100 * each == pytest.approx(memory, rel=0.02)
+    twice = memory_of(TrainConfig(model="mlp", optimizer=OptimizerConfig(momentum=0.9), batch_size=100))
+    assert twice - estimate._PROCESS - memory == 4 * parameters
+
+
+def test_the_bytes_of_records_are_those_of_a_training(tmp_path):
+    config = TrainConfig(model="vgg-small-bn", steps=60, batch_size=16, record=RecordConfig(every=2))
+    cost = cost_of(config, "cpu")
+    train(config, tmp_path / "run")
+    written = sum(path.stat().st_size for path in (tmp_path / "run").glob("segment-*/records-*"))
+    checkpoint = sum(path.stat().st_size for path in (tmp_path / "run").glob("checkpoints/*"))
+    assert cost.steps == 60
+    # How many records go to the disk together depends on the time that they take.
+    assert 0.5 < written / cost.records < 1.15
+    assert cost.checkpoints == pytest.approx(checkpoint, rel=0.1)
+    assert 0 < cost.seconds < 60
+    hours, disk, memory = totals([cost] * 4, workers=2)
+    assert hours == pytest.approx(4 * 60 * cost.seconds / 3600 / 2)
+    assert (disk, memory) == (4 * (cost.records + cost.checkpoints), 2 * cost.memory)
+
+
+def test_published_data_is_known_without_being_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    config = paper_sweep("fig5", "paper", tmp_path).points[0].config
+    assert estimate._data_of(config) == ((3, 64, 64), 200, 100_000)
+    kinds = {estimate._kind(point.config) for point in paper_sweep(["fig1", "fig5"], "paper", tmp_path).points}
+    assert len(kinds) == 2
+
+
+def test_trainings_that_figures_share_are_one():
+    sweep = paper_sweep(["fig1", "fig5", "performance", "sums", "momentum"], "paper", "runs")
+    assert len(sweep.points) == 8 + 48
+    assert len({point.name for point in sweep.points}) == 56
+    shared = {point.name for point in paper_sweep("fig1", "paper", "runs").points}
+    assert shared <= {point.name for point in paper_sweep("fig5", "paper", "runs").points}
+
+
+def test_devices_by_name(monkeypatch):
+    assert device_pool("cpu") == ["cpu"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_pool(None) == []
+    with pytest.raises(ValueError, match="device 'cuda' is not available: there are 0 CUDA devices; use --device cpu"):
+        device_pool("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert device_pool(None) == device_pool("cuda") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert device_pool("cuda:2") == ["cuda:2"]
+    with pytest.raises(ValueError, match="'cuda:3' is not available: there are 3"):
+        device_pool("cuda:3")
+
+
+def test_as_many_trainings_as_fit_the_cards(monkeypatch):
+    config = TrainConfig(model="mlp")
+    assert default_workers([config], ["cpu"]) == default_workers([], []) == torch.multiprocessing.cpu_count()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 << 30 if device.index else 2 << 30, 80 << 30))
+    monkeypatch.setattr(estimate, "memory_of", lambda config: 2 << 30)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    # 9 GiB of 2.6 each, and a small card on which one may be tried.
+    assert default_workers([config], ["cuda:0", "cuda:1"]) == 3 + 1
+    assert default_workers([TrainConfig(model="mlp", device="cpu")], []) == 16
+
+
+def test_each_process_takes_the_device_that_fewest_use(monkeypatch, tmp_path):
+    from neuralmechanics.experiments.sweep import processes
+
+    given: list[str | None] = []
+
+    class Process:
+        exitcode = 0
+
+        def __init__(self, target: object, args: tuple[object, ...]) -> None:
+            given.append(args[3])  # type: ignore[arg-type]
+
+        def start(self) -> None: ...
+
+        def is_alive(self) -> bool:
+            return False
+
+    class Context:
+        @staticmethod
+        def Process(target: object, args: tuple[object, ...]) -> Process:  # noqa: N802 - as multiprocessing has it
+            return Process(target, args)
+
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method: Context)
+    monkeypatch.setattr(processes, "is_settled", lambda folder: True)
+    sweep = paper_sweep("fig5", "smoke", tmp_path)
+    run_in_processes(sweep, sweep.points, 4, SilentMeter(), ["cuda:0", "cuda:1"])
+    assert given == ["cuda:0", "cuda:1"] * 2
+    given.clear()
+    run_in_processes(sweep, sweep.points, 4, SilentMeter())
+    assert given == [None] * 4
+
+
+def test_a_seed_moves_no_stream_of_any_device(monkeypatch):
+    """The CPU's goes on as before; those of accelerators in use are put back, and only the wanted one is seeded."""
+    states = ["state of 0", "state of 1"]
+    calls: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(states))
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda given: calls.append(("put back", given)))
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, lambda seed, name=name: calls.append(name))
+    before = torch.get_rng_state()
+    with seeded(3, "weights"):
+        first = torch.rand(4)
+    assert calls == [("put back", states)]
+    assert torch.equal(torch.get_rng_state(), before)
+    with seeded(3, "weights"):
+        assert torch.equal(torch.rand(4), first)
+    assert calls == [("put back", states)] * 2
