@@ -14,18 +14,19 @@ from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
+from neuralmechanics.symmetry.program.value import Value
 
 LARGEST = 1 << 22  # entries that are picked one by one
 
 
 @rule("fliplr", "flipud")
-def mirrored(d: Builder, node: fx.Node, x: Any) -> Any:
+def mirrored(d: Builder, node: fx.Node, x: Value) -> Any:
     """The columns, or the rows, in the other order."""
     return flipped(d, node, x, [1 if "fliplr" in str(node.target) else 0])
 
 
 @rule("rot90")
-def rotated(d: Builder, node: fx.Node, x: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Any:
+def rotated(d: Builder, node: fx.Node, x: Value, k: int = 1, dims: Sequence[int] = (0, 1)) -> Any:
     """A turn by k right angles in the plane of two dimensions, from the first towards the second."""
     first, second = (dim % len(x.shape) for dim in dims)
     if k % 4 == 2:
@@ -36,7 +37,7 @@ def rotated(d: Builder, node: fx.Node, x: Any, k: int = 1, dims: Sequence[int] =
 
 
 @rule("hsplit", "vsplit", "dsplit")
-def split_along(d: Builder, node: fx.Node, x: Any, sizes: Any) -> tuple[Any, ...]:
+def split_along(d: Builder, node: fx.Node, x: Value, sizes: Value) -> tuple[Any, ...]:
     """Parts along the second, the first or the third dimension."""
     name = str(node.target)
     dim = 0 if "vsplit" in name or len(x.shape) == 1 else 2 if "dsplit" in name else 1
@@ -45,7 +46,7 @@ def split_along(d: Builder, node: fx.Node, x: Any, sizes: Any) -> tuple[Any, ...
 
 
 @rule("vstack", "row_stack", "dstack")
-def stacked_along(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Any:
+def stacked_along(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Value:
     """Tensors one behind the other along the first or the third dimension, which fewer dimensions are widened to."""
     deep = "dstack" in str(node.target)
     return d.cat([reshape(d, x, _widened(x.shape, deep)) for x in xs], 2 if deep else 0)
@@ -58,15 +59,15 @@ def _widened(shape: Sequence[int], deep: bool) -> Sequence[int]:
 
 
 @rule("ravel")
-def flat(d: Builder, node: fx.Node, x: Any) -> Any:
+def flat(d: Builder, node: fx.Node, x: Value) -> Value:
     """All entries in one row."""
     return reshape(d, x, meta_shape(node))
 
 
 @rule("as_strided", "as_strided_copy")
 def strided(
-    d: Builder, node: fx.Node, x: Any, size: Sequence[int], stride: Sequence[int], offset: int | None = None
-) -> Any:
+    d: Builder, node: fx.Node, x: Value, size: Sequence[int], stride: Sequence[int], offset: int | None = None
+) -> Value:
     """Entry (i, j, …) is the one at ``offset + Σ i·stride`` in memory, which must hold x in order and nothing else."""
     base = node.args[0].meta["val"]  # type: ignore[union-attr]
     numbers = [known(n) for n in (*size, *stride, offset or 0, base.storage_offset())]
@@ -83,6 +84,6 @@ def strided(
 
 
 @rule("new_empty_strided", "empty_strided")
-def unfilled(d: Builder, node: fx.Node, *_: Any, **__: Any) -> Any:
+def unfilled(d: Builder, node: fx.Node, *_: object, **__: object) -> Value:
     """A new tensor: the values of what it is made like do not matter."""
     return d.constant(meta_shape(node), function=outcome(node))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import fx
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.lowering.capture.captured import place
@@ -25,7 +26,7 @@ from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
-from neuralmechanics.symmetry.program.value import is_value
+from neuralmechanics.symmetry.program.value import Value, is_value
 
 
 @rule(
@@ -44,13 +45,13 @@ from neuralmechanics.symmetry.program.value import is_value
     "hardshrink_backward",
     "softshrink_backward",
 )
-def times_slope(d: Builder, node: Any, gradient: Any, *saved: Any, **kwargs: Any) -> Any:
+def times_slope(d: Builder, node: fx.Node, gradient: Value, *saved: Value, **kwargs: object) -> Value:
     """g·f'(x) for a function f that no change of x leaves alone: of x nothing may move."""
     tensors = [value for value in saved if is_value(value)]
     return d.mul(gradient, d.nonlinear(*tensors, function=_slope(node)))
 
 
-def _slope(node: Any, part: int | None = None) -> Function:
+def _slope(node: fx.Node, part: int | None = None) -> Function:
     """What one becomes in the place of the gradient, as a function of the tensors that were saved."""
     backward = bound(node, *tensor_places(node), part=part)
     return replace(backward, apply=lambda x, *xs: backward.apply(torch.ones_like(x), x, *xs))
@@ -67,7 +68,7 @@ def times_step(d: Builder, node: Any, gradient: Any, x: Any, *settled: Any, **__
 
 
 @rule("_prelu_kernel_backward")
-def prelu_backward(d: Builder, node: Any, gradient: Any, x: Any, weight: Any) -> tuple[Any, Any]:
+def prelu_backward(d: Builder, node: fx.Node, gradient: Value, x: Value, weight: Value) -> tuple[Any, Any]:
     """g times one or the slope, by the sign of x; and g·min(x, 0) for the slope."""
     d.fix(weight)
     backward = bound(node, 0, 1, part=0)
@@ -77,7 +78,7 @@ def prelu_backward(d: Builder, node: Any, gradient: Any, x: Any, weight: Any) ->
 
 
 @rule("glu_backward")
-def gated_backward(d: Builder, node: Any, gradient: Any, x: Any, dim: int) -> Any:
+def gated_backward(d: Builder, node: fx.Node, gradient: Value, x: Value, dim: int) -> Value:
     """(g·σ(b), g·a·σ'(b)) for x = (a, b)."""
     half = x.shape[dim] // 2
     first, gate = take(d, x, dim, range(half)), take(d, x, dim, range(half, 2 * half))
@@ -89,7 +90,7 @@ def gated_backward(d: Builder, node: Any, gradient: Any, x: Any, dim: int) -> An
 
 
 @rule("select_backward")
-def select_backward(d: Builder, node: Any, gradient: Any, sizes: Sequence[int], dim: int, index: Any) -> Any:
+def select_backward(d: Builder, node: fx.Node, gradient: Value, sizes: Sequence[int], dim: int, index: Value) -> Value:
     """g at one entry along ``dim``, zero elsewhere."""
     at, dim = known(index), dim % len(sizes)
     if at is None:
@@ -101,8 +102,15 @@ def select_backward(d: Builder, node: Any, gradient: Any, sizes: Sequence[int], 
 
 @rule("slice_backward")
 def slice_backward(
-    d: Builder, node: Any, gradient: Any, sizes: Sequence[int], dim: int, start: Any, end: Any, step: int
-) -> Any:
+    d: Builder,
+    node: fx.Node,
+    gradient: Value,
+    sizes: Sequence[int],
+    dim: int,
+    start: int | None,
+    end: int | None,
+    step: int,
+) -> Value:
     """g at a range along ``dim``, zero elsewhere."""
     dim %= len(sizes)
     if known(start) is None or known(end) is None:
@@ -116,14 +124,14 @@ def slice_backward(
 
 
 @rule("_softmax_backward_data")
-def softmax_backward(d: Builder, node: Any, gradient: Any, y: Any, dim: int, *_: Any) -> Any:
+def softmax_backward(d: Builder, node: fx.Node, gradient: Value, y: Value, dim: int, *_: object) -> Value:
     """y·(g - Σ g·y) along ``dim``."""
     both = d.mul(gradient, y)
     return d.add(both, d.mul(y, d.reduce(both, (dim % len(y.shape),), True, False)), -1.0)
 
 
 @rule("_log_softmax_backward_data")
-def log_softmax_backward(d: Builder, node: Any, gradient: Any, y: Any, dim: int, *_: Any) -> Any:
+def log_softmax_backward(d: Builder, node: fx.Node, gradient: Value, y: Value, dim: int, *_: object) -> Value:
     """g - exp(y)·Σ g along ``dim``."""
     total = d.reduce(gradient, (dim % len(y.shape),), True, False)
     return d.add(gradient, d.mul(d.nonlinear(y, nonnegative=True, function=function_of("exp", torch.exp)), total), -1.0)
@@ -131,10 +139,10 @@ def log_softmax_backward(d: Builder, node: Any, gradient: Any, y: Any, dim: int,
 
 def _normalised_backward(
     d: Builder,
-    gradient: Any,
-    x: Any,
+    gradient: Value,
+    x: Value,
     dims: Sequence[int],
-    weight: Any,
+    weight: Value,
     eps: Breaking | None,
     unit_of: Function | None,
     inverse_of: Function,
@@ -148,13 +156,21 @@ def _normalised_backward(
     return d.mul(inverse, d.add(centred, along, -1.0)), d.mul(gradient, unit)
 
 
-def _breaking(node: Any, eps: float) -> Breaking | None:
+def _breaking(node: fx.Node, eps: float) -> Breaking | None:
     return Breaking("eps", float(eps), place(node)) if eps else None
 
 
 @rule("native_layer_norm_backward")
 def layer_norm_backward(
-    d: Builder, node: Any, gradient: Any, x: Any, shape: Sequence[int], mean: Any, rstd: Any, weight: Any, *_: Any
+    d: Builder,
+    node: fx.Node,
+    gradient: Value,
+    x: Value,
+    shape: Sequence[int],
+    mean: Value | None,
+    rstd: Value,
+    weight: Value,
+    *_: object,
 ) -> tuple[Any, Any, Any]:
     """Over the last dimensions; the gradients of γ and β are sums over the others."""
     dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
@@ -169,8 +185,8 @@ def layer_norm_backward(
 
 @rule("native_batch_norm_backward")
 def batch_norm_backward(
-    d: Builder, node: Any, gradient: Any, x: Any, weight: Any, mean: Any, var: Any, m: Any, r: Any, train: bool,
-    eps: float, *_: Any,
+    d: Builder, node: fx.Node, gradient: Value, x: Value, weight: Value, mean: Value | None, var: Value | None,
+    m: Any, r: Any, train: bool, eps: float, *_: object,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """Over batch and positions, with batch statistics; with running ones, of an affine map."""
     dims, shape = (0, *range(2, len(x.shape))), (x.shape[1], *(1,) * (len(x.shape) - 2))
@@ -190,8 +206,9 @@ def batch_norm_backward(
 
 @rule("convolution_backward")
 def convolution_backward(
-    d: Builder, node: Any, gradient: Any, x: Any, weight: Any, sizes: Any, stride: Any, padding: Any, dilation: Any,
-    transposed: bool, output_padding: Any, groups: int, *_: Any,
+    d: Builder, node: fx.Node, gradient: Value, x: Value, weight: Value, sizes: object, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int,
+    *_: object,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """The gradient spread back through the kernel, and the kernel's as products of gradient and input."""
     spatial = len(weight.shape) - 2
@@ -216,7 +233,7 @@ def convolution_backward(
 
 
 @rule("avg_pool2d_backward", "avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward")
-def mean_pool_backward(d: Builder, node: Any, gradient: Any, x: Any, *_: Any, **__: Any) -> Any:
+def mean_pool_backward(d: Builder, node: fx.Node, gradient: Value, x: Value, *_: object, **__: object) -> Value:
     """Each entry of g shared among those that its mean was taken over."""
     spatial = 3 if "3d" in str(node.target) else 2
     dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
@@ -224,7 +241,7 @@ def mean_pool_backward(d: Builder, node: Any, gradient: Any, x: Any, *_: Any, **
 
 
 @rule("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward")
-def max_pool_backward(d: Builder, node: Any, gradient: Any, x: Any, *_: Any, **__: Any) -> Any:
+def max_pool_backward(d: Builder, node: fx.Node, gradient: Value, x: Value, *_: object, **__: object) -> Value:
     """g where the maxima stood, which no change that the pooling admits moves."""
     shape = meta_shape(node)
     chosen = d.constant(shape, function=function_of("chosen", lambda: torch.ones(shape, dtype=torch.float64)))
@@ -233,8 +250,8 @@ def max_pool_backward(d: Builder, node: Any, gradient: Any, x: Any, *_: Any, **_
 
 @rule("embedding_dense_backward")
 def embedding_backward(
-    d: Builder, node: Any, gradient: Any, index: Any, rows: int, padding: int, by_count: bool
-) -> Any:
+    d: Builder, node: fx.Node, gradient: Value, index: Value, rows: int, padding: int, by_count: bool
+) -> Value:
     """Rows of g added into the rows that they came from."""
     d.fix(index)
     width, shape, backward = gradient.shape[-1], gradient.shape, bound(node)
@@ -244,13 +261,15 @@ def embedding_backward(
 
 
 @rule("native_dropout_backward")
-def dropout_backward(d: Builder, node: Any, gradient: Any, mask: Any, scale: float) -> Any:
+def dropout_backward(d: Builder, node: fx.Node, gradient: Value, mask: Value, scale: float) -> Value:
     """g times the mask of the forward pass."""
     return d.scaled(d.mul(gradient, mask), float(scale))
 
 
 @rule("mse_loss_backward")
-def squared_error_backward(d: Builder, node: Any, gradient: Any, x: Any, target: Any, reduction: int) -> Any:
+def squared_error_backward(
+    d: Builder, node: fx.Node, gradient: Value, x: Value, target: Value, reduction: int
+) -> Value:
     """2·g·(x - t), divided by the count where the loss is a mean."""
     mean, total = 1, 2
     if reduction not in (0, mean, total):
@@ -261,8 +280,16 @@ def squared_error_backward(d: Builder, node: Any, gradient: Any, x: Any, target:
 
 @rule("nll_loss_backward")
 def likelihood_backward(
-    d: Builder, node: Any, gradient: Any, x: Any, target: Any, weight: Any, reduction: int, ignored: int, total: Any
-) -> Any:
+    d: Builder,
+    node: fx.Node,
+    gradient: Value,
+    x: Value,
+    target: Value,
+    weight: Value,
+    reduction: int,
+    ignored: int,
+    total: Value,
+) -> Value:
     """-g at the target's entry, zero elsewhere: linear in g."""
     d.fix(target, total, *([] if weight is None else [weight]))
     spread = gradient if len(gradient.shape) == 0 else reshape(d, gradient, (*gradient.shape[:1], 1))

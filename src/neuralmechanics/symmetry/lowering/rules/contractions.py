@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,24 +13,25 @@ from torch import fx
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.movement import conjugate, expand, meta_shape, reshape
-from neuralmechanics.symmetry.lowering.rules.registry import rule
+from neuralmechanics.symmetry.lowering.rules.registry import Sizes, rule
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction, Window
 from neuralmechanics.symmetry.program.function import GROUPS, TRIANGLE, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
+from neuralmechanics.symmetry.program.value import Value
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @rule("linear")
-def linear(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> Any:
+def linear(d: Builder, node: fx.Node, x: Value, weight: Value, bias: Value | None = None) -> Value:
     """y = x Wᵀ + b: rows of W go with y, columns against x, b with y."""
     outer = _LETTERS[: len(x.shape) - 1]
     out = d.contract(x, weight, Contraction(outer + "z", "yz", outer + "y"))
     return out if bias is None else d.add(out, bias)
 
 
-def product(d: Builder, x: Any, y: Any) -> Any:
+def product(d: Builder, x: Value, y: Value) -> Value:
     """The matrix product with broadcast batch dimensions."""
     if len(x.shape) == 1 and len(y.shape) == 1:
         return d.contract(x, y, Contraction("z", "z", ""))
@@ -47,7 +48,7 @@ def product(d: Builder, x: Any, y: Any) -> Any:
     return d.contract(x, y, Contraction(left + "xz", right + "zy", out + "xy"))
 
 
-def _batch(d: Builder, x: Any, other: Any, rank: int) -> tuple[str, Any]:
+def _batch(d: Builder, x: Value, other: Any, rank: int) -> tuple[str, Any]:
     """Batch letters of x; dimensions of size one that the other operand widens are dropped."""
     batch = len(x.shape) - 2
     kept = []
@@ -65,12 +66,14 @@ def _batch(d: Builder, x: Any, other: Any, rank: int) -> tuple[str, Any]:
 
 
 @rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul")
-def matmul(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def matmul(d: Builder, node: fx.Node, x: Value, y: Value) -> Value:
     return product(d, conjugate(d, node, x) if "vdot" in str(node.target) else x, y)
 
 
 @rule("addmm", "baddbmm", "addbmm", "addmv")
-def addmm(d: Builder, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Any:
+def addmm(
+    d: Builder, node: fx.Node, bias: Value | None, x: Value, y: Value, beta: float = 1, alpha: float = 1
+) -> Value:
     """β·bias + α·x y."""
     out = product(d, x, y)
     if operation_name(node).rstrip("_") == "aten.addbmm":
@@ -80,12 +83,12 @@ def addmm(d: Builder, node: fx.Node, bias: Any, x: Any, y: Any, beta: float = 1,
 
 
 @rule("outer", "ger")
-def outer(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def outer(d: Builder, node: fx.Node, x: Value, y: Value) -> Value:
     return d.contract(x, y, Contraction("a", "b", "ab"))
 
 
 @rule("einsum")
-def einsum(d: Builder, node: fx.Node, equation: str, operands: Sequence[Any], **__: Any) -> Any:
+def einsum(d: Builder, node: fx.Node, equation: str, operands: Sequence[Any], **__: object) -> Any:
     """Any einsum, two operands at a time, from the left."""
     text = equation.replace(" ", "")
     inputs, _, out = text.partition("->")
@@ -116,7 +119,7 @@ def einsum(d: Builder, node: fx.Node, equation: str, operands: Sequence[Any], **
 
 
 @rule("bilinear")
-def bilinear(d: Builder, node: fx.Node, x: Any, y: Any, weight: Any, bias: Any = None) -> Any:
+def bilinear(d: Builder, node: fx.Node, x: Value, y: Value, weight: Value, bias: Value | None = None) -> Value:
     outer_letters = _LETTERS[: len(x.shape) - 1]
     half = d.contract(x, weight, Contraction(outer_letters + "x", "oxy", outer_letters + "oy"))
     out = d.contract(half, y, Contraction(outer_letters + "oy", outer_letters + "y", outer_letters + "o"))
@@ -128,7 +131,7 @@ def listed(value: Any, count: int) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-def _bias(d: Builder, out: Any, bias: Any, spatial: int) -> Any:
+def _bias(d: Builder, out: Value, bias: Value | None, spatial: int) -> Value:
     return out if bias is None else d.add(out, reshape(d, bias, (*bias.shape, *((1,) * spatial))))
 
 
@@ -136,12 +139,12 @@ def _bias(d: Builder, out: Any, bias: Any, spatial: int) -> Any:
 class _Convolution:
     """The numbers of a convolution: one for all spatial dimensions, or one for each."""
 
-    stride: Any
-    padding: Any
-    dilation: Any
+    stride: Sizes
+    padding: Sizes | str
+    dilation: Sizes
     groups: int
     transposed: bool = False
-    output_padding: Any = 0
+    output_padding: Sizes = 0
 
     def padded(self) -> bool:
         """Whether zeros are put around the input."""
@@ -152,7 +155,7 @@ class _Convolution:
     def window(self, axis: int, spatial: int, size: int, length: int, letters: tuple[str, str, str]) -> Window:
         """What the output sees along one spatial axis: kernel of ``size``, output of ``length``."""
         stride, dilation, after = (listed(n, spatial)[axis] for n in (self.stride, self.dilation, self.output_padding))
-        padding: Any
+        padding: Hashable
         if self.padding == "same":
             padding = ("same", dilation * (size - 1)) if dilation * (size - 1) % 2 else dilation * (size - 1) // 2
         else:
@@ -161,7 +164,7 @@ class _Convolution:
         return Window(*letters, not self.padded() and not self.transposed, geometry, length)
 
 
-def convolved(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, how: _Convolution) -> Any:
+def convolved(d: Builder, node: fx.Node, x: Value, weight: Value, bias: Value | None, how: _Convolution) -> Value:
     """Output channel o of group g: Σ over input channels of the group and kernel positions."""
     shape, groups, transposed = meta_shape(node), how.groups, how.transposed
     spatial = len(weight.shape) - 2
@@ -191,14 +194,14 @@ def convolved(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, how: _C
 def conv(
     d: Builder,
     node: fx.Node,
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
     groups: int = 1,
-) -> Any:
+) -> Value:
     return convolved(d, node, x, weight, bias, _Convolution(stride, padding, dilation, groups))
 
 
@@ -206,15 +209,15 @@ def conv(
 def conv_transposed(
     d: Builder,
     node: fx.Node,
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    output_padding: Sizes = 0,
     groups: int = 1,
-    dilation: Any = 1,
-) -> Any:
+    dilation: Sizes = 1,
+) -> Value:
     return convolved(d, node, x, weight, bias, _Convolution(stride, padding, dilation, groups, True, output_padding))
 
 
@@ -222,16 +225,16 @@ def conv_transposed(
 def convolution(
     d: Builder,
     node: fx.Node,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Sizes,
+    padding: Sizes | str,
+    dilation: Sizes,
     transposed: bool,
-    output_padding: Any,
+    output_padding: Sizes,
     groups: int,
-) -> Any:
+) -> Value:
     how = _Convolution(stride, padding, dilation, groups, transposed, output_padding)
     return convolved(d, node, x, weight, bias, how)
 
@@ -240,16 +243,16 @@ def convolution(
 def attention(
     d: Builder,
     node: fx.Node,
-    q: Any,
-    k: Any,
-    v: Any,
-    mask: Any = None,
+    q: Value,
+    k: Value,
+    v: Value,
+    mask: Value | None = None,
     dropout: float = 0.0,
     is_causal: bool = False,
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Any:
+) -> Value:
     """softmax(scale·q kᵀ + mask) v, head by head; grouped queries: key and value heads serve several query heads."""
     if enable_gqa:
         from neuralmechanics.symmetry.lowering.rules.movement import take
@@ -267,8 +270,10 @@ def attention(
     if mask is not None:
         scores = d.add(scores, _additive(d, node, mask))
     rank = len(scores.shape)
-    causal = {"function": _CAUSAL, "chosen": (rank - 2, rank - 1)} if is_causal else {}
-    weights = d.softmax(scores, rank - 1, **causal)
+    if is_causal:
+        weights = d.softmax(scores, rank - 1, function=_CAUSAL, chosen=(rank - 2, rank - 1))
+    else:
+        weights = d.softmax(scores, rank - 1)
     if dropout > 0:
         weights = d.noise(weights, function_of("dropout", lambda w: torch.dropout(w, dropout, True), settings=dropout))
     return d.contract(weights, v, Contraction(batch + "xy", batch + "yz", batch + "xz"))
@@ -283,7 +288,7 @@ def _causal(scores: torch.Tensor) -> torch.Tensor:
 _CAUSAL = function_of("causal softmax", _causal)
 
 
-def _additive(d: Builder, node: fx.Node, mask: Any) -> Any:
+def _additive(d: Builder, node: fx.Node, mask: Value) -> Value:
     """The mask as what is added: zero where a mask of truth values holds, minus infinity elsewhere."""
     given: Any = node.args[3]
     if given.meta["val"].dtype is not torch.bool:
@@ -294,7 +299,9 @@ def _additive(d: Builder, node: fx.Node, mask: Any) -> Any:
 
 
 @rule("_grouped_mm")
-def grouped(d: Builder, node: fx.Node, x: Any, weight: Any, ends: Any = None, bias: Any = None, *_: Any) -> Any:
+def grouped(
+    d: Builder, node: fx.Node, x: Value, weight: Value, ends: Value | None = None, bias: Value | None = None, *_: object
+) -> Value:
     """x[s] W[e(s)] for rows sorted by expert, ``ends`` saying where each expert's rows end."""
     if ends is None:
         return product(d, x, weight)
@@ -318,7 +325,7 @@ def _groups(rows: int, ends: Any) -> Function:
 
 
 @rule("cumsum")
-def accumulated(d: Builder, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
+def accumulated(d: Builder, node: fx.Node, x: Value, dim: int, **__: object) -> Value:
     """A lower-triangular matrix of ones along ``dim``."""
     if not x.shape:
         return x
@@ -331,15 +338,15 @@ def accumulated(d: Builder, node: fx.Node, x: Any, dim: int, **__: Any) -> Any:
 
 
 @rule("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft")
-def transformed(d: Builder, node: fx.Node, x: Any, n: Any = None, dim: int = -1, norm: str | None = None) -> Any:
+def transformed(d: Builder, node: fx.Node, x: Value, n: Any = None, dim: int = -1, norm: str | None = None) -> Value:
     """A fixed matrix along one dimension."""
     return _transformed(d, x, _name(node), x.shape[dim] if n is None else n, meta_shape(node)[dim], dim, norm)
 
 
 @rule("fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2")
 def transformed_in_all(
-    d: Builder, node: fx.Node, x: Any, s: Any = None, dim: Any = None, norm: str | None = None
-) -> Any:
+    d: Builder, node: fx.Node, x: Value, s: Any = None, dim: Sequence[int] | None = None, norm: str | None = None
+) -> Value:
     """A fixed matrix along each of several dimensions; the last one is the one that is halved."""
     shape, rank, name = meta_shape(node), len(x.shape), _name(node)
     if dim is None:
@@ -359,7 +366,7 @@ def _name(node: fx.Node) -> str:
     return str(node.target).split(".")[1].removeprefix("fft_")
 
 
-def _transformed(d: Builder, x: Any, name: str, read: int, length: int, dim: int, norm: str | None) -> Any:
+def _transformed(d: Builder, x: Value, name: str, read: int, length: int, dim: int, norm: str | None) -> Value:
     """A Fourier sum over ``read`` entries along ``dim``: data as its matrix, linear is all that symmetries ask.
 
     A transform to real numbers (of half of a spectrum) is linear over the reals alone, and no matrix.

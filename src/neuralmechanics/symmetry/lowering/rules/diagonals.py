@@ -15,6 +15,7 @@ from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
+from neuralmechanics.symmetry.program.value import Value
 from neuralmechanics.symmetry.program.views import Permute
 
 LARGEST = 1 << 22  # entries of a matrix of which each has its own place
@@ -29,7 +30,7 @@ def places(rows: int, columns: int, offset: int) -> list[int]:
     return [k * columns + k + offset for k in range(rows) if 0 <= k + offset < columns]
 
 
-def _last(d: Builder, x: Any, first: int, second: int) -> Any:
+def _last(d: Builder, x: Value, first: int, second: int) -> Value:
     """x with two of its dimensions brought to the end and joined into one."""
     rank = len(x.shape)
     first, second = first % rank, second % rank
@@ -41,25 +42,25 @@ def _last(d: Builder, x: Any, first: int, second: int) -> Any:
 
 
 @rule("diagonal", "diagonal_copy")
-def diagonal(d: Builder, node: fx.Node, x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+def diagonal(d: Builder, node: fx.Node, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
     """x[…, k, k + offset] for every k, as the last dimension."""
     return take(d, _last(d, x, dim1, dim2), -1, places(x.shape[dim1], x.shape[dim2], offset))
 
 
 @rule("linalg_diagonal")
-def diagonal_of_the_last(d: Builder, node: fx.Node, x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+def diagonal_of_the_last(d: Builder, node: fx.Node, x: Value, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     """The same, of the last two dimensions where none are named."""
     return diagonal(d, node, x, offset, dim1, dim2)
 
 
 @rule("trace")
-def trace(d: Builder, node: fx.Node, x: Any) -> Any:
+def trace(d: Builder, node: fx.Node, x: Value) -> Value:
     """Σ_k x[k, k]."""
     return d.reduce(take(d, _last(d, x, 0, 1), -1, places(x.shape[0], x.shape[1], 0)), (0,), False, False)
 
 
 @rule("diag")
-def diag(d: Builder, node: fx.Node, x: Any, offset: int = 0) -> Any:
+def diag(d: Builder, node: fx.Node, x: Value, offset: int = 0) -> Value:
     """The diagonal of a matrix, or the matrix with a vector as its diagonal."""
     if len(x.shape) == 1:
         return embedded(d, x, offset, meta_shape(node))
@@ -67,7 +68,7 @@ def diag(d: Builder, node: fx.Node, x: Any, offset: int = 0) -> Any:
 
 
 @rule("diag_embed")
-def diag_embed(d: Builder, node: fx.Node, x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+def diag_embed(d: Builder, node: fx.Node, x: Value, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Value:
     """A matrix of zeros with the last dimension of x as its diagonal."""
     shape = meta_shape(node)
     rank = len(shape)
@@ -78,7 +79,7 @@ def diag_embed(d: Builder, node: fx.Node, x: Any, offset: int = 0, dim1: int = -
     return d.view(matrix, Permute(tuple(order.index(k) for k in range(rank))))
 
 
-def embedded(d: Builder, x: Any, offset: int, shape: Sequence[int]) -> Any:
+def embedded(d: Builder, x: Value, offset: int, shape: Sequence[int]) -> Value:
     """Zeros of this shape, with the last dimension of x along the diagonal of the last two: x_i δ_ij."""
     rows, columns = shape[-2:]
     padded = d.zero_padded(x, len(x.shape) - 1, -offset, 0, 0.0) if offset < 0 else x
@@ -95,8 +96,8 @@ def _unit(rows: int, columns: int, offset: int) -> Tensor:
 
 @rule("diagonal_scatter")
 def diagonal_replaced(
-    d: Builder, node: fx.Node, x: Any, source: Any, offset: int = 0, dim1: int = 0, dim2: int = 1
-) -> Any:
+    d: Builder, node: fx.Node, x: Value, source: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Value:
     """x with a diagonal replaced by the last dimension of the source."""
     rank = len(x.shape)
     dim1, dim2 = dim1 % rank, dim2 % rank

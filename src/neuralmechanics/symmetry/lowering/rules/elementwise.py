@@ -12,15 +12,15 @@ from torch import fx
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, bound, function_of, outcome, parity
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
-from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule
+from neuralmechanics.symmetry.lowering.rules.registry import Operand, number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.function import NEGATIVE, POSITIVE, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
-from neuralmechanics.symmetry.program.value import is_value
+from neuralmechanics.symmetry.program.value import Value, is_value
 
 
-def is_number(x: Any) -> bool:
+def is_number(x: Value) -> bool:
     return isinstance(x, (int, float, bool))
 
 
@@ -30,7 +30,7 @@ def entered(d: Builder, *operands: Any) -> tuple[Any, ...]:
 
 
 @rule("add", "sub", "rsub", "subtract")
-def added(d: Builder, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
+def added(d: Builder, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Value:
     """x ± alpha·y."""
     x, y = entered(d, x, y)
     name = str(node.target)
@@ -47,7 +47,7 @@ def added(d: Builder, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Any:
 
 
 @rule("mul", "multiply")
-def multiplied(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def multiplied(d: Builder, node: fx.Node, x: Any, y: Any) -> Value:
     """x·y: log-scales add; with itself, the square."""
     x, y = entered(d, x, y)
     if is_number(x):
@@ -58,7 +58,7 @@ def multiplied(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
 
 
 @rule("div", "true_divide", "divide")
-def divided(d: Builder, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Any:
+def divided(d: Builder, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Value:
     """x/y: log-scales subtract. Rounded quotients have no gradient."""
     x, y = entered(d, x, y)
     if kwargs.get("rounding_mode") is not None:
@@ -72,64 +72,64 @@ def divided(d: Builder, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Any:
 
 
 @rule("pow", "float_power")
-def raised(d: Builder, node: fx.Node, x: Any, exponent: Any) -> Any:
+def raised(d: Builder, node: fx.Node, x: Value, exponent: Any) -> Value:
     if not is_number(exponent):
         raise NotSoughtError(_EXPONENTIAL)
     return d.power(x, float(exponent))
 
 
 @rule("square")
-def squared(d: Builder, node: fx.Node, x: Any) -> Any:
+def squared(d: Builder, node: fx.Node, x: Value) -> Value:
     return d.power(x, 2.0)
 
 
 @rule("sqrt")
-def rooted(d: Builder, node: fx.Node, x: Any) -> Any:
+def rooted(d: Builder, node: fx.Node, x: Value) -> Value:
     return d.power(x, 0.5)
 
 
 @rule("rsqrt")
-def inverse_rooted(d: Builder, node: fx.Node, x: Any) -> Any:
+def inverse_rooted(d: Builder, node: fx.Node, x: Value) -> Value:
     return d.power(x, -0.5)
 
 
 @rule("reciprocal")
-def inverted(d: Builder, node: fx.Node, x: Any) -> Any:
+def inverted(d: Builder, node: fx.Node, x: Value) -> Value:
     return d.power(x, -1.0)
 
 
 @rule("neg", "negative")
-def negated(d: Builder, node: fx.Node, x: Any) -> Any:
+def negated(d: Builder, node: fx.Node, x: Value) -> Value:
     return d.scaled(x, -1.0)
 
 
 @rule("relu", "leaky_relu", "abs", "absolute", "rrelu")
-def homogeneous(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def homogeneous(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
     """f(a·x) = a·f(x) for a > 0."""
     nonnegative = operation_name(node).rstrip("_") in ("aten.relu", "aten.abs", "aten.absolute")
     return d.homogeneous(x, nonnegative, bound(node), parity(node) > 0)
 
 
 @rule("threshold")
-def thresholded(d: Builder, node: fx.Node, x: Any, threshold: float, value: float) -> Any:
+def thresholded(d: Builder, node: fx.Node, x: Value, threshold: float, value: float) -> Value:
     function = bound(node)
     return d.homogeneous(x, True, function) if threshold == 0 and value == 0 else d.nonlinear(x, function=function)
 
 
 @rule("sign", "sgn", "heaviside")
-def signs(d: Builder, node: fx.Node, x: Any, *values: Any) -> Any:
+def signs(d: Builder, node: fx.Node, x: Value, *values: Any) -> Value:
     """Homogeneous of degree zero; what stands for the sign of zero does not count."""
     d.fix(*(v for v in values if is_value(v)))
     return of_sign(d, expand(d, x, meta_shape(node)) if values else x, bound(node))
 
 
-def of_sign(d: Builder, x: Any, function: Function) -> Any:
+def of_sign(d: Builder, x: Value, function: Function) -> Value:
     """A function of the sign of each entry alone."""
     return d.power(d.homogeneous(x, function=IDENTITY), 0.0, function)
 
 
 @rule("prelu", "_prelu_kernel")
-def prelu(d: Builder, node: fx.Node, x: Any, weight: Any) -> Any:
+def prelu(d: Builder, node: fx.Node, x: Value, weight: Value) -> Value:
     """x where it is positive, elsewhere a slope times x, one for all or one a channel: the slopes do not scale."""
     wide = (*(1,) * min(1, len(x.shape) - 1), -1, *(1,) * (len(x.shape) - 2)) if weight.shape else ()
     slopes = reshape(d, weight, tuple(math.prod(weight.shape) if n == -1 else n for n in wide))
@@ -137,7 +137,7 @@ def prelu(d: Builder, node: fx.Node, x: Any, weight: Any) -> Any:
 
 
 @rule("clamp", "clip", "clamp_min", "clamp_max")
-def clamped(d: Builder, node: fx.Node, x: Any, low: Any = None, high: Any = None, **kwargs: Any) -> Any:
+def clamped(d: Builder, node: fx.Node, x: Value, low: Any = None, high: Any = None, **kwargs: object) -> Value:
     """Clamping at zero is homogeneous; a size at a small bound is stabilised; anything else ends the symmetry."""
     low, high = kwargs.get("min", low), kwargs.get("max", high)
     if "clamp_max" in str(node.target):
@@ -153,7 +153,7 @@ def clamped(d: Builder, node: fx.Node, x: Any, low: Any = None, high: Any = None
 
 
 @rule("maximum", "minimum", "fmax", "fmin")
-def larger(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def larger(d: Builder, node: fx.Node, x: Value, y: Operand) -> Value:
     """Homogeneous when both scale alike."""
     return d.larger(x, y, "max" in str(node.target))
 
@@ -196,7 +196,7 @@ def larger(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
     "fmod",
     "remainder",
 )
-def ended(d: Builder, node: fx.Node, *xs: Any, **__: Any) -> Any:
+def ended(d: Builder, node: fx.Node, *xs: Value, **__: object) -> Value:
     """Not homogeneous: no change of the input is admitted."""
     nonnegative = operation_name(node).rstrip("_") in _POSITIVE
     function = bound(node, *tensor_places(node))
@@ -235,7 +235,7 @@ _STEPS = "no gradient passes a step"
     "nan_to_num",
     "glu_jvp",
 )
-def turned_over(d: Builder, node: fx.Node, *xs: Any, **__: Any) -> Any:
+def turned_over(d: Builder, node: fx.Node, *xs: Value, **__: object) -> Value:
     """exp(x + c) is a multiple of exp(x), log(c·x) a shift of log(x), (sin, cos)(x + c) a rotation: not looked for."""
     raise NotSoughtError(_EXPONENTIAL)
 
@@ -262,19 +262,19 @@ def turned_over(d: Builder, node: fx.Node, *xs: Any, **__: Any) -> Any:
     "__xor__",
     "nextafter",
 )
-def stepped(d: Builder, node: fx.Node, *xs: Any, **__: Any) -> Any:
+def stepped(d: Builder, node: fx.Node, *xs: Value, **__: object) -> Value:
     """Constant between steps: the value fixes its inputs, the gradient does not see them."""
     raise NotSoughtError(_STEPS, hides=True)
 
 
 @rule("hypot")
-def hypotenuse(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def hypotenuse(d: Builder, node: fx.Node, x: Value, y: Operand) -> Value:
     """√(x² + y²), homogeneous of degree one."""
     return d.power(d.add(d.power(x, 2.0), d.power(y, 2.0)), 0.5)
 
 
 @rule("atan2", "arctan2")
-def angle(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def angle(d: Builder, node: fx.Node, x: Any, y: Any) -> Value:
     """The angle of (y, x), of degree zero in both together."""
     quotient = d.mul(d.homogeneous(x, function=IDENTITY), d.power(d.homogeneous(y, function=IDENTITY), -1.0))
     sign = function_of("sign", torch.sgn)
@@ -283,7 +283,7 @@ def angle(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
 
 
 @rule("copysign")
-def signed(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def signed(d: Builder, node: fx.Node, x: Any, y: Any) -> Value:
     """The size of x with the sign of y."""
     if is_number(y):
         return d.homogeneous(x, function=bound(node))
@@ -292,7 +292,7 @@ def signed(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
 
 
 @rule("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal")
-def compared(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def compared(d: Builder, node: fx.Node, x: Value, y: Operand) -> Value:
     """Comparison with zero is invariant to positive factors."""
     if number_in(y) == 0:
         return of_sign(d, x, bound(node, 0))
@@ -300,7 +300,7 @@ def compared(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
 
 
 @rule("glu")
-def gated(d: Builder, node: fx.Node, x: Any, dim: int = -1) -> Any:
+def gated(d: Builder, node: fx.Node, x: Value, dim: int = -1) -> Value:
     """a·sigmoid(b) for the two halves a, b."""
     from neuralmechanics.symmetry.lowering.rules.movement import take
 
@@ -311,7 +311,7 @@ def gated(d: Builder, node: fx.Node, x: Any, dim: int = -1) -> Any:
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "feature_alpha_dropout")
-def dropped(d: Builder, node: fx.Node, x: Any, p: float = 0.5, train: bool = True) -> Any:
+def dropped(d: Builder, node: fx.Node, x: Value, p: float = 0.5, train: bool = True) -> tuple[Value, Value] | Value:
     """Multiplication by a random mask in training mode."""
     native = "native" in str(node.target)
     function = bound(node, part=0 if native else None)
@@ -322,7 +322,7 @@ def dropped(d: Builder, node: fx.Node, x: Any, p: float = 0.5, train: bool = Tru
 
 
 @rule("where")
-def chosen(d: Builder, node: fx.Node, condition: Any, x: Any = None, y: Any = None) -> Any:
+def chosen(d: Builder, node: fx.Node, condition: Any, x: Operand | None = None, y: Operand | None = None) -> Any:
     """x or y by a mask; zeros scale with anything, and what softmax reads as minus infinity shifts with anything.
 
     With the mask alone: where it holds, one tensor of positions a dimension.
@@ -346,13 +346,13 @@ def chosen(d: Builder, node: fx.Node, condition: Any, x: Any = None, y: Any = No
     return d.select(x, y, shape, picked, _value(condition))
 
 
-def _value(x: Any) -> Any:
+def _value(x: Value) -> Value | None:
     """x where it is a value of the program."""
     return x if is_value(x) else None
 
 
 @rule("masked_fill")
-def filled(d: Builder, node: fx.Node, x: Any, mask: Any, value: Any) -> Any:
+def filled(d: Builder, node: fx.Node, x: Value, mask: Value, value: Any) -> Value:
     number = number_in(value)
     d.fix(mask, *([] if is_number(value) else [value]))
     number = math.nan if number is None else number
@@ -361,36 +361,36 @@ def filled(d: Builder, node: fx.Node, x: Any, mask: Any, value: Any) -> Any:
 
 
 @rule("tril", "triu")
-def triangle(d: Builder, node: fx.Node, x: Any, diagonal: int = 0) -> Any:
+def triangle(d: Builder, node: fx.Node, x: Value, diagonal: int = 0) -> Value:
     """A mask of zeros."""
     return d.masked(x, 0.0, x.shape, bound(node))
 
 
 @rule("lerp")
-def interpolated(d: Builder, node: fx.Node, x: Any, y: Any, weight: Any) -> Any:
+def interpolated(d: Builder, node: fx.Node, x: Any, y: Any, weight: Any) -> Value:
     """x + weight·(y - x)."""
     step = d.add(y, x, -1.0)
     return d.add(x, d.scaled(step, float(weight)) if is_number(weight) else d.mul(step, weight))
 
 
 @rule("addcmul")
-def added_product(d: Builder, node: fx.Node, x: Any, a: Any, b: Any, value: float = 1) -> Any:
+def added_product(d: Builder, node: fx.Node, x: Value, a: Value, b: Value, value: float = 1) -> Value:
     return d.add(x, d.mul(a, b), float(value))
 
 
 @rule("addcdiv")
-def added_quotient(d: Builder, node: fx.Node, x: Any, a: Any, b: Any, value: float = 1) -> Any:
+def added_quotient(d: Builder, node: fx.Node, x: Value, a: Value, b: Value, value: float = 1) -> Value:
     return d.add(x, d.mul(a, d.power(b, -1.0)), float(value))
 
 
 @rule("exp", "exp2", "special_exp2")
-def exponential(d: Builder, node: fx.Node, x: Any) -> Any:
+def exponential(d: Builder, node: fx.Node, x: Value) -> Value:
     """exp(x), and 2^x = exp(x log 2): what quotients of them do not see is found by ``passes.softmaxes``."""
     return d.exponential(d.scaled(x, math.log(2)) if "exp2" in str(node.target) else x)
 
 
 @rule("log", "log2", "log10")
-def logarithm(d: Builder, node: fx.Node, x: Any) -> Any:
+def logarithm(d: Builder, node: fx.Node, x: Value) -> Value:
     """log(x), to base 2 and 10 a multiple of it."""
     base = {"log2": 2.0, "log10": 10.0}.get(operation_name(node).split(".")[-1].rstrip("_"))
     out = d.logarithm(x)

@@ -17,6 +17,7 @@ from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.function import INDEX, Function
+from neuralmechanics.symmetry.program.value import Value
 
 _SUM, _MEAN, _MAX = range(3)
 
@@ -25,8 +26,8 @@ _SUM, _MEAN, _MAX = range(3)
 def embedding_bag(
     d: Builder,
     node: fx.Node,
-    weight: Any,
-    index: Any,
+    weight: Value,
+    index: Value,
     offsets: Any,
     scale_grad_by_freq: bool = False,
     mode: int = _SUM,

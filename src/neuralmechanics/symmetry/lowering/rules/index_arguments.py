@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import is_node, operation_name
 from neuralmechanics.symmetry.lowering.graph.known_entries import entries_of
@@ -77,7 +78,7 @@ def is_mask(index: torch.Tensor) -> bool:
     return index.dtype in (torch.bool, torch.uint8)
 
 
-def positions_in(node: Any, size: int, along: int | None = None) -> tuple[int, ...] | None:
+def positions_in(node: fx.Node, size: int, along: int | None = None) -> tuple[int, ...] | None:
     """The places from 0 to ``size`` that an index names, in order, where the model's code holds it.
 
     ``along``: one list of places for this dimension of the index, if it is the same at every place along the others.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of, outcome
@@ -24,11 +25,11 @@ from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import PaddingRow
 from neuralmechanics.symmetry.program.function import INDEX, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason
-from neuralmechanics.symmetry.program.value import is_value
+from neuralmechanics.symmetry.program.value import Value, is_value
 
 
 @rule("embedding")
-def embedding(d: Builder, node: Any, weight: Any, index: Any, padding: int = -1, *_: Any, **__: Any) -> Any:
+def embedding(d: Builder, node: Any, weight: Value, index: Value, padding: int = -1, *_: object, **__: object) -> Value:
     """Row index[…] of the table."""
     d.fix(index)
     rows = d.gather(weight, 0, tuple(index.shape), [index], _read(node.args[1]))
@@ -37,13 +38,13 @@ def embedding(d: Builder, node: Any, weight: Any, index: Any, padding: int = -1,
     return rows
 
 
-def _read(index: Any) -> Function:
+def _read(index: Value) -> Function:
     """The index itself as the places."""
     return function_of(INDEX, lambda index: index, index)
 
 
 @rule("index_select")
-def index_select(d: Builder, node: Any, x: Any, dim: int, index: Any) -> Any:
+def index_select(d: Builder, node: Any, x: Value, dim: int, index: Value) -> Value:
     d.fix(index)
     if not x.shape:
         return reshape(d, d.gather(reshape(d, x, (1,)), 0, (), [index], _zero()), meta_shape(node))
@@ -58,7 +59,7 @@ def _zero() -> Function:
 
 
 @rule("index")
-def indexed(d: Builder, node: Any, x: Any, indices: Any) -> Any:
+def indexed(d: Builder, node: Any, x: Value, indices: Any) -> Value:
     """Entries along the indexed dimensions, joined into one, picked by positions that the data decide."""
     d.fix(*(index for index in indices if index is not None))
     shape = meta_shape(node)
@@ -79,7 +80,7 @@ def indexed(d: Builder, node: Any, x: Any, indices: Any) -> Any:
 
 
 @rule("masked_select")
-def masked_select(d: Builder, node: Any, x: Any, mask: Any) -> Any:
+def masked_select(d: Builder, node: Any, x: Value, mask: Value) -> Value:
     """Entries of the flattened tensor where a mask holds."""
     d.fix(mask)
     if mask.shape != x.shape:
@@ -104,26 +105,26 @@ def masked_select(d: Builder, node: Any, x: Any, mask: Any) -> Any:
     "argsort",
     "masked_scatter",
 )
-def decided(d: Builder, node: Any, *xs: Any, **kwargs: Any) -> Any:
+def decided(d: Builder, node: fx.Node, *xs: Value, **kwargs: object) -> Value:
     """Positions, counts and rearrangements that the data decide: what decides them may not move."""
     raise NotSoughtError("no gradient passes what decides positions", hides=True)
 
 
 @rule("item", "_local_scalar_dense")
-def as_number(d: Builder, node: Any, x: Any) -> Any:
+def as_number(d: Builder, node: fx.Node, x: Value) -> int | torch.SymInt | Value:
     """The entry of a tensor with one entry, as a number: it may not move."""
     d.fix(x, reason=_decided(d))
     value = node.meta.get("val")
     return value if isinstance(value, (int, torch.SymInt)) else d.constant((), function=_as_tensor(node))
 
 
-def _as_tensor(node: Any) -> Function:
+def _as_tensor(node: fx.Node) -> Function:
     """A number of the run."""
     return function_of("number", lambda n: torch.as_tensor(n, dtype=torch.float64), node)
 
 
 @rule("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
-def size(d: Builder, node: Any, x: Any, *_: Any) -> Any:
+def size(d: Builder, node: fx.Node, x: Value, *_: object) -> Any:
     """Shapes only: no parameter moves them."""
     return node.meta["val"]
 
@@ -132,7 +133,7 @@ def size(d: Builder, node: Any, x: Any, *_: Any) -> Any:
     "ge", "gt", "le", "lt", "eq", "ne", "add", "sub", "mul", "floordiv", "truediv", "mod", "pow", "neg", "and_", "or_",
     "not_", "sym_max", "sym_min", "sym_not", "sym_ite", "sym_float", "sym_int", "sym_sum", prefix="",
 )  # fmt: skip
-def arithmetic(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
+def arithmetic(d: Builder, node: fx.Node, *xs: Value, **__: object) -> Any:
     """Numbers made of sizes and of entries that may not move."""
     d.fix(*(x for x in xs if is_value(x)), reason=_decided(d))
     value = node.meta.get("val")
@@ -141,7 +142,7 @@ def arithmetic(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
 
 
 @rule("_assert_scalar", "_assert_async", "sym_constrain_range", "sym_constrain_range_for_size")
-def asserted(d: Builder, node: Any, *xs: Any, **__: Any) -> Any:
+def asserted(d: Builder, node: fx.Node, *xs: Value, **__: object) -> None:
     """A statement about numbers, which may not move."""
     d.fix(*(x for x in xs if is_value(x)), reason=_decided(d))
 
@@ -151,7 +152,7 @@ def _decided(d: Builder) -> Reason:
 
 
 @rule("gather")
-def gathered(d: Builder, node: Any, x: Any, dim: int, index: Any, **__: Any) -> Any:
+def gathered(d: Builder, node: Any, x: Value, dim: int, index: Value, **__: object) -> Value:
     """Along ``dim``, every position of the output picks its own entry; of other dimensions the first ones are read."""
     shape = meta_shape(node)
     d.fix(index)
@@ -167,7 +168,7 @@ def gathered(d: Builder, node: Any, x: Any, dim: int, index: Any, **__: Any) -> 
 
 
 @rule("take_along_dim")
-def taken_along(d: Builder, node: Any, x: Any, index: Any, dim: int | None = None) -> Any:
+def taken_along(d: Builder, node: Any, x: Value, index: Value, dim: int | None = None) -> Value:
     """The same with tensor and index broadcast against each other; without ``dim`` of the flattened tensor."""
     d.fix(index)
     shape = meta_shape(node)
@@ -183,7 +184,7 @@ def taken_along(d: Builder, node: Any, x: Any, index: Any, dim: int | None = Non
     return _picked(d, x, dim, shape, index, node.args[1], read)
 
 
-def _picked(d: Builder, x: Any, dim: int, shape: Sequence[int], index: Any, node: Any, read: Function) -> Any:
+def _picked(d: Builder, x: Value, dim: int, shape: Sequence[int], index: Value, node: Any, read: Function) -> Value:
     return d.resized(d.spread_along(x, dim, told_apart(node, dim), [index], some=is_narrow(node)), shape, read)
 
 
@@ -214,13 +215,13 @@ def _picked(d: Builder, x: Any, dim: int, shape: Sequence[int], index: Any, node
     "random",
     "uniform",
 )
-def fresh(d: Builder, node: Any, *_: Any, **__: Any) -> Any:
+def fresh(d: Builder, node: fx.Node, *_: object, **__: object) -> Value:
     """Shapes only: the values of the input do not matter."""
     number = _filling(node)
     return d.constant(meta_shape(node), number, function=outcome(node) if number is None else None)
 
 
-def _filling(node: Any) -> float | None:
+def _filling(node: fx.Node) -> float | None:
     """The number that a new tensor is filled with."""
     name = operation_name(node).removeprefix("aten.").removeprefix("new_").removesuffix("_like")
     if name in ("zeros", "ones", "empty"):  # what stands in memory is nothing that a model may depend on

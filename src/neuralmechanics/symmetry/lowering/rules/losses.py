@@ -16,11 +16,11 @@ from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
-from neuralmechanics.symmetry.program.value import is_value
+from neuralmechanics.symmetry.program.value import Value, is_value
 
 
 @rule("cross_entropy_loss")
-def cross_entropy(d: Builder, node: fx.Node, x: Any, target: Any, *rest: Any, **__: Any) -> Any:
+def cross_entropy(d: Builder, node: fx.Node, x: Value, target: Value, *rest: Any, **__: object) -> Value:
     """Invariant to what is constant over the classes, whatever the targets, weights and smoothing."""
     d.fix(target, *(r for r in rest if is_value(r)))
     scores = d.softmax(x, 1 if len(x.shape) > 1 else 0, True)
@@ -28,7 +28,7 @@ def cross_entropy(d: Builder, node: fx.Node, x: Any, target: Any, *rest: Any, **
 
 
 @rule("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "margin_ranking_loss")
-def of_difference(d: Builder, node: fx.Node, x: Any, y: Any, *rest: Any, **__: Any) -> Any:
+def of_difference(d: Builder, node: fx.Node, x: Value, y: Value, *rest: Any, **__: object) -> Value:
     """A function of x - y alone, which what is added to both does not change."""
     d.fix(*(r for r in rest if is_value(r)))
     loss = bound(node, 0, 1)
@@ -48,7 +48,7 @@ def triplet(
     eps: float = 1e-6,
     swap: bool = False,
     reduction: int = 1,
-) -> Any:
+) -> Value:
     """Of the distances between three points: max(0, margin + |a - n| - |a - f|), with |n - f| where it is less."""
     sizes = [_distance(d, anchor, near, p, eps), _distance(d, anchor, far, p, eps)]
     sizes += [_distance(d, near, far, p, eps)] if swap else []
@@ -61,7 +61,7 @@ def triplet(
     return d.ended(meta_shape(node), function, *sizes)
 
 
-def _distance(d: Builder, x: Any, y: Any, p: float, eps: float) -> Any:
+def _distance(d: Builder, x: Value, y: Value, p: float, eps: float) -> Value:
     """The norm of x - y + eps along the last dimension, which stays with one entry."""
     if p <= 0:
         raise NotSoughtError("a norm that is no length")
@@ -71,14 +71,14 @@ def _distance(d: Builder, x: Any, y: Any, p: float, eps: float) -> Any:
 
 @rule("pairwise_distance")
 def distance(
-    d: Builder, node: fx.Node, x: Any, y: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
-) -> Any:
+    d: Builder, node: fx.Node, x: Value, y: Value, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Value:
     """The norm of x - y + eps along the last dimension."""
     return reshape(d, _distance(d, x, y, float(p), float(eps)), meta_shape(node))
 
 
 @rule("cdist", "_euclidean_dist", "_cdist_forward")
-def distances(d: Builder, node: fx.Node, x: Any, y: Any, p: float = 2.0, *_: Any) -> Any:
+def distances(d: Builder, node: fx.Node, x: Value, y: Value, p: float = 2.0, *_: object) -> Value:
     """The norms of x_i - y_j for all pairs of rows."""
     x = reshape(d, x, (*x.shape[:-1], 1, x.shape[-1]))
     y = reshape(d, y, (*y.shape[:-2], 1, *y.shape[-2:]))
@@ -86,14 +86,14 @@ def distances(d: Builder, node: fx.Node, x: Any, y: Any, p: float = 2.0, *_: Any
 
 
 @rule("pdist", "_pdist_forward")
-def distances_of_rows(d: Builder, node: fx.Node, x: Any, p: float = 2.0) -> Any:
+def distances_of_rows(d: Builder, node: fx.Node, x: Value, p: float = 2.0) -> Value:
     """The norms of x_i - x_j for all i < j."""
     first, second = zip(*combinations(range(x.shape[0]), 2), strict=True)
     return reshape(d, _distance(d, take(d, x, 0, first), take(d, x, 0, second), float(p), 0.0), meta_shape(node))
 
 
 @rule("cosine_embedding_loss")
-def cosine_embedding(d: Builder, node: fx.Node, x: Any, y: Any, target: Any, *_: Any, **__: Any) -> Any:
+def cosine_embedding(d: Builder, node: fx.Node, x: Value, y: Value, target: Value, *_: object, **__: object) -> Value:
     """A function of the angle between x and y; 1e-12 is added to both squared lengths."""
     d.fix(target)
     given: Any = (*node.args[3:], *(0.0, 1)[len(node.args) - 3 :])
@@ -108,7 +108,7 @@ def cosine_embedding(d: Builder, node: fx.Node, x: Any, y: Any, target: Any, *_:
 
 
 @rule("multi_margin_loss", "multilabel_margin_loss")
-def margins(d: Builder, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
+def margins(d: Builder, node: fx.Node, x: Value, *rest: Any, **__: object) -> Value:
     """Of the differences between the scores of classes: invariant to what is constant over them, as softmax is."""
     d.fix(*(r for r in rest if is_value(r)))
     return d.ended(meta_shape(node), bound(node), d.softmax(x, len(x.shape) - 1, True))
@@ -127,7 +127,7 @@ def margins(d: Builder, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
     "soft_margin_loss",
     "ctc_loss",
 )
-def plain(d: Builder, node: fx.Node, x: Any, *xs: Any, **__: Any) -> Any:
+def plain(d: Builder, node: fx.Node, x: Value, *xs: Value, **__: object) -> Any:
     """A strictly changing function of its first input for given targets; what targets depend on is not looked at."""
     others = [v for v in xs if is_value(v)]
     if any(v.depends for v in others):

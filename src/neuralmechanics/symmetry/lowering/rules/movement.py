@@ -18,13 +18,13 @@ from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.function import PARTS, UNITS
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
-from neuralmechanics.symmetry.program.value import is_value
+from neuralmechanics.symmetry.program.value import Value, is_value
 from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def moved(d: Builder, x: Any, source: int, target: int) -> Any:
+def moved(d: Builder, x: Value, source: int, target: int) -> Value:
     """The dimension ``source`` brought to place ``target``."""
     rank = len(x.shape)
     order = [k for k in range(rank) if k != source % rank]
@@ -32,15 +32,15 @@ def moved(d: Builder, x: Any, source: int, target: int) -> Any:
     return d.view(x, Permute(tuple(order)))
 
 
-def take(d: Builder, x: Any, dim: int, positions: Sequence[int]) -> Any:
+def take(d: Builder, x: Value, dim: int, positions: Sequence[int]) -> Value:
     return d.view(x, Take(dim % len(x.shape), tuple(positions)))
 
 
-def reshape(d: Builder, x: Any, shape: Sequence[int]) -> Any:
+def reshape(d: Builder, x: Value, shape: Sequence[int]) -> Value:
     return x if tuple(shape) == tuple(x.shape) else d.view(x, Reshape(tuple(size_of(n) for n in shape)))
 
 
-def expand(d: Builder, x: Any, shape: Sequence[int]) -> Any:
+def expand(d: Builder, x: Value, shape: Sequence[int]) -> Value:
     """Broadcast; entries of -1 keep the size."""
     full = list(shape)
     front = len(full) - len(x.shape)
@@ -60,7 +60,7 @@ def expand(d: Builder, x: Any, shape: Sequence[int]) -> Any:
     "reshape_as",
     "_reshape_alias",
 )
-def reshaped(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def reshaped(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
     """Row-major reshape."""
     if node.meta["val"].dtype != node.args[0].meta["val"].dtype:  # type: ignore[union-attr]
         raise UnsupportedFormError("the same bits as another type")
@@ -92,7 +92,7 @@ def widened(d: Builder, node: fx.Node, x: Any) -> Any:
     "resolve_neg",
     "requires_grad_",
 )
-def unchanged(d: Builder, node: fx.Node, x: Any, *rest: Any, **__: Any) -> Any:
+def unchanged(d: Builder, node: fx.Node, x: Value, *rest: Any, **__: object) -> Value:
     """The same values (up to rounding of a dtype change); whole numbers move with nothing."""
     value = node.meta.get("val")
     if value is None or value.is_floating_point() or value.is_complex() or (not x.depends and _holds_all(node, value)):
@@ -108,7 +108,7 @@ def _holds_all(node: fx.Node, value: torch.Tensor) -> bool:
 
 
 @rule("conj", "_conj", "_conj_physical", "real", "imag")
-def other_part(d: Builder, node: fx.Node, x: Any) -> Any:
+def other_part(d: Builder, node: fx.Node, x: Value) -> Value:
     """The conjugate, the real or the imaginary part: of a complex tensor another function, which scales alike."""
     value = node.args[0].meta["val"]  # type: ignore[union-attr]
     if not value.is_complex():
@@ -119,7 +119,7 @@ def other_part(d: Builder, node: fx.Node, x: Any) -> Any:
 
 
 @rule("view_as_complex")
-def complex_pairs(d: Builder, node: fx.Node, x: Any) -> Any:
+def complex_pairs(d: Builder, node: fx.Node, x: Value) -> Value:
     """x[…, 0] + i x[…, 1]: a sum over the last dimension with two weights that no parameter moves."""
     letters = _LETTERS[: len(x.shape)]
     units = d.constant((2,), function=function_of(UNITS, lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
@@ -127,7 +127,7 @@ def complex_pairs(d: Builder, node: fx.Node, x: Any) -> Any:
 
 
 @rule("view_as_real")
-def real_pairs(d: Builder, node: fx.Node, x: Any) -> Any:
+def real_pairs(d: Builder, node: fx.Node, x: Value) -> Value:
     """Real and imaginary part, both scaled alike, as two different functions of x."""
     two = d.constant((2,), function=function_of(UNITS, lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
     parts = function_of(PARTS, lambda x, _: torch.view_as_real(x[..., 0]))
@@ -135,12 +135,12 @@ def real_pairs(d: Builder, node: fx.Node, x: Any) -> Any:
 
 
 @rule("permute")
-def permuted(d: Builder, node: fx.Node, x: Any, order: Sequence[int]) -> Any:
+def permuted(d: Builder, node: fx.Node, x: Value, order: Sequence[int]) -> Value:
     return d.view(x, Permute(tuple(k % len(x.shape) for k in order)))
 
 
 @rule("transpose", "swapaxes", "swapdims")
-def transposed(d: Builder, node: fx.Node, x: Any, first: int, second: int) -> Any:
+def transposed(d: Builder, node: fx.Node, x: Value, first: int, second: int) -> Value:
     order = list(range(len(x.shape)))
     if order:
         order[first], order[second] = order[second], order[first]
@@ -148,7 +148,7 @@ def transposed(d: Builder, node: fx.Node, x: Any, first: int, second: int) -> An
 
 
 @rule("t", "numpy_T", "adjoint", "mT", "mH", "matrix_H")
-def reversed_dims(d: Builder, node: fx.Node, x: Any) -> Any:
+def reversed_dims(d: Builder, node: fx.Node, x: Value) -> Value:
     rank = len(x.shape)
     name = str(node.target)
     if name.split(".")[1] in ("adjoint", "mH", "matrix_H"):
@@ -161,7 +161,7 @@ def reversed_dims(d: Builder, node: fx.Node, x: Any) -> Any:
     return d.view(x, Permute(tuple(order)))
 
 
-def conjugate(d: Builder, node: fx.Node, x: Any) -> Any:
+def conjugate(d: Builder, node: fx.Node, x: Value) -> Value:
     """Of a complex tensor the conjugate."""
     if not node.args[0].meta["val"].is_complex():  # type: ignore[union-attr]
         return x
@@ -170,7 +170,7 @@ def conjugate(d: Builder, node: fx.Node, x: Any) -> Any:
 
 
 @rule("movedim", "moveaxis")
-def moved_dims(d: Builder, node: fx.Node, x: Any, source: Any, target: Any) -> Any:
+def moved_dims(d: Builder, node: fx.Node, x: Value, source: int | Sequence[int], target: int | Sequence[int]) -> Value:
     rank = len(x.shape)
     sources = [source] if isinstance(source, int) else list(source)
     targets = [target] if isinstance(target, int) else list(target)
@@ -182,14 +182,14 @@ def moved_dims(d: Builder, node: fx.Node, x: Any, source: Any, target: Any) -> A
 
 
 @rule("expand", "broadcast_to", "expand_as")
-def expanded(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def expanded(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
     return d.view(x, Expand(meta_shape(node)))
 
 
 @rule("slice")
 def sliced(
-    d: Builder, node: fx.Node, x: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Any:
+    d: Builder, node: fx.Node, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Value:
     bounds = [None if bound is None else known(bound) for bound in (start, end)]
     if any(bound is not None and at is None for bound, at in zip((start, end), bounds, strict=True)):
         return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node), bound(node))  # that the data decide
@@ -198,7 +198,7 @@ def sliced(
 
 
 @rule("narrow")
-def narrowed(d: Builder, node: fx.Node, x: Any, dim: int, start: Any, length: int) -> Any:
+def narrowed(d: Builder, node: fx.Node, x: Value, dim: int, start: Any, length: int) -> Value:
     if is_value(start) or known(start) is None or known(length) is None:
         d.fix(*([start] if is_value(start) else []))
         return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node), bound(node))
@@ -206,7 +206,7 @@ def narrowed(d: Builder, node: fx.Node, x: Any, dim: int, start: Any, length: in
 
 
 @rule("select")
-def selected(d: Builder, node: fx.Node, x: Any, dim: int, index: Any) -> Any:
+def selected(d: Builder, node: fx.Node, x: Value, dim: int, index: Value) -> Value:
     dim %= len(x.shape)
     at = known(index)
     if at is None:  # a place that the data decide
@@ -219,7 +219,7 @@ def selected(d: Builder, node: fx.Node, x: Any, dim: int, index: Any) -> Any:
 
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split")
-def split(d: Builder, node: fx.Node, x: Any, size: Any, dim: int = 0) -> tuple[Any, ...]:
+def split(d: Builder, node: fx.Node, x: Value, size: Any, dim: int = 0) -> tuple[Any, ...]:
     out, start = [], 0
     for part in node.meta["val"]:
         length = size_of(part.shape[dim])
@@ -229,19 +229,19 @@ def split(d: Builder, node: fx.Node, x: Any, size: Any, dim: int = 0) -> tuple[A
 
 
 @rule("unbind")
-def unbound(d: Builder, node: fx.Node, x: Any, dim: int = 0) -> tuple[Any, ...]:
+def unbound(d: Builder, node: fx.Node, x: Value, dim: int = 0) -> tuple[Any, ...]:
     return tuple(selected(d, node, x, dim, index) for index in range(x.shape[dim]))
 
 
 @rule("flip")
-def flipped(d: Builder, node: fx.Node, x: Any, dims: Sequence[int]) -> Any:
+def flipped(d: Builder, node: fx.Node, x: Value, dims: Sequence[int]) -> Value:
     for dim in dims:
         x = take(d, x, dim, range(x.shape[dim])[::-1])
     return x
 
 
 @rule("roll")
-def rolled(d: Builder, node: fx.Node, x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+def rolled(d: Builder, node: fx.Node, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Value:
     if not dims:
         shape = x.shape
         flat = reshape(d, x, (math.prod(shape),))
@@ -253,7 +253,7 @@ def rolled(d: Builder, node: fx.Node, x: Any, shifts: Sequence[int], dims: Seque
 
 
 @rule("repeat", "tile")
-def repeated(d: Builder, node: fx.Node, x: Any, repeats: Sequence[int]) -> Any:
+def repeated(d: Builder, node: fx.Node, x: Value, repeats: Sequence[int]) -> Value:
     front = max(0, len(repeats) - len(x.shape))
     x = reshape(d, x, (*((1,) * front), *x.shape))
     padded = [*((1,) * (len(x.shape) - len(repeats))), *repeats]
@@ -264,7 +264,7 @@ def repeated(d: Builder, node: fx.Node, x: Any, repeats: Sequence[int]) -> Any:
 
 
 @rule("repeat_interleave")
-def interleaved(d: Builder, node: fx.Node, x: Any, repeats: Any, dim: int | None = None, **__: Any) -> Any:
+def interleaved(d: Builder, node: fx.Node, x: Value, repeats: Any, dim: int | None = None, **__: object) -> Value:
     if dim is None:
         x, dim = reshape(d, x, (math.prod(x.shape),)), 0
     counts = [repeats] if isinstance(repeats, int) else whole_numbers(node.args[1]) or []
@@ -275,7 +275,7 @@ def interleaved(d: Builder, node: fx.Node, x: Any, repeats: Any, dim: int | None
 
 
 @rule("unfold")
-def slid(d: Builder, node: fx.Node, x: Any, dim: int, size: int, step: int) -> Any:
+def slid(d: Builder, node: fx.Node, x: Value, dim: int, size: int, step: int) -> Value:
     """All windows of ``size`` entries along a dimension, ``step`` apart; the entries of a window come last."""
     dim %= len(x.shape)
     starts = range(0, x.shape[dim] - size + 1, step)
@@ -285,20 +285,20 @@ def slid(d: Builder, node: fx.Node, x: Any, dim: int, size: int, step: int) -> A
 
 
 @rule("cat", "concat", "concatenate")
-def concatenated(d: Builder, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Any:
+def concatenated(d: Builder, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Value:
     kept = [x for x in xs if tuple(x.shape) != (0,)]
     return d.cat(kept, dim % len(kept[0].shape))
 
 
 @rule("stack")
-def stacked(d: Builder, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Any:
+def stacked(d: Builder, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Value:
     dim %= len(xs[0].shape) + 1
     lifted = [reshape(d, x, (*x.shape[:dim], 1, *x.shape[dim:])) for x in xs]
     return d.cat(lifted, dim)
 
 
 @rule("hstack", "column_stack")
-def hstacked(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Any:
+def hstacked(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Value:
     """Side by side: vectors one behind the other, or as the columns of a matrix."""
     if "column_stack" in str(node.target):
         xs = [reshape(d, x, (math.prod(x.shape), 1)) if len(x.shape) < 2 else x for x in xs]
@@ -308,7 +308,7 @@ def hstacked(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Any:
 
 
 @rule("pad", "constant_pad_nd")
-def padded(d: Builder, node: fx.Node, x: Any, pad: Sequence[int], *rest: Any, **__: Any) -> Any:
+def padded(d: Builder, node: fx.Node, x: Value, pad: Sequence[int], *rest: Any, **__: object) -> Value:
     """Zeros (which no scaling moves) or reflected, replicated and wrapped entries around the data."""
     mode = next((r for r in rest if isinstance(r, str)), "constant")
     fill = next((float(r) for r in rest if isinstance(r, (int, float))), 0.0)
@@ -338,7 +338,7 @@ def _source(k: int, n: int, mode: str) -> int:
 
 
 @rule("pixel_shuffle")
-def pixel_shuffled(d: Builder, node: fx.Node, x: Any, factor: int) -> Any:
+def pixel_shuffled(d: Builder, node: fx.Node, x: Value, factor: int) -> Value:
     *batch, channels, height, width = x.shape
     inner = channels // factor**2
     b = len(batch)
@@ -357,27 +357,27 @@ def pixel_shuffled(d: Builder, node: fx.Node, x: Any, factor: int) -> Any:
     "upsample_trilinear3d",
     "_upsample_nearest_exact2d",
 )
-def upsampled(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def upsampled(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
     """Weighted means over neighbours, with weights that sum to one."""
     dims, cubic = tuple(range(2, len(x.shape))), "bicubic" in str(node.target)
     return d.pool(x, dims, meta_shape(node), True, True, settings(node), bound(node), cubic)
 
 
 @rule("copy")
-def copied(d: Builder, node: fx.Node, x: Any, source: Any, *_: Any) -> Any:
+def copied(d: Builder, node: fx.Node, x: Value, source: Value, *_: object) -> Value:
     """The source's values in the shape of x."""
     return expand(d, source, meta_shape(node))
 
 
 @rule("fill")
-def overwritten(d: Builder, node: fx.Node, x: Any, value: Any) -> Any:
+def overwritten(d: Builder, node: fx.Node, x: Value, value: Any) -> Value:
     if is_value(value):
         d.fix(value)
     return d.constant(meta_shape(node), number_in(value), function=outcome(node) if number_in(value) is None else None)
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
-def channel_shuffled(d: Builder, node: fx.Node, x: Any, groups: int) -> Any:
+def channel_shuffled(d: Builder, node: fx.Node, x: Value, groups: int) -> Value:
     split = reshape(d, x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
     swapped = d.view(split, Permute((0, 2, 1, *range(3, len(split.shape)))))
     return reshape(d, swapped, x.shape)

@@ -15,19 +15,20 @@ from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.lowering.capture.captured import place
 from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
-from neuralmechanics.symmetry.lowering.rules.registry import rule
+from neuralmechanics.symmetry.lowering.rules.registry import Dims, rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import BatchStatistics
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.value import Value
 
 
 def _eps(node: fx.Node, eps: float | None, name: str = "eps") -> Breaking | None:
     return Breaking(name, float(eps), place(node)) if eps else None
 
 
-def _affine(d: Builder, x: Any, weight: Any, bias: Any, shape: Sequence[int]) -> Any:
+def _affine(d: Builder, x: Value, weight: Value | None, bias: Value | None, shape: Sequence[int]) -> Value:
     """γ·x + β with γ, β viewed as ``shape``."""
     if weight is not None:
         x = d.mul(x, reshape(d, weight, shape))
@@ -36,11 +37,13 @@ def _affine(d: Builder, x: Any, weight: Any, bias: Any, shape: Sequence[int]) ->
     return x
 
 
-def _channels(x: Any) -> tuple[int, ...]:
+def _channels(x: Value) -> tuple[int, ...]:
     return (x.shape[1], *((1,) * (len(x.shape) - 2)))
 
 
-def batch_normalised(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, training: bool, eps: float) -> Any:
+def batch_normalised(
+    d: Builder, node: fx.Node, x: Value, weight: Value | None, bias: Value | None, training: bool, eps: float
+) -> Value:
     """Training mode: over batch and positions. Evaluation mode: an affine map with fixed numbers."""
     if training:
         dims = (0, *range(2, len(x.shape)))
@@ -59,29 +62,31 @@ def batch_normalised(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, 
 def batch_norm(
     d: Builder,
     node: fx.Node,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    mean: Any,
-    var: Any,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
     training: bool,
     momentum: float,
     eps: float,
     cudnn: bool = True,
-) -> Any:
+) -> Value:
     out = batch_normalised(d, node, x, weight, bias, training or mean is None, eps)
     _note_mode(d, mean, training)
     return out
 
 
-def _note_mode(d: Builder, mean: Any, training: bool) -> None:
+def _note_mode(d: Builder, mean: Value | None, training: bool) -> None:
     """The mode decides which statistics are used where running ones are kept."""
     if mean is not None:
         d.requires(BatchStatistics(d.cause.place, bool(training)))
 
 
 @rule("_native_batch_norm_legit_functional", "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm")
-def native_batch_norm(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, *rest: Any) -> tuple[Any, ...]:
+def native_batch_norm(
+    d: Builder, node: fx.Node, x: Value, weight: Value | None, bias: Value | None, *rest: Any
+) -> tuple[Any, ...]:
     """(mean, var, training, momentum, eps), or (training, momentum, eps) where no running statistics are kept."""
     batch, eps = rest[-3] or len(rest) == 3 or rest[0] is None, rest[-1]
     out = batch_normalised(d, node, x, weight, bias, batch, eps)
@@ -89,7 +94,7 @@ def native_batch_norm(d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any,
     return _with_statistics(d, node, x, out, batch, eps)
 
 
-def _with_statistics(d: Builder, node: fx.Node, x: Any, out: Any, batch: bool, eps: float) -> tuple[Any, ...]:
+def _with_statistics(d: Builder, node: fx.Node, x: Value, out: Value, batch: bool, eps: float) -> tuple[Any, ...]:
     """The result, mean and inverse deviation of the batch, and the running statistics that come of them."""
     if not batch or not _statistics_read(node):
         return (out, *_unread(d, node, 1))
@@ -120,7 +125,7 @@ def _held(d: Builder, node: fx.Node, *found: Any) -> tuple[Any, ...]:
     return found
 
 
-def _statistics(d: Builder, x: Any, dims: Sequence[int], shape: Sequence[int], eps: float) -> tuple[Any, Any]:
+def _statistics(d: Builder, x: Value, dims: Sequence[int], shape: Sequence[int], eps: float) -> tuple[Any, Any]:
     """The mean over ``dims`` and the inverse of the standard deviation, eps added to its square."""
     mean = d.reduce(x, dims, True, True)
     inverse = d.power(d.deviation(x, dims, True, 0.0), -1.0, inverse_of_deviation(eps))
@@ -134,7 +139,15 @@ def inverse_of_deviation(eps: float) -> Function:
 
 @rule("_native_batch_norm_legit_no_training", "_batch_norm_no_update")
 def frozen_batch_norm(
-    d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
+    d: Builder,
+    node: fx.Node,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    momentum: float,
+    eps: float,
 ) -> tuple[Any, ...]:
     """Evaluation mode in functional form."""
     out = batch_normalised(d, node, x, weight, bias, False, eps)
@@ -144,7 +157,15 @@ def frozen_batch_norm(
 
 @rule("_batch_norm_with_update", "_batch_norm_with_update_functional")
 def updating_batch_norm(
-    d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
+    d: Builder,
+    node: fx.Node,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    momentum: float,
+    eps: float,
 ) -> tuple[Any, ...]:
     """Training mode in functional form."""
     out = batch_normalised(d, node, x, weight, bias, True, eps)
@@ -156,16 +177,16 @@ def updating_batch_norm(
 def instance_norm(
     d: Builder,
     node: fx.Node,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    mean: Any,
-    var: Any,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
     use_input_stats: bool,
     momentum: float,
     eps: float,
     cudnn: bool = True,
-) -> Any:
+) -> Value:
     """Over positions, for each sample and channel."""
     if not use_input_stats:
         return batch_normalised(d, node, x, weight, bias, False, eps)
@@ -177,13 +198,13 @@ def instance_norm(
 def layer_norm(
     d: Builder,
     node: fx.Node,
-    x: Any,
+    x: Value,
     shape: Sequence[int],
-    weight: Any = None,
-    bias: Any = None,
+    weight: Value | None = None,
+    bias: Value | None = None,
     eps: float = 1e-5,
     cudnn: bool = True,
-) -> Any:
+) -> Value:
     """Over the last dimensions."""
     dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
     return _affine(d, d.normalise(x, dims, True, _eps(node, eps)), weight, bias, shape)
@@ -191,7 +212,7 @@ def layer_norm(
 
 @rule("native_layer_norm")
 def native_layer_norm(
-    d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float
+    d: Builder, node: fx.Node, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
 ) -> tuple[Any, ...]:
     out = layer_norm(d, node, x, shape, weight, bias, eps)
     outer = (*x.shape[: len(x.shape) - len(shape)], *(1 for _ in shape))
@@ -202,8 +223,8 @@ def native_layer_norm(
 
 @rule("rms_norm")
 def rms_norm(
-    d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight: Any = None, eps: float | None = None
-) -> Any:
+    d: Builder, node: fx.Node, x: Value, shape: Sequence[int], weight: Value | None = None, eps: float | None = None
+) -> Value:
     """Over the last dimensions, without centring; eps defaults to the dtype's machine precision."""
     return rms_norm_of(d, node, x, shape, weight, _machine_eps(node, eps))
 
@@ -215,7 +236,7 @@ def _machine_eps(node: fx.Node, eps: float | None) -> float:
 
 @rule("_fused_rms_norm")
 def fused_rms_norm(
-    d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None
+    d: Builder, node: fx.Node, x: Value, shape: Sequence[int], weight: Value | None, eps: float | None
 ) -> tuple[Any, ...]:
     eps = _machine_eps(node, eps)
     if not _statistics_read(node):
@@ -226,7 +247,9 @@ def fused_rms_norm(
     return (rms_norm_of(d, node, x, shape, weight, eps), *_held(d, node, size))
 
 
-def rms_norm_of(d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> Any:
+def rms_norm_of(
+    d: Builder, node: fx.Node, x: Value, shape: Sequence[int], weight: Value | None, eps: float | None
+) -> Value:
     dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
     return _affine(d, d.normalise(x, dims, False, _eps(node, eps)), weight, None, shape)
 
@@ -235,13 +258,13 @@ def rms_norm_of(d: Builder, node: fx.Node, x: Any, shape: Sequence[int], weight:
 def group_norm(
     d: Builder,
     node: fx.Node,
-    x: Any,
+    x: Value,
     groups: int,
-    weight: Any = None,
-    bias: Any = None,
+    weight: Value | None = None,
+    bias: Value | None = None,
     eps: float = 1e-5,
     cudnn: bool = True,
-) -> Any:
+) -> Value:
     """Over the channels of a group and the positions."""
     split = reshape(d, x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
     y = d.normalise(split, tuple(range(2, len(split.shape))), True, _eps(node, eps))
@@ -250,7 +273,16 @@ def group_norm(
 
 @rule("native_group_norm")
 def native_group_norm(
-    d: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, n: int, c: int, area: int, groups: int, eps: float
+    d: Builder,
+    node: fx.Node,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    n: int,
+    c: int,
+    area: int,
+    groups: int,
+    eps: float,
 ) -> tuple[Any, ...]:
     out = group_norm(d, node, x, groups, weight, bias, eps)
     if not _statistics_read(node):
@@ -260,7 +292,7 @@ def native_group_norm(
 
 
 @rule("_weight_norm_interface", "_weight_norm")
-def weight_norm(d: Builder, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
+def weight_norm(d: Builder, node: fx.Node, v: Value, g: Any, dim: int = 0) -> Any:
     """g·v/|v| with the norm over all dimensions but ``dim`` (over all, for -1): exact, there is no eps."""
     dims = all_but(v, dim)
     out = d.mul(d.normalise(v, dims, False, None, False), g)
@@ -272,7 +304,7 @@ def weight_norm(d: Builder, node: fx.Node, v: Any, g: Any, dim: int = 0) -> Any:
 
 
 @rule("linalg_vector_norm", "norm", "frobenius_norm", "linalg_norm")
-def vector_norm(d: Builder, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> Any:
+def vector_norm(d: Builder, node: fx.Node, x: Value, *args: Any, **kwargs: object) -> Value:
     """A norm over some dimensions: homogeneous of degree one."""
     lists = [a for a in args if isinstance(a, (list, tuple))]
     single = [a for a in args[1:2] if isinstance(a, int) and not isinstance(a, bool)]
@@ -291,7 +323,7 @@ def bound_norm(order: Any, dims: Sequence[int]) -> Function:
     return function_of("matrix_norm", lambda x: torch.linalg.matrix_norm(x, order, dims, True), settings=(order, dims))
 
 
-def length(d: Builder, x: Any, dims: Sequence[int], order: float) -> Any:
+def length(d: Builder, x: Value, dims: Sequence[int], order: float) -> Value:
     """(Σ|x|^p)^(1/p) over ``dims``, which stay with one entry; for p = ∞ the largest |x|."""
     if order <= 0:
         raise NotSoughtError("a norm that is no length", hides=True)
@@ -308,11 +340,11 @@ def length(d: Builder, x: Any, dims: Sequence[int], order: float) -> Any:
 
 
 @rule("norm_except_dim")
-def norm_except(d: Builder, node: fx.Node, x: Any, power: int = 2, dim: int = 0) -> Any:
+def norm_except(d: Builder, node: fx.Node, x: Value, power: int = 2, dim: int = 0) -> Value:
     return reshape(d, length(d, x, all_but(x, dim), float(power)), meta_shape(node))
 
 
-def all_but(x: Any, dim: int) -> tuple[int, ...]:
+def all_but(x: Value, dim: int) -> tuple[int, ...]:
     """All dimensions but one; -1 stands for none, as it does where torch normalises weights."""
     return tuple(k for k in range(len(x.shape)) if k != dim)
 
@@ -328,7 +360,7 @@ def _spread(node: fx.Node, x: Any, dim: Any, rest: Sequence[Any], kwargs: Any) -
 
 
 @rule("var", "std")
-def spread_of(d: Builder, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> Any:
+def spread_of(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, *rest: Any, **kwargs: object) -> Value:
     """Degree two (variance) or one (deviation), invariant to constants along ``dim``."""
     dims, correction = _spread(node, x, dim, rest, kwargs)
     out = reshape(d, d.deviation(x, dims, True, correction), meta_shape(node))
@@ -336,7 +368,9 @@ def spread_of(d: Builder, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **
 
 
 @rule("var_mean", "std_mean")
-def spread_and_mean(d: Builder, node: fx.Node, x: Any, dim: Any = None, *rest: Any, **kwargs: Any) -> tuple[Any, Any]:
+def spread_and_mean(
+    d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, *rest: Any, **kwargs: object
+) -> tuple[Any, Any]:
     dims, correction = _spread(node, x, dim, rest, kwargs)
     shape = meta_shape_of(node, 0)
     out, mean = d.deviation(x, dims, True, correction), d.reduce(x, dims, True, True)
@@ -345,7 +379,7 @@ def spread_and_mean(d: Builder, node: fx.Node, x: Any, dim: Any = None, *rest: A
 
 
 @rule("cosine_similarity")
-def cosine_similarity(d: Builder, node: fx.Node, x: Any, y: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+def cosine_similarity(d: Builder, node: fx.Node, x: Value, y: Value, dim: int = 1, eps: float = 1e-8) -> Value:
     """Of vectors along ``dim`` of the tensors broadcast to one shape, none of them taken as shorter than ``eps``."""
     full = np.broadcast_shapes(x.shape, y.shape)
     dim %= len(full)
@@ -354,7 +388,9 @@ def cosine_similarity(d: Builder, node: fx.Node, x: Any, y: Any, dim: int = 1, e
     return cosine(d, node, x, y, dim, eps, bounded)
 
 
-def cosine(d: Builder, node: fx.Node, x: Any, y: Any, dim: int, eps: float, function: Function | None = None) -> Any:
+def cosine(
+    d: Builder, node: fx.Node, x: Value, y: Value, dim: int, eps: float, function: Function | None = None
+) -> Value:
     """The cosine of the angle between vectors along ``dim``."""
     x, y = (d.normalise(v, (dim,), False, _eps(node, eps), False, function) for v in (x, y))
     return d.reduce(d.mul(x, y), (dim,), False, False)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import is_node
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
@@ -22,13 +23,13 @@ from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
-from neuralmechanics.symmetry.program.value import is_value
+from neuralmechanics.symmetry.program.value import Value, is_value
 
 
 @rule("slice_scatter")
 def slice_replaced(
-    d: Builder, node: Any, x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Any:
+    d: Builder, node: fx.Node, x: Value, source: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Value:
     """x with a slice replaced: what stands before it, the source, what stands after it."""
     dim %= len(x.shape)
     if any(at is not None and known(at) is None for at in (start, end)):
@@ -47,7 +48,7 @@ def slice_replaced(
 
 
 @rule("select_scatter")
-def entry_replaced(d: Builder, node: Any, x: Any, source: Any, dim: int, index: int) -> Any:
+def entry_replaced(d: Builder, node: fx.Node, x: Value, source: Value, dim: int, index: int) -> Any:
     """x with one entry along ``dim`` replaced."""
     dim, at = dim % len(x.shape), known(index)
     if at is None:
@@ -58,7 +59,7 @@ def entry_replaced(d: Builder, node: Any, x: Any, source: Any, dim: int, index: 
 
 
 @rule("index_add", "scatter_add", "index_copy", "scatter")
-def placed(d: Builder, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
+def placed(d: Builder, node: fx.Node, x: Value, *rest: Any, **kwargs: Any) -> Value:
     """Entries of a source put into, or added to, places of x: both change alike, the same along the dimension."""
     shape = meta_shape(node)
     dim = next((r for r in rest if isinstance(r, int)), 0) % max(1, len(shape))
@@ -85,8 +86,8 @@ def placed(d: Builder, node: Any, x: Any, *rest: Any, **kwargs: Any) -> Any:
 
 
 def _masked_elsewhere(
-    d: Builder, node: Any, x: Any, source: Any, dim: int, apart: Sequence[int], lowest: float, function: Function
-) -> Any:
+    d: Builder, node: Any, x: Value, source: Value, dim: int, apart: Sequence[int], lowest: float, function: Function
+) -> Value:
     """A source put onto minus infinities: the source wherever it is not masked, whatever stands beneath the mask."""
     settings = (function.settings, x.shape)
     put = replace(
@@ -113,13 +114,13 @@ def _onto_zeros(function: Function, alone: bool, shape: Sequence[int]) -> Functi
     )
 
 
-def _index_of(node: Any) -> Any:
+def _index_of(node: fx.Node) -> Any:
     """The index of ``scatter`` and ``scatter_add``: their third argument."""
     return node.args[2] if len(node.args) > 2 else node.kwargs["index"]
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
-def index_put(d: Builder, node: Any, x: Any, indices: Any, source: Any, *rest_of: Any) -> Any:
+def index_put(d: Builder, node: Any, x: Value, indices: Any, source: Value, *rest_of: Any) -> Any:
     """The same with the indexed dimensions joined into one."""
     d.fix(*(index for index in indices if index is not None))
     shape = meta_shape(node)
@@ -163,8 +164,8 @@ def _written(onto: torch.Tensor, source: torch.Tensor, dim: int, places: torch.T
 
 @rule("im2col")
 def windows(
-    d: Builder, node: Any, x: Any, kernel: Sequence[int], dilation: Any, padding: Sequence[int], *_: Any
-) -> Any:
+    d: Builder, node: Any, x: Value, kernel: Sequence[int], dilation: Any, padding: Sequence[int], *_: object
+) -> Value:
     """Every window of positions as a column, channel by channel."""
     shape = meta_shape(node)
     for place, size in zip((-2, -1), padding, strict=True):
@@ -184,7 +185,7 @@ def windows(
 
 
 @rule("col2im")
-def folded(d: Builder, node: Any, x: Any, size: Any, kernel: Sequence[int], *_: Any) -> Any:
+def folded(d: Builder, node: fx.Node, x: Value, size: Any, kernel: Sequence[int], *_: object) -> Value:
     """Columns added into the windows that they came from; what falls into the padding is dropped."""
     shape = meta_shape(node)
     flat = reshape(d, x, (*shape[:-2], math.prod(kernel) * x.shape[-1]))

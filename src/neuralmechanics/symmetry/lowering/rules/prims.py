@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import fx
 
@@ -12,6 +11,7 @@ from neuralmechanics.symmetry.lowering.rules.reductions import extreme, summed
 from neuralmechanics.symmetry.lowering.rules.registry import RULES, rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
 from neuralmechanics.symmetry.program.builder import Builder
+from neuralmechanics.symmetry.program.value import Value
 
 _SAME = (
     "abs", "add", "sub", "mul", "div", "neg", "sqrt", "rsqrt", "reciprocal", "pow", "sign", "exp", "exp2", "expm1",
@@ -29,7 +29,7 @@ rule("reshape", "collapse_view", "collapse", "split_dim", "squeeze", prefix="pri
 
 
 @rule("broadcast_in_dim", prefix="prims.")
-def broadcast_in_dim(d: Builder, node: fx.Node, x: Any, shape: Sequence[int], dims: Sequence[int]) -> Any:
+def broadcast_in_dim(d: Builder, node: fx.Node, x: Value, shape: Sequence[int], dims: Sequence[int]) -> Value:
     """x broadcast to a shape, its dimension k as the result's dimension ``dims[k]``."""
     full = meta_shape(node)
     sizes = [1] * len(full)
@@ -39,12 +39,12 @@ def broadcast_in_dim(d: Builder, node: fx.Node, x: Any, shape: Sequence[int], di
 
 
 @rule("sum", prefix="prims.")
-def prims_sum(d: Builder, node: fx.Node, x: Any, dims: Sequence[int], **__: Any) -> Any:
+def prims_sum(d: Builder, node: fx.Node, x: Value, dims: Sequence[int], **__: object) -> Value:
     """The sum over some dimensions, or over none."""
     return summed(d, node, x, dims) if dims else x
 
 
 @rule("amax", "amin", prefix="prims.")
-def prims_extreme(d: Builder, node: fx.Node, x: Any, dims: Sequence[int], **__: Any) -> Any:
+def prims_extreme(d: Builder, node: fx.Node, x: Value, dims: Sequence[int], **__: object) -> Value:
     """The largest or the smallest entry over some dimensions, or over none."""
     return extreme(d, node, x, dims) if dims else x

@@ -14,12 +14,13 @@ from neuralmechanics.symmetry.lowering.sizes import meta_shape
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
+from neuralmechanics.symmetry.program.value import Value
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @rule("inner")
-def inner(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def inner(d: Builder, node: fx.Node, x: Value, y: Value) -> Value:
     """Σ_k x[…, k] y[…, k] for every pair of the other entries; a number times a tensor."""
     if not x.shape or not y.shape:
         return d.mul(x, y)
@@ -27,12 +28,12 @@ def inner(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
 
 
 @rule("tensordot")
-def tensordot(d: Builder, node: fx.Node, x: Any, y: Any, dims_x: Sequence[int], dims_y: Sequence[int]) -> Any:
+def tensordot(d: Builder, node: fx.Node, x: Value, y: Value, dims_x: Sequence[int], dims_y: Sequence[int]) -> Value:
     """The sum over pairs of dimensions; what is left of x stands before what is left of y."""
     return summed_over(d, x, y, [k % len(x.shape) for k in dims_x], [k % len(y.shape) for k in dims_y])
 
 
-def summed_over(d: Builder, x: Any, y: Any, dims_x: Sequence[int], dims_y: Sequence[int]) -> Any:
+def summed_over(d: Builder, x: Value, y: Value, dims_x: Sequence[int], dims_y: Sequence[int]) -> Value:
     """The sum of products over pairs of dimensions of equal size.
 
     Raises ``UnsupportedFormError`` where one of a pair has a single entry and the other more.
@@ -58,7 +59,7 @@ def product_of_many(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Any:
 
 
 @rule("linalg_vecdot")
-def vecdot(d: Builder, node: fx.Node, x: Any, y: Any, dim: int = -1) -> Any:
+def vecdot(d: Builder, node: fx.Node, x: Value, y: Value, dim: int = -1) -> Value:
     """Σ_k x[k] y[k] along one dimension, the others broadcast; of real tensors (else the first is conjugated)."""
     if node.meta["val"].is_complex():
         raise UnsupportedFormError("a sum of products with a conjugate")
@@ -67,7 +68,7 @@ def vecdot(d: Builder, node: fx.Node, x: Any, y: Any, dim: int = -1) -> Any:
 
 
 @rule("kron")
-def kronecker(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
+def kronecker(d: Builder, node: fx.Node, x: Value, y: Value) -> Value:
     """Every entry of x times the whole of y: blocks side by side, dimension by dimension."""
     rank = max(len(x.shape), len(y.shape))
     x, y = (reshape(d, v, (*(1 for _ in range(rank - len(v.shape))), *v.shape)) for v in (x, y))
@@ -78,6 +79,6 @@ def kronecker(d: Builder, node: fx.Node, x: Any, y: Any) -> Any:
 
 
 @rule("matrix_exp", "linalg_matrix_exp")
-def matrix_exponential(d: Builder, node: fx.Node, x: Any) -> Any:
+def matrix_exponential(d: Builder, node: fx.Node, x: Value) -> Value:
     """exp(x + c·1) is a multiple of exp(x), and exp(p x p⁻¹) is p exp(x) p⁻¹: neither is looked for."""
     raise NotSoughtError("multiples and other bases of an exponential are not followed")

@@ -12,13 +12,13 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
-from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule
+from neuralmechanics.symmetry.lowering.rules.registry import Operand, number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
-from neuralmechanics.symmetry.program.value import is_value
+from neuralmechanics.symmetry.program.value import Value, is_value
 from neuralmechanics.symmetry.program.views import Permute
 
 
@@ -29,7 +29,7 @@ def _constants(d: Builder, node: fx.Node) -> Any:
     return d.constant(shape_of(value), function=outcome(node))
 
 
-def _gates(d: Builder, x: Any, hidden: Any, weights: Sequence[Any], separate: int = 0, zeros: bool = False) -> None:
+def _gates(d: Builder, x: Value, hidden: Value, weights: Sequence[Any], separate: int = 0, zeros: bool = False) -> None:
     """W x + b + V h + c into gates that admit no change; a GRU's last third keeps the two sums ``separate``.
 
     ``zeros``: h is zero, whatever V is.
@@ -102,7 +102,7 @@ def _packed(node: fx.Node) -> bool:
 
 
 @rule("_pack_padded_sequence")
-def packed(d: Builder, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -> tuple[Any, Any]:
+def packed(d: Builder, node: fx.Node, x: Value, lengths: Value, batch_first: bool) -> tuple[Any, Any]:
     """The entries within the lengths as rows of a matrix, in an order that the lengths decide."""
     d.fix(lengths)
     rows, sizes = (shape_of(v) for v in node.meta["val"])
@@ -120,7 +120,7 @@ def packed(d: Builder, node: fx.Node, x: Any, lengths: Any, batch_first: bool) -
 
 @rule("_pad_packed_sequence")
 def unpacked(
-    d: Builder, node: fx.Node, x: Any, sizes: Any, batch_first: bool, padding: float, length: int
+    d: Builder, node: fx.Node, x: Value, sizes: Value, batch_first: bool, padding: float, length: int
 ) -> tuple[Any, Any]:
     """The rows as sequences again, a number where there is nothing."""
     shape, lengths = (shape_of(v) for v in node.meta["val"])
@@ -154,7 +154,7 @@ def gru(d: Builder, node: fx.Node, *operands: Any) -> Any:
 
 
 @rule("rnn_relu")
-def rectified(d: Builder, node: fx.Node, x: Any, state: Any, *settings: Any) -> tuple[Any, Any]:
+def rectified(d: Builder, node: fx.Node, x: Value, state: Operand, *settings: Any) -> tuple[Any, Any]:
     """h_t = relu(W x_t + b + V h_{t-1} + c), a layer on top of the other: rows of W, V and the biases go with h.
 
     One step beyond the first ties the rest: V h scales as h does. Zeros as the initial state scale with anything.
@@ -205,8 +205,8 @@ def _states(node: fx.Node, depth: int, side: int) -> Function:
 def _rectified(
     d: Builder,
     node: fx.Node,
-    x: Any,
-    first: Any,
+    x: Value,
+    first: Value | float | None,
     weights: Sequence[Any],
     has_biases: bool,
     count: int,
@@ -235,7 +235,9 @@ def _rectified(
     return x, last[0] if len(last) == 1 else d.cat(last, 0)
 
 
-def _unrolled(d: Builder, x: Any, first: Any, weights: Sequence[Any], time: int, states: Function | None) -> Any:
+def _unrolled(
+    d: Builder, x: Value, first: Value | float | None, weights: Sequence[Any], time: int, states: Function | None
+) -> Value:
     """The states of one layer in one direction, all of them at once; ``first`` may be the number that fills it."""
     w, v, *biases = weights
     v = d.view(v, Permute((0, 1)))  # read at every step
@@ -253,13 +255,13 @@ def _unrolled(d: Builder, x: Any, first: Any, weights: Sequence[Any], time: int,
     return d.homogeneous(d.add(total, d.contract(h, v, _READ)), True, states)
 
 
-def _state(d: Builder, state: Any, place: int, time: int) -> Any:
+def _state(d: Builder, state: Value, place: int, time: int) -> Value:
     """The initial state [batch, hidden] of one layer, with a dimension for time."""
     one = take(d, state, 0, [place])
     return one if time == 0 else d.view(one, Permute((1, 0, 2)))
 
 
-def _moved_in_front(d: Builder, h: Any, time: int, at: int) -> Any:
+def _moved_in_front(d: Builder, h: Value, time: int, at: int) -> Value:
     """The state at one time, with a dimension for layers in front."""
     one = take(d, h, time, [at])
     return one if time == 0 else d.view(one, Permute((1, 0, 2)))
@@ -275,17 +277,33 @@ def _layers(weights: Sequence[Any], has_biases: bool) -> list[Sequence[Any]]:
 
 @rule("lstm_cell")
 def lstm_cell(
-    d: Builder, node: fx.Node, x: Any, state: Sequence[Any], w: Any, v: Any, b: Any = None, c: Any = None
+    d: Builder,
+    node: fx.Node,
+    x: Value,
+    state: Sequence[Any],
+    w: Value,
+    v: Value,
+    b: Value | None = None,
+    c: Value | None = None,
 ) -> Any:
     return _cell(d, node, x, state, [w, v] if b is None else [w, v, b, c], 0)
 
 
 @rule("gru_cell")
-def gru_cell(d: Builder, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
+def gru_cell(
+    d: Builder,
+    node: fx.Node,
+    x: Value,
+    state: Value,
+    w: Value,
+    v: Value,
+    b: Value | None = None,
+    c: Value | None = None,
+) -> Any:
     return _cell(d, node, x, [state], [w, v] if b is None else [w, v, b, c], w.shape[0] // 3)
 
 
-def _cell(d: Builder, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequence[Any], separate: int) -> Any:
+def _cell(d: Builder, node: fx.Node, x: Value, state: Sequence[Any], weights: Sequence[Any], separate: int) -> Any:
     """One step: the hidden state is read by V, and all of the state enters the result."""
     d.fix(*state)
     _gates(d, x, state[0], weights, separate, all(number_in(v) == 0 for v in state))
@@ -293,7 +311,16 @@ def _cell(d: Builder, node: fx.Node, x: Any, state: Sequence[Any], weights: Sequ
 
 
 @rule("rnn_tanh_cell", "rnn_relu_cell")
-def rnn_cell(d: Builder, node: fx.Node, x: Any, state: Any, w: Any, v: Any, b: Any = None, c: Any = None) -> Any:
+def rnn_cell(
+    d: Builder,
+    node: fx.Node,
+    x: Value,
+    state: Operand,
+    w: Value,
+    v: Value,
+    b: Value | None = None,
+    c: Value | None = None,
+) -> Value:
     """f(W x + b + V h + c), written out."""
     read = Contraction("az", "yz", "ay") if len(x.shape) == 2 else Contraction("z", "yz", "y")
     total = d.contract(x, w, read)

@@ -10,15 +10,16 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, bound, outcome
 from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
-from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
+from neuralmechanics.symmetry.lowering.rules.registry import Dims, rule, settings
 from neuralmechanics.symmetry.lowering.sizes import meta_shape, meta_shape_of, shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.function import COUNTS, SORTED
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
+from neuralmechanics.symmetry.program.value import Value
 from neuralmechanics.symmetry.program.views import Permute
 
 
-def _dims(x: Any, dim: Any) -> tuple[int, ...]:
+def _dims(x: Value, dim: Dims) -> tuple[int, ...]:
     rank = max(1, len(x.shape))
     if dim is None or (isinstance(dim, (list, tuple)) and not dim):
         return tuple(range(len(x.shape)))
@@ -26,7 +27,7 @@ def _dims(x: Any, dim: Any) -> tuple[int, ...]:
 
 
 @rule("sum", "mean", "nansum", "nanmean")
-def summed(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False, **__: Any) -> Any:
+def summed(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, keepdim: bool = False, **__: object) -> Value:
     """A linear sum over ``dim``."""
     if not x.shape:
         return x
@@ -34,12 +35,12 @@ def summed(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = F
 
 
 @rule("amax", "amin")
-def extreme(d: Builder, node: fx.Node, x: Any, dim: Any = (), keepdim: bool = False) -> Any:
+def extreme(d: Builder, node: fx.Node, x: Value, dim: Dims = (), keepdim: bool = False) -> Value:
     return d.extremum(x, _dims(x, dim), keepdim, "amax" in str(node.target)) if x.shape else x
 
 
 @rule("max", "min")
-def maximum(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def maximum(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, keepdim: bool = False) -> Any:
     """Over everything, over one dimension (values and positions), or of two tensors."""
     largest = "max" in str(node.target)
     if dim is not None and not isinstance(dim, int):
@@ -51,13 +52,13 @@ def maximum(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = 
 
 
 @rule("all", "any", "count_nonzero")
-def counted(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def counted(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
     """Counts: no gradient passes."""
     raise NotSoughtError("no gradient passes a count", hides=True)
 
 
 @rule("histc", "bincount")
-def histogram(d: Builder, node: fx.Node, x: Any, *settings_of: Any, **__: Any) -> Any:
+def histogram(d: Builder, node: fx.Node, x: Value, *settings_of: Any, **__: object) -> Value:
     """How often each number occurs: data, unless something that moves is counted."""
     if x.depends:
         raise NotSoughtError("no gradient passes a count", hides=True)
@@ -86,24 +87,26 @@ def _of_whole_numbers(node: fx.Node, bins: int) -> bool:
     "cummin",
     "aminmax",
 )
-def given_up(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def given_up(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
     """Products of many, order statistics: their factors and shifts are not followed."""
     raise NotSoughtError("its factors and shifts are not followed")
 
 
 @rule("argmax", "argmin")
-def positions(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def positions(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, keepdim: bool = False) -> Value:
     """Invariant to a common positive factor and to a common shift along ``dim``."""
     return d.power(d.positions(x, _dims(x, dim), keepdim, bound(node)), 0.0, IDENTITY)
 
 
 @rule("softmax", "_softmax", "_log_softmax", "log_softmax", "special_softmax", "special_log_softmax", "_safe_softmax")
-def softmax(d: Builder, node: fx.Node, x: Any, dim: int, *_: Any, **__: Any) -> Any:
+def softmax(d: Builder, node: fx.Node, x: Value, dim: int, *_: object, **__: object) -> Value:
     log = "log" in str(node.target)
     return d.softmax(x, dim % len(x.shape), log) if x.shape else d.nonlinear(x, function=bound(node))
 
 
-def _pooled(d: Builder, node: fx.Node, x: Any, spatial: int, linear: bool, keeps: bool, signed: bool = False) -> Any:
+def _pooled(
+    d: Builder, node: fx.Node, x: Value, spatial: int, linear: bool, keeps: bool, signed: bool = False
+) -> tuple[Value, Value] | Value:
     dims = tuple(range(len(x.shape) - spatial, len(x.shape)))
     value = node.meta["val"]
     shape = shape_of(value[0] if isinstance(value, (tuple, list)) else value)
@@ -129,7 +132,7 @@ def _spatial(node: fx.Node) -> int:
     "max_pool1d_with_indices",
     "fractional_max_pool2d",
 )
-def max_pool(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+def max_pool(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> tuple[Value, Value] | Value:
     """Maxima commute with positive factors and with constants."""
     return _pooled(d, node, x, _spatial(node), False, True)
 
@@ -138,14 +141,14 @@ def max_pool(d: Builder, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
 def avg_pool(
     d: Builder,
     node: fx.Node,
-    x: Any,
+    x: Value,
     kernel: Any,
     stride: Any = (),
     padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: Any = None,
-) -> Any:
+) -> tuple[Value, Value] | Value:
     """Means commute with constants unless zeros from the padding are counted."""
     padded = any([padding] if isinstance(padding, int) else padding)
     keeps = (not padded or not count_include_pad) and divisor_override is None
@@ -155,7 +158,7 @@ def avg_pool(
 @rule(
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
 )
-def adaptive_avg_pool(d: Builder, node: fx.Node, x: Any, *_: Any) -> Any:
+def adaptive_avg_pool(d: Builder, node: fx.Node, x: Value, *_: object) -> tuple[Value, Value] | Value:
     return _pooled(d, node, x, _spatial(node), True, True)
 
 
@@ -178,7 +181,7 @@ def ordered(d: Builder, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tup
 
 
 @rule("detach")
-def detached(d: Builder, node: fx.Node, x: Any) -> Any:
+def detached(d: Builder, node: fx.Node, x: Value) -> Value:
     """The value sees x and the gradient does not: no symmetry may move it."""
     if not x.depends:
         return x
@@ -186,7 +189,9 @@ def detached(d: Builder, node: fx.Node, x: Any) -> Any:
 
 
 @rule("logsumexp", "special_logsumexp")
-def log_sum_of_exponentials(d: Builder, node: fx.Node, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def log_sum_of_exponentials(
+    d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, keepdim: bool = False
+) -> Value:
     """log Σ_k exp(x_k) = x_0 - log_softmax(x)_0 over ``dim``, several dimensions joined into one."""
     if not x.shape:
         return x
@@ -195,7 +200,7 @@ def log_sum_of_exponentials(d: Builder, node: fx.Node, x: Any, dim: Any = None, 
     return reshape(d, d.add(first, normalised, -1.0), meta_shape(node))
 
 
-def _joined(d: Builder, x: Any, dims: tuple[int, ...]) -> tuple[Any, int]:
+def _joined(d: Builder, x: Value, dims: tuple[int, ...]) -> tuple[Any, int]:
     """x with some dimensions as one, and which that is."""
     if len(dims) == 1:
         return x, dims[0]

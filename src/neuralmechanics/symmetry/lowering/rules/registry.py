@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from torch import fx
 
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["RULES", "Rule", "number_in", "rule", "settings"]
+__all__ = ["RULES", "Dims", "Operand", "Rule", "Sizes", "number_in", "rule", "settings"]
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
+Operand = Value | float  # a tensor, or a number that stands for one filled with it
+Sizes = int | Sequence[int]  # one for all windowed dimensions, or one each
+Dims = int | Sequence[int] | None  # one dimension, several, or all
 
 
 def rule(*operations: str, prefix: str = "aten.") -> Callable[[Rule], Rule]:
