@@ -92,16 +92,12 @@ class StepWatch:
         if not self._tried or self._trial is None:
             return
         trial = self._trial
-        if all(
-            trial.passed(
-                name,
-                self._params[name],
-                self._buffer(self._params[name]),
-                setting,
-                absorbed=self._groups.of(self._params[name]) in self._absorbed,
-            )
+        passed = (
+            trial.passed(name, p, self._buffer(p), setting, absorbed=self._groups.of(p) in self._absorbed)
             for name, setting in self._settings.items()
-        ):
+            for p in [self._params[name]]
+        )
+        if all(passed):
             trial.succeed()
         else:
             self.known, self._trial = False, None

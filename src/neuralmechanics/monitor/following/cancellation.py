@@ -36,7 +36,7 @@ class Cancellation:
         self._symmetries = symmetries
         self._quadratic = symmetries.quadratic
         self._single = single.cpu()
-        shares = [_share_of_constants(family) for family in symmetries.charged for _ in range(family.charges)]
+        shares = [share_of_constants(family) for family in symmetries.charged for _ in range(family.charges)]
         self._share = torch.tensor(shares, dtype=torch.float64)
         self._bound = torch.zeros(len(symmetries.labels), dtype=torch.float64)
 
@@ -52,12 +52,12 @@ class Cancellation:
         # Sizes cost a pass over gradients and parameters: asked for when the largest known ones object.
         if bool(self._beyond(ρ, u).any()):
             self._bound = torch.maximum(self._bound, self._natural(gradients, params))
-        return self._whole_families(self._beyond(ρ, u))
+        return self.whole_families(self._beyond(ρ, u))
 
     def _beyond(self, ρ: Tensor, u: float) -> Tensor:
         return ρ > self._share.clamp(min=u**0.5) * self._bound
 
-    def _whole_families(self, beyond: Tensor) -> Tensor:
+    def whole_families(self, beyond: Tensor) -> Tensor:
         """A family that its eps breaks anyway is broken as a whole: single charges may lie below the bound by luck."""
         out = beyond.clone()
         offsets = self._symmetries.offsets
@@ -82,7 +82,8 @@ class Cancellation:
         return torch.maximum(bound, reach * tiny * _UNDERFLOW)
 
 
-def _share_of_constants(family: Family) -> float:
+def share_of_constants(family: Family) -> float:
+    """What is left of |g||ξ| to the constants that break a family: 0 where it is exact."""
     return min(max((c.value for c in family.broken_by), default=0.0) / _SMALLEST_VARIANCE, _LARGEST_SHARE)
 
 

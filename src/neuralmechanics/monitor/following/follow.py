@@ -18,7 +18,7 @@ from neuralmechanics.monitor.following.momentum import companion
 from neuralmechanics.monitor.following.observing import Observer
 from neuralmechanics.monitor.following.rates import Rates
 from neuralmechanics.monitor.following.spending import Spending
-from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence
+from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence, tell_of_momentum
 from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker
 from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
 from neuralmechanics.monitor.processes.portion import Answer, Portion
@@ -361,12 +361,7 @@ class Follower:
         self._rates.forget()
         if self._rotations is not None:
             self._rotations.restart()
-        self.notes.tell(
-            "momentum",
-            self.step + 1,
-            f"before step {self.step + 1} something other than the optimiser wrote the momentum of {min(names)!r} (a "
-            "loaded state?): the laws begin anew from the present charges there",
-        )
+        tell_of_momentum(self.notes, self.step + 1, min(names))
 
     def _settings(self) -> ChargeSettings:
         """The settings of this iteration; parameters of optimisers that have not stepped stand still."""

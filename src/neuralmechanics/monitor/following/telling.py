@@ -1,4 +1,4 @@
-"""What is said of a step: decay that the training cannot bear, gradients that no process knows."""
+"""What is said of a step: decay that it cannot bear, gradients that no process knows, momentum that was written."""
 
 from __future__ import annotations
 
@@ -28,3 +28,13 @@ def tell_of_addends(notes: Notes, step: int, name: str, laws: Sequence[str]) -> 
             f"the gradient of {name!r} lies in several processes, whose sum it is, so its square is not known: "
             f"{' and '.join(withheld)} cannot be followed for the charges that it enters; other laws can",
         )
+
+
+def tell_of_momentum(notes: Notes, step: int, name: str) -> None:
+    """A momentum that something other than the optimiser wrote."""
+    notes.tell(
+        "momentum",
+        step,
+        f"before step {step} something other than the optimiser wrote the momentum of {name!r} (a loaded state?): the "
+        "laws begin anew from the present charges there",
+    )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
-from neuralmechanics.monitor.following.cancellation import Cancellation
+from neuralmechanics.monitor.following.cancellation import Cancellation, share_of_constants
 from neuralmechanics.monitor.following.ledger import Ledger
 from neuralmechanics.monitor.following.members import Members
 from neuralmechanics.monitor.following.precision import Precision
@@ -21,6 +21,8 @@ from neuralmechanics.symmetry import Symmetries
 
 # Roundings of a law in one step: the parameter's, the update's, the gradient's, and one to spare.
 _ROUNDINGS = 4
+# Constants that leave less than half of the digits of double precision break nothing that could be seen.
+_NEGLIGIBLE = float(torch.finfo(torch.float64).eps) ** 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ class Watchdog:
         self._portion = portion
         self._ledger = Ledger(members.largest(storage).to(device), self.sizes)
         self._cancellation = Cancellation(symmetries, members.single(), portion)
-        self._sound = torch.tensor([f.exact for f in symmetries.charged for _ in range(f.charges)], dtype=torch.bool)
+        sound = [share_of_constants(f) < _NEGLIGIBLE for f in symmetries.charged for _ in range(f.charges)]
+        self._sound = torch.tensor(sound, dtype=torch.bool)
         self._unit = 0.0
         self._spent = torch.zeros_like(members.largest(storage)).to(device)
         self._sound_steps = torch.zeros(len(symmetries.labels), dtype=torch.int64, device=device)
@@ -142,8 +145,10 @@ class Watchdog:
         There the residual was taken at parameters that the step did not begin with.
         """
         ended = torch.zeros_like(self._sound)
+        # A family that is judged as a whole is excused as a whole.
+        excused = self._cancellation.whole_families(ended.clone() if moved is None else moved.cpu())
         for finding in findings:
-            mask = finding.charges if moved is None else finding.charges & ~moved.cpu()
+            mask = finding.charges & ~excused
             if bool(mask.any()):
                 ended |= mask
                 self._notes.tell(
