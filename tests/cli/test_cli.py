@@ -23,6 +23,7 @@ COMMANDS = [
     "findings",
     "budget",
     "forecast",
+    "compare",
     "figures",
     "sweep",
     "flow",
@@ -65,6 +66,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["errors", "absent"], "absent"),
         (["report", "absent"], "absent"),
         (["budget", "absent"], "absent"),
+        (["compare", "absent", "other"], "absent"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):

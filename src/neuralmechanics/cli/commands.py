@@ -10,7 +10,16 @@ import tyro
 
 from neuralmechanics import __version__
 from neuralmechanics.cli.demo import Demo, run_demo
-from neuralmechanics.cli.explain import Budget, Findings, Forecast, run_budget, run_findings, run_forecast
+from neuralmechanics.cli.explain import (
+    Budget,
+    Compare,
+    Findings,
+    Forecast,
+    run_budget,
+    run_compare,
+    run_findings,
+    run_forecast,
+)
 from neuralmechanics.cli.figures import Figures, run_figures
 from neuralmechanics.cli.flow import Flow, run_flow
 from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
@@ -42,6 +51,7 @@ _RUN: dict[type[Any], Callable[[Any], None]] = {
     Findings: run_findings,
     Budget: run_budget,
     Forecast: run_forecast,
+    Compare: run_compare,
     Figures: run_figures,
     Sweep: run_sweep_command,
     Flow: run_flow,
@@ -64,6 +74,7 @@ def commands(arguments: Sequence[str]) -> Any:
         | Annotated[Findings, tyro.conf.subcommand("findings")]
         | Annotated[Budget, tyro.conf.subcommand("budget")]
         | Annotated[Forecast, tyro.conf.subcommand("forecast")]
+        | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Figures, tyro.conf.subcommand("figures")]
         | Annotated[Sweep, tyro.conf.subcommand("sweep")]
         | Annotated[Flow, tyro.conf.subcommand("flow")]

@@ -1,4 +1,4 @@
-"""`findings`, `budget`, `forecast`: what a recorded run shows, what moved its charges, and where they go."""
+"""`findings`, `budget`, `forecast`, `compare`: what recorded runs show, what moved their charges, where they go."""
 
 from __future__ import annotations
 
@@ -60,6 +60,34 @@ def run_forecast(command: Forecast) -> None:
         return
     print(told)
     print_warnings(run)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare two runs: settings that differ, what moved each layer, findings of one alone."""
+
+    first: tyro.conf.Positional[str]
+    """folder of a run"""
+    second: tyro.conf.Positional[str]
+    """folder of another"""
+    json: bool = False
+    """print the comparison as JSON"""
+
+
+def run_compare(command: Compare) -> None:
+    """Print both side by side."""
+    from neuralmechanics.monitor import open_run
+    from neuralmechanics.monitor.explaining.comparison import compare_runs
+    from neuralmechanics.report import text_table
+
+    compared = compare_runs(open_run(command.first), open_run(command.second))
+    if command.json:
+        _print_json(compared.to_dict())
+        return
+    tables = [text_table(table) for table in (compared.settings, compared.layers) if len(table)]
+    alone = ((command.first, compared.only_first), (command.second, compared.only_second))
+    said = [f"only in {folder}: {finding}" for folder, found in alone for finding in found]
+    print("\n\n".join([*tables, *said]))
 
 
 @dataclass(frozen=True)

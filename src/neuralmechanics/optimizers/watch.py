@@ -200,8 +200,7 @@ class StepWatch:
             )
         if self._formula is not None and copied is not None and parameter.dtype not in _TRUSTED and not self._exact:
             group, made = self._groups.group(parameter), self._made.get(name, 0.0)
-            told = intended_update(self._formula, group, self._state(parameter), setting, parameter, copied, made)
-            if told is not None:
+            if told := intended_update(self._formula, group, self._state(parameter), setting, parameter, copied, made):
                 return told
         buffer = self._buffer(parameter) if self.known else None
         velocity = None if buffer is None else self._velocity(name, buffer, parameter)

@@ -111,8 +111,7 @@ class Follower:
 
     def charge(self, share: Tensor | None = None) -> Float64[Tensor, " charges"]:
         """The charges now, from this process's share of them where that is known."""
-        own = self.share() if share is None else share
-        return self._portion.charges(self._portion.total(own)[0], self._params)
+        return self._portion.charges(self._portion.total(self.share() if share is None else share)[0], self._params)
 
     def scale(self) -> Float64[Tensor, " charges"]:
         """The sizes of the charges now, which errors are relative to."""
@@ -243,8 +242,8 @@ class Follower:
         self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
         if due:
             self.observer.see()
-        if due and self._sgd and drives.residual is not None:
-            self._judge(drives.residual)
+            if self._sgd and drives.residual is not None:
+                self._judge(drives.residual)
         self._clear()
         self._moving = False
         return StepDrives(self.step, hyper, drives)

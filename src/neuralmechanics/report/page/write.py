@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuralmechanics.report.page.charts import charts
+from neuralmechanics.report.page.explained import explained
 from neuralmechanics.report.source import RunLike, configuration, steps
 from neuralmechanics.report.tables import errors_by_law, flat, heading, nonfinite_remark, number, symmetries_found
 
@@ -43,7 +44,8 @@ def write_report(run: RunLike, path: str | Path, title: str | None = None) -> Pa
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    drawn = charts(run)
+    why = explained(run)
+    drawn = [*why.charts, *charts(run)]
     environment = _environment()
     plotly = _script(get_plotlyjs())
     script = _script(_template_text(environment, "run.js"))
@@ -55,6 +57,7 @@ def write_report(run: RunLike, path: str | Path, title: str | None = None) -> Pa
         facts=_facts(run, found),
         warnings=[note.message for note in run.warnings],
         charts=drawn,
+        why=why,
         errors=_error_rows(errors),
         nonfinite=nonfinite_remark(errors),
         symmetries=found,

@@ -13,6 +13,8 @@ from neuralmechanics.monitor.explaining.forecasting.optimiser import motion_of
 _BROKEN, _ROUNDED, _FALLEN, _UNEVEN, _FAR, _JUMP = 1e-2, 1e-2, 1.5, 10.0, 3.0, 30.0
 # Causes that were seen, and not only thought of.
 _DECISIVE = ("broken: clipping", "broken: missing")
+# Of a charge's size: what a broken symmetry has to have moved to be spoken of.
+_DRIFT = 1e-3
 _LOW = ("bfloat16", "float16")
 
 
@@ -258,6 +260,9 @@ def ended_laws(facts: Facts) -> Iterator[Finding]:
     note = facts.note("broken: ")
     if note is None or note.subject in ("broken: mode", "broken: constant"):
         return
+    drift = np.abs(facts.parts["broken_symmetry"].sum(0)) / facts.data["scale"].to_numpy()
+    if note.subject not in _DECISIVE and not (drift > _DRIFT).any():
+        return  # a gradient so small that it has no digits left: nothing came of it
     cause = note.message.partition(": ")[2].partition("; the closed laws")[0]
     yield Finding(
         "law-ends",
