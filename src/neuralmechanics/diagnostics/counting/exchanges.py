@@ -1,9 +1,8 @@
 """Exchanges of two vectors of which a model sees the inner product alone: more symmetries than the linear block has.
 
 What GL(r) leaves as it is of a vector x and a covector y is a function of x·y. This form is kept by all of O(r, r):
-with B antisymmetric, by x' = B y and by y' = B x, too. Together they turn x + y and x - y apart, which under heavy
-ball are two laws where the block's own rotations are one (Marcotte, Gribonval, Peyré 2024, table 1: widths (1, 1,
-r)).
+with an antisymmetric B by x' = B y and by y' = B x, too. Together they turn x + y and x - y apart, so that under heavy
+ball both keep an angular momentum, where the block's own rotations give one.
 """
 
 from __future__ import annotations
