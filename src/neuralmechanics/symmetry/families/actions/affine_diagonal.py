@@ -58,6 +58,7 @@ class AffineDiagonal(Action):
     """
 
     linear: ClassVar[bool] = True
+    signed: ClassVar[bool] = False  # spaces follow the signs of θ, not those of θ + c
     terms: tuple[SliceTerm, ...]
     origins: tuple[Origin, ...]
 
