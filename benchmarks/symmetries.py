@@ -109,21 +109,21 @@ def replay_share(model: Any, batch: Any, loss: Any) -> float:
     if any(parameter.is_meta for parameter in model.parameters()):
         return 0.0
     from neuralmechanics.symmetry import find_symmetries
-    from neuralmechanics.symmetry.lowering.capture import capture
+    from neuralmechanics.symmetry.lowering import capturing
     from neuralmechanics.symmetry.lowering.replay import Replayed
 
-    whole = capture.replayed
+    whole = capturing.replayed
 
     def skipped(*_: Any, **__: Any) -> Replayed:
         return Replayed()
 
     spent: dict[bool, list[float]] = {True: [], False: []}
     for replayed in (True, False) * 3:
-        capture.replayed = whole if replayed else skipped
+        capturing.replayed = whole if replayed else skipped
         start = time.process_time()
         find_symmetries(model, batch, loss)
         spent[replayed].append(time.process_time() - start)
-    capture.replayed = whole
+    capturing.replayed = whole
     return min(spent[True]) / min(spent[False]) - 1
 
 

@@ -33,8 +33,6 @@ INSIDE = {
     "experiments": ("config", "seeds", "losses", "data", "models", "measuring", "targets", "training", "sweep"),
     "report": ("palette", "source", "scores", "tables", "figures", "page", "paper", "theory"),
 }
-# Folders in which two children know each other, until they are drawn apart.
-CYCLIC = ("neuralmechanics.symmetry.lowering",)
 LONGEST_FILE = 300
 # Floors that are being rebuilt may have longer files until they are.
 LONGEST_OF_FLOOR = {"symmetry": 400, "monitor": 400}
@@ -162,13 +160,7 @@ def test_no_two_modules_import_each_other_however_far_round() -> None:
 PACKAGES = sorted(_module_of(path) for path in _sources() if path.name == "__init__.py")
 
 
-@pytest.mark.parametrize(
-    "package",
-    [
-        pytest.param(one, marks=pytest.mark.xfail(reason="not yet drawn apart", strict=False)) if one in CYCLIC else one
-        for one in PACKAGES
-    ],
-)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_what_stands_side_by_side_has_an_order(package: str) -> None:
     """The children of every package, folders with all that is in them, import from one another without a cycle."""
     assert _cycle(_children(package, _graph())) == []

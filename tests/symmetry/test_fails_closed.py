@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from neuralmechanics import Family, Symmetries
 from neuralmechanics.symmetry.finding.find import analyse
-from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.rules import RULES
 
 from . import faults

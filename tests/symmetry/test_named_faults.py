@@ -8,8 +8,8 @@ import pytest
 
 from neuralmechanics.symmetry.finding.find import analyse
 from neuralmechanics.symmetry.lowering import lower
-from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
+from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.program.refusals import DomainError, PassError
 
 from . import faults

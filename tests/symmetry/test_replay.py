@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from neuralmechanics import Symmetries, find_symmetries
 from neuralmechanics.functional.calling import Whole
-from neuralmechanics.symmetry.lowering.capture import capture as capturing
+from neuralmechanics.symmetry.lowering import capturing
 from neuralmechanics.symmetry.lowering.capture import tracing
 from neuralmechanics.symmetry.lowering.capture.exporting import exported
 from neuralmechanics.symmetry.lowering.replay import Replayed, comparing, replayed

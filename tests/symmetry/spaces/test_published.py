@@ -10,7 +10,7 @@ from torch import nn
 
 from neuralmechanics.symmetry import Space
 from neuralmechanics.symmetry.finding.spaces import spaces_of as channel_spaces
-from neuralmechanics.symmetry.lowering.capture.capture import capture
+from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.rewritten import rewritten
 

@@ -32,8 +32,8 @@ from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_e
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings
 from neuralmechanics.symmetry.finding.spaces import spaces_of
-from neuralmechanics.symmetry.lowering.capture.capture import capture
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses, parameter_uses

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.functional.function_module import as_module
-from neuralmechanics.symmetry.lowering.capture.capture import capture
+from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.rewritten import rewritten

@@ -360,7 +360,7 @@ def _spread(node: fx.Node, x: Any, dim: Any, rest: Sequence[Any], kwargs: Any) -
 
 
 @rule("var", "std")
-def spread_of(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, *rest: Any, **kwargs: object) -> Value:
+def spread_of(d: Builder, node: fx.Node, x: Value, dim: Dims = None, *rest: Any, **kwargs: object) -> Value:
     """Degree two (variance) or one (deviation), invariant to constants along ``dim``."""
     dims, correction = _spread(node, x, dim, rest, kwargs)
     out = reshape(d, d.deviation(x, dims, True, correction), meta_shape(node))
@@ -369,7 +369,7 @@ def spread_of(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, *res
 
 @rule("var_mean", "std_mean")
 def spread_and_mean(
-    d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, *rest: Any, **kwargs: object
+    d: Builder, node: fx.Node, x: Value, dim: Dims = None, *rest: Any, **kwargs: object
 ) -> tuple[Any, Any]:
     dims, correction = _spread(node, x, dim, rest, kwargs)
     shape = meta_shape_of(node, 0)

@@ -27,7 +27,7 @@ def _dims(x: Value, dim: Dims) -> tuple[int, ...]:
 
 
 @rule("sum", "mean", "nansum", "nanmean")
-def summed(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, keepdim: bool = False, **__: object) -> Value:
+def summed(d: Builder, node: fx.Node, x: Value, dim: Dims = None, keepdim: bool = False, **__: object) -> Value:
     """A linear sum over ``dim``."""
     if not x.shape:
         return x
@@ -40,7 +40,7 @@ def extreme(d: Builder, node: fx.Node, x: Value, dim: Dims = (), keepdim: bool =
 
 
 @rule("max", "min")
-def maximum(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, keepdim: bool = False) -> Any:
+def maximum(d: Builder, node: fx.Node, x: Value, dim: Dims = None, keepdim: bool = False) -> Any:
     """Over everything, over one dimension (values and positions), or of two tensors."""
     largest = "max" in str(node.target)
     if dim is not None and not isinstance(dim, int):
@@ -93,7 +93,7 @@ def given_up(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> V
 
 
 @rule("argmax", "argmin")
-def positions(d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, keepdim: bool = False) -> Value:
+def positions(d: Builder, node: fx.Node, x: Value, dim: Dims = None, keepdim: bool = False) -> Value:
     """Invariant to a common positive factor and to a common shift along ``dim``."""
     return d.power(d.positions(x, _dims(x, dim), keepdim, bound(node)), 0.0, IDENTITY)
 
@@ -189,9 +189,7 @@ def detached(d: Builder, node: fx.Node, x: Value) -> Value:
 
 
 @rule("logsumexp", "special_logsumexp")
-def log_sum_of_exponentials(
-    d: Builder, node: fx.Node, x: Value, dim: Dims | None = None, keepdim: bool = False
-) -> Value:
+def log_sum_of_exponentials(d: Builder, node: fx.Node, x: Value, dim: Dims = None, keepdim: bool = False) -> Value:
     """log Σ_k exp(x_k) = x_0 - log_softmax(x)_0 over ``dim``, several dimensions joined into one."""
     if not x.shape:
         return x
