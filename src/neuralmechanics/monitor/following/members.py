@@ -88,6 +88,7 @@ class Members:
 
     def _pulled_apart(self, settings: ChargeSettings, displaced: Tensor) -> ChargeSettings:
         """The same where λ is not that of the charges of θ + c: what decay does to them has to be measured."""
+        assert self._displaced is not None  # there are such charges
         decay = settings.hyperparameters.weight_decay
         each = torch.as_tensor(decay, dtype=torch.float64, device=self._device).expand(self.charges)
         displaced = torch.where(each == 0, False, displaced)

@@ -131,11 +131,9 @@ def _grouped_weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> MapF
     letters = step.how.y if step.letters == step.how.x else step.how.x
     if len(seen) != len(shape) + 1 or seen[2:] != shape[1:] or len(letters) < 3:
         return None
-    group, output, entry = letters[:3]
+    group, output, entry = tuple(letters[:3])
     kernels = {w.kernel for w in step.how.windows}
-    in_groups = (
-        group in step.letters and group in step.how.out and output in step.how.out and output not in step.letters
-    )
+    in_groups = group in step.letters and {group, output} <= set(step.how.out) and output not in step.letters
     if not in_groups or entry in step.how.out or not set(letters[3:]) <= kernels:
         return None
     if step.letters.index(group) > step.letters.index(entry):

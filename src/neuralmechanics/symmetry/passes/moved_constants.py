@@ -63,12 +63,9 @@ def shown(instruction: Instruction, moves: Moves, held: Held) -> np.ndarray | No
         return constant
     if isinstance(primitive, p.Rearrange):
         return primitive.view.apply(constant, x.shape)
-    if (
-        isinstance(primitive, p.Multiply)
-        and primitive.function is None
-        and (factor := _factor(xs, place, held)) is not None
-    ):
-        return _aligned(constant, rank) * _aligned(factor, rank)
+    if isinstance(primitive, p.Multiply) and primitive.function is None:
+        factor = _factor(xs, place, held)
+        return None if factor is None else np.multiply(_aligned(constant, rank), _aligned(factor, rank))
     if isinstance(primitive, p.Gather) and constant.shape[primitive.dim] == 1:
         inside = (1,) * len(primitive.index_shape)
         return constant.reshape((*constant.shape[: primitive.dim], *inside, *constant.shape[primitive.dim + 1 :]))
@@ -200,10 +197,10 @@ def _untaken(view: Take, wanted: np.ndarray, shape: tuple[int, ...]) -> np.ndarr
     return out
 
 
-def combinations(parts: Sequence[Iterator[Moves]]) -> Iterator[Moves]:
-    """Joint moves of several values, one way of each."""
+def combinations(parts: Sequence[Iterator[dict[str, np.ndarray]]]) -> Iterator[dict[str, np.ndarray]]:
+    """Joint constants of parameters, one way of each value that they are to show in."""
     for chosen in islice(product(*parts), _WAYS):
-        joined: Moves = {}
+        joined: dict[str, np.ndarray] = {}
         for moves in chosen:
             for name, constant in moves.items():
                 joined[name] = joined[name] + constant if name in joined else constant

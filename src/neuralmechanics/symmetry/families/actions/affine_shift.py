@@ -46,7 +46,8 @@ class MapFactor:
         if weight.ndim == 1:
             return torch.diag(weight)
         if self.groups > 1:
-            return torch.block_diag(*weight.chunk(self.groups))  # type: ignore[no-untyped-call]
+            parts: Tensor = torch.block_diag(*weight.chunk(self.groups))  # type: ignore[no-untyped-call]
+            return parts
         return weight if self.output_first else weight.mT
 
 

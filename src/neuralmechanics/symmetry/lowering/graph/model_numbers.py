@@ -65,7 +65,8 @@ class ModelNumbers:
             return None
         if any(self._values[n] is None for n in node.all_input_nodes):
             return None
-        args, kwargs = (fx.node.map_arg(given, lambda n: self._values[n]) for given in (node.args, node.kwargs))
+        args: Any = fx.node.map_arg(node.args, lambda n: self._values[n])
+        kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: self._values[n])
         with torch.no_grad():
             return _small(node.target(*args, **kwargs))  # type: ignore[operator]
 
