@@ -71,6 +71,14 @@ CASES: dict[str, Callable[[], Case]] = {
         chain(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)),
         (draw(6, 3),),
     ),
+    "unit-length": lambda: (
+        chain(nn.Linear(3, 4), lambda x: nn.functional.normalize(x, dim=1), nn.Linear(4, 2)),
+        (draw(5, 3),),
+    ),
+    "neighbours": lambda: (
+        chain(nn.Linear(3, 4), lambda x: (x[:, 1:] - x[:, :-1]).relu(), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)),
+        (draw(40, 3),),
+    ),
     "interleaved": lambda: (
         chain(nn.Linear(3, 8), lambda x: x[:, ::2] * torch.relu(x[:, 1::2]), nn.Linear(4, 2)),
         (draw(5, 3),),
@@ -114,6 +122,8 @@ GROUPS = {
     "layer-norm": ["ones-preserving orthogonal"],
     "length": ["orthogonal"],
     "batch-norm": ["permutation"],
+    "unit-length": ["orthogonal"],
+    "neighbours": ["signed permutation"],
     "interleaved": ["positive monomial"],
     "shuffled": ["general linear", "general linear"],
     "packed-attention": ["permutation", "general linear", "general linear"],

@@ -54,7 +54,7 @@ def broadcast(x: Axes, shape: Shape) -> Axes:
     """The tensor repeated along dimensions of one entry, and along new ones in front."""
     front = len(shape) - len(x.layouts)
     old = x.shape
-    layouts = [same(n) for n in shape[:front]]
+    layouts: list[Layout] = [same(n) for n in shape[:front]]
     layouts += [layout if n == m else same(m) for layout, n, m in zip(x.layouts, old, shape[front:], strict=True)]
     return replace(x, layouts=tuple(layouts), squares=frozenset(d + front for d in x.squares))
 

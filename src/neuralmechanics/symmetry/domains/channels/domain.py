@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 from neuralmechanics.symmetry.domains.channels import elementwise, movement, sums
-from neuralmechanics.symmetry.domains.channels.axes import Axes, data_axes, same_axes
-from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, mapped, same
+from neuralmechanics.symmetry.domains.channels.axes import Axes, broadcast, data_axes, same_axes
+from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, data, mapped, same
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.families.actions.gain import Gain
 from neuralmechanics.symmetry.program import primitives as p
@@ -76,6 +76,10 @@ class Channels(Meeting):
         """Data of which only a repetition is followed."""
         if isinstance(primitive, p.Rearrange):
             return movement.view(self, primitive, *xs)
+        if isinstance(primitive, _ENTRYWISE) and not elementwise.reads_data(getattr(primitive, "function", None)):
+            wide = [broadcast(x, tuple(shape)) for x in xs]
+            even = [all(x.layouts[d] == same(n) for x in wide) for d, n in enumerate(shape)]
+            return Axes(tuple(same(n) if e else data(n) for n, e in zip(shape, even, strict=True)))
         return data_axes(shape)
 
     # --- leaves ---------------------------------------------------------------------------------------------------
@@ -135,6 +139,9 @@ def _nothing(c: Channels, primitive: Any, *xs: Axes) -> None:
     """A statement that other interpreters read."""
 
 
+_ENTRYWISE = (
+    p.Add, p.AddNumber, p.Scale, p.Multiply, p.Power, p.Homogeneous, p.Nonlinear, p.Exponential, p.Logarithm, p.Maximum,
+)  # fmt: skip
 _RULES: dict[type, Callable[..., Any]] = {
     p.Parameter: _parameter,
     p.Constant: _constant,

@@ -33,6 +33,7 @@ __all__ = [
     "nonlinear",
     "number_added",
     "power",
+    "reads_data",
     "scaled",
     "selected",
 ]
@@ -119,7 +120,7 @@ def homogeneous(c: Meeting, primitive: p.Homogeneous, x: Axes) -> Axes:
     c.stiff(x)
     if not primitive.even:
         c.factors.no_sign(*all_leaves(x))
-    if _reads_data(primitive.function):
+    if reads_data(primitive.function):
         c.nodes.hold(*x.layouts)
     return replace(changed(x, lambda leaf: replace(leaf, sign=frozenset())), gain=None, squares=frozenset())
 
@@ -132,7 +133,7 @@ def nonlinear(c: Meeting, primitive: Any, *xs: Axes) -> Axes:
         c.factors.no_scale(*all_leaves(x))
         if not odd and not even:
             c.factors.no_sign(*all_leaves(x))
-        if not isinstance(primitive, p.Forget) and _reads_data(getattr(primitive, "function", None)):
+        if not isinstance(primitive, p.Forget) and reads_data(getattr(primitive, "function", None)):
             c.nodes.hold(*x.layouts)
     shape = np.broadcast_shapes(*(x.shape for x in xs))
     if len(xs) == 1 and odd:
@@ -148,7 +149,7 @@ def forgotten(c: Meeting, primitive: p.Forget, *xs: Axes) -> Axes:
     return data_axes(primitive.shape)
 
 
-def _reads_data(function: Function | None) -> bool:
+def reads_data(function: Function | None) -> bool:
     """Whether a function reads tensors beside its operands, which may tell entries apart."""
     return function is not None and bool(function.data) and function.name != RESULT
 

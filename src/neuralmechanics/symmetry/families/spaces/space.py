@@ -154,7 +154,8 @@ class Space:
         first = torch.linalg.qr(torch.cat([ones, torch.eye(n, dtype=torch.float64)[:, : n - 1]], 1))[0]
         inside = torch.eye(n, dtype=torch.float64).expand(*shape, n, n).clone()
         inside[..., 1:, 1:] = rotation(n - 1)
-        return first @ inside @ first.mT
+        turned: Tensor = first @ inside @ first.mT
+        return turned
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (JSON) from which ``from_dict`` builds the same space."""
