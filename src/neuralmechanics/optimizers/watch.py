@@ -209,7 +209,7 @@ class StepWatch:
         if buffer is not None:
             self._buffers[name] = buffer
         addend = is_addend(slope)
-        told = by_velocity or not addend  # d by the formula, from what is here
+        formulated = by_velocity or not addend  # d by the formula, from what is here
         if copied is None and not by_velocity and (left is None or addend):
             why = "lay in addends, one a process," if addend else "was gone"
             raise RuntimeError(
@@ -224,7 +224,7 @@ class StepWatch:
             first_step=name in self._first,
             copied=copied,
             absorbed=self._groups.of(parameter) in self._absorbed and left is not None and used is not None,
-            claims=copied is not None and self.known and not self._scaled and told,
+            claims=copied is not None and self.known and not self._scaled and formulated,
             addend=addend,
         )
 
