@@ -44,7 +44,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     common = a.index.intersection(b.index, sort=False)
     if not len(common):
         raise ValueError(f"{first.path} and {second.path} have no layer in common: they are of different models")
-    columns = {}
+    columns: dict[str, Any] = {}
     for name in a.columns:
         if (a[name] != 0).any() or (b[name] != 0).any():
             columns |= {f"{name} 1": a.loc[common, name], f"{name} 2": b.loc[common, name]}

@@ -95,8 +95,10 @@ class Facts:
     @cached_property
     def motion(self) -> Matrix:
         """Σ |what each cause did| to each charge over the run: what shares are of."""
-        total = sum(np.abs(self.parts[name].sum(0)) for name in MEASURED_PARTS)
-        return np.asarray(total) + np.abs(self.parts["outside"].sum(0))
+        total: Matrix = np.abs(self.parts["outside"].sum(0))
+        for name in MEASURED_PARTS:
+            total = total + np.abs(self.parts[name].sum(0))
+        return total
 
     @cached_property
     def forecast(self) -> Forecast | None:
