@@ -34,7 +34,7 @@ class FlowConfig:
     seed: int = 0
     steps: int = 50
     every: int = 5
-    method: str = "rk4"
+    method: str = "auto"
     symmetries: bool = True
     learning_rates: tuple[float, ...] = ()
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -47,11 +47,11 @@ def drift_table(
     theta0: Mapping[str, Tensor],
     times: Sequence[float] | Tensor,
     symmetries: Charges,
-    method: str = "rk4",
+    method: str = "auto",
     *,
     step: float | None = None,
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
+    rtol: float | None = None,
+    atol: float | None = None,
     paths: Mapping[str, Path] | None = None,
 ) -> pd.DataFrame:
     """One row a flow, one column a kind of charge: the relative drift; ``paths`` adds rows already computed.

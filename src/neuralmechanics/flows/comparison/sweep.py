@@ -69,7 +69,7 @@ def sweep_learning_rates(
     horizon: float,
     flows: Callable[[float], Mapping[str, Flow]] | None = None,
     symmetries: Charges | None = None,
-    method: str = "rk4",
+    method: str = "auto",
     step: float | None = None,
     records: int = 10,
     rtol: float = 1e-10,

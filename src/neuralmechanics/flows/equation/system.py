@@ -32,13 +32,15 @@ class System:
     """An ordinary differential equation for a state whose first entries are the parameters.
 
     ``pieces(a, b)`` tiles [a, b]; ``time_step`` is the time of one optimiser step, where there is one: integrators
-    take it as their default step.
+    take it as their default step. ``order`` is the power of that step to which descent follows the equation, where it
+    is a series: an integrator of a lower order, at that step, would show its own error in its place.
     """
 
     layout: Layout
     initial: Float64[Tensor, " state"]
     pieces: Callable[[float, float], Iterator[Piece]]
     time_step: float | None = None
+    order: int | None = None
 
     def parameters(self, state: Float64[Tensor, " state"]) -> dict[str, Tensor]:
         """The parameters that a state holds, by name."""

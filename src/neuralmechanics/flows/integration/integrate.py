@@ -29,7 +29,10 @@ from neuralmechanics.progress import Meter
 
 __all__ = ["METHODS", "checked_times", "integrate"]
 
-METHODS = (*STEPPERS, "dopri5")
+METHODS = ("auto", *STEPPERS, "dopri5")
+# What "auto" takes at the step of the optimiser, up to which order of a series, and the tolerance beyond that order.
+_USUAL, _USUAL_ORDER, _FINE = "rk4", 4, (1e-12, 1e-14)
+_COARSE = (1e-8, 1e-10)
 Kinks = Literal["auto", "locate", "ignore"]
 KINKS = ("auto", "locate", "ignore")
 
@@ -39,11 +42,11 @@ def integrate(
     theta0: Mapping[str, Tensor],
     times: Sequence[float] | Tensor,
     symmetries: Charges | None = None,
-    method: str = "rk4",
+    method: str = "auto",
     *,
     step: float | None = None,
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
+    rtol: float | None = None,
+    atol: float | None = None,
     max_evaluations: int = 200_000,
     max_size: float | None = None,
     estimate_error: bool = True,
@@ -53,7 +56,9 @@ def integrate(
     """The flow's trajectory from θ(times[0]) = θ0 through all ``times``, in float64.
 
     ``method``: "euler" (order 1), "midpoint" (2), "rk4" (4), "dopri5-fixed" (5); "gauss2", "gauss4", which keep
-    quadratic charges to rounding on smooth losses; or "dopri5", adaptive to ``rtol`` and ``atol`` with dense output.
+    quadratic charges to rounding on smooth losses; or "dopri5", adaptive to ``rtol`` and ``atol`` (1e-8 and 1e-10) with
+    dense output. "auto" is "rk4", but for a modified flow of order 5 and more "dopri5" to 1e-12 and 1e-14: with the
+    optimiser's step "rk4" would leave an error of order 4 where the flow has one of order 8.
     Fixed steps meet each time exactly, are at most ``step`` long (default: the time of one optimiser step, or half
     the inverse of the field's slope at θ0) and carry an error estimate that costs half as much again.
 
@@ -82,6 +87,11 @@ def integrate(
     if max_evaluations < 1:
         raise ValueError(f"max_evaluations is {max_evaluations}, expected 1 or more")
     system = flow.system(theta0)
+    fine = method == "auto" and system.order is not None and system.order > _USUAL_ORDER
+    if method == "auto":
+        method = "dopri5" if fine else _USUAL
+    tolerance = _FINE if fine else _COARSE
+    rtol, atol = tolerance[0] if rtol is None else rtol, tolerance[1] if atol is None else atol
     guard = Guard(max_evaluations, system.initial, max_size)
     recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
     adaptive = method == "dopri5"

@@ -98,7 +98,7 @@ class ModifiedFlow:
         # A series of order 1 is wrong by as much as this shift anyway.
         if self.momentum and self.shift_start and self.order > 1:
             start = start + transient_shift(sgd) * sgd.time_step * objective.gradient(start)
-        return System(layout, start, self.schedule.fields(self._field(objective)), sgd.time_step)
+        return System(layout, start, self.schedule.fields(self._field(objective)), sgd.time_step, self.order)
 
     @property
     def _nested(self) -> bool:
@@ -164,4 +164,4 @@ class ModifiedFieldFlow:
         else:
             require_right_derivatives(lambda point: joined(point).dot(start + 1), start, self.order)
             rule = series_field(source, coefficients(self.order), self.time_step, gradient=False)
-        return System(layout, start, steady(rule), self.time_step)
+        return System(layout, start, steady(rule), self.time_step, self.order)

@@ -21,9 +21,11 @@ class PrincipalFlow:
     """θ' = Σ_i log|1 - hλ_i|/(hλ_i) ⟨G, u_i⟩ u_i over the eigenpairs of the Hessian of J.
 
     It sums the terms f'f'…f of all orders and leaves out the derivatives of the Hessian: exact on quadratics with
-    hλ < 1, error O(h²) elsewhere. Beyond hλ = 1 the logarithm is complex, log|1 - hλ| + iπ; the real part kept here
-    carries the growth or decay and drops the alternation of sign: growth sets in at hλ = 2. At hλ = 1 descent lands
-    on the minimum in one step and no flow does: the field is infinite there.
+    hλ < 1, error O(h²) elsewhere. Beyond hλ = 1 the logarithm is complex, log|1 - hλ| + iπ; its real part carries the
+    growth or decay, and growth sets in at hλ = 2. The imaginary part is the alternation of sign: it is dropped, unless
+    ``alternating``, which follows θ = x + iy with the gradient continued as g(x) + iH(x)y. Then descent on a quadratic
+    is met at every step, sign included; between the steps x turns. At hλ = 1 descent lands on the minimum in one
+    step and no flow does: the field is infinite there.
     Cost: one dense Hessian, ``largest`` parameters at most. Source: Rosca, Wu, Qin, Dherin 2023.
     """
 
@@ -31,6 +33,7 @@ class PrincipalFlow:
     _: KW_ONLY
     learning_rate: float
     weight_decay: float = 0.0
+    alternating: bool = False
     largest: int = 2000
     label: str = "principal flow"
 
@@ -48,17 +51,41 @@ class PrincipalFlow:
             )
         objective = Objective(self.loss, layout, self.weight_decay)
 
-        def field(x: Tensor) -> Tensor:
-            slope, hessian = _dense_hessian(objective, x)
-            curvature, vectors = torch.linalg.eigh(hessian)
-            reach = self.learning_rate * curvature
-            # log|1 - z|/z = -1 - z/2 - … where the quotient would lose its digits.
-            tiny = reach.abs() < 1e-8
-            safe = torch.where(tiny, torch.ones_like(reach), reach)
-            factor = torch.where(tiny, -1 - reach / 2, _log_distance(safe) / safe)
-            return torch.mv(vectors, factor * torch.mv(vectors.T, slope))
+        start = objective.require(layout.flatten(theta0), 2)
+        if not self.alternating:
+            return System(layout, start, steady(lambda x: self._real(objective, x)), self.learning_rate)
+        # A turn of π a step: a sixteenth of a step resolves it.
+        field, state = (lambda z: self._complex(objective, z, layout.size)), torch.cat([start, torch.zeros_like(start)])
+        return System(layout, state, steady(field), self.learning_rate / 16)
 
-        return System(layout, objective.require(layout.flatten(theta0), 2), steady(field), self.learning_rate)
+    def _real(self, objective: Objective, x: Tensor) -> Tensor:
+        slope, _, factor, vectors = self._eigenpairs(objective, x)
+        return torch.mv(vectors, factor * torch.mv(vectors.T, slope))
+
+    def _complex(self, objective: Objective, state: Tensor, size: int) -> Tensor:
+        """(log|1 - z| + iπ[z > 1])/z times the components of g + iHy, real parts before imaginary ones."""
+        x, y = torch.split(state, size)
+        slope, curvature, factor, vectors = self._eigenpairs(objective, x)
+        reach = self.learning_rate * curvature
+        turn = torch.where(reach > 1, torch.pi / reach.clamp_min(1.0), torch.zeros_like(reach))
+        real, imaginary = torch.mv(vectors.T, slope), curvature * torch.mv(vectors.T, y)
+        return torch.cat(
+            [
+                torch.mv(vectors, factor * real - turn * imaginary),
+                torch.mv(vectors, factor * imaginary + turn * real),
+            ]
+        )
+
+    def _eigenpairs(self, objective: Objective, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradient, eigenvalues λ, log|1 - hλ|/(hλ) and eigenvectors of the Hessian."""
+        slope, hessian = _dense_hessian(objective, x)
+        curvature, vectors = torch.linalg.eigh(hessian)
+        reach = self.learning_rate * curvature
+        # log|1 - z|/z = -1 - z/2 - … where the quotient would lose its digits.
+        tiny = reach.abs() < 1e-8
+        safe = torch.where(tiny, torch.ones_like(reach), reach)
+        factor = torch.where(tiny, -1 - reach / 2, _log_distance(safe) / safe)
+        return slope, curvature, factor, vectors
 
 
 def _log_distance(reach: Tensor) -> Tensor:
