@@ -100,8 +100,8 @@ class _Search:
         terms = self._terms(instruction)
         squares: dict[int, list[_Term]] = {}
         for term in terms:
-            if (square := self._square(term.value)) is not None:
-                squares.setdefault(self._equal[square.x.index], []).append(term)
+            if (root := self._square(term.value)) is not None:
+                squares.setdefault(self._equal[root.x.index], []).append(term)
         for product in terms:
             maker = self._makers[product.value.index]
             if not isinstance(maker.primitive, p.Contract):
