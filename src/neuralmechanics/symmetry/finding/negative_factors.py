@@ -30,8 +30,9 @@ def with_negative_factors(families: Sequence[Family], spaces: Sequence[Space]) -
     out = []
     for family in families:
         action = family.action
-        signed = isinstance(action, Diagonal) and _flips(action, places, signs)
-        out.append(replace(family, action=replace(action, signed=True)) if signed else family)
+        if isinstance(action, Diagonal) and _flips(action, places, signs):
+            family = replace(family, action=replace(action, signed=True))
+        out.append(family)
     return out
 
 

@@ -275,7 +275,8 @@ class _Reader:
         variables = [m.variable for m in members if m.leaf.scale]
         gains = [m.variable for m in members if m.parameter in self.channels.gains]
         out: list[_Vector] = []
-        for kind, modulus in (("sign", 2), ("scale", 0)):
+        kinds: tuple[tuple[Literal["sign", "scale"], int], ...] = (("sign", 2), ("scale", 0))
+        for kind, modulus in kinds:
             found = self.channels.factors.directions(variables, modulus)
             own = self.channels.factors.directions(variables, modulus, gains)
             known = self._by_matrix(root, kind) + [v for n in inner for v in self._from_within(members, n, kind)]

@@ -120,7 +120,7 @@ def _parameter(c: Channels, primitive: p.Parameter) -> Axes:
 def _constant(c: Channels, primitive: p.Constant, *xs: Axes) -> Axes:
     if primitive.number is not None:
         return same_axes(primitive.shape)
-    if primitive.entries_of in c.buffers:
+    if primitive.entries_of is not None and primitive.entries_of in c.buffers:
         return c.buffer(c.buffers[primitive.entries_of], primitive.shape)
     c.hold(*xs)
     return data_axes(primitive.shape)

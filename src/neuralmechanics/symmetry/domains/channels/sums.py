@@ -36,9 +36,9 @@ def contracted(c: Meeting, primitive: p.Contract, x: Axes, y: Axes) -> Axes:
             for layout in wide:
                 c.held(layout)
         elif letter in how.out:
-            out[letter] = wide[0] if len(wide) == 1 else c.met(*wide, c.times)
+            out[letter] = wide[0] if len(wide) == 1 else c.met(wide[0], wide[1], c.times)
         elif len(wide) == 2:
-            c.met(*wide, c.against)
+            c.met(wide[0], wide[1], c.against)
         else:
             c.added_up(wide[0])
     x, y = c.current(x), c.current(y)
