@@ -101,8 +101,8 @@ class ChannelSums:
             return self._numbered(("number", value.number), np.zeros(shape[-1:], np.int64)) if shape else None
         if isinstance(primitive, p.Gather) and len(maker.operands) == 1:  # of other dimensions: positions, by the data
             own = self.data(maker.operands[0], depth)
-            key = ("gathered", primitive.dim, primitive.index_shape, primitive.index)
-            return self._numbered(key, own) if primitive.dim < len(maker.operands[0].shape) - own.ndim else None
+            picked = ("gathered", primitive.dim, primitive.index_shape, primitive.index)
+            return self._numbered(picked, own) if primitive.dim < len(maker.operands[0].shape) - own.ndim else None
         if isinstance(primitive, (p.Rearrange, p.Concatenate)):
             arrays = [self.data(x, depth) for x in maker.operands]
             moved = _rearranged(maker, arrays)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from neuralmechanics.symmetry.passes.faults import naming_the_operation
-from neuralmechanics.symmetry.passes.known_zeros import known_zeros, without
+from neuralmechanics.symmetry.passes.known_zeros import Zeros, known_zeros, without
 from neuralmechanics.symmetry.passes.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -26,9 +26,9 @@ def without_zero_terms(program: Program) -> Program:
     out: list[Instruction] = []
     for instruction in program.instructions:
         operands = list(instruction.operands)
+        letters_of = _letters(instruction)
         for letter, places in _summed_zeros(instruction, zeros).items():
-            mine = (instruction.primitive.how.x, instruction.primitive.how.y)  # type: ignore[union-attr]
-            for k, letters in enumerate(mine):
+            for k, letters in enumerate(letters_of):
                 if letter not in letters or operands[k].shape[letters.index(letter)] == 1:
                     continue
                 dim = letters.index(letter)
@@ -41,7 +41,13 @@ def without_zero_terms(program: Program) -> Program:
     return without_dead_values(replace(program, instructions=tuple(out))) if values > program.size() else program
 
 
-def _summed_zeros(instruction: Instruction, zeros: dict[int, dict[int, frozenset[int]]]) -> dict[str, frozenset[int]]:
+def _letters(instruction: Instruction) -> tuple[str, ...]:
+    """The letters of both factors of a sum of products."""
+    primitive = instruction.primitive
+    return (primitive.how.x, primitive.how.y) if isinstance(primitive, p.Contract) else ()
+
+
+def _summed_zeros(instruction: Instruction, zeros: dict[int, Zeros]) -> dict[str, frozenset[int]]:
     """The letters over which some, but not all, terms of the sum are known to be zero, and which."""
     primitive = instruction.primitive
     if not isinstance(primitive, p.Contract) or primitive.function is not None:

@@ -352,14 +352,14 @@ class Scales(LabelConstraints):
             self.fix(x)
             return Label(shape)
         x, n = self._common_row(x), x.shape[dim]
-        terms = self._compact(x.terms)
-        wide = [t for t in terms if t.ids.shape[dim] > 1]
+        compact = self._compact(x.terms)
+        wide = [t for t in compact if t.ids.shape[dim] > 1]
         if wide and before >= 0 and after >= 0 and not any(self.gauges.shifts([t]) for t in wide):
             zeros = self.system.new(before + after)
             own = np.concatenate([zeros[:before], np.zeros(n, np.int64), zeros[before:]])
             around = LabelTerm(Fraction(1), own.reshape([-1 if d == dim else 1 for d in range(len(shape))]))
             margin = [(before, after) if d == dim else (0, 0) for d in range(len(shape))]
-            inside = [replace(t, ids=np.pad(t.ids, margin)) if t in wide else t for t in terms]
+            inside = [replace(t, ids=np.pad(t.ids, margin)) if t in wide else t for t in compact]
             return Label(shape, (*inside, around))
         places = [min(max(k, 0), n - 1) for k in range(-before, n + after)]
         terms = tuple(t if t.ids.shape[dim] == 1 else replace(t, ids=t.ids.take(places, axis=dim)) for t in x.terms)
