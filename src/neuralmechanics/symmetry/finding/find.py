@@ -30,7 +30,7 @@ from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, n
 from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
-from neuralmechanics.symmetry.finding.redundancy import distinct_scalings
+from neuralmechanics.symmetry.finding.redundancy import distinct_scalings, distinct_shifts
 from neuralmechanics.symmetry.finding.spaces import spaces_of
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capturing import capture
@@ -184,7 +184,7 @@ def _shifted(
     """Translations; and affine families, by one more walk in which later biases may absorb a shift."""
     shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
     walk(shifts)
-    groups = _translations(shifts, shifts.system.solve(shifts.read()))
+    groups = _translations(shifts, distinct_shifts(shifts, shifts.system.solve(shifts.read())))
     actions = [Shift(group.terms) for group in groups]
     translations = [
         named_family("translation", action, group.labels, requires)
@@ -200,7 +200,8 @@ def _shifted(
         absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single, answers=[*answers])
         walk(absorbing)
         answers |= absorbing.answerable
-    return translations, affine_families(absorbing, absorbing.system.solve(absorbing.read()), actions, requires)
+    space = distinct_shifts(absorbing, absorbing.system.solve(absorbing.read()))
+    return translations, affine_families(absorbing, space, actions, requires)
 
 
 def _scaled_by(terms: Sequence[GramTerm], scales: Scales, space: NullSpace) -> np.ndarray:
