@@ -298,16 +298,21 @@ class _Reader:
         return [out]
 
     def _from_within(self, members: Sequence[_Member], inner: int, kind: str) -> list[Exponent]:
-        """What factors common to all channels of an inner space do to the channels of an outer one."""
+        """What factors common to all channels of an inner space do to the channels of an outer one.
+
+        Factors that also move tensors without channels of the outer space are none of its own, and are left out.
+        """
         out = []
         found = [v for k, v, _ in self.vectors[inner] if k == kind] + self._by_matrix(inner, kind)
         for vector in found:
             total: Exponent = {}
-            for member in self.members[inner]:
-                if power := vector.get(member.variable, Fraction(0)):
-                    outer = next(m for m in _outer(member, members))
+            moved = [(m, power) for m in self.members[inner] if (power := vector.get(m.variable, Fraction(0)))]
+            beside = [(next(_outer(m, members), None), power) for m, power in moved]
+            for outer, power in beside:
+                if outer is not None:
                     total[outer.variable] = total.get(outer.variable, Fraction(0)) + power
-            out.append(total)
+            if all(outer is not None for outer, _ in beside):
+                out.append(total)
         return out
 
     def _direction(self, vector: Exponent, kind: str, own: bool, members: Sequence[_Member]) -> Direction:

@@ -118,7 +118,7 @@ class _Lowering:
         before = self.builder.length()
         if rule is not None and (dependent or _has_tensor(node)):
             try:
-                return _by_rule(rule, name, self.builder, node, args, kwargs)
+                return self._kept_beside(node, _by_rule(rule, name, self.builder, node, args, kwargs))
             except NotSoughtError as given_up:
                 self.builder.roll_back(before)
                 if not dependent:
@@ -134,6 +134,24 @@ class _Lowering:
         if entry not in self.unknown:
             self.unknown.append(entry)
         return self._forgotten(node, flat_values((args, kwargs)), Reason("unknown", str(entry), text), True)
+
+    def _kept_beside(self, node: Any, made: Any) -> Any:
+        """Results, of which some (the places of an order) stay as they are by what the others demand.
+
+        That statement stays in the program even where nothing reads the others.
+        """
+        moving = [v for v in flat_values(made) if v.depends]
+        if not isinstance(made, tuple) or not moving:
+            return made
+
+        def kept(k: int, value: Any) -> Any:
+            if not isinstance(value, Value) or value.depends or value.number is not None:
+                return value
+            beside = self.builder.computed(value.shape, (settings(node), k), False, outcome(node, k), moving)
+            self.builder.fix(beside)
+            return beside
+
+        return tuple(kept(k, value) for k, value in enumerate(made))
 
     def _forgotten(self, node: Any, operands: list[Any], reason: Reason, hides: bool) -> Any:
         """The operation's results where it is not followed."""

@@ -78,7 +78,8 @@ class Builder:
         shape = primitive.output_shape(*(x.shape for x in xs))
         result = None
         if shape is not None:
-            depends = isinstance(primitive, p.Parameter) or any(x.depends for x in xs)
+            moves = isinstance(primitive, p.Parameter) or any(x.depends for x in xs)
+            depends = moves and not isinstance(primitive, p.Constant)
             result = Value(self._values, shape, depends, number_of(primitive, xs), is_nonnegative(primitive, xs))
             self._values += 1
         self._tape.append(Instruction(primitive, xs, result, self.cause))
@@ -108,7 +109,7 @@ class Builder:
     def computed(
         self, shape: Sequence[int], key: Hashable, elementwise: bool, function: Function, xs: Sequence[Value]
     ) -> Value:
-        """Data that were computed from the data ``xs``."""
+        """Data that were computed from ``xs``: from data, or from values of which the demands keep them as they are."""
         return self._value(p.Constant(tuple(shape), function=function, computed=key, elementwise=elementwise), *xs)
 
     def fix(self, *xs: Any, reason: Reason | None = None) -> None:

@@ -188,8 +188,21 @@ def _picked(d: Builder, x: Value, dim: int, shape: Sequence[int], index: Value, 
     return d.resized(d.spread_along(x, dim, told_apart(node, dim), [index], some=is_narrow(node)), shape, read)
 
 
+@rule("one_hot")
+def one_hot(d: Builder, node: fx.Node, x: Value, *_: object) -> Value:
+    """Ones in the places that the entries name, which may not move."""
+    d.fix(x)
+    return d.constant(meta_shape(node), nonnegative=True, function=outcome(node))
+
+
+@rule("bernoulli", "normal")
+def drawn(d: Builder, node: fx.Node, *xs: object, **__: object) -> Value:
+    """Random numbers, of which the operands may be the distribution: it may not move."""
+    d.fix(*(x for x in xs if is_value(x) and x.depends))
+    return d.constant(meta_shape(node), function=outcome(node))
+
+
 @rule(
-    "one_hot",
     "arange",
     "zeros",
     "ones",
@@ -206,12 +219,10 @@ def _picked(d: Builder, x: Value, dim: int, shape: Sequence[int], index: Value, 
     "new_full",
     "new_empty",
     "scalar_tensor",
-    "bernoulli",
     "cauchy",
     "exponential",
     "geometric",
     "log_normal",
-    "normal",
     "random",
     "uniform",
 )
