@@ -84,7 +84,8 @@ def train(plan: list[Hyperparameters]) -> Trained:
         )
         hypers.append(replace(hyper, first_step=fresh and hyper.momentum != 0))
         charges.append(pair(after, after))
-    drives = Drives(**{name: torch.stack([getattr(row, name) for row in rows]) for name in vars(rows[0])})
+    measured = [name for name, value in vars(rows[0]).items() if value is not None]
+    drives = Drives(**{name: torch.stack([getattr(row, name) for row in rows]) for name in measured})
     return Trained(torch.stack(charges), DriveHistory(charges[0], hypers, drives))
 
 
@@ -148,9 +149,10 @@ def test_begun_in_the_middle_it_takes_the_speed_from_the_first_step() -> None:
     run = train([hyper] * 60)
     whole = ExactLaw()
     begin = 20
-    head = {name: drive[:begin] for name, drive in vars(run.history.drives).items()}
+    measured = {name: drive for name, drive in vars(run.history.drives).items() if drive is not None}
+    head = {name: drive[:begin] for name, drive in measured.items()}
     replay(whole, DriveHistory(run.charges[0], run.history.hyperparameters[:begin], Drives(**head)))
-    tail = {name: drive[begin:] for name, drive in vars(run.history.drives).items()}
+    tail = {name: drive[begin:] for name, drive in measured.items()}
     rest = DriveHistory(run.charges[begin], run.history.hyperparameters[begin:], Drives(**tail), whole.companion)
     assert (replay(ExactLaw(), rest) - run.charges[begin:]).abs().max() < ROUNDING * run.charges[0].abs().max()
 

@@ -185,8 +185,6 @@ def test_an_operation_that_ends_a_symmetry_is_named(name: str, free: set[str]) -
 @pytest.mark.parametrize(
     ("name", "parameter", "where", "reason"),
     [
-        ("one plus w", "w", "aten.add", "a factor of a sum with a constant"),
-        ("masked", "w", "aten.mul", "numbers of the model"),
         ("masked later", "a.weight", "aten.mul", "numbers of the model"),
         ("log of a scale", "w", "aten.log", "sums that turn into products"),
         ("rounded", "w", "aten.round", "no gradient passes a step"),

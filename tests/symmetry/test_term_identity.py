@@ -79,7 +79,9 @@ FORMS: dict[str, tuple[Form, Callable[[], nn.Module], tuple[int, ...], int]] = {
         lambda a, b, x: a(x.mean(1, keepdim=True) * x) + b(x.mean(1) * x), _linear(6, 6), SQUARE, 0,
     ),
     "means over other dimensions": (lambda a, b, x: a(x).mean((0, 1)) + b(x).mean((0, 2)), _linear(6, 6), (6, 6, 6), 0),
-    "picked along other dimensions": (lambda a, b, x: a(x)[PLACES] + b(x)[:, PLACES].T, _linear(6, 6), SQUARE, 0),
+    "picked along other dimensions": (  # one output of b is not picked: its six weights do nothing
+        lambda a, b, x: a(x)[PLACES] + b(x)[:, PLACES].T, _linear(6, 6), SQUARE, 6,
+    ),
     "running sums along other dimensions": (
         lambda a, b, x: a(x).cumsum(0) + b(x).cumsum(1), _linear(6, 6), SQUARE, 0,
     ),

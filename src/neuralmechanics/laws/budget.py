@@ -48,7 +48,8 @@ class ChargeBudget:
 
     >>> budget = ChargeBudget()
     >>> budget.start(torch.tensor([4.0], dtype=torch.float64), None)  # θ = (2, 0), g = (0, 1), η = .1, λ = .5
-    >>> drives = Drives(torch.tensor([0.02], dtype=torch.float64), parameter_update=torch.tensor([-0.2]).double())
+    >>> update, energy = torch.tensor([[-0.2], [0.02]], dtype=torch.float64)
+    >>> drives = Drives(energy, parameter_update=update)
     >>> budget.step(Hyperparameters(0.1, 0.5), drives, torch.tensor([-0.38], dtype=torch.float64))
     >>> {name: round(float(value), 12) for name, value in budget.parts().items() if abs(value) > 1e-9}
     {'finite_step': 0.02, 'weight_decay': -0.4}

@@ -174,7 +174,7 @@ def test_what_cannot_be_held_is_refused_or_left_to_the_plain_method() -> None:
     plain = integrate(GradientFlow(fused), start, [0, 0.1], method="dopri5")
     assert plain.completed
     assert plain.event_times is None
-    with pytest.raises(ValueError, match="kinks='locate' with method='rk4'"):
+    with pytest.raises(ValueError, match="kinks='locate' with method='auto'"):
         integrate(GradientFlow(_valley), point(1, 1), [0, 1], kinks="locate")
     with pytest.raises(ValueError, match="kinks is 'magic'"):
         integrate(GradientFlow(_valley), point(1, 1), [0, 1], method="dopri5", kinks="magic")

@@ -90,8 +90,11 @@ def before(instruction: Instruction, wanted: np.ndarray, held: Held) -> Iterator
     if result is None:
         return
     wanted = squeezed(wanted)
-    for moves in _guesses(primitive, xs, result, wanted, held):
-        found = shown(instruction, moves, held) if moves else None
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # a mask's lowest number, divided
+        guesses = [moves for moves in _guesses(primitive, xs, result, wanted, held) if moves]
+    for moves in guesses:
+        finite = all(bool(np.isfinite(constant).all()) for constant in moves.values())
+        found = shown(instruction, moves, held) if finite else None
         if found is not None and np.allclose(found, wanted, rtol=_ROUNDING, atol=0):
             yield moves
 

@@ -85,7 +85,7 @@ def null_space(variables: Sequence[int], equations: Iterable[Mapping[int, Fracti
     """A basis of the solutions, over the rationals (``modulus`` 0) or modulo 2: one vector a free variable.
 
     >>> null_space([0, 1, 2], [{0: Fraction(1), 2: Fraction(1)}], 0)
-    [{1: Fraction(1, 1)}, {2: Fraction(1, 1), 0: Fraction(-1, 1)}]
+    [{0: Fraction(1, 1), 2: Fraction(-1, 1)}, {1: Fraction(1, 1)}]
     """
     solved: dict[int, dict[int, Fraction]] = {}  # variable = Σ of others
     for equation in equations:

@@ -80,7 +80,7 @@ class Diagonal(Action):
         """Each element times the product of the factors' powers."""
         moved = self._spread(params, element.abs().log())
         out = {name: value * sums.exp() for name, value, sums in moved}
-        if bool((element < 0).any()):
+        if self.signed:
             for name, _, odd in self._spread(params, (element < 0).double()):
                 out[name] = out[name] * (1 - 2 * (odd.round() % 2))
         return dict(params) | {name: value.to(params[name].dtype) for name, value in out.items()}

@@ -200,7 +200,7 @@ def _departure(matrix: Tensor, group: Group, pairs: tuple[tuple[int, int], ...])
 
 
 def _invertible(matrix: Tensor) -> bool:
-    return bool(torch.linalg.cond(matrix) < 1 / _ALLOWED)
+    return bool(matrix.isfinite().all()) and bool(torch.linalg.cond(matrix) < 1 / _ALLOWED)
 
 
 def _antisymmetric(weights: Tensor, n: int) -> Tensor:

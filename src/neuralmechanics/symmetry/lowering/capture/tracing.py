@@ -157,6 +157,9 @@ def _constants(module: fx.GraphModule) -> dict[str, Tensor]:
     """Copies of the tensors that a traced graph holds: what the model keeps outside its parameters and buffers."""
     names = dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr")
     values = {name: getattr(module, name) for name in names}
+    for name, value in values.items():
+        if isinstance(value, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value):
+            raise RouteError(f"the graph holds {name}, a tensor from inside a transformation of torch.func")
     return {name: value.detach().clone() for name, value in values.items() if isinstance(value, Tensor)}
 
 
