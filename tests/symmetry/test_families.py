@@ -217,8 +217,8 @@ def test_a_reflection_and_a_permutation_are_orthogonal() -> None:
     for matrix in (torch.eye(4)[[1, 0, 2, 3]], torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0]))):
         assert float(instance.function(family.transform(params, matrix)) - before) == pytest.approx(0, abs=1e-12)
     blind = family_of("blind")
+    unit, ones = torch.eye(3, dtype=torch.float64), torch.ones(3, 3, dtype=torch.float64)
     with pytest.raises(ValueError, match="off by inf from an invertible"):
-        unit, ones = torch.eye(3, dtype=torch.float64), torch.ones(3, 3, dtype=torch.float64)
         blind.transform(INSTANCES["blind"].params(), unit - ones / 3)
     centred = family_of("centred")
     with pytest.raises(ValueError, match="A·1 = 1"):
