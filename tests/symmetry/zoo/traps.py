@@ -101,6 +101,17 @@ for _name, _function in {
     "argmax-one-hot": lambda x: functional.one_hot(x.argmax(-1), 5).to(x.dtype),
     "sorted": lambda x: torch.sort(x, dim=-1).values,
     "top-two": lambda x: x * torch.zeros_like(x).scatter(-1, x.topk(2, dim=-1).indices, 1.0),
+    "top-two-where": lambda x: torch.where(
+        functional.one_hot(x.topk(2, dim=-1).indices, 5).sum(-2).bool(), x, torch.zeros_like(x)
+    ),
+    "top-two-placed": lambda x: x * torch.zeros_like(x).scatter(-1, x.topk(2, -1).indices, torch.ones_like(x[:, :2])),
+    "ranks": lambda x: x * x.sort(dim=-1).indices,
+    "maximum-one-hot": lambda x: x + functional.one_hot(x.max(dim=-1).indices, 5).to(x.dtype),
+    "pool-positions": lambda x: x + functional.max_pool1d(x[:, None], 5, return_indices=True)[1][:, 0].to(x.dtype),
+    "median-position": lambda x: x + x.median(dim=-1, keepdim=True).indices.to(x.dtype),
+    "argmin-of-differences": lambda x: x + (x - x[:, :1]).argmin(-1, keepdim=True),
+    "equal-to-maximum": lambda x: x * (x == x.amax(-1, keepdim=True)),
+    "drawn": lambda x: x * torch.bernoulli(torch.sigmoid(x)),
     "cumulative-sum": lambda x: torch.cumsum(torch.relu(x), dim=-1),
     "log-sum-exp": lambda x: torch.logsumexp(x, dim=-1, keepdim=True) + torch.zeros_like(x),
     "self-product": lambda x: x * x,

@@ -19,7 +19,7 @@ from neuralmechanics.symmetry.lowering.rules.index_arguments import (
     told_apart,
 )
 from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
-from neuralmechanics.symmetry.lowering.rules.registry import rule
+from neuralmechanics.symmetry.lowering.rules.registry import Operand, rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import PaddingRow
@@ -196,9 +196,9 @@ def one_hot(d: Builder, node: fx.Node, x: Value, *_: object) -> Value:
 
 
 @rule("bernoulli", "normal")
-def drawn(d: Builder, node: fx.Node, *xs: object, **__: object) -> Value:
+def drawn(d: Builder, node: fx.Node, *xs: Operand, **__: object) -> Value:
     """Random numbers, of which the operands may be the distribution: it may not move."""
-    d.fix(*(x for x in xs if is_value(x) and x.depends))
+    d.fix(*(x for x in xs if isinstance(x, Value) and x.depends))
     return d.constant(meta_shape(node), function=outcome(node))
 
 
