@@ -243,7 +243,7 @@ def idx() -> Reader:
             require_own(error)
 
     def repair(name: str, content: bytes, chance: random.Random) -> bytes:
-        return gzip.compress(content) if name.endswith(".gz") and chance.random() < 0.7 else content
+        return gzip.compress(content, mtime=0) if name.endswith(".gz") and chance.random() < 0.7 else content
 
     return Reader("idx", seeds | {"c-idx3-ubyte.gz": plain}, read, [b"\0\0\x08\x03", b"\x1f\x8b"], repair)
 
@@ -285,7 +285,7 @@ def archives() -> Reader:
             require_own(error)
 
     def repair(name: str, content: bytes, chance: random.Random) -> bytes:
-        return gzip.compress(content) if name.endswith(".gz") and chance.random() < 0.7 else content
+        return gzip.compress(content, mtime=0) if name.endswith(".gz") and chance.random() < 0.7 else content
 
     seeds = {"a.zip": packed.getvalue(), "b.tar": tarred.getvalue(), "c.tar.gz": tarred.getvalue()}
     return Reader("archives", seeds, read, [b"PK\x01\x02", b"PK\x05\x06", b"../", b"ustar", b"size="], repair)
