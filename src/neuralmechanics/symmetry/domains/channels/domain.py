@@ -51,6 +51,9 @@ class Channels(Meeting):
         if rule is None:
             self.hold(*xs)
             out: Axes | None = None if result is None else data_axes(result.shape)
+        elif result is not None and type(primitive) in _TOGETHER and not _broadcast(xs):  # sizes that the data decide
+            self.hold(*xs)
+            out = data_axes(result.shape)
         elif result is not None and not isinstance(primitive, p.Parameter) and 0 in result.shape:
             out = same_axes(result.shape)  # of no entries, whatever is said holds
         elif result is not None and not result.depends and result.number is not None:
@@ -180,3 +183,11 @@ _RULES: dict[type, Callable[..., Any]] = {
     p.Spread: movement.spread,
     p.Scatter: movement.scattered,
 }
+_TOGETHER = (p.Add, p.Multiply, p.Maximum, p.Select, p.Nonlinear, p.Forget)  # read entry by entry, broadcast
+
+
+def _broadcast(xs: Sequence[Axes]) -> bool:
+    """Whether the operands' shapes fit together as far as they are known."""
+    ranks = max((len(x.shape) for x in xs), default=0)
+    shapes = [(1,) * (ranks - len(x.shape)) + tuple(x.shape) for x in xs]
+    return all(len({n for n in sizes if n != 1}) <= 1 for sizes in zip(*shapes, strict=True))

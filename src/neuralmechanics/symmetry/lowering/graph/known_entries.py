@@ -76,12 +76,15 @@ def _computed(node: fx.Node) -> Tensor | None:
         return None
     if torch.Tag.nondeterministic_seeded in target.tags or any(entries_of(n) is None for n in node.all_input_nodes):
         return None
-    settings = dict(node.kwargs)
-    if any(argument.name == "device" for argument in target._schema.arguments):
-        settings["device"] = torch.device("cpu")
-    if any(isinstance(n, torch.SymInt) and known(n) is None for n in _leaves((node.args, settings))):
+    places, settings = list(node.args), dict(node.kwargs)
+    for place, argument in enumerate(target._schema.arguments):
+        if argument.name == "device" and place < len(places):
+            places[place] = torch.device("cpu")
+        elif argument.name == "device":
+            settings["device"] = torch.device("cpu")
+    if any(isinstance(n, torch.SymInt) and known(n) is None for n in _leaves((places, settings))):
         return None
-    given: Any = (node.args, settings)
+    given: Any = (tuple(places), settings)
     args, kwargs = fx.node.map_arg(given, lambda n: n.meta["entries"].clone())
     made = target(*args, **kwargs)
     return made if isinstance(made, Tensor) else None
