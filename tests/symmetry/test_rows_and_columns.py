@@ -53,3 +53,11 @@ def test_the_last_layer_of_a_classifier_has_one_shift_a_column() -> None:
         (("2.weight",), 512),
         (("2.bias",), 1),
     ]
+
+
+def test_a_table_behind_a_layer_norm_has_one_shift_a_row() -> None:
+    """Kept are the shifts of single rows, not one of the whole table in the place of one of them."""
+    model = nn.Sequential(nn.Embedding(400, 200), nn.LayerNorm(200), nn.Linear(200, 3))
+    symmetries = find_symmetries(model, torch.randint(0, 400, (8,)), lambda m, batch: m(batch).square().mean())
+    assert [f.name for f in symmetries.of_kind("translation")] == ["translation: 0.weight"]
+    assert list(symmetries.of_kind("translation")[0].labels) == [f"0.weight[{k}]" for k in range(400)]

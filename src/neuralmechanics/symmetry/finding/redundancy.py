@@ -41,10 +41,9 @@ def distinct_shifts(shifts: Shifts, space: NullSpace) -> NullSpace:
 
 
 def _independent(space: NullSpace, tensors: Sequence[Sequence[Addend]]) -> NullSpace:
-    """The space without vectors that others make up on all elements; what has the fewest variables is kept first."""
-    sizes = np.diff(space.distinct.tocsc().indptr)
-    order = np.argsort(sizes, kind="stable")
+    """The space without vectors that others make up on all elements; what moves the fewest is kept first."""
     moved = sparse.vstack([part for addends in tensors for part in _moved(addends, space)], format="csr")
+    order = np.argsort(np.diff(moved.tocsc().indptr), kind="stable")
     kept = np.sort(order[independent_columns(moved[:, order])])
     return replace(space, distinct=space.distinct[:, kept])
 
