@@ -51,6 +51,13 @@ def _alive(process: int) -> bool:
         return False
 
 
+def _deaf(process: int) -> bool:
+    """Whether a process blocks or ignores Ctrl-C."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigBlk:", "SigIgn:"))]
+    return any(mask >> (signal.SIGINT - 1) & 1 for mask in masks)
+
+
 def _wait(condition, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -81,6 +88,7 @@ def test_workers_end_with_their_sweep(tmp_path: Path, how: signal.Signals) -> No
         assert process.poll() is None, process.communicate()[1]
         workers = _children(process.pid)
         assert len(workers) >= 2
+        assert all(map(_deaf, workers))
         if how == signal.SIGINT:
             os.killpg(process.pid, how)  # as a terminal does: to the command and to its workers
         else:
