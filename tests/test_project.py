@@ -22,13 +22,14 @@ SOURCE = ROOT / "src" / "neuralmechanics"
 # Bottom to top, as the design lays them out; a module may import from its own floor and from those before it.
 FLOORS = (
     "files", "configuration", "progress", "optimizers", "slices", "functional", "symmetry", "laws", "flows",
-    "diagnostics", "monitor", "experiments", "report", "cli",
+    "diagnostics", "rewrite", "monitor", "experiments", "report", "cli",
 )  # fmt: skip
 # Imports inside a function are exempt: `run.report(path)` is how a lower floor offers a convenience of a higher one.
 # The folders of a floor, in the same sense; what a floor has beside its folders may stand anywhere among them.
 INSIDE = {
     "symmetry": ("algebra", "families", "program", "lowering", "domains", "passes", "finding"),
     "flows": ("equation", "models", "switching", "integration", "comparison"),
+    "rewrite": ("plan", "actions", "comparing", "maps", "files"),
     "monitor": ("store", "processes", "following", "reading", "explaining", "trackers", "trainers"),
     "experiments": ("config", "seeds", "losses", "data", "models", "measuring", "targets", "training", "sweep"),
     "report": ("palette", "source", "scores", "tables", "figures", "page", "paper", "theory"),

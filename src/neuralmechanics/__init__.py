@@ -20,7 +20,9 @@ _EXPORTS = {
     "Monitor": "neuralmechanics.monitor",
     "open_run": "neuralmechanics.monitor",
 }
-_SUBPACKAGES = ("diagnostics", "experiments", "flows", "laws", "monitor", "optimizers", "report", "slices", "symmetry")
+_SUBPACKAGES = (
+    "diagnostics", "experiments", "flows", "laws", "monitor", "optimizers", "report", "rewrite", "slices", "symmetry",
+)  # fmt: skip
 
 try:
     __version__ = version("neuralmechanics")

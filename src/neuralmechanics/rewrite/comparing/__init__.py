@@ -1,0 +1,1 @@
+"""Two checkpoints modulo all symmetries: aligned, told apart, explained."""

@@ -1,0 +1,1 @@
+"""Checkpoints on disk, rewritten one tensor at a time."""

@@ -1,0 +1,1 @@
+"""Symmetries in the formats of other tools."""
