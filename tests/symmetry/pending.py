@@ -6,9 +6,7 @@ SOUNDNESS: dict[str, str] = {}  # must stay empty: a false symmetry is never tol
 TRAPPED: dict[str, str] = {}  # likewise
 
 # Parameters that are said to be free of symmetry and are not: a wrong answer, though no law is claimed.
-FREE: dict[str, str] = {
-    "padded-with-ones": "numbers that padding puts in are taken for a fixed point of the scale",
-}
+FREE: dict[str, str] = {}  # likewise
 
 _MONOMIALS = "products of data coincide (x_i x_j = x_j x_i)"
 
@@ -17,7 +15,6 @@ _BOTH: dict[str, str] = {
     "bilinear-pooling": _MONOMIALS,
     "weights-made-from-data": _MONOMIALS,
     "masked-scores-with-number": "a mask with a number ends shifts, of masked entries and of others",
-    "padded-with-ones": "ones beside the channels are another bias",
     "assigned-where-a-mask-holds": "entries that a mask picks keep no channels of their own",
     "largest-scattered": "a maximum of what is placed, an operation without a rule",
     "tokens-repeated": "numbers of repetitions are not followed",
@@ -43,6 +40,8 @@ FIBRE: dict[str, str] = {
     "residual-of-linear": "x + Wx: the group acts on 1 + W, so affinely on W, with a charge of mixed degree",
     "experts-grouped-biases": _ROUTED,
     "experts-batched-gate-biases": _ROUTED,
+    "triangular-factors": "triangular matrices mix channels: there is no action of their group",
+    "padded-with-minus-infinity": "no shift is followed through minus infinities around what a maximum is taken of",
     "rotary-conjugate-keys": "keys turn as the conjugates of queries: rotations that are no common complex factor",
 }
 

@@ -75,7 +75,7 @@ def every_primitive() -> Builder:
     d._write(p.Unread("w", Take(0, (3,))))
     x = d.view(d.view(d.view(w, Permute((1, 0))), Reshape((12,))), Expand((2, 12)))
     x = d.view(x, Take(1, tuple(range(0, 12, 2))))
-    x = d.resized(d.zero_padded(d.cat([x, x], 0), 1, 1, 1, 0.0), (9, 8))
+    x = d.resized(d.zero_padded(d.cat([x, x], 0), 1, 1, 1), (9, 8))
     d.placed(None, d.spread_along(d.gather(x, 0, (7,), [d.constant((7,))]), 1, (0,)), 0, (5, 8))
     data = d.constant((4, 3), function=Function("result", torch.clone, ("table",)))
     both = d.add(w, d.power(data, 2.0))

@@ -71,7 +71,7 @@ def test_a_mask_that_comes_with_the_batch_is_not_looked_at() -> None:
 
 def test_zeros_pass_what_keeps_them() -> None:
     d = Builder()
-    padded = d.zero_padded(d.parameter("x", (2, 3)), 1, 1, 1, 0.0)
+    padded = d.zero_padded(d.parameter("x", (2, 3)), 1, 1, 1)
     scaled = d.scaled(padded, 2.0)
     positive = d.homogeneous(scaled)
     joined = d.mul(positive, d.add_number(scaled, 1.0))
@@ -81,7 +81,7 @@ def test_zeros_pass_what_keeps_them() -> None:
 
 def test_a_sum_over_zeros_is_a_sum_over_the_rest() -> None:
     d = Builder()
-    padded = d.zero_padded(d.parameter("x", (2, 3)), 1, 1, 1, 0.0)
+    padded = d.zero_padded(d.parameter("x", (2, 3)), 1, 1, 1)
     d.fix(d.contract(padded, d.parameter("w", (4, 5)), Contraction("az", "yz", "ay")))
     product = without_zero_terms(d.program()).instructions[-2]
     assert [x.shape for x in product.operands] == [(2, 3), (4, 3)]

@@ -93,8 +93,8 @@ WITHOUT_SHAPE = frozenset(
 
 # Rules that only end everything: what they give is read off a run, and nothing that enters may change.
 _NOT_FOLLOWED = """detach logaddexp logaddexp2 xlogy special_xlogy special_xlog1py floor_divide nextafter sin cos expm1
-round floor ceil trunc fix nan_to_num erfinv log1p logit special_logit glu_jvp histc bincount prod
-logcumsumexp cumprod median nanmedian mode kthvalue cummax cummin aminmax _unique2 unique_dim
+round floor ceil trunc fix nan_to_num erfinv log1p logit special_logit glu_jvp histc bincount
+logcumsumexp cumprod _unique2 unique_dim
 unique_consecutive masked_scatter linalg_matrix_exp matrix_exp"""
 _FRESH = """fill zeros_like ones_like full_like rand_like randn_like new_zeros new_ones new_full cauchy exponential
 log_normal uniform random geometric normal bernoulli"""
@@ -170,5 +170,5 @@ special_xlog1py special_xlogy std std_mean sum sym_storage_offset take_along_dim
 threshold_backward topk tril triplet_margin_loss triu trunc upsample_bicubic2d upsample_bilinear2d
 upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var
 var_mean vdot view_as_complex view_as_real where xlogy zeros_like inner linalg_multi_dot chain_matmul
-linalg_vecdot matrix_exp linalg_matrix_exp diag diag_embed"""
+linalg_vecdot matrix_exp linalg_matrix_exp diag diag_embed quantile nanquantile"""
 PARTIAL = frozenset(f"aten.{name}" for name in _NOT_ALL.split())

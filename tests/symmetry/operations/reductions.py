@@ -66,6 +66,11 @@ for shape in SHAPES:
     c("kthvalue", "default", x, 1, 0, True)
     for name in ("cummax", "cummin"):
         c(name, "default", x, -1)
+    for name in ("quantile", "nanquantile"):
+        c(name, "scalar", x, 0.3)
+        c(name, "scalar", x, 0.3, -1, True, interpolation="nearest")
+        c(name, "default", x, torch.tensor([0.2, 0.7], dtype=torch.float64), -1, interpolation="lower")
+        c(name, "default", x, torch.tensor(0.4, dtype=torch.float64), 0, True)
     c("aminmax", "default", x)
     c("aminmax", "default", x, dim=0, keepdim=True)
     for name in ("softmax", "log_softmax"):

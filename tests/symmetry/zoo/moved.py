@@ -272,3 +272,34 @@ onto_one("onto-one-position-normed", lambda: nn.Conv2d(3, 4, 1), lambda: nn.Batc
 onto_one("onto-one-position-padded", lambda: nn.Conv2d(3, 4, 3, padding=1), nn.ReLU, bias=False)
 onto_one("onto-one-position-linear", lambda: nn.Conv2d(3, 4, 1))
 onto_one("onto-one-position-pooled", lambda: nn.Conv2d(3, 4, 1), nn.ReLU, lambda: nn.AvgPool2d(1))
+
+# --- chosen by their order, multiplied ------------------------------------------------------------------------------
+
+
+def _from_the_median(x: Tensor) -> Tensor:
+    """x from its median over the tokens, in units of the median distance."""
+    centred = x - x.median(1, keepdim=True).values
+    return centred / centred.abs().median(1, keepdim=True).values
+
+
+add("median-and-distance", "ah", lambda m, x: m.h(torch.relu(_from_the_median(m.a(x)))))
+add("quantiles-of-tokens", "ah", lambda m, x: m.h(torch.quantile(m.a(x), 0.3, dim=1) - m.a(x).kthvalue(2, 1).values))
+add("largest-so-far", "ah", lambda m, x: m.h(torch.cummax(m.a(x), 1).values))
+add(
+    "product-of-pairs",
+    "h",
+    lambda m, x: m.h(m.e(x).unflatten(-1, (2, 3)).prod(-2)),
+    e=lambda: nn.Linear(3, 6),
+)
+add(
+    "triangular-factors",
+    "h",
+    lambda m, x: m.h(x @ (torch.tril(m.low, -1) + torch.eye(3, dtype=x.dtype)) @ torch.triu(m.up)),
+    low=lambda: nn.Parameter(torch.randn(3, 3)),
+    up=lambda: nn.Parameter(torch.randn(3, 3)),
+)
+add(
+    "padded-with-minus-infinity",
+    "ah",
+    lambda m, x: m.h(functional.pad(m.a(x), (0, 0, 1, 1), value=-torch.inf).unfold(1, 3, 1).amax(-1)),
+)

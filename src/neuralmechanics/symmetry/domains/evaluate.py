@@ -138,11 +138,9 @@ def _gathered(primitive: p.Gather, x: Tensor, places: Tensor) -> Tensor:
 
 
 def _padded(primitive: p.Pad, x: Tensor) -> Tensor:
-    if primitive.fill is None:
-        raise NotExecutableError("the number of a padding is not known")
     dim = primitive.dim % x.ndim
     shapes = [(*x.shape[:dim], n, *x.shape[dim + 1 :]) for n in (primitive.before, primitive.after)]
-    before, after = (x.new_full(shape, primitive.fill) for shape in shapes)
+    before, after = (x.new_zeros(shape) for shape in shapes)
     return torch.cat([before, x, after], dim)
 
 

@@ -28,7 +28,7 @@ def known_zeros(program: Program) -> dict[int, Zeros]:
 
     >>> from neuralmechanics.symmetry.program.builder import Builder
     >>> d = Builder()
-    >>> padded = d.zero_padded(d.parameter("x", (2, 3)), 1, 1, 0, 0.0)
+    >>> padded = d.zero_padded(d.parameter("x", (2, 3)), 1, 1, 0)
     >>> known_zeros(d.program())
     {1: {1: frozenset({0})}}
     """
@@ -92,9 +92,8 @@ def _padded(primitive: p.Pad, shape: Shape, zeros: Zeros) -> Zeros:
     dim = primitive.dim % len(shape)
     inside = {primitive.before + k for k in zeros.get(dim, ())}
     total = shape[dim] + primitive.before + primitive.after
-    around = (*range(primitive.before), *range(total - primitive.after, total)) if primitive.fill == 0 else ()
-    kept = zeros if primitive.fill == 0 else {}  # another number stands in the places of other dimensions
-    return {**kept, dim: frozenset(k for k in (*inside, *around) if 0 <= k < total)}
+    around = (*range(primitive.before), *range(total - primitive.after, total))
+    return {**zeros, dim: frozenset(k for k in (*inside, *around) if 0 <= k < total)}
 
 
 def _viewed(primitive: p.Rearrange, shape: Shape, out: Shape, zeros: Zeros) -> Zeros:

@@ -115,11 +115,12 @@ def _masked(instruction: Instruction, makers: dict[int, Instruction], held: Held
 
 
 def _picked(primitive: p.Mask | p.Select, found: _Masked, others: Sequence[Value], held: Held) -> _Masked | None:
-    """The same for zeros that stand where a mask of the model holds, or does not."""
+    """The same for zeros that stand where a mask of the model holds, or does not, or at places that the code says."""
     function = primitive.function
     zero = primitive.number == 0 if isinstance(primitive, p.Mask) else others[0].constant_number() == 0
     masks = [held.named(name) for name in function.data] if function is not None and zero else []
-    if function is None or not masks or any(mask is None for mask in masks):
+    by_place = isinstance(primitive, p.Mask) and primitive.by_place
+    if function is None or not (masks or by_place) or any(mask is None for mask in masks):
         return None
     ones = torch.ones(found.weight.shape, dtype=torch.float64)
     zeros = [torch.zeros(x.shape, dtype=torch.float64) for x in others]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from neuralmechanics.symmetry.families.family import Breaking
@@ -17,7 +18,7 @@ from neuralmechanics.symmetry.program.index import Index
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, View
+from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View
 
 __all__ = ["Builder"]
 
@@ -39,6 +40,7 @@ class Builder:
         self._tape: list[Instruction] = []
         self._values = 0
         self._numbers: dict[int, Value] = {}
+        self._joined: dict[int, tuple[int, Sequence[Value]]] = {}  # concatenations: the dimension and the parts
         self._conditions: list[tuple[int, Condition]] = []  # with how many instructions had been written
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -152,11 +154,14 @@ class Builder:
                 p.Concatenate(dim).output_shape(*(x.shape for x in xs))  # refuses what does not fit
                 before, after = (sum(x.shape[dim] for x in part) for part in (xs[:first], xs[last:]))
                 inner = xs[first] if last - first == 1 else self._value(p.Concatenate(dim), *xs[first:last])
-                return self.zero_padded(inner, dim, before, after, 0.0)
-        return self._value(p.Concatenate(dim), *xs)
+                return self.zero_padded(inner, dim, before, after)
+        made = self._value(p.Concatenate(dim), *xs)
+        if all(is_value(x) for x in xs):
+            self._joined[made.index] = dim % len(made.shape), tuple(xs)
+        return made
 
-    def zero_padded(self, x: Any, dim: int, before: int, after: int, fill: float | None) -> Value:
-        return self._value(p.Pad(dim, before, after, fill), x)
+    def zero_padded(self, x: Any, dim: int, before: int, after: int) -> Value:
+        return self._value(p.Pad(dim, before, after), x)
 
     def resized(self, x: Any, shape: Sequence[int], function: Function | None = None) -> Value:
         return self._value(p.Resize(tuple(shape), function), x)
@@ -277,9 +282,15 @@ class Builder:
         return self._value(p.Select(tuple(shape), function, None if mask is None else mask.index), x, y)
 
     def masked(
-        self, x: Any, number: float, shape: Sequence[int], function: Function | None = None, mask: Value | None = None
+        self,
+        x: Any,
+        number: float,
+        shape: Sequence[int],
+        function: Function | None = None,
+        mask: Value | None = None,
+        by_place: bool = False,
     ) -> Value:
-        return self._value(p.Mask(number, tuple(shape), function, None if mask is None else mask.index), x)
+        return self._value(p.Mask(number, tuple(shape), function, None if mask is None else mask.index, by_place), x)
 
     # --- along dimensions ---------------------------------------------------------------------------------------
 
@@ -294,7 +305,31 @@ class Builder:
             number = other.constant_number()
             if number and math.isfinite(number) and not how.windows and function is None:
                 return self._summed(one, letters, number, how.sizes(x.shape, y.shape), how.out)
+        if not how.windows and function is None:
+            for one, other, turned in ((x, y, how), (y, x, Contraction(how.y, how.x, how.out))):
+                apart = self._apart_from_numbers(one, other, turned) if is_value(one) and is_value(other) else None
+                if apart is not None:
+                    return apart
         return self._value(p.Contract(how, function), x, y)
+
+    def _apart_from_numbers(self, x: Value, y: Value, how: Contraction) -> Value | None:
+        """The contraction of a concatenation in which some parts are one number: what meets a one is a bias."""
+        dim, parts = self._joined.get(x.index, (0, ()))
+        letter = how.x[dim] if parts else ""
+        filled = [bool(number := part.constant_number()) and math.isfinite(number) for part in parts]
+        if not any(filled) or all(filled) or letter in how.out or letter not in how.y:
+            return None
+        place = how.y.index(letter)
+        if y.shape[place] != x.shape[dim]:
+            return None
+        starts = list(accumulate((part.shape[dim] for part in parts), initial=0))
+        groups = [[k] for k, one in enumerate(filled) if one] + [[k for k, one in enumerate(filled) if not one]]
+        total: Value | None = None
+        for group in reversed(groups):
+            met = self.view(y, Take(place, tuple(n for k in group for n in range(starts[k], starts[k + 1]))))
+            term = self.contract(self.cat([parts[k] for k in group], dim) if group[1:] else parts[group[0]], met, how)
+            total = term if total is None else self.add(total, term)
+        return total
 
     def _summed(self, x: Value, letters: str, number: float, sizes: Mapping[str, int], out: str) -> Value:
         """A sum of products with one number: the sum of the entries, and the number as often as it is met beside."""

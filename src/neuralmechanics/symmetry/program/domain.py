@@ -106,8 +106,8 @@ class Domain(Protocol[V]):
     def masked(self, x: V, number: float, shape: Sequence[int]) -> V:
         """x with some entries replaced by a number, by a mask that no parameter moves."""
 
-    def zero_padded(self, x: V, dim: int, before: int, after: int, fill: float | None) -> V:
-        """x with ``fill`` around it along ``dim``."""
+    def zero_padded(self, x: V, dim: int, before: int, after: int) -> V:
+        """x with zeros around it along ``dim``."""
 
     def resized(self, x: V, shape: Sequence[int]) -> V:
         """x as a tensor of another size along dimensions that carry no label of their own."""

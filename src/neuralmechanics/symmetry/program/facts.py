@@ -65,14 +65,12 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
         return primitive.number >= 0
     if isinstance(primitive, p.Mask):
         return primitive.number >= 0
-    if isinstance(primitive, p.Pad):
-        return primitive.fill is not None and primitive.fill >= 0
     if isinstance(primitive, p.Pool):
         return not primitive.signed
     return isinstance(primitive, _OF_ENTRIES)
 
 
 _OF_ENTRIES = (
-    p.Rearrange, p.Concatenate, p.Gather, p.Spread, p.Scatter, p.Resize, p.Select, p.Noise, p.Restrict, p.Multiply,
-    p.Contract, p.Reduce, p.Extremum, p.Order,
+    p.Rearrange, p.Concatenate, p.Pad, p.Gather, p.Spread, p.Scatter, p.Resize, p.Select, p.Noise, p.Restrict,
+    p.Multiply, p.Contract, p.Reduce, p.Extremum, p.Order,
 )  # fmt: skip

@@ -79,7 +79,7 @@ def gathered(c: Meeting, primitive: p.Gather, x: Axes) -> Axes:
 def padded(c: Meeting, primitive: p.Pad, x: Axes) -> Axes:
     x = c.unmixed(x)
     dim = primitive.dim % len(x.layouts)
-    if primitive.fill is None or primitive.before < 0 or primitive.after < 0 or primitive.fill != 0:
+    if primitive.before < 0 or primitive.after < 0:
         c.hold(x)
         return data_axes(primitive.output_shape(x.shape))
     parts = [same(primitive.before), x.layouts[dim], same(primitive.after)]

@@ -358,9 +358,9 @@ class Transport:
     def masked(self, x: Carried, number: float, shape: Sequence[int]) -> Carried:
         return self._ended(shape, x)
 
-    def zero_padded(self, x: Carried, dim: int, before: int, after: int, fill: float | None) -> Carried:
+    def zero_padded(self, x: Carried, dim: int, before: int, after: int) -> Carried:
         shape = tuple(n + before + after if d == dim else n for d, n in enumerate(x.shape))
-        return plain(shape, self._all_but(self._linear(x), (dim,)), x) if fill == 0 else self._ended(shape, x)
+        return plain(shape, self._all_but(self._linear(x), (dim,)), x)
 
     def resized(self, x: Carried, shape: Sequence[int]) -> Carried:
         if len(shape) != len(x.shape):

@@ -342,15 +342,12 @@ class Scales(LabelConstraints):
         self.fix(x)
         return Label(tuple(shape))
 
-    def zero_padded(self, x: Label, dim: int, before: int, after: int, fill: float | None) -> Label:
+    def zero_padded(self, x: Label, dim: int, before: int, after: int) -> Label:
         """Zeros around the data scale with anything: apart from each other where entries along ``dim`` are.
 
         Where these scale alike, or may still be shared out anew among the terms, zeros take the nearest entry's label.
         """
         shape = tuple(n + before + after if d == dim else n for d, n in enumerate(x.shape))
-        if fill != 0:
-            self.fix(x)
-            return Label(shape)
         x, n = self._common_row(x), x.shape[dim]
         compact = self._compact(x.terms)
         wide = [t for t in compact if t.ids.shape[dim] > 1]

@@ -346,7 +346,7 @@ class Shifts(ShiftConstraints):
             return replace(x, varies=wide_dims(shape), name=self._fresh(), sums_to_one=None, sums_to_zero=None)
         return self.mul(x, self.constant(shape))
 
-    def zero_padded(self, x: Change, dim: int, before: int, after: int, fill: float | None) -> Change:
+    def zero_padded(self, x: Change, dim: int, before: int, after: int) -> Change:
         n = x.shape[dim]
         total = n + before + after
         terms = []

@@ -11,6 +11,7 @@ from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401  (importing 
     losses,
     movement,
     normalisations,
+    order_statistics,
     placing,
     prims,
     products,

@@ -97,7 +97,7 @@ def select_backward(d: Builder, node: fx.Node, gradient: Value, sizes: Sequence[
         raise UnsupportedFormError("a place that the data decide")
     one = reshape(d, gradient, (*gradient.shape[:dim], 1, *gradient.shape[dim:]))
     at %= sizes[dim]
-    return d.zero_padded(one, dim, at, sizes[dim] - 1 - at, 0.0)
+    return d.zero_padded(one, dim, at, sizes[dim] - 1 - at)
 
 
 @rule("slice_backward")
@@ -117,10 +117,10 @@ def slice_backward(
         raise UnsupportedFormError("a range that the data decide")
     places = range(sizes[dim])[start:end:step]
     if step != 1:
-        wide = d.zero_padded(gradient, dim, 0, 1, 0.0)
+        wide = d.zero_padded(gradient, dim, 0, 1)
         return take(d, wide, dim, [places.index(k) if k in places else len(places) for k in range(sizes[dim])])
     before, after = places.start, sizes[dim] - places.stop
-    return d.zero_padded(gradient, dim, before, after, 0.0) if before or after else gradient
+    return d.zero_padded(gradient, dim, before, after) if before or after else gradient
 
 
 @rule("_softmax_backward_data")

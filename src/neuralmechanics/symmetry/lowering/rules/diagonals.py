@@ -82,8 +82,8 @@ def diag_embed(d: Builder, node: fx.Node, x: Value, offset: int = 0, dim1: int =
 def embedded(d: Builder, x: Value, offset: int, shape: Sequence[int]) -> Value:
     """Zeros of this shape, with the last dimension of x along the diagonal of the last two: x_i δ_ij."""
     rows, columns = shape[-2:]
-    padded = d.zero_padded(x, len(x.shape) - 1, -offset, 0, 0.0) if offset < 0 else x
-    padded = d.zero_padded(padded, len(x.shape) - 1, 0, offset, 0.0) if offset > 0 else padded
+    padded = d.zero_padded(x, len(x.shape) - 1, -offset, 0) if offset < 0 else x
+    padded = d.zero_padded(padded, len(x.shape) - 1, 0, offset) if offset > 0 else padded
     unit = function_of("diagonal", lambda: _unit(rows, columns, offset), settings=(rows, columns, offset))
     there = d.constant((rows, columns), nonnegative=True, function=unit)
     return d.mul(reshape(d, padded, (*padded.shape, 1)), there)

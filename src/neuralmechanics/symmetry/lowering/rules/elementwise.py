@@ -363,7 +363,7 @@ def filled(d: Builder, node: fx.Node, x: Value, mask: Value, value: Any) -> Valu
 @rule("tril", "triu")
 def triangle(d: Builder, node: fx.Node, x: Value, diagonal: int = 0) -> Value:
     """A mask of zeros."""
-    return d.masked(x, 0.0, x.shape, bound(node))
+    return d.masked(x, 0.0, x.shape, bound(node), by_place=True)
 
 
 @rule("lerp")

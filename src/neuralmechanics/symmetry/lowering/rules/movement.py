@@ -308,10 +308,12 @@ def hstacked(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Value:
 
 
 @rule("pad", "constant_pad_nd")
-def padded(d: Builder, node: fx.Node, x: Value, pad: Sequence[int], *rest: Any, **__: object) -> Value:
-    """Zeros (which no scaling moves) or reflected, replicated and wrapped entries around the data."""
+def padded(d: Builder, node: fx.Node, x: Value, pad: Sequence[int], *rest: Any) -> Value:
+    """Zeros, another number, or reflected, replicated and wrapped entries around the data."""
     mode = next((r for r in rest if isinstance(r, str)), "constant")
-    fill = next((float(r) for r in rest if isinstance(r, (int, float))), 0.0)
+    fill = next((r for r in rest if r is not None and not isinstance(r, str)), 0.0)
+    if not isinstance(fill, (int, float)):
+        raise UnsupportedFormError("a number that is not known")
     for k in range(0, len(pad), 2):
         dim, (before, after) = len(x.shape) - 1 - k // 2, pad[k : k + 2]
         n = x.shape[dim]
@@ -322,10 +324,33 @@ def padded(d: Builder, node: fx.Node, x: Value, pad: Sequence[int], *rest: Any, 
         if not before and not after:
             continue
         if mode == "constant":
-            x = d.zero_padded(x, dim, before, after, fill)
+            x = _surrounded(d, x, dim, before, after, float(fill))
         else:
             x = take(d, x, dim, [_source(k, n, mode) for k in range(-before, n + after)])
     return x
+
+
+def _surrounded(d: Builder, x: Value, dim: int, before: int, after: int, number: float) -> Value:
+    """One number around the entries along a dimension: a concatenation with tensors that are filled with it.
+
+    Minus infinity, around what a maximum is taken of, scales with anything as zero does.
+    """
+    if number == 0:
+        return d.zero_padded(x, dim, before, after)
+    if math.isinf(number):
+        inside = (slice(None),) * dim + (slice(before, before + x.shape[dim]),)
+
+        def filled(x: torch.Tensor) -> torch.Tensor:
+            out = torch.full_like(x, number)
+            out[inside] = x[inside]
+            return out
+
+        zeros = d.zero_padded(x, dim, before, after)
+        how = (number, dim, before, after)
+        return d.masked(zeros, number, zeros.shape, function_of("filled around", filled, settings=how))
+    shapes = [(*x.shape[:dim], n, *x.shape[dim + 1 :]) for n in (before, after)]
+    first, last = (d.constant(shape, number) for shape in shapes)
+    return d.cat([*([first] if before else []), x, *([last] if after else [])], dim)
 
 
 def _source(k: int, n: int, mode: str) -> int:

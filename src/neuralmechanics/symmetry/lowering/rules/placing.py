@@ -41,7 +41,7 @@ def slice_replaced(
         return take(d, both, dim, [len(places) + inside.index(k) if k in inside else k for k in places])
     if x.number == 0:  # zeros have every label at once
         before, after = inside.start, x.shape[dim] - inside.stop
-        return d.zero_padded(source, dim, before, after, 0.0) if before or after else source
+        return d.zero_padded(source, dim, before, after) if before or after else source
     parts = [take(d, x, dim, places[: inside.start]), source, take(d, x, dim, places[inside.stop :])]
     kept = [part for part in parts if part.shape[dim] > 0]
     return d.cat(kept, dim) if len(kept) > 1 else kept[0]
@@ -169,7 +169,7 @@ def windows(
     """Every window of positions as a column, channel by channel."""
     shape = meta_shape(node)
     for place, size in zip((-2, -1), padding, strict=True):
-        x = d.zero_padded(x, len(x.shape) + place, size, size, 0.0) if size else x
+        x = d.zero_padded(x, len(x.shape) + place, size, size) if size else x
     *front, height, width = x.shape
     flat = reshape(d, x, (*front, height * width))
     stride = node.args[4]

@@ -76,19 +76,11 @@ def _of_whole_numbers(node: fx.Node, bins: int) -> bool:
 
 
 @rule(
-    "prod",
     "logcumsumexp",
     "cumprod",
-    "median",
-    "nanmedian",
-    "mode",
-    "kthvalue",
-    "cummax",
-    "cummin",
-    "aminmax",
 )
 def given_up(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
-    """Products of many, order statistics: their factors and shifts are not followed."""
+    """Running products and sums of exponentials: their factors and shifts are not followed."""
     raise NotSoughtError("its factors and shifts are not followed")
 
 

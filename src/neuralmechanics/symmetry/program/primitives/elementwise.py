@@ -219,12 +219,16 @@ class Select:
 
 @dataclass(frozen=True)
 class Mask:
-    """x with a number where a mask holds: a value, by its index, where it is known."""
+    """x with a number where a mask holds: a value, by its index, where it is known.
+
+    ``by_place``: which entries these are is decided by their places alone, in every run.
+    """
 
     number: float
     shape: Shape
     function: Function | None = None
     mask: int | None = field(default=None, repr=False)
+    by_place: bool = field(default=False, repr=False)
 
     def output_shape(self, *xs: Shape) -> Shape:
         return sizes_of(self.shape)

@@ -62,12 +62,11 @@ class Concatenate:
 
 @dataclass(frozen=True)
 class Pad:
-    """``fill`` before and after the entries along ``dim``."""
+    """Zeros before and after the entries along ``dim``."""
 
     dim: int
     before: int
     after: int
-    fill: float | None
 
     def output_shape(self, *xs: Shape) -> Shape:
         (shape,) = xs
@@ -75,7 +74,7 @@ class Pad:
         return tuple(n + self.before + self.after if d == dim else n for d, n in enumerate(shape))
 
     def interpreted(self, domain: Domain[V], *xs: V) -> V:
-        return domain.zero_padded(xs[0], self.dim, self.before, self.after, self.fill)
+        return domain.zero_padded(xs[0], self.dim, self.before, self.after)
 
 
 @dataclass(frozen=True)
