@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -30,11 +31,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refuse_all(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     faults = []
     for words in commands:
-        began = time.monotonic()
+        began = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             status = main(words)
-        seconds = time.monotonic() - began
+        seconds = time.process_time() - began  # what waits for ever meets the limit of the test
         captured = capsys.readouterr()
         lines = captured.err.splitlines()
         told = len(lines) == 1 and lines[0].startswith("neuralmechanics: error: ") and len(lines[0]) < 2000
@@ -89,29 +90,34 @@ def test_printable_text_is_as_it_was() -> None:
     assert one_line("a\n\x1b\n b") == "a \\x1b b"
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.6])
-def test_ctrl_c_is_130_and_one_line(tmp_path: Path, wait: float) -> None:
-    """Also while the command still loads: `wait` seconds after its start."""
-    import signal
+# It says so itself when it has started, from its first import: what comes before that is the interpreter's own.
+STARTED = """
+import sys, neuralmechanics.cli.entry as entry
+class Start:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'neuralmechanics.cli.commands': {started}
+sys.meta_path.insert(0, Start())
+sys.exit(entry.main())
+"""
+SAID = "print('up', flush=True)"
+# An interrupt that falls into a destructor is one that Python drops.
+SAID_IN_A_DESTRUCTOR = f"type('Dying', (), {{'__del__': lambda self: ({SAID}, sys.stdin.readline())}})()"
 
-    # It says so itself when it has started, from its first import: what comes before that is the interpreter's own.
-    code = (
-        "import sys, neuralmechanics.cli.entry as entry\n"
-        "class Start:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'neuralmechanics.cli.commands': print('up', flush=True)\n"
-        "sys.meta_path.insert(0, Start())\n"
-        "sys.exit(entry.main())"
-    )
-    command = [sys.executable, "-c", code, "train", "--steps", "1000000", "--out", "run"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+@pytest.mark.parametrize(
+    ("started", "wait"), [(SAID, 0.0), (SAID, 0.6), (SAID_IN_A_DESTRUCTOR, 0.0)], ids=["0", "0.6", "in a destructor"]
+)
+def test_ctrl_c_is_130_and_one_line(tmp_path: Path, started: str, wait: float) -> None:
+    """Also while the command still loads: `wait` seconds after its start; and wherever it falls."""
+    command = [sys.executable, "-c", STARTED.format(started=started), "train", "--steps", "1000000", "--out", "run"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # In the background of a shell Ctrl-C is ignored.
     pipes |= {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "up\n"
         time.sleep(wait)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert err == "neuralmechanics: error: interrupted\n"
 

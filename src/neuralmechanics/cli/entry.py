@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from neuralmechanics.cli.terminal.interrupts import no_interrupt_lost
 from neuralmechanics.cli.terminal.text import one_line, plain_output
 
 _INTERRUPTED = 130
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     debug = bool(os.environ.get("NEURALMECHANICS_DEBUG"))
     try:
-        with plain_output(sys.stdout):
+        with no_interrupt_lost(), plain_output(sys.stdout):
             return _run(list(sys.argv[1:] if arguments is None else arguments), debug=debug)
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
