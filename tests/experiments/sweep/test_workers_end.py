@@ -11,6 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from neuralmechanics.experiments.sweep import expand, processes
+from neuralmechanics.experiments.sweep.grid import Sweep
+from neuralmechanics.experiments.sweep.processes import run_in_processes
+from neuralmechanics.progress import SilentMeter
+
+# Seconds, more than anything here takes on a machine that is busy with other things.
+LONG = 240
 GRID = """
 [base]
 model = "mlp"
@@ -52,8 +59,11 @@ def _alive(process: int) -> bool:
 
 
 def _deaf(process: int) -> bool:
-    """Whether a process blocks or ignores Ctrl-C."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    """Whether a process blocks or ignores Ctrl-C; one that has ended meanwhile hears nothing."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return True
     masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigBlk:", "SigIgn:"))]
     return any(mask >> (signal.SIGINT - 1) & 1 for mask in masks)
 
@@ -65,6 +75,34 @@ def _wait(condition, seconds: float) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_ctrl_c_while_a_worker_starts_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes while the process is being started, of which nothing is known yet."""
+    calls: list[str] = []
+
+    class Process:
+        def __init__(self, target: object, args: tuple[object, ...]) -> None: ...
+        def start(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            calls.append("started")
+
+        def terminate(self) -> None:
+            calls.append("ended")
+
+        def join(self) -> None:
+            calls.append("waited for")
+
+    context = type("Context", (), {"Process": Process})
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method: context)
+    sweep = Sweep(expand({"model": "mlp", "steps": 1}, {"seed": [0, 1]}), tmp_path)
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_in_processes(sweep, sweep.points, 2, SilentMeter())
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    assert calls == ["started", "ended", "waited for"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers")
@@ -84,7 +122,7 @@ def test_workers_end_with_their_sweep(tmp_path: Path, how: signal.Signals) -> No
     )
     try:
         training = lambda: len(list(tmp_path.glob("runs/*/checkpoints/step-*.pt"))) >= 2  # noqa: E731
-        assert _wait(lambda: training() or process.poll() is not None, 120)
+        assert _wait(lambda: training() or process.poll() is not None, LONG)
         assert process.poll() is None, process.communicate()[1]
         workers = _children(process.pid)
         assert len(workers) >= 2
@@ -93,8 +131,8 @@ def test_workers_end_with_their_sweep(tmp_path: Path, how: signal.Signals) -> No
             os.killpg(process.pid, how)  # as a terminal does: to the command and to its workers
         else:
             process.send_signal(how)
-        out, err = process.communicate(timeout=30)
-        assert _wait(lambda: not any(map(_alive, workers)), 10), "workers outlived the sweep"
+        out, err = process.communicate(timeout=LONG)
+        assert _wait(lambda: not any(map(_alive, workers)), LONG), "workers outlived the sweep"
     finally:
         process.kill()
     assert out == ""

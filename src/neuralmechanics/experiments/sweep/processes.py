@@ -69,9 +69,10 @@ def run_in_processes(
                 job.device = min(devices, key=used.count, default=None)
                 arguments = (config_to_dict(job.point.config), str(job.folder.absolute()), os.getcwd(), job.device)
                 job.process = context.Process(target=train_point, args=arguments)
+                # An interrupt meanwhile is raised at the end of the block: the process is one of those to end by then.
                 with _deaf_to_interrupts():
                     job.process.start()
-                running.append(job)
+                    running.append(job)
             time.sleep(_POLL)
             for job in [job for job in running if job.process is not None and not job.process.is_alive()]:
                 running.remove(job)
