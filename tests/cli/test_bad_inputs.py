@@ -114,10 +114,13 @@ def test_ctrl_c_is_130_and_one_line(tmp_path: Path, started: str, wait: float) -
     # In the background of a shell Ctrl-C is ignored.
     pipes |= {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:  # type: ignore[call-overload]
-        assert process.stdout.readline() == "up\n"
-        time.sleep(wait)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=240)
+        try:
+            assert process.stdout.readline() == "up\n"
+            time.sleep(wait)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=240)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert err == "neuralmechanics: error: interrupted\n"
 

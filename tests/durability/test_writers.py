@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -85,26 +84,30 @@ def test_a_fork_neither_writes_nor_keeps_the_lock(held: RunStore) -> None:
     held.begin_segment({"start_step": 0}, {"charge": np.ones(9), "scale": np.ones(9)})
     held.append(0, training.record(0))
     reader, writer = os.pipe()
+    here, there = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reader)
+        os.close(there)
         try:
             held.append(1, training.record(1))
         except RunBusyError as error:
             os.write(writer, str(error).encode())
-        time.sleep(20)
-        os._exit(0)
+        finally:
+            os.read(here, 1)  # lives until its parent closes the other end, or ends
+            os._exit(0)
     os.close(writer)
-    said = os.read(reader, 4096).decode()
-    os.close(reader)
     try:
+        said = os.read(reader, 4096).decode()
         assert f"is written by process {os.getpid()}, of which this process ({child}) is a fork" in said
         held.append(1, training.record(1))
         held.close()
-        training.session(held.path, 2, 1)  # the child lives, and holds nothing
+        training.session(held.path, 2, 1)
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)  # the child lives, and holds nothing
     finally:
-        os.kill(child, signal.SIGKILL)
+        os.close(there)
         os.waitpid(child, 0)
+        os.close(reader)
+        os.close(here)
     assert list(training.require_true(nm.open_run(held.path))) == [0, 1, 2]
 
 
