@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import subprocess
 import sys
 import time
@@ -18,11 +18,20 @@ from neuralmechanics.monitor import open_run
 
 # Batch norm has buffers, dropout draws from torch's random state: both must come back.
 MODEL = """
+import os, time
 from torch import nn
+
+class Waiting(nn.Module):
+    '''Where it is asked to, stops in the first step after the third checkpoint, so as to be killed there.'''
+
+    def forward(self, x):
+        while "WAIT_FOR" in os.environ and os.path.exists(os.environ["WAIT_FOR"]):
+            time.sleep(0.1)
+        return x
 
 def make(classes):
     convolution = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
-    return nn.Sequential(convolution, nn.Flatten(), nn.Dropout(0.5), nn.Linear(288, classes))
+    return nn.Sequential(convolution, nn.Flatten(), nn.Dropout(0.5), Waiting(), nn.Linear(288, classes))
 """
 CONFIG = """
 model = "droppy:make"
@@ -51,13 +60,14 @@ def test_resume_after_sigkill_is_bitwise(tmp_path, monkeypatch):
     whole = train(config, tmp_path / "whole")
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "neuralmechanics.cli", "train", "run.toml", "--out", "killed"]
-    process = subprocess.Popen(command, cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while not list(killed.glob(f"{CHECKPOINTS}/step-0000000[1-5]*.pt")) and time.monotonic() < deadline:
-        assert process.poll() is None, "the training ended before it could be killed"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    checkpoint = killed / CHECKPOINTS / "step-000000030.pt"
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"WAIT_FOR": str(checkpoint)}) as process:
+        try:
+            while not checkpoint.exists():
+                assert process.poll() is None, "the training ended before it could be killed"
+                time.sleep(0.01)
+        finally:
+            process.kill()
     assert not (killed / "result.json").exists()
     parts = train(config, killed, resume=True)
     for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
