@@ -34,8 +34,8 @@ def test_the_bytes_of_records_are_those_of_a_training(tmp_path):
     written = sum(path.stat().st_size for path in (tmp_path / "run").glob("segment-*/records-*"))
     checkpoint = sum(path.stat().st_size for path in (tmp_path / "run").glob("checkpoints/*"))
     assert cost.steps == 60
-    # How many records go to the disk together depends on the time that they take.
-    assert 0.5 < written / cost.records < 1.15
+    # None of these is merged with others; the laws' state, which the first records lack, makes the last ones larger.
+    assert written / cost.records == pytest.approx(1.0, abs=0.05)
     assert cost.checkpoints == pytest.approx(checkpoint, rel=0.1)
     assert 0 < cost.seconds < 60
     hours, disk, memory = totals([cost] * 4, workers=2)
