@@ -23,6 +23,9 @@ from ..conftest import StandInFamily, StandInRun, make_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
+# Seconds, more than a browser needs on a machine that is busy with other things.
+LONG = 280
+
 # OWN marks the page when it runs, URL is a server that nobody must ask.
 ATTACKS = (
     "<script>OWN</script>",
@@ -77,7 +80,7 @@ class Symmetries:
         return iter(self.families)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def asked() -> Iterator[list[str]]:
     """The requests that reached a server on this machine; its address is the first entry."""
     requests: list[str] = []
@@ -158,7 +161,6 @@ def test_the_server_would_have_been_asked(asked: list[str], tmp_path: Path) -> N
     document = rendered(tmp_path / "bad.html", tmp_path / "profile")
     assert "data-owned" in document
     assert "/image" in asked
-    del asked[1:]
 
 
 def rendered(page: Path, profile: Path) -> str:
@@ -167,4 +169,4 @@ def rendered(page: Path, profile: Path) -> str:
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     flags += [f"--user-data-dir={profile}", "--virtual-time-budget=60000", "--window-size=1200,2400"]
     command = [BROWSER, *flags, "--dump-dom", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=True).stdout

@@ -135,7 +135,7 @@ def _rendered(page: Path, profile: Path) -> str:
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     flags += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--window-size=1200,2400"]
     command = [BROWSER, *flags, "--dump-dom", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=True).stdout
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: `bash .ci/install-browser` installs one")
