@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# Longer than anything here takes on a busy machine.
-PATIENCE = 240
+# Seconds, longer than anything here takes on a busy machine; a process that waits for another waits longer still.
+PATIENCE, FOR_EVER = 240, timedelta(hours=1)
 
 
 def together(processes: int, work: Callable[..., Any], folder: Path, *given: Any, gone: int | None = None) -> list[Any]:
@@ -54,9 +54,7 @@ def _process(rank: int, processes: int, meeting: str, answers: Any, work: Callab
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # torch's advice
-    dist.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes, timeout=timedelta(seconds=60)
-    )
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes, timeout=FOR_EVER)
     try:
         answers.put((rank, False, pickle.dumps(work(rank, *given))))
     except BaseException:
