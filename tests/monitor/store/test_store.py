@@ -14,7 +14,7 @@ import torch
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, NotARunError
 from neuralmechanics.monitor.store.layout import segments, shards
-from neuralmechanics.monitor.store.shard import read_shard, write_shard
+from neuralmechanics.monitor.store.shard import Link, read_shard, write_shard
 
 
 def record(training: Any, store: Path, steps: range, **options: Any) -> None:
@@ -58,6 +58,14 @@ def test_every_flipped_bit_is_refused_or_harmless(tmp_path: Path) -> None:
         path.write_bytes(whole)
     assert len(messages) > 0.97 * len(bits)
     assert all("\n" not in m and f"segment-0000/{path.name}: " in m for m in messages)
+
+
+def test_the_same_arrays_are_the_same_bytes(tmp_path: Path) -> None:
+    link = Link("run", 0, 0, 1, 0)
+    for n in range(12):
+        write_shard(tmp_path / str(n), {"charge": np.ones(3), "b": np.zeros((2, 2))}, link)
+    assert len({(tmp_path / str(n)).read_bytes() for n in range(12)}) == 1
+    assert read_shard(tmp_path / "0").link == link
 
 
 @pytest.mark.parametrize("length", [0, 4, 8, 100])

@@ -60,7 +60,17 @@ def write_shard(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], link: Li
     metadata = {"format": _FORMATS[link is not None], "crc32": json.dumps(checksums, sort_keys=True)}
     if link is not None:
         metadata["link"] = place
-    publish(path, save(contiguous, metadata))
+    publish(path, _ordered(save(contiguous, metadata)))
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same file with its metadata by name: safetensors puts them in another order in each process."""
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + content[end:]
 
 
 def read_shard(path: Path) -> Shard:
