@@ -23,24 +23,28 @@ MEMORY = 1_500_000  # kB above what the seeds take
 
 
 class Search:
-    """Inputs that reached something new are changed again, most often the newest."""
+    """Inputs that reached something new are changed again, most often the newest.
 
-    def __init__(self, reader: Reader, folder: Path, seed: int = 0) -> None:
+    A search that is not `guided` changes the seeds alone: its inputs depend on nothing that ran before it.
+    """
+
+    def __init__(self, reader: Reader, folder: Path, seed: int = 0, *, guided: bool = True) -> None:
         self._reader = reader
         self._folder = folder
         self._chance = random.Random(seed)
         self._coverage = Coverage()
+        self._guided = guided
         self._corpus: list[tuple[str, bytes]] = []
         self.tried = 0
         self.failures: list[str] = []
 
-    def run(self, seconds: float, *, first: bool = False) -> None:
-        """Search until the time is over, or until the first failure."""
+    def run(self, seconds: float, *, inputs: int | None = None, first: bool = False) -> None:
+        """Search until the time is over, so many inputs were tried, or until the first failure."""
         for name, content in self._reader.seeds.items():
             self._try(name, content)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         end = time.process_time() + seconds
-        while time.process_time() < end and not (first and self.failures):
+        while time.process_time() < end and self.tried != inputs and not (first and self.failures):
             at = int(self._chance.expovariate(0.2)) % len(self._corpus)
             name, content = self._corpus[-1 - at] if self._chance.random() < 0.7 else self._chance.choice(self._corpus)
             others = [other for _, other in self._corpus[-20:]]
@@ -60,7 +64,11 @@ class Search:
         (where / Path(name).name).write_bytes(content)
         began = time.process_time()
         try:
-            fresh = self._coverage.new(lambda: self._reader.read(where, name))
+            fresh = False
+            if self._guided:
+                fresh = self._coverage.new(lambda: self._reader.read(where, name))
+            else:
+                self._reader.read(where, name)
             if fresh or len(self._corpus) < len(self._reader.seeds):
                 self._corpus.append((name, content))
             if time.process_time() - began > SECONDS_EACH:

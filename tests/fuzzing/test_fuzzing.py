@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
@@ -36,12 +37,29 @@ def test_what_was_found_stays_mended(readers: dict[str, Reader], path: Path, tmp
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_short_search_finds_nothing(readers: dict[str, Reader], name: str, tmp_path: Path) -> None:
+    """The same inputs each time, whatever the machine and whatever ran before; `make fuzz` tries others."""
+    search = Search(readers[name], tmp_path, seed=1, guided=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        search.run(math.inf, inputs={"runs": 40, "folders": 60}.get(name, 300))
+    assert search.failures == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_guided_search_finds_nothing(readers: dict[str, Reader], name: str, tmp_path: Path) -> None:
     search = Search(readers[name], tmp_path, seed=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         search.run(1.0)
     assert search.failures == []
     assert search.tried > len(readers[name].seeds)
+
+
+def test_a_search_starts_from_the_same_files_each_time(readers: dict[str, Reader], tmp_path: Path) -> None:
+    """No name of a run, no time of day is in them."""
+    again = all_readers(tmp_path)
+    assert {name: reader.seeds for name, reader in again.items()} == {n: r.seeds for n, r in readers.items()}
 
 
 def test_the_search_is_guided_and_finds_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
