@@ -172,7 +172,8 @@ def test_wandb_offline(training: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("WANDB_SILENT", "true")
     with pytest.raises(ValueError, match=r"wandb\.init"):
         WandbTracker()
-    run = wandb.init(mode="offline", dir=str(tmp_path), project="charges", settings={"console": "off"})
+    settings = {"console": "off", "x_service_wait": 240, "init_timeout": 240}  # seconds, on a busy machine
+    run = wandb.init(mode="offline", dir=str(tmp_path), project="charges", settings=settings)
     try:
         run.log({"mine": 1.0}, step=3)  # the loop's own count is not disturbed
         recorded = train(training, [WandbTracker()])
