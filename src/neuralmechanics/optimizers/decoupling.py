@@ -24,7 +24,8 @@ def decays_apart(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
 
     Torch says so in the group, or by the class. Any other optimiser that decays is tried: made anew over a 2 × 2
     matrix, it takes two steps without gradient, which decay that goes through momentum or a preconditioner makes
-    otherwise. One that cannot be made from its group's options is taken to have none. The trial is remembered.
+    otherwise. One that cannot be made from its group's options is taken to have none. The trial is remembered for
+    options that are alike: the same words, and the same numbers zero.
 
     >>> sgd = torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.9, weight_decay=0.1)
     >>> muon = torch.optim.Muon([torch.zeros(2, 2)], lr=0.1, weight_decay=0.1)
@@ -37,10 +38,19 @@ def decays_apart(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
     if not isinstance(decay, Tensor) and not decay:
         return False
     options = {key: value for key, value in group.items() if key not in ("params", "lr", "weight_decay", "initial_lr")}
-    key = (type(optimizer), *((name, value) for name, value in options.items() if isinstance(value, (bool, str))))
+    key = (type(optimizer), *((name, _kind(value)) for name, value in options.items()))
     if key not in _KNOWN:
         _KNOWN[key] = _tried(type(optimizer), options)
     return _KNOWN[key]
+
+
+def _kind(value: object) -> object:
+    """What of an option decides how decay enters: a word itself, of numbers whether they are zero."""
+    if isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_kind, value))
+    return value != 0 if isinstance(value, (int, float)) else None
 
 
 def _tried(kind: type[Optimizer], options: Mapping[str, Any]) -> bool:
