@@ -11,8 +11,9 @@ EXTRAS := test,data,sweep
 WORKERS ?= 2
 MINUTES ?= 10
 
-# Two worker processes share the cores; more threads inside each would only make them wait for one another.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+# Two worker processes share the cores; more threads inside each would only make them wait for one another. A file is
+# run by one of them, in its own order: what its tests share is made once.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: help demo test test-all torture fuzz lint docs clean
 
