@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -110,7 +111,7 @@ def test_many_true_families_are_judged_as_each_alone(norm: type[nn.Module]) -> N
     assert_as_alone(report, symmetries, model)
 
 
-@pytest.mark.parametrize("norm", [nn.Identity, slow(nn.LayerNorm), nn.BatchNorm1d])
+@pytest.mark.parametrize("norm", [nn.Identity, slow(nn.LayerNorm), slow(nn.BatchNorm1d)])
 @pytest.mark.parametrize("factor", [0.5, slow(1 + 1e-9)])
 def test_one_wrong_gradient_among_many_is_named(norm: type[nn.Module], factor: float) -> None:
     model, symmetries = network(norm, factor), found_in(norm)
@@ -129,9 +130,19 @@ def claimed(model: nn.Module, name: str) -> Family:
     return Family("scale", f"scale: {name} claimed", [str(n) for n in numbers], Diagonal((term,)))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("place", [0, 10, None])
-def test_one_false_claim_among_many_is_named(dtype: torch.dtype, place: int | None) -> None:
+PLACES: tuple[int | None, ...] = (0, 10, None)
+PRECISIONS = (torch.float64, torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("place", "dtype"),
+    [
+        pytest.param(place, dtype, marks=() if PLACES.index(place) == PRECISIONS.index(dtype) else pytest.mark.slow)
+        for place in PLACES
+        for dtype in PRECISIONS
+    ],
+)
+def test_one_false_claim_among_many_is_named(place: int | None, dtype: torch.dtype) -> None:
     model = network().to(dtype)
     batch = pytree.tree_map(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, batches()[0])
     claims = list(find_symmetries(model, batch, cross_entropy))
@@ -151,18 +162,18 @@ def test_one_wrong_second_derivative_among_many_is_noted_and_no_other() -> None:
 
 
 def test_losses_and_hessian_products_do_not_grow_with_the_number_of_families() -> None:
-    calls = []
+    def used(depth: int) -> int:
+        # Lists and numbers that a loss function refers to are put back as they were.
+        calls = itertools.count()
 
-    def counted(model: nn.Module, batch: Any) -> Tensor:
-        calls.append(None)
-        return cross_entropy(model, batch)
+        def counted(model: nn.Module, batch: Any) -> Tensor:
+            next(calls)
+            return cross_entropy(model, batch)
 
-    counts = []
-    for depth in (6, 12):
-        calls.clear()
         assert check_symmetries(found_in(depth=depth), network(depth=depth), counted, batches()).ok
-        counts.append(len(calls))
-    assert counts[0] == counts[1]
+        return next(calls)
+
+    assert used(6) == used(12) > 0
 
 
 @pytest.mark.parametrize("faults", [(), (5,), (0, 63), tuple(range(64))])
