@@ -7,6 +7,7 @@ from neuralmechanics.flows.comparison.drift import drift_by_kind, drift_table, l
 from neuralmechanics.flows.comparison.matching import matching_flows
 from neuralmechanics.flows.comparison.run_config import FlowReport, run_config
 from neuralmechanics.flows.comparison.sweep import OrderSweep, sweep_learning_rates
+from neuralmechanics.flows.edge.central_flow import CentralFlow, Oscillation
 from neuralmechanics.flows.equation.module_loss import ModuleLoss, module_loss, module_losses
 from neuralmechanics.flows.equation.stop import StopReason
 from neuralmechanics.flows.equation.system import Flow, velocity
@@ -28,6 +29,7 @@ from neuralmechanics.flows.switching.activation_pattern import activation_patter
 __all__ = [
     "METHODS",
     "AdamFlow",
+    "CentralFlow",
     "Comparison",
     "Flow",
     "FlowConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "ModuleLoss",
     "MomentumFlow",
     "OrderSweep",
+    "Oscillation",
     "Path",
     "PrincipalFlow",
     "RMSpropFlow",
