@@ -7,6 +7,7 @@ from neuralmechanics.flows.comparison.drift import drift_by_kind, drift_table, l
 from neuralmechanics.flows.comparison.matching import matching_flows
 from neuralmechanics.flows.comparison.run_config import FlowReport, run_config
 from neuralmechanics.flows.comparison.sweep import OrderSweep, sweep_learning_rates
+from neuralmechanics.flows.curvature.spectrum import HessianSpectrum, hessian_spectrum, sharpness
 from neuralmechanics.flows.edge.central_flow import CentralFlow, Oscillation
 from neuralmechanics.flows.equation.module_loss import ModuleLoss, module_loss, module_losses
 from neuralmechanics.flows.equation.stop import StopReason
@@ -35,6 +36,7 @@ __all__ = [
     "FlowConfig",
     "FlowReport",
     "GradientFlow",
+    "HessianSpectrum",
     "MapFlow",
     "ModifiedFieldFlow",
     "ModifiedFlow",
@@ -56,6 +58,7 @@ __all__ = [
     "descend",
     "drift_by_kind",
     "drift_table",
+    "hessian_spectrum",
     "integrate",
     "law_rate",
     "matching_flows",
@@ -64,6 +67,7 @@ __all__ = [
     "noise_along_generators",
     "read_config",
     "run_config",
+    "sharpness",
     "simulate",
     "sweep_learning_rates",
     "velocity",
