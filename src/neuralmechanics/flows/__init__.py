@@ -8,7 +8,9 @@ from neuralmechanics.flows.comparison.matching import matching_flows
 from neuralmechanics.flows.comparison.run_config import FlowReport, run_config
 from neuralmechanics.flows.comparison.sweep import OrderSweep, sweep_learning_rates
 from neuralmechanics.flows.curvature.spectrum import HessianSpectrum, hessian_spectrum, sharpness
-from neuralmechanics.flows.edge.central_flow import CentralFlow, Oscillation
+from neuralmechanics.flows.edge.central_flow import CentralFlow
+from neuralmechanics.flows.edge.central_rmsprop import CentralRMSpropFlow
+from neuralmechanics.flows.edge.oscillation import Oscillation
 from neuralmechanics.flows.equation.module_loss import ModuleLoss, module_loss, module_losses
 from neuralmechanics.flows.equation.stop import StopReason
 from neuralmechanics.flows.equation.system import Flow, velocity
@@ -31,6 +33,7 @@ __all__ = [
     "METHODS",
     "AdamFlow",
     "CentralFlow",
+    "CentralRMSpropFlow",
     "Comparison",
     "Flow",
     "FlowConfig",

@@ -6,61 +6,18 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.flows.curvature.eigenpairs import largest_eigenpairs
-from neuralmechanics.flows.edge.complementarity import solve_complementarity, symmetric_pairs
-from neuralmechanics.flows.equation.charges import PairedCharges
+from neuralmechanics.flows.edge.complementarity import solve_complementarity, symmetric_matrix, symmetric_pairs
+from neuralmechanics.flows.edge.oscillation import Oscillation
+from neuralmechanics.flows.edge.unstable_space import UnstableSpace, entry_gradients
 from neuralmechanics.flows.equation.layout import Layout
-from neuralmechanics.flows.equation.objective import Loss, Objective, derivative
+from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import System, steady
 from neuralmechanics.optimizers.bounds import require_nonnegative, require_positive
 
-__all__ = ["CentralFlow", "Oscillation"]
-
-# Eigenvalues within this share of the threshold may reach it within a step or two.
-_NEAR = 0.05
-# Residual of an eigenvector, relative to the sharpness: its square enters the eigenvalue.
-_RESIDUAL = 1e-4
-
-
-@dataclass(frozen=True)
-class Oscillation:
-    """What descent does about a point of its central flow: w_t = w + δ_t with E[δδᵀ] = Σ = U X Uᵀ.
-
-    ``values`` are the largest eigenvalues of the Hessian there, ``directions`` U their eigenvectors (columns), those
-    near the threshold and the next, ``covariance`` X. ``loss`` is the average over the oscillation, L + ½⟨H, Σ⟩,
-    and ``velocity`` w'.
-    """
-
-    values: Float64[Tensor, " directions"]
-    directions: Float64[Tensor, "parameters directions"]
-    covariance: Float64[Tensor, "directions directions"]
-    gradient: Float64[Tensor, " parameters"]
-    velocity: Float64[Tensor, " parameters"]
-    loss: float
-    layout: Layout
-
-    @property
-    def sharpness(self) -> float:
-        """The largest eigenvalue of the Hessian at the centre."""
-        return float(self.values[0])
-
-    @property
-    def variance(self) -> float:
-        """tr Σ, the mean square of the oscillation."""
-        return float(self.covariance.trace())
-
-    def spread(self, charges: PairedCharges) -> Float64[Tensor, " charges"]:
-        """tr(MΣ) for each quadratic charge ⟨θ, Mθ⟩: how far the oscillation lifts its average above the centre's."""
-        values, turned = torch.linalg.eigh(self.covariance)
-        total = torch.zeros(len(charges.kinds), dtype=torch.float64)
-        for weight, axis in zip(values.clamp(min=0).tolist(), (self.directions @ turned).T, strict=True):
-            along = self.layout.unflatten(axis)
-            total = total + weight * torch.where(charges.quadratic.to(torch.bool), charges.pair(along, along), 0.0)
-        return total
+__all__ = ["CentralFlow", "averaged_loss", "require_covariance"]
 
 
 @dataclass(frozen=True)
@@ -116,64 +73,39 @@ class _Field:
 
     def __init__(self, flow: CentralFlow, objective: Objective) -> None:
         self.flow, self.objective = flow, objective
-        self.guess: Tensor | None = None
-        self.count = 2
+        self.space = UnstableSpace(flow.threshold, flow.most_directions)
 
     def at(self, x: Tensor) -> Oscillation:
         """Everything about the point x."""
         point, slope = self.objective.recorded_gradient(x, 3)
+        gradient = slope.detach()
         with torch.enable_grad():
-            values, vectors = self._eigenpairs(point, slope)
-            near = int((values > (1 - _NEAR) * self.flow.threshold).sum())
-            gradient = slope.detach()
-            covariance = torch.zeros(len(values), len(values), dtype=torch.float64)
-            velocity = -gradient
+            values, vectors = self.space.find(point, slope)
+            near = self.space.near(values)
+            covariance, velocity = torch.zeros(len(values), len(values), dtype=torch.float64), -gradient
             if near:
-                covariance[:near, :near], force = self._covariance(point, slope, values[:near], vectors[:, :near])
-                velocity = velocity - force
-        mean = self.objective.value(x) + 0.5 * float((covariance.diagonal() * values).sum())
-        return Oscillation(values, vectors, covariance, gradient, velocity, mean, self.objective.layout)
+                rows = entry_gradients(point, slope, vectors[:, :near])
+                covariance[:near, :near] = self._covariance(rows, gradient, values[:near])
+                pairs = symmetric_pairs(near)
+                velocity = velocity - (covariance[pairs[0], pairs[1]] * pairs[2]) @ rows / 2
+        loss = averaged_loss(self.objective, x, values, covariance)
+        return Oscillation(values, vectors, covariance, gradient, velocity, loss, self.objective.layout)
 
-    def _eigenpairs(self, point: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        """The eigenpairs near the threshold and the next one, which is below."""
+    def _covariance(self, rows: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
+        """X of 0 ⪯ X ⊥ (2/η - Λ)/τ + d(-UᵀHU)/dt ⪰ 0."""
+        room = (self.flow.threshold - values) / (self.flow.relaxation * self.flow.learning_rate)
+        constant = torch.diag(room) + symmetric_matrix(rows @ gradient, len(values))
+        return require_covariance(constant, rows @ rows.T / 2)
 
-        def product(vector: Tensor) -> Tensor:
-            return derivative(slope.dot(vector), point, graph=False)
 
-        size, most = len(point), min(self.flow.most_directions, len(point))
-        count = min(self.count, size)
-        while True:
-            values, vectors = largest_eigenpairs(product, size, count, start=self.guess, tolerance=_RESIDUAL)
-            near = int((values > (1 - _NEAR) * self.flow.threshold).sum())
-            self.guess, self.count = vectors, min(max(2, near + 1), size)
-            if near < count or count == size:
-                return values, vectors
-            if count == most:
-                raise Halt(
-                    StopReason.STIFF,
-                    f"{near} eigenvalues of the Hessian are at the edge of stability, above "
-                    f"most_directions={self.flow.most_directions}: raise it",
-                )
-            count = min(2 * count, most)
+def averaged_loss(objective: Objective, x: Tensor, values: Tensor, covariance: Tensor) -> float:
+    """L + ½⟨H, Σ⟩."""
+    return objective.value(x) + 0.5 * float((covariance.diagonal() * values).sum())
 
-    def _covariance(self, point: Tensor, slope: Tensor, values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """X and the force ½∇⟨H, UXUᵀ⟩."""
-        rows, columns, weight = symmetric_pairs(len(values))
-        products = [derivative(slope.dot(u), point, graph=True) for u in vectors.T]
-        # ∇(uᵢᵀHuⱼ) with the eigenvectors held: the gradients of the Hessian's entries in their span.
-        gradients = torch.stack(
-            [
-                derivative(products[j].dot(vectors[:, i]), point, graph=False)
-                for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
-            ]
-        )
-        gradients = gradients * weight[:, None]
-        rates = (gradients @ slope.detach()) / weight
-        constant = torch.diag((self.flow.threshold - values) / (self.flow.relaxation * self.flow.learning_rate))
-        constant[rows, columns] += rates
-        constant[columns, rows] = constant[rows, columns]
-        try:
-            covariance = solve_complementarity(constant, gradients @ gradients.T / 2)
-        except ArithmeticError as error:
-            raise Halt(StopReason.NOT_CONVERGED, str(error)) from None
-        return covariance, (covariance[rows, columns] * weight) @ gradients / 2
+
+def require_covariance(constant: Tensor, forms: Tensor) -> Tensor:
+    """The solution of the complementarity problem; the integration ends where there is none."""
+    try:
+        return solve_complementarity(constant, forms)
+    except ArithmeticError as error:
+        raise Halt(StopReason.NOT_CONVERGED, str(error)) from None

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-__all__ = ["solve_complementarity", "symmetric_pairs"]
+__all__ = ["solve_complementarity", "symmetric_matrix", "symmetric_pairs"]
 
 _ITERATIONS = 20_000
 
@@ -56,7 +56,7 @@ def solve_complementarity(
         dual = dual + x - z
         miss = max(float((x - z).norm()), penalty * float((z - before).norm())) / (1 + float(z.norm()))
         if miss <= tolerance:
-            return _matrix(z, size) * (unit / curve)
+            return symmetric_matrix(z, size) * (unit / curve)
     raise _unsolved(miss)
 
 
@@ -74,11 +74,12 @@ def _penalty(b: Tensor) -> float:
 
 def _positive_part(vector: Tensor, size: int) -> Tensor:
     rows, columns, weight = symmetric_pairs(size)
-    values, vectors = torch.linalg.eigh(_matrix(vector, size))
+    values, vectors = torch.linalg.eigh(symmetric_matrix(vector, size))
     return ((vectors * values.clamp(min=0)) @ vectors.T)[rows, columns] * weight
 
 
-def _matrix(vector: Tensor, size: int) -> Tensor:
+def symmetric_matrix(vector: Float64[Tensor, " pairs"], size: int) -> Float64[Tensor, "size size"]:
+    """The symmetric matrix that is this vector, see ``symmetric_pairs``."""
     rows, columns, weight = symmetric_pairs(size)
     full = torch.zeros(size, size, dtype=vector.dtype)
     full[rows, columns] = vector / weight
