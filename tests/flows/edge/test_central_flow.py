@@ -6,9 +6,19 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from neuralmechanics.flows import CentralFlow, GradientFlow, descend, integrate, velocity
+from neuralmechanics import find_symmetries
+from neuralmechanics.flows import (
+    CentralFlow,
+    GradientFlow,
+    descend,
+    integrate,
+    law_rate,
+    module_loss,
+    sharpness,
+    velocity,
+)
 
 from ..problems import point
 
@@ -98,3 +108,22 @@ def test_hyperparameters_are_checked() -> None:
         CentralFlow(valley, learning_rate=0.0)
     with pytest.raises(ValueError, match="relaxation"):
         CentralFlow(valley, learning_rate=0.1, relaxation=0.0)
+
+
+def test_charges_move_by_the_oscillation_alone() -> None:
+    """Q' = 2tr(MHΣ) of a linear pair, whatever the third derivatives: descent's η⟨g, Mg⟩ on average."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    batch = torch.randn(20, 3).double(), torch.randn(20, 2).double()
+
+    def squares(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return (model(batch[0]) - batch[1]).square().sum(1).mean() / 2
+
+    loss, symmetries = module_loss(model, squares, batch), find_symmetries(model, batch, squares)
+    # Every eigenvalue above a third of the sharpness is held: several directions at once.
+    flow = CentralFlow(loss, learning_rate=2 / (0.4 * sharpness(loss, loss.theta0)), weight_decay=0.01)
+    moved = velocity(flow, loss.theta0)
+    expected = torch.where(symmetries.quadratic, 2.0, 1.0) * symmetries.residual(moved, loss.theta0)
+    assert flow.oscillation(loss.theta0).variance > 0
+    torch.testing.assert_close(law_rate(flow, loss.theta0, symmetries), expected, rtol=1e-6, atol=1e-9)
+    assert float(expected.abs().max()) > 1e-2
