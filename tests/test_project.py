@@ -28,7 +28,7 @@ FLOORS = (
 # The folders of a floor, in the same sense; what a floor has beside its folders may stand anywhere among them.
 INSIDE = {
     "symmetry": ("algebra", "families", "program", "lowering", "domains", "passes", "finding"),
-    "flows": ("equation", "models", "switching", "integration", "comparison"),
+    "flows": ("equation", "curvature", "models", "edge", "switching", "integration", "comparison"),
     "rewrite": ("plan", "actions", "comparing", "maps", "files"),
     "monitor": ("store", "processes", "following", "reading", "explaining", "trackers", "trainers"),
     "experiments": ("config", "seeds", "losses", "data", "models", "measuring", "targets", "training", "sweep"),

@@ -7,6 +7,10 @@ from neuralmechanics.flows.comparison.drift import drift_by_kind, drift_table, l
 from neuralmechanics.flows.comparison.matching import matching_flows
 from neuralmechanics.flows.comparison.run_config import FlowReport, run_config
 from neuralmechanics.flows.comparison.sweep import OrderSweep, sweep_learning_rates
+from neuralmechanics.flows.curvature.spectrum import HessianSpectrum, hessian_spectrum, sharpness
+from neuralmechanics.flows.edge.central_flow import CentralFlow
+from neuralmechanics.flows.edge.central_rmsprop import CentralRMSpropFlow
+from neuralmechanics.flows.edge.oscillation import Oscillation
 from neuralmechanics.flows.equation.module_loss import ModuleLoss, module_loss, module_losses
 from neuralmechanics.flows.equation.stop import StopReason
 from neuralmechanics.flows.equation.system import Flow, velocity
@@ -28,11 +32,14 @@ from neuralmechanics.flows.switching.activation_pattern import activation_patter
 __all__ = [
     "METHODS",
     "AdamFlow",
+    "CentralFlow",
+    "CentralRMSpropFlow",
     "Comparison",
     "Flow",
     "FlowConfig",
     "FlowReport",
     "GradientFlow",
+    "HessianSpectrum",
     "MapFlow",
     "ModifiedFieldFlow",
     "ModifiedFlow",
@@ -40,6 +47,7 @@ __all__ = [
     "ModuleLoss",
     "MomentumFlow",
     "OrderSweep",
+    "Oscillation",
     "Path",
     "PrincipalFlow",
     "RMSpropFlow",
@@ -53,6 +61,7 @@ __all__ = [
     "descend",
     "drift_by_kind",
     "drift_table",
+    "hessian_spectrum",
     "integrate",
     "law_rate",
     "matching_flows",
@@ -61,6 +70,7 @@ __all__ = [
     "noise_along_generators",
     "read_config",
     "run_config",
+    "sharpness",
     "simulate",
     "sweep_learning_rates",
     "velocity",

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from neuralmechanics.flows.edge.central_flow import CentralFlow
 from neuralmechanics.flows.equation.charges import Charges, PairedCharges
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Objective
@@ -70,7 +71,7 @@ def drift_table(
 
 
 def law_rate(
-    flow: GradientFlow | MomentumFlow | ModifiedLoss | ModifiedFlow,
+    flow: GradientFlow | MomentumFlow | ModifiedLoss | ModifiedFlow | CentralFlow,
     params: Mapping[str, Tensor],
     symmetries: PairedCharges,
 ) -> Float64[Tensor, " charges"]:
@@ -80,7 +81,11 @@ def law_rate(
     and no gradient, -(λ + 2cλ²)q. The second-order flow has a velocity of its own; at ``params`` it starts with
     Q' = -2cλQ, c = 1/(1+β) for heavy ball, and goes on by the oscillator m Q'' + (1-β)Q' + 2λQ = 2mW of
     ``laws.ModifiedFlowLaw``. A series of order n has no closed law. Source: theory, sections 3.1 and 3.2.
+    Central flow: Q' = -2λQ + 2tr(M(H-λ)Σ), which is (4/η - 2λ)tr(MΣ) at the edge: what descent's η⟨g, Mg⟩ is on average
+    over the oscillation, the rest η⟨ḡ, Mḡ⟩ apart.
     """
+    if isinstance(flow, CentralFlow):
+        return _central_rate(flow, params, symmetries)
     if isinstance(flow, ModifiedFlow):
         if flow.order is not None:
             raise ValueError(f"{flow.label} has no closed law: measure its drift with drift_table")
@@ -101,3 +106,11 @@ def law_rate(
     squares = symmetries.pair(slope, slope)
     rate = torch.where(quadratic, 4 * correction * squares - 2 * decay * charge, -decay * charge)
     return rate / (1 - momentum)
+
+
+def _central_rate(flow: CentralFlow, params: Mapping[str, Tensor], symmetries: PairedCharges) -> Tensor:
+    about = flow.oscillation(params)
+    charge = symmetries.residual(params, params).to(torch.float64)  # of one about zero
+    factor = torch.where(symmetries.quadratic.to(torch.bool), 2.0, 1.0).to(torch.float64)
+    work = about.work(symmetries) - flow.weight_decay * about.spread(symmetries)
+    return 2 * work - factor * flow.weight_decay * charge

@@ -15,7 +15,9 @@ from torch import Tensor
 from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.objective import Loss
 from neuralmechanics.flows.equation.system import Field, Flow, System
-from neuralmechanics.flows.integration.dormand_prince import Smooth, Track, adaptive_steps
+from neuralmechanics.flows.integration.adaptive import Scheme, Smooth, Track, adaptive_steps
+from neuralmechanics.flows.integration.dop853 import DOP853
+from neuralmechanics.flows.integration.dormand_prince import DORMAND_PRINCE
 from neuralmechanics.flows.integration.fixed_steps import fixed_steps
 from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.path import Path
@@ -29,7 +31,8 @@ from neuralmechanics.progress import Meter
 
 __all__ = ["METHODS", "checked_times", "integrate"]
 
-METHODS = ("auto", *STEPPERS, "dopri5")
+_ADAPTIVE: dict[str, Scheme] = {"dopri5": DORMAND_PRINCE, "dop853": DOP853}
+METHODS = ("auto", *STEPPERS, *_ADAPTIVE)
 # What "auto" takes at the step of the optimiser, up to which order of a series, and the tolerance beyond that order.
 _USUAL, _USUAL_ORDER, _FINE = "rk4", 4, (1e-12, 1e-14)
 _COARSE = (1e-8, 1e-10)
@@ -55,9 +58,10 @@ def integrate(
 ) -> Path:
     """The flow's trajectory from θ(times[0]) = θ0 through all ``times``, in float64.
 
-    ``method``: "euler" (order 1), "midpoint" (2), "rk4" (4), "dopri5-fixed" (5); "gauss2", "gauss4", which keep
-    quadratic charges to rounding on smooth losses; or "dopri5", adaptive to ``rtol`` and ``atol`` (1e-8 and 1e-10) with
-    dense output. "auto" is "rk4", but for a modified flow of order 5 and more "dopri5" to 1e-12 and 1e-14: with the
+    ``method``: "euler" (order 1), "midpoint" (2), "rk4" (4), "dopri5-fixed" (5), "dop853-fixed" (8); "gauss2",
+    "gauss4", which keep quadratic charges to rounding on smooth losses; or, adaptive to ``rtol`` and ``atol`` (1e-8 and
+    1e-10) with dense output, "dopri5" and, for smooth losses and fine tolerances, "dop853". "auto" is "rk4", but for a
+    modified flow of order 5 and more "dop853" ("dopri5" where the loss has kinks) to 1e-12 and 1e-14: with the
     optimiser's step "rk4" would leave an error of order 4 where the flow has one of order 8.
     Fixed steps meet each time exactly, are at most ``step`` long (default: the time of one optimiser step, or half
     the inverse of the field's slope at θ0) and carry an error estimate that costs half as much again.
@@ -89,13 +93,17 @@ def integrate(
     system = flow.system(theta0)
     fine = method == "auto" and system.order is not None and system.order > _USUAL_ORDER
     if method == "auto":
-        method = "dopri5" if fine else _USUAL
+        method = _USUAL if not fine else "dop853" if _events(flow.loss, system, "auto") is None else "dopri5"
     tolerance = _FINE if fine else _COARSE
     rtol, atol = tolerance[0] if rtol is None else rtol, tolerance[1] if atol is None else atol
     guard = Guard(max_evaluations, system.initial, max_size)
     recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
-    adaptive = method == "dopri5"
+    adaptive = method in _ADAPTIVE
     events = _events(flow.loss, system, kinks) if adaptive else None
+    if events is not None and method != "dopri5":
+        raise ValueError(
+            f"method={method!r} on a loss with kinks, which it does not locate: use 'dopri5', or kinks='ignore'"
+        )
 
     def visits() -> Iterator[Visit]:
         yield Visit(instants[0], guard.accept(system.initial), 0.0 if estimate_error or adaptive else math.nan)
@@ -105,7 +113,10 @@ def integrate(
             require_positive("step", step)
         if adaptive:
             track = _track(flow.loss, system, events)
-            yield from adaptive_steps(system, instants, guard, rtol=rtol, atol=atol, first_step=step, track=track)
+            scheme = _ADAPTIVE[method]
+            yield from adaptive_steps(
+                system, instants, guard, rtol=rtol, atol=atol, first_step=step, scheme=scheme, track=track
+            )
         else:
             length = step or system.time_step or _natural_step(system, instants, guard)
             yield from fixed_steps(system, instants, STEPPERS[method], length, guard, estimate_error=estimate_error)

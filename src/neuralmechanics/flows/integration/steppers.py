@@ -1,4 +1,4 @@
-"""One step of each fixed-step method: Euler, midpoint, Runge-Kutta 4, Dormand-Prince 5, Gauss 2 and 4."""
+"""One step of each fixed-step method: Euler, midpoint, Runge-Kutta 4, Dormand-Prince 5 and 8, Gauss 2 and 4."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field
+from neuralmechanics.flows.integration.dop853_coefficients import ROWS, WEIGHTS
 
 __all__ = ["STEPPERS", "Stepper"]
 
@@ -38,6 +39,10 @@ def _explicit(rows: list[list[float]], weights: list[float]) -> Callable[[Field,
         return x
 
     return step
+
+
+def _full(row: dict[int, float], length: int) -> list[float]:
+    return [row.get(stage, 0.0) for stage in range(length)]
 
 
 # A Gauss step is solved by fixed-point iteration until rounding stops the progress: only then are quadratic
@@ -93,6 +98,7 @@ STEPPERS: dict[str, Stepper] = {
     "midpoint": Stepper(2, _explicit([[], [0.5]], [0.0, 1.0])),
     "rk4": Stepper(4, _explicit([[], [0.5], [0.0, 0.5], [0.0, 0.0, 1.0]], [1 / 6, 1 / 3, 1 / 3, 1 / 6])),
     "dopri5-fixed": Stepper(5, _explicit(_DORMAND_PRINCE, DORMAND_PRINCE_WEIGHTS)),
+    "dop853-fixed": Stepper(8, _explicit([_full(row, stage) for stage, row in enumerate(ROWS)], _full(WEIGHTS, 12))),
     "gauss2": Stepper(2, _gauss([[0.5]], [1.0])),
     "gauss4": Stepper(4, _gauss([[0.25, 0.25 - _ROOT], [0.25 + _ROOT, 0.25]], [0.5, 0.5])),
 }

@@ -16,15 +16,13 @@ from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field
 from neuralmechanics.flows.switching.held_choices import HeldChoices, Pattern, Surface
 from neuralmechanics.flows.switching.rules import RULES
+from neuralmechanics.flows.switching.sliding import holding_weights, settled_weights
 from neuralmechanics.flows.switching.ties import Ignored, displaced, equal_candidates, held_by_slides, released
 
 __all__ = ["Branch"]
 
-_ITERATIONS = 16
 # A switch may set ties free, their settling others.
 _ROUNDS = 4
-# Weights are found to this accuracy; an error in them moves the state along the kink and no charge at all.
-_SOLVED = 1e-11
 
 
 class Branch:
@@ -126,36 +124,22 @@ class Branch:
         return torch.stack([score.detach() for score in scores]).to(torch.float64), torch.stack(rows)
 
     def solve(self, x: Float64[Tensor, " state"]) -> list[float]:
-        """α with d score/dt = -pull·score on every slide: by Newton, then by Broyden's updates of that Jacobian."""
+        """α with d score/dt = -pull·score on every slide."""
         scores, normals = self._normals(x, self.slides)
-        alphas = torch.tensor(self.alphas, dtype=torch.float64)
 
         def miss(values: Tensor) -> Tensor:
             return normals @ self._evaluate(x, values.tolist())[: self.layout.size] + self.pull * scores
 
-        base = miss(alphas)
-        outdated = self.jacobian is None or len(self.jacobian) != len(alphas)
-        for iteration in range(_ITERATIONS):
-            if outdated or self.jacobian is None or iteration == _ITERATIONS // 2:
-                # The field is linear in each single weight, so this difference is a derivative.
-                self.jacobian = torch.stack([miss(moved) - base for moved in alphas + torch.eye(len(alphas))], dim=1)
-                outdated = False
-            size = float(self.jacobian.abs().max())
-            if float(base.abs().max()) <= _SOLVED * size:
-                return list(map(float, alphas))
-            change = torch.linalg.lstsq(self.jacobian, -base[:, None]).solution[:, 0]
-            if not bool(torch.isfinite(change).all()):
-                break
-            alphas = alphas + change
-            base = miss(alphas)
-            # Broyden: the smallest change that explains what the last step did.
-            self.jacobian = self.jacobian + torch.outer(base, change) / change.dot(change).clamp(min=1e-300)
-        self.jacobian = None
-        raise Halt(
-            StopReason.CHATTERING,
-            f"no mix of the fields on the two sides keeps {len(alphas)} units on their kinks: the flow chatters there; "
-            "use method='rk4', which steps over it",
-        )
+        found = holding_weights(miss, torch.tensor(self.alphas, dtype=torch.float64), self.jacobian)
+        if found is None:
+            self.jacobian = None
+            raise Halt(
+                StopReason.CHATTERING,
+                f"no mix of the fields on the two sides keeps {len(self.alphas)} units on their kinks: the flow "
+                "chatters there; use method='rk4', which steps over it",
+            )
+        alphas, self.jacobian = found
+        return list(map(float, alphas))
 
     def cross(self, x: Float64[Tensor, " state"], crossed: list[int]) -> Float64[Tensor, " state"]:
         """Switches the comparisons at ``crossed``, lets those slide that come straight back; the field after it."""
@@ -272,8 +256,29 @@ class Branch:
             self.slides.append(switched.pop(worst))
             self.alphas.append(0.5)
             slope = self.field(x)
-        raise Halt(
-            StopReason.CHATTERING,
-            f"{len(switched)} units meet their kinks at once and no choice of sides holds: the flow chatters there; "
-            "use method='rk4', which steps over it",
-        )
+        return self._settle_together(x, switched)
+
+    def _settle_together(self, x: Tensor, switched: list[Surface]) -> Tensor:
+        """Finds at once which of all units on their kinks slide, and on which side the others leave."""
+        surfaces, sides = [*self.slides, *switched], [float(self._sign(surface) > 0) for surface in switched]
+        start = torch.tensor([*self.alphas, *sides], dtype=torch.float64)
+        self.slides, self.jacobian = surfaces, None
+
+        def rates(alphas: Tensor) -> Tensor:
+            # Behind a unit that leaves, scores of deeper ones move with its side: their gradients depend on weights.
+            self.alphas = alphas.tolist()
+            return self._normals(x, surfaces)[1] @ self._evaluate(x, self.alphas)[: self.layout.size]
+
+        found = settled_weights(rates, start)
+        if found is None:
+            raise Halt(
+                StopReason.CHATTERING,
+                f"{len(surfaces)} units meet their kinks at once and no choice of sides holds: the flow chatters "
+                "there; use method='rk4', which steps over it",
+            )
+        for surface, alpha in zip(surfaces, found.tolist(), strict=True):
+            if alpha in (0.0, 1.0):
+                self._choose(surface, surface.above if alpha else surface.below)
+        kept = [(surface, alpha) for surface, alpha in zip(surfaces, found.tolist(), strict=True) if 0 < alpha < 1]
+        self.slides, self.alphas = [surface for surface, _ in kept], [alpha for _, alpha in kept]
+        return self.field(x)
