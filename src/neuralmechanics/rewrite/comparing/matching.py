@@ -17,6 +17,7 @@ from neuralmechanics.rewrite.comparing.units import SpaceUnit, Unit, Usable
 __all__ = ["Matched", "gaps", "matched"]
 
 _SWEEPS = 8
+_SMALL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,22 @@ def matched(
     solver.in_turn()
     solver.finish(sweeps)
     element = Element(tuple(solver.undone)).compose(Element(tuple(solver.steps)))
-    return Matched(element, gaps(a, element.transform(b)), frozenset(hidden))
+    found = Matched(element, gaps(a, element.transform(b)), frozenset(hidden))
+    return _shifted(network, a, b, found) if hidden and found.off > _SMALL else found
+
+
+def _shifted(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], found: Matched) -> Matched:
+    """With all shifts once more outside the gauge: what a shift of a reader adds may depend on a hidden tensor."""
+    for family in network.shifts:
+        unit = network.late.get(family.name)
+        if unit is None:
+            continue
+        moved = found.element.transform(b)
+        steps = unit.solve(a, moved, lambda asked, k: asked.regions[k].tensor not in found.hidden, free=True)
+        element = Element(steps).compose(found.element)
+        tried = Matched(element, gaps(a, element.transform(b)), found.hidden)
+        found = tried if tried.off < found.off else found
+    return found
 
 
 def gaps(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, float]:

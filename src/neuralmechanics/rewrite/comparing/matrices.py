@@ -11,6 +11,7 @@ from torch import Tensor
 __all__ = ["Pair", "fit_matrix", "nearest_rotation"]
 
 Pair = tuple[Float64[Tensor, "width rest"], Float64[Tensor, "width rest"]]  # what is wanted, and what there is
+_WORST = 1e-8  # least singular value of an answer, in parts of the greatest
 _FLAT = 1e-12  # eigenvalues below this part of the greatest are none
 
 
@@ -64,8 +65,16 @@ def _general(forward: Sequence[Pair], dual: Sequence[Pair]) -> Float64[Tensor, "
     open_ones = total <= _FLAT * total.max()
     inside = torch.where(open_ones, 0.0, (u.mT @ wanted @ v) / total.where(~open_ones, torch.ones(())))
     inside = torch.where(open_ones, _completion(open_ones), inside)
-    matrix: Tensor = u @ inside @ v.mT
-    return matrix
+    return _invertible(u @ inside @ v.mT)
+
+
+def _invertible(matrix: Float64[Tensor, "width width"]) -> Float64[Tensor, "width width"]:
+    """The matrix with its smallest singular values raised: what no element fits has an answer all the same."""
+    left, values, right = torch.linalg.svd(matrix)
+    if not float(values[0]) > 0:
+        return torch.eye(len(matrix), dtype=torch.float64)
+    least = _WORST * values[0]
+    return matrix if bool(values[-1] >= least) else left @ torch.diag(values.clamp(min=least)) @ right
 
 
 def _completion(open_ones: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction, Whole, names_of, unwrapped
@@ -174,16 +173,3 @@ def _keeps_lengths(unit: Unit, place: int) -> bool:
         return not entry.mixes or (space.group != "general linear" and not entry.dressing)
     scales = (space.directions[k] for k in unit.directions)
     return not any(d.kind == "scale" and d.exponents[place] for d in scales)
-
-
-def wide(params: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """Float64 copies of the named tensors; a ``ValueError`` names one that is complex, missing or not finite."""
-    out = {}
-    for name in names:
-        value = params[name].detach()
-        if value.is_complex():
-            raise ValueError(f"tensor {name!r} is complex; comparing needs real ones: compare torch.view_as_real of it")
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"tensor {name!r} holds values that are not finite; compare finite checkpoints")
-        out[name] = value.to(torch.float64)
-    return out
