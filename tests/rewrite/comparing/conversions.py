@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from neuralmechanics import Symmetries, find_symmetries
 
-from ...symmetry.spaces.networks import Attention, Block, prepared, transformer
+from ...symmetry.spaces.networks import prepared, transformer
 from .planting import planted, state_of
 
 State = dict[str, Tensor]
@@ -263,4 +263,3 @@ MISTAKES = {
     ),
     "wrong head size": Mistake(Rotary, _head_size, sets("q.weight,k.weight")),
 }
-__all__ = ["MISTAKES", "Attention", "Block", "Mistake"]

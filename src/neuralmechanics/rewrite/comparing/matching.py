@@ -58,17 +58,18 @@ def matched(
 
 
 def _shifted(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], found: Matched) -> Matched:
-    """With all shifts once more outside the gauge: what a shift of a reader adds may depend on a hidden tensor."""
-    for family in network.shifts:
-        unit = network.late.get(family.name)
-        if unit is None:
-            continue
-        moved = found.element.transform(b)
-        steps = unit.solve(a, moved, lambda asked, k: asked.regions[k].tensor not in found.hidden, free=True)
-        element = Element(steps).compose(found.element)
-        tried = Matched(element, gaps(a, element.transform(b)), found.hidden)
-        found = tried if tried.off < found.off else found
-    return found
+    """With all shifts once more outside the gauge: what a shift adds to a reader may depend on a hidden tensor."""
+    hidden = found.hidden
+    reached = {name for family in network.shifts for name in family.parameters}
+    if any(gap > _SMALL and name not in hidden | reached for name, gap in found.gaps.items()):
+        return found
+    moved, steps = found.element.transform(b), list(found.element.steps)
+    for unit in (network.late[f.name] for f in network.shifts if f.name in network.late):
+        for step in unit.solve(a, moved, lambda asked, k: asked.regions[k].tensor not in hidden, free=True):
+            moved = step.transform(moved)
+            steps.append(step)
+    tried = Matched(Element(tuple(steps)), gaps(a, moved), hidden)
+    return tried if tried.off < found.off else found
 
 
 def gaps(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, float]:
