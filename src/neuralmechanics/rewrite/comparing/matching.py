@@ -14,7 +14,7 @@ from neuralmechanics.rewrite.comparing.network import Network
 from neuralmechanics.rewrite.comparing.steps import FamilyStep, Step
 from neuralmechanics.rewrite.comparing.units import SpaceUnit, Unit, Usable
 
-__all__ = ["Matched", "gaps", "matched"]
+__all__ = ["Matched", "Solver", "distance_between", "gaps", "matched"]
 
 _SWEEPS = 8
 _SMALL = 1e-12
@@ -48,7 +48,7 @@ def matched(
     known one first, each from the entries on which nothing unknown acts but itself: for networks of one orbit every
     solution is exact. What depends on hidden tensors comes last; sweeps over all parts polish the result.
     """
-    solver = _Solver(network, frozenset(hidden), a, b)
+    solver = Solver(network, frozenset(hidden), a, b)
     solver.fix_gauges()
     solver.in_turn()
     solver.finish(sweeps)
@@ -82,13 +82,26 @@ def gaps(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, float]:
     return out
 
 
-class _Solver:
+def distance_between(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """‖b - a‖ / ‖a‖ over all tensors of a."""
+    gap = sum(float((b[name] - value).square().sum()) for name, value in a.items())
+    size = sum(float(value.square().sum()) for value in a.values())
+    return float((gap / size) ** 0.5) if size else float(gap**0.5)
+
+
+class Solver:
     """The state of one matching: both networks, b as far as it has been moved, and the parts that are known."""
 
     def __init__(
-        self, network: Network, hidden: frozenset[str], a: Mapping[str, Tensor], b: Mapping[str, Tensor]
+        self,
+        network: Network,
+        hidden: frozenset[str],
+        a: Mapping[str, Tensor],
+        b: Mapping[str, Tensor],
+        *,
+        free: bool = True,
     ) -> None:
-        self.network, self.hidden = network, hidden
+        self.network, self.hidden, self.free = network, hidden, free
         self.a, self.b = dict(a), dict(b)
         self.steps: list[Step] = []
         self.undone: list[Step] = []
@@ -147,7 +160,7 @@ class _Solver:
             unit = waiting.pop(best)
             # Where each waits for another, the first is solved from what there is.
             usable = self.usable(unit) if scores[best] > 0 else self.usable(unit, self._within(unit))
-            self.apply(unit.solve(self.a, self.b, usable, free=True))
+            self.apply(unit.solve(self.a, self.b, usable, free=self.free))
             self.known |= {unit.name, f"{unit.name} itself"}
             self._settle_late(only_known=True)
         while self.late:
@@ -158,7 +171,7 @@ class _Solver:
         for unit in list(self.late):
             usable = self.usable(unit)
             if unit.known(usable) > 0:
-                self.apply(unit.solve(self.a, self.b, usable, free=True))
+                self.apply(unit.solve(self.a, self.b, usable, free=self.free))
             elif only_known:
                 continue
             self.late.remove(unit)
@@ -170,19 +183,22 @@ class _Solver:
         return [u.name for u, _ in unit.inner] if isinstance(unit, SpaceUnit) else []
 
     def off(self) -> float:
-        """The greatest relative gap of a tensor that is not hidden."""
+        """The greatest relative gap of a tensor that is not hidden; where factors are not free, the distance."""
+        if not self.free:
+            return distance_between(self.a, self.b)
         found = gaps({n: v for n, v in self.a.items() if n not in self.hidden}, self.b)
         return max(found.values(), default=0.0)
 
     def finish(self, sweeps: int) -> None:
         """All parts again from all entries, while the greatest gap falls."""
+        late = self.network.late.values() if self.free else ()
         before = self.off()
         for _ in range(sweeps):
             if before < 1e-13:
                 return
             kept = dict(self.b), list(self.steps)
-            for unit in (*self.network.units, *self.network.late.values()):
-                self.apply(unit.solve(self.a, self.b, self.usable(unit, self._within(unit)), free=True))
+            for unit in (*self.network.units, *late):
+                self.apply(unit.solve(self.a, self.b, self.usable(unit, self._within(unit)), free=self.free))
             after = self.off()
             if not after < 0.99 * before:
                 if not after < before:

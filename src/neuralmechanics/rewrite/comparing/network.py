@@ -27,6 +27,7 @@ class Network:
     """
 
     symmetries: Symmetries
+    families: tuple[Family, ...]
     tied: Mapping[str, str]
     shifts: tuple[Family, ...]
     scalings: tuple[Family, ...]
@@ -62,7 +63,7 @@ class Network:
         units: list[Unit] = [*spaces, *(u for f in others if (u := family_unit(f, shapes)) is not None)]
         shifts = [f for f in families if is_shift(f)]
         late = {f.name: u for f in (*scalings, *shifts) if (u := family_unit(f, shapes)) is not None}
-        network = cls(symmetries, tied, tuple(shifts), tuple(scalings), gains, tuple(units), late)
+        network = cls(symmetries, tuple(families), tied, tuple(shifts), tuple(scalings), gains, tuple(units), late)
         network._meet()
         return network
 
