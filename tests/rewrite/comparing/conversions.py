@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tests.symmetry.spaces.networks import prepared, transformer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from neuralmechanics import Symmetries, find_symmetries
 
-from ...symmetry.spaces.networks import prepared, transformer
 from .planting import planted, state_of
 
 State = dict[str, Tensor]
