@@ -18,7 +18,7 @@ from neuralmechanics.rewrite.comparing.reduced import reduced
 from neuralmechanics.rewrite.comparing.steps import space_steps
 from neuralmechanics.symmetry import Element as SpaceElement
 
-__all__ = ["Alignment", "align", "aligned", "distance", "interpolate"]
+__all__ = ["Alignment", "align", "aligned", "aligned_checkpoint", "distance", "interpolate"]
 
 _SAME = 1e-7  # relative gap of every tensor below which two networks are one orbit
 _SWEEPS = 60
@@ -57,7 +57,7 @@ def align(
     >>> all(torch.equal(a[name], value) for name, value in g.transform(b).items())
     True
     """
-    return _of(model, batch, a, b, loss_fn, starts).element
+    return aligned_checkpoint(model, batch, a, b, loss_fn, starts).element
 
 
 def distance(
@@ -67,7 +67,7 @@ def distance(
 
     The minimum is searched as ``align`` does: for networks that are not equivalent it is an upper bound.
     """
-    return _of(model, batch, a, b, loss_fn, _STARTS).distance
+    return aligned_checkpoint(model, batch, a, b, loss_fn).distance
 
 
 def interpolate(
@@ -87,14 +87,15 @@ def interpolate(
     return out
 
 
-def _of(
+def aligned_checkpoint(
     model: nn.Module,
     batch: Any,
     a: Mapping[str, Tensor],
     b: Mapping[str, Tensor],
     loss_fn: LossFunction | None,
-    starts: int,
+    starts: int = _STARTS,
 ) -> Alignment:
+    """``align`` and ``distance`` at once."""
     network = Network.of(model, batch, loss_fn)
     old, new = (completed(network, model, x, w) for x, w in ((a, "a"), (b, "b")))
     names = [name for name in network.tensors if name in old]

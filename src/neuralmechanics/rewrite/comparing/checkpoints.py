@@ -64,7 +64,7 @@ def _cast(leaf: Any, dtype: torch.dtype | None) -> Any:
 
 
 def completed(network: Network, model: nn.Module, given: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """A checkpoint with the model's own buffers where it has none; ``KeyError`` for a missing parameter."""
+    """A checkpoint with the model's own buffers where it has none; ``ValueError`` for a missing parameter."""
     buffers = dict(unwrapped(model).named_buffers())
     parameters = network.symmetries.capture.get("parameters", {})
     out = dict(given)
@@ -74,7 +74,7 @@ def completed(network: Network, model: nn.Module, given: Mapping[str, Tensor], w
         if name in out:
             continue
         if name in parameters:
-            raise KeyError(f"parameter {name!r} is missing in {what}; pass a whole state dict of the same model")
+            raise ValueError(f"parameter {name!r} is missing in {what}; pass a whole state dict of the same model")
         out[name] = buffers[name]
     return out
 

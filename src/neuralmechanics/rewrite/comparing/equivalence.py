@@ -36,6 +36,17 @@ class Equivalence:
     def __bool__(self) -> bool:
         return self.equal
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (JSON)."""
+        return {
+            "equal": self.equal,
+            "tensors": list(self.tensors),
+            "gaps": dict(self.gaps),
+            "change": self.change,
+            "alternatives": [list(names) for names in self.alternatives],
+            "element": self.element.summary().split("\n"),
+        }
+
     def __str__(self) -> str:
         if self.equal:
             return f"equivalent: the output changes by {self.change:.1e} of its size\n{self.element.summary()}"
@@ -59,7 +70,7 @@ def equivalent(
     """The symmetry that takes ``before`` to ``after``, or the smallest set of tensors on which none does.
 
     Both are state dicts of ``model``. Tensors count as equal when they differ by ``tolerance`` of their size, by
-    default 1000 roundings of the coarsest dtype (1e-9 in float64, 1e-4 in float32). Raises ``KeyError`` and
+    default 1000 roundings of the coarsest dtype (1e-9 in float64, 1e-4 in float32). Raises
     ``ValueError`` for checkpoints that lack parameters, or hold other shapes, complex numbers or NaN.
 
     >>> import torch
