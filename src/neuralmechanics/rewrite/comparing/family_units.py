@@ -230,12 +230,12 @@ def _shifts(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free:
     return conjugate_gradients(normal, adjoint(gap)) if targets else torch.zeros(family.generator_shape).double()
 
 
-def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:
+def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, most: int | None = None) -> Tensor:
     """x with N x = right for a positive semidefinite N, the one of least norm."""
     x, residual = torch.zeros_like(right), right.clone()
     search, energy = residual.clone(), float(residual.square().sum())
     start = energy
-    for _ in range(4 * right.numel() + 10):
+    for _ in range(4 * right.numel() + 10 if most is None else most):
         if not energy > 1e-30 * start:
             break
         image = normal(search)

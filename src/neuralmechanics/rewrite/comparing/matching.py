@@ -11,6 +11,7 @@ from neuralmechanics.rewrite.comparing.element import Element
 from neuralmechanics.rewrite.comparing.family_units import FamilyUnit
 from neuralmechanics.rewrite.comparing.gauge import centred, is_readable, rescaled
 from neuralmechanics.rewrite.comparing.network import Network
+from neuralmechanics.rewrite.comparing.refining import refined
 from neuralmechanics.rewrite.comparing.steps import FamilyStep, Step
 from neuralmechanics.rewrite.comparing.units import SpaceUnit, Unit, Usable
 
@@ -18,6 +19,7 @@ __all__ = ["Matched", "Solver", "distance_between", "gaps", "matched"]
 
 _SWEEPS = 8
 _SMALL = 1e-12
+_NEAR, _FAR = 1e-2, 0.5  # gaps from which the last approach is tried: with and without hidden tensors
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,16 @@ def matched(
     solver.finish(sweeps)
     element = Element(tuple(solver.undone)).compose(Element(tuple(solver.steps)))
     found = Matched(element, gaps(a, element.transform(b)), frozenset(hidden))
-    return _shifted(network, a, b, found) if hidden and found.off > _SMALL else found
+    found = _shifted(network, a, b, found) if hidden and found.off > _SMALL else found
+    return _refined(network, a, b, found) if _SMALL < found.off < (_NEAR if hidden else _FAR) else found
+
+
+def _refined(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], found: Matched) -> Matched:
+    """With a last approach along all continuous symmetries at once: what overlaps is not solved for part by part."""
+    steps = refined(network.families, a, found.element.transform(b), found.hidden)
+    element = Element(tuple(steps)).compose(found.element)
+    tried = Matched(element, gaps(a, element.transform(b)), found.hidden)
+    return tried if tried.off < found.off else found
 
 
 def _shifted(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], found: Matched) -> Matched:
