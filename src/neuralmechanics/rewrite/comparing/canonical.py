@@ -59,9 +59,8 @@ def fingerprint(
     """Invariants of the whole symmetry group: the singular values of every tensor at the point of least norm.
 
     A tensor is unfolded to a matrix by its first dimension; of a vector, and of experts in one tensor, there is the
-    length. Permutations, signs and
-    rotations do not change them, and all else has been fixed. Equal, up to rounding, for equivalent networks; two that
-    differ by more than rounding are not equivalent. Raises ``ValueError`` as ``canonical`` does.
+    length. Permutations, signs and rotations do not change them, and all else has been fixed. Equal, up to rounding,
+    for equivalent networks; two that differ by more are not equivalent. Raises ``ValueError`` as ``canonical`` does.
     """
     network, tensors = _tensors(model, batch, params, loss_fn)
     found = _invariants(network, tensors)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.units import SpaceUnit
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import AffineDiagonal, Diagonal, LinearBlocks, Rotation
+from neuralmechanics.symmetry.families.actions import Diagonal, LinearBlocks, Rotation
 
 __all__ = ["contain_factors", "contain_matrices"]
 
@@ -36,7 +36,7 @@ def contain_matrices(units: Sequence[SpaceUnit], family: Family) -> bool:
 def contain_factors(units: Sequence[SpaceUnit], family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether factors of the spaces' directions do what the family does, for one of its elements drawn at random."""
     action = family.action
-    if not isinstance(action, Diagonal) or isinstance(action, AffineDiagonal):
+    if not isinstance(action, Diagonal):
         return False
     touching = [u for u in units if set(u.space.parameters) & set(family.parameters)]
     names = {name for unit in touching for name in unit.space.parameters} | set(family.parameters)

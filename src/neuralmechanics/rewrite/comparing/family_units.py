@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuralmechanics.rewrite.comparing.matrices import fit_matrix
+from neuralmechanics.rewrite.comparing.matrices import Pair, fit_matrix
 from neuralmechanics.rewrite.comparing.regions import Region, family_regions
 from neuralmechanics.rewrite.comparing.steps import FamilyStep, Step
 from neuralmechanics.rewrite.comparing.units import Tensors, Usable
@@ -115,7 +115,8 @@ def _blocks(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free:
         raise AssertionError("linear blocks expected")
     out = torch.eye(action.width, dtype=torch.float64).repeat(action.blocks, 1, 1)
     for block in range(action.blocks):
-        forward, dual = [], []
+        forward: list[Pair] = []
+        dual: list[Pair] = []
         for term, usable in zip(action.terms, there, strict=True):
             if not usable:
                 continue
@@ -133,7 +134,8 @@ def _rotation(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], fre
     action = family.action
     if not isinstance(action, Rotation):
         raise AssertionError("a rotation expected")
-    forward, dual = [], []
+    forward: list[Pair] = []
+    dual: list[Pair] = []
     for term, usable in zip(action.terms, there, strict=True):
         if not usable:
             continue

@@ -99,12 +99,12 @@ def _projected(shifts: Sequence[Shift], params: Mapping[str, Tensor], hidden: Co
 
     def normal(u: Tensor) -> Tensor:
         total = {name: torch.zeros_like(value) for name, value in seen.items()}
-        for shift, part in zip(shifts, u.split(sizes), strict=True):
+        for shift, part in zip(shifts, torch.split(u, sizes), strict=True):
             for name, step in shift.generator(seen, part).items():
                 total[name] = total[name] if name in hidden else total[name] + step
         return sums(total)
 
-    return list((-conjugate_gradients(normal, sums(seen))).split(sizes))
+    return list(torch.split(-conjugate_gradients(normal, sums(seen)), sizes))
 
 
 def rescaled(
@@ -126,7 +126,7 @@ def rescaled(
         same = [t for t in base.terms if t.view.parameter == term.view.parameter]
         if (
             len(same) > 1
-            or len(charges.unique()) != action.charges
+            or len(set(term.charges.tolist())) != action.charges
             or (term.coefficients != term.coefficients[0]).any()
         ):
             continue

@@ -47,7 +47,8 @@ def nearest_rotation(matrix: Float64[Tensor, "width width"], *, ones: bool = Fal
         return turned
     unit = torch.full((n, 1), n**-0.5, dtype=torch.float64)
     basis = torch.linalg.qr(torch.cat([unit, torch.eye(n, dtype=torch.float64)[:, : n - 1]], 1))[0][:, 1:]
-    return basis @ nearest_rotation(basis.mT @ matrix @ basis) @ basis.mT + unit @ unit.mT
+    inside: Tensor = basis @ nearest_rotation(basis.mT @ matrix @ basis) @ basis.mT + unit @ unit.mT
+    return inside
 
 
 def _general(forward: Sequence[Pair], dual: Sequence[Pair]) -> Float64[Tensor, "width width"]:

@@ -87,11 +87,13 @@ def _direction(
 
     def normal(w: Tensor) -> Tensor:
         image = {name: torch.zeros_like(b[name]) for name in sizes}
-        for family, part in zip(families, w.split(parts), strict=True):
+        for family, part in zip(families, torch.split(w, parts), strict=True):
             for name, step in family.action.generator(b, part.reshape(family.generator_shape)).items():
                 if name in image:
                     image[name] = image[name] + step
         return adjoint(image)
 
     solved = conjugate_gradients(normal, adjoint({name: a[name] - b[name] for name in sizes}), most=400)
-    return [part.reshape(family.generator_shape) for family, part in zip(families, solved.split(parts), strict=True)]
+    return [
+        part.reshape(family.generator_shape) for family, part in zip(families, torch.split(solved, parts), strict=True)
+    ]

@@ -153,7 +153,8 @@ class SpaceUnit:
         self, places: Sequence[int], wanted: Copy, given: Copy, a: Tensors, b: Tensors, free: bool
     ) -> tuple[Tensor, float]:
         """The matrix that brings copy ``given`` of b nearest to copy ``wanted`` of a, and what remains."""
-        forward, dual = [], []
+        forward: list[Pair] = []
+        dual: list[Pair] = []
         for k, (left, right) in zip(places, self._pairs(places, wanted, given, a, b), strict=True):
             entry = self.space.entries[k]
             gain = gain_values(entry.dressing, b, right)
