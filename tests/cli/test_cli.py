@@ -17,6 +17,8 @@ COMMANDS = [
     "check",
     "count",
     "lint",
+    "equivalent",
+    "align",
     "train",
     "errors",
     "report",

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import tyro
 
 from neuralmechanics import __version__
+from neuralmechanics.cli.align import Align, run_align
 from neuralmechanics.cli.demo import Demo, run_demo
+from neuralmechanics.cli.equivalent import Equivalent, run_equivalent
 from neuralmechanics.cli.explain import (
     Budget,
     Compare,
@@ -39,12 +41,14 @@ def run_version(command: Version) -> None:
     print(__version__)
 
 
-_RUN: dict[type[Any], Callable[[Any], None]] = {
+_RUN: dict[type[Any], Callable[[Any], int | None]] = {
     Demo: run_demo,
     Find: run_find,
     Check: run_check,
     Count: run_count,
     Lint: run_lint,
+    Equivalent: run_equivalent,
+    Align: run_align,
     Train: run_train,
     Errors: run_errors,
     Report: run_report,
@@ -68,6 +72,8 @@ def commands(arguments: Sequence[str]) -> Any:
         | Annotated[Check, tyro.conf.subcommand("check")]
         | Annotated[Count, tyro.conf.subcommand("count")]
         | Annotated[Lint, tyro.conf.subcommand("lint")]
+        | Annotated[Equivalent, tyro.conf.subcommand("equivalent")]
+        | Annotated[Align, tyro.conf.subcommand("align")]
         | Annotated[Train, tyro.conf.subcommand("train", default=start)]
         | Annotated[Errors, tyro.conf.subcommand("errors")]
         | Annotated[Report, tyro.conf.subcommand("report")]
@@ -94,6 +100,6 @@ def _training_default(arguments: Sequence[str]) -> Train:
     return Train(training=load_config(files[0], TrainConfig)) if files else Train()
 
 
-def run(command: Any) -> None:
-    """Run one parsed command."""
-    _RUN[type(command)](command)
+def run(command: Any) -> int:
+    """Run one parsed command; its exit status, 0 where it has none of its own."""
+    return _RUN[type(command)](command) or 0

@@ -41,7 +41,7 @@ def _run(words: list[str], *, debug: bool) -> int:
     try:
         command = parse(commands(words), words)
         if command is not None:
-            run(command)
+            return run(command)
     except UsageError as error:
         return _fail(str(error))
     except BrokenPipeError:

@@ -1,1 +1,25 @@
-"""Two checkpoints modulo all symmetries: aligned, told apart, explained."""
+"""Two checkpoints modulo everything: the symmetry that brings one to the other, and what no symmetry explains."""
+
+from neuralmechanics.rewrite.comparing.adapters import average_adapters, canonical_adapter
+from neuralmechanics.rewrite.comparing.align import Alignment, align, aligned_checkpoint, distance, interpolate
+from neuralmechanics.rewrite.comparing.canonical import canonical, fingerprint
+from neuralmechanics.rewrite.comparing.element import Element
+from neuralmechanics.rewrite.comparing.equivalence import Equivalence, assert_equivalent, equivalent
+from neuralmechanics.rewrite.comparing.transport import transport
+
+__all__ = [
+    "Alignment",
+    "Element",
+    "Equivalence",
+    "align",
+    "aligned_checkpoint",
+    "assert_equivalent",
+    "average_adapters",
+    "canonical",
+    "canonical_adapter",
+    "distance",
+    "equivalent",
+    "fingerprint",
+    "interpolate",
+    "transport",
+]

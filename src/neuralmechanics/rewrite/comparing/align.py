@@ -1,0 +1,135 @@
+"""One network brought as near to another as symmetries allow: alignment, distance, interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuralmechanics.functional.calling import LossFunction
+from neuralmechanics.rewrite.comparing.checkpoints import completed, read
+from neuralmechanics.rewrite.comparing.element import Element
+from neuralmechanics.rewrite.comparing.matching import Solver, distance_between, matched
+from neuralmechanics.rewrite.comparing.network import Network
+from neuralmechanics.rewrite.comparing.reduced import reduced
+from neuralmechanics.rewrite.comparing.steps import space_steps
+from neuralmechanics.symmetry import Element as SpaceElement
+
+__all__ = ["Alignment", "align", "aligned", "aligned_checkpoint", "distance", "interpolate"]
+
+_SAME = 1e-7  # relative gap of every tensor below which two networks are one orbit
+_SWEEPS = 60
+_STARTS = 4
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The element g that brings b to a, and how far apart they remain where both are of least norm."""
+
+    element: Element
+    distance: float
+
+
+def align(
+    model: nn.Module,
+    batch: Any,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    loss_fn: LossFunction | None = None,
+    *,
+    starts: int = _STARTS,
+) -> Element:
+    """The symmetry g of the model after which b, trained apart from a, is nearest to it.
+
+    Networks of one orbit are recognised, and g is exact. Else both are brought to their points of least norm, where
+    only permutations, signs, phases and rotations remain: these are found space after space, by assignment and by
+    Procrustes, until the distance falls no more; of several ``starts`` the nearest is kept (the joint problem is not
+    convex).
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+    >>> a = model.state_dict()
+    >>> b = a | {"0.weight": -a["0.weight"], "0.bias": -a["0.bias"], "2.weight": -a["2.weight"]}
+    >>> g = align(model, torch.zeros(1, 3).double(), a, b)
+    >>> all(torch.equal(a[name], value) for name, value in g.transform(b).items())
+    True
+    """
+    return aligned_checkpoint(model, batch, a, b, loss_fn, starts).element
+
+
+def distance(
+    model: nn.Module, batch: Any, a: Mapping[str, Tensor], b: Mapping[str, Tensor], loss_fn: LossFunction | None = None
+) -> float:
+    """min over g of ‖g·b - a‖ / ‖a‖ between the points of least norm of both orbits: 0 for equivalent networks.
+
+    The minimum is searched as ``align`` does: for networks that are not equivalent it is an upper bound.
+    """
+    return aligned_checkpoint(model, batch, a, b, loss_fn).distance
+
+
+def interpolate(
+    model: nn.Module,
+    batch: Any,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    t: float,
+    loss_fn: LossFunction | None = None,
+) -> dict[str, Tensor]:
+    """(1 - t) a + t g·b with g as of ``align``: the state dict of a at t = 0, a network that computes b at t = 1."""
+    moved = align(model, batch, a, b, loss_fn).transform(b)
+    out = {}
+    for name, value in a.items():
+        mixed = name in moved and value.is_floating_point()
+        out[name] = ((1 - t) * value.double() + t * moved[name].double()).to(value.dtype) if mixed else value
+    return out
+
+
+def aligned_checkpoint(
+    model: nn.Module,
+    batch: Any,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    loss_fn: LossFunction | None,
+    starts: int = _STARTS,
+) -> Alignment:
+    """``align`` and ``distance`` at once."""
+    network = Network.of(model, batch, loss_fn)
+    old, new = (completed(network, model, x, w) for x, w in ((a, "a"), (b, "b")))
+    names = [name for name in network.tensors if name in old]
+    return aligned(network, read(old, names), read(new, names), starts)
+
+
+def aligned(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], starts: int = _STARTS) -> Alignment:
+    """The same for float64 tensors of a network whose symmetries are known."""
+    same = matched(network, a, b)
+    if same.off <= _SAME:
+        return Alignment(same.element, distance_between(a, same.element.transform(b)))
+    loose = Network.from_symmetries(network.symmetries, network.tied, exact=False)
+    target, start = reduced(loose, a), reduced(loose, b)
+    best: Alignment | None = None
+    for number in range(max(starts, 1)):
+        solver = Solver(loose, frozenset(), target.params, start.params, free=False)
+        solver.known = set(loose.late)
+        _begin(solver, number)
+        solver.finish(_SWEEPS)
+        if best is None or solver.off() < best.distance:
+            best = Alignment(Element(tuple(solver.steps)), solver.off())
+    if best is None:
+        raise AssertionError("no start")
+    element = target.element.inverse().compose(best.element).compose(start.element)
+    return Alignment(element, best.distance)
+
+
+def _begin(solver: Solver, number: int) -> None:
+    """From what the entries say one after another; from where b is; then from random permutations."""
+    if number == 0:
+        solver.in_turn()
+        return
+    solver.known |= {name for unit in solver.network.units for name in (unit.name, f"{unit.name} itself")}
+    draw = torch.Generator().manual_seed(number)
+    for space in solver.network.symmetries.spaces if number > 1 else ():
+        order = space.random_element(draw).permutation
+        solver.apply(tuple(space_steps(space, SpaceElement(permutation=order))))
