@@ -34,7 +34,7 @@ class Multiply:
         return self.by.reads
 
     @property
-    def axes(self) -> frozenset[int]:
+    def axes(self) -> frozenset[int] | None:
         """Those of the place."""
         return self.place.axes
 
@@ -73,7 +73,7 @@ class Mix:
         return () if self.dressing is None else self.dressing.reads
 
     @property
-    def axes(self) -> frozenset[int]:
+    def axes(self) -> frozenset[int] | None:
         """Those of the place."""
         return self.place.axes
 
@@ -120,7 +120,7 @@ class Permute:
     reads: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def axes(self) -> frozenset[int]:
+    def axes(self) -> frozenset[int] | None:
         """Those of the place."""
         return self.place.axes
 
@@ -199,7 +199,7 @@ class Fill:
     reads: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def axes(self) -> frozenset[int]:
+    def axes(self) -> frozenset[int] | None:
         """Those of the place."""
         return frozenset() if self.place is None else self.place.axes
 
@@ -262,7 +262,7 @@ class Centre:
     reads: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def axes(self) -> frozenset[int]:
+    def axes(self) -> frozenset[int] | None:
         """Those of the place."""
         return self.place.axes
 

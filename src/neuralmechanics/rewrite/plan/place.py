@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ class Place:
     """Positions along ``axis``, of shape [copies, width, rest]: one row a channel of each head, expert or group.
 
     ``beside``: further dimensions along which the number of a copy stands, with its positions there [copies, …].
+    ``shape``: the tensor is seen with this shape, where that is not its own.
 
     >>> Place.whole(1, 3).positions.tolist()
     [[[0], [1], [2]]]
@@ -29,6 +30,7 @@ class Place:
     axis: int
     positions: np.ndarray
     beside: tuple[tuple[int, np.ndarray], ...] = ()
+    shape: tuple[int, ...] | None = None
 
     @classmethod
     def whole(cls, axis: int, width: int) -> Place:
@@ -55,9 +57,9 @@ class Place:
         return int(self.positions.shape[1])
 
     @property
-    def axes(self) -> frozenset[int]:
+    def axes(self) -> frozenset[int] | None:
         """The dimensions whose entries are told apart: along the others a tensor may be taken piece by piece."""
-        return frozenset({self.axis, *(axis for axis, _ in self.beside)})
+        return None if self.shape is not None else frozenset({self.axis, *(axis for axis, _ in self.beside)})
 
     def covers(self, size: int) -> bool:
         """Whether it is the whole dimension of that size, in its order, for one copy."""
@@ -65,6 +67,8 @@ class Place:
 
     def changed(self, tensor: Tensor, change: Callable[[Tensor, int], Tensor]) -> Tensor:
         """The tensor with the channels of each copy, as rows of a matrix, replaced by what ``change`` makes of them."""
+        if self.shape is not None:
+            return replace(self, shape=None).changed(tensor.reshape(self.shape), change).reshape(tensor.shape)
         if self.covers(tensor.shape[self.axis]):
             rows = tensor.movedim(self.axis, 0)
             return change(rows.reshape(len(rows), -1), 0).reshape(rows.shape).movedim(0, self.axis)
@@ -75,14 +79,6 @@ class Place:
             new = change(rows.reshape(self.width, -1), copy).reshape(rows.shape)
             out[index] = new.movedim(0, self.axis)
         return out
-
-    def along(self, values: Tensor, size: int) -> Tensor:
-        """Numbers [copies, width] at their positions along the whole dimension, ones elsewhere."""
-        if self.beside:
-            raise ValueError("the copies stand along another dimension, too: there is no vector along one alone")
-        out = torch.ones(size, dtype=values.dtype, device=values.device)
-        index = torch.as_tensor(self.positions.reshape(-1), device=values.device)
-        return out.index_put((index,), values.reshape(-1, 1).expand(-1, self.positions.shape[2]).reshape(-1))
 
     def _in_order(self, size: int) -> bool:
         return self._sorted and self.positions.size == size and self.positions.shape[2] == 1
