@@ -4,10 +4,28 @@ from neuralmechanics.rewrite.actions import (
     Certificate,
     RewriteError,
     Rewritten,
+    centre,
+    equalise,
     fold,
+    input_sizes,
     permute,
     rotate,
+    smooth,
     untie,
+    why_not,
 )
 
-__all__ = ["Certificate", "RewriteError", "Rewritten", "fold", "permute", "rotate", "untie"]
+__all__ = [
+    "Certificate",
+    "RewriteError",
+    "Rewritten",
+    "centre",
+    "equalise",
+    "fold",
+    "input_sizes",
+    "permute",
+    "rotate",
+    "smooth",
+    "untie",
+    "why_not",
+]

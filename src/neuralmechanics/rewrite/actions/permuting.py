@@ -18,7 +18,7 @@ from neuralmechanics.rewrite.actions.moving.turning import permuted_space
 from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
 from neuralmechanics.symmetry.families.spaces import Space
 
-__all__ = ["permute"]
+__all__ = ["permute", "permute_pieces"]
 
 _KINDS = ("channels", "head", "stream")
 
@@ -44,6 +44,14 @@ def permute(
     (True, True)
     """
     subject = Subject(model, batch, loss_fn, params)
+    pieces, refused = permute_pieces(subject, permutation, space, seed)
+    return subject.rewritten(pieces, refused)
+
+
+def permute_pieces(
+    subject: Subject, permutation: Sequence[int] | Tensor | None = None, space: str | None = None, seed: int = 0
+) -> tuple[list[Piece], list[Refusal]]:
+    """One piece for each space."""
     chosen = named_spaces(subject, subject.symmetries.spaces, space, _KINDS)
     draw = torch.Generator().manual_seed(seed)
     given = None if permutation is None else torch.as_tensor(permutation)
@@ -60,7 +68,7 @@ def permute(
         pieces.append(permuted_space(one, _order(one, given, draw)))
     if not subject.symmetries.spaces:
         refused.append(Refusal(type(subject.model).__name__, subject.why_no_space()))
-    return subject.rewritten(pieces, refused)
+    return pieces, refused
 
 
 def _order(space: Space, given: Tensor | None, draw: torch.Generator) -> np.ndarray:

@@ -16,13 +16,13 @@ from neuralmechanics.rewrite.actions.looking.explaining import why_no_matrix
 from neuralmechanics.rewrite.actions.looking.subject import Subject
 from neuralmechanics.rewrite.actions.moving.matrices import hadamard, random_orthogonal
 from neuralmechanics.rewrite.actions.moving.turning import mixed_space, turned_pairs
-from neuralmechanics.rewrite.actions.preparing import prepared
+from neuralmechanics.rewrite.actions.preparing import prepared, pruned
 from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import ComplexPairs, Rotation
 from neuralmechanics.symmetry.families.spaces import Space
 
-__all__ = ["rotate"]
+__all__ = ["rotate", "rotate_pieces"]
 
 _ALLOWED = 1e-9
 
@@ -53,10 +53,16 @@ def rotate(
     subject = Subject(model, batch, loss_fn, params)
     _require_orthogonal(matrix)
     subject, refused = prepared(subject) if prepare else (subject, [])
+    pieces, more = rotate_pieces(subject, matrix, space, seed)
+    return pruned(subject, pieces).rewritten(pieces, [*refused, *more])
+
+
+def rotate_pieces(
+    subject: Subject, matrix: str | Tensor = "random", space: str | None = None, seed: int = 0
+) -> tuple[list[Piece], list[Refusal]]:
+    """One piece for each space or family of pairs that turns."""
     draw = torch.Generator().manual_seed(seed)
-    found = _pairs(subject, matrix, draw) if space == "pair" else _spaces(subject, matrix, space, draw)
-    pieces, more = found
-    return subject.rewritten(pieces, [*refused, *more])
+    return _pairs(subject, matrix, draw) if space == "pair" else _spaces(subject, matrix, space, draw)
 
 
 def _require_orthogonal(matrix: str | Tensor) -> None:

@@ -113,6 +113,8 @@ def _said(stop: _Stop, subject: Subject) -> str:
         return f"{where} treats each of its channels alone"
     if isinstance(primitive, p.Multiply):
         return f"{where} multiplies each of its channels by a number of its own"
+    if isinstance(primitive, p.Normalise) and stop.gains:
+        return f"{where} measures by length what the gain {stop.gains[0]} has multiplied, which no rotation keeps"
     if isinstance(primitive, p.Normalise):
         return f"{where} takes statistics of each of its channels"
     if isinstance(primitive, p.Fix):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from neuralmechanics.functional.as_found import plain_module
@@ -68,7 +69,16 @@ class Subject:
         first: dict[int, str] = {}
         named = self.model.named_parameters(remove_duplicate=False)
         tied = {name: known for name, p in named if (known := first.setdefault(id(p), name)) != name}
-        return {name: known for name, known in tied.items() if name not in self.plan.untied}
+        return {name: known for name, known in tied.items() if name not in self.apart}
+
+    @cached_property
+    def apart(self) -> tuple[str, ...]:
+        """Names of tied parameters that are tied no longer: by what was decided, or by ``params``, which differ."""
+        if self.params is None:
+            return self.plan.untied
+        tied = Subject(self.model, self.batch).aliases.items()
+        own = (name for name, known in tied if not torch.equal(self.state[name], self.state[known]))
+        return tuple(dict.fromkeys((*self.plan.untied, *own)))
 
     @cached_property
     def plan(self) -> Plan:
@@ -128,7 +138,7 @@ class Subject:
     def rewritten(self, pieces: Sequence[Piece], refused: Sequence[Refusal]) -> Rewritten:
         """What was decided before and all pieces, applied and certified."""
         every = (*self.prior, *pieces)
-        tied = Subject(self.model, self.batch).aliases
+        tied = Subject(self.model, self.batch, params=self.params).aliases
         plan = Plan(tuple(change for piece in every for change in piece.changes), tied)
         if self.weightless:
             names = tuple(dict.fromkeys(piece.family for piece in every))
@@ -141,7 +151,7 @@ class Subject:
     def _seen(self) -> Iterator[None]:
         """The model as it is after what has been decided, while its graph is looked at: all parameters trainable."""
         fills = {c.tensor: c.value - c.origin for c in self.plan if isinstance(c, Fill) and not c.signs}
-        with trainable(self.model), separated(self.model, self.plan.untied), constant(self.model, fills):
+        with trainable(self.model), separated(self.model, self.apart), constant(self.model, fills):
             yield
 
 
