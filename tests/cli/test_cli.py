@@ -17,6 +17,7 @@ COMMANDS = [
     "check",
     "count",
     "lint",
+    "rewrite",
     "train",
     "errors",
     "report",

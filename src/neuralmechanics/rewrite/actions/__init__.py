@@ -2,6 +2,7 @@
 
 from neuralmechanics.rewrite.actions.centring import centre
 from neuralmechanics.rewrite.actions.certificate import Certificate, Comparison, RewriteError
+from neuralmechanics.rewrite.actions.composing import in_turn
 from neuralmechanics.rewrite.actions.equalising import equalise
 from neuralmechanics.rewrite.actions.folding import fold
 from neuralmechanics.rewrite.actions.permuting import permute
@@ -20,6 +21,7 @@ __all__ = [
     "centre",
     "equalise",
     "fold",
+    "in_turn",
     "input_sizes",
     "permute",
     "rotate",

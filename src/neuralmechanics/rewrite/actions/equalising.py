@@ -63,7 +63,7 @@ class _Row:
     view: Any
 
 
-def equalise_pieces(subject: Subject, by: Measure) -> tuple[list[Piece], list[Refusal]]:
+def equalise_pieces(subject: Subject, by: Measure = "range") -> tuple[list[Piece], list[Refusal]]:
     """One piece for each scaling, their factors solved for together."""
     scalings = [s for s in scalings_of(subject) if sum(_is_weight(subject, t.view.parameter) for t in s.terms)]
     if not scalings:
@@ -71,7 +71,7 @@ def equalise_pieces(subject: Subject, by: Measure) -> tuple[list[Piece], list[Re
         return [], [Refusal(type(subject.model).__name__, reason)]
     offsets = np.cumsum([0, *(s.count for s in scalings)])
     rows = _rows(subject, scalings, offsets)
-    weights = {name: subject.state[name].detach().double() for name in {row.name for row in rows}}
+    weights = {name: subject.now[name].detach().double() for name in {row.name for row in rows}}
     total, best, least = np.zeros(offsets[-1]), np.zeros(offsets[-1]), _spread(rows, weights, by)
     moved = weights
     for _ in range(_ROUNDS):
@@ -96,7 +96,7 @@ def equalise_pieces(subject: Subject, by: Measure) -> tuple[list[Piece], list[Re
 
 def _is_weight(subject: Subject, name: str) -> bool:
     shape = subject.shape(name)
-    return sum(n > 1 for n in shape) > 1 and not subject.state[name].is_complex()
+    return sum(n > 1 for n in shape) > 1 and not subject.now[name].is_complex()
 
 
 def _rows(subject: Subject, scalings: Sequence[Scaling], offsets: np.ndarray) -> list[_Row]:

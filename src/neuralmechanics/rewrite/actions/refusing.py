@@ -8,21 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
-from neuralmechanics.rewrite.actions.centring import centre_pieces
-from neuralmechanics.rewrite.actions.certificate import Piece
-from neuralmechanics.rewrite.actions.equalising import equalise_pieces
-from neuralmechanics.rewrite.actions.folding import fold_pieces
+from neuralmechanics.rewrite.actions.composing import PLANNERS
 from neuralmechanics.rewrite.actions.looking.subject import Subject
-from neuralmechanics.rewrite.actions.permuting import permute_pieces
 from neuralmechanics.rewrite.actions.preparing import prepared
 from neuralmechanics.rewrite.actions.rewritten import Refusal
-from neuralmechanics.rewrite.actions.rotating import rotate_pieces
-from neuralmechanics.rewrite.actions.smoothing import smooth_pieces
 from neuralmechanics.rewrite.actions.untying import untie_pieces
 
 __all__ = ["why_not"]
-
-Planner = Callable[[Subject], tuple[list[Piece], list[Refusal]]]
 
 
 def why_not(
@@ -42,24 +34,18 @@ def why_not(
     >>> print(*why_not(model, nn.init.normal_(nn.Linear(3, 5).weight).detach(), "rotate"))
     0.weight[0]: aten.relu at 1 treats each of its channels alone
     """
-    if action not in _PLANNERS:
-        raise ValueError(f"action must be one of {', '.join(_PLANNERS)}; got {action!r}")
+    if action not in PLANNERS:
+        raise ValueError(f"action must be one of {', '.join(PLANNERS)}; got {action!r}")
     subject = Subject(model, batch, loss_fn, params)
-    _, refused = _PLANNERS[action](subject)
+    _, refused = PLANNERS[action](subject)
     if action not in _OPENED or not refused:
         return tuple(refused)
     after = _OPENED[action](subject)
     if not after.prior:
         return tuple(refused)
-    _, still = _PLANNERS[action](after)
+    _, still = PLANNERS[action](after)
     left = {refusal.place for refusal in still}
     return tuple(r if r.place in left or _moved_on(r, still) else _opened(r, after) for r in refused)
-
-
-def _untie(subject: Subject) -> tuple[list[Piece], list[Refusal]]:
-    pieces = untie_pieces(subject)
-    name = type(subject.model).__name__
-    return pieces, [] if pieces else [Refusal(name, "no parameter has a second name: there is nothing to untie")]
 
 
 def _moved_on(refusal: Refusal, still: list[Refusal]) -> bool:
@@ -73,15 +59,6 @@ def _opened(refusal: Refusal, after: Subject) -> Refusal:
     return Refusal(refusal.place, f"{refusal.reason} ({' and '.join(steps)} opens it: prepare=True)")
 
 
-_PLANNERS: dict[str, Planner] = {
-    "fold": fold_pieces,
-    "rotate": rotate_pieces,
-    "smooth": lambda subject: smooth_pieces(subject, None, 0.5),
-    "equalise": lambda subject: equalise_pieces(subject, "range"),
-    "untie": _untie,
-    "centre": centre_pieces,
-    "permute": permute_pieces,
-}
 _OPENED: dict[str, Callable[[Subject], Subject]] = {
     "rotate": lambda subject: prepared(subject)[0],
     "centre": lambda subject: subject.after(untie_pieces(subject)),

@@ -106,8 +106,11 @@ def _spaces(
             )
         else:
             pieces.append(mixed_space(one, turn))
-    if asked is None or asked == "stream":
-        refused += why_no_matrix(subject)
+    if asked in (None, "stream", "head"):
+        refused += why_no_matrix(subject, asked)
+    if not pieces and not refused:
+        what = "residual stream that norms see by length" if asked == "stream" else "values that linear maps alone see"
+        refused.append(Refusal(type(subject.model).__name__, f"there is no {what}"))
     return pieces, refused
 
 

@@ -64,7 +64,10 @@ def input_sizes(
 
     Several batches: take the greater of each entry.
     """
-    subject = Subject(model, batch, loss_fn, params)
+    return _measured(Subject(model, batch, loss_fn, params))
+
+
+def _measured(subject: Subject) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, module in subject.model.named_modules():
@@ -72,7 +75,7 @@ def input_sizes(
             if isinstance(weight, nn.Parameter) and weight.ndim >= 2 and not isinstance(module, nn.Embedding):
                 handle = module.register_forward_pre_hook(_watching(found, f"{name}.weight" if name else "weight"))
                 hooks.callback(handle.remove)
-        Evaluation(subject.model, batch, loss_fn).own(subject.state)
+        Evaluation(subject.model, subject.batch, subject.loss_fn).own(subject.now)
     known = subject.aliases
     return {known.get(name, name): value for name, value in found.items()}
 
@@ -90,11 +93,11 @@ def _watching(found: dict[str, Tensor], name: str) -> Any:
     return hook
 
 
-def smooth_pieces(subject: Subject, statistics: Statistics | None, alpha: float) -> tuple[list[Piece], list[Refusal]]:
+def smooth_pieces(
+    subject: Subject, statistics: Statistics | None = None, alpha: float = 0.5
+) -> tuple[list[Piece], list[Refusal]]:
     """One piece for each scaling with readers of which it is known what enters them."""
-    given = statistics
-    if given is None:
-        given = input_sizes(subject.model, subject.batch, subject.loss_fn, params=subject.params)
+    given = _measured(subject) if statistics is None else statistics
     axes = input_axes(subject.program)
     pieces: list[Piece] = []
     refused: list[Refusal] = []
@@ -131,7 +134,7 @@ def _factors(
     for term in readers:
         name, shape = _name(term), _shape(subject, term)
         sizes = statistics.get(name)
-        weight = subject.state[name]
+        weight = subject.now[name]
         _raise_to(weights, term, slice_sizes(weight, term.view, "max"))
         (axis,) = kept if len(kept := kept_axis(term.view, shape) & axes[name]) == 1 else (None,)
         if sizes is None or axis is None or len(sizes) != shape[axis]:

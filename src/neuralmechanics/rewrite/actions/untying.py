@@ -13,7 +13,7 @@ from neuralmechanics.rewrite.actions.looking.subject import Subject
 from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
 from neuralmechanics.rewrite.plan import Copy
 
-__all__ = ["untie", "untie_pieces"]
+__all__ = ["untie", "untie_pieces", "untied_or_not"]
 
 
 def untie(
@@ -24,10 +24,14 @@ def untie(
     For a Transformers model: ``tie_word_embeddings=False`` in its configuration; ``certificate.requires`` says it.
     """
     subject = Subject(model, batch, loss_fn, params)
+    return subject.rewritten(*untied_or_not(subject))
+
+
+def untied_or_not(subject: Subject) -> tuple[list[Piece], list[Refusal]]:
+    """The copies, or that there is nothing to copy."""
     pieces = untie_pieces(subject)
     name = type(subject.model).__name__
-    refused = [] if pieces else [Refusal(name, "no parameter has a second name: there is nothing to untie")]
-    return subject.rewritten(pieces, refused)
+    return pieces, [] if pieces else [Refusal(name, "no parameter has a second name: there is nothing to untie")]
 
 
 def untie_pieces(subject: Subject) -> list[Piece]:

@@ -38,13 +38,15 @@ def certified(pieces: Sequence[Piece], plan: Plan, state: State, evaluation: Eva
 
     In float64, every narrower type inside the model widened, the change may be 1e-10 of the greatest output; where the
     model cannot run so, 1e-6 with its own casts. In the model's own precision: sixteen times what one rounding of every
-    parameter does to the output.
+    parameter does to the output; this at random parameters too where float64 is out of reach.
     """
     comparisons: list[Comparison] = []
     notes: list[str] = []
     draw = torch.Generator().manual_seed(0)
     moved = _moved(plan, state)
-    for point, at in (("given", state), ("random", _random(state, moved, draw))):
+    random = _random(state, moved, draw)
+    own = {"given": state}
+    for point, at in (("given", state), ("random", random)):
         wide = {name: x.double() if x.is_floating_point() else x for name, x in at.items()}
         try:
             comparisons += _in_double(point, plan, wide, evaluation)
@@ -52,9 +54,11 @@ def certified(pieces: Sequence[Piece], plan: Plan, state: State, evaluation: Eva
             if isinstance(error, RewriteError):
                 raise
             notes.append(f"not compared in float64 at {point} parameters: {_line(error)}")
+            own[point] = {name: x.to(state[name].dtype) for name, x in at.items()}
     narrow = {x.dtype for x in state.values() if x.is_floating_point()} - {torch.float64}
     if narrow:
-        comparisons.append(_in_own(plan, state, evaluation, max(narrow, key=unit), draw))
+        coarsest = max(narrow, key=unit)
+        comparisons += [_in_own(point, plan, at, evaluation, coarsest, draw) for point, at in own.items()]
     broken = next((c for c in comparisons if not c.ok), None)
     if broken is not None:
         raise RewriteError(f"{_culprit(pieces, plan, state, evaluation)}: {broken}; nothing is rewritten")
@@ -83,7 +87,7 @@ def _in_double(point: str, plan: Plan, wide: State, evaluation: Evaluation) -> I
 
 
 def _in_own(
-    plan: Plan, state: State, evaluation: Evaluation, coarsest: torch.dtype, draw: torch.Generator
+    point: str, plan: Plan, state: State, evaluation: Evaluation, coarsest: torch.dtype, draw: torch.Generator
 ) -> Comparison:
     """The rewritten parameters, rounded, as the model computes."""
     after = plan.apply(state)
@@ -95,7 +99,7 @@ def _in_own(
             noise = max(noise, _difference(out, evaluation.own({**at, **jitter(floats, unit(coarsest), draw)})))
     bound = _ROUNDINGS * max(noise, unit(coarsest))
     because = f"{_ROUNDINGS:g} roundings of {_name(coarsest)}"
-    return Comparison("given", _name(coarsest), _difference(before_out, after_out), bound, because)
+    return Comparison(point, _name(coarsest), _difference(before_out, after_out), bound, because)
 
 
 def _difference(before: Tensor, after: Tensor) -> float:

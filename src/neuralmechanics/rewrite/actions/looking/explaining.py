@@ -28,9 +28,16 @@ class _Stop:
     gains: tuple[str, ...]
 
 
-def why_no_matrix(subject: Subject) -> list[Refusal]:
-    """For each space on which no matrices act, the operation that stops them."""
-    without = [space for space in subject.symmetries.spaces if kind_of(space) == "channels" and not space.copies]
+def why_no_matrix(subject: Subject, kind: str | None = None) -> list[Refusal]:
+    """For each space on which no matrices act, the operation that stops them.
+
+    ``kind``: "stream" for spaces of which there is one, "head" for those of which there is one in each head.
+    """
+    without = [
+        space
+        for space in subject.symmetries.spaces
+        if kind_of(space) == "channels" and kind in (None, "head" if space.copies else "stream")
+    ]
     if not subject.symmetries.spaces:
         return [Refusal(type(subject.model).__name__, subject.why_no_space())]
     if not without:

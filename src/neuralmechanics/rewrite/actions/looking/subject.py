@@ -89,6 +89,11 @@ class Subject:
         """The same model once more pieces have been decided."""
         return Subject(self.model, self.batch, self.loss_fn, self.params, (*self.prior, *pieces))
 
+    @cached_property
+    def now(self) -> dict[str, Tensor]:
+        """All tensors after what has been decided."""
+        return self.plan.apply(self.state) if self.prior else self.state
+
     def current(self, name: str) -> Tensor:
         """The value of a tensor after what has been decided; on the meta device as it is."""
         value = self.state[name]
