@@ -16,7 +16,6 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,18 +38,21 @@ def causal() -> list[tuple[str, str, str]]:
     return [(kind, "causal_lm", name if isinstance(name, str) else name[0]) for kind, name in names.items()]
 
 
-def acting(action: str) -> Callable[..., Any]:
-    """The call of an action; rotations, values and centring prepare the model first."""
-    from neuralmechanics import rewrite
+def acted(action: str, subject: Any) -> Any:
+    """What an action returns; rotations and centring prepare the model first. All look at one capture of the model."""
+    from neuralmechanics.rewrite.actions.composing import PLANNERS
+    from neuralmechanics.rewrite.actions.preparing import prepared, pruned
+    from neuralmechanics.rewrite.actions.untying import untie_pieces
 
+    refused: list[Any] = []
     if action == "rotate":
-        return lambda *given: rewrite.rotate(*given, space="stream", prepare=True)
-    if action == "head":
-        return lambda *given: rewrite.rotate(*given, space="head")
+        subject, refused = prepared(subject)
     if action == "centre":
-        return lambda *given: rewrite.centre(*given, prepare=True)
-    found: Callable[..., Any] = getattr(rewrite, action)
-    return found
+        subject = subject.after(untie_pieces(subject))
+    planner = PLANNERS["rotate" if action == "head" else action]
+    settings = {"rotate": {"space": "stream"}, "head": {"space": "head"}}.get(action, {})
+    pieces, more = planner(subject, **settings)
+    return pruned(subject, pieces).rewritten(pieces, [*refused, *more])
 
 
 def disturbed(model: Any) -> Any:
@@ -106,6 +108,8 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
     for attempt in coverage.ATTEMPTS[:2]:
         try:
             model = disturbed(coverage.built(name, attempt).eval())
+            if hasattr(model, "set_experts_implementation"):
+                model.set_experts_implementation("eager")  # the others do not run in float64
             batch = coverage.batch_for(model, head, "cpu")
             with torch.no_grad():
                 coverage.logits_of(model, batch)
@@ -114,16 +118,19 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
             reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
     else:
         return {"state": "not built", "reason": reason}
-    return {"state": "looked at", "actions": {action: tried(action, model, batch) for action in ACTIONS}}
+    from neuralmechanics.rewrite.actions.looking.subject import Subject
+
+    subject = Subject(model, batch, coverage.logits_of)
+    return {"state": "looked at", "actions": {action: tried(action, subject) for action in ACTIONS}}
 
 
-def tried(action: str, model: Any, batch: Any) -> dict[str, Any]:
+def tried(action: str, subject: Any) -> dict[str, Any]:
     """What one action does."""
     from neuralmechanics.rewrite import RewriteError
 
     start = time.process_time()
     try:
-        rewritten = acting(action)(model, batch, coverage.logits_of)
+        rewritten = acted(action, subject)
     except RewriteError as error:
         return {"state": "stopped", "reason": str(error)[:400]}
     except Exception as error:  # noqa: BLE001 - counted and printed
@@ -134,12 +141,11 @@ def tried(action: str, model: Any, batch: Any) -> dict[str, Any]:
         "refused": [str(refusal) for refusal in rewritten.refused],
         "notes": list(rewritten.certificate.notes),
     }
-    acted = (
-        any("orthogonal" in f for f in rewritten.certificate.family) if action == "rotate" else rewritten.plan.changes
-    )
-    if not acted:
+    turned = any("orthogonal" in family for family in rewritten.certificate.family)
+    done = turned if action == "rotate" else bool(rewritten.plan.changes)
+    if not done:
         return answer | {"state": "refused" if rewritten.refused else "silent"}
-    moved, how = change(model, rewritten.plan, batch)
+    moved, how = change(subject.model, rewritten.plan, subject.batch)
     comparisons = [(c.point, c.precision, c.change, c.bound) for c in rewritten.certificate.comparisons]
     bound = BOUND_CASTS if how == "float64" else rewritten.certificate.comparisons[-1].bound
     state = "exact" if rewritten.certificate.ok and moved <= bound else "changed"

@@ -20,7 +20,8 @@ from neuralmechanics.rewrite.plan import Plan
 
 __all__ = ["equalise", "equalise_pieces"]
 
-_ROUNDS = 30  # solves, each at the sizes that the last one has left
+_ROUNDS = 60  # solves, each at the sizes that the last one has left
+_CLOSE = 1e-8  # log-factor below which a solve moves nothing
 _FARTHEST = 10.0  # log-factor beyond which a channel is not moved: e^10
 
 
@@ -32,11 +33,12 @@ def equalise(
     by: Measure = "range",
     params: Mapping[str, Tensor] | None = None,
 ) -> Rewritten:
-    """Factors t that minimise Σ (log size of a slice - mean of its tensor)² over all slices of weights that they move.
+    """Factors after which the slices of each weight differ in size as little as factors can make them.
 
-    For two layers this is cross-layer equalisation (Nagel et al. 2019, equation 11); channels that residual
-    connections, gates or depthwise kernels join are solved together. ``by``: "range" (greatest less least entry), "max"
-    (greatest absolute one) or "l2".
+    The deviations of log sizes from the mean over their weight are fitted by least squares, over all slices of all
+    weights at once, until they are orthogonal to every factor. For two layers this is cross-layer equalisation (Nagel
+    et al. 2019, equation 11); channels that residual connections, gates or depthwise kernels join are solved together.
+    ``by``: "range" (greatest less least entry), "max" (greatest absolute one) or "l2".
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
     >>> equalised = equalise(model, torch.randn(5, 3, dtype=torch.float64), by="l2")
@@ -72,26 +74,39 @@ def equalise_pieces(subject: Subject, by: Measure = "range") -> tuple[list[Piece
     offsets = np.cumsum([0, *(s.count for s in scalings)])
     rows = _rows(subject, scalings, offsets)
     weights = {name: subject.now[name].detach().double() for name in {row.name for row in rows}}
-    total, best, least = np.zeros(offsets[-1]), np.zeros(offsets[-1]), _spread(rows, weights, by)
-    moved = weights
-    for _ in range(_ROUNDS):
-        step = _solved(rows, moved, by, offsets[-1])
-        total = np.clip(total + step, -_FARTHEST, _FARTHEST)
-        moved = _moved(subject, scalings, offsets, total, weights)
-        spread = _spread(rows, moved, by)
-        if spread < least * (1 - 1e-12):
-            gained, best, least = least - spread, total.copy(), spread
-            if gained < 1e-9 * spread:
-                break
-        elif np.abs(step).max() < 1e-9:
-            break
+    total = _balanced(subject, scalings, offsets, rows, weights, by)
     pieces = []
     for scaling, start in zip(scalings, offsets, strict=False):
-        factors = torch.as_tensor(best[start : start + scaling.count]).exp()
+        factors = torch.as_tensor(total[start : start + scaling.count]).exp()
         if bool((factors != 1).any()):
             changes = tuple(scaling.changes(factors, subject))
             pieces.append(Piece(scaling.family.name, changes, scaling.family.requires))
     return pieces, []
+
+
+def _balanced(
+    subject: Subject,
+    scalings: Sequence[Scaling],
+    offsets: np.ndarray,
+    rows: Sequence[_Row],
+    weights: Mapping[str, Tensor],
+    by: Measure,
+) -> np.ndarray:
+    """The logarithms of the factors at which a further solve moves nothing; zeros where the sizes end less alike.
+
+    Slices of one weight along two dimensions share entries, so that each solve is made at the sizes of the last one.
+    """
+    total = np.zeros(offsets[-1])
+    moved, last, damping = weights, np.inf, 1.0
+    for _ in range(_ROUNDS):
+        step = _solved(rows, moved, by, offsets[-1])
+        farthest = float(np.abs(step).max(initial=0.0))
+        damping = damping / 2 if farthest > 0.9 * last else damping
+        total, last = np.clip(total + damping * step, -_FARTHEST, _FARTHEST), farthest
+        moved = _moved(subject, scalings, offsets, total, weights)
+        if farthest < _CLOSE:
+            break
+    return total if _spread(rows, moved, by) < _spread(rows, weights, by) else np.zeros_like(total)
 
 
 def _is_weight(subject: Subject, name: str) -> bool:

@@ -18,6 +18,7 @@ from neuralmechanics.rewrite.actions.looking.subject import Subject
 from neuralmechanics.rewrite.actions.moving.scalings import Scaling, scalings_of
 from neuralmechanics.rewrite.actions.moving.slice_sizes import slice_sizes
 from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
+from neuralmechanics.rewrite.plan import Plan
 from neuralmechanics.slices import SliceTerm
 
 __all__ = ["input_sizes", "smooth", "smooth_pieces"]
@@ -101,16 +102,19 @@ def smooth_pieces(
     axes = input_axes(subject.program)
     pieces: list[Piece] = []
     refused: list[Refusal] = []
-    for scaling in scalings_of(subject):
+    weights = dict(subject.now)
+    # From the last to the first: the rows of what reads a channel have been scaled when its columns are.
+    for scaling in reversed(list(scalings_of(subject))):
         readers = [term for term in scaling.terms if _reads(subject, term, axes)]
         others = [term for term in scaling.terms if all(term is not r for r in readers)]
         if not readers or not others:
             continue
-        answer = _factors(subject, scaling, readers, axes, given, alpha)
+        answer = _factors(weights, scaling, readers, axes, given, alpha)
         if isinstance(answer, Refusal):
             refused.append(answer)
         else:
             changes = tuple(scaling.changes(answer, subject))
+            weights = Plan(changes).apply(weights)
             pieces.append(Piece(scaling.family.name, changes, scaling.family.requires))
     if not pieces and not refused:
         reason = "no factors stand between what makes a channel and the weights that read it"
@@ -119,7 +123,7 @@ def smooth_pieces(
 
 
 def _factors(
-    subject: Subject,
+    state: Mapping[str, Tensor],
     scaling: Scaling,
     readers: list[SliceTerm],
     axes: Mapping[str, frozenset[int]],
@@ -132,10 +136,9 @@ def _factors(
         return Refusal(scaling.family.name, "its readers are scaled in different ways")
     known = False
     for term in readers:
-        name, shape = _name(term), _shape(subject, term)
-        sizes = statistics.get(name)
-        weight = subject.now[name]
-        _raise_to(weights, term, slice_sizes(weight, term.view, "max"))
+        name = _name(term)
+        sizes, shape = statistics.get(name), tuple(state[name].shape)
+        _raise_to(weights, term, slice_sizes(state[name], term.view, "max"))
         (axis,) = kept if len(kept := kept_axis(term.view, shape) & axes[name]) == 1 else (None,)
         if sizes is None or axis is None or len(sizes) != shape[axis]:
             continue
