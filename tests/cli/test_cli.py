@@ -19,6 +19,7 @@ COMMANDS = [
     "lint",
     "equivalent",
     "align",
+    "rewrite",
     "train",
     "errors",
     "report",

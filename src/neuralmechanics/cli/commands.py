@@ -25,6 +25,7 @@ from neuralmechanics.cli.explain import (
 from neuralmechanics.cli.figures import Figures, run_figures
 from neuralmechanics.cli.flow import Flow, run_flow
 from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
+from neuralmechanics.cli.rewrite import Rewrite, run_rewrite
 from neuralmechanics.cli.runs import Errors, Report, Train, run_errors, run_report, run_train
 from neuralmechanics.cli.sweep import Sweep, run_sweep_command
 from neuralmechanics.configuration.build import load_config
@@ -49,6 +50,7 @@ _RUN: dict[type[Any], Callable[[Any], int | None]] = {
     Lint: run_lint,
     Equivalent: run_equivalent,
     Align: run_align,
+    Rewrite: run_rewrite,
     Train: run_train,
     Errors: run_errors,
     Report: run_report,
@@ -74,6 +76,7 @@ def commands(arguments: Sequence[str]) -> Any:
         | Annotated[Lint, tyro.conf.subcommand("lint")]
         | Annotated[Equivalent, tyro.conf.subcommand("equivalent")]
         | Annotated[Align, tyro.conf.subcommand("align")]
+        | Annotated[Rewrite, tyro.conf.subcommand("rewrite")]
         | Annotated[Train, tyro.conf.subcommand("train", default=start)]
         | Annotated[Errors, tyro.conf.subcommand("errors")]
         | Annotated[Report, tyro.conf.subcommand("report")]

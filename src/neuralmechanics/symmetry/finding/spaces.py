@@ -18,7 +18,7 @@ from neuralmechanics.symmetry.passes.early_takes import with_early_takes
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Program
 
-__all__ = ["spaces_of"]
+__all__ = ["channels_like", "settled_channels", "spaces_of"]
 
 _DRAWN = "dropout masks drawn anew: the output is the same in distribution"
 _ROUNDS = 32  # interpretations until dimensions split no further, and nothing more is held
@@ -30,30 +30,43 @@ def spaces_of(captured: Captured, program: Program, requires: tuple[str, ...] = 
     The program is interpreted until the dimensions of parameters split no further, then until nothing more is told
     apart: what is claimed holds with all ties in place.
     """
-    channels = _settled(captured, with_early_takes(program))
+    channels = settled_channels(captured, with_early_takes(program))
     return () if channels is None else tuple(_Reader(channels, requires).spaces())
 
 
-def _settled(captured: Captured, program: Program) -> Channels | None:
+def settled_channels(captured: Captured, program: Program) -> Channels | None:
+    """The interpreter after it has read the program until nothing changes; None where that takes too long."""
     skeletons: Mapping[str, tuple[Layout, ...]] = {
         name: tuple(same(n) for n in shape) for name, shape in captured.shapes.items()
     }
+    for _ in range(_ROUNDS):
+        channels = _fresh(captured, skeletons)
+        _walk(program, channels)
+        if not channels.nodes.split_any:
+            return _held(channels, program)
+        skeletons = {**skeletons, **_skeletons(channels)}
+    return None
+
+
+def channels_like(settled: Channels, captured: Captured) -> Channels:
+    """An interpreter that has read nothing, with dimensions that split as those of ``settled`` do."""
+    return _fresh(captured, {**settled.skeletons, **_skeletons(settled)})
+
+
+def _fresh(captured: Captured, skeletons: Mapping[str, tuple[Layout, ...]]) -> Channels:
     buffers = {
         place: source.name.removeprefix("model.")
         for place, source in captured.sources.items()
         if source.kind == "buffer"
     }
-    for _ in range(_ROUNDS):
-        channels = Channels(captured.shapes, skeletons=skeletons, complex=captured.complex, buffers=buffers)
-        _walk(program, channels)
-        if not channels.nodes.split_any:
-            return _held(channels, program)
-        found = {
-            name: tuple(channels.nodes.skeleton(layout) for layout in axes.layouts)
-            for name, axes in channels.parameters.items()
-        }
-        skeletons = {**skeletons, **found}
-    return None
+    return Channels(captured.shapes, skeletons=skeletons, complex=captured.complex, buffers=buffers)
+
+
+def _skeletons(channels: Channels) -> dict[str, tuple[Layout, ...]]:
+    return {
+        name: tuple(channels.nodes.skeleton(layout) for layout in axes.layouts)
+        for name, axes in channels.parameters.items()
+    }
 
 
 def _held(channels: Channels, program: Program) -> Channels | None:

@@ -1,0 +1,1 @@
+"""Elements of groups as changes of tensors: factors, matrices, permutations."""
