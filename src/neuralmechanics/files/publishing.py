@@ -54,7 +54,7 @@ def publishing(path: Path) -> Iterator[int]:
     sync_folder(path.parent)
 
 
-def write_all(handle: int, content: bytes) -> None:
+def write_all(handle: int, content: bytes | bytearray | memoryview) -> None:
     """Every byte of `content`: a single write may take a part of it."""
     rest = memoryview(content)
     while rest:
