@@ -24,6 +24,7 @@ from neuralmechanics.cli.figures import Figures, run_figures
 from neuralmechanics.cli.flow import Flow, run_flow
 from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
 from neuralmechanics.cli.rewrite import Rewrite, run_rewrite
+from neuralmechanics.cli.maps import Map, run_map
 from neuralmechanics.cli.runs import Errors, Report, Train, run_errors, run_report, run_train
 from neuralmechanics.cli.sweep import Sweep, run_sweep_command
 from neuralmechanics.configuration.build import load_config
@@ -47,6 +48,7 @@ _RUN: dict[type[Any], Callable[[Any], None]] = {
     Count: run_count,
     Lint: run_lint,
     Rewrite: run_rewrite,
+    Map: run_map,
     Train: run_train,
     Errors: run_errors,
     Report: run_report,
@@ -71,6 +73,7 @@ def commands(arguments: Sequence[str]) -> Any:
         | Annotated[Count, tyro.conf.subcommand("count")]
         | Annotated[Lint, tyro.conf.subcommand("lint")]
         | Annotated[Rewrite, tyro.conf.subcommand("rewrite")]
+        | Annotated[Map, tyro.conf.subcommand("map")]
         | Annotated[Train, tyro.conf.subcommand("train", default=start)]
         | Annotated[Errors, tyro.conf.subcommand("errors")]
         | Annotated[Report, tyro.conf.subcommand("report")]
