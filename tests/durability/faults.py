@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from neuralmechanics.monitor.store import atomic, lock, run_store, tally
+from neuralmechanics.files import publishing
+from neuralmechanics.monitor.store import lock, run_store, tally
 
-MODULES = (atomic, lock, run_store, tally)
+MODULES = (publishing, lock, run_store, tally)
 KINDS = ("create", "write", "fsync", "replace", "mkdir", "unlink")
 
 # Called as hand(point, after): before and after the call that the point names.

@@ -26,6 +26,7 @@ from neuralmechanics.cli.figures import Figures, run_figures
 from neuralmechanics.cli.flow import Flow, run_flow
 from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
 from neuralmechanics.cli.rewrite import Rewrite, run_rewrite
+from neuralmechanics.cli.maps import Map, run_map
 from neuralmechanics.cli.runs import Errors, Report, Train, run_errors, run_report, run_train
 from neuralmechanics.cli.sweep import Sweep, run_sweep_command
 from neuralmechanics.configuration.build import load_config
@@ -51,6 +52,7 @@ _RUN: dict[type[Any], Callable[[Any], int | None]] = {
     Equivalent: run_equivalent,
     Align: run_align,
     Rewrite: run_rewrite,
+    Map: run_map,
     Train: run_train,
     Errors: run_errors,
     Report: run_report,
@@ -77,6 +79,7 @@ def commands(arguments: Sequence[str]) -> Any:
         | Annotated[Equivalent, tyro.conf.subcommand("equivalent")]
         | Annotated[Align, tyro.conf.subcommand("align")]
         | Annotated[Rewrite, tyro.conf.subcommand("rewrite")]
+        | Annotated[Map, tyro.conf.subcommand("map")]
         | Annotated[Train, tyro.conf.subcommand("train", default=start)]
         | Annotated[Errors, tyro.conf.subcommand("errors")]
         | Annotated[Report, tyro.conf.subcommand("report")]

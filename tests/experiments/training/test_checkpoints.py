@@ -17,8 +17,8 @@ from neuralmechanics.experiments.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from neuralmechanics.files import publishing
 from neuralmechanics.monitor import MonitorWarning
-from neuralmechanics.monitor.store import atomic
 
 
 def _network() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -94,7 +94,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay(
                 raise OSError(28, "No space left on device")
             return __import__("os").write(handle, content)
 
-    monkeypatch.setattr(atomic, "os", FullDisk())
+    monkeypatch.setattr(publishing, "os", FullDisk())
     with pytest.raises(OSError, match="No space left on device") as error:
         save_checkpoint(tmp_path, model, optimizer, Position(2))
     assert "\n" not in str(error.value)

@@ -1,109 +1,39 @@
-"""Publishing a file: it is either absent or complete and on the disk, whatever kills the process.
-
-Everything that the package keeps is written through this module, in one order: write, fsync, replace, fsync of the
-folder. Until the last of them has returned nothing is acknowledged.
-"""
+"""JSON files with a checksum, published whole; and publishing itself, for those who write into a store."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import stat
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from neuralmechanics.files import parse_json, read_regular
+from neuralmechanics.files.publishing import (
+    is_leftover,
+    make_folder,
+    publish,
+    publish_folder,
+    publishing,
+    remove_leftovers,
+    sync_folder,
+    write_all,
+)
 
-_TEMPORARY, _PARTIAL = ".tmp-", ".partial-"
-_LEFTOVER = re.compile(r"\.(tmp|partial)-\d+-")
+__all__ = [
+    "is_leftover",
+    "make_folder",
+    "publish",
+    "publish_folder",
+    "publish_json",
+    "publishing",
+    "read_json",
+    "remove_leftovers",
+    "sync_folder",
+    "write_all",
+]
+
 # A description holds a configuration and symmetries: 200,002 charges take 60 MB.
 _JSON_BYTES = 1 << 30
-
-
-def publish(path: Path, content: bytes) -> None:
-    """Write, fsync, rename, fsync the folder: after the return the file survives a kill and a power cut."""
-    with publishing(path) as handle:
-        write_all(handle, content)
-
-
-@contextmanager
-def publishing(path: Path) -> Iterator[int]:
-    """A handle to write to; what was written becomes the file at `path` when the block ends, or nothing does."""
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        try:
-            yield handle
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(temporary, path)
-    except BaseException:
-        # The disk may refuse this as well; the next opening removes what is left.
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_folder(path.parent)
-
-
-def write_all(handle: int, content: bytes) -> None:
-    """Every byte of `content`: a single write may take a part of it."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(handle, rest) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; a system without folder handles (Windows) has nothing to sync."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each of them durable, up to the first that existed."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    with suppress(FileExistsError):
-        os.mkdir(folder)
-    sync_folder(folder.parent)
-
-
-def publish_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """A folder with what `fill` puts into it: absent or complete. Nothing may be at `path` yet."""
-    partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
-    _remove(partial)
-    os.mkdir(partial)
-    try:
-        fill(partial)
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            _remove(partial)
-        raise
-    sync_folder(path.parent)
-
-
-def is_leftover(path: Path) -> bool:
-    """Whether a name is one that a killed writer leaves behind: it never was part of anything published."""
-    return _LEFTOVER.match(path.name) is not None
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed writer left half-written in a folder; what cannot be deleted is in nobody's way."""
-    with suppress(OSError):
-        for leftover in filter(is_leftover, list(folder.iterdir())):
-            with suppress(OSError):
-                _remove(leftover)
 
 
 def publish_json(path: Path, content: dict[str, Any]) -> None:
@@ -124,20 +54,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or checksum != zlib.crc32(_canonical(content)):
         raise ValueError(f"{path} is damaged: its checksum does not match its content")
     return content
-
-
-def _remove(path: Path) -> None:
-    """A file, or a folder of files, that this module made."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(mode):
-        os.unlink(path)
-        return
-    for name in os.listdir(path):
-        os.unlink(path / name)
-    os.rmdir(path)
 
 
 def _canonical(content: Any) -> bytes:
