@@ -82,7 +82,8 @@ class Monitor:
             raise ValueError(f"every={every}: the number of steps between records must be at least 1")
         params = symmetry_parameters(model, symmetries)
         if not params:
-            raise ValueError("the symmetries hold no charge, so there is nothing to monitor in this model")
+            why = "".join(f"; {f.name}: {f.action.unfollowed}" for f in symmetries if f.action.unfollowed)
+            raise ValueError(f"the symmetries hold no charge, so there is nothing to monitor in this model{why}")
         optimizers = list(innermost(optimizer))
         require_owner(params, optimizers)
         plain = any(group.get("momentum", 0.0) == 0.0 for each in optimizers for group in each.param_groups)

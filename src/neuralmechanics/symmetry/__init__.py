@@ -4,6 +4,7 @@ from typing import Any
 
 from neuralmechanics.functional.as_found import EmptiedCacheWarning
 from neuralmechanics.symmetry.families.family import KINDS, Breaking, Family, Kind
+from neuralmechanics.symmetry.families.own_symmetries import from_generator, from_transformation
 from neuralmechanics.symmetry.families.spaces import Element, Space, spaces_table
 from neuralmechanics.symmetry.families.symmetries import Coverage, Symmetries, UnknownOperation
 from neuralmechanics.symmetry.finding.find import find_symmetries
@@ -60,6 +61,8 @@ __all__ = [
     "check_rule",
     "decomposition",
     "find_symmetries",
+    "from_generator",
+    "from_transformation",
     "lowered_program",
     "rule",
     "spaces_table",

@@ -156,11 +156,13 @@ def _by_kind(
 
 def _invariance(families: Sequence[Family], weighted: Sequence[Weighted], chosen: Sequence[int]) -> Measure:
     readings = []
+    accuracy = max(families[k].action.accuracy for k in chosen)
     for batch in weighted:
         fine = batch.scene.fine
+        changes = tuple(change * max(1.0, accuracy / fine.rounding) for change in fine.changes)
         for draw in batch.draws:
             drawn = [(families[k], draw[k]) for k in chosen]
-            readings.append(invariance_reading(fine.objective, drawn, fine.params, fine.loss, fine.changes))
+            readings.append(invariance_reading(fine.objective, drawn, fine.params, fine.loss, changes))
     return pool(readings, max(batch.scene.fine.rounding for batch in weighted))
 
 

@@ -19,7 +19,7 @@ from neuralmechanics.symmetry.families.former_names import FORMER, former_parts
 
 __all__ = ["KINDS", "Breaking", "Family", "Kind"]
 
-Kind = Literal["translation", "scale", "rescale", "linear", "affine"]
+Kind = Literal["translation", "scale", "rescale", "linear", "affine", "nonlinear"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
