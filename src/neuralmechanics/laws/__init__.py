@@ -1,6 +1,7 @@
 """How charges move under a real optimiser: arithmetic on float64 tensors of shape [charges], on any device."""
 
 from neuralmechanics.laws.budget import BUDGET_PARTS, MEASURED_PARTS, ChargeBudget, StoredStep
+from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.closed_forms import (
     NormalForm,
     driven_path,
@@ -22,6 +23,7 @@ __all__ = [
     "BUDGET_PARTS",
     "MEASURED_PARTS",
     "ChargeBudget",
+    "ChargeLaw",
     "DriveHistory",
     "Drives",
     "ExactLaw",
