@@ -116,7 +116,9 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("named", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize(
+    "named", [pytest.param(n, id=i, marks=[pytest.mark.slow] * (i != "colons")) for i, n in NAMES.items()]
+)
 def test_a_rule_is_found_however_the_operation_is_named(named: Any) -> None:
     nm.symmetry.rule(named)(lambda d, node, x: d.homogeneous(x, nonnegative=True))
     found = count(one_hidden, (3, 4), (4, 2))
@@ -216,6 +218,7 @@ WRONG: dict[str, tuple[Rule, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_rules_pass(name: str) -> None:
     nm.symmetry.rule("nmtest::rectify")(RIGHT[name])
@@ -253,6 +256,7 @@ def test_the_checker_needs_something_that_moves() -> None:
         nm.symmetry.check_rule(rectify, torch.arange(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("operation", "args"),
     [
