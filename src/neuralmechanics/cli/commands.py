@@ -39,7 +39,7 @@ def run_version(command: Version) -> None:
     print(__version__)
 
 
-_RUN: dict[type[Any], Callable[[Any], None]] = {
+_RUN: dict[type[Any], Callable[[Any], int | None]] = {
     Demo: run_demo,
     Find: run_find,
     Check: run_check,
@@ -94,6 +94,6 @@ def _training_default(arguments: Sequence[str]) -> Train:
     return Train(training=load_config(files[0], TrainConfig)) if files else Train()
 
 
-def run(command: Any) -> None:
-    """Run one parsed command."""
-    _RUN[type(command)](command)
+def run(command: Any) -> int:
+    """Run one parsed command; its exit status, 0 where it gives none."""
+    return _RUN[type(command)](command) or 0

@@ -76,3 +76,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(diagnostics, name)
     raise AttributeError(f"module 'neuralmechanics.symmetry' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -44,6 +44,11 @@ class Symmetries(Sequence[Family]):
     capture: Mapping[str, Any] = field(default_factory=dict)
     spaces: tuple[Space, ...] = ()
 
+    def __post_init__(self) -> None:
+        wrong = next((f for f in self.families if not isinstance(f, Family)), None)
+        if wrong is not None:
+            raise TypeError(f"a family is needed, got {type(wrong).__name__}: Symmetries((family, …)) takes a tuple")
+
     def __len__(self) -> int:
         return len(self.families)
 
