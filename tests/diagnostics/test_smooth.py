@@ -224,7 +224,7 @@ def test_families_that_users_build_are_validated() -> None:
         Symmetries(("scale",))  # type: ignore[arg-type]
     model = nn.Linear(4, 5)
     other = Family("scale", "mine", ("row 1",), Diagonal((term([1], name="weight"),)))
-    with pytest.raises(ValueError, match="parameter 'weight' has shape .5, 4., which is not the one"):
+    with pytest.raises(ValueError, match=r"parameter 'weight' has shape .5, 4., which is not the one"):
         nm.Monitor(model, torch.optim.SGD(model.parameters(), 0.1), Symmetries((other,)))
 
 
