@@ -15,7 +15,7 @@ MINUTES ?= 10
 # run by one of them, in its own order: what its tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-all torture fuzz lint docs clean
+.PHONY: help demo test test-all torture fuzz faults package lint docs clean
 
 help:
 	@echo "make demo      train two networks on handwritten digits, follow every charge, write a page of pictures"
@@ -23,6 +23,8 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make torture   kills, disk errors, flipped bits, second writers by the hundred (at most a quarter of an hour)"
 	@echo "make fuzz      every reader fed with broken files, guided by coverage (MINUTES each, 10 by default)"
+	@echo "make faults    faults planted in copies of the source, and which of them the tests catch (an hour)"
+	@echo "make package   sdist and wheel, installed into an empty environment and tested there"
 	@echo "make docs      the documentation as HTML in docs/_build/html"
 	@echo "make clean     remove the virtual environment and everything built"
 
@@ -41,6 +43,12 @@ torture: $(STAMPS)/test
 
 fuzz: $(STAMPS)/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzzing $(MINUTES)
+
+faults: $(STAMPS)/test
+	PYTHONPATH=. $(BIN)/python -m tests.faults
+
+package:
+	PYTHON=$(PYTHON) bash .ci/package
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .

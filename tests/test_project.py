@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "neuralmechanics"
 # Bottom to top, as the design lays them out; a module may import from its own floor and from those before it.
 FLOORS = (
-    "files", "configuration", "progress", "optimizers", "slices", "functional", "symmetry", "laws", "flows",
-    "diagnostics", "rewrite", "monitor", "experiments", "report", "cli",
+    "citations", "files", "configuration", "progress", "optimizers", "slices", "functional", "symmetry", "laws",
+    "flows", "diagnostics", "rewrite", "monitor", "experiments", "report", "cli",
 )  # fmt: skip
 # Imports inside a function are exempt: `run.report(path)` is how a lower floor offers a convenience of a higher one.
 # The folders of a floor, in the same sense; what a floor has beside its folders may stand anywhere among them.

@@ -19,6 +19,7 @@ _EXPORTS = {
     "update_defect": "neuralmechanics.diagnostics",
     "Monitor": "neuralmechanics.monitor",
     "open_run": "neuralmechanics.monitor",
+    "cite": "neuralmechanics.citations",
 }
 _SUBPACKAGES = (
     "diagnostics", "experiments", "flows", "laws", "monitor", "optimizers", "report", "rewrite", "slices", "symmetry",

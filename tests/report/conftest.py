@@ -33,7 +33,11 @@ class StandInRun:
     config: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[Note, ...] = field(default=(), kw_only=True)
 
-    def errors(self) -> pd.DataFrame:
+    def errors(self, by: str = "family") -> pd.DataFrame:
+        if by == "kind":
+            grouped = self.errors().groupby(["kind", "law"], sort=False)
+            sums = {"charges": "sum", "max_error": "max", "rms_error": "max"}
+            return grouped.agg(sums).reset_index()
         rows = []
         relative = np.abs(self.data["predicted"] - self.data["charge"]) / self.data["scale"]
         for family in self.symmetries:

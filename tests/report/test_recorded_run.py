@@ -43,12 +43,12 @@ def test_the_papers_figures_are_made(recorded: Run, tmp_path: Path) -> None:
 
 
 def test_drawn_errors_are_those_of_the_table(recorded: Run) -> None:
-    table = errors_by_law(recorded.errors()).set_index(["family", "kind"])
+    table = errors_by_law(recorded.errors(by="kind")).set_index("kind")
     relative, kinds = relative_errors(recorded.data), recorded.data["kind"].values.astype(str)
     for law in laws(recorded.data):
         for kind in np.unique(kinds):
             drawn = np.nanmax(largest_error(relative.sel(law=law).values[:, kinds == kind]))
-            assert drawn == table.loc[("all", kind), law]
+            assert drawn == table.loc[kind, law]
 
 
 def test_weights_settings_and_hyperparameters_are_found(recorded: Run) -> None:

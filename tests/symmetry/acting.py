@@ -15,13 +15,16 @@ from neuralmechanics.symmetry.families.actions import (
     AffineDiagonal,
     AffineShift,
     AffineTerm,
+    Bilinear,
     ComplexPairs,
     Diagonal,
+    Entries,
     Gain,
     GramTerm,
     LinearBlocks,
     MapFactor,
     Origin,
+    Own,
     Rotation,
     RotationTerm,
     Shear,
@@ -397,7 +400,55 @@ def shear_of_columns() -> Instance:
     )
 
 
+def hyperbolas() -> Instance:
+    """Two entries of a vector turned into each other, the third left alone."""
+    entries = Entries("w", np.array([0, 1]), np.array([1, 0]), np.ones(2))
+    return Instance(
+        Bilinear((entries,)), {"w": (3,)}, lambda p: torch.stack([p["w"][0] ** 2 - p["w"][1] ** 2, p["w"][2]])
+    )
+
+
+def one_stretch() -> Instance:
+    """Two layers with one symmetric matrix between them, written out over all their entries."""
+    m = torch.tensor([[0.5, 1.0], [1.0, -0.25]], dtype=torch.float64)
+    parts = (("w", torch.kron(m, torch.eye(3).double())), ("v", torch.kron(torch.eye(2).double(), -m)))
+    matrices = []
+    for name, matrix in parts:
+        rows, columns = matrix.nonzero(as_tuple=True)
+        matrices.append(Entries(name, rows.numpy(), columns.numpy(), matrix[rows, columns].numpy()))
+    return Instance(Bilinear(tuple(matrices)), {"w": (2, 3), "v": (2, 2)}, lambda p: p["v"] @ p["w"])
+
+
+def turning() -> Instance:
+    """Two channels turned by one angle; the field is integrated."""
+
+    def field(p: Params) -> Params:
+        return {"w": torch.stack([-p["w"][1], p["w"][0]])}
+
+    return Instance(Own(("w",), (), "antisymmetric", "it turns", field), {"w": (2, 3)}, lambda p: p["w"].mT @ p["w"])
+
+
+def sliding() -> Instance:
+    """u → u e^{-st}, v → v + st, with a vector s that decides how fast: u e^v stays."""
+
+    def field(p: Params) -> Params:
+        return {"u": -p["s"] * p["u"], "v": p["s"].clone()}
+
+    def finite(p: Params, time: Tensor) -> Params:
+        return p | {"u": p["u"] * torch.exp(-time * p["s"]), "v": p["v"] + time * p["s"]}
+
+    return Instance(
+        Own(("u", "v"), ("s",), "other", "nonlinear", field, finite),
+        {"u": (3,), "v": (3,), "s": (3,)},
+        lambda p: torch.cat([p["u"] * p["v"].exp(), p["s"]]),
+    )
+
+
 INSTANCES: dict[str, Instance] = {
+    "hyperbolas": hyperbolas(),
+    "one stretch": one_stretch(),
+    "turning": turning(),
+    "sliding": sliding(),
     "rescale": rescale(),
     "rescale with weights": weighted(),
     "scale": scale(),

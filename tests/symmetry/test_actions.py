@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neuralmechanics.slices import SliceMix
 from neuralmechanics.symmetry.families import actions
-from neuralmechanics.symmetry.families.actions import FORMS, Action, Form
+from neuralmechanics.symmetry.families.actions import FORMS, Action, Form, Own
 from neuralmechanics.symmetry.families.displacement import Displacement
 
 from .acting import INSTANCES, Instance
@@ -323,6 +323,11 @@ def test_read_back_from_plain_data(case: Instance) -> None:
     again = type(action).from_dict(data)  # type: ignore[attr-defined]
     assert again.to_dict() == action.to_dict()
     assert (again.parameters, again.inputs, again.charges) == (action.parameters, action.inputs, action.charges)
+    if isinstance(action, Own):  # a function is not data
+        for refused in (again.generator, again.transform):
+            with pytest.raises(ValueError, match="is not stored; give it again"):
+                refused(params, weights)
+        return
     moved, expected = flow(again, params, weights), flow(action, params, weights)
     assert all(torch.equal(moved[name], expected[name]) for name in params)
 

@@ -30,7 +30,7 @@ def run_demo(command: Demo) -> None:
         print(f"\n{result.out.name}: {result.steps} steps in {result.seconds:.1f} s, test accuracy {scores.top1:.1%}\n")
         print(run.symmetries)
         print("\nLargest error of each law, relative to the initial charge:\n")
-        print_errors(run.errors())
+        print_errors(run)
         written += [result.out, *write_pictures(run, result.out)]
         # Sealed last: until then an interrupted demo is not replaced by the next.
         seal(result.out)

@@ -1,4 +1,4 @@
-"""Where the process begins and ends: exit status 0, or one line on stderr and 2; 130 after Ctrl-C."""
+"""Where the process begins and ends: exit status 0 (1: what was looked at has faults), one line and 2, or 130."""
 
 from __future__ import annotations
 

@@ -150,10 +150,12 @@ def run_count(command: Count) -> None:
     print(count)
 
 
-def run_lint(command: Lint) -> None:
-    """Print the remarks on the model."""
+def run_lint(command: Lint) -> int:
+    """Print the remarks on the model; exit status 1 where one of them is a warning."""
     found = resolve(command.target)
 
     from neuralmechanics.diagnostics import lint
 
-    print(lint(found.model, found.batch, found.loss, command.optimizer))
+    report = lint(found.model, found.batch, found.loss, command.optimizer)
+    print(report)
+    return 0 if report.ok else 1

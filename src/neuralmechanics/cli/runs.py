@@ -75,7 +75,7 @@ def run_errors(command: Errors) -> None:
     if command.csv:
         print(errors.to_csv(index=False), end="")
     else:
-        print_errors(errors, command.by)
+        print_errors(run, command.by)
     print_warnings(run)
 
 
@@ -87,11 +87,13 @@ def print_warnings(run: Any) -> None:
         print(f"warning: {printable}", file=sys.stderr)
 
 
-def print_errors(errors: pd.DataFrame, by: str = "max_error") -> None:
-    """The table by family and law, and which charges were not finite."""
+def print_errors(run: Any, by: str = "max_error") -> None:
+    """The tables by family and by kind, and which charges were not finite."""
     from neuralmechanics.report import errors_by_law, nonfinite_remark, text_table
 
+    errors: pd.DataFrame = run.errors()
     print(text_table(errors_by_law(errors, by)))
+    print(f"\n{text_table(errors_by_law(run.errors(by='kind'), by))}")
     if remark := nonfinite_remark(errors):
         print(f"\n{remark}")
 

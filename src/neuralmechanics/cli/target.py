@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -25,7 +25,7 @@ class Target:
     model: tyro.conf.Positional[str]
     """zoo name, package.module:factory, or hf:<transformers config>"""
     data: str = "digits"
-    """data set whose examples the model takes"""
+    """data set whose examples the model takes, or package.module:factory of your own"""
     input_shape: tuple[int, ...] = ()
     """take random inputs of this shape instead of data (channels height width, or length)"""
     classes: int | None = None
@@ -34,8 +34,8 @@ class Target:
     """whether random inputs are tokens; default: for hf: and gpt with one dimension"""
     batch_size: int = 8
     """examples to look at"""
-    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
-    """loss on the model's output"""
+    loss: str = "cross-entropy"
+    """cross-entropy, mse, or package.module:function of (model, batch)"""
     seed: int = 0
     """of weights and random inputs"""
     images: ImageConfig = field(default_factory=ImageConfig)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         ScheduleConfig,
         TrainConfig,
     )
-    from neuralmechanics.experiments.data import DataSet, data_names, load_data
+    from neuralmechanics.experiments.data import DataSet, data_names, data_set, load_data
     from neuralmechanics.experiments.losses import cross_entropy, mean_squared_error
     from neuralmechanics.experiments.measuring.curvature import top_eigenvalues
     from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
@@ -31,7 +31,7 @@ _EXPORTS = {
     "config": ("ImageConfig", "OptimizerConfig", "RecordConfig", "ScheduleConfig", "TrainConfig"),
     ".configuration.build": ("config_from_dict", "config_to_dict", "load_config"),
     "measuring.curvature": ("top_eigenvalues",),
-    "data": ("DataSet", "data_names", "load_data"),
+    "data": ("DataSet", "data_names", "data_set", "load_data"),
     "measuring.evaluation": ("Performance", "evaluate"),
     ".optimizers.lamb": ("Lamb",),
     "losses": ("cross_entropy", "mean_squared_error"),
@@ -60,6 +60,7 @@ __all__ = [
     "config_to_dict",
     "cross_entropy",
     "data_names",
+    "data_set",
     "eps_errors",
     "evaluate",
     "load_config",
@@ -80,3 +81,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(f".{module}", __name__), name)
     raise AttributeError(f"module 'neuralmechanics.experiments' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,7 +9,7 @@ from typing import Literal
 from neuralmechanics.configuration.former_names import todays_word
 from neuralmechanics.optimizers.config import OptimizerConfig
 
-__all__ = ["METRICS", "ImageConfig", "OptimizerConfig", "RecordConfig", "ScheduleConfig", "TrainConfig"]
+__all__ = ["LOSSES", "METRICS", "ImageConfig", "OptimizerConfig", "RecordConfig", "ScheduleConfig", "TrainConfig"]
 
 ScheduleName = Literal["constant", "drops", "cosine", "linear", "double-batch", "linear-scaling", "halve"]
 Precision = Literal["float32", "float64", "bfloat16"]
@@ -106,6 +106,7 @@ class RecordConfig:
             _require(metric in known, "record.metrics", metric, f"one of {', '.join(known)}")
 
 
+LOSSES = ("cross-entropy", "mse")
 METRICS = (
     "performance",
     "gradient-norm",
@@ -124,15 +125,15 @@ class TrainConfig:
     model: str = "mlp"
     """a zoo name (mlp, convnet-bn, vgg16 …), package.module:factory, or hf:<transformers config>"""
     data: str = "digits"
-    """data set name"""
+    """data set name, or package.module:factory of examples of your own"""
     epochs: float = 10.0
     """passes over the training data"""
     steps: int | None = None
     """optimiser steps; if given, it decides the length in place of epochs"""
     batch_size: int = 128
     """examples in one step"""
-    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
-    """training loss; mse is against one-hot targets"""
+    loss: str = "cross-entropy"
+    """training loss: cross-entropy, mse (against one-hot targets), or package.module:function of (model, batch)"""
     seed: int = 0
     """of weights, order, augmentation and dropout"""
     device: str = "auto"
@@ -152,6 +153,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", todays_word(self.loss, ("loss",)))
+        known = self.loss in LOSSES or ":" in self.loss
+        _require(known, "loss", self.loss, f"one of {', '.join(LOSSES)}, or package.module:function")
         _require(self.epochs > 0, "epochs", self.epochs, "positive")
         _require(self.epochs <= _MOST_EPOCHS, "epochs", self.epochs, f"at most {_MOST_EPOCHS}")
         _require(self.steps is None or self.steps > 0, "steps", self.steps, "positive")

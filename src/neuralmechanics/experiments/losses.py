@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.nn import functional
 
+from neuralmechanics.experiments.importing import named_function
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -36,8 +38,13 @@ def mean_squared_error(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def loss_function(name: str) -> LossFunction:
-    """`cross_entropy` or `mean_squared_error` by its configuration name."""
+    """`cross_entropy` or `mean_squared_error` by its configuration name, or `package.module:function` of one's own.
+
+    A function of one's own is called as `function(model, (inputs, labels))` and returns the scalar that is descended.
+    """
+    if ":" in name:
+        return named_function(name, "loss")
     known: dict[str, LossFunction] = {"cross-entropy": cross_entropy, "mse": mean_squared_error}
     if name not in known:
-        raise ValueError(f"unknown loss {name!r}; known are {', '.join(known)}")
+        raise ValueError(f"unknown loss {name!r}; known are {', '.join(known)}, package.module:function")
     return known[name]

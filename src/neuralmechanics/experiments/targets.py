@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from neuralmechanics.experiments.importing import named_function, told
 from neuralmechanics.experiments.models import build_model, restore_weights
 from neuralmechanics.experiments.seeds import seeded
 from neuralmechanics.files import read_regular
@@ -44,7 +44,7 @@ def resolve_model(
         with _offline():
             model = _seeded(lambda: _transformers_model(target.removeprefix("hf:"), classes), seed)
     elif ":" in target:
-        factory = _factory(target)
+        factory = named_function(target, "model")
         model = _seeded(lambda: _call(factory, target, input_shape, classes), seed)
     else:
         model = build_model(target, input_shape=input_shape, classes=classes, seed=seed, initialisation=initialisation)
@@ -62,7 +62,7 @@ def require_fit(model: nn.Module, target: str, inputs: Tensor) -> None:
         with left_as_found(model, inputs), torch.no_grad():
             model(inputs)
     except Exception as error:  # noqa: BLE001 - whatever the model's own code raises
-        raise ValueError(f"{target} does not take a batch of shape {tuple(inputs.shape)}: {_told(error)}") from None
+        raise ValueError(f"{target} does not take a batch of shape {tuple(inputs.shape)}: {told(error)}") from None
 
 
 @contextmanager
@@ -80,34 +80,9 @@ def _offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _told(error: BaseException) -> str:
-    """The first line of an error, with its kind where the line alone says little."""
-    line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    if isinstance(error, RuntimeError | ValueError | TypeError | ImportError) and line:
-        return line
-    return f"{type(error).__name__}: {line}" if line else type(error).__name__
-
-
 def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     with seeded(seed, "weights"):
         return build()
-
-
-def _factory(target: str) -> Callable[..., Any]:
-    module_name, _, name = target.partition(":")
-    here = str(Path.cwd())
-    # A module beside the configuration is found as `python -m` would find it.
-    sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's own code raises
-        raise ValueError(f"cannot import {module_name!r} of model {target!r}: {_told(error)}") from None
-    finally:
-        sys.path.remove(here)
-    factory: Callable[..., Any] | None = getattr(module, name, None)
-    if factory is None or not callable(factory):
-        raise ValueError(f"module {module_name!r} of model {target!r} has no callable {name!r}")
-    return factory
 
 
 def _call(factory: Callable[..., Any], target: str, input_shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -117,7 +92,7 @@ def _call(factory: Callable[..., Any], target: str, input_shape: tuple[int, ...]
         # By name, and only what the factory has: one may build a single network.
         model = factory(**{name: value for name, value in offered.items() if name in known})
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's own code raises
-        raise ValueError(f"model {target!r} could not be made: {_told(error)}") from None
+        raise ValueError(f"model {target!r} could not be made: {told(error)}") from None
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {target!r} made a {type(model).__name__}, not a torch.nn.Module")
     return model
@@ -140,7 +115,7 @@ def _transformers_model(name: str, classes: int) -> nn.Module:
             read_regular(Path(name) / "config.json", _CONFIG_BYTES)
             config = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # noqa: BLE001 - what a configuration of somebody else's makes of itself
-            raise ValueError(f"no transformers config in {name!r}: {_told(error)}") from None
+            raise ValueError(f"no transformers config in {name!r}: {told(error)}") from None
     else:
         kind = getattr(transformers, name, None)
         if not (inspect.isclass(kind) and issubclass(kind, transformers.PretrainedConfig)):
@@ -162,5 +137,5 @@ def _transformers_model(name: str, classes: int) -> nn.Module:
     try:
         model: nn.Module = kind.from_config(config, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - what a configuration of somebody else's makes of itself
-        raise ValueError(f"{'hf:' + name!r} could not be built: {_told(error)}") from None
+        raise ValueError(f"{'hf:' + name!r} could not be built: {told(error)}") from None
     return model

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["FunctionModule", "as_module"]
+__all__ = ["FunctionModule", "PlainFunction", "as_module"]
+
+PlainFunction = Callable[[dict[str, Tensor], Any], Any]
 
 
 class FunctionModule(nn.Module):
@@ -28,7 +30,13 @@ class FunctionModule(nn.Module):
             holder.register_parameter(last, nn.Parameter(value.detach(), requires_grad=wanted))
 
     def forward(self, batch: Any) -> Any:
-        return self._function({name: self.get_parameter(name) for name in self._names}, batch)
+        return self._function({name: self._held(name) for name in self._names}, batch)
+
+    def _held(self, name: str) -> Tensor:
+        """The tensor in a parameter's place, which inside a transformation is no parameter."""
+        path, _, last = name.rpartition(".")
+        tensor: Tensor = getattr(self.get_submodule(path), last)
+        return tensor
 
 
 def as_module(model: Any, params: Mapping[str, Tensor] | None) -> nn.Module:
@@ -44,6 +52,6 @@ def as_module(model: Any, params: Mapping[str, Tensor] | None) -> nn.Module:
     if params is None:
         name = getattr(model, "__name__", type(model).__name__)
         raise TypeError(
-            f"{name} is a plain function: pass its named tensors too, find_symmetries({name}, batch, params=…)"
+            f"{name} is a plain function of (params, batch): pass its named tensors too, by params={{'name': tensor}}"
         )
     return FunctionModule(model, params)

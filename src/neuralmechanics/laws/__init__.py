@@ -1,6 +1,7 @@
 """How charges move under a real optimiser: arithmetic on float64 tensors of shape [charges], on any device."""
 
 from neuralmechanics.laws.budget import BUDGET_PARTS, MEASURED_PARTS, ChargeBudget, StoredStep
+from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.closed_forms import (
     NormalForm,
     driven_path,
@@ -10,6 +11,14 @@ from neuralmechanics.laws.closed_forms import (
     relaxation_path,
 )
 from neuralmechanics.laws.coefficients import decay_strength
+from neuralmechanics.laws.equilibrium import (
+    effective_learning_rate,
+    equilibrium_norm,
+    equilibrium_rotation,
+    half_life,
+    norm_after,
+    relaxation_rate,
+)
 from neuralmechanics.laws.exact import ExactLaw
 from neuralmechanics.laws.identity import IdentityLaw
 from neuralmechanics.laws.modified_flow import ModifiedFlowLaw
@@ -22,6 +31,7 @@ __all__ = [
     "BUDGET_PARTS",
     "MEASURED_PARTS",
     "ChargeBudget",
+    "ChargeLaw",
     "DriveHistory",
     "Drives",
     "ExactLaw",
@@ -37,10 +47,16 @@ __all__ = [
     "StoredStep",
     "decay_strength",
     "driven_path",
+    "effective_learning_rate",
+    "equilibrium_norm",
+    "equilibrium_rotation",
+    "half_life",
+    "norm_after",
     "normal_form",
     "oscillation_threshold",
     "oscillator_path",
     "relaxation_path",
+    "relaxation_rate",
     "replay",
     "rotation_defect",
 ]

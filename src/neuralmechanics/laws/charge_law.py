@@ -13,9 +13,29 @@ from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
 class ChargeLaw(ABC):
-    """What the laws here have in common: a memory that starts, is saved and continues. Each adds its own step."""
+    """What the laws here have in common: a memory that starts, is saved and continues. Each adds its own step.
+
+    A law of one's own adds a `name`, the drives that it `needs` (fields of `Drives`), and `step`, in which
+    `self._state["charge"]` is what it predicts and `self._state.move(None, charge=…)` replaces it. It is given to a
+    monitor as a class, `Monitor(…, laws=["exact", Mine])`, or fed a recorded history by `replay(Mine(quadratic), …)`:
+
+    >>> import torch
+    >>> class Halving(ChargeLaw):
+    ...     name = "halving"
+    ...     needs = ("update_energy",)
+    ...     def step(self, hyper, drives):
+    ...         energy = self._state.energy("update_energy", drives)
+    ...         self._state.move(None, charge=self._state["charge"] / 2 + energy)
+    >>> law = Halving()
+    >>> law.start(torch.tensor([4.0]))
+    >>> law.step(Hyperparameters(0.1), Drives(update_energy=torch.ones(1)))
+    >>> law.value
+    tensor([3.], dtype=torch.float64)
+    """
 
     name: str
+    needs: tuple[str, ...] = ()
+    """the drives that must be measured at every step"""
     memory: tuple[str, ...] = ()
     """what is remembered beside `charge` and `quadratic`"""
 

@@ -15,7 +15,7 @@ from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
 from neuralmechanics.monitor.following.recorder import Recorder, run_content
-from neuralmechanics.monitor.following.tracker import ROTATION, law_names
+from neuralmechanics.monitor.following.tracker import LAWS, ROTATION, Maker, chosen_laws
 from neuralmechanics.monitor.processes.holding import sharded
 from neuralmechanics.monitor.processes.writing import SilentStore, Writer, writes
 from neuralmechanics.monitor.store.schema import LAST_RESIDUAL
@@ -44,7 +44,8 @@ class Monitor:
     `resume` is given: True where the parameters are those of a record, else the step that they are of.
     `every`: steps between records; the first and the last step are always recorded.
     `laws`: names of the laws to follow, by default all that apply to the optimiser. "rotation" follows the angular
-    momentum of every rotation as well (`Run.angular_momentum`), whatever the optimiser.
+    momentum of every rotation as well (`Run.angular_momentum`), whatever the optimiser. A class like `laws.ChargeLaw`
+    is a law of one's own: fed SGD's settings and the drives that it `needs` at every step, recorded by its `name`.
     `residuals`: measure ⟨g,ξ⟩ at every step, which the law `identity` needs (else it is nan, and residuals are
     measured at records alone); one more pass over the gradients a step.
     `drives`: store what the laws are fed at every step, so that any law can be replayed from the run.
@@ -69,7 +70,7 @@ class Monitor:
         store: str | Path | None = None,
         *,
         every: int = 10,
-        laws: Sequence[str] | None = None,
+        laws: Sequence[str | Maker] | None = None,
         residuals: bool = False,
         drives: bool = False,
         exact_update: bool = False,
@@ -82,12 +83,14 @@ class Monitor:
             raise ValueError(f"every={every}: the number of steps between records must be at least 1")
         params = symmetry_parameters(model, symmetries)
         if not params:
-            raise ValueError("the symmetries hold no charge, so there is nothing to monitor in this model")
+            why = "".join(f"; {f.name}: {f.action.unfollowed}" for f in symmetries if f.action.unfollowed)
+            raise ValueError(f"the symmetries hold no charge, so there is nothing to monitor in this model{why}")
         optimizers = list(innermost(optimizer))
         require_owner(params, optimizers)
         plain = any(group.get("momentum", 0.0) == 0.0 for each in optimizers for group in each.param_groups)
         sgd = any(map(may_follow_sgd, optimizers))
-        names = law_names(laws, sgd=sgd, plain=plain)
+        followed = chosen_laws(laws, sgd=sgd, plain=plain)
+        _refuse_shards(followed, params)
         self._notes = Notes(aloud=writes(writer))
         if not sgd and laws is None:
             self._notes.tell(
@@ -97,7 +100,7 @@ class Monitor:
             )
         options = {
             "every": every,
-            "laws": list(names),
+            "laws": list(followed),
             "residuals": residuals or drives,
             "drives": drives,
             "exact_update": exact_update,
@@ -122,7 +125,7 @@ class Monitor:
             optimizers,
             symmetries,
             params,
-            names,
+            followed,
             self._notes,
             self._portion,
             rotations,
@@ -371,6 +374,13 @@ class Monitor:
 def _same(a: Tensor, b: Tensor) -> bool:
     """Equal to the last bit, nan where the other is nan."""
     return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def _refuse_shards(laws: Mapping[str, Maker], params: Mapping[str, Tensor]) -> None:
+    """ValueError for laws of one's own where processes hold shares of the charges: who knows whether they add up."""
+    own = [name for name in laws if name not in LAWS]
+    if own and any(map(sharded, params.values())):
+        raise ValueError(f"the law {own[0]!r} needs whole charges, these parameters are sharded; leave the law out")
 
 
 def _rotations(

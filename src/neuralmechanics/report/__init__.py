@@ -47,3 +47,7 @@ def __getattr__(name: str) -> Any:
     if name in ("figures", "page", "tables"):
         return importlib.import_module(f"neuralmechanics.report.{name}")
     raise AttributeError(f"module 'neuralmechanics.report' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

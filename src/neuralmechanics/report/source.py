@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class RunLike(Protocol):
     def config(self) -> Any: ...
     @property
     def warnings(self) -> Sequence[Any]: ...
-    def errors(self) -> pd.DataFrame: ...
+    def errors(self, by: Literal["family", "kind"] = "family") -> pd.DataFrame: ...
 
 
 def steps(data: xr.Dataset) -> NDArray[np.float64]:

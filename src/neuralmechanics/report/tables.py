@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 
 def errors_by_law(errors: pd.DataFrame, value: str = "max_error") -> pd.DataFrame:
-    """The table of ``run.errors()`` with one row a family and one column a law, in reading order.
+    """The table of ``run.errors()`` with one row a family (or kind) and one column a law, in reading order.
 
     ``value`` is ``max_error`` or ``rms_error``.
     """
     if value not in errors:
         raise ValueError(f"the table of errors has no column {value!r}; it has: {', '.join(map(str, errors.columns))}")
     # A law without a row in a family holds for none of its charges: an empty cell.
-    wide = errors.pivot(index=["family", "kind"], columns="law", values=value)
+    named = [column for column in ("family", "kind") if column in errors]
+    wide = errors.pivot(index=named, columns="law", values=value)
     # A law may speak of fewer charges than its family has: the count is that of the family.
-    charges = errors.groupby(["family", "kind"], sort=False)["charges"].max()
+    charges = errors.groupby(named, sort=False)["charges"].max()
     wide = wide.reindex(charges.index)[in_reading_order([str(law) for law in wide.columns])]
     wide.insert(0, "charges", charges)
     return wide.rename_axis(columns=None).reset_index()
@@ -38,7 +39,7 @@ def nonfinite_remark(errors: pd.DataFrame) -> str | None:
     """Which charges of ``run.errors()`` were not finite, and from which step on; None where all were."""
     if "nonfinite_step" not in errors or errors["nonfinite_step"].isna().all():
         return None
-    lost = errors.loc[errors["nonfinite_step"].notna() & (errors["family"] != "all"), ["family", "nonfinite_step"]]
+    lost = errors.loc[errors["nonfinite_step"].notna(), ["family", "nonfinite_step"]]
     first = lost.groupby("family", sort=False)["nonfinite_step"].min().sort_values(kind="stable")
     named = ", ".join(f"{family} from step {step}" for family, step in first.head(_NAMED).items())
     more = f", and {len(first) - _NAMED} more families" if len(first) > _NAMED else ""

@@ -51,6 +51,21 @@ class SliceTerm:
     slices: np.ndarray
     coefficients: np.ndarray
 
+    def __post_init__(self) -> None:
+        sizes = {len(self.charges), len(self.slices), len(self.coefficients)}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"slice term of {self.view.parameter!r}: {len(self.charges)} charges, {len(self.slices)} slices and "
+                f"{len(self.coefficients)} coefficients; give one of each an entry"
+            )
+        if sizes != {0} and not (self.slices.min() >= 0 and self.slices.max() < self.view.size):
+            raise ValueError(
+                f"slice term of {self.view.parameter!r}: slices {self.slices.min()} to {self.slices.max()} of a view "
+                f"that has {self.view.size}; number them from 0"
+            )
+        if sizes != {0} and self.charges.min() < 0:
+            raise ValueError(f"slice term of {self.view.parameter!r}: charges are numbered from 0")
+
     def offset(self, by: int) -> SliceTerm:
         """The same term with its charges renumbered ``by`` higher."""
         return SliceTerm(self.view, self.charges + by, self.slices, self.coefficients)

@@ -85,7 +85,7 @@ def turning(model: Linears, optimizer: torch.optim.SGD, seed: int = 3) -> None:
 
 
 def error(run: nm.Run) -> float:
-    table = run.errors().query("law == 'rotation' and family == 'all'")
+    table = run.errors(by="kind").query("law == 'rotation'")
     assert list(table["kind"]) == ["rotation"]
     assert list(table["charges"]) == [3]
     return float(table["max_error"].iloc[0])

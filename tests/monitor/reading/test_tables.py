@@ -24,12 +24,14 @@ def recorded(training: Any) -> nm.Run:
 
 
 def test_errors_are_what_they_are_defined_to_be(recorded: nm.Run) -> None:
-    table, data = recorded.errors(), recorded.data
+    table, kinds, data = recorded.errors(), recorded.errors(by="kind"), recorded.data
     assert list(table.columns) == ["family", "kind", "law", "charges", "max_error", "rms_error", "nonfinite_step"]
-    assert len(table) == len(recorded.symmetries) * 4 + 2 * 4
-    assert set(table[table["family"] == "all"]["kind"]) == {"translation", "rescale"}
-    for row in table.itertuples():
-        chosen = (data["kind"] == row.kind).values & ((data["family"] == row.family).values | (row.family == "all"))
+    assert list(kinds.columns) == list(table.columns)[1:]
+    assert (len(table), len(kinds)) == (len(recorded.symmetries) * 4, 2 * 4)
+    assert set(kinds["kind"]) == {"translation", "rescale"}
+    for row in [*table.itertuples(), *kinds.itertuples()]:
+        family = getattr(row, "family", None)
+        chosen = (data["kind"] == row.kind).values & ((data["family"] == family).values | (family is None))
         values = []
         for step in range(1, data.sizes["step"]):
             for charge in np.flatnonzero(chosen):

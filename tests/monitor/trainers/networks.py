@@ -73,7 +73,7 @@ def assert_same_run(run: nm.Run, right: nm.Run, digits: float = 1e-13) -> None:
     assert list(run.data["step"].values) == list(right.data["step"].values)
     for name in ("charge", "predicted", "residual", "outside", "learning_rate", "momentum", "weight_decay"):
         assert np.allclose(run.data[name], right.data[name], rtol=digits, atol=digits, equal_nan=True), name
-    errors = run.errors().query("family == 'all' and law in ['exact', 'identity']")
+    errors = run.errors(by="kind").query("law in ['exact', 'identity']")
     assert len(errors) >= 2
     assert errors["max_error"].max() < 1e-12
 

@@ -46,7 +46,7 @@ class Orbit:
 
         Families that act about another point are those of θ + c here, for the c of ``origins``.
         """
-        moving = [f for f in families if f.kind in ("rescale", "linear") and f.charges]
+        moving = [f for f in families if f.kind in ("rescale", "linear") and f.charges and f.action.stretches]
         return cls(tuple(replace(f, action=f.action.centred) for f in moving), tuple(f.action for f in moving))
 
     def origins(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:

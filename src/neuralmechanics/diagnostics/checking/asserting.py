@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from neuralmechanics.diagnostics.checking.checking import check_symmetries
 from neuralmechanics.diagnostics.checking.report import CheckReport
+from neuralmechanics.diagnostics.checking.verdicts import WRONG_BACKWARD
+from neuralmechanics.functional.function_module import PlainFunction, as_module
 from neuralmechanics.functional.pure_loss import LossFunction
+from neuralmechanics.symmetry.families.family import KINDS
 from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.find import find_forward_symmetries
 
@@ -17,23 +20,31 @@ __all__ = ["assert_symmetric"]
 
 
 def assert_symmetric(
-    model: nn.Module,
+    model: nn.Module | PlainFunction,
     loss_fn: LossFunction | None,
     batches: Sequence[Any],
     *,
     expect: Mapping[str, int] | None = None,
     symmetries: Symmetries | None = None,
+    hessian: bool = True,
     seed: int = 0,
+    params: Mapping[str, Tensor] | None = None,
 ) -> CheckReport:
     """Finds the symmetries of the forward pass and checks that loss, gradient and Hessian obey them.
 
     A fault of the backward pass breaks a constraint. A fault of the forward pass that is itself symmetric shows in the
     number of symmetries: ``expect={"rescale": 7}`` compares the charges of each kind named. ``symmetries`` skips the
-    search, for operations that it has no rule for.
+    search, for operations that it has no rule for. ``hessian=False`` leaves out second derivatives, for backward passes
+    that have none. A plain function ``model(params, batch)`` comes with its named tensors as ``params``.
 
     Raises AssertionError with the table where a family is broken or the numbers differ, and where there is no symmetry
     at all to test (``expect={}`` allows that). Returns the report.
     """
+    __tracebackhide__ = True  # what a test suite shows is the caller's line
+    unknown_kind = next((kind for kind in expect or {} if kind not in KINDS), None)
+    if unknown_kind is not None:
+        raise ValueError(f"expect names the kind {unknown_kind!r}, which there is not; kinds: {', '.join(KINDS)}")
+    model = as_module(model, params)
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
     found = find_forward_symmetries(model, batches[0], loss_fn) if symmetries is None else symmetries
@@ -47,9 +58,10 @@ def assert_symmetric(
     for kind, number in (expect or {}).items():
         if counts.get(kind, 0) != number:
             raise AssertionError(f"{counts.get(kind, 0)} {kind} charges found, {number} expected\n{found!r}")
-    report = check_symmetries(found, model, loss_fn, batches, seed=seed)
+    report = check_symmetries(found, model, loss_fn, batches, hessian=hessian, seed=seed)
     if not report.ok:
         first = report.broken[0]
-        raise AssertionError(f"{len(report.broken)} of {len(report.families)} families broken, first {first.family!r}: "
-                             f"{first.reason}\n{report!r}")  # fmt: skip
+        backward = "wrong backward pass: " if all(WRONG_BACKWARD in f.reason for f in report.broken) else ""
+        count = f"{len(report.broken)} of {len(report.families)} families broken"
+        raise AssertionError(f"{backward}{count}, first {first.family!r}: {first.reason}\n{report!r}")
     return report

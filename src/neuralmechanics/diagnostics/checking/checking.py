@@ -24,6 +24,7 @@ from neuralmechanics.diagnostics.checking.report import CheckReport, FamilyCheck
 from neuralmechanics.diagnostics.checking.scene import Scene, working_dtype
 from neuralmechanics.diagnostics.checking.verdicts import LIMIT, SMALL, judge_family, only_second
 from neuralmechanics.functional.as_found import left_as_found
+from neuralmechanics.functional.function_module import PlainFunction, as_module
 from neuralmechanics.functional.precision import unit
 from neuralmechanics.functional.pure_loss import LossFunction, Objective, trainable_parameters
 from neuralmechanics.symmetry.families.family import Family
@@ -37,13 +38,14 @@ _DRAWS = 2  # random weightings of each family's generators
 
 def check_symmetries(
     symmetries: Sequence[Family],
-    model: nn.Module,
+    model: nn.Module | PlainFunction,
     loss_fn: LossFunction | None,
     batches: Sequence[Any],
     *,
     hessian: bool = True,
     samples: int = 8,
     seed: int = 0,
+    params: Mapping[str, Tensor] | None = None,
 ) -> CheckReport:
     """Loss invariance, gradient, Hessian and noise constraints of every family, relative to rounding.
 
@@ -58,20 +60,22 @@ def check_symmetries(
     for each half on its own: some losses and three Hessian products a batch where all is well, about log₂ n times as
     many a fault. What was measured of a set stands in the row of each member: the loss under all their transformations
     one after the other, and what the sum of their generators leaves, counted as if it were the member's alone.
-    The model and all its state are left as they were found, and random layers draw the same numbers everywhere.
+    The model and all its state are left as they were found, and random layers draw the same numbers everywhere. A plain
+    function ``model(params, batch)`` comes with its named tensors as ``params``.
 
     Raises ValueError where ``batches`` is empty or lacks a family's parameter, TypeError where the loss is no tensor.
     Source: Kunin et al. 2021, section 3 and appendix A.
     """
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
+    model = as_module(model, params)
     with left_as_found(model, loss_fn, batches):
-        params = trainable_parameters(model)
-        _require(symmetries, params)
+        values = trainable_parameters(model)
+        _require(symmetries, values)
         generator = torch.Generator().manual_seed(seed)
-        dtype = working_dtype(Objective(model, loss_fn, batches[0], seed), params)
+        dtype = working_dtype(Objective(model, loss_fn, batches[0], seed), values)
         scenes = [
-            Scene.of(Objective(model, loss_fn, batch, seed + k), params, unit(dtype), hessian, samples, generator)
+            Scene.of(Objective(model, loss_fn, batch, seed + k), values, unit(dtype), hessian, samples, generator)
             for k, batch in enumerate(batches)
         ]
         checks = _checks(tuple(symmetries), _weighted(symmetries, scenes, generator), unit(dtype), generator)
@@ -156,11 +160,13 @@ def _by_kind(
 
 def _invariance(families: Sequence[Family], weighted: Sequence[Weighted], chosen: Sequence[int]) -> Measure:
     readings = []
+    accuracy = max(families[k].action.accuracy for k in chosen)
     for batch in weighted:
         fine = batch.scene.fine
+        changes = tuple(change * max(1.0, accuracy / fine.rounding) for change in fine.changes)
         for draw in batch.draws:
             drawn = [(families[k], draw[k]) for k in chosen]
-            readings.append(invariance_reading(fine.objective, drawn, fine.params, fine.loss, fine.changes))
+            readings.append(invariance_reading(fine.objective, drawn, fine.params, fine.loss, changes))
     return pool(readings, max(batch.scene.fine.rounding for batch in weighted))
 
 

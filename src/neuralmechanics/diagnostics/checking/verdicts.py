@@ -49,6 +49,7 @@ class Explanation:
         return abs(self.slope) <= SMALL * self.size + self.slack
 
 
+WRONG_BACKWARD = "the backward pass is not the derivative of the forward pass"
 # The constraints that a second derivative enters.
 SECOND = ("hessian", "curvature")
 
@@ -85,13 +86,13 @@ def judge_family(
         return verdict, "; ".join(filter(None, (reason, note)))
     beyond = _beyond(measures)
     if not family.broken_by:
-        return ("broken", _shown(beyond, family)) if beyond else ("exact", "")
+        return ("broken", _shown(beyond, family) + _wrong_backward(measures, beyond)) if beyond else ("exact", "")
     cause = ", ".join(map(str, family.broken_by))
     disagreement = next((e for e in explanations if not e.agrees), None)
     if disagreement is not None:
         return "broken", (
             f"⟨g, ξ⟩ is {disagreement.measured:.3e}, but the loss changes along the orbit at {disagreement.slope:.3e}: "
-            "the backward pass is not the derivative of the forward pass"
+            f"{WRONG_BACKWARD}"
         )
     foreseen = bool(explanations) and all(e.foreseen for e in explanations)
     steep = next((e for e in explanations if not e.small), None)
@@ -108,6 +109,13 @@ def judge_family(
     if not beyond:
         return "approximate", f"{cause}: below rounding here"
     return "approximate", f"{cause}: gradient residual {gradient.residual:.1e}"
+
+
+def _wrong_backward(measures: Mapping[str, Measure], beyond: Mapping[str, Measure]) -> str:
+    """Where the loss itself is unchanged along the orbit, and its gradient is not orthogonal to it."""
+    if measures["invariance"].known and "invariance" not in beyond and "gradient" in beyond:
+        return f"; the loss itself is unchanged by finite transformations: {WRONG_BACKWARD}"
+    return ""
 
 
 def _beyond(measures: Mapping[str, Measure]) -> dict[str, Measure]:

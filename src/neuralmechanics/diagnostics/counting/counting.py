@@ -7,7 +7,7 @@ every known charge is a law, so the rank of their gradients bounds it from below
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,7 +20,9 @@ from neuralmechanics.diagnostics.counting.optimizer_fields import OptimizerFlow,
 from neuralmechanics.diagnostics.counting.potentials import Objective, Potentials
 from neuralmechanics.diagnostics.counting.rank import Gap, Span, matrix_rank
 from neuralmechanics.diagnostics.counting.report import LawCount
+from neuralmechanics.diagnostics.counting.unexplained import unexplained_directions
 from neuralmechanics.functional.as_found import left_as_found
+from neuralmechanics.functional.function_module import PlainFunction, as_module
 
 __all__ = ["count_laws"]
 
@@ -28,7 +30,7 @@ Progress = Callable[[str], None]
 
 
 def count_laws(
-    model: nn.Module,
+    model: nn.Module | PlainFunction,
     batch: Any,
     loss_fn: Objective | None = None,
     optimizer: str | OptimizerFlow = "gradient_flow",
@@ -43,6 +45,7 @@ def count_laws(
     seed: int = 0,
     max_parameters: int = 3000,
     progress: Progress | None = None,
+    params: Mapping[str, Tensor] | None = None,
 ) -> LawCount:
     """Number of independent conservation laws of training, between two bounds, near a generic θ.
 
@@ -60,6 +63,7 @@ def count_laws(
         takes the parameters as they are.
     max_level: deepest iterated bracket, 1 being [u, v]. Level k costs about 6^k gradients each.
     tolerance: singular values below this fraction of the natural scale are zeros; the gaps show how safe that is.
+    params: the named tensors of a plain function ``model(params, batch)``.
     norm_eps: value to put for every norm's eps (0: the laws of the ideal norms); None leaves it.
 
     Costs one SVD of (about 2D) × D in float64 and a few brackets more than the Lie algebra exceeds the gradients.
@@ -73,6 +77,7 @@ def count_laws(
     if point not in ("generic", "model"):
         raise ValueError(f"point={point!r}; use 'generic' or 'model'")
     flow = optimizer_flow(optimizer)
+    model = as_module(model, params)
     with left_as_found(model, loss_fn, batch, data):
         potentials = Potentials(model, batch, loss_fn, data, seed, norm_eps)
         if potentials.dimension > max_parameters:
@@ -87,7 +92,7 @@ def count_laws(
         tell = progress or (lambda text: None)
         place = generic_place(potentials, symmetries, patience if point == "generic" else 0, tolerance, tell)
         z = flow.point(place.theta, potentials.generator)
-        laws = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
+        laws, known = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
         norms = laws.norm(dim=1, keepdim=True)
         lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
         gaps = [*place.gaps, law_gap]
@@ -105,6 +110,8 @@ def count_laws(
             phase_dimension=int(z.numel()),
             levels=levels,
             optimizer=str(flow),
+            directions=unexplained_directions(potentials, place, symmetries, tolerance),
+            known=tuple(dict.fromkeys(known)),
         )
 
 

@@ -20,7 +20,7 @@ from neuralmechanics.diagnostics.counting.potentials import Potentials
 from neuralmechanics.diagnostics.counting.rank import Gap, matrix_rank
 from neuralmechanics.symmetry.families.actions import Form
 
-__all__ = ["KnownFamily", "KnownSymmetries", "known_generators", "known_laws"]
+__all__ = ["KnownFamily", "KnownSymmetries", "generator_rows", "known_generators", "known_laws"]
 
 
 class KnownFamily(Protocol):
@@ -39,27 +39,36 @@ def known_generators(
     potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, jacobian: Tensor, tolerance: float
 ) -> tuple[int, Gap]:
     """Rank at θ of all generators that the functions' gradients really are orthogonal to."""
-    known = (*symmetries, *exchanges(symmetries))
-    rows = [_flat(potentials, family, theta, weights) for family in known for _, weights in family.units()]
-    kept = [row for row in rows if _annihilated(jacobian, row, tolerance)]
-    if not kept:
+    stacked = generator_rows(potentials, symmetries, theta, jacobian, tolerance)
+    if not len(stacked):
         return 0, Gap(float("inf"), 0.0, "known generators")
-    stacked = torch.stack(kept)
     rank, _, gap = matrix_rank(stacked / stacked.norm(dim=1, keepdim=True), tolerance, "known generators")
     return rank, gap
 
 
+def generator_rows(
+    potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, jacobian: Tensor, tolerance: float
+) -> Tensor:
+    """The generators at θ that the functions' gradients really are orthogonal to, one a row."""
+    known = (*symmetries, *exchanges(symmetries))
+    rows = [_flat(potentials, family, theta, weights) for family in known for _, weights in family.units()]
+    kept = [row for row in rows if _annihilated(jacobian, row, tolerance)]
+    return torch.stack(kept) if kept else theta.new_zeros(0, theta.numel())
+
+
 def known_laws(
     flow: OptimizerFlow, potentials: Potentials, symmetries: KnownSymmetries, z: Tensor, jacobian: Tensor, tol: float
-) -> Tensor:
-    """Differentials at z of the laws that the known symmetries give, one a row; symmetries that fail at θ give none.
+) -> tuple[Tensor, list[str]]:
+    """Differentials at z of the laws that the known symmetries give, one a row, and their families.
 
-    Gradient flow: the charge of every self-adjoint generator. Weight decay: the same times e^{kλt}. Heavy ball:
-    e^{∫τ}vᵀAθ of every rotation, and both integrals of the linear equation of every translation. Sign descent: the
-    generators that move at most two parameters, for those fix a sign relation between two gradients.
+    Symmetries that fail at θ give none. Gradient flow: the charge of every self-adjoint generator. Weight decay: the
+    same times e^{kλt}. Heavy ball: e^{∫τ}vᵀAθ of every rotation, and both integrals of the linear equation of every
+    translation. Sign descent: the generators that move at most two parameters, for those fix a sign relation between
+    two gradients.
     """
     theta = flow.parameters_at(z)
     rows: list[Tensor] = []
+    names: list[str] = []
     for family in (*symmetries, *exchanges(symmetries)):
         for form, weights in family.units():
             xi = _flat(potentials, family, theta, weights)
@@ -75,7 +84,8 @@ def known_laws(
                 rows.append(xi)
             elif isinstance(flow, WeightDecay) and _about_zero(potentials, family, form, theta, weights):
                 rows.append(torch.cat([(flow.weight_decay * theta @ xi)[None], xi]))
-    return torch.stack(rows) if rows else z.new_zeros(0, z.numel())
+        names += [getattr(family, "name", "an exchange of two vectors")] * (len(rows) - len(names))
+    return (torch.stack(rows) if rows else z.new_zeros(0, z.numel())), names
 
 
 def _about_zero(potentials: Potentials, family: KnownFamily, form: Form, theta: Tensor, weights: Tensor) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neuralmechanics.diagnostics.counting.rank import Gap
+from neuralmechanics.diagnostics.counting.unexplained import Direction
 
 __all__ = ["LawCount"]
+
+
+_SHOWN = 8  # families and directions that are printed
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,8 @@ class LawCount:
     ``lower``: rank of the known laws' gradients. ``upper``: phase dimension minus the rank of the brackets computed.
     ``fibre``: nullity of the Jacobian of the functions at θ, an upper bound for all continuous symmetries together.
     ``generators``: rank of the known generators at θ; ``unexplained`` = fibre - generators. ``gaps``: the singular
-    values on both sides of every cut. ``levels``: deepest bracket level evaluated.
+    values on both sides of every cut. ``levels``: deepest bracket level evaluated. ``directions``: what is unexplained,
+    one direction each with the parameters that it moves; ``known``: the families whose charges are the known laws.
     """
 
     lower: int
@@ -29,6 +34,8 @@ class LawCount:
     phase_dimension: int
     levels: int
     optimizer: str
+    directions: tuple[Direction, ...] = field(default=(), repr=False)
+    known: tuple[str, ...] = ()
 
     @property
     def worst_gap(self) -> Gap:
@@ -72,7 +79,9 @@ class LawCount:
             "parameters",
         )
         return {name: getattr(self, name) for name in (*names, "phase_dimension", "levels", "verdict")} | {
-            "gaps": [{"where": gap.where, "kept": gap.kept, "dropped": gap.dropped} for gap in self.gaps]
+            "known": list(self.known),
+            "directions": [direction.shares for direction in self.directions],
+            "gaps": [{"where": gap.where, "kept": gap.kept, "dropped": gap.dropped} for gap in self.gaps],
         }
 
     def __repr__(self) -> str:
@@ -86,6 +95,8 @@ class LawCount:
             ("known generators at θ", str(self.generators)),
             ("unexplained", str(self.unexplained)),
             ("symmetries", self.agreement),
+            *(("known laws" if not k else "", name) for k, name in enumerate(self.known[:_SHOWN])),
+            *(("moves" if not k else "", str(d)[10:-1]) for k, d in enumerate(self.directions[:_SHOWN])),
             ("narrowest gap", str(self.worst_gap)),
         ]
         width = max(len(name) for name, _ in rows)

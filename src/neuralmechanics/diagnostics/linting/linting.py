@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from neuralmechanics.diagnostics.linting.measured_breaking import MeasuredBreaki
 from neuralmechanics.diagnostics.linting.rates import rates_of
 from neuralmechanics.diagnostics.linting.report import CODES, Finding, LintReport
 from neuralmechanics.functional.as_found import plain_module
+from neuralmechanics.functional.function_module import PlainFunction, as_module
 from neuralmechanics.functional.gradients import gradients_once
 from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.find import find_symmetries
@@ -27,20 +28,22 @@ __all__ = ["CODES", "Finding", "LintReport", "lint"]
 
 
 def lint(
-    model: nn.Module,
+    model: nn.Module | PlainFunction,
     batch: Any,
     loss_fn: Callable[[Any, Any], Tensor] | None = None,
     optimizer: Any = None,
     *,
     symmetries: Symmetries | None = None,
     noticeable: float = 1e-2,
+    params: Mapping[str, Tensor] | None = None,
 ) -> LintReport:
     """Gradients that are identically zero, scale-free weights and their decay, uneven settings, broken symmetries.
 
     ``optimizer`` is a torch optimiser, a dataclass or a mapping of hyperparameters (with ``param_groups`` of name
     patterns); without it nothing is said about decay and learning rates. ``symmetries`` spares the search. A constant
     is reported when it leaves more than ``noticeable`` of the gradient along a generator, measured by one backward
-    pass; models on the meta device are not measured. Nothing in the model changes.
+    pass; models on the meta device are not measured. Nothing in the model changes. A plain function
+    ``model(params, batch)`` comes with its named tensors as ``params``.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Tanh())
@@ -50,7 +53,7 @@ def lint(
     """
     if not noticeable > 0:
         raise ValueError(f"noticeable is {noticeable}; it must be a positive part of the gradient, such as 0.01")
-    model = plain_module(model)
+    model = plain_module(as_module(model, params))
     if symmetries is None:
         symmetries = find_symmetries(model, batch, loss_fn)
     sizes = {name: p.numel() for name, p in model.named_parameters()}

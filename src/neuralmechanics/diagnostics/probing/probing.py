@@ -14,6 +14,7 @@ from neuralmechanics.diagnostics.probing.integer_relations import integer_relati
 from neuralmechanics.diagnostics.probing.report import ProbeReport, Relation
 from neuralmechanics.diagnostics.probing.slice_sums import Slices, Table, element_sizes, tabulate
 from neuralmechanics.functional.as_found import left_as_found, require_built
+from neuralmechanics.functional.function_module import as_module
 from neuralmechanics.functional.precision import unit
 
 __all__ = ["probe_symmetries"]
@@ -28,13 +29,15 @@ def probe_symmetries(
     tolerance: float | None = None,
     most_slices: int = 2000,
     seed: int = 0,
+    params: Mapping[str, Tensor] | None = None,
 ) -> ProbeReport:
     """Translations, scales and rescales that every gradient at many random points and all batches obeys.
 
     Of each gradient only two sums over each slice (row, column, …) are used: Σ g and Σ θ g. Sums that are always
     zero are translations and scales, sums that are always equal rescales, small integer relations weighted ones.
     ``model`` is anything with ``parameters()`` that ``loss_fn(model, batch)`` can work on: compiled, scripted, custom.
-    Parameters move by ``amount`` of their size and are restored bit by bit.
+    Parameters move by ``amount`` of their size and are restored bit by bit. A plain function ``model(params, batch)``
+    comes with its named tensors as ``params``.
 
     ``tolerance``: relative singular value up to which a relation counts as exact; by default ε^⅔ of the parameters'
     precision. Raise it (1e-3) to see also symmetries that a norm's eps breaks a little. Costs
@@ -42,15 +45,17 @@ def probe_symmetries(
     """
     if not isinstance(batches, Sequence) or not len(batches):
         raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
+    if params is not None:
+        model = as_module(model, params)
     require_built(model)
-    params = parameters_of(model)
-    slices = Slices.of(params)
+    moved = parameters_of(model)
+    slices = Slices.of(moved)
     if slices.count > most_slices:
         raise ValueError(
             f"{slices.count} slices need as many gradients, most_slices is {most_slices}; raise it, or freeze "
             "parameters (requires_grad_(False)) to probe a part of the model"
         )
-    rounding = max(unit(p.dtype) for p in params.values())
+    rounding = max(unit(p.dtype) for p in moved.values())
     tolerance = rounding ** (2 / 3) if tolerance is None else tolerance
     count = slices.count + slices.count // 4 + 8
     with left_as_found(model, loss_fn, batches):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from neuralmechanics.diagnostics.steps.optimizer_path import OptimizerFactory, StepFunction, optimizer_path
 from neuralmechanics.functional.as_found import left_as_found
+from neuralmechanics.functional.function_module import PlainFunction, as_module
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,25 +97,28 @@ class UpdateDefect:
 
 def update_defect(
     optimizer: OptimizerFactory | StepFunction,
-    model: nn.Module,
+    model: nn.Module | PlainFunction,
     loss_fn: Callable[[nn.Module, Any], Tensor],
     batches: Sequence[Any],
     symmetries: Sequence[Family],
     *,
     amount: float = 0.3,
     seed: int = 0,
+    params: Mapping[str, Tensor] | None = None,
 ) -> UpdateDefect:
     """Constraint and equivariance defects of an optimiser over one step a batch, from an empty state, in float64.
 
     ``optimizer`` is a factory ``parameters -> torch.optim.Optimizer`` or a step function ``(parameters, gradients,
     state) -> updates`` on dicts by name. ``amount`` sets the size of the finite transformations (logarithm of factors,
     shifts, angles). The model is copied, never changed. Costs two passes a batch for the optimiser itself and two for
-    each family (four for a linear one).
+    each family (four for a linear one). A plain function ``model(params, batch)`` comes with its named tensors as
+    ``params``.
 
     Raises ValueError where ``batches`` is empty or the loss is no scalar, TypeError for another kind of ``optimizer``.
     """
     if not len(batches):
         raise ValueError("batches is empty; pass at least one batch, several to see the effect of momentum")
+    model = as_module(model, params)
     with left_as_found(model, loss_fn, batches):
         rows = list(_rows(optimizer, model, loss_fn, batches, symmetries, amount, seed))
     return UpdateDefect(tuple(rows), len(batches))

@@ -41,7 +41,7 @@ class Batches:
 
     def __init__(self, data: DataSet, *, seed: int, augment: bool, device: torch.device, dtype: torch.dtype) -> None:
         if augment and not data.mean:
-            raise ValueError(f"images.augment needs images; {data.name!r} holds token sequences")
+            raise ValueError(f"images.augment needs images of bytes; {data.name!r} holds none")
         self.data = data
         self._seed = seed
         self._augment = augment
@@ -82,6 +82,10 @@ class Batches:
             # By position: the same pictures whatever was drawn before.
             draw = generator(self._seed, "augment", augmented_at.epoch, augmented_at.offset)
             inputs = crop_and_flip(inputs, draw)
+        if inputs.is_floating_point():
+            inputs = inputs.to(self._dtype)
+        if labels.is_floating_point():
+            labels = labels.to(self._dtype)
         if self.data.mean:
             inputs = normalise(inputs, self.data.mean, self.data.std, self._dtype)
         return inputs, labels

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from neuralmechanics.experiments.data import load_data, require_here
+from neuralmechanics.experiments.data import data_names, data_set, load_data, require_here, store_data
 from neuralmechanics.experiments.sweep.devices import default_workers, device_pool
 from neuralmechanics.experiments.sweep.gather import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Sweep
@@ -26,6 +26,7 @@ def run_sweep(
     address: str | None = None,
     device: str | None = None,
     meter: Meter | None = None,
+    data: Any = None,
 ) -> pd.DataFrame:
     """Train what is missing of `sweep` and gather `table.csv` and `errors.csv` in its folder; returns the table.
 
@@ -33,7 +34,9 @@ def run_sweep(
     trainings run at a time, by default one a core, or on accelerators as many as fit into their memory.
     `backend`: ray, processes, or auto (Ray where it is installed). A run that a killed worker or an earlier,
     interrupted sweep left behind continues from its last checkpoint; a training that fails by itself is a row of the
-    table. Raises `ValueError` before any training where `sweep.data_first` and data is missing here.
+    table. `data` are examples of your own for all of them, as `train` takes them, called as every point's `data` says;
+    they are written into the sweep's folder. Raises `ValueError` before any training where `sweep.data_first` and data
+    is missing here.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
@@ -53,6 +56,8 @@ def run_sweep(
         # Only then are they read, which takes its time.
         for name, images in wanted:
             load_data(name, images)
+    if data is not None:
+        _store(data, sweep, address)
     devices = device_pool(device) if address is None else []
     fitting = workers or default_workers([point.config for point in missing], devices)
     count = min(fitting, max(1, len(missing)))
@@ -73,3 +78,14 @@ def run_sweep(
     table.to_csv(sweep.out / "table.csv", index=False)
     gather_errors(sweep).to_csv(sweep.out / "errors.csv", index=False)
     return table
+
+
+def _store(data: Any, sweep: Sweep, address: str | None) -> None:
+    """Examples of one's own put where every worker finds them; ValueError where they cannot be meant, or seen."""
+    names = {point.config.data for point in sweep.points}
+    if len(names) > 1 or names & set(data_names()):
+        raise ValueError(f"data = {', '.join(sorted(names))} names what is known; give examples of your own one name")
+    if address is not None:
+        raise ValueError("examples that are given are written to this machine's disk; on a cluster name a factory")
+    sweep.out.mkdir(parents=True, exist_ok=True)
+    store_data(data_set(data, names.pop()), sweep.out)

@@ -20,6 +20,8 @@ FAILED = "failed.json"
 def train_point(config: dict[str, Any], folder: str, directory: str, device: str | None = None) -> None:
     """Train `config` in `folder`, continuing what a killed worker left; a failure of the training is recorded there.
 
+    Examples of one's own lie beside the folder, where the sweep has put them.
+
     One thread, whatever the machine: so a run's numbers do not depend on where it ran. `directory` is where models
     named `package.module:factory` are imported from; `device` is where this run trains, None: where its configuration
     says.
@@ -27,6 +29,7 @@ def train_point(config: dict[str, Any], folder: str, directory: str, device: str
     end_with_parent()
     import torch
 
+    from neuralmechanics.experiments.data import stored_data
     from neuralmechanics.experiments.training.loop import train
 
     torch.set_num_threads(1)
@@ -38,7 +41,8 @@ def train_point(config: dict[str, Any], folder: str, directory: str, device: str
         with warnings.catch_warnings():
             # The run keeps what its monitor says; an interrupted sweep says one line, and that for all of its workers.
             warnings.filterwarnings("ignore", r"step \d+ was interrupted", MonitorWarning)
-            train(config_from_dict(config, TrainConfig), out, resume=True, device=device)
+            made = config_from_dict(config, TrainConfig)
+            train(made, out, resume=True, device=device, data=stored_data(out.parent, made.data))
     except (ValueError, TypeError, ArithmeticError) as error:
         make_folder(out)
         write_json(out / FAILED, {"error": f"{type(error).__name__}: {error}"})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neuralmechanics.experiments.config import TrainConfig
-from neuralmechanics.experiments.data import Batches, DataSet, Position, load_data
+from neuralmechanics.experiments.data import Batches, DataSet, Position, data_names, data_set, load_data
 from neuralmechanics.experiments.losses import loss_function
 from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
 from neuralmechanics.experiments.measuring.metrics import Metrics
@@ -48,7 +48,7 @@ def train(
     resume: bool = False,
     meter: Meter | None = None,
     observer: Observer | None = None,
-    data: DataSet | None = None,
+    data: Any = None,
     device: str | None = None,
 ) -> TrainResult:
     """Train as `config` says; with `out` given, record the run there, checkpointed and resumable.
@@ -56,8 +56,9 @@ def train(
     The result is a function of `config` alone: weights, order, augmentation and dropout come from its seed, and
     torch's own random state is left as it was. `resume` continues from the last checkpoint in `out` bit for bit
     (on CUDA as far as its kernels are deterministic), or starts if there is none. An `observer` is told of every step
-    and changes nothing. `data` are examples of your own, whose name `config.data` must be; `device` is where this
-    process trains, in place of `config.device`, and no part of what the run is. Raises `ValueError` for what cannot be
+    and changes nothing. `data` are examples of your own, tensors, a `Dataset`, a `DataLoader` or a `DataSet` (see
+    `data_set`), called as `config.data` says; `device` is where this process trains, in place of `config.device`, and
+    no part of what the run is. Raises `ValueError` for what cannot be
     trained and `FloatingPointError` when the loss stops being finite.
     """
     folder = None if out is None else Path(out)
@@ -87,9 +88,12 @@ def train(
     return TrainResult(training.model, performance, position.step, seconds, folder)
 
 
-def _examples(config: TrainConfig, given: DataSet | None) -> DataSet:
-    if given is None:
+def _examples(config: TrainConfig, data: Any) -> DataSet:
+    if data is None:
         return load_data(config.data, config.images)
+    if not isinstance(data, DataSet) and config.data in data_names():
+        raise ValueError(f"data = {config.data!r} names a data set that is known; give your own a name of its own")
+    given = data_set(data, config.data).limited(config.images.train_limit, config.images.test_limit)
     # The run's folder says what it was trained on.
     if given.name != config.data:
         raise ValueError(f"the examples are called {given.name!r}, the configuration's data {config.data!r}")
@@ -191,7 +195,7 @@ def _monitor(training: Training, position: Position) -> AbstractContextManager[A
 
 
 def _evaluate(training: Training, position: Position) -> Performance:
-    performance = evaluate(training.model, training.batches.test())
+    performance = evaluate(training.model, training.batches.test(), training.loss)
     training.metrics.performance(position.step, performance)
     return performance
 

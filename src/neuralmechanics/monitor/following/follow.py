@@ -19,7 +19,7 @@ from neuralmechanics.monitor.following.observing import Observer
 from neuralmechanics.monitor.following.rates import Rates
 from neuralmechanics.monitor.following.spending import Spending
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence, tell_of_momentum
-from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker
+from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker, Maker
 from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
 from neuralmechanics.monitor.processes.portion import Answer, Portion
 from neuralmechanics.monitor.store.record import Record, StepDrives
@@ -44,7 +44,7 @@ class Follower:
         optimizers: Sequence[Optimizer],
         symmetries: Symmetries,
         params: Mapping[str, Tensor],
-        laws: Sequence[str],
+        laws: Mapping[str, Maker],
         notes: Notes,
         portion: Portion,
         rotations: AngularMomentum | None,

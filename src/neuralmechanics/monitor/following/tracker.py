@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from neuralmechanics.laws import (
     ModifiedLossLaw,
 )
 
-LAWS: dict[str, Callable[[Tensor], Law]] = {
+Maker = Callable[[Tensor], Law]
+LAWS: dict[str, Maker] = {
     "exact": ExactLaw,
     "identity": lambda quadratic: ExactLaw(quadratic, measured_residual=True),
     "modified_flow": ModifiedFlowLaw,
@@ -37,12 +39,19 @@ ROTATION = "rotation"
 _KIND = "quadratic"
 
 
-def law_names(laws: Sequence[str] | None, *, sgd: bool, plain: bool) -> tuple[str, ...]:
+def chosen_laws(laws: Sequence[str | Maker] | None, *, sgd: bool, plain: bool) -> dict[str, Maker]:
     """The laws to follow. None takes all that apply: `first_order` needs β = 0, an unknown optimiser the identity.
 
-    Raises ValueError for an unknown name, or a law that the optimiser does not obey.
+    Raises ValueError for an unknown name, a law that the optimiser does not obey, or one of one's own that is no law.
     """
-    for name in laws or ():
+    if isinstance(laws, str):
+        raise ValueError(f"laws={laws!r} is one name; give a list of them, laws=[{laws!r}]")
+    own = {_own_name(law): law for law in laws or () if not isinstance(law, str)}
+    for name in own.keys() | {law for law in laws or () if isinstance(law, str)}:
+        if name in own:
+            if not sgd:
+                raise ValueError(f"the law {name!r} is fed the settings of SGD, and this optimiser has others")
+            continue
         if name == ROTATION:
             continue  # followed apart, for it is about rotations and not about charges
         if name not in LAWS:
@@ -53,8 +62,26 @@ def law_names(laws: Sequence[str] | None, *, sgd: bool, plain: bool) -> tuple[st
                 "which every optimiser obeys"
             )
     if laws is not None:
-        return tuple(name for name in dict.fromkeys(laws) if name != ROTATION)
-    return tuple(name for name in LAWS if plain or name != "first_order") if sgd else ("identity",)
+        named = [law if isinstance(law, str) else _own_name(law) for law in laws]
+        return {name: own.get(name) or LAWS[name] for name in named if name != ROTATION}
+    names = [name for name in LAWS if plain or name != "first_order"] if sgd else ["identity"]
+    return {name: LAWS[name] for name in names}
+
+
+def _own_name(law: Maker) -> str:
+    """The name of a law of one's own; ValueError in one line where it is none."""
+    name = getattr(law, "name", None)
+    if not callable(law) or not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{law!r} is no law: give a name, or a class of yours like laws.ChargeLaw with a `name`")
+    if name in LAWS or name in (ROTATION, _FALLBACK):
+        raise ValueError(f"a law of your own is named {name!r}, which is taken; name it otherwise")
+    known = {field.name for field in fields(Drives)}
+    unknown = set(getattr(law, "needs", ())) - known
+    if unknown:
+        raise ValueError(
+            f"law {name!r} needs {min(unknown)!r}, which is not measured; drives: {', '.join(sorted(known))}"
+        )
+    return name
 
 
 class LawTracker:
@@ -67,19 +94,20 @@ class LawTracker:
 
     def __init__(
         self,
-        names: Sequence[str],
+        laws: Mapping[str, Maker],
         quadratic: Bool[Tensor, " charges"],
         *,
         sgd: bool,
         residuals: bool,
         copied: bool = False,
     ) -> None:
-        self.names = tuple(names)
+        self.names = names = tuple(laws)
         self._general = copied
         self._measured = sgd and residuals and "identity" in names and not copied
         followed = [n for n in names if n != "identity" or self._measured] if sgd else []
         self._always = copied or not sgd
-        self._laws: dict[str, Law] = {name: LAWS[name](quadratic) for name in followed}
+        self._laws: dict[str, Law] = {name: laws[name](quadratic) for name in followed}
+        self._needs = {drive for name in followed for drive in getattr(laws[name], "needs", ())}
         self._fallback = IdentityLaw(quadratic)
         self.broken = torch.zeros_like(quadratic) if sgd else torch.ones_like(quadratic)
         self.any_broken = not sgd
@@ -89,6 +117,11 @@ class LawTracker:
         """Begin at a charge, with ⟨θ,v⟩ of momentum buffers already in use."""
         for law in self._laws.values():
             law.start(charge, companion)
+            if law.value.shape != charge.shape or law.value.dtype != charge.dtype:
+                raise ValueError(
+                    f"law {law.name!r} begins with values of shape {list(law.value.shape)} and {law.value.dtype}; one "
+                    f"float64 number for each of the {len(charge)} charges is needed"
+                )
         self._fallback.start(charge)
 
     def wanted(self, *, buffered: bool, nesterov: bool, strong: bool, mixed: bool, rated: bool) -> set[str]:
@@ -97,7 +130,7 @@ class LawTracker:
         2⟨θ,d⟩ + W is what the optimiser did to a charge: what the watch for other causes compares with.
         Once decay has been strong, |v|² is measured at every step: it is what the next strong step goes on from.
         """
-        drives = {"update_energy", "parameter_update"}
+        drives = {"update_energy", "parameter_update"} | self._needs
         if buffered or nesterov:
             drives.add("update_velocity")
         if self._measured:

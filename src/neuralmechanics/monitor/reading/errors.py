@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 COLUMNS = ("family", "kind", "law", "charges", "max_error", "rms_error", "nonfinite_step")
-EVERY_FAMILY = "all"
+By = Literal["family", "kind"]
 
 Errors = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def error_table(data: xr.Dataset, rotations: xr.Dataset | None = None) -> pd.DataFrame:
-    """Largest and root-mean-square relative error per family and law, then per kind and law.
+def error_table(data: xr.Dataset, rotations: xr.Dataset | None = None, by: By = "family") -> pd.DataFrame:
+    """Largest and root-mean-square relative error per family and law, or per kind and law.
 
     Taken over all charges and all records after the first, where a law has nothing to predict yet. `charges` counts
     those that the law speaks of at any record; a law that speaks of none in a family has no row there.
@@ -28,28 +28,33 @@ def error_table(data: xr.Dataset, rotations: xr.Dataset | None = None) -> pd.Dat
     import pandas as pd
 
     kinds, families = data["kind"].to_numpy(), data["family"].to_numpy()
-    groups = [(family, kind, (families == family) & (kinds == kind)) for family, kind in _pairs(families, kinds)]
-    groups += [(EVERY_FAMILY, kind, kinds == kind) for kind in dict.fromkeys(kinds)]
+    if by not in get_args(By):
+        raise ValueError(f"by={by!r}; errors are told by family or by kind")
+    if by == "family":
+        groups = [(family, kind, (families == family) & (kinds == kind)) for family, kind in _pairs(families, kinds)]
+    else:
+        groups = [("", kind, kinds == kind) for kind in dict.fromkeys(kinds)]
     relative, spoken = relative_errors(data)
     rows: list[tuple[str, str, str, int, float, float, int | None]] = []
     for family, kind, chosen in groups:
         for law, errors, known in zip(data["law"].to_numpy(), relative, spoken, strict=True):
             if (row := _summary(errors[1:, chosen], known[1:, chosen])) is not None:
                 rows.append((family, kind, law, *row, nonfinite_step(data, chosen)))
-    rows += [] if rotations is None else list(_rotation_rows(rotations))
+    rows += [] if rotations is None else list(_rotation_rows(rotations, by))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = table if by == "family" else table.drop(columns="family")
     return table.astype({"nonfinite_step": "Int64"})
 
 
-def _rotation_rows(rotations: xr.Dataset) -> Iterator[tuple[str, str, str, int, float, float, None]]:
-    """|J - β^k J_0| / (|v||θ|) for each family that turns, then for all of them."""
+def _rotation_rows(rotations: xr.Dataset, by: By) -> Iterator[tuple[str, str, str, int, float, float, None]]:
+    """|J - β^k J_0| / (|v||θ|) for each family that turns, or for all of them."""
     measured, predicted, size = (rotations[name].to_numpy() for name in ("measured", "predicted", "size"))
     spoken = ~np.isnan(predicted) & (size > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         errors = np.where(spoken, np.abs(predicted - measured) / size, np.nan)
     families = rotations["family"].to_numpy()
     groups = [(str(name), families == name) for name in dict.fromkeys(families)]
-    for name, chosen in [*groups, (EVERY_FAMILY, np.ones(len(families), dtype=bool))]:
+    for name, chosen in groups if by == "family" else [("", np.ones(len(families), dtype=bool))]:
         if (row := _summary(errors[1:, chosen], spoken[1:, chosen])) is not None:
             yield (name, "rotation", "rotation", *row, None)
 

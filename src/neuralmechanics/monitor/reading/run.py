@@ -116,18 +116,18 @@ class Run:
 
         return write_report(self, path, title)
 
-    def errors(self) -> pd.DataFrame:
-        """Per family and law, then per kind, the largest and the root-mean-square error over charges and records.
+    def errors(self, by: Literal["family", "kind"] = "family") -> pd.DataFrame:
+        """Per family, or per kind, and law the largest and the root-mean-square error over charges and records.
 
-        Columns: family, kind, law, charges, max_error, rms_error, nonfinite_step; family is "all" in the rows of a
-        kind. The law `rotation` is in rows of kind `rotation`, relative to |v||θ|; `charges` counts its rotations.
-        Errors are |predicted - measured| divided by the size of the charge at the start of the run: `scale` in
-        `data`. A charge measured as nan or infinite has an infinite error; `nonfinite_step` is the first such step.
+        Columns: family (by family alone), kind, law, charges, max_error, rms_error, nonfinite_step. The law `rotation`
+        is in rows of kind `rotation`, relative to |v||θ|; `charges` counts its rotations. Errors are
+        |predicted - measured| divided by the size of the charge at the start of the run: `scale` in `data`. A charge
+        measured as nan or infinite has an infinite error; `nonfinite_step` is the first such step.
         """
         from neuralmechanics.monitor.reading.errors import error_table
 
         rotating = "rotations" in self._source.content["configuration"]["monitor"]
-        return error_table(self.data, self.angular_momentum if rotating else None)
+        return error_table(self.data, self.angular_momentum if rotating else None, by)
 
     def budget(self, by: Literal["charge", "family", "layer"] = "charge") -> xr.Dataset:
         """What moved every charge between records, by cause: change[part, step, charge], measured[step, charge].

@@ -49,7 +49,7 @@ def write_report(run: RunLike, path: str | Path, title: str | None = None) -> Pa
     environment = _environment()
     plotly = _script(get_plotlyjs())
     script = _script(_template_text(environment, "run.js"))
-    found, errors = symmetries_found(run.symmetries), run.errors()
+    found, errors = symmetries_found(run.symmetries), _all_errors(run)
     page = environment.get_template("run.html").render(
         title=title or _title(run),
         policy=_policy(plotly, script),
@@ -116,6 +116,15 @@ def _facts(run: RunLike, found: pd.DataFrame) -> list[tuple[str, str]]:
     step = steps(run.data)
     facts = [("families of symmetries", f"{len(found)}"), ("charges", f"{run.data.sizes.get('charge', 0)}")]
     return [*facts, ("records", f"{len(step)}"), ("steps", f"{int(step[-1])}")]
+
+
+def _all_errors(run: RunLike) -> pd.DataFrame:
+    """The errors of every family, and below them those of all families of a kind together."""
+    import pandas as pd
+
+    kinds = run.errors(by="kind")
+    kinds.insert(0, "family", "all")
+    return pd.concat([run.errors(), kinds], ignore_index=True) if len(kinds) else run.errors()
 
 
 def _error_rows(errors: pd.DataFrame) -> dict[str, Any] | None:

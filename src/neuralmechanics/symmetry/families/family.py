@@ -19,7 +19,7 @@ from neuralmechanics.symmetry.families.former_names import FORMER, former_parts
 
 __all__ = ["KINDS", "Breaking", "Family", "Kind"]
 
-Kind = Literal["translation", "scale", "rescale", "linear", "affine"]
+Kind = Literal["translation", "scale", "rescale", "linear", "affine", "nonlinear"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
@@ -40,6 +40,15 @@ class Family:
     layer: str = ""
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"family {self.name!r} is of kind {self.kind!r}, which there is not: {', '.join(KINDS)}")
+        if not self.parameters:
+            raise ValueError(f"family {self.name!r} moves no parameter")
+        if self.charges and (self.kind == "translation") == self.quadratic:
+            raise ValueError(
+                f"family {self.name!r} is of kind {self.kind!r}, and its action is "
+                f"{'proportional to' if self.quadratic else 'a shift of'} the parameters; translations are the shifts"
+            )
         if self.charges and len(self.labels) != self.charges:
             raise ValueError(
                 f"family {self.name!r}: {len(self.labels)} labels given for {self.charges} charges; give one a charge"

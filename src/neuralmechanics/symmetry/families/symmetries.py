@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Coverage", "Symmetries", "UnknownOperation"]
 
 FORMAT = 1
+_CHARGELESS = ("affine", "nonlinear")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,11 @@ class Symmetries(Sequence[Family]):
     notes: tuple[str, ...] = ()
     capture: Mapping[str, Any] = field(default_factory=dict)
     spaces: tuple[Space, ...] = ()
+
+    def __post_init__(self) -> None:
+        wrong = next((f for f in self.families if not isinstance(f, Family)), None)
+        if wrong is not None:
+            raise TypeError(f"a family is needed, got {type(wrong).__name__}: Symmetries((family, …)) takes a tuple")
 
     def __len__(self) -> int:
         return len(self.families)
@@ -65,12 +71,24 @@ class Symmetries(Sequence[Family]):
         kept = tuple(f for f in self.families if f.kind in kinds)
         return replace(self, families=kept)
 
+    def joined(self, *families: Family) -> Symmetries:
+        """These symmetries and others, such as some of one's own, which come last; ValueError where a name is taken.
+
+        Whether they say something that is not said already is not looked at: the charges then are no longer all
+        independent.
+        """
+        names = [f.name for f in (*self.families, *families)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two families are named {twice!r}; give each a name of its own")
+        return replace(self, families=(*self.families, *families))
+
     def count(self) -> dict[str, int]:  # type: ignore[override]
-        """Independent charges by kind; affine families, which have none, count their constraints."""
+        """Independent charges by kind; affine and nonlinear families, which have none, count their constraints."""
         counts: Counter[str] = Counter()
         for family in self.families:
-            counts[family.kind] += family.size if family.kind == "affine" else family.charges
-        return {kind: counts[kind] for kind in KINDS if kind in counts or kind != "affine"}
+            counts[family.kind] += family.size if family.kind in _CHARGELESS else family.charges
+        return {kind: counts[kind] for kind in KINDS if kind in counts or kind not in _CHARGELESS}
 
     @cached_property
     def charged(self) -> tuple[Family, ...]:

@@ -24,6 +24,7 @@ from neuralmechanics.symmetry.lowering.capture.tracing import (
     traced_below_autograd,
     traced_with_outside_functions,
 )
+from neuralmechanics.symmetry.lowering.inlining import inlined
 from neuralmechanics.symmetry.lowering.replay import is_large, replayed
 
 __all__ = ["capture"]
@@ -68,7 +69,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
             reasons[name] = str(error)
             continue
         _require_known(captured, known)
-        captured = merge_repeated(captured)
+        captured = merge_repeated(inlined(captured))
         with left_as_found(whole, batch, parameters=not is_large(whole)), _silent():
             found = replayed(captured, whole, batch, gradients=gradients)
         if not found.difference:

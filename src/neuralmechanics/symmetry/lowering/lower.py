@@ -216,7 +216,10 @@ def _result(node: Any, part: int | None, operands: Sequence[Any]) -> Function:
 
 def _fitting(made: Any, value: Any) -> Any:
     """What a rule made, if its shapes are those of the operation's results."""
-    if isinstance(made, Value) and getattr(value, "shape", None) is not None and made.shape != shape_of(value):
+    several, single = isinstance(value, (tuple, list)), getattr(value, "shape", None) is not None
+    if (single and made is None) or (several and not isinstance(made, (tuple, list))):
+        raise UnsupportedFormError(f"{type(made).__name__} for {'several results' if several else 'a tensor'}")
+    if isinstance(made, Value) and single and made.shape != shape_of(value):
         raise UnsupportedFormError(f"shape {made.shape} for a result of shape {shape_of(value)}")
     if isinstance(made, (tuple, list)) and isinstance(value, (tuple, list)):
         for one, other in zip(made, value, strict=False):

@@ -3,11 +3,13 @@
 from neuralmechanics.symmetry.families.actions.action import FORMS, Action, ChargeShare, ChargeTerms, Form
 from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal, Origin
 from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift, AffineTerm, MapFactor
+from neuralmechanics.symmetry.families.actions.bilinear import Bilinear, Entries
 from neuralmechanics.symmetry.families.actions.complex_pairs import ComplexPairs
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
 from neuralmechanics.symmetry.families.actions.gain import Gain
 from neuralmechanics.symmetry.families.actions.gram_terms import GramTerm
 from neuralmechanics.symmetry.families.actions.linear_blocks import BlockLabels, LinearBlocks
+from neuralmechanics.symmetry.families.actions.own import Field, Finite, Own
 from neuralmechanics.symmetry.families.actions.plain_data import action_from_dict, action_to_dict
 from neuralmechanics.symmetry.families.actions.rotation import Rotation, RotationTerm
 from neuralmechanics.symmetry.families.actions.shear import Shear, ShearTerm
@@ -19,17 +21,22 @@ __all__ = [
     "AffineDiagonal",
     "AffineShift",
     "AffineTerm",
+    "Bilinear",
     "BlockLabels",
     "ChargeShare",
     "ChargeTerms",
     "ComplexPairs",
     "Diagonal",
+    "Entries",
+    "Field",
+    "Finite",
     "Form",
     "Gain",
     "GramTerm",
     "LinearBlocks",
     "MapFactor",
     "Origin",
+    "Own",
     "Rotation",
     "RotationTerm",
     "Shear",

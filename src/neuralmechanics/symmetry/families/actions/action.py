@@ -68,6 +68,8 @@ class Action(Protocol):
 
     linear: ClassVar[bool]
     """Whether generators are ξ = M(θ + c), which makes charges quadratic; else they do not depend on what moves."""
+    stretches: ClassVar[bool] = True
+    """Whether its symmetric generators are *directions* (see ``moment``), along which orbits can be searched."""
     epithet: ClassVar[str] = ""
     """What tells its families from others of the same kind and parameters."""
 
@@ -95,6 +97,16 @@ class Action(Protocol):
     def charges(self) -> int:
         """Number of conserved quantities."""
         return 0
+
+    @property
+    def unfollowed(self) -> str:
+        """Why a symmetry that might have had a charge has none; empty for all others."""
+        return ""
+
+    @property
+    def accuracy(self) -> float:
+        """The relative error of finite transformations, beyond rounding."""
+        return 0.0
 
     @property
     def centred(self) -> Action:

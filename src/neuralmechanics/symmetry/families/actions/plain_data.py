@@ -8,15 +8,23 @@ from typing import Any
 from neuralmechanics.symmetry.families.actions.action import Action
 from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal
 from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift
+from neuralmechanics.symmetry.families.actions.bilinear import Bilinear
 from neuralmechanics.symmetry.families.actions.complex_pairs import ComplexPairs
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
 from neuralmechanics.symmetry.families.actions.linear_blocks import LinearBlocks
+from neuralmechanics.symmetry.families.actions.own import Own
 from neuralmechanics.symmetry.families.actions.rotation import Rotation
 from neuralmechanics.symmetry.families.actions.shear import Shear
 from neuralmechanics.symmetry.families.actions.shift import Shift
 
 __all__ = ["action_from_dict", "action_to_dict"]
 
+_GAUGES: dict[str, type[Rotation | Shear | Bilinear | Own]] = {
+    "turn": Rotation,
+    "shear": Shear,
+    "bilinear": Bilinear,
+    "own": Own,
+}
 _EMPTY: dict[str, Any] = {"terms": [], "grams": [], "blocks": 0, "affine": [], "complex": False, "gauge": None}
 
 
@@ -29,7 +37,7 @@ def action_from_dict(data: Mapping[str, Any]) -> Action:
     """The action of a family that was written; its kind tells shifts from factors."""
     gauge = data.get("gauge")
     if gauge:
-        return Rotation.from_dict(data) if gauge["type"] == "turn" else Shear.from_dict(data)
+        return _GAUGES[gauge["type"]].from_dict(data)
     if data["grams"]:
         return ComplexPairs.from_dict(data) if data["complex"] else LinearBlocks.from_dict(data)
     if data.get("displaced"):

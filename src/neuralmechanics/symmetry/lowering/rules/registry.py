@@ -9,10 +9,11 @@ from torch import fx
 
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["RULES", "Dims", "Operand", "Rule", "Sizes", "number_in", "rule", "settings"]
+__all__ = ["DECOMPOSITIONS", "RULES", "Dims", "Operand", "Rule", "Sizes", "number_in", "rule", "settings"]
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
+DECOMPOSITIONS: dict[str, Callable[..., Any]] = {}  # operations that stand for functions in torch
 Operand = Value | float  # a tensor, or a number that stands for one filled with it
 Sizes = int | Sequence[int]  # one for all windowed dimensions, or one each
 Dims = int | Sequence[int] | None  # one dimension, several, or all
