@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         parameters_and_charges,
         save_figures,
     )
-    from neuralmechanics.report.page import write_report
+    from neuralmechanics.report.page import write_comparison, write_report
     from neuralmechanics.report.tables import errors_by_law, nonfinite_remark, symmetries_found, text_table
 
 # Matplotlib and Jinja load with the first picture or page, not with the package.
@@ -21,6 +21,7 @@ _EXPORTS = {
     "errors_over_time": "neuralmechanics.report.figures",
     "parameters_and_charges": "neuralmechanics.report.figures",
     "save_figures": "neuralmechanics.report.figures",
+    "write_comparison": "neuralmechanics.report.page",
     "write_report": "neuralmechanics.report.page",
     "errors_by_law": "neuralmechanics.report.tables",
     "nonfinite_remark": "neuralmechanics.report.tables",
@@ -37,6 +38,7 @@ __all__ = [
     "save_figures",
     "symmetries_found",
     "text_table",
+    "write_comparison",
     "write_report",
 ]
 
