@@ -88,7 +88,7 @@ class Pen:
         """
         # The line has keywords of its own in plotly, which read like those of the trace.
         pen = {"color": colour, "width": extra.pop("width", 1.5), "dash": extra.pop("dash", "solid")}
-        keys = {key: extra.pop(key) for key in ("layer", "law", "only") if key in extra}
+        keys: Spec = {key: extra.pop(key) for key in ("layer", "law", "only") if key in extra}
         trace = {"type": "scatter", "mode": "lines", "name": literal(name), "line": pen, **extra}
         return {"x": self._steps, "y": self._block.add(y), **keys, "trace": trace}
 

@@ -72,7 +72,8 @@ def explained(run: RunLike, places: Sequence[Place], block: Block) -> Explained:
     if not keeps_budget(run):
         return Explained()
     assert isinstance(run, Run)
-    drawn, table, remarks = [budget_chart(run, places, block)], None, ()
+    drawn, table = [budget_chart(run, places, block)], None
+    remarks: tuple[str, ...] = ()
     try:
         forecast = run.forecast()
     except ValueError as error:

@@ -51,7 +51,8 @@ def layers_of(symmetries: Any) -> dict[str, str]:
 
 def model_map(symmetries: Any, places: Mapping[str, Place]) -> list[Layer]:
     """One entry a layer, in model order."""
-    of, layers = layers_of(symmetries), {}
+    of = layers_of(symmetries)
+    layers: dict[str, tuple[list[Entry], list[Unmoved]]] = {}
     for family in symmetries:
         layers.setdefault(of[str(family.name)], ([], []))[0].append(_entry(family, str(family.name) in places))
     for known in getattr(symmetries, "coverage", ()):
