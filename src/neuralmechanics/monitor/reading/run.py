@@ -220,6 +220,13 @@ class Run:
                 f"run {self.path}: {problem}{more}; open_run(path, skip_damaged=True) reads the other shards"
             )
 
+    def _repr_html_(self) -> str:
+        from neuralmechanics.monitor.reading.notebook import notebook_view
+
+        told = {"path": self.path, "segments": f"{len(self.segments)}"}
+        told |= {"damaged or missing": f"{len(self._source.damage)} parts"} if self._source.damage else {}
+        return notebook_view("Run", told, self.symmetries, self.warnings)
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.symmetries.count().items())
         said = f", {len(self.warnings)} warnings" if self.warnings else ""
