@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuralmechanics.report.figures import (
+        budget_bars,
         charges_and_laws,
         errors_over_time,
+        findings_list,
+        forecast_norms,
         parameters_and_charges,
         save_figures,
     )
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 # Matplotlib and Jinja load with the first picture or page, not with the package.
 _EXPORTS = {
+    "forecast_norms": "neuralmechanics.report.figures",
+    "findings_list": "neuralmechanics.report.figures",
+    "budget_bars": "neuralmechanics.report.figures",
     "charges_and_laws": "neuralmechanics.report.figures",
     "errors_over_time": "neuralmechanics.report.figures",
     "parameters_and_charges": "neuralmechanics.report.figures",
@@ -30,9 +36,12 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "budget_bars",
     "charges_and_laws",
     "errors_by_law",
     "errors_over_time",
+    "findings_list",
+    "forecast_norms",
     "nonfinite_remark",
     "parameters_and_charges",
     "save_figures",
