@@ -24,6 +24,7 @@ class StandInFamily:
     charges: int
     exact: bool = True
     broken_by: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,12 @@ class Errors:
 
 @dataclass(frozen=True)
 class Report:
-    """Write the run's page and figures."""
+    """Write the run's page and figures; of several runs one page that lays them over one another."""
 
-    run: tyro.conf.Positional[str]
-    """folder of the run"""
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """folders of runs"""
     out: str | None = None
-    """the page's file; default: report.html in the run's folder"""
+    """the page's file; default: report.html in the run's folder, comparison.html here for several"""
 
 
 def run_train(command: Train) -> None:
@@ -101,8 +101,15 @@ def print_errors(run: Any, by: str = "max_error") -> None:
 def run_report(command: Report) -> None:
     """Write page and figures and print where they are."""
     from neuralmechanics.monitor import open_run
+    from neuralmechanics.report import write_comparison
 
-    for path in write_pictures(open_run(command.run), Path(command.run), command.out):
+    if not command.runs:
+        raise ValueError("report takes the folder of a run, or of several to compare")
+    if len(command.runs) > 1:
+        print(write_comparison([open_run(run) for run in command.runs], command.out or "comparison.html"))
+        return
+    folder = command.runs[0]
+    for path in write_pictures(open_run(folder), Path(folder), command.out):
         print(path)
 
 

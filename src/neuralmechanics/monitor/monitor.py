@@ -106,7 +106,7 @@ class Monitor:
             "exact_update": exact_update,
             "budget": True,
         }
-        self._optimizers = optimizers
+        self._optimizers, self._symmetries = optimizers, symmetries
         self._every = every
         self._strict = strict
         rotations = None
@@ -168,6 +168,17 @@ class Monitor:
     def findings(self) -> list[Finding]:
         """What the training has shown so far (see `Run.findings`)."""
         return self.run.findings()
+
+    def _repr_html_(self) -> str:
+        from neuralmechanics.monitor.reading.notebook import notebook_view
+
+        told = {
+            "path": str(self._recorder.store.path),
+            "steps": f"{self.step}",
+            "a record every": f"{self._every} steps",
+        }
+        told |= {"failed": str(self._failure)} if self._failure is not None else {}
+        return notebook_view("Monitor", told, self._symmetries, ())
 
     def log(self, **scalars: float | Tensor) -> None:
         """Numbers to keep with the next record, such as loss=loss; tensors stay on their device until then."""

@@ -18,6 +18,8 @@ YELLOW, BLUE, VERMILLION, PURPLE = "#f0e442", "#0072b2", "#d55e00", "#cc79a7"
 OKABE_ITO = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK, YELLOW)
 MEASURED = "#b8b8b8"
 INK, FAINT = "#222222", "#8a8a8a"
+# Told apart without colour, in plotly's notation.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "6px,2px,2px,2px,2px,2px", "12px,3px")
 
 
 @dataclass(frozen=True)

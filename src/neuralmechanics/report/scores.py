@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Laws of infinitely small steps, or of small ones to the first order: they do not claim to hold at the steps of a
+# training, and show by how much it is another.
+OF_SMALL_STEPS = frozenset(("modified_loss", "first_order", "gradient_flow"))
+
+
+def claims_to_hold(law: str) -> bool:
+    """Whether a law speaks of the steps that a training takes, as large as they are.
+
+    >>> claims_to_hold("exact"), claims_to_hold("gradient_flow")
+    (True, False)
+    """
+    return law not in OF_SMALL_STEPS
+
+
 def relative_errors(data: xr.Dataset) -> xr.DataArray:
     """|predicted - measured| / scale, as ``run.errors()`` measures it, dimensions law, step, charge.
 

@@ -46,6 +46,13 @@ def expected(run: nm.Run) -> Curves:
         charge, moved = data["charge"][:, chosen].mean("charge"), drift[:, chosen].max("charge")
         out[f"{family}/charge"] = dict(zip(data["step"].values, charge.values, strict=True))
         out[f"{family}/drift"] = dict(zip(data["step"].values, moved.values, strict=True))
+    turned = run.turning()
+    for layer in dict.fromkeys(turned["layer"].values):
+        mine = turned["layer"].values == layer
+        norms = np.sqrt(data["charge"].values[:, data["kind"].values == "scale"][:, mine])
+        angles = turned["rotation"].values[:, mine]
+        out[f"{layer}/norm"] = dict(zip(data["step"].values, np.median(norms, axis=1), strict=True))
+        out[f"{layer}/rotation"] = dict(zip(turned["step"].values, np.median(angles, axis=1), strict=True))
     for name in ("loss", "gnorm"):
         logged = data[name].values
         out[f"logged/{name}"] = {s: v for s, v in zip(data["step"].values, logged, strict=True) if np.isfinite(v)}

@@ -1,88 +1,88 @@
-"""The page of a real run begins with its findings, then its budget and its forecast."""
+"""The page of a real run begins with its findings; its budget and its forecast say what the run says."""
 
 from __future__ import annotations
 
-import base64
-import json
-from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import neuralmechanics as nm
 from neuralmechanics.report import write_report
 
-
-class Scripts(HTMLParser):
-    """The order of sections, and the data of the charts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.sections: list[str] = []
-        self.data = ""
-        self._inside = False
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        named = dict(attrs)
-        if tag == "section":
-            self.sections.append(str(named["id"]))
-        self._inside = named.get("id") == "charts"
-
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.data += data
-
-
-def numbers(trace: dict[str, Any]) -> np.ndarray[Any, Any]:
-    return np.frombuffer(base64.b64decode(trace["y"]["bdata"]), dtype="<f4")
+from .conftest import DROP, Written
 
 
 @pytest.fixture(scope="module")
-def run() -> nm.Run:
-    """A small network whose decay acts on its gains and biases alone."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-    matrices, vectors = ([p for p in model.parameters() if (p.dim() > 1) == big] for big in (True, False))
-    optimizer = torch.optim.SGD([{"params": matrices}, {"params": vectors, "weight_decay": 0.05}], lr=0.1, momentum=0.9)
-    batch = torch.randn(16, 6), torch.randint(3, (16,))
-    symmetries = nm.find_symmetries(model, batch, lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]))
-    with nm.Monitor(model, optimizer, symmetries, every=3) as monitor:
-        for _ in range(30):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(torch.randn(16, 6)), torch.randint(3, (16,))).backward()
-            optimizer.step()
-    return monitor.run
+def page(explained_run: nm.Run, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return Written(write_report(explained_run, tmp_path_factory.mktemp("explained") / "run.html").read_text())
 
 
-def test_findings_come_first_and_say_what_the_run_says(run: nm.Run, tmp_path: Path) -> None:
-    page = write_report(run, tmp_path / "run.html").read_text()
-    outline = Scripts(page)
-    assert outline.sections[:3] == ["findings", "budget", "forecast"]
-    for finding in run.findings():
-        assert finding.text in page
-        assert finding.remedy in page
-    assert run.findings()[0].code == "decay-of-biases-alone"
+def test_findings_come_first_and_say_what_the_run_says(explained_run: nm.Run, page: Written) -> None:
+    assert page.sections[:3] == ["findings", "map", "family-charts"]
+    text = " ".join(page.texts)
+    for finding in explained_run.findings():
+        assert finding.text in text
+        assert finding.remedy in text
+    assert explained_run.findings()[0].code == "decay-of-biases-alone"
 
 
-def test_the_parts_that_are_drawn_add_up_to_what_was_measured(run: nm.Run, tmp_path: Path) -> None:
-    data = json.loads(Scripts(write_report(run, tmp_path / "run.html").read_text()).data)
-    assert data["budget"]["choices"]
-    for choice in data["budget"]["choices"]:
-        measured, *parts = (numbers(trace) for trace in choice["data"])
+def test_the_parts_that_are_drawn_add_up_to_what_was_measured(page: Written) -> None:
+    assert len(page.choices("budget")) == len(page.data["families"])
+    for choice in page.choices("budget"):
+        measured, *parts = (page.numbers(trace["y"]) for trace in choice["traces"])
         assert parts
         size = sum(np.abs(part).max() for part in parts)
         assert np.abs(np.sum(parts, axis=0) - measured).max() < 1e-5 * size
 
 
-def test_the_forecast_goes_on_where_the_measured_norms_end(run: nm.Run, tmp_path: Path) -> None:
-    data = json.loads(Scripts(write_report(run, tmp_path / "run.html").read_text()).data)
-    for choice in data["forecast"]["choices"]:
-        measured, norm, low, high = (numbers(trace) for trace in choice["data"][:4])
+def test_the_forecast_goes_on_where_the_measured_norms_end(page: Written) -> None:
+    assert page.choices("forecast")
+    for choice in page.choices("forecast"):
+        measured, norm, low, high = (page.numbers(trace["y"]) for trace in choice["traces"][:4])
         assert norm[0] == pytest.approx(measured[-1], rel=0.05)
         assert (low <= norm).all()
         assert (norm <= high).all()
+
+
+def test_bands_are_the_quantiles_of_the_charges(explained_run: nm.Run, page: Written) -> None:
+    data = explained_run.data
+    for choice in page.choices("laws"):
+        charges = data["charge"].values[:, data["family"].values == choice["name"]]
+        bands = [page.numbers(t["y"]) for t in choice["traces"] if t.get("only") == "band" and not t.get("law")]
+        if charges.shape[1] > 4:
+            expected = np.quantile(charges, (0.05, 0.95, 0.25, 0.75, 0.5), axis=1)
+            assert np.allclose(bands, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_the_drop_of_the_rate_is_marked(explained_run: nm.Run, page: Written) -> None:
+    [drop] = [change for change in explained_run.change_points() if change.kind == "learning rate"]
+    assert DROP < drop.step <= DROP + 3
+    assert drop.text == "learning rate 0.1 → 0.01"
+    assert {"step": drop.step, "grave": False, "text": drop.text} in page.data["marks"]
+
+
+def test_the_map_has_every_family_and_every_parameter_without_one(explained_run: nm.Run, page: Written) -> None:
+    text = " ".join(page.texts)
+    chips = {str(a["data-family"]) for tag, a in page.tags if tag == "button" and "data-family" in a}
+    assert chips == {str(k) for k in range(len(page.data["families"]))}
+    for known in explained_run.symmetries.coverage:
+        assert known.families or known.parameter in text
+
+
+def test_it_opens_on_a_family_that_the_gravest_finding_is_about(explained_run: nm.Run, page: Written) -> None:
+    opened = page.data["families"][page.data["first"]]
+    places = [{name.rpartition(".")[0] or name for name in f.place} | {*f.place} for f in explained_run.findings()]
+    layers = {family["layer"] for family in page.data["families"]}
+    assert opened["layer"] in next(place for place in places if place & layers)
+
+
+def test_no_two_lines_of_a_figure_look_alike_without_their_colours(page: Written) -> None:
+    for name in ("errors", "budget", "rotation", "effective-learning-rate"):
+        for choice in page.choices(name):
+            lines = [trace["trace"]["line"] for trace in choice["traces"]]
+            assert len({(line["dash"], line["width"]) for line in lines}) == len(lines)
+
+
+def test_what_is_cited_is_what_was_used(page: Written) -> None:
+    text = " ".join(page.texts)
+    assert "Neural Mechanics" in text
+    assert "Rotational Equilibrium" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -98,6 +99,16 @@ class LintReport:
         counts = Counter(f.severity for f in self.findings)
         total = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.items())
         return "\n".join([*lines, total, *self.remarks])
+
+    def _repr_html_(self) -> str:
+        columns = ("severity", "code", "elements", "parameters", "why", "remedy")
+        head = "".join(f"<th>{name}</th>" for name in columns)
+        cells = [
+            (f.severity, f.code, f"{f.elements:,}", _shortened(f.parameters), f.why, f.remedy) for f in self.findings
+        ]
+        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else "<p>no findings</p>"
+        return table + "".join(f"<p>{escape(remark)}</p>" for remark in self.remarks)
 
 
 def _shortened(names: tuple[str, ...], most: int = 4) -> str:

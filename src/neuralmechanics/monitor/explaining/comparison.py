@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,22 +50,30 @@ def compare_runs(first: Run, second: Run) -> Comparison:
             columns |= {f"{name} 1": a.loc[common, name], f"{name} 2": b.loc[common, name]}
     told = [{finding.code: finding for finding in run.findings()} for run in (first, second)]
     return Comparison(
-        pd.DataFrame(list(_differences(first, second)), columns=["setting", "first", "second"]),
+        differing_settings([first, second]).set_axis(["setting", "first", "second"], axis=1),
         pd.DataFrame(columns).reset_index(),
         tuple(finding for code, finding in told[0].items() if code not in told[1]),
         tuple(finding for code, finding in told[1].items() if code not in told[0]),
     )
 
 
-def _differences(first: Run, second: Run) -> Iterator[tuple[str, str, str]]:
-    """Every number of the configuration that is another in the two runs, and how far each came."""
-    a, b = dict(_flat(first.config)), dict(_flat(second.config))
-    for name in dict.fromkeys((*a, *b)):
-        if a.get(name) != b.get(name):
-            yield name, str(a.get(name, "none")), str(b.get(name, "none"))
-    steps = [int(np.max(run.data["step"].to_numpy(), initial=0)) for run in (first, second)]
-    if steps[0] != steps[1]:
-        yield "steps", str(steps[0]), str(steps[1])
+def differing_settings(runs: Sequence[Run]) -> pd.DataFrame:
+    """Every number of the configuration that is another in some of the runs, and how far each came: a row a setting.
+
+    Columns: setting, then one a run by its position.
+    """
+    import pandas as pd
+
+    known = [dict(_flat(run.config)) for run in runs]
+    rows = []
+    for name in dict.fromkeys(name for settings in known for name in settings):
+        values = [settings.get(name) for settings in known]
+        if any(value != values[0] for value in values):
+            rows.append((name, *(str(settings.get(name, "none")) for settings in known)))
+    steps = [int(np.max(run.data["step"].to_numpy(), initial=0)) for run in runs]
+    if len(set(steps)) > 1:
+        rows.append(("steps", *map(str, steps)))
+    return pd.DataFrame(rows, columns=["setting", *range(len(runs))])
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,8 @@ from neuralmechanics.symmetry import Family, Symmetries
 _SMALLEST_VARIANCE, _LARGEST_SHARE = 1e-3, 0.1
 # Smallest normal numbers that products in a backward pass may have lost, over the digits that ρ is asked to have.
 _UNDERFLOW = 1e8
+# Roundings of a backward pass that a gradient may hold of what cancelled before it: a few, with the depth to spare.
+_INHERITED = 32
 _PIECE = 1 << 14
 
 
@@ -29,6 +31,11 @@ class Cancellation:
     rounding does not. A charge of a single element has no g beside its ρ (a bias before batch norm); the largest
     element of all gradients stands in for it there. Where a norm's eps breaks a family, 1000 eps (at most .1) of
     |g||ξ| are left to it, and the family is judged as a whole.
+
+    Charges of one family are read off one product δᵀh, and δ holds roundings from before its own terms cancelled:
+    softmax minus target is rounded like 1, however well a sample is classified. A charge whose h sees such samples
+    alone has a |g| of cancelled terms and a ρ of their roundings; u times the largest |g||ξ| of its family in the run
+    bounds them.
     """
 
     def __init__(self, symmetries: Symmetries, single: Bool[Tensor, " charges"], portion: Portion) -> None:
@@ -39,6 +46,7 @@ class Cancellation:
         shares = [share_of_constants(family) for family in symmetries.charged for _ in range(family.charges)]
         self._share = torch.tensor(shares, dtype=torch.float64)
         self._bound = torch.zeros(len(symmetries.labels), dtype=torch.float64)
+        self._family = torch.tensor([k for k, f in enumerate(symmetries.charged) for _ in range(f.charges)]).long()
 
     def broken(
         self,
@@ -50,12 +58,27 @@ class Cancellation:
         """Where ρ is more than rounding. Reads values: for records alone."""
         ρ = residual.detach().cpu().abs()
         # Sizes cost a pass over gradients and parameters: asked for when the largest known ones object.
-        if bool(self._beyond(ρ, u).any()):
-            self._bound = torch.maximum(self._bound, self._natural(gradients, params))
-        return self.whole_families(self._beyond(ρ, u))
+        if bool((ρ > self._largest(u)).any()):
+            self.look(gradients, params)
+        return self.whole_families(ρ > self._largest(u))
 
-    def _beyond(self, ρ: Tensor, u: float) -> Tensor:
-        return ρ > self._share.clamp(min=u**0.5) * self._bound
+    def look(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None:
+        """Take in the sizes that these gradients give |g||ξ|."""
+        self._bound = torch.maximum(self._bound, self._natural(gradients, params))
+
+    def allowed(self, u: float) -> Float64[Tensor, " charges"]:
+        """What roundings of gradients may do to charges, in units of η/(1-β) summed over the steps: 2ρ, shifts ρ."""
+        return torch.where(self._quadratic, 2.0, 1.0) * self._inherited(u)
+
+    def _largest(self, u: float) -> Tensor:
+        """The largest residual that is taken for rounding."""
+        return torch.maximum(self._share.clamp(min=u**0.5) * self._bound, self._inherited(u))
+
+    def _inherited(self, u: float) -> Tensor:
+        """The roundings that gradients hold from before their terms cancelled."""
+        largest = torch.zeros(len(self._symmetries.charged), dtype=torch.float64)
+        largest.scatter_reduce_(0, self._family, self._bound, "amax")
+        return _INHERITED * u * largest[self._family]
 
     def whole_families(self, beyond: Tensor) -> Tensor:
         """A family that its eps breaks anyway is broken as a whole: single charges may lie below the bound by luck."""

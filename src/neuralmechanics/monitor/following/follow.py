@@ -238,7 +238,8 @@ class Follower:
             self._rotations.advance()
         self.step, self._since = self.step + 1, self._since + 1
         self._spending.ended(hyper, drives, done)
-        self._watchdog.add(self.step, done, None if self._apart is None else done - self._apart, exact=self._exact)
+        claimed = None if self._apart is None else done - self._apart
+        self._watchdog.add(self.step, done, claimed, exact=self._exact, hyper=hyper)
         self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
         if due:
             self.observer.see()

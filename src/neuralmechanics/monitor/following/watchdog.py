@@ -17,6 +17,7 @@ from neuralmechanics.monitor.following.reasons import Reason, why_broken
 from neuralmechanics.monitor.processes.portion import Portion
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import dense
+from neuralmechanics.optimizers.sgd import Sgd
 from neuralmechanics.symmetry import Symmetries
 
 # Roundings of a law in one step: the parameter's, the update's, the gradient's, and one to spare.
@@ -63,6 +64,8 @@ class Watchdog:
         self._sound = torch.tensor(sound, dtype=torch.bool)
         self._unit = 0.0
         self._spent = torch.zeros_like(members.largest(storage)).to(device)
+        self._reach: float | Tensor = 0.0
+        self._gradients: Mapping[str, Tensor] = {}
         self._sound_steps = torch.zeros(len(symmetries.labels), dtype=torch.int64, device=device)
         self._steps = 0
 
@@ -88,9 +91,11 @@ class Watchdog:
         self._ledger.open(charge, size)
         self._size = size
 
-    def add(self, step: int, done: Tensor, claimed: Tensor | None, *, exact: bool) -> None:
-        """One step: the changes that it made, and those that the optimiser's formula says it made."""
+    def add(self, step: int, done: Tensor, claimed: Tensor | None, *, exact: bool, hyper: Sgd[float | Tensor]) -> None:
+        """One step: the changes that it made, those that the optimiser's formula says it made, and its settings."""
         self._ledger.add(done, claimed, exact=exact)
+        # A residual ρ moves a charge by pηρ/(1-β) before momentum has forgotten it.
+        self._reach = self._reach + hyper.learning_rate / (1 - hyper.momentum)
         self._sound_steps.add_(self._ledger.gross < torch.inf)  # once nan or infinite, the sum stays so
         self._steps += 1
 
@@ -117,6 +122,7 @@ class Watchdog:
     ) -> list[Finding]:
         """Where ⟨g,ξ⟩ is more than rounding among the charges that closed laws are followed for, and why."""
         params = {name: dense(p.detach()) for name, p in self._params.items()}
+        self._gradients = gradients
         unit = torch.tensor(self._precision.unit(gradients, params), dtype=torch.float64)
         self._unit = max(self._unit, float(self._portion.largest(unit)))
         broken = self._cancellation.broken(residual, gradients, params, self._unit) & followed.cpu()
@@ -125,18 +131,21 @@ class Watchdog:
     def compare(self, steps: int, charge: Tensor, exact: Tensor, followed: Tensor) -> list[Finding]:
         """Where the exact law left the measured charge although nothing else moved it: ⟨g,ξ⟩ ≠ 0 between the records.
 
-        Half of the digits of the charge's size, and what roundings may have added up to, are left to it.
+        Left to it are half of the digits of the charge's size, and what roundings may have added up to: of parameters
+        and updates, and of gradients, which move the sum of biases before a norm where nothing else does.
         """
         error, spent = (exact - charge).abs(), self._portion.total(self._spent)[0]
         watched = followed & self._sound.to(followed.device)
 
         def beyond() -> Tensor:
             rounding = _ROUNDINGS * self._unit * (steps * self._size + spent)
-            return watched & torch.gt(error, self._unit**0.5 * self._size + rounding)
+            gradients = self._cancellation.allowed(self._unit).to(error.device) * self._reach
+            return watched & torch.gt(error, self._unit**0.5 * self._size + rounding + gradients)
 
         if self._unit == 0 or not bool(beyond().any()):
             return []
         self._size = torch.maximum(self._size, self.sizes())
+        self._cancellation.look(self._gradients, self._params)
         return self._explained(beyond().cpu(), {})
 
     def report(self, step: int, findings: Sequence[Finding], moved: Tensor | None) -> Tensor | None:
@@ -144,6 +153,7 @@ class Watchdog:
 
         There the residual was taken at parameters that the step did not begin with.
         """
+        self._gradients = {}
         ended = torch.zeros_like(self._sound)
         # A family that is judged as a whole is excused as a whole.
         excused = self._cancellation.whole_families(ended.clone() if moved is None else moved.cpu())

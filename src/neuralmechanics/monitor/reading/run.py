@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from neuralmechanics.monitor.explaining.changes import ChangePoint
     from neuralmechanics.monitor.explaining.findings.finding import Finding
     from neuralmechanics.monitor.explaining.forecasting.forecast import Forecast
 
@@ -176,6 +177,22 @@ class Run:
         self._require_sound()
         return findings(self, self._source)
 
+    def turning(self) -> xr.Dataset:
+        """rotation[step, charge], in radians a step, and effective_learning_rate[step, charge] of scale-free weights.
+
+        Record by record, of a run that keeps a budget (ValueError for another).
+        """
+        from neuralmechanics.monitor.explaining.turning import turning
+
+        self._require_sound()
+        return turning(self)
+
+    def change_points(self) -> list[ChangePoint]:
+        """Recorded steps by which settings jumped, parameters froze, the training was resumed or a warning was said."""
+        from neuralmechanics.monitor.explaining.changes import change_points
+
+        return change_points(self.data, self.warnings, self.segments)
+
     def verify(self) -> pd.DataFrame:
         """Every file, and what is missing, with its state: columns shard, sound, problem. Read from the disk again."""
         from neuralmechanics.monitor.reading.verify import verify
@@ -202,6 +219,13 @@ class Run:
             raise CorruptShardError(
                 f"run {self.path}: {problem}{more}; open_run(path, skip_damaged=True) reads the other shards"
             )
+
+    def _repr_html_(self) -> str:
+        from neuralmechanics.monitor.reading.notebook import notebook_view
+
+        told = {"path": self.path, "segments": f"{len(self.segments)}"}
+        told |= {"damaged or missing": f"{len(self._source.damage)} parts"} if self._source.damage else {}
+        return notebook_view("Run", told, self.symmetries, self.warnings)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.symmetries.count().items())

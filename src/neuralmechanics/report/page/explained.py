@@ -1,7 +1,8 @@
-"""What the page says before it shows: findings, the budget of every layer, the forecast of every scale-free group."""
+"""What the page says before it shows: findings, the budget of every family, the forecast of every scale-free group."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from neuralmechanics.monitor.explaining.findings.finding import Finding, shown, some
 from neuralmechanics.monitor.reading.run import Run
-from neuralmechanics.report.page.chart import Chart, Spec, line, spec
-from neuralmechanics.report.palette import BLACK, BLUE, MEASURED, OKABE_ITO, VERMILLION
+from neuralmechanics.report.page.chart import Block, Chart, Choice, Pen, Spec, spec
+from neuralmechanics.report.page.families import Place, points
+from neuralmechanics.report.page.layers import layer_charts
+from neuralmechanics.report.palette import BLUE, DASHES, FAINT, MEASURED, OKABE_ITO, VERMILLION
 from neuralmechanics.report.source import RunLike, spread, thinned
 from neuralmechanics.report.tables import number
 
@@ -20,13 +23,13 @@ if TYPE_CHECKING:
 
     from neuralmechanics.monitor.explaining.forecasting.forecast import Forecast
 
-_MOST_POINTS, _MOST_LAYERS, _LINES = 300, 60, 6
+_LINES = 4
 _BANDS: dict[str, dict[str, Any]] = {
-    "norm": {"name": "forecast", "colour": VERMILLION},
-    "low": {"name": "interval", "colour": BLACK, "dash": "dot", "width": 0.7},
-    "high": {"name": "", "colour": BLACK, "dash": "dot", "width": 0.7},
+    "norm": {"name": "forecast", "colour": VERMILLION, "dash": "dash"},
+    "low": {"name": "interval", "colour": FAINT, "width": 0.8},
+    "high": {"name": "", "colour": FAINT, "width": 0.8},
 }
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+GRAVE = 70.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Told:
     evidence: str
     remedy: str
     grave: bool
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,91 +62,102 @@ class Explained:
     remarks: tuple[str, ...] = ()
 
 
-def explained(run: RunLike) -> Explained:
+def keeps_budget(run: RunLike) -> bool:
+    """Whether this is a run of the monitor that tells what moved its charges."""
+    return isinstance(run, Run) and bool(run.config["monitor"].get("budget")) and run.data.sizes["step"] > 1
+
+
+def explained(run: RunLike, places: Sequence[Place], block: Block) -> Explained:
     """All of it for a run of the monitor that keeps a budget; nothing for another."""
-    if not isinstance(run, Run) or not run.config["monitor"].get("budget") or run.data.sizes["step"] < 2:
+    if not keeps_budget(run):
         return Explained()
-    drawn = [budget_chart(run)]
+    assert isinstance(run, Run)
+    drawn, table = [budget_chart(run, places, block)], None
+    remarks: tuple[str, ...] = ()
     try:
-        told = run.forecast()
+        forecast = run.forecast()
     except ValueError as error:
-        return Explained(_told(run.findings()), tuple(c for c in drawn if c.choices), None, (str(error),))
-    if len(told.scales):
-        drawn.append(forecast_chart(run, told))
-    table = _table(told.by_layer()) if len(told.scales) else None
-    return Explained(_told(run.findings()), tuple(c for c in drawn if c.choices), table, told.withheld)
+        remarks = (str(error),)
+    else:
+        remarks = forecast.withheld
+        if len(forecast.scales):
+            drawn.append(forecast_chart(run, forecast, places, block))
+            table = _table(forecast.by_layer())
+    drawn += layer_charts(run, block)
+    return Explained(told(run.findings()), tuple(chart for chart in drawn if chart.choices), table, remarks)
 
 
-def _told(findings: list[Finding]) -> list[Told]:
+def told(findings: list[Finding]) -> list[Told]:
+    """Findings as the page shows them."""
     return [
         Told(
             finding.text,
             some(finding.place),
             ", ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in finding.evidence.items()),
             finding.remedy,
-            finding.weight >= 70,
+            finding.weight >= GRAVE,
+            finding.place,
         )
         for finding in findings
     ]
 
 
-def budget_chart(run: Run) -> Chart:
-    """Σ of each part up to every record, for each layer and kind of charge; together they are the measured change."""
-    books = run.budget("layer")
-    keep = thinned(books.sizes["step"], _MOST_POINTS)
-    choices = {}
-    for column in _busiest(books):
-        name = f"{books['layer'].values[column]}: {books['kind'].values[column]}"
-        choices[name] = _parts(books, column, keep)
+def budget_chart(run: Run, places: Sequence[Place], block: Block) -> Chart:
+    """Σ of each part up to every record, for each family; together they are the measured change."""
+    books = run.budget("family")
+    keep = thinned(books.sizes["step"], points(len(places)))
+    pen = Pen(block, books["step"].values[keep].astype(np.float64))
+    at = {(str(name), str(kind)): k for k, (name, kind) in enumerate(_named(books))}
+    choices = {p.family: Choice(_parts(books, at[p.family, p.kind], keep, pen), p.layer, p.kind) for p in places}
     text = (
-        "What moved the charges of a layer since the start, by cause. The causes add up to the wide grey line, which "
-        "is what was measured."
+        "What moved the charges of the family since the start, by cause. The causes add up to the wide grey line, "
+        "which is what was measured."
     )
-    return Chart("budget", "Budget", text, "layer", choices, [books["step"].values[keep].astype(np.float64)])
+    return Chart("budget", "Budget", text, "family", choices, linked=True)
 
 
-def _busiest(books: xr.Dataset) -> list[int]:
-    """The layers with a chart: those that moved most come first."""
-    moved = np.nan_to_num(np.abs(books["change"].values).sum(axis=(0, 1)))
-    scale = books["kind"].values == "scale"
-    return [int(k) for k in np.lexsort((-moved, ~scale))[:_MOST_LAYERS] if moved[k] > 0]
+def _named(books: xr.Dataset) -> zip[tuple[Any, Any]]:
+    return zip(books["family"].values, books["kind"].values, strict=True)
 
 
-def _parts(books: xr.Dataset, column: int, keep: np.ndarray[Any, Any]) -> Spec:
+def _parts(books: xr.Dataset, column: int, keep: np.ndarray[Any, Any], pen: Pen) -> Spec:
     measured = np.cumsum(books["measured"].values[:, column])[keep]
-    traces = [line(measured, name="measured change", colour=MEASURED, width=5)]
+    traces = [pen.line(measured, name="measured change", colour=MEASURED, width=5)]
     for k, part in enumerate(books["part"].values):
         total = np.cumsum(books["change"].sel(part=part).values[:, column])[keep]
         if np.any(total != 0) and np.isfinite(total).any():
             colour = OKABE_ITO[k % len(OKABE_ITO)]
-            traces.append(line(total, name=str(part).replace("_", " "), colour=colour, dash=_DASHES[k]))
-    return spec(traces, ylabel="change of the charges, summed over the layer")
+            traces.append(pen.line(total, name=str(part).replace("_", " "), colour=colour, dash=DASHES[k]))
+    return spec(traces, ylabel="change, summed over the family")
 
 
-def forecast_chart(run: Run, told: Forecast) -> Chart:
-    """|θ| of a few groups of each layer as measured, and where they go, with the interval."""
-    data, paths = run.data, told.paths
+def forecast_chart(run: Run, forecast: Forecast, places: Sequence[Place], block: Block) -> Chart:
+    """|θ| of a few groups of each family as measured, and where they go, with the interval."""
+    data, paths = run.data, forecast.paths
     scale = np.flatnonzero(data["kind"].values == "scale")
     at = {label: k for k, label in zip(scale, data["label"].values[scale], strict=True)}
-    keep, ahead = thinned(data.sizes["step"], _MOST_POINTS), thinned(paths.sizes["step"], _MOST_POINTS)
+    most = points(len(places))
+    keep, ahead = thinned(data.sizes["step"], most), thinned(paths.sizes["step"], most // 2)
+    before = Pen(block, data["step"].values[keep].astype(np.float64))
+    after = Pen(block, paths["step"].values[ahead].astype(np.float64))
     choices = {}
-    for layer in list(dict.fromkeys(paths["layer"].values))[:_MOST_LAYERS]:
-        mine = np.flatnonzero(paths["layer"].values == layer)
-        chosen = mine[spread(paths["norm"].values[-1, mine], _LINES)]
+    for place in places:
+        mine = np.flatnonzero(paths["family"].values.astype(str) == place.family)
+        if place.kind != "scale" or not len(mine):
+            continue
         traces = []
-        for first, k in enumerate(chosen):
-            norm = np.sqrt(data["charge"].values[keep, at[paths["label"].values[k]]])
-            traces.append(line(norm, name="measured", colour=BLUE, legendgroup="m", showlegend=first == 0))
+        for first, k in enumerate(mine[spread(paths["norm"].values[-1, mine], _LINES)]):
+            norm = np.sqrt(np.maximum(data["charge"].values[keep, at[paths["label"].values[k]]], 0.0))
+            traces.append(before.line(norm, name="measured", colour=BLUE, legendgroup="m", showlegend=first == 0))
             for name, style in _BANDS.items():
                 known = bool(style["name"]) and first == 0
-                traces.append(line(paths[name].values[ahead, k], steps=1, legendgroup=name, showlegend=known, **style))
-        choices[str(layer)] = spec(traces, ylabel="norm of the weights")
+                traces.append(after.line(paths[name].values[ahead, k], legendgroup=name, showlegend=known, **style))
+        choices[place.family] = Choice(spec(traces, ylabel="norm of the weights"), place.layer, place.kind)
     text = (
-        f"Norms of scale-free weights as they were up to step {told.step}, and where the laws take them by step "
-        f"{told.to} if the settings stay as they are. Dotted: two standard errors."
+        f"Norms of scale-free weights as they were up to step {forecast.step}, and where the laws take them by step "
+        f"{forecast.to} if the settings stay as they are. Grey: two standard errors."
     )
-    steps = [data["step"].values[keep].astype(np.float64), paths["step"].values[ahead].astype(np.float64)]
-    return Chart("forecast", "Forecast", text, "layer", choices, steps)
+    return Chart("forecast", "Forecast", text, "family", choices, linked=True)
 
 
 def _table(frame: pd.DataFrame) -> Table:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -189,6 +190,18 @@ class Family:
     def __repr__(self) -> str:
         how = "exact" if self.exact else "broken by " + ", ".join(map(str, self.broken_by))
         return f"Family({self.kind}, {self.name!r}, {self.charges} charges, {self.size} generators, {how})"
+
+    def _repr_html_(self) -> str:
+        told = {
+            "kind": self.kind,
+            "charges": f"{self.charges}",
+            "generators": f"{self.size}",
+            "holds": "exactly" if self.exact else "broken by " + ", ".join(map(str, self.broken_by)),
+            "requires": ", ".join(self.requires) or "nothing",
+            "moves": ", ".join(self.parameters),
+        }
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in told.items())
+        return f"<p><b>{escape(self.name)}</b></p><table><tbody>{rows}</tbody></table>"
 
 
 def _labels_to(labels: Sequence[str]) -> Any:

@@ -187,8 +187,8 @@ def _scales(
             "rotation": turning,
             "rotation_at_end": _rotation(motion.response, last_strength * η**2, final**2),
             "equilibrium_rotation": np.sqrt(rate / known.gain),
-            "effective_learning_rate": _effective(motion, known.rate_at, now**2),
-            "effective_learning_rate_at_end": _effective(motion, η, final**2),
+            "effective_learning_rate": motion.effective_rate(known.rate_at, now**2),
+            "effective_learning_rate_at_end": motion.effective_rate(η, final**2),
         }
     near = (np.abs(now / settled - 1) < _NEAR) & np.isfinite(settled)
     grows = ~(rate > 0)
@@ -240,15 +240,6 @@ def _rotation(response: Response, energy: np.ndarray[Any, Any], squared: np.ndar
     with np.errstate(invalid="ignore", divide="ignore"):
         angle: np.ndarray[Any, Any] = np.sqrt(energy / squared**power)
     return angle
-
-
-def _effective(motion: Motion, rate: np.ndarray[Any, Any], squared: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """h/((1-β)n), η/|θ| or η, with η a charge."""
-    if motion.response == "gradient":
-        unit = replace(motion.hyper, learning_rate=1.0).time_step / (1 - motion.hyper.momentum)
-        found: np.ndarray[Any, Any] = unit * rate / squared
-        return found
-    return rate / np.sqrt(squared) if motion.response == "normalised" else rate
 
 
 def _nothing(names: dict[str, np.ndarray[Any, Any]], chosen: np.ndarray[Any, Any]) -> tuple[pd.DataFrame, xr.Dataset]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from neuralmechanics.laws.equilibrium import Response, memory_gain
 from neuralmechanics.optimizers.sgd import Sgd
 
+Vector = np.ndarray[Any, Any]
 _NORMALISED = ("adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "lion", "muon", "adafactor", "signsgd", "sophia")
 _PROPORTIONAL = ("lamb", "lars")
 # Means of gradients, whose memory is that of uncorrelated gradients where the symmetry holds for them.
@@ -34,6 +37,15 @@ class Motion:
         if not self.follows_sgd or β == 0:
             return 1.0
         return 1 / ((1 - β) * (1 + β)) if self.hyper.nesterov else 1 / (1 - β)
+
+    def effective_rate(self, rate: Vector, squared: Vector) -> Vector:
+        """The learning rate that directions see: h/((1-β)n), η/|θ| or η, of rates η and squared norms n."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.response == "gradient":
+                unit = replace(self.hyper, learning_rate=1.0).time_step / (1 - self.hyper.momentum)
+                found: Vector = unit * rate / squared
+                return found
+            return rate / np.sqrt(squared) if self.response == "normalised" else rate
 
 
 def motion_of(configuration: Mapping[str, Any]) -> Motion:
