@@ -19,6 +19,7 @@ from typing import Any
 from docutils import nodes
 from public_modules import home, public_names
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -52,7 +53,10 @@ class Names(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """A table of names with first sentences, then the entries that have their home here."""
-        module = self.arguments[0]
+        with mock(self.config.autodoc_mock_imports):
+            return self._described(self.arguments[0])
+
+    def _described(self, module: str) -> list[nodes.Node]:
         loaded = importlib.import_module(module)
         names = [line.strip() for line in self.content if line.strip()] or public_names(loaded)
         rows, entries = ["| name | what it is |", "|---|---|"], []
