@@ -5,8 +5,9 @@
     IdentityLaw
     ```
 
-Without a list all names in ``__all__`` are meant. A name that another public module offers first is described there;
-the table links to it.
+Without a list all names in ``__all__`` are meant; ``{names} neuralmechanics.laws rest`` are those that no table above
+it on the page has listed, under a heading of their own where there are any. A name that another public module offers
+first is described there; the table links to it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Names(SphinxDirective):
 
     has_content = True
     required_arguments = 1
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """A table of names with first sentences, then the entries that have their home here."""
@@ -58,7 +60,12 @@ class Names(SphinxDirective):
 
     def _described(self, module: str) -> list[nodes.Node]:
         loaded = importlib.import_module(module)
-        names = [line.strip() for line in self.content if line.strip()] or public_names(loaded)
+        listed: dict[str, list[str]] = self.env.temp_data.setdefault("listed names", {})
+        above = listed.setdefault(module, [])
+        names = [line.strip() for line in self.content if line.strip()]
+        if not names:
+            names = [name for name in public_names(loaded) if name not in above]
+        above += names
         rows, entries = ["| name | what it is |", "|---|---|"], []
         for name in names:
             value = getattr(loaded, name)
@@ -69,7 +76,8 @@ class Names(SphinxDirective):
                 entries += _entry(role, f"{module}.{name}", shown=isinstance(value, (str, tuple)))
         if not names:
             return []
-        text = "\n".join([*rows, "", *entries])
+        heading = [f"```{{rubric}} Further names of {module}", "```", ""] if self.arguments[1:] == ["rest"] else []
+        text = "\n".join([*heading, *rows, "", *entries])
         return self.parse_text_to_nodes(text, allow_section_headings=False)
 
 

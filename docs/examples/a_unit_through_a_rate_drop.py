@@ -2,8 +2,9 @@
 The charge of one unit through a rate drop
 ==========================================
 
-A hidden unit of ReLU has the charge r = |incoming|² - |outgoing|². Gradient flow conserves it; training with
-momentum, weight decay and a drop of the learning rate does not. The exact law follows it through the drop.
+A hidden unit of ReLU has a charge, the squared length of what comes in less that of what goes out. Gradient flow
+conserves it; training with momentum, weight decay and a drop of the learning rate does not. The exact law follows it
+through the drop.
 """
 
 # %%
