@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "experiments.md"
+PAGE = ROOT / "docs" / "theory" / "paper.md"
 
 
 def _rows() -> list[list[str]]:
@@ -34,7 +34,7 @@ def test_what_a_row_names_exists(row: list[str]) -> None:
         except ModuleNotFoundError:
             found = False
         assert found or (ROOT / "src" / Path(*f"neuralmechanics.{name}".split(".")).with_suffix(".py")).is_file(), name
-    for page in re.findall(r"\]\((\w+\.md)\)", here):
+    for page in re.findall(r"\]\(([\w./]+\.md)\)", here):
         assert (PAGE.parent / page).is_file()
     flags = (ROOT / "tests" / "cli" / "flags.txt").read_text()
     for words in re.findall(r"`neuralmechanics (\w+)", command):

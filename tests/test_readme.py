@@ -1,8 +1,7 @@
-"""Every Python block of the README and of the documentation runs as it stands, page by page."""
+"""Every page does what it shows: code runs as it stands, sessions and commands print what is printed, links lead on."""
 
 from __future__ import annotations
 
-import doctest
 import re
 import subprocess
 import sys
@@ -10,60 +9,81 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.pages import DOCS, PAGES, ROOT, Block, blocks, execute, forget_modules, is_executable
 
 from neuralmechanics.experiments import TrainConfig, load_config
 from neuralmechanics.experiments.sweep import load_sweep
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SESSION = re.compile(r"^```pycon\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#]+)[^)]*\)")
-WITH_SESSIONS = tuple(page for page in PAGES if SESSION.search(page.read_text()))
-# Blocks of a page with sessions are excerpts of the source, and held against it.
-WITH_CODE = tuple(page for page in PAGES if BLOCK.search(page.read_text()) and page not in WITH_SESSIONS)
+# Pages that load trainers, open process groups, compile, or train many networks.
+SLOW = frozenset(
+    f"docs/{page}.md"
+    for page in (
+        "guides/engineer",
+        "guides/theorist",
+        "howto/accelerate",
+        "howto/compiled_and_quantised",
+        "howto/distributed",
+        "howto/lightning",
+        "howto/own_data",
+        "howto/own_model",
+        "howto/reading_a_run",
+        "howto/sweeps",
+        "howto/testing",
+        "howto/transformers",
+    )
+)
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
-def test_pasted_code_works(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def name(page: Path) -> str:
+    """The page below the root, as an address."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def executable() -> list[object]:
+    """Pages with something to execute; the slow ones are marked."""
+    pages = [page for page in PAGES if any(map(is_executable, blocks(page)))]
+    marks = [[pytest.mark.slow] if name(page) in SLOW else [] for page in pages]
+    return [pytest.param(page, id=name(page), marks=mark) for page, mark in zip(pages, marks, strict=True)]
+
+
+@pytest.mark.parametrize("page", executable())
+def test_a_page_does_what_it_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "100")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        exec(compile("\n".join(BLOCK.findall(page.read_text())), str(page), "exec"), {"__name__": "pasted"})
+        try:
+            execute(page, tmp_path, lambda: capsys.readouterr().out)
+        finally:
+            forget_modules(tmp_path)
 
 
-@pytest.mark.parametrize("page", WITH_SESSIONS, ids=lambda page: page.name)
-def test_printed_sessions_are_what_python_prints(page: Path) -> None:
-    session = "\n".join(SESSION.findall(page.read_text()))
-    test = doctest.DocTestParser().get_doctest(session, {"__name__": "pasted"}, page.name, str(page), 0)
-    printed: list[str] = []
-    assert len(test.examples) > 5
-    doctest.DocTestRunner(optionflags=doctest.REPORT_UDIFF).run(test, out=printed.append)
-    assert not printed, "".join(printed)
+def test_slow_pages_exist() -> None:
+    assert {name(page) for page in PAGES} >= SLOW
 
 
-@pytest.mark.parametrize("page", WITH_SESSIONS, ids=lambda page: page.name)
-def test_excerpts_stand_in_the_source(page: Path) -> None:
-    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
-    for excerpt in BLOCK.findall(page.read_text()):
-        assert excerpt in source, f"{page.name} shows what the source no longer says:\n{excerpt}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(FENCED.sub("", page.read_text())):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        path = page.parent / target
+        if path.parent.name == "gallery":  # made by the build, from an example of the same name
+            path = DOCS / "examples" / ("GALLERY_HEADER.rst" if path.stem == "index" else f"{path.stem}.py")
+        assert path.exists(), f"{name(page)} links to {target}"
 
 
 def test_the_readme_keeps_its_promise_of_ten_lines() -> None:
-    (snippet,) = BLOCK.findall((ROOT / "README.md").read_text())
-    assert len([line for line in snippet.splitlines() if line.strip()]) <= 11
+    (snippet,) = [block for block in blocks(ROOT / "README.md") if block.language == "python"]
+    assert len([line for line in snippet.text.splitlines() if line.strip()]) <= 11
 
 
 def test_every_documented_command_exists() -> None:
     documented = re.findall(
-        r"^\| `neuralmechanics ([a-z]+)", (ROOT / "docs" / "command_line.md").read_text(), re.MULTILINE
+        r"^\| `neuralmechanics ([a-z]+)", (DOCS / "reference" / "command_line.md").read_text(), re.MULTILINE
     )
     helped = subprocess.run(
         [sys.executable, "-m", "neuralmechanics.cli", "--help"], capture_output=True, text=True, check=True
@@ -74,10 +94,14 @@ def test_every_documented_command_exists() -> None:
     assert set(documented) <= set(re.split(r"[,\s]+", offered.group(1)))
 
 
+def _toml(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.language == "toml"]
+
+
 def test_documented_configurations_load(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "command_line.md").read_text()
+    page = DOCS / "reference" / "command_line.md"
     paths = [tmp_path / "training.toml", tmp_path / "sweep.toml"]
-    for path, block in zip(paths, re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL), strict=True):
-        path.write_text(block)
+    for path, block in zip(paths, _toml(page), strict=True):
+        path.write_text(block.text)
     assert load_config(paths[0], TrainConfig).optimizer.momentum == 0.9
     assert len(load_sweep(paths[1]).points) == 2 * 2 * 3

@@ -36,7 +36,7 @@ def test_each_operation_is_wrong_from_its_order_on(script: ModuleType, fault: ob
 
 
 def test_the_page_lists_the_same_operations_and_orders() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\d) \|", (DOCS / "derivatives.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (\d) \|", (DOCS / "theory" / "derivatives.md").read_text(), re.MULTILINE)
     assert {(name, int(order)) for name, order in rows} == {(fault.operation, fault.order) for fault in FAULTS}
 
 
