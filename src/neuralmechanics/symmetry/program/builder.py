@@ -316,7 +316,8 @@ class Builder:
         """The contraction of a concatenation in which some parts are one number: what meets a one is a bias."""
         dim, parts = self._joined.get(x.index, (0, ()))
         letter = how.x[dim] if parts else ""
-        filled = [bool(number := part.constant_number()) and math.isfinite(number) for part in parts]
+        numbers = [part.constant_number() for part in parts]
+        filled = [number is not None and number != 0 and math.isfinite(number) for number in numbers]
         if not any(filled) or all(filled) or letter in how.out or letter not in how.y:
             return None
         place = how.y.index(letter)
