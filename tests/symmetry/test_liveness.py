@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neuralmechanics.symmetry.passes.liveness import without_dead_values
+from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.views import Reshape

@@ -36,7 +36,7 @@ def test_a_fault_of_a_pass_names_the_operation() -> None:
     graph = captured()
     functions = faults.functions("neuralmechanics.symmetry.passes")
     made = faults.calls(lambda: analyse(graph), functions)
-    made.pop("neuralmechanics.symmetry.passes.rewritten.rewritten")  # the list of the passes
+    made.pop("neuralmechanics.symmetry.passes.rewriting.rewritten.rewritten")  # the list of the passes
     places = []
     for function, calls in made.items():
         with faults.raising(functions[function], TypeError("injected"), calls), pytest.raises(PassError) as caught:

@@ -12,7 +12,7 @@ from neuralmechanics.symmetry import Space
 from neuralmechanics.symmetry.finding.spaces import spaces_of as channel_spaces
 from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.lower import lower
-from neuralmechanics.symmetry.passes.rewritten import rewritten
+from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 
 from .networks import SoftExperts, UNet, resnet, transformer, vgg16
 

@@ -17,7 +17,7 @@ from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.symmetries import Coverage
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, operation_name, place
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
-from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses
+from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.refusals import Reason

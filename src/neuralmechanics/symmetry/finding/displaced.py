@@ -13,7 +13,7 @@ from neuralmechanics.symmetry.finding.grouping import Exponents, Group
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.graph.model_numbers import ModelNumbers
 from neuralmechanics.symmetry.lowering.lower import Lowered
-from neuralmechanics.symmetry.passes.constant_offsets import without_constant_offsets
+from neuralmechanics.symmetry.passes.rewriting.constant_offsets import without_constant_offsets
 from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.value import Value
 

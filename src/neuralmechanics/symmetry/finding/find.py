@@ -36,10 +36,10 @@ from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
-from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses, parameter_uses
-from neuralmechanics.symmetry.passes.rewritten import rewritten
-from neuralmechanics.symmetry.passes.rotary import through_rotations
-from neuralmechanics.symmetry.passes.zero_factors import ZeroFactors, with_zero_factors
+from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
+from neuralmechanics.symmetry.passes.facts.rotary import through_rotations
+from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
+from neuralmechanics.symmetry.passes.rewriting.zero_factors import ZeroFactors, with_zero_factors
 from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.primitives import Parameter

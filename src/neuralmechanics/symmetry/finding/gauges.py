@@ -10,7 +10,7 @@ from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, Rotati
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.finding.grouping import named_family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
-from neuralmechanics.symmetry.passes.parameter_uses import ParameterUses
+from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses
 
 __all__ = ["gauge_families", "turned_pairs"]
 

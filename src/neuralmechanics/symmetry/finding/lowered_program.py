@@ -12,7 +12,7 @@ from neuralmechanics.functional.function_module import as_module
 from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
-from neuralmechanics.symmetry.passes.rewritten import rewritten
+from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["lowered_program"]

@@ -14,7 +14,7 @@ from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Produ
 from neuralmechanics.symmetry.domains.representation.spaces import Leg
 from neuralmechanics.symmetry.families.spaces import Copies, Digit, Direction, Entry, Placement, Space, SpaceGroup
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
-from neuralmechanics.symmetry.passes.early_takes import with_early_takes
+from neuralmechanics.symmetry.passes.rewriting.early_takes import with_early_takes
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Program
 

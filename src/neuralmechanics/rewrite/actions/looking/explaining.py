@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.domains.channels.axes import Axes, all_leaves
 from neuralmechanics.symmetry.domains.channels.domain import Channels
 from neuralmechanics.symmetry.domains.representation.spaces import Leg
 from neuralmechanics.symmetry.finding.spaces import channels_like, settled_channels
-from neuralmechanics.symmetry.passes.early_takes import with_early_takes
+from neuralmechanics.symmetry.passes.rewriting.early_takes import with_early_takes
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Instruction

@@ -23,7 +23,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
-from neuralmechanics.symmetry.passes.rewritten import rewritten
+from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["Subject"]

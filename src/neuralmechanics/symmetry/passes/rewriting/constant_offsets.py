@@ -15,9 +15,8 @@ from itertools import islice
 
 import numpy as np
 
-from neuralmechanics.symmetry.passes.factored_sums import common_factors, factored
-from neuralmechanics.symmetry.passes.faults import naming_the_operation
-from neuralmechanics.symmetry.passes.moved_constants import (
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.moved_constants import (
     Held,
     Moves,
     added_constant,
@@ -26,6 +25,7 @@ from neuralmechanics.symmetry.passes.moved_constants import (
     combinations,
     shown,
 )
+from neuralmechanics.symmetry.passes.rewriting.factored_sums import common_factors, factored
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value

@@ -13,10 +13,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from neuralmechanics.symmetry.passes.equal_values import equal_values
-from neuralmechanics.symmetry.passes.exponential_sums import PowerOfSum, Weighted, aligned, moved, viewed
-from neuralmechanics.symmetry.passes.faults import naming_the_operation
-from neuralmechanics.symmetry.passes.unread import unread_values, without
+from neuralmechanics.symmetry.passes.facts.equal_values import equal_values
+from neuralmechanics.symmetry.passes.facts.exponential_sums import PowerOfSum, Weighted, aligned, moved, viewed
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.unread import unread_values, without
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from neuralmechanics.symmetry.passes.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of

@@ -8,7 +8,7 @@ from functools import reduce
 
 import numpy as np
 
-from neuralmechanics.symmetry.passes.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction, Program

@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from neuralmechanics.symmetry.passes.equal_values import equal_values
-from neuralmechanics.symmetry.passes.exponential_sums import Axes, viewed
-from neuralmechanics.symmetry.passes.faults import naming_the_operation
-from neuralmechanics.symmetry.passes.liveness import without_dead_values
+from neuralmechanics.symmetry.passes.facts.equal_values import equal_values
+from neuralmechanics.symmetry.passes.facts.exponential_sums import Axes, viewed
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value

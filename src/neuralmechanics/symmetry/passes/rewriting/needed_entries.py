@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from neuralmechanics.symmetry.passes.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import AxisMap, axis_map
 from neuralmechanics.symmetry.program.contraction import Window

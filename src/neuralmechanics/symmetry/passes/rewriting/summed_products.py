@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from neuralmechanics.symmetry.passes.faults import naming_the_operation
-from neuralmechanics.symmetry.passes.liveness import without_dead_values
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.program import Instruction, Program

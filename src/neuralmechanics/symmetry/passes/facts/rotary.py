@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.passes.faults import naming_the_operation
-from neuralmechanics.symmetry.passes.liveness import without_dead_values
-from neuralmechanics.symmetry.passes.value_numbering import ChannelSums, Sum
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
+from neuralmechanics.symmetry.passes.facts.value_numbering import ChannelSums, Sum
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value

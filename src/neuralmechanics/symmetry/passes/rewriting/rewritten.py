@@ -1,0 +1,22 @@
+"""The passes over a program in their order: what every interpreter of a lowered model is given."""
+
+from __future__ import annotations
+
+from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
+from neuralmechanics.symmetry.passes.facts.stabilisers import stabilised
+from neuralmechanics.symmetry.passes.rewriting.expert_axis import with_expert_axis
+from neuralmechanics.symmetry.passes.rewriting.needed_entries import only_needed_entries
+from neuralmechanics.symmetry.passes.rewriting.softmaxes import with_softmaxes
+from neuralmechanics.symmetry.passes.rewriting.squared_distances import with_squared_distances
+from neuralmechanics.symmetry.passes.rewriting.summed_products import with_summed_products
+from neuralmechanics.symmetry.passes.rewriting.zero_terms import without_zero_terms
+from neuralmechanics.symmetry.program.program import Program
+
+__all__ = ["rewritten"]
+
+
+def rewritten(program: Program) -> Program:
+    """The program after all passes; it computes the same."""
+    live = with_softmaxes(without_dead_values(program))
+    summed = with_summed_products(without_zero_terms(stabilised(with_expert_axis(live))))
+    return only_needed_entries(with_squared_distances(summed))
