@@ -123,7 +123,7 @@ NETS: dict[str, Callable[[], Net]] = {
         lambda m, x: run(m.r, m.a(x).relu()), a=lin(4, 3), r=nn.LSTM(3, 2, batch_first=True)
     ),
     "one step": lambda: Net(lambda m, x: m.r(x[:, None])[0], r=nn.LSTM(4, 3, batch_first=True)),
-    "product": lambda: Net(lambda m, x: (m.w * x).prod(-1), w=par(4)),
+    "product": lambda: Net(lambda m, x: (m.w * x).cumprod(-1), w=par(4)),
     "order statistic": lambda: Net(lambda m, x: (m.a(x).median(-1).values).tanh(), a=lin(4, 3)),
     "sorted": lambda: Net(lambda m, x: m.a(x).sort(-1).values.softmax(-1), a=lin(4, 3)),
     "diagonal": lambda: Net(lambda m, x: torch.diagonal(m.w) * x, w=par(4, 4)),
@@ -189,7 +189,7 @@ def test_an_operation_that_ends_a_symmetry_is_named(name: str, free: set[str]) -
         ("log of a scale", "w", "aten.log", "sums that turn into products"),
         ("rounded", "w", "aten.round", "no gradient passes a step"),
         ("detached", "a.weight", "aten.detach", "no gradient passes"),
-        ("product", "w", "aten.prod", "not followed"),
+        ("product", "w", "aten.cumprod", "not followed"),
         ("rows left over", "p.weight", "aten.embedding", "which entries are read"),
     ],
 )

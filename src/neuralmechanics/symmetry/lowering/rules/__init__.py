@@ -12,6 +12,7 @@ from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401  (importing 
     movement,
     normalisations,
     order_statistics,
+    padding,
     placing,
     prims,
     products,
