@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,19 @@ def test_norms_of_a_network_from_the_first_third(digits: nm.Run) -> None:
     told = digits.forecast(learned_until=last // 3)
     end = np.sqrt(digits.data["charge"].to_numpy()[-1][np.array(digits.symmetries.kinds) == "scale"])
     assert np.abs(told.scales["norm_at_end"] / end - 1).max() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"learning_rate": 0.1}])
+def test_intervals_hold_where_gradients_die_out(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A small network is fitted within the run, so that its noise at unit norm falls; 19 of 20 norms lie inside."""
+    optimizer = OptimizerConfig(**{"learning_rate": 0.05, "weight_decay": 5e-3} | settings)
+    train(TrainConfig(model="convnet-bn", epochs=20, optimizer=optimizer, record=RecordConfig(every=2)), tmp_path / "r")
+    run = nm.open_run(tmp_path / "r")
+    told = run.forecast(learned_until=int(run.data["step"][-1]) // 3)
+    end = np.sqrt(run.data["charge"].to_numpy()[-1][np.array(run.symmetries.kinds) == "scale"])
+    assert ((told.scales["low"] <= end) & (end <= told.scales["high"])).mean() >= 0.95
+    assert (told.scales["high"] / told.scales["low"]).median() < 1.25
 
 
 def test_numbers_that_are_changed_change_the_equilibrium_as_the_formulas_say() -> None:

@@ -48,8 +48,9 @@ def budget_bars(run: Run) -> Figure:
             continue
         # Positive shares stack to the right, negative ones to the left.
         begin = np.where(share >= 0, ends[1], ends[-1])
-        look = {"color": OKABE_ITO[k], "hatch": _HATCHES[k % len(_HATCHES)], "edgecolor": "white"}
-        axes.barh(rows, share, left=begin, height=0.7, linewidth=0.4, label=part.replace("_", " "), **look)
+        bars = axes.barh(rows, share, left=begin, height=0.7, color=OKABE_ITO[k], label=part.replace("_", " "))
+        for bar in bars:
+            bar.set(hatch=_HATCHES[k % len(_HATCHES)], edgecolor="white", linewidth=0.4)
         ends[1] += np.maximum(share, 0)
         ends[-1] += np.minimum(share, 0)
     axes.plot(measured[shown] / moved[shown], rows, "D", color=INK, markersize=4, label="measured change")

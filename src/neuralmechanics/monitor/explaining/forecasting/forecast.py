@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from neuralmechanics.monitor.reading.run import Run
 
-# Two standard errors: an interval that holds in 19 of 20 cases, where the errors are what they were.
+# Two standard errors: an interval that holds in 19 of 20 cases, where the errors are what they were in the past.
 _WIDTH = 2.0
 _NEAR = 0.05
 # What slow steps and a constant momentum leave out, measured: half a percent of a norm.
@@ -102,7 +102,11 @@ def forecast(run: Run, to: int | None, learned_until: int | None, changes: Chang
         asked = _asked(changes, base, until)
         changed_motion, changed = _changed(motion, known, changes)
         future = ahead(data, until, end, asked, base)
-        scales, paths = _scales(changed_motion, changed, future, {k: v[chosen] for k, v in names.items()})
+        own = {k: v[chosen] for k, v in names.items()}
+        surprise = _surprise(books, data, motion, chosen, until, own["family"])
+        if surprise is None:
+            withheld.append("whether intervals would have held in the past: fewer than 4 records in the first half")
+        scales, paths = _scales(changed_motion, changed, future, own, surprise)
     others = decaying(books, data, run, until, changes)
     return Forecast(until, end, scales, others, paths, tuple(withheld))
 
@@ -114,6 +118,31 @@ def _motion(run: Run) -> tuple[Motion | None, str]:
         return motion_of(run.config), ""
     except ValueError as error:
         return None, str(error)
+
+
+def _surprise(
+    books: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: np.ndarray[Any, Any], until: int, families: Any
+) -> np.ndarray[Any, Any] | None:
+    """How far the same forecast from half way was from what came: rms of ln|θ| over each family, per doubling of steps.
+
+    None where too few records lie in the first half.
+    """
+    steps = data["step"].to_numpy()
+    half = int(steps[steps <= until / 2].max(initial=0))
+    try:
+        known = learned(books, data, motion, chosen, half)
+    except ValueError:
+        return None
+    future = ahead(data, half, until, None, float(np.nanmax(known.rate_at, initial=0.0)))
+    row = int(np.searchsorted(steps, until))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        came = np.log(data["charge"].to_numpy()[row, chosen]) / 2
+        away = (np.log(_path(motion, known, future, 0.0)[-1]) - came) / np.log2(until / half)
+    out = np.zeros(len(chosen))
+    for family in dict.fromkeys(families):
+        mine = families == family
+        out[mine] = np.sqrt(np.nanmean(away[mine] ** 2)) if np.isfinite(away[mine]).any() else np.inf
+    return out
 
 
 def _without_decay_known(motion: Motion, known: Learned) -> list[str]:
@@ -156,17 +185,22 @@ def _changed(motion: Motion, known: Learned, changes: Changes) -> tuple[Motion, 
 
 
 def _scales(
-    motion: Motion, known: Learned, future: Ahead, names: dict[str, np.ndarray[Any, Any]]
+    motion: Motion,
+    known: Learned,
+    future: Ahead,
+    names: dict[str, np.ndarray[Any, Any]],
+    surprise: np.ndarray[Any, Any] | None,
 ) -> tuple[pd.DataFrame, xr.Dataset]:
     import pandas as pd
     import xarray as xr
 
-    bands = {name: _path(motion, known, future, width) for name, width in _BANDS.items()}
+    bands = _bands(motion, known, future, surprise)
     η = known.rate_at * future.factor[-1]
     growth = known.at(future.steps[-1:].astype(float))[0]
     rate = known.decay * η
     settled = settled_norm(rate, η**2 * growth, motion.response)
     width = _WIDTH * known.spread / (4 if motion.response == "gradient" else 2)
+    width = width if surprise is None else np.hypot(width, _WIDTH * surprise)
     settled = np.where(growth > 0, settled, np.nan)
     now = np.sqrt(known.squared)
     final = bands["norm"][-1]
@@ -217,6 +251,19 @@ def _first_near(
         near.any(0), future.steps[near.argmax(0)] - now, table["steps_to_equilibrium"]
     ).astype(float)
     return found
+
+
+def _bands(
+    motion: Motion, known: Learned, future: Ahead, surprise: np.ndarray[Any, Any] | None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The path with its interval: the scatter of what was learned, and beside it what a forecast missed in the past."""
+    bands = {name: _path(motion, known, future, width) for name, width in _BANDS.items()}
+    if surprise is not None:
+        missed = _WIDTH * surprise * np.log2(future.steps / max(known.step, 1))[:, None]
+        for name, sign in (("low", -1), ("high", 1)):
+            own = np.log(bands[name] / bands["norm"])
+            bands[name] = bands["norm"] * np.exp(sign * np.hypot(own, missed))
+    return bands
 
 
 def _path(motion: Motion, known: Learned, future: Ahead, deviation: float) -> np.ndarray[Any, Any]:
