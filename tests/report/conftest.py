@@ -55,7 +55,7 @@ class StandInRun:
                         "rms_error": np.sqrt((part**2).mean()),
                     }
                 )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=["family", "kind", "law", "charges", "max_error", "rms_error"])
 
 
 def make_run(families: tuple[StandInFamily, ...] | None = None, records: int = 60, weights: int = 80) -> StandInRun:
