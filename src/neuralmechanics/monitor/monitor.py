@@ -170,15 +170,10 @@ class Monitor:
         return self.run.findings()
 
     def _repr_html_(self) -> str:
-        from neuralmechanics.monitor.reading.notebook import notebook_view
+        from neuralmechanics.monitor.reading.notebook import monitor_view
 
-        told = {
-            "path": str(self._recorder.store.path),
-            "steps": f"{self.step}",
-            "a record every": f"{self._every} steps",
-        }
-        told |= {"failed": str(self._failure)} if self._failure is not None else {}
-        return notebook_view("Monitor", told, self._symmetries, ())
+        path = self._recorder.store.path
+        return monitor_view(path, self.step, self._every, self._failure, self._symmetries)
 
     def log(self, **scalars: float | Tensor) -> None:
         """Numbers to keep with the next record, such as loss=loss; tensors stay on their device until then."""

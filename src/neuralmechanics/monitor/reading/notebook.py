@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from neuralmechanics.monitor.warning import Note
 from neuralmechanics.symmetry import Symmetries
@@ -21,3 +22,10 @@ def notebook_view(title: str, told: Mapping[str, str], symmetries: Symmetries, n
     left = f"<p>{more} earlier warnings: <code>warnings</code></p>" if more > 0 else ""
     warned = f"<ul>{said}</ul>" if said else ""
     return f"<p><b>{escape(title)}</b></p><table><tbody>{rows}</tbody></table>{left}{warned}"
+
+
+def monitor_view(path: Path | str, steps: int, every: int, failure: Exception | None, symmetries: Symmetries) -> str:
+    """The view of a monitor: where it writes, how far the training came, and its own failure if it failed."""
+    told = {"path": str(path), "steps": f"{steps}", "a record every": f"{every} steps"}
+    told |= {} if failure is None else {"failed": str(failure)}
+    return notebook_view("Monitor", told, symmetries, ())
