@@ -19,9 +19,9 @@ from neuralmechanics.monitor.store.atomic import is_leftover
 STEPS = 11
 
 
-def single_errors(folder: Path, kind: str, length: int = 1, error: int = 28) -> Iterator[str]:
+def single_errors(folder: Path, kind: str, length: int = 1, error: int = 28, steps: int = STEPS) -> Iterator[str]:
     """Let the n-th call of a kind fail, n = 1, 2, … until no call is left; yields what failed."""
-    losses, model, _ = training.train(None, STEPS, monitored=False)
+    losses, model, _ = training.train(None, steps, monitored=False)
     number = 1
     while True:
         path = folder / f"{kind}-{number}-{length}"
@@ -30,12 +30,12 @@ def single_errors(folder: Path, kind: str, length: int = 1, error: int = 28) -> 
             warnings.simplefilter("ignore", nm.monitor.MonitorWarning)
             patch.setattr(run_store, "MERGED", 4)
             faults.install(fault, patch)
-            mine, trained, monitor = _train(path, length)
+            mine, trained, monitor = _train(path, length, steps)
         assert monitor is not None
         assert mine == losses
         assert all(map(torch.equal, model.state_dict().values(), trained.state_dict().values()))
         if monitor.failure is None:
-            _require_complete(path, STEPS)
+            _require_complete(path, steps)
         else:
             # An error at the very last attempt leaves what was acknowledged.
             _require_complete(path, monitor.recorded_step)
@@ -46,14 +46,14 @@ def single_errors(folder: Path, kind: str, length: int = 1, error: int = 28) -> 
         number += 1
 
 
-def _train(path: Path, attempts: int) -> tuple[list[float], torch.nn.Module, nm.Monitor | None]:
+def _train(path: Path, attempts: int, steps: int) -> tuple[list[float], torch.nn.Module, nm.Monitor | None]:
     """Where the run cannot be opened nothing was begun, and the next attempt finds nothing in its way."""
     for _ in range(attempts):
         try:
-            return training.train(path, STEPS, strict=False)
+            return training.train(path, steps, strict=False)
         except OSError:
             continue
-    return training.train(path, STEPS, strict=False)
+    return training.train(path, steps, strict=False)
 
 
 def _require_complete(path: Path, last: int | None) -> None:

@@ -116,6 +116,8 @@ def main() -> None:
     import torch
     from tests.durability import training
 
+    from neuralmechanics.cli.terminal.interrupts import no_interrupt_lost
+
     torch.set_num_threads(1)
     training.train(None, 2)  # everything a job needs is loaded once
     for line in sys.stdin:
@@ -126,8 +128,9 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.stdin.close()
             try:
-                _say(f"pid {os.getpid()}")
-                _job(json.loads(line))
+                with no_interrupt_lost():  # one that falls into a destructor would be, and the job would go on
+                    _say(f"pid {os.getpid()}")
+                    _job(json.loads(line))
             except KeyboardInterrupt:
                 os._exit(130)
             except Exception as error:  # noqa: BLE001 - whatever a job raises is what its test looks at

@@ -22,7 +22,7 @@ def forge() -> Iterator[Forge]:
 
 
 def test_reads_beside_a_writer(forge: Forge, tmp_path: Path) -> None:
-    assert readers.beside_a_writer(forge, tmp_path / "run", 60) == 60
+    assert readers.beside_a_writer(forge, tmp_path / "run", 25) == 25
 
 
 def test_a_read_at_every_moment_of_a_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def assert_transformations(network: Network, symmetries: object, tolerance: floa
             assert moved < tolerance, f"{family!r} changes the output by {moved:.1e} at a={a}\n{network!r}"
 
 
-@settings(max_examples=60, **COMMON)
+@settings(max_examples=20, **COMMON)
 @given(network=classical_networks())
 def test_random_networks(network: Network) -> None:
     assert_agreement(network)

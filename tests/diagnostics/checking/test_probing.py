@@ -61,7 +61,9 @@ def normed() -> nn.Module:
     )
 
 
-@pytest.mark.parametrize(("build", "tolerance"), [(plain, None), (normed, None), (normed, 1e-3)])
+@pytest.mark.parametrize(
+    ("build", "tolerance"), [(plain, None), pytest.param(normed, None, marks=pytest.mark.slow), (normed, 1e-3)]
+)
 def test_no_false_positive_over_300_steps(build: type[nn.Module], tolerance: float | None) -> None:
     """At every 30th of 300 steps: no relation beyond those of the graph, and every exact one of them."""
     torch.manual_seed(0)

@@ -30,7 +30,14 @@ def three_over_t(time: Tensor) -> Tensor:
     return 3 / time
 
 
-@pytest.mark.parametrize("friction", [0.0, 0.3, three_over_t], ids=["0", "0.3", "3/t"])
+@pytest.mark.parametrize(
+    "friction",
+    [
+        pytest.param(0.0, id="0", marks=pytest.mark.slow),
+        pytest.param(0.3, id="0.3"),
+        pytest.param(three_over_t, id="3/t", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(("n", "m", "r", "laws"), [(2, 2, 2, 1), (1, 1, 1, 0)])
 def test_heavy_ball_keeps_rotations_only(
     friction: float | Callable[[Tensor], Tensor], n: int, m: int, r: int, laws: int

@@ -48,7 +48,7 @@ def _orders(optimizer, make) -> tuple[float, float]:
     return sweep.orders["full"], sweep.orders["leading"]
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.5])
+@pytest.mark.parametrize("decay", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_adam_with_eps_inside_the_root(decay: float) -> None:
     full, leading = _orders(
         partial(AdamInside, betas=(0.6, 0.8), eps=1e-2, decay=decay),
@@ -78,7 +78,7 @@ def test_rmsprop_whose_start_is_not_corrected(inside: bool) -> None:
     assert leading == pytest.approx(1, abs=0.2)
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("optimizer", [pytest.param(torch.optim.Adam, marks=pytest.mark.slow), torch.optim.AdamW])
 def test_the_flows_matched_to_torchs_own_optimisers(optimizer: type[torch.optim.Optimizer]) -> None:
     sweep = sweep_learning_rates(
         valley,
