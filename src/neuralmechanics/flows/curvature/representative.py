@@ -74,7 +74,8 @@ def orbit_directions(symmetries: Symmetries, params: Mapping[str, Tensor]) -> Fl
     if not kept:
         return torch.empty(layout.size, 0, dtype=torch.float64)
     left, sizes, _ = torch.linalg.svd(torch.stack(kept, 1), full_matrices=False)
-    return left[:, sizes > _INDEPENDENT * sizes[0]]
+    independent: Tensor = left[:, sizes > _INDEPENDENT * sizes[0]]
+    return independent
 
 
 def _row(layout: Layout, step: Mapping[str, Tensor]) -> Tensor:

@@ -75,7 +75,8 @@ def _penalty(b: Tensor) -> float:
 def _positive_part(vector: Tensor, size: int) -> Tensor:
     rows, columns, weight = symmetric_pairs(size)
     values, vectors = torch.linalg.eigh(symmetric_matrix(vector, size))
-    return ((vectors * values.clamp(min=0)) @ vectors.T)[rows, columns] * weight
+    positive: Tensor = (vectors * values.clamp(min=0)) @ vectors.T
+    return positive[rows, columns] * weight
 
 
 def symmetric_matrix(vector: Float64[Tensor, " pairs"], size: int) -> Float64[Tensor, "size size"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +22,7 @@ _SHARE = 0.01
 class _Step:
     """One trial; the slopes between, which only dense output needs, are evaluated when they are asked for."""
 
-    field: Field
+    rule: Field
     end: Tensor
     slopes: list[Tensor]
     error: Tensor
@@ -33,14 +34,14 @@ class _Step:
 
     def score(self, scale: Tensor) -> float:
         """|e₅|²/√(|e₅|² + |e₃|²/100), each relative to ``scale`` in root mean square: of order 8 in the step."""
-        return float(_combined(self.fifth / scale, self.third / scale)) / float(len(scale)) ** 0.5
+        return float(_combined(self.fifth / scale, self.third / scale)) / math.sqrt(len(scale))
 
     def between(self, start: Tensor, h: float, fraction: float) -> Tensor:
         """The interpolant at ``fraction`` of the step; three evaluations the first time."""
         if not self.inner:
             self.inner.extend(self.slopes)
             for row in INNER:
-                self.inner.append(self.field(torch.add(start, _sum(row, self.inner), alpha=h)))
+                self.inner.append(self.rule(torch.add(start, _sum(row, self.inner), alpha=h)))
         rise = self.end - start
         terms = [
             rise,
