@@ -134,3 +134,22 @@ def test_nesterov_with_dampening_which_torch_refuses_is_nan():
     law.start(ONE)
     law.step(Hyperparameters(0.1, 0.0, 0.9, 0.5, nesterov=True), Drives(ONE, ONE))
     assert law.value.isnan().all()
+
+
+def test_the_companion_goes_with_the_parameters_while_its_buffer_rests():
+    """β = .9, then 0: torch keeps v, so ⟨θ,v⟩ moves by ⟨d,v⟩ alone, and the next step with momentum begins with it."""
+    law = ModifiedFlowLaw(torch.tensor([True, False]))
+    law.start(torch.tensor([2.0, 3.0], dtype=torch.float64))
+    energy = torch.tensor([0.5, 0.0], dtype=torch.float64)
+    for _ in range(3):
+        law.step(Hyperparameters(0.1, weight_decay=0.1, momentum=0.9), Drives(update_energy=energy))
+    turned = torch.tensor([[0.25, 0.125], [-0.5, 0.75], [1.0, 2.0]], dtype=torch.float64)
+    kept = []
+    for moved in turned:
+        law.step(Hyperparameters(0.1, weight_decay=0.1), Drives(update_energy=energy, update_velocity=moved))
+        kept.append(law.state_dict()["companion"])
+    # Of a sum, ⟨v,1_A⟩ does not move with the parameters.
+    expected = turned[1:].cumsum(0) * torch.tensor([1.0, 0.0])
+    assert torch.allclose(torch.stack(kept[1:]) - kept[0], expected, rtol=1e-14, atol=1e-14)
+    law.step(Hyperparameters(0.1, weight_decay=0.1, momentum=0.9), Drives(update_energy=energy))
+    assert torch.equal(law.state_dict()["companion"], kept[-1])

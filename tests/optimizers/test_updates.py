@@ -296,3 +296,44 @@ def test_decoupled_decay_is_known() -> None:
     for build, decoupled in ((torch.optim.AdamW, True), (torch.optim.Adam, False), (torch.optim.SGD, False)):
         optimizer = build(parameters, lr=0.1)
         assert read_setting(optimizer, optimizer.param_groups[0]).decoupled is decoupled
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_copy_serves_the_step_that_needed_it_alone(momentum: float) -> None:
+    """ηλ = 1 for one step: read from a copy; the steps before and after it are read from what torch leaves."""
+    model = small_model()
+    optimizer, watch = make(model, momentum=momentum)
+    for step, decay in enumerate((0.0, 10.0, 0.01, 10.0, 0.0)):
+        optimizer.param_groups[0]["weight_decay"] = decay
+        backward(model, step)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        happened, read = watched_step(watch, model, optimizer)
+        for name, update in read.items():
+            assert update is not None
+            needed = decay == 10.0 and momentum == 0.0
+            assert update.measured == needed, (step, name)
+            assert torch.allclose(update.difference, happened[name], rtol=1e-11, atol=1e-14)
+            assert torch.allclose(update.before(), before[name], rtol=1e-11, atol=1e-14)
+
+
+def test_two_groups_with_one_tensor_rate_and_with_two() -> None:
+    """Groups that share a tensor move by it together; tensors that are equal are told apart all the same."""
+    for shared in (True, False):
+        model = small_model()
+        rate = torch.tensor(0.1)
+        rates = (rate, rate if shared else rate.clone())
+        groups = [
+            {"params": list(layer.parameters()), "lr": lr}
+            for layer, lr in zip((model[0], model[2]), rates, strict=True)
+        ]
+        optimizer = torch.optim.SGD(groups, lr=0.1, foreach=False)
+        watch = StepWatch(optimizer, dict(model.named_parameters()))
+        for step, factor in enumerate((1.0, 0.5, 0.5)):
+            rate.mul_(factor)
+            backward(model, step)
+            happened, read = watched_step(watch, model, optimizer)
+            for name, update in read.items():
+                assert update is not None
+                assert torch.allclose(update.difference, happened[name], rtol=1e-6, atol=1e-12)
+                expected = float(rates[0] if name.startswith("0") else rates[1])
+                assert update.setting.learning_rate == pytest.approx(expected, rel=1e-7)

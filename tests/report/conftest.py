@@ -36,6 +36,8 @@ class StandInRun:
 
     def errors(self, by: str = "family") -> pd.DataFrame:
         if by == "kind":
+            if not self.symmetries:
+                return pd.DataFrame()
             grouped = self.errors().groupby(["kind", "law"], sort=False)
             sums = {"charges": "sum", "max_error": "max", "rms_error": "max"}
             return grouped.agg(sums).reset_index()

@@ -106,7 +106,7 @@ def _velocity(
     zero, one = (torch.full((), value, dtype=like.dtype, device=like.device) for value in (0.0, 1.0))
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numbers made of a: their derivative is missed, and that is found out
-        _, steps = torch.autograd.functional.jvp(moved, zero, one, create_graph=True)
+        _, steps = torch.autograd.functional.jvp(moved, zero, one, create_graph=True)  # type: ignore[no-untyped-call]
     return dict(zip(names, steps, strict=True))
 
 

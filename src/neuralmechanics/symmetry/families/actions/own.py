@@ -105,7 +105,7 @@ class Own(Action):
             return tuple(given[name] for name in self.moved)
 
         with torch.enable_grad():
-            _, turned = torch.autograd.functional.jvp(steps, leaves, along)
+            _, turned = torch.autograd.functional.jvp(steps, leaves, along)  # type: ignore[no-untyped-call]
         return {name: t.to(params[name].dtype) for name, t in zip(self.moved, turned, strict=True)}
 
     def to_dict(self) -> dict[str, Any]:
