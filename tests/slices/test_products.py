@@ -217,3 +217,25 @@ def test_without_the_library_there_is_the_plain_version(
         monkeypatch.setattr(compiling, "_same", lambda *arguments: False)
     assert compiling.library.__wrapped__() is None
     assert not list(tmp_path.rglob(".building-*"))
+
+
+@pytest.mark.parametrize("shape", [(300, 301), (7, 20_000), (70_000,), (3, 150, 200)])
+def test_mixes_of_large_tensors_are_those_of_small_ones(shape: tuple[int, ...]) -> None:
+    """Read in blocks, rows and columns apart: against sums over whole tensors, with coefficients of either sign."""
+    draw = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(shape, generator=draw) for _ in range(2))
+    terms, expected_products, expected_sums = [], [], []
+    for kept in range(len(shape)):
+        view = SliceView("w", shape, (kept,))
+        slices = np.array([0, shape[kept] // 2, shape[kept] - 1])
+        coefficients = np.array([1.0, -2.0, 0.5])
+        terms.append(SliceTerm(view, np.full(3, kept), slices, coefficients))
+        others = [d for d in range(len(shape)) if d != kept]
+        for made, out in (((a.double() * b.double()), expected_products), (a.double(), expected_sums)):
+            whole = made.sum(others) if others else made
+            out.append(float((whole[torch.from_numpy(slices)] * torch.from_numpy(coefficients)).sum()))
+    mix = SliceMix(len(shape), terms)
+    assert mix.products({"w": a}, {"w": b}).tolist() == pytest.approx(expected_products, rel=1e-11, abs=1e-9)
+    assert mix.sums({"w": a}).tolist() == pytest.approx(expected_sums, rel=1e-11, abs=1e-9)
+    counts = [3.5 * a.numel() / n for n in shape]  # Σ|c| over the elements
+    assert mix.elements().tolist() == pytest.approx(counts)

@@ -15,6 +15,7 @@ from neuralmechanics.flows.equation.module_loss import ModuleLoss, module_loss, 
 from neuralmechanics.flows.equation.stop import StopReason
 from neuralmechanics.flows.equation.system import Flow, velocity
 from neuralmechanics.flows.integration.descend import descend
+from neuralmechanics.flows.integration.ensemble import simulate_paths
 from neuralmechanics.flows.integration.integrate import METHODS, integrate
 from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.stochastic_paths import simulate
@@ -72,6 +73,7 @@ __all__ = [
     "run_config",
     "sharpness",
     "simulate",
+    "simulate_paths",
     "sweep_learning_rates",
     "velocity",
 ]

@@ -20,7 +20,7 @@ from neuralmechanics.flows.models.stochastic import StochasticFlow
 from neuralmechanics.optimizers.bounds import require_positive
 from neuralmechanics.progress import Meter
 
-__all__ = ["euler_maruyama_step", "simulate", "weak_second_order_step"]
+__all__ = ["Draws", "euler_maruyama_step", "simulate", "weak_second_order_step"]
 
 
 class _Equation(Protocol):
@@ -82,8 +82,8 @@ def simulate(
 ) -> Path:
     """One sample path through ``times`` in steps of at most ``step`` (default: the learning rate).
 
-    The same seed gives the same path. ``evaluations`` counts steps. The reasons for stopping are those of
-    ``integrate``.
+    The same seed gives the same path; ``simulate_paths`` takes many at once. ``evaluations`` counts steps. The reasons
+    for stopping are those of ``integrate``.
     """
     if scheme not in ("euler_maruyama", "weak2"):
         raise ValueError(f"scheme is {scheme!r}, expected 'euler_maruyama' or 'weak2'")
@@ -94,7 +94,7 @@ def simulate(
     start = equation.layout.flatten(theta0)
     guard = Guard(max_evaluations, start, max_size)
     recorder = Recorder(flow.loss, flow.label, equation.layout, symmetries)
-    draw = _Draws(equation.samples, seed, scheme)
+    draw = Draws(equation.samples, seed, scheme)
     advance = guard.watch(lambda x: draw.step(equation, x))
 
     def visits() -> Iterator[Visit]:
@@ -110,7 +110,7 @@ def simulate(
     return follow(visits(), recorder, guard, steps=len(instants), meter=meter)
 
 
-class _Draws:
+class Draws:
     """The random numbers of one path, from a generator of its own."""
 
     def __init__(self, samples: int, seed: int, scheme: str) -> None:
@@ -119,15 +119,23 @@ class _Draws:
         self.scheme = scheme
         self.h = 0.0
 
-    def step(self, equation: _Equation, x: Tensor) -> Tensor:
+    def draw(self, h: float, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """The increments of a step of length h, and the signs that weak order 2 asks for besides."""
         if self.scheme == "euler_maruyama":
             # Drawn on the host: the same path on every device.
             normal = torch.randn(self.samples, generator=self.generator, dtype=torch.float64)
-            return euler_maruyama_step(equation, x, self.h, math.sqrt(self.h) * normal.to(x.device))
+            return math.sqrt(h) * normal.to(device), None
         uniform = torch.rand(self.samples, generator=self.generator, dtype=torch.float64)
         # Moments up to the fifth are those of a normal variable, which is all that weak order 2 asks.
-        three_point = math.sqrt(3 * self.h) * ((uniform < 1 / 6).double() - (uniform > 5 / 6).double())
+        three_point = math.sqrt(3 * h) * ((uniform < 1 / 6).double() - (uniform > 5 / 6).double())
         coins = torch.randint(2, (self.samples, self.samples), generator=self.generator).double() * 2 - 1
         upper = coins.triu(1)
         signs = upper - upper.T - torch.eye(self.samples, dtype=torch.float64)
-        return weak_second_order_step(equation, x, self.h, three_point.to(x.device), signs.to(x.device))
+        return three_point.to(device), signs.to(device)
+
+    def step(self, equation: _Equation, x: Tensor) -> Tensor:
+        """One step from x, of length ``h``."""
+        increments, signs = self.draw(self.h, x.device)
+        if signs is None:
+            return euler_maruyama_step(equation, x, self.h, increments)
+        return weak_second_order_step(equation, x, self.h, increments, signs)

@@ -68,7 +68,7 @@ def recognised(field: Field, probes: Probes, moved: tuple[str, ...], read: tuple
 
 def _of_factors(factors: Params, constant: Params) -> Recognised:
     """Each element of θ + c times a number."""
-    signs = {float(s) for f in factors.values() for s in f.sign().unique() if s}
+    signs = {sign for f in factors.values() for sign in (-1.0, 1.0) if bool((f.sign() == sign).any())}
     kind: Kind = "rescale" if len(signs) > 1 else "scale"
     terms = _terms(factors)
     if not constant:
