@@ -295,7 +295,7 @@ FAULTS: tuple[Fault, ...] = (
     # --- store ------------------------------------------------------------------------------------------------------
     _of(
         "store",
-        "monitor/store/atomic.py",
+        "files/publishing.py",
         "no fsync before the rename",
         "            os.fsync(handle)\n        finally:\n            os.close(handle)\n        os.replace",
         "            pass\n        finally:\n            os.close(handle)\n        os.replace",
@@ -303,7 +303,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "store",
-        "monitor/store/atomic.py",
+        "files/publishing.py",
         "a short write is taken for a whole one",
         "    while rest:\n        rest = rest[os.write(handle, rest) :]",
         "    os.write(handle, rest)",
@@ -356,16 +356,16 @@ FAULTS: tuple[Fault, ...] = (
         "flows",
         "flows/integration/dormand_prince.py",
         "one size for all entries",
-        "return float((error / scale).square().mean().sqrt())",
-        "return float(error.norm() / scale.norm())",
+        "return float((self.error / scale).square().mean().sqrt())",
+        "return float(self.error.norm() / scale.norm())",
         "flows/integration",
     ),
     _of(
         "flows",
-        "flows/integration/dormand_prince.py",
+        "flows/integration/adaptive.py",
         "a step grows at once after a rejection",
-        "grow = min(1.0 if shrunk else 5.0, 0.9 * max(score, 1e-10) ** -0.2)",
-        "grow = min(5.0, 0.9 * max(score, 1e-10) ** -0.2)",
+        "grow = min(1.0 if shrunk else 5.0, 0.9 * max(score, 1e-10) ** power)",
+        "grow = min(5.0, 0.9 * max(score, 1e-10) ** power)",
         "flows/integration",
     ),
     _of(
@@ -473,7 +473,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "report",
-        "report/page/write.py",
+        "report/page/render.py",
         "a script can end in a name",
         'return Markup(text.replace("<", "\\\\u003c"))',
         "return Markup(text)",

@@ -14,9 +14,11 @@ from neuralmechanics.symmetry import Breaking, Family, Symmetries
 from neuralmechanics.symmetry.families.actions import (
     AffineDiagonal,
     AffineShift,
+    Bilinear,
     ComplexPairs,
     Diagonal,
     LinearBlocks,
+    Own,
     Rotation,
     Shear,
     Shift,
@@ -26,7 +28,7 @@ from .acting import INSTANCES, slices
 
 KINDS = {
     Diagonal: "rescale", Shift: "translation", LinearBlocks: "linear", ComplexPairs: "linear", AffineShift: "affine",
-    Rotation: "linear", Shear: "affine", AffineDiagonal: "rescale",
+    Rotation: "linear", Shear: "affine", AffineDiagonal: "rescale", Bilinear: "linear", Own: "nonlinear",
 }  # fmt: skip
 
 
@@ -71,6 +73,10 @@ def test_plain_data_of_a_family(name: str) -> None:
     assert (again.kind, again.name, again.broken_by, again.requires, again.layer) == (
         family.kind, family.name, family.broken_by, family.requires, family.layer,
     )  # fmt: skip
+    if isinstance(family.action, Own):  # a function is not data
+        with pytest.raises(ValueError, match="is not stored; give it again"):
+            again.generator(params)
+        return
     assert all(torch.equal(x, again.generator(params)[n]) for n, x in family.generator(params).items())
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from neuralmechanics.flows import GradientFlow, integrate
-from neuralmechanics.flows.integration.dormand_prince import _score
+from neuralmechanics.flows.integration.dormand_prince import _Step
 
 
 def test_the_score_is_the_root_mean_square_of_errors_in_their_own_units() -> None:
-    rows = [[1e6, 1e-6, 0.0], [2e6, -3e-6, 0.0], [1.0, 1e-9, 1e-12]]
-    before, after, error = torch.tensor(rows, dtype=torch.float64)
     scales = [1e-12 + 1e-8 * 2e6, 1e-12 + 1e-8 * 3e-6, 1e-12]
-    expected = math.sqrt(sum((float(e) / s) ** 2 for e, s in zip(error, scales, strict=True)) / 3)
-    assert _score(error, before, after, 1e-8, 1e-12) == pytest.approx(expected, rel=1e-12)
+    errors = [1.0, 1e-9, 1e-12]
+    expected = math.sqrt(sum((e / s) ** 2 for e, s in zip(errors, scales, strict=True)) / 3)
+    error, scale = torch.tensor([errors, scales], dtype=torch.float64)
+    assert _Step(error, [], error, 0.0, 0.0).score(scale) == pytest.approx(expected, rel=1e-12)
 
 
 def test_entries_of_very_different_size_are_all_followed() -> None:

@@ -104,6 +104,8 @@ class Bilinear(Action):
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
         """exp(tM) θ."""
+        if element.is_meta:  # there are shapes alone
+            return dict(params) | {name: torch.empty_like(params[name]) for name in self.parameters}
         time = float(element)
         moved = {m.parameter: m.exponential(params[m.parameter], time) for m in self.matrices}
         return dict(params) | {name: value.to(params[name].dtype) for name, value in moved.items()}

@@ -71,6 +71,8 @@ class Own(Action):
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
         """ψ(θ, t), or the solution of θ' = ξ(θ) at time t."""
+        if element.is_meta:  # there are shapes alone
+            return dict(params) | {name: torch.empty_like(params[name]) for name in self.moved}
         point = self._point(params)
         with torch.no_grad():
             moved = self._integrated(point, float(element)) if self.finite is None else self.finite(point, element[0])
