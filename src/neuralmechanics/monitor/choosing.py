@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics.monitor.following.tracker import LAWS, Maker
 from neuralmechanics.monitor.processes.holding import sharded
 from neuralmechanics.monitor.processes.portion import Portion, Whole
 from neuralmechanics.monitor.processes.writing import SilentStore, Writer, guessed, rank, writes
@@ -54,3 +55,10 @@ def choose_portion(symmetries: Symmetries, params: Mapping[str, Tensor], writer:
             "measured at records, and no law is followed for them, which would need communication at every step",
         )
     return portion
+
+
+def refuse_shards(laws: Mapping[str, Maker], params: Mapping[str, Tensor]) -> None:
+    """ValueError for laws of one's own where processes hold shares of the charges: who knows whether they add up."""
+    own = [name for name in laws if name not in LAWS]
+    if own and any(map(sharded, params.values())):
+        raise ValueError(f"the law {own[0]!r} needs whole charges, these parameters are sharded; leave the law out")

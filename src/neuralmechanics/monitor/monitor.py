@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuralmechanics.monitor.choosing import choose_portion, choose_store
+from neuralmechanics.monitor.choosing import choose_portion, choose_store, refuse_shards
 from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
 from neuralmechanics.monitor.following.recorder import Recorder, run_content
-from neuralmechanics.monitor.following.tracker import LAWS, ROTATION, Maker, chosen_laws
+from neuralmechanics.monitor.following.tracker import ROTATION, Maker, chosen_laws
 from neuralmechanics.monitor.processes.holding import sharded
 from neuralmechanics.monitor.processes.writing import SilentStore, Writer, writes
 from neuralmechanics.monitor.store.schema import LAST_RESIDUAL
@@ -90,7 +90,7 @@ class Monitor:
         plain = any(group.get("momentum", 0.0) == 0.0 for each in optimizers for group in each.param_groups)
         sgd = any(map(may_follow_sgd, optimizers))
         followed = chosen_laws(laws, sgd=sgd, plain=plain)
-        _refuse_shards(followed, params)
+        refuse_shards(followed, params)
         self._notes = Notes(aloud=writes(writer))
         if not sgd and laws is None:
             self._notes.tell(
@@ -380,13 +380,6 @@ class Monitor:
 def _same(a: Tensor, b: Tensor) -> bool:
     """Equal to the last bit, nan where the other is nan."""
     return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
-
-
-def _refuse_shards(laws: Mapping[str, Maker], params: Mapping[str, Tensor]) -> None:
-    """ValueError for laws of one's own where processes hold shares of the charges: who knows whether they add up."""
-    own = [name for name in laws if name not in LAWS]
-    if own and any(map(sharded, params.values())):
-        raise ValueError(f"the law {own[0]!r} needs whole charges, these parameters are sharded; leave the law out")
 
 
 def _rotations(
