@@ -25,7 +25,8 @@ extensions = [
     "public_names",
     "plain_docstrings",
 ]
-exclude_patterns = ["_build", "_ext", "examples"]
+exclude_patterns = ["_build", "_ext", "examples", "sg_execution_times.rst", "gallery/sg_execution_times.rst"]
+smartquotes = False  # x'' is a second derivative
 # Types in signatures are written by their short names, of which some are two classes; pages name theirs in full.
 suppress_warnings = ["config.cache", "ref.python"]
 
@@ -34,6 +35,7 @@ html_title = "neuralmechanics"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
+html_show_copyright = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3

@@ -75,7 +75,7 @@ def _hold_session(block: Block, where: str, namespace: dict[str, Any]) -> None:
     assert test.examples, f"{where}: a session without a statement"
     differences: list[str] = []
     flags = doctest.REPORT_UDIFF | doctest.ELLIPSIS
-    doctest.DocTestRunner(optionflags=flags).run(test, out=differences.append, clear_globs=False)
+    doctest.DocTestRunner(verbose=False, optionflags=flags).run(test, out=differences.append, clear_globs=False)
     namespace.update(test.globs)
     assert not differences, "".join(differences)
 

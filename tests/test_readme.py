@@ -48,6 +48,7 @@ def executable() -> list[object]:
     return [pytest.param(page, id=name(page), marks=mark) for page, mark in zip(pages, marks, strict=True)]
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # inside Lightning
 @pytest.mark.parametrize("page", executable())
 def test_a_page_does_what_it_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

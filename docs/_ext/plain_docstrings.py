@@ -26,6 +26,8 @@ def plain(lines: list[str]) -> list[str]:
             result += block
         elif all(line.startswith("    ") for line in block):
             result += ["::", "", *block]
+        elif set(first) <= {"=", " "}:  # a table, whose columns stand as they were typed
+            result += ["::", "", *(f"    {line}" for line in block)]
         elif len(block) > 2 and set(block[1]) == {"-"}:
             result += [f"**{block[0]}**", "", *_text(_as_list(block[2:]))]
         else:

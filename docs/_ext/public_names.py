@@ -37,7 +37,7 @@ def _first_sentence(value: Any) -> str:
     if not (inspect.isclass(value) or callable(value) or isinstance(value, ModuleType)):
         return ""
     lines = (inspect.getdoc(value) or "").split("\n\n")[0].split()
-    return " ".join(lines).split(". ")[0].rstrip(".")
+    return " ".join(lines).split(". ")[0].rstrip(".:")
 
 
 def _escaped(text: str) -> str:
