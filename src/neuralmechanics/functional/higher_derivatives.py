@@ -20,7 +20,14 @@ from torch.utils.checkpoint import CheckpointError
 from neuralmechanics.functional.autograd_graph import once_differentiable_only, wrong
 from neuralmechanics.functional.primitive_norms import PrimitiveNorms
 
-__all__ = ["NoDerivativeError", "derivatives", "exact_forms", "record_gradient", "require_order"]
+__all__ = [
+    "NoDerivativeError",
+    "derivatives",
+    "directional_derivative",
+    "exact_forms",
+    "record_gradient",
+    "require_order",
+]
 
 
 class NoDerivativeError(RuntimeError):
@@ -74,6 +81,30 @@ def derivatives(
             first = str(error).splitlines()[0].rstrip(".")
             raise NoDerivativeError(f"torch has no derivative of that order here: {first}") from error
     return found if graph else tuple(part.detach() for part in found)
+
+
+def directional_derivative(
+    function: Callable[..., tuple[Tensor, ...]], point: Sequence[Tensor], along: Sequence[Tensor], *, graph: bool
+) -> tuple[Tensor, ...]:
+    """(∂f/∂x) v for each result of f(x): the derivative by u of ⟨(∂f/∂x)ᵀ u, v⟩, which is linear in u.
+
+    ``graph`` keeps what a derivative by anything that f reads needs.
+
+    >>> x, v = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 1.0])
+    >>> directional_derivative(lambda x: (x**2, x.sum()), [x], [v], graph=False)
+    (tensor([1., 4.]), tensor(1.5000))
+    """
+    with torch.enable_grad():
+        leaves = [x if graph and x.requires_grad else x.detach().requires_grad_() for x in point]
+        with exact_forms():
+            results = function(*leaves)
+        dual = [torch.zeros_like(y, requires_grad=True) for y in results]
+        paired = sum((u * y).sum() for u, y in zip(dual, results, strict=True))
+        if not isinstance(paired, Tensor):
+            return ()
+        slopes = derivatives(paired, leaves, graph=True)
+        turned = sum((g * v).sum() for g, v in zip(slopes, along, strict=True))
+        return derivatives(turned, dual, graph=graph) if isinstance(turned, Tensor) else ()
 
 
 def record_gradient(

@@ -160,7 +160,8 @@ class _Batched:
             loss = flow.loss(layout.unflatten(point)).reshape(()).to(torch.float64)
             return loss + 0.5 * flow.weight_decay * point.dot(point)
 
-        return -torch.func.vmap(torch.func.grad(objective), chunk_size=_AT_ONCE)(x)
+        slopes: Tensor = torch.func.vmap(torch.func.grad(objective), chunk_size=_AT_ONCE)(x)
+        return -slopes
 
     def _batched_along(self, x: Points, weights: Tensor) -> Points:
         flow, layout = self.equation.flow, self.equation.layout

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics.functional.higher_derivatives import directional_derivative
 from neuralmechanics.symmetry.families.actions import Action, Field, Own
 from neuralmechanics.symmetry.families.family import Family, Kind
 from neuralmechanics.symmetry.families.own_fields import Probes, called, require_differentiable
@@ -106,7 +107,7 @@ def _velocity(
     zero, one = (torch.full((), value, dtype=like.dtype, device=like.device) for value in (0.0, 1.0))
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numbers made of a: their derivative is missed, and that is found out
-        _, steps = torch.autograd.functional.jvp(moved, zero, one, create_graph=True)  # type: ignore[no-untyped-call]
+        steps = directional_derivative(moved, [zero], [one], graph=True)
     return dict(zip(names, steps, strict=True))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralmechanics.functional.higher_derivatives import directional_derivative
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors
 from neuralmechanics.symmetry.families.actions.gain import adjoint_by_differentiation
 from neuralmechanics.symmetry.families.actions.shift import own_size
@@ -106,8 +107,7 @@ class Own(Action):
             given = self._steps(point | dict(zip(self.moved, values, strict=True)), weights)
             return tuple(given[name] for name in self.moved)
 
-        with torch.enable_grad():
-            _, turned = torch.autograd.functional.jvp(steps, leaves, along)  # type: ignore[no-untyped-call]
+        turned = directional_derivative(steps, leaves, along, graph=False)
         return {name: t.to(params[name].dtype) for name, t in zip(self.moved, turned, strict=True)}
 
     def to_dict(self) -> dict[str, Any]:
