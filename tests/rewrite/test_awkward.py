@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from neuralmechanics import rewrite
 
 from .awkward import NETWORKS
-from .networks import change, disturbed
+from .networks import change, disturbed, vectors
 
 ACTIONS = {
     "fold": rewrite.fold,
@@ -43,3 +44,25 @@ def test_a_norm_used_in_several_places_is_folded() -> None:
     assert bool((folded.params["n.weight"] == 1).all())
     assert bool((folded.params["n.bias"] == 0).all())
     assert change(model, folded.params, batch) < 1e-12
+
+
+class Branching(nn.Module):
+    """The data decide which of two layers reads the norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(3, 4), nn.LayerNorm(4)
+        self.one, self.other = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.first(x))
+        out: Tensor = self.one(h) if float(x.sum()) > 0 else self.other(h)
+        return out
+
+
+def test_a_branch_that_the_data_take_is_refused() -> None:
+    """Folded for this batch, the gain would be lost to the layer that another batch takes."""
+    model = disturbed(Branching())
+    folded = rewrite.fold(model, vectors().abs())
+    assert folded.plan.changes == ()
+    assert "other data may take another branch" in folded.refused[0].reason

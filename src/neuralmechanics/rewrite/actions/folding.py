@@ -66,6 +66,8 @@ def fold_pieces(subject: Subject) -> tuple[list[Piece], list[Refusal]]:
             refused.append(answer)
         else:
             pieces.append(answer)
+    if not gains:
+        refused.append(Refusal(type(subject.model).__name__, "no vector of parameters multiplies channels"))
     return pieces, refused
 
 
