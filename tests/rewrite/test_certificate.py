@@ -12,6 +12,7 @@ from neuralmechanics.rewrite.plan import Change, Factor, Fill, Multiply, Place, 
 from .networks import WIDTH, Llama, change, disturbed, tokens
 
 
+@pytest.mark.slow
 def test_casts_inside_the_model_are_widened() -> None:
     """The model rounds to float32 inside, and the rewrite is still shown to 1e-10."""
     model = disturbed(Llama(precision=torch.float32))
@@ -23,7 +24,7 @@ def test_casts_inside_the_model_are_widened() -> None:
     assert evaluation.coarsest(model.state_dict()) == torch.float32
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_the_own_precision_is_held_to_its_rounding(dtype: torch.dtype) -> None:
     model = disturbed(Llama(precision=torch.float32)).to(dtype)
     rewritten = rewrite.rotate(model, tokens(), matrix="hadamard", prepare=True)
@@ -62,6 +63,7 @@ def test_a_change_that_only_shows_elsewhere_is_found() -> None:
         certified([forgets], Plan(forgets.changes), model.state_dict(), Evaluation(model, tokens(), None))
 
 
+@pytest.mark.slow
 def test_an_output_that_is_no_number_certifies_nothing() -> None:
     model = disturbed(Llama(blocks=1))
     with torch.no_grad():

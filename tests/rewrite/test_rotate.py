@@ -20,8 +20,9 @@ def _orthogonal(width: int, determinant: float) -> Tensor:
     return q
 
 
-@pytest.mark.parametrize("determinant", [1.0, -1.0])
-@pytest.mark.parametrize("offset", [0.0, 1.0], ids=["llama", "gemma"])
+@pytest.mark.slow
+@pytest.mark.parametrize("determinant", [pytest.param(1.0, marks=pytest.mark.slow), -1.0])
+@pytest.mark.parametrize("offset", [pytest.param(0.0, marks=pytest.mark.slow), 1.0], ids=["llama", "gemma"])
 def test_a_given_matrix_turns_the_stream(offset: float, determinant: float) -> None:
     model, q = disturbed(Llama(offset)), _orthogonal(WIDTH, determinant)
     turned = rewrite.rotate(model, tokens(), matrix=q, space="stream")
@@ -34,6 +35,7 @@ def test_a_given_matrix_turns_the_stream(offset: float, determinant: float) -> N
     torch.testing.assert_close(turned.params["head.weight"], expected)
 
 
+@pytest.mark.slow
 def test_hadamard_turns_streams_and_heads() -> None:
     model = disturbed(Llama())
     turned = rewrite.rotate(model, tokens(), matrix="hadamard")
@@ -59,6 +61,7 @@ def test_prepared_a_tied_model_turns() -> None:
     assert bool((turned.params["norm.weight"] == 0).all())
 
 
+@pytest.mark.slow
 def test_between_layer_norms_the_ones_stay() -> None:
     model = disturbed(GPT())
     turned = rewrite.rotate(model, tokens(), space="stream")
@@ -81,6 +84,7 @@ def test_rotary_pairs_turn() -> None:
     assert change(model, turned.params, tokens()) < 1e-13
 
 
+@pytest.mark.slow
 def test_a_zero_gain_lets_nothing_through() -> None:
     model = disturbed(Llama())
     with torch.no_grad():
@@ -91,6 +95,7 @@ def test_a_zero_gain_lets_nothing_through() -> None:
     assert change(model, rewrite.rotate(model, tokens(), prepare=True).params, tokens()) < 1e-13
 
 
+@pytest.mark.slow
 def test_a_gain_on_what_is_written_stops_the_stream() -> None:
     model = disturbed(Llama(1.0, after=True))
     turned = rewrite.rotate(model, tokens(), space="stream", prepare=True)
@@ -100,7 +105,13 @@ def test_a_gain_on_what_is_written_stops_the_stream() -> None:
 
 @pytest.mark.parametrize(
     ("model", "batch"),
-    [(mlp(), vectors()), (ConvNet(), images()), (GPT(), tokens()), (GPT(tied=True), tokens()), (Llama(1.0), tokens())],
+    [
+        (mlp(), vectors()),
+        (ConvNet(), images()),
+        pytest.param(GPT(), tokens(), marks=pytest.mark.slow),
+        pytest.param(GPT(tied=True), tokens(), marks=pytest.mark.slow),
+        pytest.param(Llama(1.0), tokens(), marks=pytest.mark.slow),
+    ],
     ids=["mlp", "convolutions", "gpt", "tied", "gemma"],
 )
 def test_all_spaces_are_permuted(model: nn.Module, batch: Tensor) -> None:
@@ -112,6 +123,7 @@ def test_all_spaces_are_permuted(model: nn.Module, batch: Tensor) -> None:
     assert set(permuted.plan.tensors) <= {permuted.plan.aliases.get(n, n) for n in moved}
 
 
+@pytest.mark.slow
 def test_untied_tensors_are_equal_and_apart() -> None:
     model = disturbed(GPT(tied=True))
     untied = rewrite.untie(model, tokens())
@@ -120,6 +132,7 @@ def test_untied_tensors_are_equal_and_apart() -> None:
     assert rewrite.untie(disturbed(GPT()), tokens()).refused[0].reason.startswith("no parameter has a second name")
 
 
+@pytest.mark.slow
 def test_a_state_dict_is_rewritten_in_place_of_the_models() -> None:
     model, other = disturbed(Llama()), disturbed(Llama())
     params = {n: 2 * v if v.ndim > 1 else v for n, v in other.state_dict().items()}

@@ -25,7 +25,7 @@ def _entering(model: nn.Module, params: Mapping[str, Tensor], batch: Tensor, nam
     return seen[0].abs().flatten(0, -2).amax(0)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1.0], ids=["llama", "gemma"])
+@pytest.mark.parametrize("offset", [pytest.param(0.0, marks=pytest.mark.slow), 1.0], ids=["llama", "gemma"])
 def test_smoothing_halves_the_range_on_the_logarithm(offset: float) -> None:
     """At α = ½ the greatest input and the greatest weight of each channel are equal."""
     model = disturbed(Llama(offset))
@@ -39,6 +39,7 @@ def test_smoothing_halves_the_range_on_the_logarithm(offset: float) -> None:
         torch.testing.assert_close(entering, weights)
 
 
+@pytest.mark.slow
 def test_given_statistics_are_taken() -> None:
     model = disturbed(mlp())
     sizes = torch.tensor([2.0, 1.0, 0.0, 8.0, 1.0], dtype=torch.float64)
@@ -74,6 +75,7 @@ def _spread(params: Mapping[str, Tensor], axes: Mapping[str, int]) -> float:
     return float(sum(((x - x.mean()) ** 2).sum() for x in logs))
 
 
+@pytest.mark.slow
 def test_depthwise_kernels_are_solved_with_their_neighbours() -> None:
     """No small change of the factors of the chain wide → depthwise → narrow makes the sizes more alike."""
     model = disturbed(ConvNet())
@@ -131,6 +133,7 @@ class _RootMeanSquare(nn.Module):
         return out
 
 
+@pytest.mark.slow
 def test_a_tied_embedding_is_centred_once_it_is_untied() -> None:
     model = disturbed(GPT(tied=True))
     stays = rewrite.centre(model, tokens())
@@ -142,6 +145,7 @@ def test_a_tied_embedding_is_centred_once_it_is_untied() -> None:
     assert torch.equal(centred.params["head.weight"], model.get_parameter("embed.weight"))
 
 
+@pytest.mark.slow
 def test_an_rms_norm_has_no_mean_to_centre() -> None:
     refused = rewrite.centre(disturbed(Llama()), tokens()).refused
     assert [r.reason for r in refused] == ["no norm that subtracts a mean over channels was found"]
@@ -174,6 +178,7 @@ def test_why_not_says_what_stops_it(action: str, model: nn.Module, batch: Tensor
     assert {r.place: r.reason for r in rewrite.why_not(disturbed(model), batch, action)}[place] == reason
 
 
+@pytest.mark.slow
 def test_actions_in_turn_are_one_plan() -> None:
     model = disturbed(Llama(1.0, tied=True))
     steps = [("untie", {}), ("fold", {}), ("smooth", {}), ("rotate", {"matrix": "hadamard"}), ("permute", {"seed": 3})]

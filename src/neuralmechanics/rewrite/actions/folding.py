@@ -66,6 +66,8 @@ def fold_pieces(subject: Subject) -> tuple[list[Piece], list[Refusal]]:
             refused.append(answer)
         else:
             pieces.append(answer)
+    if not gains:
+        refused.append(Refusal(type(subject.model).__name__, "no vector of parameters multiplies channels"))
     return pieces, refused
 
 
@@ -187,7 +189,7 @@ def _why_bias_stays(subject: Subject, gain: Gain) -> str:
     if gain.end:
         return f"what it is added to goes on to {gain.end}, before which no bias stands that could take it up"
     without = ", ".join(sorted(gain.into or ())) or "what reads it"
-    return f"not every reader has a bias of its own that could take up W·β: {without}"
+    return f"not every reader can take up W·β in a bias of its own: {without}"
 
 
 def _alias(subject: Subject, name: str) -> str:

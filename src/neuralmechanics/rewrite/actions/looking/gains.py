@@ -16,7 +16,7 @@ _KEEPS = (p.Rearrange, p.Scale, p.AddNumber)  # what a gain may go through befor
 
 @dataclass(frozen=True)
 class Gain:
-    """A vector γ that multiplies channels, once; ``bias``: what is then added to them, where something is.
+    """A vector γ that multiplies channels, in one place or in several; ``bias``: what is then added to them in each.
 
     ``into``: weights of all the sums of products that read γ·x with nothing but linear operations between;
     ``behind``: those that make x so. None where something else is met: ``end``, the operation that reads γ·x then.
@@ -38,8 +38,26 @@ def gains_of(program: Program) -> tuple[Gain, ...]:
         if isinstance(instruction.primitive, p.Multiply) and instruction.result is not None:
             gain = walk.gain(instruction)
             found += [gain] if gain is not None else []
-    names = [gain.name for gain in found]
-    return tuple(gain for gain in found if names.count(gain.name) == 1)
+    each: dict[str, list[Gain]] = {}
+    for gain in found:
+        each.setdefault(gain.name, []).append(gain)
+    return tuple(_together(uses) for uses in each.values())
+
+
+def _together(uses: list[Gain]) -> Gain:
+    """One gain in several places: what reads it in any of them."""
+    first = uses[0]
+    if len(uses) == 1:
+        return first
+    into = [gain.into for gain in uses if gain.into is not None]
+    return Gain(
+        first.name,
+        first.operation,
+        first.bias if all(gain.bias == first.bias for gain in uses) else None,
+        frozenset().union(*into) if len(into) == len(uses) else None,
+        None,
+        next((gain.end for gain in uses if gain.end), ""),
+    )
 
 
 class _Walk:
@@ -117,7 +135,10 @@ class _Walk:
         for read in self.readers.get(value.index, []):
             if isinstance(read.primitive, p.Contract) and any(self.weight(x) for x in read.operands if x is not value):
                 continue
-            found = self.end(read.result) if self.linear(read, value) and read.result is not None else str(read.cause)
+            if self.linear(read, value) and read.result is not None:
+                found = self.end(read.result)
+            else:
+                found = f"the output of {read.cause}" if isinstance(read.primitive, p.Fix) else str(read.cause)
             if found:
                 return found
         return ""

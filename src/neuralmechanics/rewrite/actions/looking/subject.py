@@ -16,7 +16,7 @@ from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.rewrite.actions.certificate import Certificate, Evaluation, Piece, certified
 from neuralmechanics.rewrite.actions.looking.seeing import constant, separated, trainable
 from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
-from neuralmechanics.rewrite.plan import Fill, Plan
+from neuralmechanics.rewrite.plan import Copy, Fill, Plan
 from neuralmechanics.symmetry import Symmetries
 from neuralmechanics.symmetry.finding.find import analyse
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
@@ -142,7 +142,12 @@ class Subject:
 
     def rewritten(self, pieces: Sequence[Piece], refused: Sequence[Refusal]) -> Rewritten:
         """What was decided before and all pieces, applied and certified."""
-        every = (*self.prior, *pieces)
+        every, branch = (*self.prior, *pieces), self._captured.requirements()
+        if branch and not all(isinstance(c, Copy) for piece in every for c in piece.changes):
+            # What another branch computes with the same tensors, such as experts that no token chose, was not seen.
+            every = tuple(p for p in every if all(isinstance(c, Copy) for c in p.changes))
+            reason = f"its program holds for {branch[0]}: other data may take another branch"
+            refused = [Refusal(type(self.model).__name__, reason)]
         tied = Subject(self.model, self.batch, params=self.params).aliases
         plan = Plan(tuple(change for piece in every for change in piece.changes), tied)
         if self.weightless:
