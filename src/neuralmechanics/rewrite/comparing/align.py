@@ -47,7 +47,7 @@ def align(
     Networks of one orbit are recognised, and g is exact. Else both are brought to their points of least norm, where
     only permutations, signs, phases and rotations remain: these are found space after space, by assignment and by
     Procrustes, until the distance falls no more; of several ``starts`` the nearest is kept (the joint problem is not
-    convex).
+    convex). The same is done where a and b are, without scales, and what comes nearer to a is returned.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
@@ -109,18 +109,24 @@ def aligned(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], 
         return Alignment(same.element, distance_between(a, same.element.transform(b)))
     loose = Network.from_symmetries(network.symmetries, network.tied, exact=False)
     target, start = reduced(loose, a), reduced(loose, b)
-    best: Alignment | None = None
+    moved, apart = _nearest(loose, target.params, start.params, starts)
+    there = target.element.inverse().compose(moved).compose(start.element)
+    here, _ = _nearest(loose, a, b, starts)
+    nearest = min((there, here), key=lambda element: distance_between(a, element.transform(b)))
+    return Alignment(nearest, apart)
+
+
+def _nearest(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], starts: int) -> tuple[Element, float]:
+    """The permutations, signs and rotations after which b is nearest to a, of several starts, and the distance."""
+    found: list[tuple[float, Element]] = []
     for number in range(max(starts, 1)):
-        solver = Solver(loose, frozenset(), target.params, start.params, free=False)
-        solver.known = set(loose.late)
+        solver = Solver(network, frozenset(), a, b, free=False)
+        solver.known = set(network.late)
         _begin(solver, number)
         solver.finish(_SWEEPS)
-        if best is None or solver.off() < best.distance:
-            best = Alignment(Element(tuple(solver.steps)), solver.off())
-    if best is None:
-        raise AssertionError("no start")
-    element = target.element.inverse().compose(best.element).compose(start.element)
-    return Alignment(element, best.distance)
+        found.append((solver.off(), Element(tuple(solver.steps))))
+    distance, element = min(found, key=lambda pair: pair[0])
+    return element, distance
 
 
 def _begin(solver: Solver, number: int) -> None:
