@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
-from neuralmechanics.rewrite.comparing.checkpoints import completed, read
+from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, read
 from neuralmechanics.rewrite.comparing.element import Element
 from neuralmechanics.rewrite.comparing.matching import Solver, distance_between, matched
 from neuralmechanics.rewrite.comparing.network import Network
@@ -47,7 +47,8 @@ def align(
     Networks of one orbit are recognised, and g is exact. Else both are brought to their points of least norm, where
     only permutations, signs, phases and rotations remain: these are found space after space, by assignment and by
     Procrustes, until the distance falls no more; of several ``starts`` the nearest is kept (the joint problem is not
-    convex). The same is done where a and b are, without scales, and what comes nearer to a is returned.
+    convex). The same is done where a and b are, without scales; of the two, that is returned half way to which the
+    network computes more nearly the mean of both on the batch.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
@@ -99,10 +100,16 @@ def aligned_checkpoint(
     network = Network.of(model, batch, loss_fn)
     old, new = (completed(network, model, x, w) for x, w in ((a, "a"), (b, "b")))
     names = [name for name in network.tensors if name in old]
-    return aligned(network, read(old, names), read(new, names), starts)
+    return aligned(network, read(old, names), read(new, names), starts, Function(model, batch, loss_fn))
 
 
-def aligned(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], starts: int = _STARTS) -> Alignment:
+def aligned(
+    network: Network,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    starts: int = _STARTS,
+    function: Function | None = None,
+) -> Alignment:
     """The same for float64 tensors of a network whose symmetries are known."""
     same = matched(network, a, b)
     if same.off <= _SAME:
@@ -112,8 +119,25 @@ def aligned(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], 
     moved, apart = _nearest(loose, target.params, start.params, starts)
     there = target.element.inverse().compose(moved).compose(start.element)
     here, _ = _nearest(loose, a, b, starts)
-    nearest = min((there, here), key=lambda element: distance_between(a, element.transform(b)))
-    return Alignment(nearest, apart)
+    between = _Between(a, b, function)
+    return Alignment(min((there, here), key=between), apart)
+
+
+@dataclass(frozen=True)
+class _Between:
+    """How far an element leaves two networks apart: as functions half way, or as tensors where there is no function."""
+
+    a: Mapping[str, Tensor]
+    b: Mapping[str, Tensor]
+    function: Function | None
+
+    def __call__(self, element: Element) -> float:
+        moved = element.transform(self.b)
+        if self.function is None:
+            return distance_between(self.a, moved)
+        half = {name: (value + moved[name]) / 2 for name, value in self.a.items()}
+        mean = (self.function(self.a) + self.function(moved)) / 2
+        return float((self.function(half) - mean).norm())
 
 
 def _nearest(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], starts: int) -> tuple[Element, float]:

@@ -67,7 +67,6 @@ def _sliced(view: SliceView, slices: np.ndarray, shapes: Mapping[str, tuple[int,
     chosen[slices] = True
     spread = chosen.reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)])
     inside = np.broadcast_to(spread, view.shape).reshape(shape)
-    others = [tuple(d for d in range(len(shape)) if d != axis) for axis in range(len(shape))]
     masks: dict[int, np.ndarray] = {}
     for axis in range(len(shape)):
         others = tuple(d for d in range(len(shape)) if d != axis)
