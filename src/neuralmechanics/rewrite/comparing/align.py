@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
-from neuralmechanics.rewrite.comparing.checkpoints import completed, read
+from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, read
 from neuralmechanics.rewrite.comparing.element import Element
 from neuralmechanics.rewrite.comparing.matching import Solver, distance_between, matched
 from neuralmechanics.rewrite.comparing.network import Network
@@ -47,7 +47,8 @@ def align(
     Networks of one orbit are recognised, and g is exact. Else both are brought to their points of least norm, where
     only permutations, signs, phases and rotations remain: these are found space after space, by assignment and by
     Procrustes, until the distance falls no more; of several ``starts`` the nearest is kept (the joint problem is not
-    convex).
+    convex). The same is done where a and b are, without scales; of the two, that is returned half way to which the
+    network computes more nearly the mean of both on the batch.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
@@ -99,28 +100,57 @@ def aligned_checkpoint(
     network = Network.of(model, batch, loss_fn)
     old, new = (completed(network, model, x, w) for x, w in ((a, "a"), (b, "b")))
     names = [name for name in network.tensors if name in old]
-    return aligned(network, read(old, names), read(new, names), starts)
+    return aligned(network, read(old, names), read(new, names), starts, Function(model, batch, loss_fn))
 
 
-def aligned(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], starts: int = _STARTS) -> Alignment:
+def aligned(
+    network: Network,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    starts: int = _STARTS,
+    function: Function | None = None,
+) -> Alignment:
     """The same for float64 tensors of a network whose symmetries are known."""
     same = matched(network, a, b)
     if same.off <= _SAME:
         return Alignment(same.element, distance_between(a, same.element.transform(b)))
     loose = Network.from_symmetries(network.symmetries, network.tied, exact=False)
     target, start = reduced(loose, a), reduced(loose, b)
-    best: Alignment | None = None
+    moved, apart = _nearest(loose, target.params, start.params, starts)
+    there = target.element.inverse().compose(moved).compose(start.element)
+    here, _ = _nearest(loose, a, b, starts)
+    between = _Between(a, b, function)
+    return Alignment(min((there, here), key=between), apart)
+
+
+@dataclass(frozen=True)
+class _Between:
+    """How far an element leaves two networks apart: as functions half way, or as tensors where there is no function."""
+
+    a: Mapping[str, Tensor]
+    b: Mapping[str, Tensor]
+    function: Function | None
+
+    def __call__(self, element: Element) -> float:
+        moved = element.transform(self.b)
+        if self.function is None:
+            return distance_between(self.a, moved)
+        half = {name: (value + moved[name]) / 2 for name, value in self.a.items()}
+        mean = (self.function(self.a) + self.function(moved)) / 2
+        return float((self.function(half) - mean).norm())
+
+
+def _nearest(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], starts: int) -> tuple[Element, float]:
+    """The permutations, signs and rotations after which b is nearest to a, of several starts, and the distance."""
+    found: list[tuple[float, Element]] = []
     for number in range(max(starts, 1)):
-        solver = Solver(loose, frozenset(), target.params, start.params, free=False)
-        solver.known = set(loose.late)
+        solver = Solver(network, frozenset(), a, b, free=False)
+        solver.known = set(network.late)
         _begin(solver, number)
         solver.finish(_SWEEPS)
-        if best is None or solver.off() < best.distance:
-            best = Alignment(Element(tuple(solver.steps)), solver.off())
-    if best is None:
-        raise AssertionError("no start")
-    element = target.element.inverse().compose(best.element).compose(start.element)
-    return Alignment(element, best.distance)
+        found.append((solver.off(), Element(tuple(solver.steps))))
+    distance, element = min(found, key=lambda pair: pair[0])
+    return element, distance
 
 
 def _begin(solver: Solver, number: int) -> None:

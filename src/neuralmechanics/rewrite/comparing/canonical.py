@@ -77,7 +77,8 @@ def _invariants(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Te
 def _singular_values(value: Tensor, *, apart: bool) -> Tensor:
     """Of a matrix; the length alone of a vector, and of what turns differently for each index of another dimension."""
     if value.ndim < 2 or apart:
-        return value.norm().reshape(1)
+        length: Tensor = torch.linalg.vector_norm(value)
+        return length.reshape(1)
     values: Tensor = torch.linalg.svdvals(value.reshape(len(value), -1))
     return values
 

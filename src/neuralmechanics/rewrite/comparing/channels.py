@@ -17,6 +17,7 @@ from neuralmechanics.symmetry.families.spaces import Direction
 
 __all__ = ["Match", "assigned", "match_channels", "pair_costs"]
 
+_PASSES = 6  # over all flips of one or two signs
 _MANY_SIGNS = 10  # directions of one component beyond which their signs are chosen one after another
 
 
@@ -161,4 +162,34 @@ def _best_signs(
         best = total if best is None else torch.maximum(best, total)
         for d, s in flips.items():
             chosen[d] = torch.where(better, s, chosen[d])
-    return (zero if best is None else best), chosen
+    best = zero if best is None else best
+    return (best, chosen) if len(tried) == len(signs) else _flipped(members, weighted, signs, best, chosen)
+
+
+def _flipped(
+    members: Sequence[_Class], weighted: Sequence[Tensor], signs: Sequence[int], best: Tensor, chosen: dict[int, Tensor]
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Better signs by flipping one or two directions at a time while any pair of channels gains by it."""
+    odd = [{d for d in signs if c.powers[d] % 2} for c in members]
+    moves = [{d} for d in signs] + [set(two) for two in itertools.combinations(signs, 2)]
+
+    def parts() -> list[Tensor]:
+        found = []
+        for w, own in zip(weighted, odd, strict=True):
+            for d in own:
+                w = w * chosen[d]
+            found.append(w)
+        return found
+
+    for _ in range(_PASSES):
+        gained = False
+        for move in moves:
+            lost = [part for part, own in zip(parts(), odd, strict=True) if len(own & move) % 2]
+            better = sum(lost, torch.zeros_like(best)) < -1e-12 * best.abs()
+            if bool(better.any()):
+                gained = True
+                chosen = {d: torch.where(better, -v, v) if d in move else v for d, v in chosen.items()}
+        best = sum(parts(), torch.zeros_like(best))
+        if not gained:
+            break
+    return best, chosen

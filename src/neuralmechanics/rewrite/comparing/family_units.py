@@ -177,7 +177,8 @@ def _blind(width: int, forward: Sequence[tuple[Tensor, Tensor]], dual: Sequence[
         left += total.square().sum() * torch.eye(width, dtype=torch.float64)
         right += (given - wanted) @ total
     v = torch.linalg.pinv(left, hermitian=True) @ right
-    return torch.eye(width, dtype=torch.float64) + v.expand(width, width)
+    matrix: Tensor = torch.eye(width, dtype=torch.float64) + v.expand(width, width)
+    return matrix
 
 
 def _factors(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:

@@ -125,8 +125,10 @@ class Solver:
         for family in network.shifts:
             if not is_readable(family, self.hidden) and family.name in network.late:
                 self.late.append(network.late[family.name])
-        self.a, own = centred(network.shifts, self.a, self.hidden, network.origins(self.a))
-        self.b, other = centred(network.shifts, self.b, self.hidden, network.origins(self.b))
+        self.a, shifts = centred(network.shifts, self.a, self.hidden, network.origins(self.a))
+        own: list[Step] = list(shifts)
+        self.b, shifts = centred(network.shifts, self.b, self.hidden, network.origins(self.b))
+        other: list[Step] = list(shifts)
         for family in network.scalings:
             readable = network.readable(family, self.hidden)
             amounts = [rescaled(family, params, readable, network.gains) for params in (self.a, self.b)]
@@ -137,6 +139,14 @@ class Solver:
             self.a, self.b = steps[0].transform(self.a), steps[1].transform(self.b)
             own.append(steps[0])
             other.append(steps[1])
+        gains = network.gains - self.hidden - set(network.origins(self.a))
+        for unit in (u for u in network.units if isinstance(u, SpaceUnit)):
+            for step in unit.positive(self.a, gains):
+                self.a = step.transform(self.a)
+                own.append(step)
+            for step in unit.positive(self.b, gains):
+                self.b = step.transform(self.b)
+                other.append(step)
         self.steps = list(other)
         self.undone = [back for step in reversed(own) for back in step.inverse()]
         waiting = {unit.name for unit in self.late}

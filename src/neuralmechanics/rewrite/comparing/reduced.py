@@ -13,6 +13,7 @@ from neuralmechanics.rewrite.comparing.gauge import centred, rescaled
 from neuralmechanics.rewrite.comparing.matching import matched
 from neuralmechanics.rewrite.comparing.network import Network
 from neuralmechanics.rewrite.comparing.steps import FamilyStep, Step
+from neuralmechanics.rewrite.comparing.units import SpaceUnit
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import Rotation
 
@@ -57,6 +58,11 @@ def _gauged(network: Network, out: dict[str, Tensor]) -> tuple[dict[str, Tensor]
             step = FamilyStep(family, amount)
             out = step.transform(out)
             steps.append(step)
+    gains = network.gains - set(network.origins(out))
+    for unit in (u for u in network.units if isinstance(u, SpaceUnit)):
+        for sign in unit.positive(out, gains):
+            out = sign.transform(out)
+            steps.append(sign)
     return out, steps
 
 

@@ -67,8 +67,10 @@ def _sliced(view: SliceView, slices: np.ndarray, shapes: Mapping[str, tuple[int,
     chosen[slices] = True
     spread = chosen.reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)])
     inside = np.broadcast_to(spread, view.shape).reshape(shape)
-    others = [tuple(d for d in range(len(shape)) if d != axis) for axis in range(len(shape))]
-    masks = {axis: np.asarray(inside.any(axis=rest)) for axis, rest in enumerate(others)}
+    masks: dict[int, np.ndarray] = {}
+    for axis in range(len(shape)):
+        others = tuple(d for d in range(len(shape)) if d != axis)
+        masks[axis] = np.asarray(inside.any(axis=others))
     if inside.sum() != np.prod([mask.sum() for mask in masks.values()]):
         return Region(view.parameter)
     return Region(view.parameter, {axis: mask for axis, mask in masks.items() if not mask.all()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -141,6 +141,20 @@ class SpaceUnit:
 
     def _stacked(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(parts)).reshape(*self.space.copies_shape, *parts[0].shape)
+
+    def positive(self, tensors: Tensors, gains: Collection[str]) -> tuple[Step, ...]:
+        """Signs of the directions that flip gains with what reads them, after which these gains are positive."""
+        if not self.space.mixes:
+            return ()
+        shape = (len(self.space.directions), *self.space.copies_shape, self.space.width)
+        factors = torch.ones(shape, dtype=torch.float64)
+        for d, direction in enumerate(self.space.directions):
+            places = (k for k, e in enumerate(self.space.entries) if direction.exponents[k] and e.parameter in gains)
+            place = next(places, None) if direction.kind == "sign" else None
+            if place is not None:
+                sums = [self.rows(place, copy, tensors).sum(1) for copy in self.copies]
+                factors[d] = torch.where(torch.stack(sums).reshape(shape[1:]) < 0, -1.0, 1.0)
+        return space_steps(self.space, Element(factors=factors)) if bool((factors < 0).any()) else ()
 
     def _places(self, usable: Usable) -> list[int]:
         entries = self.space.entries
