@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.files.publishing import publish_folder, publishing, sync_folder, write_all
+from neuralmechanics.functional.as_found.copying import plain_module
 from neuralmechanics.rewrite.files.checkpoint import Checkpoint, open_checkpoint
 from neuralmechanics.rewrite.files.matching import Matched, matched
 from neuralmechanics.rewrite.files.safetensors_header import Header
@@ -84,7 +85,7 @@ def rewrite_checkpoint(
     root, out = Path(source), Path(target)
     _require_free(root, out)
     checkpoint = open_checkpoint(root)
-    found = matched(checkpoint, plan, model)
+    found = matched(checkpoint, plan, plain_module(model))
     config = untied_config(checkpoint, plan, untie_config)
     job = _Job(checkpoint, plan, found, precision, progress or (lambda _: None))
     job.require_ties()
