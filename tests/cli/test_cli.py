@@ -20,6 +20,7 @@ COMMANDS = [
     "equivalent",
     "align",
     "rewrite",
+    "map",
     "train",
     "errors",
     "report",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from neuralmechanics.cli.rewrite_folder import holds_shards, print_folder_rewrite
 from neuralmechanics.cli.target import Target, resolve
 from neuralmechanics.cli.terminal.meter import terminal_status
 
@@ -37,9 +38,9 @@ class Rewrite:
     permute: bool = False
     """put channels, heads and experts in another order"""
     source: Annotated[str | None, tyro.conf.arg(name="in")] = None
-    """weights: a safetensors or torch file, or a folder with one; default: the target's own, which are random"""
+    """weights: a safetensors or torch file, or a folder of safetensors shards; default: the target's own, random"""
     out: str | None = None
-    """file or folder that the new weights are written to; default: nothing is written"""
+    """file that the new weights are written to, a new folder for those of a folder; default: nothing is written"""
     json: bool = False
     """print plan, certificate and what was refused as JSON"""
 
@@ -51,6 +52,9 @@ def run_rewrite(command: Rewrite) -> None:
     steps = _steps(command)
     if not steps:
         raise ValueError("nothing to do: give --untie, --fold, --centre, --smooth, --equalise, --rotate or --permute")
+    if command.source is not None and holds_shards(Path(command.source)):
+        _rewrite_folder(command, Path(command.source), steps)
+        return
     # Without weights to rewrite a published configuration has a plan and needs no memory.
     found = resolve(command.target, allocate=command.source is not None)
 
@@ -68,6 +72,12 @@ def run_rewrite(command: Rewrite) -> None:
     if out is not None:
         names = (*(given if given is not None else rewritten.params), *rewritten.plan.untied)
         save_tensors(out, {name: rewritten.params[name] for name in dict.fromkeys(names)})
+
+
+def _rewrite_folder(command: Rewrite, folder: Path, steps: list[tuple[str, dict[str, Any]]]) -> None:
+    found = resolve(command.target, allocate=False)
+    out = None if command.out is None else Path(command.out)
+    print_folder_rewrite(found.model.eval(), found.batch, steps, folder, out, json=command.json)
 
 
 def _steps(command: Rewrite) -> list[tuple[str, dict[str, Any]]]:

@@ -53,6 +53,12 @@ def test_scaling_what_a_map_names_leaves_the_function_unchanged(settings: dict) 
     assert_smoothing_changes_nothing(model, list(awq_mappings(model, texts())))
 
 
+def test_frozen_layers_are_looked_at_like_all_others() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4)).requires_grad_(False)
+    assert list(awq_mappings(model, torch.zeros(2, 4))) == [{"smooth_layer": "0", "balance_layers": ["2"]}]
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
 @pytest.mark.slow
 def test_layers_of_two_kinds_have_expressions_of_their_own() -> None:
     found = {m["smooth_layer"]: m["balance_layers"] for m in awq_mappings(decoder(layers=4, experts=(1, 3)), texts())}

@@ -14,7 +14,7 @@ from torch import Tensor
 from neuralmechanics.files import parse_json, read_regular
 from neuralmechanics.rewrite.files.safetensors_header import FLOATS, Header, Stored, read_header
 
-__all__ = ["Checkpoint", "open_checkpoint"]
+__all__ = ["Checkpoint", "all_finite", "open_checkpoint"]
 
 _SUFFIX, _INDEX = ".safetensors", ".safetensors.index.json"
 _INDEX_BYTES = 1 << 28
@@ -71,10 +71,19 @@ class Checkpoint:
             )
         raw = self.raw(name)
         value = torch.frombuffer(raw, dtype=FLOATS[stored.dtype]) if raw else torch.empty(0, dtype=FLOATS[stored.dtype])
-        if not bool(value.isfinite().all()):
+        if not all_finite(value):
             bad = int((~value.isfinite()).to(torch.int8).argmax())
             raise ValueError(f"{self.where(name)} holds {float(value[bad])} at entry {bad}; repair it before a rewrite")
         return value.reshape(stored.shape)
+
+
+def all_finite(value: Tensor) -> bool:
+    """Whether every entry is a finite number. By the extremes, which are NaN where any entry is: no mask is made.
+
+    >>> all_finite(torch.tensor([1.0, torch.nan])), all_finite(torch.tensor([-torch.inf])), all_finite(torch.zeros(0))
+    (False, False, True)
+    """
+    return not value.numel() or all(bool(extreme.isfinite()) for extreme in torch.aminmax(value.reshape(-1)))
 
 
 def open_checkpoint(root: Path) -> Checkpoint:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.files.publishing import publish_folder, publishing, sync_folder, write_all
-from neuralmechanics.rewrite.files.checkpoint import Checkpoint, open_checkpoint
+from neuralmechanics.functional.as_found.copying import plain_module
+from neuralmechanics.rewrite.files.checkpoint import Checkpoint, all_finite, open_checkpoint
 from neuralmechanics.rewrite.files.matching import Matched, matched
 from neuralmechanics.rewrite.files.safetensors_header import Header
 from neuralmechanics.rewrite.files.untying import CONFIG, sources_of_copies, untied_config
@@ -84,7 +85,7 @@ def rewrite_checkpoint(
     root, out = Path(source), Path(target)
     _require_free(root, out)
     checkpoint = open_checkpoint(root)
-    found = matched(checkpoint, plan, model)
+    found = matched(checkpoint, plan, plain_module(model))
     config = untied_config(checkpoint, plan, untie_config)
     job = _Job(checkpoint, plan, found, precision, progress or (lambda _: None))
     job.require_ties()
@@ -215,7 +216,7 @@ class _Job:
         stored = self.checkpoint.places[home][1]
         if tuple(value.shape) != stored.shape or value.element_size() * value.numel() != stored.bytes:
             raise ValueError(f"{self.checkpoint.where(home)} would have shape {tuple(value.shape)} and {value.dtype}")
-        if not bool(value.isfinite().all()):
+        if not all_finite(value):
             raise ValueError(
                 f"the new values of {self.checkpoint.where(home)} are not finite in {stored.dtype}; convert the "
                 "checkpoint to a type with more range first"

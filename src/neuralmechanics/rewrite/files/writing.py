@@ -35,7 +35,7 @@ def written(path: Path, mode: int = 0o666) -> Iterator[Write]:
 def bytes_of(tensor: Tensor) -> memoryview:
     """The bytes of a tensor in memory order, not copied."""
     flat = tensor.detach().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def copy_file(source: Path, target: Path) -> int:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from torch import nn
 
-from neuralmechanics.functional.pure_loss import LossFunction
-from neuralmechanics.rewrite.maps.modules import Layers
+from neuralmechanics.functional.calling import LossFunction
+from neuralmechanics.rewrite.maps.modules import Layers, looked_at
 from neuralmechanics.rewrite.maps.pairing import paired
 from neuralmechanics.rewrite.maps.places import Place, Refusal, smoothing_places
-from neuralmechanics.symmetry import Symmetries, find_symmetries
+from neuralmechanics.symmetry import Symmetries
 
 __all__ = ["MappingFinding", "check_mappings"]
 
@@ -48,8 +48,7 @@ def check_mappings(
     that reads the same channels and is not named, or that is named and does not read them, changes the model. A mapping
     that matches nothing, or on which the tool's walk stops, is not applied.
     """
-    layers = Layers(model)
-    found = find_symmetries(model, batch, loss_fn) if symmetries is None else symmetries
+    layers, found = looked_at(model, batch, loss_fn, symmetries)
     places, refused = smoothing_places(found, layers)
     return tuple(finding for mapping in mappings for finding in _findings(mapping, layers, places, refused))
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Layers"]
+from neuralmechanics.functional.as_found.copying import plain_module
+from neuralmechanics.functional.calling import LossFunction
+from neuralmechanics.rewrite.actions.looking.seeing import trainable
+from neuralmechanics.symmetry import Symmetries, find_symmetries
+
+__all__ = ["Layers", "looked_at"]
 
 # Layers of two dimensions whose weight is stored as [inputs, outputs].
 _TRANSPOSED = ("Conv1D",)
@@ -75,3 +81,14 @@ class Layers:
         """The tensor's names."""
         yield tensor
         yield from self.aliases.get(tensor, ())
+
+
+def looked_at(
+    model: nn.Module, batch: Any, loss_fn: LossFunction | None, symmetries: Symmetries | None
+) -> tuple[Layers, Symmetries]:
+    """The layers of a model and its symmetries, given or found now; frozen parameters are looked at like others."""
+    model = plain_module(model)
+    if symmetries is None:
+        with trainable(model):
+            symmetries = find_symmetries(model, batch, loss_fn)
+    return Layers(model), symmetries

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from neuralmechanics.functional.pure_loss import LossFunction
-from neuralmechanics.rewrite.maps.modules import Layers
+from neuralmechanics.functional.calling import LossFunction
+from neuralmechanics.rewrite.maps.modules import Layers, looked_at
 from neuralmechanics.rewrite.maps.notes import notes_on
 from neuralmechanics.rewrite.maps.places import Refusal, merged
-from neuralmechanics.symmetry import Space, Symmetries, find_symmetries
+from neuralmechanics.symmetry import Space, Symmetries
 
 __all__ = ["PermutationSpec", "permutation_spec"]
 
@@ -59,8 +59,7 @@ def permutation_spec(
 
     Source: Ainsworth, Hayase and Srinivasa 2023, Git Re-Basin, and its ``PermutationSpec``.
     """
-    layers = Layers(model)
-    found = find_symmetries(model, batch, loss_fn) if symmetries is None else symmetries
+    layers, found = looked_at(model, batch, loss_fn, symmetries)
     axes: dict[str, list[tuple[str, int]]] = {}
     refused: list[Refusal] = []
     for space in found.spaces:

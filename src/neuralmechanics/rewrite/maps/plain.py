@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from neuralmechanics.functional.pure_loss import LossFunction
-from neuralmechanics.rewrite.maps.modules import Layers
+from neuralmechanics.functional.calling import LossFunction
+from neuralmechanics.rewrite.maps.modules import Layers, looked_at
 from neuralmechanics.rewrite.maps.places import smoothing_places
-from neuralmechanics.symmetry import Symmetries, find_symmetries
+from neuralmechanics.symmetry import Symmetries
 
 __all__ = ["symmetry_map"]
 
@@ -23,8 +23,7 @@ def symmetry_map(
 
     ``Symmetries.from_dict(map["symmetries"])`` reads families and spaces back.
     """
-    layers = Layers(model)
-    found = find_symmetries(model, batch, loss_fn) if symmetries is None else symmetries
+    layers, found = looked_at(model, batch, loss_fn, symmetries)
     places, refused = smoothing_places(found, layers)
     return {
         "format": FORMAT,

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from neuralmechanics.functional.pure_loss import LossFunction
+from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.rewrite.maps.expressions import Template, expression, template
-from neuralmechanics.rewrite.maps.modules import Layers
+from neuralmechanics.rewrite.maps.modules import Layers, looked_at
 from neuralmechanics.rewrite.maps.notes import notes_on
 from neuralmechanics.rewrite.maps.pairing import paired
 from neuralmechanics.rewrite.maps.places import Place, Refusal, merged, short, smoothing_places
-from neuralmechanics.symmetry import Symmetries, find_symmetries
+from neuralmechanics.symmetry import Symmetries
 
 __all__ = ["OFFSET_NORMS", "SmoothingMap", "awq_mappings", "place_targets", "smoothquant_mappings"]
 
@@ -93,8 +93,7 @@ def _smoothing_map(
     write: Callable[[str, Sequence[str]], Any],
     refuses: Callable[[Place, Layers], str | None],
 ) -> SmoothingMap:
-    layers = Layers(model)
-    found = find_symmetries(model, batch, loss_fn) if symmetries is None else symmetries
+    layers, found = looked_at(model, batch, loss_fn, symmetries)
     every, refused = smoothing_places(found, layers)
     kept: list[Place] = []
     for place in every:

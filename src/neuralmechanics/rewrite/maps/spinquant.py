@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from neuralmechanics.functional.pure_loss import LossFunction
+from neuralmechanics.functional.as_found.copying import plain_module
+from neuralmechanics.functional.calling import LossFunction
+from neuralmechanics.rewrite.actions.looking.seeing import separated
 from neuralmechanics.rewrite.maps.expressions import PREFIX, expressions, matched
-from neuralmechanics.rewrite.maps.modules import Layers
+from neuralmechanics.rewrite.maps.modules import Layers, looked_at
 from neuralmechanics.rewrite.maps.notes import notes_on
 from neuralmechanics.rewrite.maps.places import smoothing_places
 from neuralmechanics.rewrite.maps.roles import Roles, refuse, stream_of
 from neuralmechanics.rewrite.maps.smoothing import OFFSET_NORMS, place_targets
-from neuralmechanics.symmetry import Space, Symmetries, find_symmetries
+from neuralmechanics.symmetry import Space, Symmetries
 
 __all__ = ["SpinQuantMap", "spinquant_mapping"]
 
@@ -61,38 +62,34 @@ def spinquant_mapping(
 
     Source: Liu et al. 2025, SpinQuant; llm-compressor's ``SpinQuantMapping``.
     """
-    free, untied = _untied(model)
-    layers = Layers(free)
-    if untied or symmetries is None:
-        symmetries = find_symmetries(free, batch, loss_fn)
-    stream = stream_of(symmetries, layers)
-    found = Roles(symmetries, stream, layers)
-    ends = found.ends()
-    norms = tuple(_norms(symmetries, stream, layers))
-    roles = found.named(*ends)
-    mapping = _mapping(roles, layers) | {"attn_head_dim": found.head_width(roles["attn_v"])}
-    said = (f"the map is of the untied model: {untied} has its own weight",) if untied else ()
-    return SpinQuantMap(mapping, norms, (*said, _CENTRED, *notes_on(symmetries)))
+    model = plain_module(model)
+    untied = _tied_to_embeddings(model)
+    with separated(model, untied):
+        layers, found = looked_at(model, batch, loss_fn, None if untied else symmetries)
+        stream = stream_of(found, layers)
+        parts = Roles(found, stream, layers)
+        ends = parts.ends()
+        norms = tuple(_norms(found, stream, layers))
+        roles = parts.named(*ends)
+        mapping = _mapping(roles, layers) | {"attn_head_dim": parts.head_width(roles["attn_v"])}
+    said = (f"the map is of the untied model: {', '.join(untied)} of its own",) if untied else ()
+    return SpinQuantMap(mapping, norms, (*said, _CENTRED, *notes_on(found)))
 
 
-def _untied(model: nn.Module) -> tuple[nn.Module, str]:
-    """The model with a weight of its own for every layer that shares an embedding's, all else shared with the model."""
+def _tied_to_embeddings(model: nn.Module) -> tuple[str, ...]:
+    """Weights of other layers that are the weight of an embedding, by their names."""
     owners: dict[int, list[tuple[str, nn.Module]]] = {}
     for name, module in model.named_modules():
-        held_here = module._parameters.get("weight")
-        if held_here is not None:
-            owners.setdefault(id(held_here), []).append((name, module))
-    tied = [held for held in owners.values() if len(held) > 1 and any(isinstance(m, nn.Embedding) for _, m in held)]
-    if not tied:
-        return model, ""
-    kept: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    out = copy.deepcopy(model, kept)
-    freed = [name for held in tied for name, module in held if not isinstance(module, nn.Embedding)]
-    for name in freed:
-        module = out.get_submodule(name)
-        weight: Tensor = module.get_parameter("weight")
-        module.weight = nn.Parameter(weight.detach().clone())
-    return out, ", ".join(freed)
+        weight = module._parameters.get("weight")
+        if weight is not None:
+            owners.setdefault(id(weight), []).append((name, module))
+    tied = (held for held in owners.values() if any(isinstance(module, nn.Embedding) for _, module in held))
+    return tuple(
+        f"{name}.weight" if name else "weight"
+        for held in tied
+        for name, module in held
+        if not isinstance(module, nn.Embedding)
+    )
 
 
 def _mapping(roles: dict[str, list[str]], layers: Layers) -> dict[str, Any]:
