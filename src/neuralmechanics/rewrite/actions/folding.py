@@ -91,7 +91,8 @@ def _bias_piece(subject: Subject, name: str) -> Piece | None:
         for answer in answers:
             ratio = torch.as_tensor(answer.coefficients / _per_charge(term)[answer.generators], dtype=torch.float64)
             index = found[answer.generators]
-            vector = Factor(ratio, (Power(name, index, np.ones(len(index))),))
+            values = None if bool((ratio == 1).all()) else ratio
+            vector = Factor(values, (Power(name, index, np.ones(len(index))),))
             changes.append(AddImage(answer.absorber, answer.factors, vector, answer.inputs))
         return Piece(family.name, (*changes, Fill(name, 0.0)), family.requires)
     return None
