@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from neuralmechanics.rewrite.comparing import equivalent
 
@@ -32,3 +34,21 @@ def test_named(name: str) -> None:
 @pytest.mark.parametrize("name", MISTAKES)
 def test_every_mistake_is_named(name: str, seed: int) -> None:
     check(name, seed)
+
+
+def test_what_the_batch_does_not_reach_is_left_undecided() -> None:
+    """A row of a table that no example looks up differs: no symmetry explains it, and the outputs cannot tell."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(6, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    after = {name: value.clone() for name, value in before.items()}
+    after["0.weight"][5] += 1.0
+    seen, reached = torch.tensor([[0, 1], [2, 3]]), torch.tensor([[0, 5], [2, 3]])
+    unsure, sure = (equivalent(model, tokens, before, after) for tokens in (seen, reached))
+    assert not unsure.equal
+    assert not unsure.decided
+    assert str(unsure).startswith("undecided: ")
+    assert not sure.equal
+    assert sure.decided
+    assert str(sure).startswith("not equivalent: ")
+    assert unsure.tensors == sure.tensors == ("0.weight",)

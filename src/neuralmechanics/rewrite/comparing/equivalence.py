@@ -24,6 +24,7 @@ class Equivalence:
     ``equal``: ``element`` brings ``before`` to ``after`` up to rounding. Else it does so but for ``tensors``, the
     smallest set that was found; ``alternatives`` are others of the same size. ``change``: ‖f(after) - f(before)‖ /
     ‖f(before)‖ on the batch. ``gaps``: how far each of ``tensors`` is from what it should be, relative to its size.
+    ``bound``: what counts as rounding.
     """
 
     equal: bool
@@ -32,6 +33,16 @@ class Equivalence:
     element: Element
     gaps: Mapping[str, float]
     alternatives: tuple[tuple[str, ...], ...] = ()
+    bound: float = 0.0
+
+    @property
+    def decided(self) -> bool:
+        """Whether the answer is sure: an element was found, or the function is seen to differ.
+
+        Where neither is so, the batch does not reach the tensors (experts that no token chose), or they differ by a
+        symmetry that is not looked for.
+        """
+        return self.equal or not self.change <= self.bound
 
     def __bool__(self) -> bool:
         return self.equal
@@ -40,6 +51,7 @@ class Equivalence:
         """Plain data (JSON)."""
         return {
             "equal": self.equal,
+            "decided": self.decided,
             "tensors": list(self.tensors),
             "gaps": dict(self.gaps),
             "change": self.change,
@@ -51,11 +63,18 @@ class Equivalence:
         if self.equal:
             return f"equivalent: the output changes by {self.change:.1e} of its size\n{self.element.summary()}"
         named = ", ".join(f"{name} (off by {self.gaps[name]:.2g} of its size)" for name in self.tensors)
-        text = f"not equivalent: no symmetry of the model explains {named}; the output changes by {self.change:.1e}"
         if self.alternatives:
             shown = "; ".join(" and ".join(names) for names in self.alternatives[:4])
-            text += f" (or, just as well: {shown})"
-        return f"{text} of its size"
+            named += f" (or, just as well: {shown})"
+        if not self.decided:
+            return (
+                f"undecided: no symmetry that was looked for explains {named}, but the output changes by "
+                f"{self.change:.1e} of its size, which is rounding: compare on a batch that reaches these tensors"
+            )
+        return (
+            f"not equivalent: no symmetry of the model explains {named}; "
+            f"the output changes by {self.change:.1e} of its size"
+        )
 
 
 def equivalent(
@@ -113,6 +132,7 @@ def compared(
         element=found.match.element,
         gaps={name: found.match.gaps.get(name, 1.0) for name in tensors},
         alternatives=tuple((*sorted(other), *beside) for other in found.others),
+        bound=bound,
     )
 
 
