@@ -16,7 +16,7 @@ from tests.as_found.record import random_states, record
 from torch import Tensor, nn
 
 import neuralmechanics as nm
-from neuralmechanics import experiments, flows
+from neuralmechanics import experiments, flows, rewrite
 from neuralmechanics.symmetry import EmptiedCacheWarning, Symmetries, measure_breaking
 
 Batch = tuple[Tensor, Tensor]
@@ -60,9 +60,44 @@ def flown(loss: flows.ModuleLoss) -> None:
     torch.autograd.grad(total, list(start.values()), allow_unused=True)
 
 
+def own_field(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    return dict(parameters)
+
+
+def own_transformation(parameters: dict[str, Tensor], amount: Tensor) -> dict[str, Tensor]:
+    return {name: value * amount.exp() for name, value in parameters.items()}
+
+
+def answered(call: Callable[[], Any]) -> None:
+    """A rewrite that is refused is an answer, too."""
+    with contextlib.suppress(rewrite.RewriteError, ValueError):
+        call()
+
+
+def twice(m: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Two checkpoints of a model."""
+    return dict(m.state_dict()), {name: value.clone() for name, value in m.state_dict().items()}
+
+
+REWRITING = ("centre", "equalise", "fold", "permute", "rotate", "smooth", "untie", "in_turn", "why_not")
+MAPPING = ("awq_mappings", "permutation_spec", "smoothquant_mappings", "spinquant_mapping", "symmetry_map")
+COMPARING = (
+    "align",
+    "aligned_checkpoint",
+    "assert_equivalent",
+    "distance",
+    "equivalent",
+    "interpolate",
+    "canonical",
+    "fingerprint",
+)
+
+
 CALLS: dict[str, Callable[[nn.Module, Batch], Any]] = {
     "find_symmetries": lambda m, b: nm.find_symmetries(m, b, loss_fn),
     "symmetry.lowered_program": lambda m, b: nm.symmetry.lowered_program(m, b, loss_fn),
+    "symmetry.from_generator": lambda m, b: nm.symmetry.from_generator("own", own_field, m),
+    "symmetry.from_transformation": lambda m, b: nm.symmetry.from_transformation("own", own_transformation, m),
     "check_symmetries": lambda m, b: nm.check_symmetries([], m, loss_fn, [b, b]),
     "assert_symmetric": asserted,
     "probe_symmetries": lambda m, b: nm.probe_symmetries(m, loss_fn, [b]),
@@ -78,6 +113,31 @@ CALLS: dict[str, Callable[[nn.Module, Batch], Any]] = {
     "experiments.top_eigenvalues": lambda m, b: experiments.top_eigenvalues(
         lambda: loss_fn(m, b), [p for p in m.parameters() if p.requires_grad], 1
     ),
+    **{
+        f"rewrite.{name}": lambda m, b, name=name: answered(lambda: getattr(rewrite, name)(m, b, loss_fn))
+        for name in ("centre", "equalise", "fold", "input_sizes", "permute", "rotate", "smooth", "untie")
+    },
+    **{
+        f"rewrite.{name}": lambda m, b, name=name: answered(lambda: getattr(rewrite, name)(m, b, loss_fn=loss_fn))
+        for name in (
+            "awq_mappings",
+            "permutation_spec",
+            "smoothquant_mappings",
+            "spinquant_mapping",
+            "symmetry_map",
+        )
+    },
+    "rewrite.why_not": lambda m, b: answered(lambda: rewrite.why_not(m, b, "rotate", loss_fn)),
+    "rewrite.in_turn": lambda m, b: answered(lambda: rewrite.in_turn(m, b, [("fold", {}), ("permute", {})], loss_fn)),
+    **{
+        f"rewrite.{name}": lambda m, b, name=name: answered(lambda: getattr(rewrite, name)(m, b, *twice(m), loss_fn))
+        for name in ("align", "aligned_checkpoint", "assert_equivalent", "distance", "equivalent")
+    },
+    "rewrite.interpolate": lambda m, b: answered(lambda: rewrite.interpolate(m, b, *twice(m), 0.5, loss_fn)),
+    **{
+        f"rewrite.{name}": lambda m, b, name=name: answered(lambda: getattr(rewrite, name)(m, b, twice(m)[0], loss_fn))
+        for name in ("canonical", "fingerprint")
+    },
 }
 
 
@@ -90,6 +150,8 @@ ABSENT = {
     "experiments.mean_squared_error": "is one run of the model, as a training makes it",
     "experiments.restore_weights": "is there to write into the model",
     "experiments.set_norm_eps": "is there to write into the model",
+    "rewrite.check_mappings": "is symmetry_map with a map to compare",
+    "rewrite.rewrite_checkpoint": "takes a model on the meta device, and files",
 }
 # What torch or the function itself refuses, with the reason given.
 REFUSED = {
@@ -120,6 +182,9 @@ CAPTURING = (
     "lint",
     "update_defect",
     "symmetry.measure_breaking",
+    *(
+        f"rewrite.{name}" for name in (*REWRITING, *MAPPING, *COMPARING) if name != "smooth"
+    ),  # which runs the model first,
 )
 
 
@@ -146,7 +211,18 @@ def prepared(name: str) -> tuple[nn.Module, Batch]:
 def public() -> Iterator[tuple[str, Any]]:
     """Every public name of the package and of its parts, shortest path first."""
     seen = set[int]()
-    for part in ("", "symmetry", "flows", "experiments", "monitor", "optimizers", "laws", "slices", "report"):
+    for part in (
+        "",
+        "symmetry",
+        "flows",
+        "experiments",
+        "monitor",
+        "optimizers",
+        "laws",
+        "slices",
+        "report",
+        "rewrite",
+    ):
         module = importlib.import_module(f"neuralmechanics.{part}".removesuffix("."))
         for name in module.__all__:
             value = getattr(module, name)
@@ -171,7 +247,8 @@ def pairs() -> Iterator[Any]:
     """Every model with the search, every call on a third of the models: on each model another third of the calls."""
     for place, call in enumerate(CALLS):
         for number, name in enumerate(MODELS):
-            few = call == "find_symmetries" or (call, name) in REFUSED or (place + number) % 3 == 0
+            every = 26 if call.startswith("rewrite.") else 3
+            few = call == "find_symmetries" or (call, name) in REFUSED or (place + number) % every == 0
             yield pytest.param(call, name, id=f"{call}-{name}", marks=() if few else pytest.mark.slow)
 
 

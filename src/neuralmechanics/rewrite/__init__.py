@@ -15,6 +15,22 @@ from neuralmechanics.rewrite.actions import (
     untie,
     why_not,
 )
+from neuralmechanics.rewrite.comparing import (
+    Alignment,
+    Element,
+    Equivalence,
+    align,
+    aligned_checkpoint,
+    assert_equivalent,
+    average_adapters,
+    canonical,
+    canonical_adapter,
+    distance,
+    equivalent,
+    fingerprint,
+    interpolate,
+    transport,
+)
 from neuralmechanics.rewrite.files import rewrite_checkpoint
 from neuralmechanics.rewrite.maps import (
     awq_mappings,
@@ -26,16 +42,29 @@ from neuralmechanics.rewrite.maps import (
 )
 
 __all__ = [
+    "Alignment",
     "Certificate",
+    "Element",
+    "Equivalence",
     "RewriteError",
     "Rewritten",
+    "align",
+    "aligned_checkpoint",
+    "assert_equivalent",
+    "average_adapters",
     "awq_mappings",
+    "canonical",
+    "canonical_adapter",
     "centre",
     "check_mappings",
+    "distance",
     "equalise",
+    "equivalent",
+    "fingerprint",
     "fold",
     "in_turn",
     "input_sizes",
+    "interpolate",
     "permutation_spec",
     "permute",
     "rewrite_checkpoint",
@@ -44,6 +73,7 @@ __all__ = [
     "smoothquant_mappings",
     "spinquant_mapping",
     "symmetry_map",
+    "transport",
     "untie",
     "why_not",
 ]

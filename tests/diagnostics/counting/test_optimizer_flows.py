@@ -149,8 +149,9 @@ def test_known_laws_are_orthogonal_to_the_fields(flow: OptimizerFlow) -> None:
     theta = fresh_place(potentials)
     rows = torch.cat(list(potentials.gradients(theta, 50)))
     z = flow.point(theta, potentials.generator)
-    laws = known_laws(flow, potentials, [LinearPair("0.weight", "1.weight", 2)], z, rows, 1e-9)
+    laws, names = known_laws(flow, potentials, [LinearPair("0.weight", "1.weight", 2)], z, rows, 1e-9)
     assert laws.shape[0] == (1 if isinstance(flow, HeavyBall) else 3)
+    assert len(names) == len(laws)
     fields = flow.rows(rows, z)
     assert (fields @ laws.mT).abs().max() < 1e-12 * fields.norm() * laws.norm()
 

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from neuralmechanics.functional.as_found import left_as_found
 from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.rewrite.actions.certificate import Evaluation, Piece
 from neuralmechanics.rewrite.actions.looking.input_axes import input_axes, kept_axis
@@ -71,6 +72,7 @@ def input_sizes(
 def _measured(subject: Subject) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     with ExitStack() as hooks:
+        hooks.enter_context(left_as_found(subject.model, subject.loss_fn, subject.batch, parameters=False))
         for name, module in subject.model.named_modules():
             weight = getattr(module, "weight", None)
             if isinstance(weight, nn.Parameter) and weight.ndim >= 2 and not isinstance(module, nn.Embedding):

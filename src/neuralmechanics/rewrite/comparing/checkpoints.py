@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.functional.as_found import left_as_found
 from neuralmechanics.functional.calling import LossFunction, Whole, names_of, unwrapped
 from neuralmechanics.functional.precision import unit
 from neuralmechanics.functional.pure_loss import fixed_randomness
@@ -54,7 +55,8 @@ class Function:
             wanted = dtype if dtype is not None else value.dtype
             state[f"model.{name}"] = given.to(wanted).clone() if given.is_floating_point() else given.clone()
         batch = pytree.tree_map(lambda leaf: _cast(leaf, dtype), self.batch)
-        with torch.no_grad(), fixed_randomness(0):
+        kept = left_as_found(model, self.loss_fn, self.batch, parameters=False)
+        with kept, torch.no_grad(), fixed_randomness(0):
             found = functional_call(Whole(model, self.loss_fn), state, (batch,), tie_weights=False)
         return torch.cat([part.double().reshape(-1) for part in found])
 

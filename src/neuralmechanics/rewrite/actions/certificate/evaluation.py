@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from neuralmechanics.functional.as_found import RunState
+from neuralmechanics.functional.as_found import RunState, kept_randomness
 from neuralmechanics.functional.calling import LossFunction, Whole
 from neuralmechanics.functional.precision import coarsest_dtype
 from neuralmechanics.functional.pure_loss import fixed_randomness
@@ -77,8 +77,12 @@ class Evaluation:
     def _outputs(self, state: Mapping[str, Tensor], *, double: bool) -> tuple[Tensor, ...]:
         named = {_PREFIX + name: x for name, x in state.items()}
         batch = self._doubled if double else self.batch
-        with fixed_randomness(0), self._runs.fresh(_double if double else lambda x: x):
-            out: tuple[Tensor, ...] = functional_call(self._whole, named, (batch,), tie_weights=False)
+        restore_randomness = kept_randomness()  # a model may draw from Python's and numpy's streams as well
+        try:
+            with fixed_randomness(0), self._runs.fresh(_double if double else lambda x: x):
+                out: tuple[Tensor, ...] = functional_call(self._whole, named, (batch,), tie_weights=False)
+        finally:
+            restore_randomness()
         if not out:
             raise ValueError("the model returns no floating-point tensor; pass loss_fn(model, batch)")
         return out
