@@ -32,6 +32,8 @@ SLOW = frozenset(
         "howto/sweeps",
         "howto/testing",
         "howto/transformers",
+        "maps",
+        "theory/flows",
     )
 )
 

@@ -138,6 +138,7 @@ def test_theory_figures_by_name(tmp_path, capsys):
     assert "unknown figure 'fig9'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_figure_of_trainings_makes_them_once(tmp_path, capsys, monkeypatch):
     from neuralmechanics.experiments import paper
     from neuralmechanics.experiments.sweep import running

@@ -92,7 +92,7 @@ def test_learning_rate_drop_dampening_and_momentum_changes_stay_far_below_one_pe
     assert all(errors[name] < 2e-5 for name in ("drop", "dampening", "nesterov", "decoupled"))
 
 
-@pytest.mark.parametrize("run_name", ["grid", "eventful"])
+@pytest.mark.parametrize("run_name", [pytest.param("grid", marks=pytest.mark.slow), "eventful"])
 def test_follows_trained_networks_within_half_a_percent(run_name, request):
     run = request.getfixturevalue(run_name)
     flow = run.error(replay(ModifiedFlowLaw(run.quadratic), run.history))

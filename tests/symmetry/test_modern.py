@@ -10,7 +10,7 @@ from .random_networks import modern_networks
 from .test_classical import COMMON, assert_agreement
 
 
-@settings(max_examples=10, **COMMON)
+@settings(max_examples=6, **COMMON)
 @given(network=modern_networks())
 def test_random_networks(network: Network) -> None:
     assert_agreement(network)

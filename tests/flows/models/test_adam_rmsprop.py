@@ -61,7 +61,7 @@ def test_adam_with_eps_inside_the_root(decay: float) -> None:
     assert leading == pytest.approx(1, abs=0.2)
 
 
-@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("inside", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_rmsprop_whose_start_is_not_corrected(inside: bool) -> None:
     if inside:
         optimizer = partial(AdamInside, betas=(0.0, 0.8), eps=1e-2, corrected=False)

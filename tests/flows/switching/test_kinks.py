@@ -94,7 +94,7 @@ def _pooled(zeros: int) -> ModuleLoss:
     return module_loss(model, lambda m, b: (m(b[0]) - b[1]).square().mean(), (inputs, answers))
 
 
-@pytest.mark.parametrize("zeros", [0, 4])
+@pytest.mark.parametrize("zeros", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_pools_cross_and_ties_of_equal_patches_do_not(zeros: int) -> None:
     """With ``zeros`` pixels dark, patches are equal for ever: no tolerance sees an event in that."""
     loss = _pooled(zeros)

@@ -64,7 +64,7 @@ def test_equal_candidates_are_those_of_equal_patches_and_dead_units() -> None:
     assert rows == [[[True, True, False]], [[True, False, False]], [[True, True]]]
 
 
-@pytest.mark.parametrize("seed", [0, 3, 5])
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 5])
 def test_dead_and_equal_units_in_pools_leave_the_trajectory_to_the_tolerance(seed: int) -> None:
     """The same events at two tolerances, and the same end as fixed steps, at their first order."""
     loss = _half_dark(seed)

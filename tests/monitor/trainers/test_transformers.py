@@ -72,7 +72,7 @@ def test_accumulation(tmp_path: Path) -> None:
     assert callback.monitor.run.errors().query("law in ['exact', 'identity']")["max_error"].max() < 1e-13
 
 
-@pytest.mark.parametrize("given", [True, "path"])
+@pytest.mark.parametrize("given", [pytest.param(True, marks=pytest.mark.slow), "path"])
 def test_a_checkpoint_of_the_trainer_holds_the_monitor(tmp_path: Path, given: Any) -> None:
     train(tmp_path, 9, save_strategy="steps", save_steps=7)
     checkpoint = tmp_path / "out" / "checkpoint-7"

@@ -20,6 +20,7 @@ def test_names() -> None:
     assert list(FIGURES) == ["fig2", "fig3", "fig4", "orders"]
 
 
+@pytest.mark.slow
 def test_fig4_is_deterministic_and_free_of_pyplot() -> None:
     loaded = "matplotlib.pyplot" in sys.modules
     figure = FIGURES["fig4"]()
