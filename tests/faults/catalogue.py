@@ -25,7 +25,12 @@ def _of(area: str, file: str, name: str, before: str, after: str, *tests: str) -
 
 _LAWS = "laws/test_exact.py", "laws/test_reference_optimizer.py"
 _FLOW = "laws/test_modified_flow.py", "laws/test_reference_optimizer.py"
-_WATCH = "optimizers/test_updates.py", "monitor/following/test_watch.py", "monitor/equivalence/test_equivalence.py"
+_WATCH = (
+    "optimizers/test_updates.py",
+    "optimizers/test_setting.py",
+    "monitor/following/test_watch.py",
+    "monitor/equivalence/test_equivalence.py",
+)
 _RULES = "symmetry/operations/test_numbers.py", "symmetry/test_other_names.py"
 _SEARCH = "symmetry/test_classical.py", "symmetry/test_modern.py", "symmetry/test_nullspace.py"
 _STORE = "monitor/store/test_store.py", "durability"
