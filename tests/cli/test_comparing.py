@@ -44,3 +44,5 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     assert main(["equivalent", *TARGET, str(tmp_path / "bad.safetensors"), str(tmp_path)]) == 2
     assert "is no safetensors file" in capsys.readouterr().err
+    assert main(["align", *TARGET, str(tmp_path / "none"), str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("none'; give a safetensors file, or a folder with some\n")

@@ -17,6 +17,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     place = Path(path)
+    if not place.exists():
+        raise ValueError(f"no checkpoint at {str(place)!r}; give a safetensors file, or a folder with some")
     files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     if not files:
         raise ValueError(
