@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.spread import one_in
 from torch import nn
 
 from neuralmechanics import find_symmetries
@@ -13,7 +14,7 @@ from .zoo import SMALL
 from .zoo.tables import TABLES, Read
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name not in SMALL])
+@pytest.mark.parametrize("name", one_in(3, [name for name in TABLES if name not in SMALL]))
 def test_rows_and_positions(name: str) -> None:
     torch.manual_seed(0)
     assert_agreement(TABLES[name]())

@@ -106,7 +106,9 @@ def test_ctrl_c_while_a_worker_starts_ends_it(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers")
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, *(pytest.param(other, marks=pytest.mark.slow) for other in (signal.SIGTERM, signal.SIGKILL))]
+)
 def test_workers_end_with_their_sweep(tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "grid.toml").write_text(GRID)
     command = [sys.executable, "-m", "neuralmechanics.cli", "sweep", "grid.toml", "--out", "runs"]

@@ -84,7 +84,7 @@ NAMES = [name if name in WRONG else pytest.param(name, marks=pytest.mark.slow) f
 HORIZONS = dict.fromkeys(NORMS, 0.3) | {"batch": 0.1}
 
 
-@pytest.mark.parametrize("order", [3, 4])
+@pytest.mark.parametrize("order", [pytest.param(3, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("route", ["map", "derivatives"])
 @pytest.mark.parametrize("name", NAMES)
 def test_both_routes_reach_their_order(name: str, route: str, order: int) -> None:
@@ -95,7 +95,7 @@ def test_both_routes_reach_their_order(name: str, route: str, order: int) -> Non
     )
 
 
-@pytest.mark.parametrize("order", [3, 4])
+@pytest.mark.parametrize("order", [pytest.param(3, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_series_with_momentum_reaches_its_order(name: str, order: int) -> None:
     loss, beta = _loss(name), 0.3

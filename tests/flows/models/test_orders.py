@@ -43,7 +43,7 @@ def _measured_order(loss, theta0, order, route, steps, horizon, weight_decay=0.0
     return slope(rates, torch.tensor(errors))
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("order", [1, 2, pytest.param(3, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("problem", ["quadratic", "tanh"])
 def test_nested_derivatives_reach_their_order(problem: str, order: int) -> None:
     if problem == "quadratic":
@@ -56,7 +56,9 @@ def test_nested_derivatives_reach_their_order(problem: str, order: int) -> None:
     assert measured == pytest.approx(order, abs=0.15)
 
 
-@pytest.mark.parametrize("order", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize(
+    "order", [pytest.param(1, marks=pytest.mark.slow), 2, 4, pytest.param(6, marks=pytest.mark.slow), 8]
+)
 @pytest.mark.parametrize("problem", ["quadratic", "tanh"])
 def test_map_logarithm_reaches_its_order(problem: str, order: int) -> None:
     """The errors must clear what 2^n roundings of the differences leave at each step; the bound is below."""

@@ -310,7 +310,7 @@ def test_what_else_moves_the_parameters_is_said_measured_and_survived(network: s
 
 @pytest.mark.parametrize("network", ["mlp", "batch_norm", "layer_norm"])
 @pytest.mark.parametrize("fault", BREAKS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_a_broken_symmetry_is_said_and_its_closed_laws_withheld(network: str, fault: str, dtype: torch.dtype) -> None:
     run, said = train(network, BREAKS[fault], dtype, momentum=0.9)
     if fault == "a doubled layer" and network == "layer_norm":

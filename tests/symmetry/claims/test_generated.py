@@ -8,7 +8,7 @@ from .failing import FAILING_SEEDS
 from .generated import STEPS, generated
 from .held import evaluate, falsehoods, search
 
-_MANY, _DEFAULT = 300, 16
+_MANY, _DEFAULT = 300, 8
 
 
 def seeds() -> list[object]:
