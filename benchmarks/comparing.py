@@ -26,7 +26,7 @@ from neuralmechanics import find_symmetries
 from neuralmechanics.rewrite.comparing import align, distance, equivalent
 from neuralmechanics.rewrite.comparing.align import aligned
 from neuralmechanics.rewrite.comparing.checkpoints import read
-from neuralmechanics.rewrite.comparing.network import Network
+from neuralmechanics.rewrite.comparing.parts.network import Network
 
 State = dict[str, Tensor]
 

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from neuralmechanics.laws import Drives, ExactLaw, FirstOrderLaw, Hyperparameters, Law, ModifiedFlowLaw
-from neuralmechanics.laws.closed_forms import normal_form, oscillator_path
+from neuralmechanics.laws.continuous.closed_forms import normal_form, oscillator_path
 
 STEPS, BATCH = 1000, 64
 Change = Callable[[int, Hyperparameters, Drives], tuple[Hyperparameters, Drives]]

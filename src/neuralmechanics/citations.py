@@ -122,7 +122,7 @@ _ALL = (
         "Springer",
         1992,
         "sample paths of weak order 2",
-        ("neuralmechanics.flows.integration.stochastic_paths",),
+        ("neuralmechanics.flows.integration.stochastic.stochastic_paths",),
     ),
     Reference(
         "dormand1980family",

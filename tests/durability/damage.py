@@ -16,7 +16,7 @@ from neuralmechanics.monitor import CorruptShardError
 from neuralmechanics.monitor.store import run_store
 from neuralmechanics.monitor.store.layout import read_run_file
 from neuralmechanics.monitor.store.lock import LOCK_FILE
-from neuralmechanics.monitor.store.shard import read_shard
+from neuralmechanics.monitor.store.shards.shard import read_shard
 from neuralmechanics.monitor.store.tally import read_tally
 
 

@@ -113,7 +113,7 @@ def test_the_tail_that_the_tally_counts_stays_missing_after_a_resume(run: Path) 
 def test_runs_of_format_1_are_read(tmp_path: Path) -> None:
     """A run as the first version wrote it, without tally, links, counts; a gap in its numbers is damage."""
     from neuralmechanics.monitor.store.atomic import publish_json
-    from neuralmechanics.monitor.store.shard import write_shard
+    from neuralmechanics.monitor.store.shards.shard import write_shard
 
     run = tmp_path / "old"
     (run / "segment-0000").mkdir(parents=True)

@@ -74,7 +74,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "laws",
-        "laws/relaxation.py",
+        "laws/continuous/relaxation.py",
         "quadratic charges decay as sums do",
         "return (1 + quadratic.to(torch.float64)) * c.learning_rate * c.weight_decay * lasting",
         "return c.learning_rate * c.weight_decay * lasting",
@@ -82,7 +82,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "laws",
-        "laws/relaxation.py",
+        "laws/continuous/relaxation.py",
         "the modified loss of Nesterov's momentum",
         "torch.where(c.nesterov, μ + 2 * β * β, 1 + β)",
         "torch.where(c.nesterov, 1 + β, 1 + β)",
@@ -91,7 +91,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "laws",
-        "laws/modified_flow.py",
+        "laws/continuous/modified_flow.py",
         "the companion while the buffer rests",
         "companion if P is None else torch.where(c.running, companion, companion + P)",
         "companion",
@@ -99,7 +99,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "laws",
-        "laws/modified_flow.py",
+        "laws/continuous/modified_flow.py",
         "no slope anew when momentum changes",
         "& (memory == now.memory) & ~c.restart",
         "& ~c.restart",
@@ -107,7 +107,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "laws",
-        "laws/oscillator.py",
+        "laws/continuous/oscillator.py",
         "the overdamped pole",
         "slow = torch.exp(torch.where(over, -ω2 / pole, -γ) * t)",
         "slow = torch.exp(torch.where(over, -γ, -γ) * t)",
@@ -159,7 +159,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "optimizers",
-        "optimizers/setting.py",
+        "optimizers/hyperparameters/setting.py",
         "two tensor rates taken for one",
         'return tuple(("tensor", id(value)) if isinstance(value, Tensor)',
         'return tuple(("tensor", 0) if isinstance(value, Tensor)',
@@ -168,7 +168,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "optimizers",
-        "optimizers/update.py",
+        "optimizers/updates/update.py",
         "maximize is overlooked",
         "own = -self.left if self.setting.maximize else self.left",
         "own = self.left",
@@ -184,7 +184,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "optimizers",
-        "optimizers/setting.py",
+        "optimizers/hyperparameters/setting.py",
         "a group's own decay is not read",
         'weight_decay=_number(group.get("weight_decay", 0.0)),',
         'weight_decay=_number(optimizer.defaults.get("weight_decay", 0.0)),',
@@ -192,7 +192,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "optimizers",
-        "optimizers/sgd.py",
+        "optimizers/hyperparameters/sgd.py",
         "dampening without momentum",
         "(1 - self.dampening if self.momentum else 1.0)",
         "(1 - self.dampening)",
@@ -232,7 +232,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "symmetry",
-        "symmetry/lowering/rules/reductions.py",
+        "symmetry/lowering/rules/reducing/reductions.py",
         "logsumexp without its first entry",
         "return reshape(d, d.add(first, normalised, -1.0), meta_shape(node))",
         "return reshape(d, d.scaled(normalised, -1.0), meta_shape(node))",
@@ -240,7 +240,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "symmetry",
-        "symmetry/lowering/rules/arrangements.py",
+        "symmetry/lowering/rules/rearranging/arrangements.py",
         "a turn the other way",
         "if k % 4 == 1:",
         "if k % 4 == 3:",
@@ -275,7 +275,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "symmetry",
-        "symmetry/families/actions/gram_terms.py",
+        "symmetry/families/actions/terms/gram_terms.py",
         "readers turn with A and not with its inverse",
         "chosen = torch.where(negative[:, None, None], torch.linalg.inv(chosen).mT, chosen)",
         "chosen = torch.where(negative[:, None, None], chosen, chosen)",
@@ -316,7 +316,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "store",
-        "monitor/store/shard.py",
+        "monitor/store/shards/shard.py",
         "checksums are not compared",
         "if _checksum(place, name, array) != checksums[name]:",
         "if False:",
@@ -324,7 +324,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _of(
         "store",
-        "monitor/store/shard.py",
+        "monitor/store/shards/shard.py",
         "an array that is missing",
         "if set(arrays) != set(checksums):",
         "if False:",

@@ -15,9 +15,9 @@ from torch.func import functional_call
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from neuralmechanics.functional.autograd_graph import handwritten, once_differentiable_only, wrong
-from neuralmechanics.functional.higher_derivatives import NoDerivativeError, derivatives, record_gradient
-from neuralmechanics.functional.verification import require_right_derivatives
+from neuralmechanics.functional.derivatives.autograd_graph import handwritten, once_differentiable_only, wrong
+from neuralmechanics.functional.derivatives.higher_derivatives import NoDerivativeError, derivatives, record_gradient
+from neuralmechanics.functional.derivatives.verification import require_right_derivatives
 
 Function = Callable[[Tensor], Tensor]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import neuralmechanics
 
 SOURCE = Path(neuralmechanics.__file__).parent
-PLACE = SOURCE / "functional" / "higher_derivatives.py"
+PLACE = SOURCE / "functional" / "derivatives" / "higher_derivatives.py"
 FORWARD = {"jvp", "jacfwd", "hessian", "hvp", "vhp", "make_dual"}
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from neuralmechanics.functional.torch_faults import FAULTS
+from neuralmechanics.functional.derivatives.torch_faults import FAULTS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -40,7 +40,7 @@ from neuralmechanics.experiments.models.restore import read_weights
 from neuralmechanics.experiments.sweep import load_sweep
 from neuralmechanics.flows.comparison.config import read_config
 from neuralmechanics.monitor.store import run_store
-from neuralmechanics.monitor.store.shard import read_shard, write_shard
+from neuralmechanics.monitor.store.shards.shard import read_shard, write_shard
 
 
 @dataclass(frozen=True)

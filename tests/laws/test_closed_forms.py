@@ -20,7 +20,7 @@ from neuralmechanics.laws import (
     oscillator_path,
     relaxation_path,
 )
-from neuralmechanics.laws.oscillator import modes
+from neuralmechanics.laws.continuous.oscillator import modes
 
 REGIMES = {
     "overdamped": NormalForm(2.0, 0.3, -0.4),

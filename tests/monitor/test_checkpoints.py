@@ -96,7 +96,7 @@ def test_after_a_failure_a_checkpoint_says_so_and_is_refused(
     training: Any, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The laws stood still while the training went on: they are of no use to the weights of the checkpoint."""
-    from neuralmechanics.monitor.following.watchdog import Watchdog
+    from neuralmechanics.monitor.following.watching.watchdog import Watchdog
 
     def broken(self: Watchdog, *given: Any) -> Any:
         raise ArithmeticError("planted")

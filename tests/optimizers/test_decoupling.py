@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from neuralmechanics.optimizers import decoupling
+from neuralmechanics.optimizers.hyperparameters import decoupling
 
 
 @pytest.mark.parametrize("order", [(0.0, 0.9, 0.5), (0.9, 0.0, 0.5)])

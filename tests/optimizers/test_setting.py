@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from neuralmechanics.optimizers.setting import read_setting
+from neuralmechanics.optimizers.hyperparameters.setting import read_setting
 
 
 def test_tensors_are_told_apart_and_numbers_are_not() -> None:

@@ -11,7 +11,7 @@ from neuralmechanics.experiments import OptimizerConfig, RecordConfig, TrainConf
 from neuralmechanics.monitor import Run, open_run
 from neuralmechanics.report import errors_by_law, save_figures, write_report
 from neuralmechanics.report.paper import RUN_FIGURES, save_paper_figure
-from neuralmechanics.report.paper.settings import setting
+from neuralmechanics.report.paper.drawing.settings import setting
 from neuralmechanics.report.scores import largest_error, relative_errors
 from neuralmechanics.report.source import laws, raw_weights, scalars
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from neuralmechanics.symmetry.domains.evaluate import outputs
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import Reshape
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.views import Reshape
 
 Write = Callable[[Builder, Any], Any]
 

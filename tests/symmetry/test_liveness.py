@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Reshape
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.views import Reshape
 
 
 def test_a_rotation_that_nothing_reads_leaves_with_its_statement() -> None:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from neuralmechanics.symmetry import lowered_program
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction, Window
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.contraction import Contraction, Window
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Location
 from neuralmechanics.symmetry.program.refusals import Reason
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
 
 EVERY_PRIMITIVE = """\
 parameter w: [4, 3]

@@ -9,9 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from neuralmechanics import __version__
-from neuralmechanics.cli.align import Align, run_align
 from neuralmechanics.cli.demo import Demo, run_demo
-from neuralmechanics.cli.equivalent import Equivalent, run_equivalent
 from neuralmechanics.cli.explain import (
     Budget,
     Compare,
@@ -25,8 +23,10 @@ from neuralmechanics.cli.explain import (
 from neuralmechanics.cli.figures import Figures, run_figures
 from neuralmechanics.cli.flow import Flow, run_flow
 from neuralmechanics.cli.inspect import Check, Count, Find, Lint, run_check, run_count, run_find, run_lint
-from neuralmechanics.cli.maps import Map, run_map
-from neuralmechanics.cli.rewrite import Rewrite, run_rewrite
+from neuralmechanics.cli.rewriting.align import Align, run_align
+from neuralmechanics.cli.rewriting.equivalent import Equivalent, run_equivalent
+from neuralmechanics.cli.rewriting.maps import Map, run_map
+from neuralmechanics.cli.rewriting.rewrite import Rewrite, run_rewrite
 from neuralmechanics.cli.runs import Errors, Report, Train, run_errors, run_report, run_train
 from neuralmechanics.cli.sweep import Sweep, run_sweep_command
 from neuralmechanics.configuration.build import load_config

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Literal
 
 from neuralmechanics.configuration.former_names import todays_word
-from neuralmechanics.optimizers.config import OptimizerConfig
+from neuralmechanics.optimizers.hyperparameters.config import OptimizerConfig
 
 __all__ = ["LOSSES", "METRICS", "ImageConfig", "OptimizerConfig", "RecordConfig", "ScheduleConfig", "TrainConfig"]
 

@@ -15,10 +15,10 @@ from neuralmechanics.flows.equation.module_loss import ModuleLoss, module_loss, 
 from neuralmechanics.flows.equation.stop import StopReason
 from neuralmechanics.flows.equation.system import Flow, velocity
 from neuralmechanics.flows.integration.descend import descend
-from neuralmechanics.flows.integration.ensemble import simulate_paths
 from neuralmechanics.flows.integration.integrate import METHODS, integrate
 from neuralmechanics.flows.integration.path import Path
-from neuralmechanics.flows.integration.stochastic_paths import simulate
+from neuralmechanics.flows.integration.stochastic.ensemble import simulate_paths
+from neuralmechanics.flows.integration.stochastic.stochastic_paths import simulate
 from neuralmechanics.flows.models.adam_rmsprop import AdamFlow, RMSpropFlow
 from neuralmechanics.flows.models.gradient_flow import GradientFlow, MomentumFlow
 from neuralmechanics.flows.models.map_logarithm import MapFlow

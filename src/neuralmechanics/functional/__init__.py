@@ -1,1 +1,1 @@
-"""Derivatives of a loss above the first: taken in one place, right, or refused."""
+"""The loss as a pure function of named parameters, and its derivatives."""

@@ -2,7 +2,8 @@
 
 from neuralmechanics.laws.budget import BUDGET_PARTS, MEASURED_PARTS, ChargeBudget, StoredStep
 from neuralmechanics.laws.charge_law import ChargeLaw
-from neuralmechanics.laws.closed_forms import (
+from neuralmechanics.laws.coefficients import decay_strength
+from neuralmechanics.laws.continuous.closed_forms import (
     NormalForm,
     driven_path,
     normal_form,
@@ -10,7 +11,8 @@ from neuralmechanics.laws.closed_forms import (
     oscillator_path,
     relaxation_path,
 )
-from neuralmechanics.laws.coefficients import decay_strength
+from neuralmechanics.laws.continuous.modified_flow import ModifiedFlowLaw
+from neuralmechanics.laws.continuous.relaxation import FirstOrderLaw, GradientFlowLaw, ModifiedLossLaw
 from neuralmechanics.laws.equilibrium import (
     effective_learning_rate,
     equilibrium_norm,
@@ -21,8 +23,6 @@ from neuralmechanics.laws.equilibrium import (
 )
 from neuralmechanics.laws.exact import ExactLaw
 from neuralmechanics.laws.identity import IdentityLaw
-from neuralmechanics.laws.modified_flow import ModifiedFlowLaw
-from neuralmechanics.laws.relaxation import FirstOrderLaw, GradientFlowLaw, ModifiedLossLaw
 from neuralmechanics.laws.replay import DriveHistory, replay
 from neuralmechanics.laws.rotation import RotationLaw, rotation_defect
 from neuralmechanics.laws.step import Drives, Hyperparameters, Law

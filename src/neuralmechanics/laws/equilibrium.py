@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = [
     "Response",

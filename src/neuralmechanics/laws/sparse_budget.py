@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.laws.equilibrium import alignment
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = ["SparseBudget", "sparse_budget"]
 

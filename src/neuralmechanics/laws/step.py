@@ -9,7 +9,7 @@ from typing import Protocol
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 
 @dataclass(frozen=True)

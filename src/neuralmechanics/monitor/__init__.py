@@ -5,7 +5,7 @@ from neuralmechanics.monitor.monitor import Monitor
 from neuralmechanics.monitor.reading.run import Run, open_run
 from neuralmechanics.monitor.store.layout import NotARunError
 from neuralmechanics.monitor.store.lock import RunBusyError
-from neuralmechanics.monitor.store.shard import CorruptShardError
+from neuralmechanics.monitor.store.shards.shard import CorruptShardError
 from neuralmechanics.monitor.warning import MonitorWarning
 
 __all__ = [

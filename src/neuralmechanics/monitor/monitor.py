@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.monitor.choosing import choose_portion, choose_store, refuse_shards
-from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.follow import Follower
+from neuralmechanics.monitor.following.measuring.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
 from neuralmechanics.monitor.following.recorder import Recorder, run_content
 from neuralmechanics.monitor.following.tracker import ROTATION, Maker, chosen_laws
 from neuralmechanics.monitor.processes.holding import sharded
 from neuralmechanics.monitor.processes.writing import SilentStore, Writer, writes
-from neuralmechanics.monitor.store.schema import LAST_RESIDUAL
+from neuralmechanics.monitor.store.shards.schema import LAST_RESIDUAL
 from neuralmechanics.monitor.trackers.protocol import Tracker
 from neuralmechanics.monitor.trackers.tracked_store import TrackedStore
 from neuralmechanics.monitor.warning import Notes

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuralmechanics.optimizers.behaviour import may_follow_sgd
-    from neuralmechanics.optimizers.combination import Combination, Part, combined, form
-    from neuralmechanics.optimizers.config import OptimizerConfig
     from neuralmechanics.optimizers.hooks import innermost, nested_step, uncompiled
-    from neuralmechanics.optimizers.moments import MomentSetting, first_moment, moment_setting
-    from neuralmechanics.optimizers.setting import Setting, follows_sgd, read_setting
-    from neuralmechanics.optimizers.sgd import Sgd
-    from neuralmechanics.optimizers.update import Update, dense
+    from neuralmechanics.optimizers.hyperparameters.config import OptimizerConfig
+    from neuralmechanics.optimizers.hyperparameters.setting import Setting, follows_sgd, read_setting
+    from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
+    from neuralmechanics.optimizers.updates.combination import Combination, Part, combined, form
+    from neuralmechanics.optimizers.updates.moments import MomentSetting, first_moment, moment_setting
+    from neuralmechanics.optimizers.updates.update import Update, dense
     from neuralmechanics.optimizers.watch import StepWatch
 
 # Torch loads with the first optimiser: configurations and the command line's help do without it.
 _EXPORTS = {
     "behaviour": ("may_follow_sgd",),
-    "combination": ("Combination", "Part", "combined", "form"),
-    "config": ("OptimizerConfig",),
+    "updates.combination": ("Combination", "Part", "combined", "form"),
+    "hyperparameters.config": ("OptimizerConfig",),
     "hooks": ("innermost", "nested_step", "uncompiled"),
-    "moments": ("MomentSetting", "first_moment", "moment_setting"),
-    "setting": ("Setting", "follows_sgd", "read_setting"),
-    "sgd": ("Sgd",),
-    "update": ("Update", "dense"),
+    "updates.moments": ("MomentSetting", "first_moment", "moment_setting"),
+    "hyperparameters.setting": ("Setting", "follows_sgd", "read_setting"),
+    "hyperparameters.sgd": ("Sgd",),
+    "updates.update": ("Update", "dense"),
     "watch": ("StepWatch",),
 }
 

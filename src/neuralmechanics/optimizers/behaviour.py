@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from neuralmechanics.optimizers.setting import Setting, follows_sgd
-from neuralmechanics.optimizers.update import dense, held, promoted, sgd_step
+from neuralmechanics.optimizers.hyperparameters.setting import Setting, follows_sgd
+from neuralmechanics.optimizers.updates.update import dense, held, promoted, sgd_step
 
 __all__ = ["SgdTrial", "may_follow_sgd"]
 

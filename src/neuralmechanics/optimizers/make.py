@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuralmechanics.optimizers.config import OptimizerConfig
+from neuralmechanics.optimizers.hyperparameters.config import OptimizerConfig
 from neuralmechanics.optimizers.lamb import Lamb
 
 __all__ = ["make_optimizer"]

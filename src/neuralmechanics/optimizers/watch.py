@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from neuralmechanics.optimizers.adaptive import adaptive_formula, steps_made
-from neuralmechanics.optimizers.adaptive_update import adaptive_update, intended_update
 from neuralmechanics.optimizers.behaviour import SgdTrial, may_follow_sgd
-from neuralmechanics.optimizers.groups import Groups
+from neuralmechanics.optimizers.hyperparameters.groups import Groups
+from neuralmechanics.optimizers.hyperparameters.setting import Setting, follows_sgd
 from neuralmechanics.optimizers.nesterov import NesterovHabit
-from neuralmechanics.optimizers.setting import Setting, follows_sgd
-from neuralmechanics.optimizers.update import Update, dense, held, is_addend, solvable
+from neuralmechanics.optimizers.updates.adaptive import adaptive_formula, steps_made
+from neuralmechanics.optimizers.updates.adaptive_update import adaptive_update, intended_update
+from neuralmechanics.optimizers.updates.update import Update, dense, held, is_addend, solvable
 
 __all__ = ["StepWatch"]
 

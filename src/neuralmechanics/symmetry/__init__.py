@@ -11,13 +11,13 @@ from neuralmechanics.symmetry.finding.find import find_symmetries
 from neuralmechanics.symmetry.finding.lowered_program import lowered_program
 from neuralmechanics.symmetry.finding.rule_check import RuleCheck, check_rule
 from neuralmechanics.symmetry.lowering.own_operations import decomposition, rule
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape
 
 # Asked of symmetries, one floor above; offered here as well, and loaded only when they are.
 _DIAGNOSTICS = (

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from neuralmechanics import find_symmetries
 from neuralmechanics.diagnostics.checking.norm_eps import norm_eps_residual
 from neuralmechanics.diagnostics.checking.orbits import along, slope
-from neuralmechanics.functional.hessian_products import gradient_graph
+from neuralmechanics.functional.derivatives.hessian_products import gradient_graph
 from neuralmechanics.functional.pure_loss import Objective, trainable_parameters
 from neuralmechanics.symmetry import Family
 

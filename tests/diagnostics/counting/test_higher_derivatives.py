@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics import count_laws
-from neuralmechanics.functional.higher_derivatives import NoDerivativeError
+from neuralmechanics.functional.derivatives.higher_derivatives import NoDerivativeError
 
 
 class PlainWeightNorm(nn.Module):

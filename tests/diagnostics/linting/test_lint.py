@@ -16,7 +16,7 @@ from neuralmechanics.diagnostics.linting.linting import CODES, Finding, LintRepo
 from neuralmechanics.diagnostics.linting.rates import Rates
 from neuralmechanics.experiments import build_model
 from neuralmechanics.experiments.config import OptimizerConfig
-from neuralmechanics.functional.gradients import gradients_once
+from neuralmechanics.functional.derivatives.gradients import gradients_once
 from neuralmechanics.symmetry import Symmetries
 
 Batch = tuple[Tensor, Tensor]

@@ -26,7 +26,7 @@ from neuralmechanics.flows import (
     velocity,
 )
 from neuralmechanics.flows.equation.system import Flow
-from neuralmechanics.functional.higher_derivatives import NoDerivativeError
+from neuralmechanics.functional.derivatives.higher_derivatives import NoDerivativeError
 
 from ..problems import data
 

@@ -20,7 +20,7 @@ from neuralmechanics.flows import (
 )
 from neuralmechanics.flows.comparison.sweep import slope
 from neuralmechanics.flows.equation.layout import Layout
-from neuralmechanics.flows.integration.stochastic_paths import euler_maruyama_step, weak_second_order_step
+from neuralmechanics.flows.integration.stochastic.stochastic_paths import euler_maruyama_step, weak_second_order_step
 
 from ..problems import DenseCharges, _cross_entropy, _mse, charges_of, data, network, network_loss, point
 

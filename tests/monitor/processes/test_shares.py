@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed.tensor import Replicate, Shard
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.following.drives import DriveMeter
+from neuralmechanics.monitor.following.measuring.drives import DriveMeter
 from neuralmechanics.monitor.processes.holding import holding
 from neuralmechanics.monitor.processes.local_charges import LocalCharges, local_charges, size_of_sums
 from neuralmechanics.monitor.processes.local_views import local_view

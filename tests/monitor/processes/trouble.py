@@ -18,7 +18,7 @@ from tests.monitor.processes.training import EVERY, STEPS, data_rank, distribute
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.following.watchdog import Watchdog
+from neuralmechanics.monitor.following.watching.watchdog import Watchdog
 from neuralmechanics.monitor.processes import peers
 
 

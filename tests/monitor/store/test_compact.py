@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.store.compact import compacted, expanded
-from neuralmechanics.monitor.store.narrow import broadened, narrowed
 from neuralmechanics.monitor.store.run_store import merged
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.compact import compacted, expanded
+from neuralmechanics.monitor.store.shards.narrow import broadened, narrowed
+from neuralmechanics.monitor.store.shards.shard import Arrays
 
 N = 40
 

@@ -14,7 +14,7 @@ import torch
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, NotARunError
 from neuralmechanics.monitor.store.layout import segments, shards
-from neuralmechanics.monitor.store.shard import Link, read_shard, write_shard
+from neuralmechanics.monitor.store.shards.shard import Link, read_shard, write_shard
 
 
 def record(training: Any, store: Path, steps: range, **options: Any) -> None:

@@ -16,14 +16,14 @@ import xarray as xr
 
 from neuralmechanics.report.palette import INK, colours, padded
 from neuralmechanics.report.paper import RUN_FIGURES, fig1, fig5, momentum, phase, save_paper_figure, schedules, sums
-from neuralmechanics.report.paper.blocks import block_of_parameters, blocks
+from neuralmechanics.report.paper.drawing.blocks import block_of_parameters, blocks
+from neuralmechanics.report.paper.drawing.settings import distinct, error_table, setting
 from neuralmechanics.report.paper.phase import velocity
-from neuralmechanics.report.paper.settings import distinct, error_table, setting
 from neuralmechanics.report.paper.sums import layer_sums
 
 from ..conftest import LAWS, StandInFamily, StandInRun, make_run
 
-epochs = importlib.import_module("neuralmechanics.report.paper.epochs")
+epochs = importlib.import_module("neuralmechanics.report.paper.drawing.epochs")
 # The package has functions of these names.
 performance_figure = importlib.import_module("neuralmechanics.report.paper.performance")
 CONFIG = {"model": "vgg16-bn", "optimizer": {"learning_rate": 0.1}}

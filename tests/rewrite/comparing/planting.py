@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuralmechanics import Symmetries
 from neuralmechanics.rewrite.comparing import Element
-from neuralmechanics.rewrite.comparing.steps import FamilyStep, Step, space_steps
+from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, Step, space_steps
 
 
 def planted(symmetries: Symmetries, seed: int, amount: float = 0.4) -> Element:

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from neuralmechanics import find_symmetries
 from neuralmechanics.rewrite.comparing import Element, transport
-from neuralmechanics.rewrite.comparing.steps import FamilyStep, space_steps
+from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, space_steps
 from neuralmechanics.symmetry import Element as SpaceElement
 from neuralmechanics.symmetry.families.actions import Rotation
 

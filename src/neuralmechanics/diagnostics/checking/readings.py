@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.diagnostics.checking.orbits import Drawn, transformed
-from neuralmechanics.functional.hessian_products import GradientGraph
+from neuralmechanics.functional.derivatives.hessian_products import GradientGraph
 from neuralmechanics.functional.pure_loss import Objective
 from neuralmechanics.symmetry.families.family import Family
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from neuralmechanics.diagnostics.checking.readings import Gradients
 from neuralmechanics.diagnostics.checking.samples import separate
 from neuralmechanics.diagnostics.checking.verdicts import LIMIT
-from neuralmechanics.functional.hessian_products import GradientGraph, gradient_graph
+from neuralmechanics.functional.derivatives.hessian_products import GradientGraph, gradient_graph
 from neuralmechanics.functional.precision import coarsest_dtype, jitter, unit
 from neuralmechanics.functional.pure_loss import Objective
 

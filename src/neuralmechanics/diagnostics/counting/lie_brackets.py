@@ -1,6 +1,6 @@
 """Vector fields on R^n given by autograd, and their Lie brackets [u, v] = Dv·u - Du·v.
 
-Every derivative is reverse mode (why: ``functional.higher_derivatives``), so the product Dv·u of a general field is
+Every derivative is reverse mode (why: ``functional.derivatives``), so the product Dv·u of a general field is
 taken by two reverse passes: g(y) = (Dv)ᵀy is linear in y, hence Dv·u = (∂g/∂y)ᵀu. For a gradient field Dv is symmetric
 and one pass is enough.
 """
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.functional.higher_derivatives import derivatives
+from neuralmechanics.functional.derivatives.higher_derivatives import derivatives
 
 __all__ = ["Bracket", "Field", "GeneralField", "GradientField", "Scaled", "Sum", "bracket_with_scale", "gradient_of"]
 

@@ -18,9 +18,9 @@ from torch.utils import _pytree as pytree
 
 from neuralmechanics.diagnostics.counting.linear_pieces import Kinks, varied
 from neuralmechanics.functional.as_found import RunState, double_copy
-from neuralmechanics.functional.higher_derivatives import exact_forms
+from neuralmechanics.functional.derivatives.higher_derivatives import exact_forms
+from neuralmechanics.functional.derivatives.verification import require_right_derivatives
 from neuralmechanics.functional.inputs import call, pick, resample, signature, stack, to_double
-from neuralmechanics.functional.verification import require_right_derivatives
 
 __all__ = ["Potentials"]
 

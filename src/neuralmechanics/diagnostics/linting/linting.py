@@ -19,8 +19,8 @@ from neuralmechanics.diagnostics.linting.measured_breaking import MeasuredBreaki
 from neuralmechanics.diagnostics.linting.rates import rates_of
 from neuralmechanics.diagnostics.linting.report import CODES, Finding, LintReport
 from neuralmechanics.functional.as_found import plain_module
+from neuralmechanics.functional.derivatives.gradients import gradients_once
 from neuralmechanics.functional.function_module import PlainFunction, as_module
-from neuralmechanics.functional.gradients import gradients_once
 from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.find import find_symmetries
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.functional.as_found import plain_module
-from neuralmechanics.functional.gradients import gradients_once
+from neuralmechanics.functional.derivatives.gradients import gradients_once
 from neuralmechanics.functional.norm_statistics import NormRecord, recorded_norms
 from neuralmechanics.symmetry.families.family import Breaking, Family
 

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuralmechanics.optimizers.setting import follows_sgd, read_setting
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.setting import follows_sgd, read_setting
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = ["Rates", "rates_of"]
 

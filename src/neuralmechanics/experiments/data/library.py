@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Callable, Mapping
 
 from neuralmechanics.experiments.config import ImageConfig
+from neuralmechanics.experiments.data.builtin.digits import digits
+from neuralmechanics.experiments.data.builtin.sequences import sequences
+from neuralmechanics.experiments.data.builtin.textures import textures
 from neuralmechanics.experiments.data.dataset import DataSet
-from neuralmechanics.experiments.data.digits import digits
 from neuralmechanics.experiments.data.own import own_data
 from neuralmechanics.experiments.data.published import image_folder, published
-from neuralmechanics.experiments.data.sequences import sequences
 from neuralmechanics.experiments.data.sources import SOURCES, Source
-from neuralmechanics.experiments.data.textures import textures
 
 
 def _digits(images: ImageConfig) -> DataSet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from neuralmechanics.functional.as_found import left_as_found
-from neuralmechanics.functional.higher_derivatives import derivatives, record_gradient
+from neuralmechanics.functional.derivatives.higher_derivatives import derivatives, record_gradient
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

@@ -24,7 +24,7 @@ from neuralmechanics.experiments.training.loop import train
 from neuralmechanics.experiments.training.observer import Training
 from neuralmechanics.experiments.training.plan import Plan
 from neuralmechanics.functional.as_found import left_as_found
-from neuralmechanics.monitor.store.shard import read_shard
+from neuralmechanics.monitor.store.shards.shard import read_shard
 from neuralmechanics.monitor.warning import MonitorWarning
 
 # Steps of a probe: the first one is slower than those after it.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import cos, pi, sqrt
 
 from neuralmechanics.experiments.config import ScheduleConfig
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from neuralmechanics.configuration.build import load_config
 from neuralmechanics.configuration.former_names import todays_word
 from neuralmechanics.flows.integration.integrate import METHODS
-from neuralmechanics.optimizers.config import OptimizerConfig
+from neuralmechanics.optimizers.hyperparameters.config import OptimizerConfig
 
 __all__ = ["FlowConfig", "read_config"]
 

@@ -13,7 +13,7 @@ from neuralmechanics.flows.models.adam_rmsprop import AdamFlow, RMSpropFlow
 from neuralmechanics.flows.models.gradient_flow import GradientFlow, MomentumFlow
 from neuralmechanics.flows.models.modified_flow import ModifiedFlow
 from neuralmechanics.flows.models.modified_loss import ModifiedLoss
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = ["matching_flows"]
 

@@ -15,7 +15,7 @@ from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import System, steady
-from neuralmechanics.optimizers.bounds import require_nonnegative, require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_nonnegative, require_positive
 
 __all__ = ["CentralFlow", "averaged_loss", "require_covariance"]
 

@@ -1,6 +1,6 @@
 """The regularised loss J(θ) = L(θ) + λ|θ|²/2 on flat vectors, with the derivatives that the flows need.
 
-Derivatives above the first are taken in ``functional.higher_derivatives``, reverse over reverse.
+Derivatives above the first are taken in ``functional.derivatives``, reverse over reverse.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.flows.equation.layout import Layout
-from neuralmechanics.functional.higher_derivatives import derivatives, record_gradient
-from neuralmechanics.functional.verification import require_right_derivatives
+from neuralmechanics.functional.derivatives.higher_derivatives import derivatives, record_gradient
+from neuralmechanics.functional.derivatives.verification import require_right_derivatives
 
 __all__ = ["Loss", "Objective", "derivative"]
 

@@ -15,7 +15,7 @@ from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field, Piece, System
 from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.recorder import Visit
-from neuralmechanics.optimizers.bounds import require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
 
 __all__ = ["Scheme", "Smooth", "Step", "Track", "adaptive_steps", "field_jump", "weighted_sum"]
 

@@ -16,7 +16,7 @@ from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.models.schedule import Schedule
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 from neuralmechanics.progress import Meter
 
 __all__ = ["OptimizerFactory", "descend", "natural_step"]

@@ -26,7 +26,7 @@ from neuralmechanics.flows.integration.steppers import STEPPERS
 from neuralmechanics.flows.switching.events import Events, KinkTrack
 from neuralmechanics.flows.switching.held_choices import HeldChoices
 from neuralmechanics.flows.switching.rules import RULES, kinks_without_rule
-from neuralmechanics.optimizers.bounds import require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
 from neuralmechanics.progress import Meter
 
 __all__ = ["METHODS", "checked_times", "integrate"]

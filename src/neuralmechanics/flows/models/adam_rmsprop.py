@@ -12,7 +12,7 @@ from torch import Tensor
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective, derivative
 from neuralmechanics.flows.equation.system import Field, Piece, System
-from neuralmechanics.optimizers.bounds import require_fraction, require_nonnegative, require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_fraction, require_nonnegative, require_positive
 
 __all__ = ["AdamFlow", "RMSpropFlow"]
 

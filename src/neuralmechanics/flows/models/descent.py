@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from neuralmechanics.optimizers.bounds import require_fraction, require_nonnegative, require_positive
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.bounds import require_fraction, require_nonnegative, require_positive
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = ["first_step", "initial_speed", "loss_correction", "require_modelled", "transient_shift"]
 

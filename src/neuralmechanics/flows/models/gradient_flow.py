@@ -10,7 +10,7 @@ from torch import Tensor
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.system import System, steady
-from neuralmechanics.optimizers.bounds import require_fraction, require_nonnegative
+from neuralmechanics.optimizers.hyperparameters.bounds import require_fraction, require_nonnegative
 
 __all__ = ["GradientFlow", "MomentumFlow"]
 

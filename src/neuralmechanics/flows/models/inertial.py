@@ -12,7 +12,7 @@ from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.system import Field, System
 from neuralmechanics.flows.models.descent import initial_speed
 from neuralmechanics.flows.models.schedule import Schedule
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = ["inertial_system"]
 

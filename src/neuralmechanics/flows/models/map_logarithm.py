@@ -11,7 +11,7 @@ from torch import Tensor
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss
 from neuralmechanics.flows.equation.system import Field, System, steady
-from neuralmechanics.optimizers.bounds import require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
 
 __all__ = ["MapFlow", "map_logarithm", "require_order"]
 

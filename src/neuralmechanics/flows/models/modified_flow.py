@@ -18,10 +18,10 @@ from neuralmechanics.flows.models.inertial import inertial_system
 from neuralmechanics.flows.models.map_logarithm import map_logarithm, require_order
 from neuralmechanics.flows.models.schedule import Schedule
 from neuralmechanics.flows.models.series import coefficients, series_field
-from neuralmechanics.functional.higher_derivatives import exact_forms
-from neuralmechanics.functional.verification import require_right_derivatives
-from neuralmechanics.optimizers.bounds import require_positive
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.functional.derivatives.higher_derivatives import exact_forms
+from neuralmechanics.functional.derivatives.verification import require_right_derivatives
+from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = ["ModifiedFieldFlow", "ModifiedFlow"]
 

@@ -12,8 +12,8 @@ from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.system import System, steady
 from neuralmechanics.flows.models.descent import loss_correction, require_modelled, transient_shift
-from neuralmechanics.functional.higher_derivatives import record_gradient
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.functional.derivatives.higher_derivatives import record_gradient
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = ["ModifiedLoss"]
 

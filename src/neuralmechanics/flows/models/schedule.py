@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from neuralmechanics.flows.equation.system import Field, Piece
-from neuralmechanics.optimizers.bounds import require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
 
 __all__ = ["Schedule"]
 

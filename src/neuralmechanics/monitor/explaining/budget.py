@@ -10,8 +10,8 @@ import numpy as np
 
 from neuralmechanics.laws import BUDGET_PARTS, MEASURED_PARTS
 from neuralmechanics.monitor.store.run_store import merged
-from neuralmechanics.monitor.store.schema import BUDGET_PREFIX, SINCE
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, SINCE
+from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource, Segment
 from neuralmechanics.symmetry import Symmetries
 

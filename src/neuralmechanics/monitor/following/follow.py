@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.laws import Drives, Hyperparameters
-from neuralmechanics.monitor.following.angular_momentum import AngularMomentum
-from neuralmechanics.monitor.following.drives import ALL_DRIVES, DriveMeter, gathered, rated, summed
 from neuralmechanics.monitor.following.leaving import Leaving
+from neuralmechanics.monitor.following.measuring.angular_momentum import AngularMomentum
+from neuralmechanics.monitor.following.measuring.drives import ALL_DRIVES, DriveMeter, gathered, rated, summed
+from neuralmechanics.monitor.following.measuring.momentum import companion
+from neuralmechanics.monitor.following.measuring.spending import Spending
 from neuralmechanics.monitor.following.members import ChargeSettings, Members, Role
-from neuralmechanics.monitor.following.momentum import companion
-from neuralmechanics.monitor.following.observing import Observer
 from neuralmechanics.monitor.following.rates import Rates
-from neuralmechanics.monitor.following.spending import Spending
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence, tell_of_momentum
 from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker, Maker
-from neuralmechanics.monitor.following.watchdog import Finding, Watchdog
+from neuralmechanics.monitor.following.watching.observing import Observer
+from neuralmechanics.monitor.following.watching.watchdog import Finding, Watchdog
 from neuralmechanics.monitor.processes.portion import Answer, Portion
-from neuralmechanics.monitor.store.record import Record, StepDrives
-from neuralmechanics.monitor.store.schema import LAST_RESIDUAL
+from neuralmechanics.monitor.store.shards.record import Record, StepDrives
+from neuralmechanics.monitor.store.shards.schema import LAST_RESIDUAL
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import Setting, StepWatch, Update, dense
 from neuralmechanics.symmetry import Symmetries

@@ -15,12 +15,12 @@ from torch.optim import Optimizer
 
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.provenance import provenance
-from neuralmechanics.monitor.store.compact import compacted
 from neuralmechanics.monitor.store.lock import RunBusyError
 from neuralmechanics.monitor.store.protocol import Store
-from neuralmechanics.monitor.store.record import SCALAR_PREFIX, Record, StepDrives, drive_arrays, scalar_problem
-from neuralmechanics.monitor.store.schema import LAST_RESIDUAL, STATE_PREFIX
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.compact import compacted
+from neuralmechanics.monitor.store.shards.record import SCALAR_PREFIX, Record, StepDrives, drive_arrays, scalar_problem
+from neuralmechanics.monitor.store.shards.schema import LAST_RESIDUAL, STATE_PREFIX
+from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.warning import Notes, announce
 from neuralmechanics.symmetry import Symmetries
 

@@ -23,7 +23,7 @@ from neuralmechanics.monitor.processes.local_views import local_view
 from neuralmechanics.slices import ProductPlan, SliceMix, SliceTerm, SliceView
 from neuralmechanics.symmetry import Family, Symmetries
 from neuralmechanics.symmetry.families.actions import ChargeTerms
-from neuralmechanics.symmetry.families.actions.gram_terms import GramShare, GramTerm
+from neuralmechanics.symmetry.families.actions.terms.gram_terms import GramShare, GramTerm
 from neuralmechanics.symmetry.families.displacement import Displacement
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuralmechanics.monitor.processes.holding import sharded
 from neuralmechanics.monitor.store.run_store import RunStore
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource, read_source
 from neuralmechanics.monitor.warning import Note
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuralmechanics.monitor.reading.scale import start_scale
-from neuralmechanics.monitor.store.compact import LAW_PREFIX
-from neuralmechanics.monitor.store.record import HYPER_PREFIX, HYPERPARAMETERS, SCALAR_PREFIX, shown_name
 from neuralmechanics.monitor.store.run_store import merged, stacked
-from neuralmechanics.monitor.store.schema import ROTATION_PREFIX
-from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError
+from neuralmechanics.monitor.store.shards.compact import LAW_PREFIX
+from neuralmechanics.monitor.store.shards.record import HYPER_PREFIX, HYPERPARAMETERS, SCALAR_PREFIX, shown_name
+from neuralmechanics.monitor.store.shards.schema import ROTATION_PREFIX
+from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError
 from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.symmetry import Symmetries
 

@@ -10,10 +10,10 @@ import torch
 
 from neuralmechanics.laws import DriveHistory, Drives, Hyperparameters
 from neuralmechanics.monitor.reading.dataset import current_parts
-from neuralmechanics.monitor.store.record import HYPERPARAMETERS
 from neuralmechanics.monitor.store.run_store import stacked
-from neuralmechanics.monitor.store.schema import DRIVE_PREFIX
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.record import HYPERPARAMETERS
+from neuralmechanics.monitor.store.shards.schema import DRIVE_PREFIX
+from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource
 
 _FLAGS = {"nesterov", "decoupled", "first_step", "active"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from neuralmechanics.laws import DriveHistory
 from neuralmechanics.monitor.store.layout import NotARunError
-from neuralmechanics.monitor.store.shard import CorruptShardError
+from neuralmechanics.monitor.store.shards.shard import CorruptShardError
 from neuralmechanics.monitor.store.source import RunSource, read_source
 from neuralmechanics.monitor.warning import Note, announce
 from neuralmechanics.symmetry import Symmetries

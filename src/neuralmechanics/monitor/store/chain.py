@@ -18,8 +18,8 @@ from neuralmechanics.monitor.store.layout import (
     segments,
     shards,
 )
-from neuralmechanics.monitor.store.schema import require_records, require_start
-from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError, Link, Shard, read_shard
+from neuralmechanics.monitor.store.shards.schema import require_records, require_start
+from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError, Link, Shard, read_shard
 from neuralmechanics.monitor.store.tally import TALLY_FILE, Tally, read_tally
 
 # A gap of more segments than this is a made-up number, and is named as one.

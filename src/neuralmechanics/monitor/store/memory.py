@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.monitor.store.compact import expanded
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.compact import expanded
+from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource, Segment
 from neuralmechanics.monitor.warning import Note
 

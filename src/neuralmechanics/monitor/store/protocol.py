@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.monitor.warning import Note
 

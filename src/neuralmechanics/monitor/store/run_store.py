@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from neuralmechanics.monitor.store.atomic import make_folder, publish_folder, publish_json, read_json, remove_leftovers
-from neuralmechanics.monitor.store.compact import expanded
 from neuralmechanics.monitor.store.layout import (
     FORMAT,
     NOTES_FILE,
@@ -32,9 +31,10 @@ from neuralmechanics.monitor.store.layout import (
     shards,
 )
 from neuralmechanics.monitor.store.lock import WriterLock
-from neuralmechanics.monitor.store.narrow import broadened, narrowed
-from neuralmechanics.monitor.store.schema import DRIVE_PREFIX, STATE_PREFIX
-from neuralmechanics.monitor.store.shard import Arrays, CorruptShardError, Link, read_shard, write_shard
+from neuralmechanics.monitor.store.shards.compact import expanded
+from neuralmechanics.monitor.store.shards.narrow import broadened, narrowed
+from neuralmechanics.monitor.store.shards.schema import DRIVE_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError, Link, read_shard, write_shard
 from neuralmechanics.monitor.store.source import RunSource, read_source
 from neuralmechanics.monitor.store.tally import Tally, publish_tally, read_tally, write_tally
 from neuralmechanics.monitor.warning import Note, announce

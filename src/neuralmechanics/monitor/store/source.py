@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from neuralmechanics.monitor.store.chain import Seen, look, missing_files
-from neuralmechanics.monitor.store.compact import expanded
 from neuralmechanics.monitor.store.layout import RUN_FILE, read_run_file
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.compact import expanded
+from neuralmechanics.monitor.store.shards.shard import Arrays
 
 # A writer that merges makes one look in two hundred incomplete, and never two in a row in the same place.
 _LOOKS = 100

@@ -9,9 +9,9 @@ import numpy as np
 
 from neuralmechanics.monitor.explaining.budget import layers
 from neuralmechanics.monitor.reading.scale import filled_scale
-from neuralmechanics.monitor.store.compact import LAW_PREFIX
-from neuralmechanics.monitor.store.record import SCALAR_PREFIX
-from neuralmechanics.monitor.store.schema import BUDGET_PREFIX, SINCE
+from neuralmechanics.monitor.store.shards.compact import LAW_PREFIX
+from neuralmechanics.monitor.store.shards.record import SCALAR_PREFIX
+from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, SINCE
 from neuralmechanics.symmetry import Symmetries
 
 Row = np.ndarray[Any, np.dtype[np.float64]]

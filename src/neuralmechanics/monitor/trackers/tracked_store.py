@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.monitor.store.compact import expanded
 from neuralmechanics.monitor.store.protocol import Store
-from neuralmechanics.monitor.store.shard import Arrays
+from neuralmechanics.monitor.store.shards.compact import expanded
+from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.monitor.trackers.protocol import Tracker
 from neuralmechanics.monitor.trackers.summary import Summary

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuralmechanics.monitor.reading.run import Run
-from neuralmechanics.report.page.chart import Block, Chart, Choice, Pen, Spec, quantiles, spec
+from neuralmechanics.report.page.charts.chart import Block, Chart, Choice, Pen, Spec, quantiles, spec
+from neuralmechanics.report.page.charts.families import Place, points
+from neuralmechanics.report.page.charts.layers import TITLES, by_layer
+from neuralmechanics.report.page.charts.training import SETTINGS, logged
 from neuralmechanics.report.page.explained import keeps_budget
-from neuralmechanics.report.page.families import Place, points
-from neuralmechanics.report.page.layers import TITLES, by_layer
-from neuralmechanics.report.page.training import SETTINGS, logged
 from neuralmechanics.report.palette import AXIS_LABELS, DASHES, OKABE_ITO, in_reading_order, law_styles
 from neuralmechanics.report.scores import largest_error, relative_errors
 from neuralmechanics.report.source import laws, of_family, scalars, steps, thinned

@@ -10,9 +10,9 @@ import numpy as np
 
 from neuralmechanics.monitor.explaining.findings.finding import Finding, shown, some
 from neuralmechanics.monitor.reading.run import Run
-from neuralmechanics.report.page.chart import Block, Chart, Choice, Pen, Spec, spec
-from neuralmechanics.report.page.families import Place, points
-from neuralmechanics.report.page.layers import layer_charts
+from neuralmechanics.report.page.charts.chart import Block, Chart, Choice, Pen, Spec, spec
+from neuralmechanics.report.page.charts.families import Place, points
+from neuralmechanics.report.page.charts.layers import layer_charts
 from neuralmechanics.report.palette import BLUE, DASHES, FAINT, MEASURED, OKABE_ITO, VERMILLION
 from neuralmechanics.report.source import RunLike, spread, thinned
 from neuralmechanics.report.tables import number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuralmechanics.experiments.config import SUM
-from neuralmechanics.report.page.families import Place
+from neuralmechanics.report.page.charts.families import Place
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neuralmechanics.report.page.families import Place
+from neuralmechanics.report.page.charts.families import Place
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuralmechanics.monitor.explaining.changes import ChangePoint
-from neuralmechanics.report.page.chart import Block, Chart, literal
-from neuralmechanics.report.page.families import Place
+from neuralmechanics.report.page.charts.chart import Block, Chart, literal
+from neuralmechanics.report.page.charts.families import Place
 from neuralmechanics.report.scores import claims_to_hold
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from neuralmechanics.monitor.explaining.comparison import differing_settings
 from neuralmechanics.monitor.reading.run import Run
-from neuralmechanics.report.page.chart import Block
+from neuralmechanics.report.page.charts.chart import Block
+from neuralmechanics.report.page.charts.families import places
 from neuralmechanics.report.page.comparison import Drawn, comparison_charts, looks
 from neuralmechanics.report.page.explained import keeps_budget, told
-from neuralmechanics.report.page.families import places
 from neuralmechanics.report.page.interest import most_interesting
 from neuralmechanics.report.page.law_table import all_errors, law_table
 from neuralmechanics.report.page.model_map import layers_of

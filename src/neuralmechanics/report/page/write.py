@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuralmechanics.monitor.explaining.changes import change_points
-from neuralmechanics.report.page.chart import Block
+from neuralmechanics.report.page.charts.chart import Block
+from neuralmechanics.report.page.charts.families import MOST_FAMILIES, family_charts, places
+from neuralmechanics.report.page.charts.training import training_charts
 from neuralmechanics.report.page.explained import explained
-from neuralmechanics.report.page.families import MOST_FAMILIES, family_charts, places
 from neuralmechanics.report.page.interest import most_interesting
 from neuralmechanics.report.page.law_table import all_errors, law_table
 from neuralmechanics.report.page.model_map import layers_of, model_map
 from neuralmechanics.report.page.origin import facts, made, remarks, settings, title_of, to_cite
 from neuralmechanics.report.page.render import page_data, render
-from neuralmechanics.report.page.training import training_charts
 from neuralmechanics.report.palette import in_reading_order
 from neuralmechanics.report.source import RunLike, families, kinds, laws
 from neuralmechanics.report.tables import heading, nonfinite_remark, symmetries_found

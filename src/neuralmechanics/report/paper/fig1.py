@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from neuralmechanics.report.palette import AXIS_LABELS, FAINT, INK, colours, literal, tidy
-from neuralmechanics.report.paper.blocks import block_of_parameters, blocks
-from neuralmechanics.report.paper.epochs import time_axis
-from neuralmechanics.report.paper.panels import legend_below, run_with
-from neuralmechanics.report.paper.settings import error_table, label
+from neuralmechanics.report.paper.drawing.blocks import block_of_parameters, blocks
+from neuralmechanics.report.paper.drawing.epochs import time_axis
+from neuralmechanics.report.paper.drawing.panels import legend_below, run_with
+from neuralmechanics.report.paper.drawing.settings import error_table, label
 from neuralmechanics.report.source import RawWeights, default_family, of_family, raw_weights, spread, thinned
 
 if TYPE_CHECKING:

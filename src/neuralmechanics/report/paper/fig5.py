@@ -10,9 +10,9 @@ from matplotlib.patches import Patch
 from neuralmechanics.experiments.paper import SHOWN_FAMILIES
 from neuralmechanics.report.figures.law_curves import legend_handles
 from neuralmechanics.report.palette import MEASURED, in_reading_order, tidy
-from neuralmechanics.report.paper.epochs import time_axis
-from neuralmechanics.report.paper.law_marks import MARKS, draw_charges, drawn_laws, mark_handles
-from neuralmechanics.report.paper.panels import (
+from neuralmechanics.report.paper.drawing.epochs import time_axis
+from neuralmechanics.report.paper.drawing.law_marks import MARKS, draw_charges, drawn_laws, mark_handles
+from neuralmechanics.report.paper.drawing.panels import (
     KINDS,
     blank,
     clear_inner_labels,
@@ -23,7 +23,7 @@ from neuralmechanics.report.paper.panels import (
     note_errors,
     run_with,
 )
-from neuralmechanics.report.paper.settings import distinct, error_table, label, matching
+from neuralmechanics.report.paper.drawing.settings import distinct, error_table, label, matching
 from neuralmechanics.report.source import laws, of_family
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from neuralmechanics.report.palette import colours, frame, tidy
-from neuralmechanics.report.paper.epochs import time_axis
-from neuralmechanics.report.paper.law_marks import OSCILLATOR, draw_law, mark_handles
-from neuralmechanics.report.paper.panels import (
+from neuralmechanics.report.paper.drawing.epochs import time_axis
+from neuralmechanics.report.paper.drawing.law_marks import OSCILLATOR, draw_law, mark_handles
+from neuralmechanics.report.paper.drawing.panels import (
     KINDS,
     blank,
     family_for,
@@ -22,7 +22,7 @@ from neuralmechanics.report.paper.panels import (
     run_with,
     typical_charge,
 )
-from neuralmechanics.report.paper.settings import distinct, error_table, label, matching
+from neuralmechanics.report.paper.drawing.settings import distinct, error_table, label, matching
 from neuralmechanics.report.source import laws
 
 if TYPE_CHECKING:

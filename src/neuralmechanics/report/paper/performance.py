@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from neuralmechanics.report.palette import INK, colours, tidy
-from neuralmechanics.report.paper.epochs import time_axis
-from neuralmechanics.report.paper.panels import legend_below
-from neuralmechanics.report.paper.settings import distinct, error_table, label, matching
+from neuralmechanics.report.paper.drawing.epochs import time_axis
+from neuralmechanics.report.paper.drawing.panels import legend_below
+from neuralmechanics.report.paper.drawing.settings import distinct, error_table, label, matching
 from neuralmechanics.report.source import metrics_of, scalars
 
 if TYPE_CHECKING:

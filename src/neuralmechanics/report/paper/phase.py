@@ -13,8 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from neuralmechanics.report.palette import FAINT, INK, tidy
-from neuralmechanics.report.paper.panels import family_for, kind_label, note_errors, run_with
-from neuralmechanics.report.paper.settings import error_table, label
+from neuralmechanics.report.paper.drawing.panels import family_for, kind_label, note_errors, run_with
+from neuralmechanics.report.paper.drawing.settings import error_table, label
 from neuralmechanics.report.source import kinds, of_family, spread, steps, thinned
 
 if TYPE_CHECKING:

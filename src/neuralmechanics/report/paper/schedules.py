@@ -9,10 +9,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from neuralmechanics.report.palette import BLUE, MEASURED, OKABE_ITO, frame, tidy
-from neuralmechanics.report.paper.epochs import time_axis
-from neuralmechanics.report.paper.law_marks import OSCILLATOR
-from neuralmechanics.report.paper.momentum import law_handles, overlay
-from neuralmechanics.report.paper.panels import (
+from neuralmechanics.report.paper.drawing.epochs import time_axis
+from neuralmechanics.report.paper.drawing.law_marks import OSCILLATOR
+from neuralmechanics.report.paper.drawing.panels import (
     KINDS,
     blank,
     clear_inner_labels,
@@ -22,7 +21,8 @@ from neuralmechanics.report.paper.panels import (
     legend_below,
     note_errors,
 )
-from neuralmechanics.report.paper.settings import error_table, label
+from neuralmechanics.report.paper.drawing.settings import error_table, label
+from neuralmechanics.report.paper.momentum import law_handles, overlay
 from neuralmechanics.report.source import kinds, of_family, scalars, spread
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from matplotlib.lines import Line2D
 
 from neuralmechanics.experiments.config import SUM
 from neuralmechanics.report.palette import INK, colours, frame, literal, tidy
-from neuralmechanics.report.paper.epochs import time_axis
+from neuralmechanics.report.paper.drawing.epochs import time_axis
+from neuralmechanics.report.paper.drawing.law_marks import MARKS, draw_law, drawn_laws, mark_handles, mark_of
+from neuralmechanics.report.paper.drawing.panels import KINDS, blank, grid, kind_label, legend_below, run_with
+from neuralmechanics.report.paper.drawing.settings import distinct, error_table, label, matching
 from neuralmechanics.report.paper.fig5 import FORMULA
-from neuralmechanics.report.paper.law_marks import MARKS, draw_law, drawn_laws, mark_handles, mark_of
-from neuralmechanics.report.paper.panels import KINDS, blank, grid, kind_label, legend_below, run_with
-from neuralmechanics.report.paper.settings import distinct, error_table, label, matching
 from neuralmechanics.report.source import families, of_family
 
 if TYPE_CHECKING:

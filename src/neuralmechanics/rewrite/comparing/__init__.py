@@ -3,9 +3,9 @@
 from neuralmechanics.rewrite.comparing.adapters import average_adapters, canonical_adapter
 from neuralmechanics.rewrite.comparing.align import Alignment, align, aligned_checkpoint, distance, interpolate
 from neuralmechanics.rewrite.comparing.canonical import canonical, fingerprint
-from neuralmechanics.rewrite.comparing.element import Element
+from neuralmechanics.rewrite.comparing.elements.element import Element
+from neuralmechanics.rewrite.comparing.elements.transport import transport
 from neuralmechanics.rewrite.comparing.equivalence import Equivalence, assert_equivalent, equivalent
-from neuralmechanics.rewrite.comparing.transport import transport
 
 __all__ = [
     "Alignment",

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, read
-from neuralmechanics.rewrite.comparing.element import Element
-from neuralmechanics.rewrite.comparing.matching import Solver, distance_between, matched
-from neuralmechanics.rewrite.comparing.network import Network
-from neuralmechanics.rewrite.comparing.reduced import reduced
-from neuralmechanics.rewrite.comparing.steps import space_steps
+from neuralmechanics.rewrite.comparing.elements.element import Element
+from neuralmechanics.rewrite.comparing.elements.steps import space_steps
+from neuralmechanics.rewrite.comparing.parts.network import Network
+from neuralmechanics.rewrite.comparing.solving.matching import Solver, distance_between, matched
+from neuralmechanics.rewrite.comparing.solving.reduced import reduced
 from neuralmechanics.symmetry import Element as SpaceElement
 
 __all__ = ["Alignment", "align", "aligned", "aligned_checkpoint", "distance", "interpolate"]

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.rewrite.comparing.checkpoints import completed, read
-from neuralmechanics.rewrite.comparing.element import Element
-from neuralmechanics.rewrite.comparing.matching import Solver, distance_between
-from neuralmechanics.rewrite.comparing.network import Network
-from neuralmechanics.rewrite.comparing.reduced import left_open, reduced
-from neuralmechanics.rewrite.comparing.steps import Step, space_steps
+from neuralmechanics.rewrite.comparing.elements.element import Element
+from neuralmechanics.rewrite.comparing.elements.steps import Step, space_steps
+from neuralmechanics.rewrite.comparing.parts.network import Network
+from neuralmechanics.rewrite.comparing.solving.matching import Solver, distance_between
+from neuralmechanics.rewrite.comparing.solving.reduced import left_open, reduced
 
 __all__ = ["canonical", "canonical_tensors", "fingerprint"]
 

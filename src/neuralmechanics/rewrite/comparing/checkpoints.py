@@ -15,7 +15,7 @@ from neuralmechanics.functional.as_found import left_as_found
 from neuralmechanics.functional.calling import LossFunction, Whole, names_of, unwrapped
 from neuralmechanics.functional.precision import unit
 from neuralmechanics.functional.pure_loss import fixed_randomness
-from neuralmechanics.rewrite.comparing.network import Network
+from neuralmechanics.rewrite.comparing.parts.network import Network
 
 __all__ = ["Function", "completed", "read", "rounding", "untied_in"]
 

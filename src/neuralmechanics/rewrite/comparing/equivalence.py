@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, read, rounding, untied_in
-from neuralmechanics.rewrite.comparing.element import Element
-from neuralmechanics.rewrite.comparing.network import Network
-from neuralmechanics.rewrite.comparing.suspects import explained
+from neuralmechanics.rewrite.comparing.elements.element import Element
+from neuralmechanics.rewrite.comparing.parts.network import Network
+from neuralmechanics.rewrite.comparing.solving.suspects import explained
 
 __all__ = ["Equivalence", "assert_equivalent", "equivalent"]
 

@@ -14,7 +14,7 @@ from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions.action import Action
 from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
-from neuralmechanics.symmetry.families.actions.linear_blocks import LinearBlocks
+from neuralmechanics.symmetry.families.actions.mixing.linear_blocks import LinearBlocks
 
 __all__ = ["Stretch", "along_axis", "stretches"]
 

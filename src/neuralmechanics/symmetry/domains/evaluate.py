@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.contraction import Window
-from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.attributes.contraction import Window
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape
 
 __all__ = ["Evaluate", "Lost", "NotExecutableError", "evaluated", "outputs"]
 

@@ -17,8 +17,8 @@ from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.views import squeezed
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import squeezed
 
 __all__ = ["Blocks", "Mixings"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics.functional.higher_derivatives import directional_derivative
+from neuralmechanics.functional.derivatives.higher_derivatives import directional_derivative
 from neuralmechanics.symmetry.families.actions import Action, Field, Own
 from neuralmechanics.symmetry.families.family import Family, Kind
 from neuralmechanics.symmetry.families.own_fields import Probes, called, require_differentiable

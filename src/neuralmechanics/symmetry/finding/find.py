@@ -21,15 +21,22 @@ from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.actions import GramTerm, Shift
 from neuralmechanics.symmetry.families.family import Family, Kind
 from neuralmechanics.symmetry.families.symmetries import Symmetries
-from neuralmechanics.symmetry.finding.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.coverage import coverage_of
-from neuralmechanics.symmetry.finding.displaced import Displaced, displaced
 from neuralmechanics.symmetry.finding.forgotten import forgotten_constants
-from neuralmechanics.symmetry.finding.gauges import gauge_families, turned_pairs
-from neuralmechanics.symmetry.finding.grouping import Group, collapse, gather, named_family, read_off, unique_names
-from neuralmechanics.symmetry.finding.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
+from neuralmechanics.symmetry.finding.reading.affine_shifts import affine_families
+from neuralmechanics.symmetry.finding.reading.displaced import Displaced, displaced
+from neuralmechanics.symmetry.finding.reading.gauges import gauge_families, turned_pairs
+from neuralmechanics.symmetry.finding.reading.grouping import (
+    Group,
+    collapse,
+    gather,
+    named_family,
+    read_off,
+    unique_names,
+)
+from neuralmechanics.symmetry.finding.reading.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings, distinct_shifts
 from neuralmechanics.symmetry.finding.spaces import spaces_of
 from neuralmechanics.symmetry.lowering.capture.captured import Captured

@@ -19,8 +19,8 @@ from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome, parity
 from neuralmechanics.symmetry.lowering.rules.registry import settings
 from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.program import Location, Program
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, PassError, Reason, UnsupportedFormError, fault
 from neuralmechanics.symmetry.program.value import Value, flat_values

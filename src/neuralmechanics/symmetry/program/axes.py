@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.views import Expand, Permute, Take, dimension_groups
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Take, dimension_groups
 
 __all__ = ["AxisMap", "axis_map"]
 

@@ -10,15 +10,15 @@ from typing import Any, NoReturn
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.function import NEGATIVE, POSITIVE, Function
+from neuralmechanics.symmetry.program.attributes.index import Index
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View
 from neuralmechanics.symmetry.program.conditions import Condition
-from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
-from neuralmechanics.symmetry.program.function import NEGATIVE, POSITIVE, Function
-from neuralmechanics.symmetry.program.index import Index
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.refusals import Reason, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View
 
 __all__ = ["Builder"]
 

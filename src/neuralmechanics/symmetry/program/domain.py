@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.views import Take, View
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import Take, View
 
 __all__ = ["Domain"]
 

@@ -20,12 +20,12 @@ from typing import Any
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.refusals import Reason
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
 
 __all__ = ["program_text"]
 

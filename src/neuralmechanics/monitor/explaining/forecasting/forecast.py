@@ -20,7 +20,7 @@ from neuralmechanics.monitor.explaining.forecasting.decaying import decaying
 from neuralmechanics.monitor.explaining.forecasting.learning import Learned, learned, remembered
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
 from neuralmechanics.monitor.explaining.forecasting.settings import Ahead, Changes, Schedule, ahead
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuralmechanics.laws.equilibrium import Response, memory_gain
-from neuralmechanics.optimizers.sgd import Sgd
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 Vector = np.ndarray[Any, Any]
 _NORMALISED = ("adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "lion", "muon", "adafactor", "signsgd", "sophia")

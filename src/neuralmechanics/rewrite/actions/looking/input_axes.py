@@ -5,9 +5,9 @@ from __future__ import annotations
 from neuralmechanics.rewrite.actions.looking.centring_norms import moved
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import dimension_groups
 from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import dimension_groups
 
 __all__ = ["input_axes", "kept_axis"]
 

@@ -12,7 +12,7 @@ from neuralmechanics.rewrite.actions.certificate import Piece
 from neuralmechanics.rewrite.plan import Change, Factor, Mix, Permute, Place, Power
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import ComplexPairs, GramTerm, Rotation
-from neuralmechanics.symmetry.families.actions.gain import Dressing
+from neuralmechanics.symmetry.families.actions.terms.gain import Dressing
 from neuralmechanics.symmetry.families.spaces import Space
 
 __all__ = ["dressing_factor", "mixed_space", "permuted_space", "turned_pairs"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, data, leaves, mapped, same
-from neuralmechanics.symmetry.families.actions.gain import Gain
+from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 
 __all__ = ["Axes", "all_leaves", "bare", "bound_dims", "broadcast", "changed", "data_axes", "same_axes", "without"]
 

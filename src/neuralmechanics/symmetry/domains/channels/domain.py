@@ -17,10 +17,10 @@ from neuralmechanics.symmetry.domains.channels import elementwise, movement, sum
 from neuralmechanics.symmetry.domains.channels.axes import Axes, broadcast, data_axes, same_axes
 from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, data, mapped, same
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
-from neuralmechanics.symmetry.families.actions.gain import Gain
+from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Reshape
 from neuralmechanics.symmetry.program.program import Instruction
-from neuralmechanics.symmetry.program.views import Reshape
 
 __all__ = ["Channels"]
 

@@ -20,7 +20,7 @@ from neuralmechanics.symmetry.domains.channels.factors import sum_of
 from neuralmechanics.symmetry.domains.channels.layout import Leaf, leaves
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.function import RESULT, Function
+from neuralmechanics.symmetry.program.attributes.function import RESULT, Function
 
 __all__ = [
     "added",

@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.domains.channels.factors import Factors, sum_of
 from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Sum, data, leaves
 from neuralmechanics.symmetry.domains.channels.nodes import MismatchError, Nodes
 from neuralmechanics.symmetry.domains.representation.spaces import Spaces
-from neuralmechanics.symmetry.families.actions.gain import Gain
+from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 
 __all__ = ["Meeting"]
 

@@ -14,7 +14,7 @@ from neuralmechanics.symmetry.domains.channels.layout import Layout, data, produ
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.domains.channels.nodes import MismatchError
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, dimension_groups
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, dimension_groups
 
 __all__ = ["concatenated", "gathered", "padded", "reshaped", "resized", "scattered", "spread", "view"]
 

@@ -19,7 +19,7 @@ from neuralmechanics.symmetry.domains.channels.layout import (
     same,
     summed,
 )
-from neuralmechanics.symmetry.program.views import dimension_groups
+from neuralmechanics.symmetry.program.attributes.views import dimension_groups
 
 __all__ = ["MismatchError", "Nodes"]
 

@@ -24,11 +24,11 @@ from neuralmechanics.symmetry.domains.representation.tensor_type import (
     shifted_hollow,
     viewed,
 )
-from neuralmechanics.symmetry.families.actions.gain import Gain
-from neuralmechanics.symmetry.families.actions.shear import ShearTerm
+from neuralmechanics.symmetry.families.actions.mixing.shear import ShearTerm
+from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.views import Expand, Take, View
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import Expand, Take, View
 
 __all__ = ["Transport"]
 

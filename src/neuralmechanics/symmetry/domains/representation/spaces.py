@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from neuralmechanics.symmetry.families.actions.gain import Dressing, Gain
+from neuralmechanics.symmetry.families.actions.terms.gain import Dressing, Gain
 
 __all__ = ["Leg", "Spaces", "dressed"]
 

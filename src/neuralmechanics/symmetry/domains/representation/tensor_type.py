@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.domains.representation.spaces import Leg, dressed
-from neuralmechanics.symmetry.families.actions.gain import Dressing, Gain
-from neuralmechanics.symmetry.program.views import Expand, Permute, Take, View, dimension_groups
+from neuralmechanics.symmetry.families.actions.terms.gain import Dressing, Gain
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Take, View, dimension_groups
 
 __all__ = ["Carried", "Hollow", "narrow", "places_of", "plain", "scaled_hollow", "shifted_hollow", "viewed"]
 

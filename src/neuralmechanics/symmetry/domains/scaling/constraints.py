@@ -14,7 +14,7 @@ from neuralmechanics.symmetry.algebra.rows import unique_rows
 from neuralmechanics.symmetry.domains.scaling.indexed_rows import choices_of, lifted, lowered
 from neuralmechanics.symmetry.domains.scaling.label import Choice, Label, LabelTerm, linked
 from neuralmechanics.symmetry.domains.scaling.redundancy import LabelGauges
-from neuralmechanics.symmetry.program.views import paired_rows, squeezed
+from neuralmechanics.symmetry.program.attributes.views import paired_rows, squeezed
 
 __all__ = ["LabelConstraints"]
 

@@ -26,8 +26,8 @@ from neuralmechanics.symmetry.domains.scaling.indexed_rows import (
 )
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm, lettered, simpler, without_dims
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.views import Expand, Take, View, paired_rows
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import Expand, Take, View, paired_rows
 
 __all__ = ["Scales"]
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from neuralmechanics.symmetry.domains.scaling.label import Choice, Label, LabelTerm
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View, dimension_groups
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
 __all__ = ["choices_of", "chosen", "lifted", "lowered", "relettered", "viewed_chosen"]
 

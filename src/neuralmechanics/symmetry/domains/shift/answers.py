@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm, Gained, Mapped
-from neuralmechanics.symmetry.program.views import Permute, Take
+from neuralmechanics.symmetry.program.attributes.views import Permute, Take
 
 __all__ = ["Absorbed", "Answer", "mapped_constant", "maps_of", "parameter_behind"]
 

@@ -13,8 +13,8 @@ from scipy.sparse.csgraph import connected_components
 from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem
 from neuralmechanics.symmetry.algebra.rows import distinct_along, unique_rows, unique_rows_inverse
 from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm, by_function, first_entries
+from neuralmechanics.symmetry.program.attributes.views import paired_rows, squeezed
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
-from neuralmechanics.symmetry.program.views import paired_rows, squeezed
 
 __all__ = ["COMBINED_LIMIT", "ShiftConstraints"]
 

@@ -40,8 +40,8 @@ from neuralmechanics.symmetry.domains.shift.variation import (
     zero_along,
 )
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.views import Take, View
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import Take, View
 
 __all__ = ["Shifts"]
 

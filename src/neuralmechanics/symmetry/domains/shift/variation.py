@@ -11,8 +11,8 @@ from typing import Self
 import numpy as np
 
 from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem, Seen
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View, dimension_groups
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
 Shape = tuple[int, ...]
 Key = tuple[Hashable, ...]

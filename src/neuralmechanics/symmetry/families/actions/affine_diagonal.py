@@ -15,7 +15,7 @@ from torch import Tensor
 from neuralmechanics.slices import SliceTerm, SliceView, widened
 from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
-from neuralmechanics.symmetry.families.actions.slice_terms import slice_terms_from, slice_terms_to
+from neuralmechanics.symmetry.families.actions.terms.slice_terms import slice_terms_from, slice_terms_to
 
 __all__ = ["AffineDiagonal", "Origin", "origins_of"]
 

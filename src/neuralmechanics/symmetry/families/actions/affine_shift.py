@@ -14,9 +14,9 @@ from torch import Tensor
 
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
-from neuralmechanics.symmetry.families.actions.gain import adjoint_by_differentiation
 from neuralmechanics.symmetry.families.actions.shift import Shift, own_size, shifted
-from neuralmechanics.symmetry.families.actions.slice_terms import integers, slice_terms_from, view_from
+from neuralmechanics.symmetry.families.actions.terms.gain import adjoint_by_differentiation
+from neuralmechanics.symmetry.families.actions.terms.slice_terms import integers, slice_terms_from, view_from
 
 __all__ = ["AffineShift", "AffineTerm", "MapFactor"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neuralmechanics.slices import SliceMix, SliceTerm, widened
 from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors
-from neuralmechanics.symmetry.families.actions.slice_terms import (
+from neuralmechanics.symmetry.families.actions.terms.slice_terms import (
     elements_moved,
     rows,
     slice_terms_from,

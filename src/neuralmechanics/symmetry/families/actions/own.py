@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralmechanics.functional.higher_derivatives import directional_derivative
+from neuralmechanics.functional.derivatives.higher_derivatives import directional_derivative
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors
-from neuralmechanics.symmetry.families.actions.gain import adjoint_by_differentiation
 from neuralmechanics.symmetry.families.actions.shift import own_size
+from neuralmechanics.symmetry.families.actions.terms.gain import adjoint_by_differentiation
 
 __all__ = ["Field", "Finite", "Own"]
 

@@ -9,12 +9,12 @@ from neuralmechanics.symmetry.families.actions.action import Action
 from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal
 from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift
 from neuralmechanics.symmetry.families.actions.bilinear import Bilinear
-from neuralmechanics.symmetry.families.actions.complex_pairs import ComplexPairs
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
-from neuralmechanics.symmetry.families.actions.linear_blocks import LinearBlocks
+from neuralmechanics.symmetry.families.actions.mixing.complex_pairs import ComplexPairs
+from neuralmechanics.symmetry.families.actions.mixing.linear_blocks import LinearBlocks
+from neuralmechanics.symmetry.families.actions.mixing.rotation import Rotation
+from neuralmechanics.symmetry.families.actions.mixing.shear import Shear
 from neuralmechanics.symmetry.families.actions.own import Own
-from neuralmechanics.symmetry.families.actions.rotation import Rotation
-from neuralmechanics.symmetry.families.actions.shear import Shear
 from neuralmechanics.symmetry.families.actions.shift import Shift
 
 __all__ = ["action_from_dict", "action_to_dict"]

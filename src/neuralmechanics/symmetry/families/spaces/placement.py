@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neuralmechanics.symmetry.families.actions.gain import Dressing, dressing_from
+from neuralmechanics.symmetry.families.actions.terms.gain import Dressing, dressing_from
 
 __all__ = ["Digit", "Entry", "Placement"]
 

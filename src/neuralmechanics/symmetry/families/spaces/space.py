@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from neuralmechanics.symmetry.families.actions.gain import gain_values
+from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 from neuralmechanics.symmetry.families.breaking import Breaking
 from neuralmechanics.symmetry.families.spaces.element import Element, monomial
 from neuralmechanics.symmetry.families.spaces.placement import Entry

@@ -1,22 +1,20 @@
 """One rule for each ATen operation, in terms of the primitives of ``neuralmechanics.symmetry.program.primitives``."""
 
-from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401  (importing registers the rules)
-    arrangements,
+# Importing a file registers its rules.
+from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401
     backward,
     contractions,
-    diagonals,
     elementwise,
-    embeddings,
-    indexing,
-    losses,
-    movement,
-    normalisations,
-    order_statistics,
-    padding,
-    placing,
     prims,
     products,
     recurrent,
+)
+from neuralmechanics.symmetry.lowering.rules.indices import embeddings, indexing, placing  # noqa: F401
+from neuralmechanics.symmetry.lowering.rules.rearranging import arrangements, diagonals, movement, padding  # noqa: F401
+from neuralmechanics.symmetry.lowering.rules.reducing import (  # noqa: F401
+    losses,
+    normalisations,
+    order_statistics,
     reductions,
 )
 from neuralmechanics.symmetry.lowering.rules.registry import RULES, Rule, rule

@@ -19,12 +19,12 @@ from neuralmechanics.symmetry.lowering.capture.captured import place
 from neuralmechanics.symmetry.lowering.rules.contractions import listed
 from neuralmechanics.symmetry.lowering.rules.elementwise import of_sign, tensor_places
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
-from neuralmechanics.symmetry.lowering.rules.movement import reshape, take
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction, Window
+from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.contraction import Contraction, Window
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
 

@@ -12,11 +12,11 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import function_of
-from neuralmechanics.symmetry.lowering.rules.movement import conjugate, expand, meta_shape, reshape
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import conjugate, expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import Sizes, rule
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction, Window
+from neuralmechanics.symmetry.program.attributes.function import GROUPS, TRIANGLE, Function
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.contraction import Contraction, Window
-from neuralmechanics.symmetry.program.function import GROUPS, TRIANGLE, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value
 
@@ -255,7 +255,7 @@ def attention(
 ) -> Value:
     """softmax(scale·q kᵀ + mask) v, head by head; grouped queries: key and value heads serve several query heads."""
     if enable_gqa:
-        from neuralmechanics.symmetry.lowering.rules.movement import take
+        from neuralmechanics.symmetry.lowering.rules.rearranging.movement import take
 
         def repeated(x: Any) -> Any:
             times = q.shape[-3] // x.shape[-3]

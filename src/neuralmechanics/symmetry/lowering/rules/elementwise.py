@@ -11,11 +11,11 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, bound, function_of, outcome, parity
-from neuralmechanics.symmetry.lowering.rules.movement import expand, meta_shape, reshape
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import Operand, number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.attributes.function import NEGATIVE, POSITIVE, Function
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.function import NEGATIVE, POSITIVE, Function
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.value import Value, is_value
 
@@ -302,7 +302,7 @@ def compared(d: Builder, node: fx.Node, x: Value, y: Operand) -> Value:
 @rule("glu")
 def gated(d: Builder, node: fx.Node, x: Value, dim: int = -1) -> Value:
     """a·sigmoid(b) for the two halves a, b."""
-    from neuralmechanics.symmetry.lowering.rules.movement import take
+    from neuralmechanics.symmetry.lowering.rules.rearranging.movement import take
 
     half = x.shape[dim] // 2
     sigmoid = function_of("sigmoid", torch.sigmoid)

@@ -10,7 +10,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.capture.in_place import written_arguments
-from neuralmechanics.symmetry.program.function import RESULT, Function
+from neuralmechanics.symmetry.program.attributes.function import RESULT, Function
 
 __all__ = ["bound", "function_of", "is_elementwise", "outcome", "parity"]
 

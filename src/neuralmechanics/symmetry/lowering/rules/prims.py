@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import fx
 
-from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape
-from neuralmechanics.symmetry.lowering.rules.reductions import extreme, summed
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, reshape
+from neuralmechanics.symmetry.lowering.rules.reducing.reductions import extreme, summed
 from neuralmechanics.symmetry.lowering.rules.registry import RULES, rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
 from neuralmechanics.symmetry.program.builder import Builder

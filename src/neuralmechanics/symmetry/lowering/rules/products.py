@@ -8,11 +8,11 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.contractions import product
-from neuralmechanics.symmetry.lowering.rules.movement import moved, reshape
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import moved, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.contraction import Contraction
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value
 

@@ -11,15 +11,15 @@ import torch
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, function_of, outcome
-from neuralmechanics.symmetry.lowering.rules.movement import expand, reshape, take
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import Operand, number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.views import Permute
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.contraction import Contraction
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
-from neuralmechanics.symmetry.program.views import Permute
 
 
 def _constants(d: Builder, node: fx.Node) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Take, View, dimension_groups
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Take, View, dimension_groups
 
 __all__ = ["Axes", "PowerOfSum", "Weighted", "aligned", "moved", "viewed"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, dimension_groups
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction, Program
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, dimension_groups
 
 __all__ = ["Zeros", "known_zeros"]
 

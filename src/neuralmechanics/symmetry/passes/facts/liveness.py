@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Take
 from neuralmechanics.symmetry.program.program import Instruction, Program
-from neuralmechanics.symmetry.program.views import Take
 
 __all__ = ["without_dead_values"]
 

@@ -12,9 +12,9 @@ from itertools import islice, product
 import numpy as np
 
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View, squeezed
 from neuralmechanics.symmetry.program.program import Instruction
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View, squeezed
 
 __all__ = ["Held", "Moves", "added_constant", "before", "before_sum", "combinations", "shown"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View, dimension_groups
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
 __all__ = ["ParameterUses", "parameter_uses"]
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.function import Function
+from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 

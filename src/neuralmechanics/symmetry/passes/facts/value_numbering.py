@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.function import PARTS, UNITS
+from neuralmechanics.symmetry.program.attributes.function import PARTS, UNITS
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
 
 __all__ = ["ChannelSums", "Sum", "Term"]
 

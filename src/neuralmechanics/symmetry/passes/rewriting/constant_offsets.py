@@ -27,9 +27,9 @@ from neuralmechanics.symmetry.passes.facts.moved_constants import (
 )
 from neuralmechanics.symmetry.passes.rewriting.factored_sums import common_factors, factored
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Expand, squeezed
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, squeezed
 
 __all__ = ["Offsets", "without_constant_offsets"]
 

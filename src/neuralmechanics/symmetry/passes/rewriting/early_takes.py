@@ -13,9 +13,9 @@ import numpy as np
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, Take, View, dimension_groups
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Permute, Reshape, Take, View, dimension_groups
 
 __all__ = ["with_early_takes"]
 

@@ -17,12 +17,12 @@ import torch
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.function import COUNTS, GROUPS, SORTED, TRIANGLE, Function
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
-from neuralmechanics.symmetry.program.function import COUNTS, GROUPS, SORTED, TRIANGLE, Function
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take, View
 
 __all__ = ["with_expert_axis"]
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.contraction import Window
+from neuralmechanics.symmetry.program.attributes.views import Reshape, Take, dimension_groups
 from neuralmechanics.symmetry.program.axes import AxisMap, axis_map
-from neuralmechanics.symmetry.program.contraction import Window
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Reshape, Take, dimension_groups
 
 __all__ = ["only_needed_entries"]
 

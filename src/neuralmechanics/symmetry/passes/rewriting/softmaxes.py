@@ -18,10 +18,10 @@ from neuralmechanics.symmetry.passes.facts.exponential_sums import PowerOfSum, W
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.unread import unread_values, without
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take
 from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, Take
 
 __all__ = ["with_softmaxes"]
 

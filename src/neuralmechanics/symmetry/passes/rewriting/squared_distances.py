@@ -14,9 +14,9 @@ from neuralmechanics.symmetry.passes.facts.exponential_sums import Axes, viewed
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Permute, Reshape
 
 __all__ = ["with_squared_distances"]
 

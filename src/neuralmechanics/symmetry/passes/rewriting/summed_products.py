@@ -12,10 +12,10 @@ from math import prod
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.views import Reshape
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
-from neuralmechanics.symmetry.program.views import Reshape
 
 __all__ = ["with_summed_products"]
 

@@ -6,12 +6,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from neuralmechanics.symmetry.families.family import Breaking
-from neuralmechanics.symmetry.program.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.views import Expand
 from neuralmechanics.symmetry.program.domain import Domain
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of, within, without
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
-from neuralmechanics.symmetry.program.views import Expand
 
 __all__ = ["Contract", "Deviation", "Extremum", "Normalise", "Order", "Pool", "Positions", "Reduce", "Softmax"]
 

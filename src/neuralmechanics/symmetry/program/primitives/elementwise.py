@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from neuralmechanics.symmetry.families.family import Breaking
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.views import Take
 from neuralmechanics.symmetry.program.domain import Domain
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, broadcast, sizes_of
-from neuralmechanics.symmetry.program.views import Take
 
 __all__ = [
     "Add",

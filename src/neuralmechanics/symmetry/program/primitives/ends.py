@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.domain import Domain
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of
 from neuralmechanics.symmetry.program.refusals import Reason
 

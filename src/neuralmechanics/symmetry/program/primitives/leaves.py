@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.views import Take
 from neuralmechanics.symmetry.program.domain import Domain
-from neuralmechanics.symmetry.program.function import Function
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of
-from neuralmechanics.symmetry.program.views import Take
 
 __all__ = ["Constant", "Parameter", "Unread"]
 

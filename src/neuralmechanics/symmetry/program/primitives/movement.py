@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.index import Index
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, View
 from neuralmechanics.symmetry.program.domain import Domain
-from neuralmechanics.symmetry.program.function import Function
-from neuralmechanics.symmetry.program.index import Index
 from neuralmechanics.symmetry.program.primitives.primitive import Shape, V, sizes_of, within
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
-from neuralmechanics.symmetry.program.views import Expand, Permute, Reshape, View
 
 __all__ = ["Concatenate", "Gather", "Pad", "Rearrange", "Resize", "Scatter", "Spread"]
 

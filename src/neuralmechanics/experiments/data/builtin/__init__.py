@@ -1,0 +1,1 @@
+"""Data sets that need no download: made from a seed, or shipped with scikit-learn."""

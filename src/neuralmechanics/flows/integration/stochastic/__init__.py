@@ -1,0 +1,1 @@
+"""Sample paths of stochastic flows, one by one or many at once."""

@@ -1,0 +1,86 @@
+"""The budget of a followed training: which parts of a step are measured, which follow from the step before."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from neuralmechanics.laws import ChargeBudget, Drives, Hyperparameters, StoredStep
+from neuralmechanics.monitor.following.measuring import budget_forms
+from neuralmechanics.monitor.following.measuring.drives import Measured
+from neuralmechanics.optimizers import StepWatch
+
+_OF_SGD = (budget_forms.FINITE, budget_forms.DECAYED, budget_forms.BROKEN, budget_forms.COMPANION)
+_OF_OTHERS = (budget_forms.FINITE, budget_forms.DECAYED)
+_ENERGIES = (budget_forms.FINITE, budget_forms.CLAIMED_ENERGY)
+# Under a scaler inside the step neither the gradient's scale is known nor whether the step was skipped.
+_OF_SCALED = (budget_forms.CLAIMED_ENERGY,)
+
+
+class Spending:
+    """Feeds a `ChargeBudget` with the steps of one or several optimisers, at no read of memory of its own.
+
+    One SGD that treats the members of each charge alike: all parts follow from the drives. Elsewhere they are further
+    sums over the same read: of the gradient, too, where SGD's members differ in more than their decay.
+    """
+
+    def __init__(self, quadratic: Bool[Tensor, " charges"]) -> None:
+        self._budget = ChargeBudget(quadratic)
+        self._squared = quadratic.double()
+        self._degree = 1 + self._squared
+        self._stored: StoredStep | None = None
+        self._closed = self._distrusted = False
+
+    def start(self, share: Float64[Tensor, " charges"], companion: Tensor | None) -> None:
+        """Begin with empty parts at these charges."""
+        self._budget.start(share, companion)
+
+    def rebase(self, share: Float64[Tensor, " charges"], companion: Tensor | None = None) -> None:
+        """Go on from charges that were measured."""
+        self._budget.rebase(share, companion)
+
+    def distrust(self) -> None:
+        """Something else moves the parameters between steps, so that nothing follows from the step before."""
+        self._distrusted = True
+
+    def wanted(self, watch: StepWatch, *, even: bool) -> tuple[str, ...]:
+        """The parts to be measured in the step of an optimiser; `even`: it alone moves every charge, in one way."""
+        ordinary = even and watch.known and not watch.scaled and not self._distrusted
+        self._closed = ordinary and self._budget.companion_known
+        if self._closed:
+            return ()
+        if watch.scaled:
+            return _OF_SCALED
+        return _OF_SGD if watch.known else _OF_OTHERS
+
+    def stepped(self, watch: StepWatch, measured: Measured, *, complete: bool) -> None:
+        """One optimiser's step; `complete`: no parameter of any charge was left alone, and no other optimiser steps."""
+        if self._closed:
+            self._stored = measured.stored
+            return
+        drives, parts = measured.drives, dict(measured.parts)
+        assert drives.parameter_update is not None
+        assert drives.update_energy is not None
+        done = self._degree * drives.parameter_update + self._squared * drives.update_energy
+        if measured.stored is not None:
+            done = done - measured.stored.change
+        companion = parts.pop(budget_forms.COMPANION, None)
+        parts = {name: v if name in _ENERGIES else self._degree * v for name, v in parts.items()}
+        if watch.scaled:
+            parts = {budget_forms.FINITE: parts[budget_forms.CLAIMED_ENERGY]}
+        rest = "momentum_memory" if watch.known and not watch.scaled else "preconditioning"
+        self._budget.measured_step(done, parts, rest, companion if complete else None)
+
+    def ended(self, hyper: Hyperparameters, drives: Drives, done: Float64[Tensor, " charges"]) -> None:
+        """The iteration that was made of these steps."""
+        if self._closed:
+            self._budget.step(hyper, drives, done, self._stored)
+        else:
+            self._budget.moved(done)
+        self._stored = None
+
+    def taken(self) -> dict[str, Tensor]:
+        """This process's share of what each cause did since the last time this was asked."""
+        parts = self._budget.parts()
+        self._budget.clear()
+        return parts

@@ -1,0 +1,1 @@
+"""What is looked at beside the laws: whether symmetries hold, books balance, gradients are there."""

@@ -1,0 +1,65 @@
+"""What is looked at in the loop at records, beside the charges: gradients that are missing, their length, modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neuralmechanics.monitor.store.shards.shard import Arrays
+from neuralmechanics.optimizers import dense
+
+MISSING, ZERO, THERE = 0, 1, 2
+
+
+class Observer:
+    """Looks at a model when the step of a record has been made; one pass over the gradients, and nothing is kept."""
+
+    def __init__(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._norms = {name: m for name, m in model.named_modules() if getattr(m, "running_mean", None) is not None}
+        self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self._seen: dict[str, Tensor] = {}
+        self._modes: list[bool] = []
+
+    def describe(self) -> dict[str, Any]:
+        """Names in the order of the arrays, and the dimensions, type and decay of each parameter."""
+        decay = {id(p): group.get("weight_decay", 0.0) for group in self._groups for p in group["params"]}
+        parameters = [
+            {
+                "name": name,
+                "dimensions": p.dim(),
+                "type": str(p.dtype).removeprefix("torch."),
+                "weight_decay": float(decay[id(p)]) if id(p) in decay else None,
+            }
+            for name, p in self._parameters.items()
+        ]
+        return {"parameters": parameters, "norms": list(self._norms)}
+
+    def see(self) -> None:
+        """Note what is there; values stay on their devices."""
+        gradients = {n: dense(p.grad.detach()) for n, p in self._parameters.items() if p.grad is not None}
+        lengths = {n: torch.linalg.vector_norm(g, dtype=_wide(g)) for n, g in gradients.items() if g.numel()}
+        self._seen = lengths
+        self._modes = [module.training for module in self._norms.values()]
+
+    def taken(self) -> Arrays:
+        """One row each, of what was noted; empty where nothing was. Waits for the devices."""
+        if not self._modes and not self._seen and not self._parameters:
+            return {}
+        lengths = {name: float(length) for name, length in self._seen.items()}
+        states = [MISSING if n not in lengths else THERE if lengths[n] else ZERO for n in self._parameters]
+        total = float(np.sqrt(sum(length**2 for length in lengths.values()))) if lengths else np.nan
+        return {
+            "gradient": np.array([states], dtype=np.int8),
+            "training": np.array([self._modes], dtype=np.int8),
+            "gradient_norm": np.array([total]),
+        }
+
+
+def _wide(gradient: Tensor) -> torch.dtype:
+    return torch.float64 if gradient.dtype == torch.float64 else torch.float32

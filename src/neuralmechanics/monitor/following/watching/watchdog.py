@@ -1,0 +1,200 @@
+"""What is watched at every record: nothing else moved the charges, and the symmetries hold in this loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+
+from neuralmechanics.monitor.following.members import Members
+from neuralmechanics.monitor.following.watching.cancellation import Cancellation, share_of_constants
+from neuralmechanics.monitor.following.watching.ledger import Ledger
+from neuralmechanics.monitor.following.watching.precision import Precision
+from neuralmechanics.monitor.following.watching.reasons import Reason, why_broken
+from neuralmechanics.monitor.processes.portion import Portion
+from neuralmechanics.monitor.warning import Notes
+from neuralmechanics.optimizers import dense
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
+from neuralmechanics.symmetry import Symmetries
+
+# Roundings of a law in one step: the parameter's, the update's, the gradient's, and one to spare.
+_ROUNDINGS = 4
+# Constants that leave less than half of the digits of double precision break nothing that could be seen.
+_NEGLIGIBLE = float(torch.finfo(torch.float64).eps) ** 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """Charges whose symmetry the loop breaks, on the host, and why."""
+
+    charges: Bool[Tensor, " charges"]
+    reason: Reason
+
+
+class Watchdog:
+    """Judges, from what is measured at a record anyway, whether what the laws assume is so.
+
+    Between records nothing is read: tallies grow on the device, each process's share of them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        symmetries: Symmetries,
+        params: Mapping[str, Tensor],
+        members: Members,
+        notes: Notes,
+        portion: Portion,
+    ) -> None:
+        self._model = model
+        self._symmetries = symmetries
+        self._params = dict(params)
+        self._members = members
+        self._notes = notes
+        self._precision = Precision()
+        device = next(iter(params.values())).device
+        storage = {name: float(torch.finfo(p.dtype).eps) for name, p in params.items()}
+        self._portion = portion
+        self._ledger = Ledger(members.largest(storage).to(device), self.sizes)
+        self._cancellation = Cancellation(symmetries, members.single(), portion)
+        sound = [share_of_constants(f) < _NEGLIGIBLE for f in symmetries.charged for _ in range(f.charges)]
+        self._sound = torch.tensor(sound, dtype=torch.bool)
+        self._unit = 0.0
+        self._spent = torch.zeros_like(members.largest(storage)).to(device)
+        self._reach: float | Tensor = 0.0
+        self._gradients: Mapping[str, Tensor] = {}
+        self._sound_steps = torch.zeros(len(symmetries.labels), dtype=torch.int64, device=device)
+        self._steps = 0
+
+    def attach(self) -> None:
+        """Look at the model's precision from now on."""
+        self._precision.attach(self._model)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._precision.close()
+
+    @property
+    def unit(self) -> float:
+        """The coarsest precision that was seen, at least that of the stored parameters."""
+        return max(self._unit, *(float(torch.finfo(p.dtype).eps) for p in self._params.values()))
+
+    def sizes(self) -> Float64[Tensor, " charges"]:
+        """The sizes of the charges now, in one pass over the parameters."""
+        return self._portion.sizes(self._params)
+
+    def open(self, charge: Float64[Tensor, " charges"], size: Float64[Tensor, " charges"]) -> None:
+        """Begin at measured charges."""
+        self._ledger.open(charge, size)
+        self._size = size
+
+    def add(self, step: int, done: Tensor, claimed: Tensor | None, *, exact: bool, hyper: Sgd[float | Tensor]) -> None:
+        """One step: the changes that it made, those that the optimiser's formula says it made, and its settings."""
+        self._ledger.add(done, claimed, exact=exact)
+        # A residual ρ moves a charge by pηρ/(1-β) before momentum has forgotten it.
+        self._reach = self._reach + hyper.learning_rate / (1 - hyper.momentum)
+        self._sound_steps.add_(self._ledger.gross < torch.inf)  # once nan or infinite, the sum stays so
+        self._steps += 1
+
+    def settle(self, step: int, charge: Float64[Tensor, " charges"]) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
+        """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere)."""
+        self._name_numbers(step, charge)
+        self._spent.add_(self._ledger.gross)
+        outside, moved = self._ledger.settle(charge, self._portion.total)
+        if not bool(moved.any()):
+            return torch.zeros_like(outside), None
+        share = (outside.abs() / self.sizes())[moved].max()
+        self._notes.tell(
+            "outside",
+            step,
+            f"by step {step} something other than the optimiser moved {self._some(moved)}, by up to {float(share):.1e} "
+            "of their size since the record before (a projection, an average, a write through .data, another "
+            "optimiser, loaded weights?); what it moved is recorded as `outside` and the laws begin anew there",
+        )
+        self._spent.masked_fill_(moved, 0.0)
+        return torch.where(moved, outside, 0.0), moved
+
+    def judge(
+        self, residual: Float64[Tensor, " charges"], gradients: Mapping[str, Tensor], followed: Tensor
+    ) -> list[Finding]:
+        """Where ⟨g,ξ⟩ is more than rounding among the charges that closed laws are followed for, and why."""
+        params = {name: dense(p.detach()) for name, p in self._params.items()}
+        self._gradients = gradients
+        unit = torch.tensor(self._precision.unit(gradients, params), dtype=torch.float64)
+        self._unit = max(self._unit, float(self._portion.largest(unit)))
+        broken = self._cancellation.broken(residual, gradients, params, self._unit) & followed.cpu()
+        return self._explained(broken, gradients)
+
+    def compare(self, steps: int, charge: Tensor, exact: Tensor, followed: Tensor) -> list[Finding]:
+        """Where the exact law left the measured charge although nothing else moved it: ⟨g,ξ⟩ ≠ 0 between the records.
+
+        Left to it are half of the digits of the charge's size, and what roundings may have added up to: of parameters
+        and updates, and of gradients, which move the sum of biases before a norm where nothing else does.
+        """
+        error, spent = (exact - charge).abs(), self._portion.total(self._spent)[0]
+        watched = followed & self._sound.to(followed.device)
+
+        def beyond() -> Tensor:
+            rounding = _ROUNDINGS * self._unit * (steps * self._size + spent)
+            gradients = self._cancellation.allowed(self._unit).to(error.device) * self._reach
+            return watched & torch.gt(error, self._unit**0.5 * self._size + rounding + gradients)
+
+        if self._unit == 0 or not bool(beyond().any()):
+            return []
+        self._size = torch.maximum(self._size, self.sizes())
+        self._cancellation.look(self._gradients, self._params)
+        return self._explained(beyond().cpu(), {})
+
+    def report(self, step: int, findings: Sequence[Finding], moved: Tensor | None) -> Tensor | None:
+        """Say what was found, and where closed laws end by it; not where something else moved the parameters.
+
+        There the residual was taken at parameters that the step did not begin with.
+        """
+        self._gradients = {}
+        ended = torch.zeros_like(self._sound)
+        # A family that is judged as a whole is excused as a whole.
+        excused = self._cancellation.whole_families(ended.clone() if moved is None else moved.cpu())
+        for finding in findings:
+            mask = finding.charges & ~excused
+            if bool(mask.any()):
+                ended |= mask
+                self._notes.tell(
+                    f"broken: {finding.reason.kind}",
+                    step,
+                    f"at step {step} the gradient does not obey the symmetry of {self._some(mask)}: "
+                    f"{finding.reason.text}; the closed laws are nan for them from here on, the identity continues",
+                )
+        return ended if bool(ended.any()) else None
+
+    def _explained(self, broken: Tensor, gradients: Mapping[str, Tensor]) -> list[Finding]:
+        found: dict[str, Finding] = {}
+        offsets = self._symmetries.offsets
+        for family, begin, end in zip(self._symmetries.charged, offsets, offsets[1:], strict=False):
+            if not bool(broken[begin:end].any()):
+                continue
+            reason = why_broken(self._model, gradients, family)
+            mask = torch.zeros_like(broken)
+            mask[begin:end] = broken[begin:end]
+            known = found.get(reason.kind)
+            found[reason.kind] = Finding(mask, reason) if known is None else Finding(mask | known.charges, known.reason)
+        return list(found.values())
+
+    def _name_numbers(self, step: int, charge: Tensor) -> None:
+        bad = ~torch.isfinite(charge)
+        if bool(bad.any()):
+            sound = -self._portion.largest(-self._sound_steps.double())[bad]
+            first = min(step, step - self._steps + int(sound.min()) + 1)
+            self._notes.tell(
+                "not a number",
+                first,
+                f"{self._some(bad)} are no finite numbers any more, from step {first} on: the training itself became "
+                "nan or infinite there, and no law speaks of it",
+            )
+
+    def _some(self, mask: Tensor) -> str:
+        chosen = mask.cpu()
+        example = self._symmetries.labels[int(chosen.to(torch.uint8).argmax())]
+        return f"{int(chosen.sum())} charges (such as {example})"

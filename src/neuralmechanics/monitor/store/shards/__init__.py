@@ -1,0 +1,1 @@
+"""A shard and the records in it: named arrays under checksums, in few bytes."""

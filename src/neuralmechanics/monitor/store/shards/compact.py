@@ -1,0 +1,119 @@
+"""A record in fewer bytes: what is equal is stored once, and what floats cannot tell apart is stored as floats.
+
+Stored exactly: charges; the laws' state where it is not that of a prediction. An array that holds one value throughout
+is stored with one entry, and a law's charge that is its prediction as an array without entries. Where every parameter
+is a float of 32 bits or fewer (`single`), residuals and companions, which were computed from such floats, are stored
+as floats, and predictions as their differences from the charges as floats: to 6e-8 of what is to be read from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from neuralmechanics.monitor.store.shards.narrow import broadened
+from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, DRIVE_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.shards.shard import Arrays
+
+LAW_PREFIX = "predicted/"
+ERROR_PREFIX = "error/"
+_SINGLE = ("residual",)
+_BROKEN = f"{BUDGET_PREFIX}broken_symmetry"
+# Of what moves a charge, what breaks its symmetry by no more than this is rounding of the gradient.
+_NOISE = {True: 1e-6, False: 1e-15}
+_SINGLE_STATES = ("/companion", "/slope")
+# Differences beyond this are kept as they are.
+_LARGEST = 1e37
+
+
+def compacted(arrays: Mapping[str, np.ndarray], *, single: bool) -> Arrays:
+    """What is written of a record."""
+    charge = arrays["charge"]
+    out: Arrays = {}
+    for name, array in arrays.items():
+        if name == _BROKEN and _is_noise(array, arrays, single=single):
+            continue
+        if name.startswith(STATE_PREFIX):
+            out[name] = _state(name, array, arrays, single=single)
+        elif single and name.startswith(LAW_PREFIX) and (error := _difference(array, charge)) is not None:
+            out[ERROR_PREFIX + name.removeprefix(LAW_PREFIX)] = error
+        else:
+            narrow = single and (name in _SINGLE or name.startswith(BUDGET_PREFIX))
+            out[name] = array.astype(np.float32) if narrow else array
+    return out
+
+
+def expanded(arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """What was written, as it was measured: float64 throughout, one entry a charge."""
+    arrays = broadened(arrays)
+    charge = arrays["charge"]
+    out: Arrays = {}
+    for name, array in arrays.items():
+        if name.startswith(ERROR_PREFIX):
+            law = LAW_PREFIX + name.removeprefix(ERROR_PREFIX)
+            predicted = charge + array
+            # Rows of records that kept the prediction itself stand beside those that kept its difference.
+            out[law] = np.where(np.isnan(array), arrays[law], predicted) if law in arrays else predicted
+        elif name not in out and not name.startswith(STATE_PREFIX):
+            narrow = array.dtype == np.float32 and not name.startswith(DRIVE_PREFIX)
+            out[name] = array.astype(np.float64) if narrow else array
+    for name, array in arrays.items():
+        if name.startswith(STATE_PREFIX):
+            out |= _restored(name, array, out, charge.shape[-1])
+    return out
+
+
+def _is_noise(broken: np.ndarray, arrays: Mapping[str, np.ndarray], *, single: bool) -> bool:
+    """Whether a broken symmetry is rounding everywhere, and so goes without saying: rounding is what is left."""
+    size = sum(np.abs(array) for name, array in arrays.items() if name.startswith(BUDGET_PREFIX) and name != _BROKEN)
+    return bool((np.abs(broken) <= _NOISE[single] * size).all())
+
+
+def _state(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], *, single: bool) -> np.ndarray:
+    if name.endswith("/charge") and _is_predicted(array, arrays.get(_law_of(name)), arrays["charge"], single=single):
+        return array[:0]
+    if array.size > 1 and _constant(array):
+        return array[:1]
+    return array.astype(np.float32) if single and name.endswith(_SINGLE_STATES) else array
+
+
+def _is_predicted(array: np.ndarray, predicted: np.ndarray | None, charge: np.ndarray, *, single: bool) -> bool:
+    """Whether a law's charge is what will be read as its prediction: for a law far from its charge, floats lose it."""
+    if predicted is None:
+        return False
+    error = _difference(predicted, charge) if single else None
+    if error is None:
+        return np.array_equal(predicted[-1], array, equal_nan=True)
+    size = float(np.abs(charge).max(initial=0.0))
+    return np.allclose((charge + error)[-1], array, rtol=1e-12, atol=1e-13 * size, equal_nan=True)
+
+
+def _restored(name: str, array: np.ndarray, out: Arrays, charges: int) -> Arrays:
+    if array.size == 0 and charges:
+        predicted = out.get(_law_of(name))
+        return {} if predicted is None else {name: np.array(predicted[-1])}
+    wide = array.astype(np.float64) if array.dtype == np.float32 else array
+    return {name: np.broadcast_to(wide, (charges,)).copy() if wide.shape == (1,) else wide}
+
+
+def _law_of(name: str) -> str:
+    """The prediction of the law that an entry of the state is of."""
+    return LAW_PREFIX + name.removeprefix(STATE_PREFIX).partition("/")[0]
+
+
+def _constant(array: np.ndarray) -> bool:
+    """Whether one value stands everywhere, nan included; told from the first two where they differ."""
+    first = array[:1]
+    if array.dtype.kind == "f" and np.isnan(first[0]):
+        return bool(np.isnan(array).all())
+    return bool(array[1] == first[0] and (array == first).all())
+
+
+def _difference(predicted: np.ndarray, charge: np.ndarray) -> np.ndarray | None:
+    """Their difference as floats; None where the prediction does not follow from it."""
+    if not np.isfinite(charge).all():
+        return None
+    difference = predicted - charge
+    known = np.abs(difference[~np.isnan(difference)])
+    return difference.astype(np.float32) if not known.size or known.max() < _LARGEST else None

@@ -1,0 +1,60 @@
+"""The group of every parameter and what it holds, as they stand now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from neuralmechanics.optimizers.hyperparameters.setting import HYPERPARAMETERS, Setting, read_setting
+
+__all__ = ["Groups"]
+
+
+class Groups:
+    """Reads an optimiser's `param_groups`, and makes new settings of them only where their numbers have changed."""
+
+    def __init__(self, optimizer: Optimizer, params: Mapping[str, Tensor]) -> None:
+        self._optimizer = optimizer
+        self._params = params
+        self._index: dict[int, int] = {}
+        self._settings: list[Setting] = []
+        self._numbers: tuple[bool, list[tuple[Any, ...]]] | None = None
+
+    def find(self) -> None:
+        """Look anew where every parameter is: groups may be regrouped without a change of their number."""
+        self._index = {
+            id(parameter): index
+            for index, group in enumerate(self._optimizer.param_groups)
+            for parameter in group["params"]
+        }
+
+    def of(self, parameter: Tensor) -> int | None:
+        """The number of a parameter's group as it was found last; None where the optimiser does not hold it."""
+        return self._index.get(id(parameter))
+
+    def group(self, parameter: Tensor) -> Mapping[str, Any]:
+        """The group of a parameter that the optimiser holds."""
+        group: Mapping[str, Any] = self._optimizer.param_groups[self._index[id(parameter)]]
+        return group
+
+    def settings(self, *, sgd: bool) -> list[Setting]:
+        """One a group: the object of the last call as long as its numbers, all on the host, are the same.
+
+        `sgd`: whether the optimiser is read as SGD.
+        """
+        groups = self._optimizer.param_groups
+        now = sgd, [tuple(map(group.get, HYPERPARAMETERS)) for group in groups]
+        plain = not any(isinstance(value, Tensor) for numbers in now[1] for value in numbers)
+        if not plain or now != self._numbers:
+            self._numbers = now if plain else None
+            self._settings = [read_setting(self._optimizer, group, sgd=sgd) for group in groups]
+        return self._settings
+
+    def by_name(self, *, sgd: bool) -> dict[str, Setting]:
+        """The setting of every parameter that the optimiser holds now."""
+        self.find()
+        settings = self.settings(sgd=sgd)
+        return {name: settings[index] for name, p in self._params.items() if (index := self.of(p)) is not None}

@@ -1,0 +1,1 @@
+"""The update that a step made to one parameter, told from what torch leaves behind."""

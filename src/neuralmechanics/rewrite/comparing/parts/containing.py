@@ -1,0 +1,71 @@
+"""Whether the groups of a model's spaces contain a family, which then needs no solution of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
+from neuralmechanics.symmetry import Family
+from neuralmechanics.symmetry.families.actions import Diagonal, LinearBlocks, Rotation
+
+__all__ = ["contain_factors", "contain_matrices"]
+
+_SAME = 1e-9
+_ROUNDS = 40  # of subtraction: spaces that share tensors share what is left
+
+
+def contain_matrices(units: Sequence[SpaceUnit], family: Family) -> bool:
+    """Whether a space's group of matrices contains the matrices of a family: by width, kind and tensors."""
+    action = family.action
+    if isinstance(action, Rotation) and action.group in ("paired", "blind"):
+        return False
+    if not isinstance(action, (LinearBlocks, Rotation)):
+        return False
+    general = isinstance(action, LinearBlocks) or action.group == "general"
+    spaces = (unit.space for unit in units if unit.space.mixes and unit.space.width == action.width)
+    return any(
+        (space.group == "general linear" or not general)
+        and set(family.parameters) <= {e.parameter for e in space.entries if e.mixes}
+        for space in spaces
+    )
+
+
+def contain_factors(units: Sequence[SpaceUnit], family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether factors of the spaces' directions do what the family does, for one of its elements drawn at random."""
+    action = family.action
+    if not isinstance(action, Diagonal):
+        return False
+    touching = [u for u in units if set(u.space.parameters) & set(family.parameters)]
+    names = {name for unit in touching for name in unit.space.parameters} | set(family.parameters)
+    names &= set(shapes)
+    draw = torch.rand(action.charges, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
+    rest = {name: torch.zeros(shapes[name], dtype=torch.float64) for name in names}
+    ones = {name: torch.ones(shapes[name], dtype=torch.float64) for name in family.parameters}
+    for name, value in action.generator(ones, draw).items():
+        rest[name] = value.clone()
+    for _ in range(_ROUNDS):
+        for unit in touching:
+            _subtract(unit, rest)
+        if all(float(value.abs().max()) < _SAME for value in rest.values() if value.numel()):
+            return True
+    return False
+
+
+def _subtract(unit: SpaceUnit, rest: dict[str, Tensor]) -> None:
+    """Takes away the logarithms of factors that come nearest to what is left, channel by channel."""
+    space = unit.space
+    entries = [k for k, e in enumerate(space.entries) if e.parameter in rest]
+    scales = [d.exponents for d in (space.directions[k] for k in unit.directions) if d.kind == "scale"]
+    if space.group == "general linear":
+        scales.append(tuple(0.0 if not e.mixes else -1.0 if e.inverse_transposed else 1.0 for e in space.entries))
+    if not scales or not entries:
+        return
+    powers = torch.tensor([[exponents[k] for exponents in scales] for k in entries], dtype=torch.float64)
+    for copy in unit.copies:
+        means = torch.stack([unit.rows(k, copy, rest).mean(1) for k in entries])
+        logs = torch.linalg.pinv(powers) @ means
+        for k, found in zip(entries, powers @ logs, strict=True):
+            unit.add_(k, copy, rest[space.entries[k].parameter], -found)

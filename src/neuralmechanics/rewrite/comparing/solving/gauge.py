@@ -1,0 +1,143 @@
+"""A gauge fixed by rules that the rest of the group respects: shifts projected out, gains and free scales made one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
+from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients, is_shift
+from neuralmechanics.symmetry import Family
+from neuralmechanics.symmetry.families.actions import AffineDiagonal, AffineShift, Diagonal, Shear, Shift
+from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
+
+__all__ = ["centred", "is_readable", "rescaled"]
+
+_ROUNDS = 100
+_STILL = 1e-14
+
+
+def centred(
+    families: Sequence[Family],
+    params: Mapping[str, Tensor],
+    hidden: Collection[str] = (),
+    origins: Mapping[str, Tensor] = MappingProxyType({}),
+) -> tuple[dict[str, Tensor], list[FamilyStep]]:
+    """The parameters without what shifts add, with the steps that took it away.
+
+    All translations are projected out at once; affine shifts and shears, which feed others, one after another, in
+    rounds until nothing moves. Tensors that are ``hidden`` are not read; of gains that are stored as 1 + w, of which
+    ``origins`` hold the 1, it is the sum that is projected.
+    """
+    out, steps = dict(params), []
+    readable = [family for family in families if is_readable(family, hidden)]
+    plain = [family for family in readable if isinstance(family.action, Shift)]
+    groups = [[family] for family in readable if not isinstance(family.action, Shift)] + ([plain] if plain else [])
+    for _ in range(_ROUNDS):
+        moved = 0.0
+        for group in groups:
+            for family, amount in zip(group, _amounts(group, _about(out, origins), hidden), strict=True):
+                size = max((float(out[n].abs().max()) for n in family.parameters if out[n].numel()), default=0.0)
+                size = max(
+                    size, *(float(params[n].abs().max()) for n in family.parameters if params[n].numel()), 1e-300
+                )
+                if float(amount.abs().max()) <= _STILL * size:
+                    continue
+                moved = max(moved, _greatest(amount) / size)
+                step = FamilyStep(family, amount)
+                out = step.transform(out)
+                steps.append(step)
+        if moved <= 10 * _STILL:
+            break
+    for name in {n for step in steps for n in step.parameters}:  # what is left of zeros is rounding
+        out[name] = torch.where(out[name].abs() <= 100 * _STILL * _greatest(params[name]), 0.0, out[name])
+    return out, steps
+
+
+def _greatest(values: Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0
+
+
+def _about(params: Mapping[str, Tensor], origins: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return {**params, **{name: params[name] + c for name, c in origins.items() if name in params}}
+
+
+def is_readable(family: Family, hidden: Collection[str]) -> bool:
+    """Whether what a shift adds can be read off without the hidden tensors; translations always, from the others."""
+    action = family.action
+    if isinstance(action, AffineShift):
+        return not set(Shift(action.terms).parameters) & set(hidden)
+    if isinstance(action, Shear):
+        return not {action.term.weight, *(gain.parameter for gain, _ in action.term.dressing)} & set(hidden)
+    return isinstance(action, Shift)
+
+
+def _amounts(families: Sequence[Family], params: Mapping[str, Tensor], hidden: Collection[str]) -> list[Tensor]:
+    """The shifts after which nothing is left along the families."""
+    action = families[0].action
+    if isinstance(action, Shear):
+        term = action.term
+        weight = params[term.weight] if term.outputs < term.inputs else params[term.weight].mT
+        gain = gain_values(term.dressing, params, weight)
+        gain = torch.ones(weight.shape[1], dtype=torch.float64) if gain is None else gain
+        return [-(weight @ gain) / weight.shape[1]]
+    shifts = [Shift(f.action.terms) for f in families if isinstance(f.action, (Shift, AffineShift))]
+    return _projected(shifts, params, hidden)
+
+
+def _projected(shifts: Sequence[Shift], params: Mapping[str, Tensor], hidden: Collection[str]) -> list[Tensor]:
+    """-u with S Sᵀ u = S θ over all shifts S together, without the columns of hidden tensors."""
+    names = {name for shift in shifts for name in shift.parameters}
+    seen = {name: torch.zeros_like(params[name]) if name in hidden else params[name] for name in names}
+    sizes = [shift.charges for shift in shifts]
+
+    def sums(values: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([shift.pair(values, values) for shift in shifts])
+
+    def normal(u: Tensor) -> Tensor:
+        total = {name: torch.zeros_like(value) for name, value in seen.items()}
+        for shift, part in zip(shifts, torch.split(u, sizes), strict=True):
+            for name, step in shift.generator(seen, part).items():
+                total[name] = total[name] if name in hidden else total[name] + step
+        return sums(total)
+
+    return list(torch.split(-conjugate_gradients(normal, sums(seen)), sizes))
+
+
+def rescaled(
+    family: Family, params: Mapping[str, Tensor], readable: Collection[str], preferred: Collection[str] = ()
+) -> Tensor | None:
+    """Factors that give each channel's slices in one tensor unit length, of a gain its sign too; None without such one.
+
+    The tensor is one of ``readable``, of the ``preferred`` ones where there is one (gains).
+    """
+    action = family.action
+    if is_shift(family) or not isinstance(action, (Diagonal, AffineDiagonal)):
+        return None
+    base = action.centred if isinstance(action, AffineDiagonal) else action
+    point = action.point(params)
+    candidates = [t for t in base.terms if t.view.parameter in readable]
+    candidates.sort(key=lambda t: t.view.parameter not in preferred)
+    for term in candidates:
+        charges = torch.as_tensor(term.charges)
+        same = [t for t in base.terms if t.view.parameter == term.view.parameter]
+        if (
+            len(same) > 1
+            or len(set(term.charges.tolist())) != action.charges
+            or (term.coefficients != term.coefficients[0]).any()
+        ):
+            continue
+        power = float(term.coefficients[0])
+        value = point[term.view.parameter].reshape(term.view.shape)
+        squares = (value.square().sum(dim=term.view.summed) if term.view.summed else value.square()).reshape(-1)
+        index = torch.as_tensor(term.slices)
+        energy = torch.zeros(action.charges, dtype=torch.float64).index_add_(0, charges, squares[index])
+        factors = torch.where(energy > 0, energy.clamp(min=1e-300) ** (-0.5 / power), 1.0)
+        if action.signed and not term.view.summed and len(charges) == action.charges and power % 2 == 1:
+            signs = torch.zeros(action.charges, dtype=torch.float64).index_add_(0, charges, value.reshape(-1)[index])
+            factors = torch.where(signs < 0, -factors, factors)
+        return factors
+    return None

@@ -1,0 +1,1 @@
+"""Actions that mix channels with one another by matrices."""

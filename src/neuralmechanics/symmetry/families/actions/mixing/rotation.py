@@ -1,0 +1,227 @@
+"""Rotations of a space of channels, and mixings through gains: gauge transformations, which have no charge.
+
+Their generators have no gradient form, so that they constrain gradients and conserve nothing: a rotation's matrix is
+antisymmetric, and a gain between a norm and its readers turns up inverted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
+from neuralmechanics.symmetry.families.actions.terms.gain import (
+    Dressing,
+    adjoint_by_differentiation,
+    dressing_from,
+    gain_values,
+)
+
+__all__ = ["Rotation", "RotationTerm"]
+
+Group = Literal["orthogonal", "centred", "general", "blind", "paired"]
+_ALLOWED = 1e-9  # departure of a matrix from its group: what float64 leaves of a product of rotations, not float32
+
+
+@dataclass(frozen=True)
+class RotationTerm:
+    """A dimension of a parameter that transforms with D A D⁻¹, or with D A⁻ᵀ D⁻¹ where ``dual`` is set."""
+
+    parameter: str
+    dim: int
+    dual: bool = False
+    dressing: Dressing = ()
+
+
+@dataclass(frozen=True)
+class Rotation(Action):
+    """One matrix A = exp(M) for all channels of a space.
+
+    ``group``: "orthogonal", M antisymmetric; "centred", those with M·1 = 0; "general", M with a zero diagonal (the
+    diagonal ones are rescalings); "blind", M = 1·vᵀ, which a centring norm removes; "paired", antisymmetric within the
+    ``pairs``, which a rotary embedding turns.
+    """
+
+    linear: ClassVar[bool] = True
+    terms: tuple[RotationTerm, ...]
+    width: int
+    group: Group = "orthogonal"
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of generators."""
+        n = self.width
+        sizes = {"orthogonal": n * (n - 1) // 2, "centred": (n - 1) * (n - 2) // 2, "general": n * (n - 1), "blind": n}
+        return sizes.get(self.group, len(self.pairs))
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """One number a generator: the entries of M that are free."""
+        return (self.size,)
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that move."""
+        return tuple(dict.fromkeys(t.parameter for t in self.terms))
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the gains."""
+        return tuple(dict.fromkeys(gain.parameter for t in self.terms for gain, _ in t.dressing))
+
+    def matrix(self, weights: Float64[Tensor, " size"]) -> Float64[Tensor, "width width"]:
+        """M of the weights.
+
+        >>> Rotation((), 2).matrix(torch.tensor([1.0], dtype=torch.float64)).tolist()
+        [[0.0, 1.0], [-1.0, 0.0]]
+        """
+        n = self.width
+        if self.group == "blind":
+            return weights.expand(n, n)
+        if self.group == "general":
+            out = weights.new_zeros(n, n)
+            out[~torch.eye(n, dtype=torch.bool, device=weights.device)] = weights
+            return out
+        if self.group == "orthogonal":
+            return _antisymmetric(weights, n)
+        if self.group == "paired":
+            first, second = torch.tensor(self.pairs, device=weights.device).T
+            half = weights.new_zeros(n, n).index_put((first, second), weights)
+            return half - half.mT
+        basis = _without_ones(n).to(weights.device)
+        return basis @ _antisymmetric(weights, n - 1) @ basis.mT
+
+    def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
+        """Weights, or a matrix A of the group itself, of shape [width, width] and with any determinant but zero."""
+        matrix = torch.as_tensor(given, dtype=torch.float64, device=device)
+        if matrix.shape != (self.width, self.width):
+            return self.read_weights(matrix, device)
+        off, law = _departure(matrix, self.group, self.pairs)
+        if not off <= _ALLOWED:
+            raise ValueError(
+                f"the matrix given is off by {off:.1e} from {law}, at most {_ALLOWED:g} is allowed; make it in float64"
+            )
+        return matrix
+
+    def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+        """D M D⁻¹ θ, or -D Mᵀ D⁻¹ θ, along the dimensions of the terms."""
+        steps = self._steps(detached(params, (*self.parameters, *self.inputs)), weights)
+        return {name: step.to(params[name].dtype) for name, step in steps.items()}
+
+    def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
+        """D A D⁻¹ θ, or D A⁻ᵀ D⁻¹ θ, with A = exp M where the element is given by its weights."""
+        forward = element if element.ndim == 2 else torch.linalg.matrix_exp(self.matrix(element))
+        backward = torch.linalg.inv(forward).mT if any(t.dual for t in self.terms) else forward
+        out = detached(params, (*self.parameters, *self.inputs))
+        for term in self.terms:
+            out[term.parameter] = _along(term, out, backward if term.dual else forward)
+        return dict(params) | {name: out[name].to(params[name].dtype) for name in self.parameters}
+
+    def units(self, form: Form) -> Iterator[Tensor]:
+        """Antisymmetric in the parameters too where no gain lies between; else of no form of its own."""
+        isometric = self.group in ("orthogonal", "centred", "paired") and not self.inputs
+        yield from (
+            torch.eye(self.size, dtype=torch.float64) if form == ("antisymmetric" if isometric else "other") else ()
+        )
+
+    def random_weights(self, generator: torch.Generator) -> Tensor:
+        """Normal, of a size for which M has unit size."""
+        noise: Tensor = torch.randn(self.size, generator=generator, dtype=torch.float64) / self.width**0.5
+        return noise
+
+    def random_elements(self, amount: float, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        """Normal weights."""
+        yield "turn", amount * torch.randn(self.size, generator=generator, dtype=torch.float64)
+
+    def reach(self, params: Mapping[str, Tensor]) -> float:
+        """A half: exp(M/2) of a matrix of unit size."""
+        return 0.5
+
+    def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """By differentiating ⟨g, ξ⟩, which depends on the gains too."""
+        names = (*self.parameters, *self.inputs)
+        return adjoint_by_differentiation(lambda p: self._steps(p, weights), names, gradients, params)
+
+    def second_derivative(self, xi: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
+        """The generator at ξ, with the gains of θ."""
+        return self.generator({**detached(params, self.inputs), **xi}, weights)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The terms, the width and the group, as a gauge; pairs where there are any."""
+        fields = asdict(self)
+        return {"gauge": {"type": "turn"} | {k: v for k, v in fields.items() if k != "pairs" or self.pairs}}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Rotation:
+        """The action that was written."""
+        gauge = data["gauge"]
+        terms = (
+            RotationTerm(t["parameter"], t["dim"], t["dual"], dressing_from(t["dressing"])) for t in gauge["terms"]
+        )
+        pairs = tuple((int(i), int(j)) for i, j in gauge.get("pairs", ()))
+        return cls(tuple(terms), gauge["width"], gauge["group"], pairs)
+
+    def _steps(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+        """The generator in float64, differentiable in θ."""
+        matrix = self.matrix(weights)
+        out: Tensors = {}
+        for term in self.terms:
+            accumulate(out, term.parameter, _along(term, params, -matrix.mT if term.dual else matrix))
+        return out
+
+
+def _departure(matrix: Tensor, group: Group, pairs: tuple[tuple[int, int], ...]) -> tuple[float, str]:
+    """How far a matrix is from the group, and the law that it misses."""
+    unit, n = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), len(matrix)
+    if group == "blind":
+        off = float((matrix - unit - (matrix - unit)[0]).abs().max())
+        return (off if _invertible(matrix) else math.inf), "an invertible 1 + 1·vᵀ, all rows of A - 1 alike"
+    if group == "general":
+        return (0.0 if _invertible(matrix) else math.inf), "an invertible matrix"
+    off = float((matrix.mT @ matrix - unit).abs().max())
+    if group == "paired":
+        quarter = unit.new_zeros(n, n)
+        for i, j in pairs:
+            quarter[i, j], quarter[j, i] = 1.0, -1.0
+        inside = unit + quarter.abs()
+        beside = float((matrix * (1 - inside)).abs().max())
+        return max(off, beside, float((matrix @ quarter - quarter @ matrix).abs().max())), "a rotation within each pair"
+    if group == "orthogonal":
+        return off, "AᵀA = 1"
+    return max(off, float((matrix.sum(1) - 1).abs().max()) / n**0.5), "AᵀA = 1 and A·1 = 1"
+
+
+def _invertible(matrix: Tensor) -> bool:
+    return bool(matrix.isfinite().all()) and bool(torch.linalg.cond(matrix) < 1 / _ALLOWED)
+
+
+def _antisymmetric(weights: Tensor, n: int) -> Tensor:
+    rows, columns = torch.triu_indices(n, n, 1, device=weights.device)
+    out = weights.new_zeros(n, n)
+    out[rows, columns] = weights
+    return out - out.mT
+
+
+def _without_ones(n: int) -> Float64[Tensor, "n rest"]:
+    """An orthonormal basis of what is orthogonal to the all-ones vector (Helmert's)."""
+    k = torch.arange(1, n, dtype=torch.float64)
+    above = torch.arange(n)[:, None] < k
+    basis = above.double() - torch.where(torch.arange(n)[:, None] == k, k, 0.0)
+    return basis / (k * (k + 1)).sqrt()
+
+
+def _along(term: RotationTerm, params: Mapping[str, Tensor], matrix: Tensor) -> Tensor:
+    """The parameter with its dimension multiplied by D·matrix·D⁻¹, in float64."""
+    value = params[term.parameter].double()
+    gain = gain_values(term.dressing, params, value)
+    if gain is not None:
+        matrix = gain[:, None] * matrix / gain
+    return torch.movedim(torch.tensordot(matrix, value, dims=([1], [term.dim])), 0, term.dim)

@@ -1,0 +1,1 @@
+"""What actions are made of: coefficients on slices, channels of parameters, gains."""

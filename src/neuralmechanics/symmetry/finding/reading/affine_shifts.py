@@ -1,0 +1,228 @@
+"""Affine families: shifts that later biases answer, beyond the translations that need no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from neuralmechanics.slices import SliceView
+from neuralmechanics.symmetry.algebra.independence import independent_columns
+from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.domains.shift.answers import Absorbed, parameter_behind
+from neuralmechanics.symmetry.domains.shift.domain import Shifts
+from neuralmechanics.symmetry.domains.shift.variation import Gained, Mapped
+from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, MapFactor, Shift
+from neuralmechanics.symmetry.families.family import Family
+from neuralmechanics.symmetry.finding.reading.grouping import (
+    Exponents,
+    SliceLabels,
+    collapse,
+    family_terms,
+    members_alike,
+    named_family,
+    read_off,
+)
+from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, View
+
+__all__ = ["affine_families"]
+
+
+def affine_families(
+    shifts: Shifts, space: NullSpace, translations: Sequence[Shift], requires: tuple[str, ...]
+) -> list[Family]:
+    """Families of the shifts in the null space of an absorbing walk, without those that are translations already."""
+    entries = []
+    for name, arrays in shifts.parameters.items():
+        for ids in arrays:
+            kept = collapse(ids, space)
+            entry = read_off(name, shifts.shapes[name], kept, 1.0, space)
+            if entry is not None:
+                entries.append(entry)
+    maps = [(a, found) for a in shifts.absorbed if (found := _maps(a, shifts.shapes)) is not None]
+    unreadable = [a for a in shifts.absorbed if _maps(a, shifts.shapes) is None]
+    answered = _touched([a for a, _ in maps], space)
+    weights = {factor.view.parameter for _, found in maps for factor in found.factors}
+    maps_moved = [e.basis for e in entries if e.view.parameter in weights]
+    refused = np.concatenate(
+        [_touched(unreadable, space), *maps_moved]
+    )  # a map that moves itself gives no affine shift
+    candidates = np.setdiff1d(answered, refused)
+    fresh = _beyond(entries, candidates, translations)
+    chosen = [_only(e, fresh) for e in entries]
+    marks = [space.basis_of(a.ids) for a, _ in maps]  # shifts with different answers are different families
+    sets = [members for members, _ in members_alike(chosen, space.count, marks, signed=False)]
+    return [
+        named_family("affine", AffineShift(tuple(terms), answers), SliceLabels(terms, len(members)), requires)
+        for members, terms, answers in zip(
+            sets, family_terms(chosen, sets, space.count), _answers(maps, sets, space), strict=True
+        )
+    ]
+
+
+def _touched(absorbed: Sequence[Absorbed], space: NullSpace) -> np.ndarray:
+    parts = [space.basis_of(a.ids) for a in absorbed]
+    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+
+
+def _maps(absorbed: Absorbed, shapes: Mapping[str, tuple[int, ...]]) -> Maps | None:
+    """The weights behind the linear maps in a row, and whether the inputs of the first are told apart."""
+    found = [_gain(step, shapes) if isinstance(step, Gained) else _weight(step, shapes) for step in absorbed.steps]
+    factors = tuple(factor for factor in found if factor is not None)
+    told = bool(absorbed.steps[0].absorbed)
+    first = factors[0] if len(factors) == len(found) else None
+    if first is None or any(step.absorbed for step in absorbed.steps[1:]):
+        return None
+    return Maps(factors, told) if len(absorbed.ids) == (first.inputs if told else 1) else None
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Linear maps in a row; ``told``: the same shift does not enter every input of the first."""
+
+    factors: tuple[MapFactor, ...]
+    told: bool
+
+
+def _gain(step: Gained, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
+    """A vector of gains, entry by entry."""
+    name, whole = parameter_behind(step.other)
+    wide = [d for d, n in enumerate(shapes[name]) if n > 1] if name and whole else []
+    return MapFactor(SliceView(name, shapes[name], (wide[0],)), True) if len(wide) == 1 else None
+
+
+def _weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
+    """The weight behind a linear map as a view that keeps outputs and inputs."""
+    views: list[View] = []
+    name = step.other
+    grouped = _grouped_weight(step, shapes)
+    if grouped is not None:
+        return grouped
+    while isinstance(name, tuple) and name and name[0] == "view":
+        if not isinstance(name[2], Permute):
+            return None
+        views.insert(0, name[2])
+        name = name[1]
+    if not (isinstance(name, tuple) and name[:1] == ("parameter",)):
+        return None
+    parameter = str(name[1])
+    letters = step.how.y if step.letters == step.how.x else step.how.x
+    places = list(range(len(shapes[parameter])))
+    for view in views:
+        places = [places[d] for d in view.order] if isinstance(view, Permute) else places
+    inner = {w.kernel for w in step.how.windows}
+    outputs = [places[k] for k, letter in enumerate(letters) if letter in step.how.out]
+    inputs = [places[k] for k, letter in enumerate(letters) if letter not in step.how.out and letter not in inner]
+    if len(outputs) != 1 or len(inputs) != 1:
+        return None
+    kept = tuple(sorted((outputs[0], inputs[0])))
+    return MapFactor(SliceView(parameter, shapes[parameter], kept), outputs[0] < inputs[0])
+
+
+def _grouped_weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
+    """The kernel of a convolution in groups, of which the rows are split into groups that read inputs of their own."""
+    name = step.other
+    behind, whole = parameter_behind(name)
+    if not behind or not whole or not (isinstance(name, tuple) and name[0] == "view" and isinstance(name[2], Reshape)):
+        return None
+    shape, seen = shapes[behind], tuple(name[2].shape)
+    letters = step.how.y if step.letters == step.how.x else step.how.x
+    if len(seen) != len(shape) + 1 or seen[2:] != shape[1:] or len(letters) < 3:
+        return None
+    group, output, entry = tuple(letters[:3])
+    kernels = {w.kernel for w in step.how.windows}
+    in_groups = group in step.letters and {group, output} <= set(step.how.out) and output not in step.letters
+    if not in_groups or entry in step.how.out or not set(letters[3:]) <= kernels:
+        return None
+    if step.letters.index(group) > step.letters.index(entry):
+        return None
+    return MapFactor(SliceView(behind, shape, (0, 1)), True, seen[0])
+
+
+def _only(entry: Exponents, basis: np.ndarray) -> Exponents:
+    keep = np.isin(entry.basis, basis)
+    return Exponents(entry.view, entry.slices[keep], entry.basis[keep], entry.coefficients[keep])
+
+
+def _beyond(entries: Sequence[Exponents], candidates: np.ndarray, translations: Sequence[Shift]) -> np.ndarray:
+    """The candidates that are linearly independent of all translations and of the candidates before them."""
+    if not len(candidates):
+        return candidates
+    touching = [e for e in entries if np.isin(e.basis, candidates).any()]
+    names = {e.view.parameter for e in touching}
+    known = [shift for shift in translations if names & set(shift.parameters)]
+    first = np.cumsum([0, *(shift.charges for shift in known)])
+    shifts = [
+        Exponents(t.view, t.slices, start + t.charges, t.coefficients)
+        for shift, start in zip(known, first.tolist(), strict=False)
+        for t in shift.terms
+    ]
+    count = int(first[-1])
+    for e in touching:
+        own = np.isin(e.basis, candidates)
+        number = count + np.searchsorted(candidates, e.basis[own])
+        shifts.append(Exponents(e.view, e.slices[own], number, e.coefficients[own]))
+    kept = independent_columns(_coordinates(shifts, count + len(candidates)))
+    return np.asarray(candidates[kept[kept >= count] - count])
+
+
+def _coordinates(shifts: Sequence[Exponents], columns: int) -> sparse.csr_matrix:
+    """Shifts of parameters as columns, in few coordinates that tell all of them apart.
+
+    A shift is a sum of parts that are constant on the slices of a view each. It vanishes where it does so at all
+    elements whose indices are zero but for those that some view keeps: these are the coordinates.
+    """
+    parts: dict[str, dict[SliceView, list[Exponents]]] = {}
+    for shift in shifts:
+        parts.setdefault(shift.view.parameter, {}).setdefault(shift.view, []).append(shift)
+    blocks = []
+    for views in parts.values():
+        tables = {view: _table(entries, view.size, columns) for view, entries in views.items()}
+        blocks += [sum(table[_slices_at(view, place)] for view, table in tables.items()) for place in views]
+    return sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
+
+
+def _table(entries: Sequence[Exponents], slices: int, columns: int) -> sparse.csr_matrix:
+    rows = np.concatenate([e.slices for e in entries])
+    places = np.concatenate([e.basis for e in entries])
+    values = np.concatenate([e.coefficients for e in entries])
+    return sparse.csr_matrix((values, (rows, places)), shape=(slices, columns))
+
+
+def _slices_at(view: SliceView, place: SliceView) -> np.ndarray:
+    """For each slice of ``place`` the slice of ``view`` that holds its element with all other indices zero."""
+    number = np.arange(view.size).reshape([view.shape[d] for d in view.kept])
+    met = number[tuple(slice(None) if d in place.kept else 0 for d in view.kept)]
+    full = met.reshape([view.shape[d] if d in view.kept else 1 for d in place.kept])
+    return np.broadcast_to(full, [view.shape[d] for d in place.kept]).reshape(-1)
+
+
+def _answers(
+    maps: Sequence[tuple[Absorbed, Maps]], sets: Sequence[np.ndarray], space: NullSpace
+) -> list[tuple[AffineTerm, ...]]:
+    """For each set of basis vectors what the biases absorb; its members are numbered in the order they have there."""
+    owner, number = np.full(space.count, -1, dtype=np.int64), np.zeros(space.count, dtype=np.int64)
+    for family, members in enumerate(sets):
+        owner[members], number[members] = family, np.arange(len(members))
+    answers: list[list[AffineTerm]] = [[] for _ in sets]
+    for absorbed, found in maps:
+        place, basis, values = space.entries(absorbed.ids)
+        order = np.argsort(owner[basis], kind="stable")
+        order = order[owner[basis[order]] >= 0]
+        for inside in np.split(order, np.flatnonzero(np.diff(owner[basis[order]])) + 1) if len(order) else ():
+            family = int(owner[basis[inside[0]]])
+            inputs, generators = place[inside], number[basis[inside]]
+            coefficients = values[inside] * absorbed.factor
+            if not found.told:  # the same shift enters every input column
+                columns = found.factors[0].inputs
+                inputs = np.tile(np.arange(columns), len(generators))
+                generators, coefficients = np.repeat(generators, columns), np.repeat(coefficients, columns)
+            first, *then = found.factors
+            term = AffineTerm(
+                absorbed.absorber, first.view, first.output_first, inputs, generators, coefficients, tuple(then),
+                first.groups,
+            )  # fmt: skip
+            answers[family].append(term)
+    return [tuple(terms) for terms in answers]

@@ -1,0 +1,105 @@
+"""Families without a charge: rotations of whole spaces of channels, mixings through gains, and what norms swallow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+from neuralmechanics.symmetry.domains.representation.domain import Transport
+from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear, ShearTerm
+from neuralmechanics.symmetry.families.family import Family
+from neuralmechanics.symmetry.finding.reading.grouping import named_family
+from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses
+
+__all__ = ["gauge_families", "turned_pairs"]
+
+
+def gauge_families(
+    captured: Captured,
+    walk: Callable[[Transport], None],
+    read: ParameterUses,
+    mixed: Sequence[GramTerm],
+    requires: tuple[str, ...],
+    forgotten: Callable[[dict[str, int]], Collection[str]],
+) -> tuple[list[Family], list[Family]]:
+    """Turns, of kind linear, and shears, of kind affine; ``mixed`` are the channels of known linear blocks.
+
+    ``walk`` runs the graph through an interpreter of the primitives; ``forgotten`` tells of weights, by the number of
+    their outputs, which may add a constant vector to these without effect.
+
+    Rotations: spaces that norms (or a tensor that both writes and reads a space) see by length only. General mixings:
+    spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is added
+    along the all-ones vector of a space that is read by centring norms, where others read the space too.
+    """
+    turned, blind = (
+        Transport(
+            captured.shapes, complex=captured.complex, single=read.single, answering=read.answering, blind=swallows
+        )
+        for swallows in (False, True)
+    )
+    for transport in (turned, blind):
+        walk(transport)
+    found: list[Rotation] = []
+    for root, terms in _spaces(turned).items():
+        width, orthogonal = turned.spaces.widths[root], root in turned.spaces.orthogonal
+        centred = root in turned.spaces.ones
+        if orthogonal and width > (2 if centred else 1):
+            found.append(Rotation(terms, width, "centred" if centred else "orthogonal"))
+        elif not orthogonal and not centred and width > 1 and len({t.dressing for t in terms}) > 1:
+            found += [] if _known(terms, mixed) else [Rotation(terms, width, "general")]
+    for root, terms in _spaces(blind).items():
+        marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
+        if marked and any(t.dual for t in terms):
+            found.append(Rotation(terms, blind.spaces.widths[root], "blind"))
+    widths = {name: turned.shapes[name][term.outputs] for name, term in turned.shears.items()}
+    shears = [Shear(term, widths[term.weight]) for term in _answered(turned.shears, widths, forgotten)]
+    return (
+        [named_family("linear", turn, (), requires) for turn in found],
+        [named_family("affine", shear, (), requires) for shear in shears],
+    )
+
+
+def turned_pairs(
+    captured: Captured, walk: Callable[[Transport], None], read: ParameterUses, requires: tuple[str, ...]
+) -> list[Family]:
+    """Rotations of the pairs that a rotary embedding turns, where norms see them by length only.
+
+    ``walk`` runs the graph that looks through the embedding. Without a norm the pairs scale as well: they are linear.
+    """
+    transport = Transport(captured.shapes, complex=captured.complex, single=read.single)
+    walk(transport)
+    spaces = transport.spaces
+    found = [
+        Rotation(terms, spaces.widths[root], "paired", spaces.paired[root])
+        for root, terms in _spaces(transport).items()
+        if root in spaces.paired and root in spaces.orthogonal
+    ]
+    return [named_family("linear", turn, (), requires) for turn in found]
+
+
+def _spaces(transport: Transport) -> dict[int, tuple[RotationTerm, ...]]:
+    """The dimensions of parameters that each space moves; spaces that only the identity acts on are left out."""
+    members: dict[int, list[RotationTerm]] = {}
+    for name, value in transport.parameters.items():
+        for d, leg in enumerate(value.legs):
+            if leg is not None and transport.spaces.moves(leg):
+                root = transport.spaces.find(leg)
+                members.setdefault(root.node, []).append(RotationTerm(name, d, root.dual, root.dressing))
+    return {root: tuple(terms) for root, terms in members.items()}
+
+
+def _known(terms: Collection[RotationTerm], mixed: Sequence[GramTerm]) -> bool:
+    """Whether a linear block mixes these channels already."""
+    known = {(t.view.parameter, t.view.kept) for t in mixed}
+    return any((t.parameter, (t.dim,)) in known for t in terms)
+
+
+def _answered(
+    shears: Mapping[str, ShearTerm], widths: Mapping[str, int], forgotten: Callable[[dict[str, int]], Collection[str]]
+) -> list[ShearTerm]:
+    """Shears that leave no constant, whose constant a bias takes back, or whose constant is forgotten."""
+    open_ones = {name: widths[name] for name, term in shears.items() if term.shifts and term.absorber is None}
+    known = forgotten(open_ones) if open_ones else ()
+    terms = (replace(term, shifts=()) if name in known else term for name, term in shears.items())
+    return [term for term in terms if not term.shifts or term.absorber is not None]

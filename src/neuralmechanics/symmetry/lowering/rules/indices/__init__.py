@@ -1,0 +1,1 @@
+"""Rules of operations that pick entries by indices, or put entries into places."""

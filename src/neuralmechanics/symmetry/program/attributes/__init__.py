@@ -1,0 +1,1 @@
+"""What primitives hold beside their operands: einsum letters, index maps, views, functions."""
