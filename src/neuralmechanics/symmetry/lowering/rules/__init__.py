@@ -1,17 +1,26 @@
 """One rule for each ATen operation, in terms of the primitives of ``neuralmechanics.symmetry.program.primitives``."""
 
 # Importing a file registers its rules.
-from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401
-    backward,
+from neuralmechanics.symmetry.lowering.rules import arithmetic, backward, elementwise, masks, prims, recurrent  # noqa: F401
+from neuralmechanics.symmetry.lowering.rules.contracting import (  # noqa: F401
+    attention,
     contractions,
-    elementwise,
-    prims,
+    convolutions,
+    fourier,
     products,
-    recurrent,
 )
-from neuralmechanics.symmetry.lowering.rules.indices import embeddings, indexing, placing  # noqa: F401
-from neuralmechanics.symmetry.lowering.rules.rearranging import arrangements, diagonals, movement, padding  # noqa: F401
+from neuralmechanics.symmetry.lowering.rules.indices import embeddings, indexing, packing, placing  # noqa: F401
+from neuralmechanics.symmetry.lowering.rules.rearranging import (  # noqa: F401
+    arrangements,
+    complex_parts,
+    diagonals,
+    movement,
+    padding,
+    pieces,
+)
 from neuralmechanics.symmetry.lowering.rules.reducing import (  # noqa: F401
+    angles,
+    lengths,
     losses,
     normalisations,
     order_statistics,

@@ -16,7 +16,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.lowering.capture.captured import place
-from neuralmechanics.symmetry.lowering.rules.contractions import listed
+from neuralmechanics.symmetry.lowering.rules.contracting.convolutions import listed
 from neuralmechanics.symmetry.lowering.rules.elementwise import of_sign, tensor_places
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import reshape, take

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from torch import fx
 
+# The rules that are registered here a second time must have been registered.
+from neuralmechanics.symmetry.lowering.rules import arithmetic, elementwise, masks  # noqa: F401
+from neuralmechanics.symmetry.lowering.rules.rearranging import movement, pieces  # noqa: F401
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, reshape
 from neuralmechanics.symmetry.lowering.rules.reducing.reductions import extreme, summed
 from neuralmechanics.symmetry.lowering.rules.registry import RULES, rule

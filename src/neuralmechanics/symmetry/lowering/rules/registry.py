@@ -44,6 +44,10 @@ def settings(node: fx.Node) -> Hashable:
     return str(node.target), repr(node.args[1:]), repr(node.kwargs)
 
 
+def is_number(x: object) -> bool:
+    return isinstance(x, (int, float))
+
+
 def number_in(x: object) -> float | None:
     """x as a number: itself, or what fills a tensor that no parameter reaches."""
     if isinstance(x, (int, float)) and not isinstance(x, bool):

@@ -9,7 +9,8 @@ from typing import Any
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import outcome
-from neuralmechanics.symmetry.lowering.rules.rearranging.movement import flipped, reshape, split, take, transposed
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import flipped, reshape, take, transposed
+from neuralmechanics.symmetry.lowering.rules.rearranging.pieces import split
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
 from neuralmechanics.symmetry.program.builder import Builder

@@ -10,18 +10,14 @@ import torch
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.graph.known_entries import whole_numbers
-from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of, outcome
+from neuralmechanics.symmetry.lowering.rules.functions import bound, outcome
 from neuralmechanics.symmetry.lowering.rules.registry import number_in, rule, settings
 from neuralmechanics.symmetry.lowering.sizes import known, shape_of, size_of
 from neuralmechanics.symmetry.lowering.sizes import meta_shape as meta_shape
-from neuralmechanics.symmetry.program.attributes.contraction import Contraction
-from neuralmechanics.symmetry.program.attributes.function import PARTS, UNITS
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def moved(d: Builder, x: Value, source: int, target: int) -> Value:
@@ -107,33 +103,6 @@ def _holds_all(node: fx.Node, value: torch.Tensor) -> bool:
     return before == value.dtype or (before in kinds and value.dtype in kinds)
 
 
-@rule("conj", "_conj", "_conj_physical", "real", "imag")
-def other_part(d: Builder, node: fx.Node, x: Value) -> Value:
-    """The conjugate, the real or the imaginary part: of a complex tensor another function, which scales alike."""
-    value = node.args[0].meta["val"]  # type: ignore[union-attr]
-    if not value.is_complex():
-        return x
-    ones = d.constant(tuple(1 for _ in x.shape), function=function_of("ones", lambda: torch.ones((1,) * len(x.shape))))
-    part = bound(node)
-    return d.mul(x, ones, function_of(part.name, lambda x, _: part.apply(x)))
-
-
-@rule("view_as_complex")
-def complex_pairs(d: Builder, node: fx.Node, x: Value) -> Value:
-    """x[…, 0] + i x[…, 1]: a sum over the last dimension with two weights that no parameter moves."""
-    letters = _LETTERS[: len(x.shape)]
-    units = d.constant((2,), function=function_of(UNITS, lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
-    return d.contract(x, units, Contraction(letters, letters[-1], letters[:-1]))
-
-
-@rule("view_as_real")
-def real_pairs(d: Builder, node: fx.Node, x: Value) -> Value:
-    """Real and imaginary part, both scaled alike, as two different functions of x."""
-    two = d.constant((2,), function=function_of(UNITS, lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
-    parts = function_of(PARTS, lambda x, _: torch.view_as_real(x[..., 0]))
-    return d.mul(reshape(d, x, (*x.shape, 1)), two, parts)
-
-
 @rule("permute")
 def permuted(d: Builder, node: fx.Node, x: Value, order: Sequence[int]) -> Value:
     return d.view(x, Permute(tuple(k % len(x.shape) for k in order)))
@@ -145,28 +114,6 @@ def transposed(d: Builder, node: fx.Node, x: Value, first: int, second: int) -> 
     if order:
         order[first], order[second] = order[second], order[first]
     return d.view(x, Permute(tuple(order)))
-
-
-@rule("t", "numpy_T", "adjoint", "mT", "mH", "matrix_H")
-def reversed_dims(d: Builder, node: fx.Node, x: Value) -> Value:
-    rank = len(x.shape)
-    name = str(node.target)
-    if name.split(".")[1] in ("adjoint", "mH", "matrix_H"):
-        x = conjugate(d, node, x)
-    order = list(range(rank))
-    if "numpy_T" in name or rank == 2:
-        order = order[::-1]
-    elif rank > 2:
-        order[-2], order[-1] = order[-1], order[-2]
-    return d.view(x, Permute(tuple(order)))
-
-
-def conjugate(d: Builder, node: fx.Node, x: Value) -> Value:
-    """Of a complex tensor the conjugate."""
-    if not node.args[0].meta["val"].is_complex():  # type: ignore[union-attr]
-        return x
-    ones = d.constant(tuple(1 for _ in x.shape), function=function_of("ones", lambda: torch.ones((1,) * len(x.shape))))
-    return d.mul(x, ones, function_of("conj", lambda x, _: x.conj()))
 
 
 @rule("movedim", "moveaxis")
@@ -184,53 +131,6 @@ def moved_dims(d: Builder, node: fx.Node, x: Value, source: int | Sequence[int],
 @rule("expand", "broadcast_to", "expand_as")
 def expanded(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
     return d.view(x, Expand(meta_shape(node)))
-
-
-@rule("slice")
-def sliced(
-    d: Builder, node: fx.Node, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Value:
-    bounds = [None if bound is None else known(bound) for bound in (start, end)]
-    if any(bound is not None and at is None for bound, at in zip((start, end), bounds, strict=True)):
-        return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node), bound(node))  # that the data decide
-    positions = range(x.shape[dim])[bounds[0] : bounds[1] : step]
-    return x if len(positions) == x.shape[dim] else take(d, x, dim, positions)
-
-
-@rule("narrow")
-def narrowed(d: Builder, node: fx.Node, x: Value, dim: int, start: Any, length: int) -> Value:
-    if is_value(start) or known(start) is None or known(length) is None:
-        d.fix(*([start] if is_value(start) else []))
-        return d.resized(d.spread_along(x, dim % len(x.shape)), meta_shape(node), bound(node))
-    return take(d, x, dim, range(start % max(1, x.shape[dim]), start % max(1, x.shape[dim]) + length))
-
-
-@rule("select")
-def selected(d: Builder, node: fx.Node, x: Value, dim: int, index: Value) -> Value:
-    dim %= len(x.shape)
-    at = known(index)
-    if at is None:  # a place that the data decide
-        deciding = [index] if is_value(index) else []
-        d.fix(*deciding)
-        place = function_of("at", torch.as_tensor, node.args[2])
-        return d.gather(x, dim, (), deciding, place, ("at", str(node.args[2])))
-    one = take(d, x, dim, [at % x.shape[dim]])
-    return reshape(d, one, [n for k, n in enumerate(one.shape) if k != dim])
-
-
-@rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split")
-def split(d: Builder, node: fx.Node, x: Value, size: Any, dim: int = 0) -> tuple[Any, ...]:
-    out, start = [], 0
-    for part in node.meta["val"]:
-        length = size_of(part.shape[dim])
-        out.append(take(d, x, dim, range(start, start + length)))
-        start += length
-    return tuple(out)
-
-
-@rule("unbind")
-def unbound(d: Builder, node: fx.Node, x: Value, dim: int = 0) -> tuple[Any, ...]:
-    return tuple(selected(d, node, x, dim, index) for index in range(x.shape[dim]))
 
 
 @rule("flip")
@@ -272,39 +172,6 @@ def interleaved(d: Builder, node: fx.Node, x: Value, repeats: Any, dim: int | No
     if sum(times) != meta_shape(node)[dim]:  # nor where the graph leaves open how many there are
         raise NotSoughtError("how often an entry is repeated is not followed", hides=True)
     return take(d, x, dim, [k for k, count in enumerate(times) for _ in range(count)])
-
-
-@rule("unfold")
-def slid(d: Builder, node: fx.Node, x: Value, dim: int, size: int, step: int) -> Value:
-    """All windows of ``size`` entries along a dimension, ``step`` apart; the entries of a window come last."""
-    dim %= len(x.shape)
-    starts = range(0, x.shape[dim] - size + 1, step)
-    windows = take(d, x, dim, [start + k for start in starts for k in range(size)])
-    windows = reshape(d, windows, (*x.shape[:dim], len(starts), size, *x.shape[dim + 1 :]))
-    return moved(d, windows, dim + 1, len(x.shape))
-
-
-@rule("cat", "concat", "concatenate")
-def concatenated(d: Builder, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Value:
-    kept = [x for x in xs if tuple(x.shape) != (0,)]
-    return d.cat(kept, dim % len(kept[0].shape))
-
-
-@rule("stack")
-def stacked(d: Builder, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Value:
-    dim %= len(xs[0].shape) + 1
-    lifted = [reshape(d, x, (*x.shape[:dim], 1, *x.shape[dim:])) for x in xs]
-    return d.cat(lifted, dim)
-
-
-@rule("hstack", "column_stack")
-def hstacked(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Value:
-    """Side by side: vectors one behind the other, or as the columns of a matrix."""
-    if "column_stack" in str(node.target):
-        xs = [reshape(d, x, (math.prod(x.shape), 1)) if len(x.shape) < 2 else x for x in xs]
-    else:
-        xs = [reshape(d, x, x.shape or (1,)) for x in xs]
-    return d.cat(xs, 0 if len(xs[0].shape) == 1 else 1)
 
 
 @rule("pixel_shuffle")

@@ -11,7 +11,8 @@ from torch import Tensor, fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import meta_shape, reshape, take
-from neuralmechanics.symmetry.lowering.rules.reducing.normalisations import cosine, length
+from neuralmechanics.symmetry.lowering.rules.reducing.angles import cosine
+from neuralmechanics.symmetry.lowering.rules.reducing.lengths import length
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_letters
 from typing import Any
 
 from torch import fx
 
-from neuralmechanics.symmetry.lowering.rules.contractions import product
+from neuralmechanics.symmetry.lowering.rules.contracting.contractions import product
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import moved, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
@@ -15,8 +16,6 @@ from neuralmechanics.symmetry.program.attributes.contraction import Contraction
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @rule("inner")
@@ -40,8 +39,8 @@ def summed_over(d: Builder, x: Value, y: Value, dims_x: Sequence[int], dims_y: S
     """
     if any(x.shape[a] != y.shape[b] for a, b in zip(dims_x, dims_y, strict=True)):
         raise UnsupportedFormError(f"a sum over dimensions of other sizes, {x.shape} and {y.shape}")
-    letters = _LETTERS[: len(x.shape)]
-    other = list(_LETTERS[len(x.shape) : len(x.shape) + len(y.shape)])
+    letters = ascii_letters[: len(x.shape)]
+    other = list(ascii_letters[len(x.shape) : len(x.shape) + len(y.shape)])
     for a, b in zip(dims_x, dims_y, strict=True):
         other[b] = letters[a]
     left = [c for a, c in enumerate(letters) if a not in dims_x]
@@ -72,7 +71,9 @@ def kronecker(d: Builder, node: fx.Node, x: Value, y: Value) -> Value:
     """Every entry of x times the whole of y: blocks side by side, dimension by dimension."""
     rank = max(len(x.shape), len(y.shape))
     x, y = (reshape(d, v, (*(1 for _ in range(rank - len(v.shape))), *v.shape)) for v in (x, y))
-    pairs = d.contract(x, y, Contraction(_LETTERS[:rank], _LETTERS[rank : 2 * rank], _LETTERS[: 2 * rank]))
+    pairs = d.contract(
+        x, y, Contraction(ascii_letters[:rank], ascii_letters[rank : 2 * rank], ascii_letters[: 2 * rank])
+    )
     for k in range(rank):
         pairs = moved(d, pairs, rank + k, 2 * k + 1)
     return reshape(d, pairs, meta_shape(node))

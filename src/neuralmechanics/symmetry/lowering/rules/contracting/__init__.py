@@ -1,0 +1,1 @@
+"""Rules of operations that are sums of products: matrix products, convolutions, attention, Fourier sums."""

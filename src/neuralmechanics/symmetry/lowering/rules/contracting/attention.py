@@ -1,0 +1,75 @@
+"""Attention: products of queries and keys, their softmax, and the values that it weighs."""
+
+from __future__ import annotations
+
+from string import ascii_letters
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from neuralmechanics.symmetry.lowering.rules.functions import function_of
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, take
+from neuralmechanics.symmetry.lowering.rules.registry import rule
+from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.builder import Builder
+from neuralmechanics.symmetry.program.value import Value
+
+
+@rule("scaled_dot_product_attention")
+def attention(
+    d: Builder,
+    node: fx.Node,
+    q: Value,
+    k: Value,
+    v: Value,
+    mask: Value | None = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Value:
+    """softmax(scale·q kᵀ + mask) v, head by head; grouped queries: key and value heads serve several query heads."""
+    if enable_gqa:
+
+        def repeated(x: Any) -> Any:
+            times = q.shape[-3] // x.shape[-3]
+            return take(d, x, -3, [h for h in range(x.shape[-3]) for _ in range(times)])
+
+        k, v = repeated(k), repeated(v)
+    shape = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    q, k, v = (x if x.shape[:-2] == shape else expand(d, x, (*shape, *x.shape[-2:])) for x in (q, k, v))
+    batch = ascii_letters[: len(q.shape) - 2]
+    scores = d.contract(q, k, Contraction(batch + "xz", batch + "yz", batch + "xy"))
+    scores = d.scaled(scores, q.shape[-1] ** -0.5 if scale is None else float(scale))
+    if mask is not None:
+        scores = d.add(scores, _additive(d, node, mask))
+    rank = len(scores.shape)
+    if is_causal:
+        weights = d.softmax(scores, rank - 1, function=_CAUSAL, chosen=(rank - 2, rank - 1))
+    else:
+        weights = d.softmax(scores, rank - 1)
+    if dropout > 0:
+        weights = d.noise(weights, function_of("dropout", lambda w: torch.dropout(w, dropout, True), settings=dropout))
+    return d.contract(weights, v, Contraction(batch + "xy", batch + "yz", batch + "xz"))
+
+
+def _causal(scores: torch.Tensor) -> torch.Tensor:
+    """Softmax over the entries that do not lie behind the diagonal."""
+    kept = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return torch.softmax(scores.masked_fill(~kept, -torch.inf), -1)
+
+
+_CAUSAL = function_of("causal softmax", _causal)
+
+
+def _additive(d: Builder, node: fx.Node, mask: Value) -> Value:
+    """The mask as what is added: zero where a mask of truth values holds, minus infinity elsewhere."""
+    given: Any = node.args[3]
+    if given.meta["val"].dtype is not torch.bool:
+        return mask
+    d.fix(mask)
+    added = function_of("mask", lambda kept: torch.where(kept, 0.0, -torch.inf).double(), given)
+    return d.constant(mask.shape, function=added)
