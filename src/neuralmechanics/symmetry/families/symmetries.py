@@ -289,22 +289,9 @@ class Symmetries(Sequence[Family]):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a family: kind, name, layer, charges, generators, whether exact, what breaks it, its parameters."""
-        import pandas as pd
+        from neuralmechanics.symmetry.families.table import frame
 
-        rows = [
-            {
-                "kind": f.kind,
-                "family": f.name,
-                "charges": f.charges,
-                "generators": f.size,
-                "exact": f.exact,
-                "broken_by": ", ".join(map(str, f.broken_by)),
-                "parameters": ", ".join(f.parameters),
-            }
-            for f in self.families
-        ]
-        columns = ["kind", "family", "charges", "generators", "exact", "broken_by", "parameters"]
-        return pd.DataFrame(rows, columns=columns)
+        return frame(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (JSON) from which ``from_dict`` builds the same symmetries."""

@@ -10,15 +10,37 @@ from typing import TYPE_CHECKING
 from neuralmechanics.symmetry.families.name_summaries import common_form, summarised, templated
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from neuralmechanics.symmetry.families.family import Family
     from neuralmechanics.symmetry.families.symmetries import Symmetries
 
-__all__ = ["html_table", "text_table"]
+__all__ = ["frame", "html_table", "text_table"]
 
 _COLUMNS = ("kind", "family", "charges", "exact", "parameters")
 _WIDTH = 120
 _WIDEST = {"family": 34, "charges": 16, "exact": 24}
 _SPACE = 2
+
+
+def frame(symmetries: Symmetries) -> pd.DataFrame:
+    """One row a family, as ``Symmetries.to_frame`` describes it."""
+    import pandas as pd
+
+    rows = [
+        {
+            "kind": f.kind,
+            "family": f.name,
+            "charges": f.charges,
+            "generators": f.size,
+            "exact": f.exact,
+            "broken_by": ", ".join(map(str, f.broken_by)),
+            "parameters": ", ".join(f.parameters),
+        }
+        for f in symmetries.families
+    ]
+    columns = ["kind", "family", "charges", "generators", "exact", "broken_by", "parameters"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def text_table(symmetries: Symmetries, width: int = _WIDTH) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,16 +27,11 @@ from neuralmechanics.symmetry.finding.negative_factors import with_negative_fact
 from neuralmechanics.symmetry.finding.reading.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.reading.displaced import Displaced, displaced
 from neuralmechanics.symmetry.finding.reading.gauges import gauge_families, turned_pairs
-from neuralmechanics.symmetry.finding.reading.grouping import (
-    Group,
-    collapse,
-    gather,
-    named_family,
-    read_off,
-    unique_names,
-)
+from neuralmechanics.symmetry.finding.reading.grouping import Group, collapse, gather, read_off
 from neuralmechanics.symmetry.finding.reading.linear_blocks import block_family, gather_blocks, pair_family
+from neuralmechanics.symmetry.finding.reading.naming import named_family, unique_names
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings, distinct_shifts
+from neuralmechanics.symmetry.finding.remarks import described, notes, requirements, with_kept_zeros, with_padding_rows
 from neuralmechanics.symmetry.finding.spaces import spaces_of
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capturing import capture
@@ -46,10 +40,8 @@ from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotary import through_rotations
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
-from neuralmechanics.symmetry.passes.rewriting.zero_factors import ZeroFactors, with_zero_factors
-from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow
+from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors
 from neuralmechanics.symmetry.program.interpret import interpret
-from neuralmechanics.symmetry.program.primitives import Parameter
 from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.refusals import DomainError
 
@@ -111,7 +103,7 @@ def analyse(captured: Captured) -> Symmetries:
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
-    requires = _requirements(captured, program)
+    requires = requirements(captured, program)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
     about = displaced(captured, lowered, program)
@@ -129,9 +121,11 @@ def analyse(captured: Captured) -> Symmetries:
     turns, shears = gauge_families(captured, walk, read, mixing, requires, forgotten)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     spaces = spaces_of(captured, program, requires)
-    named = tuple(_masked(with_negative_factors(_padded(unique_names(families), program), spaces), zeros))
+    named = tuple(
+        with_kept_zeros(with_negative_factors(with_padding_rows(unique_names(families), program), spaces), zeros)
+    )
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
-    return Symmetries(named, lowered.unknown, coverage, _notes(captured), _described(captured), spaces)
+    return Symmetries(named, lowered.unknown, coverage, notes(captured), described(captured), spaces)
 
 
 Walking = Callable[..., None]
@@ -251,60 +245,3 @@ def _scalings(
         action = about.diagonal(group.terms)
         found.append(named_family(kind, action, about.labels(group), needed, group.broken_by))
     return found
-
-
-def _requirements(captured: Captured, program: Program) -> tuple[str, ...]:
-    modes = {c.place: c.used for c in program.conditions if isinstance(c, BatchStatistics)}
-    if not any(modes.values()):
-        return captured.requirements()
-    training = [where for where, mode in modes.items() if mode]
-    shown = ", ".join(training[:3]) + (f" and {len(training) - 3} more" if len(training) > 3 else "")
-    mixed = "" if all(modes.values()) else f" of {shown}"
-    return (f"training mode (batch statistics){mixed}", *captured.requirements())
-
-
-def _padded(families: list[Family], program: Program) -> list[Family]:
-    """Families that move an embedding's padding row, which gets no gradient: what makes up for it is said."""
-    rows: dict[str, set[int]] = {}
-    makers = program.makers()
-    for condition in (c for c in program.conditions if isinstance(c, PaddingRow)):
-        table = makers[condition.table].primitive
-        if isinstance(table, Parameter):
-            rows.setdefault(table.name, set()).add(condition.row)
-    if not rows:
-        return families
-    padded = []
-    for family in families:
-        needed = "row {} of {} (padding) is zero" if family.quadratic else "the batch takes no row {} of {} (padding)"
-        texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
-        padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
-    return padded
-
-
-def _masked(families: list[Family], zeros: ZeroFactors) -> list[Family]:
-    """Families that owe something to zeros of a buffer: that the buffer keeps them is said."""
-    masked = []
-    for family in families:
-        shifted = family.parameters if family.kind == "translation" else ()
-        names = zeros.ending.union(*(zeros.buffers.get(parameter, set()) for parameter in shifted))
-        texts = [f"{name} keeps its zeros" for name in sorted(names)]
-        masked.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
-    return masked
-
-
-def _notes(captured: Captured) -> tuple[str, ...]:
-    notes = [f"captured by {captured.route}: valid for {text}" for text in captured.requirements()]
-    if captured.replayed:
-        notes.append(f"not replayed beside the model: {captured.replayed}")
-    if captured.tied:
-        notes.append("tied: " + ", ".join(f"{alias} is {name}" for alias, name in captured.tied.items()))
-    return tuple(notes)
-
-
-def _described(captured: Captured) -> dict[str, Any]:
-    return {
-        "route": captured.route,
-        "training": captured.training,
-        "tied": dict(captured.tied),
-        "parameters": {name: list(shape) for name, shape in captured.shapes.items()},
-    }

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
 from neuralmechanics.symmetry.domains.channels.domain import Channels
-from neuralmechanics.symmetry.domains.channels.factors import Exponent, Factors, independent
-from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Product, same
-from neuralmechanics.symmetry.domains.representation.spaces import Leg
-from neuralmechanics.symmetry.families.spaces import Copies, Digit, Direction, Entry, Placement, Space, SpaceGroup
+from neuralmechanics.symmetry.domains.channels.factors import Exponent, independent
+from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Product
+from neuralmechanics.symmetry.families.spaces import Copies, Direction, Entry, Placement, Space, SpaceGroup
+from neuralmechanics.symmetry.finding.members import Member, digits_of, outer_members
+from neuralmechanics.symmetry.finding.settling import settled_channels
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.rewriting.early_takes import with_early_takes
-from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Program
 
-__all__ = ["channels_like", "settled_channels", "spaces_of"]
+__all__ = ["spaces_of"]
+
 
 _DRAWN = "dropout masks drawn anew: the output is the same in distribution"
-_ROUNDS = 32  # interpretations until dimensions split no further, and nothing more is held
 
 
 def spaces_of(captured: Captured, program: Program, requires: tuple[str, ...] = ()) -> tuple[Space, ...]:
@@ -34,91 +33,7 @@ def spaces_of(captured: Captured, program: Program, requires: tuple[str, ...] = 
     return () if channels is None else tuple(_Reader(channels, requires).spaces())
 
 
-def settled_channels(captured: Captured, program: Program) -> Channels | None:
-    """The interpreter after it has read the program until nothing changes; None where that takes too long."""
-    skeletons: Mapping[str, tuple[Layout, ...]] = {
-        name: tuple(same(n) for n in shape) for name, shape in captured.shapes.items()
-    }
-    for _ in range(_ROUNDS):
-        channels = _fresh(captured, skeletons)
-        _walk(program, channels)
-        if not channels.nodes.split_any:
-            return _held(channels, program)
-        skeletons = {**skeletons, **_skeletons(channels)}
-    return None
-
-
-def channels_like(settled: Channels, captured: Captured) -> Channels:
-    """An interpreter that has read nothing, with dimensions that split as those of ``settled`` do."""
-    return _fresh(captured, {**settled.skeletons, **_skeletons(settled)})
-
-
-def _fresh(captured: Captured, skeletons: Mapping[str, tuple[Layout, ...]]) -> Channels:
-    buffers = {
-        place: source.name.removeprefix("model.")
-        for place, source in captured.sources.items()
-        if source.kind == "buffer"
-    }
-    return Channels(captured.shapes, skeletons=skeletons, complex=captured.complex, buffers=buffers)
-
-
-def _skeletons(channels: Channels) -> dict[str, tuple[Layout, ...]]:
-    return {
-        name: tuple(channels.nodes.skeleton(layout) for layout in axes.layouts)
-        for name, axes in channels.parameters.items()
-    }
-
-
-def _held(channels: Channels, program: Program) -> Channels | None:
-    """The same once more, until nothing changes."""
-    for _ in range(_ROUNDS):
-        before = _state(channels)
-        channels.factors = Factors()
-        _walk(program, channels)
-        if channels.nodes.split_any:
-            return None
-        if _state(channels) == before:
-            return channels
-    return None
-
-
-def _walk(program: Program, channels: Channels) -> None:
-    interpret(program, channels, channels.step)  # type: ignore[arg-type]
-
-
-def _state(channels: Channels) -> object:
-    nodes, mixing = channels.nodes, channels.mixing
-    roots = [nodes.find(n) for n in range(len(nodes.widths))]
-    within = {
-        root: frozenset(nodes.find(n) for n in known)
-        for root in set(roots)
-        if (known := nodes.within[root]) is not None
-    }
-    flags = [
-        frozenset(mixing.find(Leg(n)).node for n in found) for found in (mixing.rigid, mixing.orthogonal, mixing.ones)
-    ]
-    return roots, frozenset(map(nodes.find, nodes.rigid)), within, flags, len(mixing.widths)
-
-
 _Vector = tuple[Literal["sign", "scale"], Exponent, bool]  # its kind, its exponents, whether gains stay as they are
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A leaf of a parameter's dimension: where its channels stand, and which digits count which spaces."""
-
-    parameter: str
-    shape: tuple[int, ...]
-    axis: int
-    leaf: Leaf
-    offset: int
-    digits: tuple[tuple[int, int, int | None], ...]  # size, stride, space; its own channels last
-    order: int
-
-    @property
-    def variable(self) -> int:
-        """The number of its factors; those of a buffer are none."""
-        return self.leaf.scale[0][0] if self.leaf.scale else -1 - self.order
 
 
 class _Reader:
@@ -126,13 +41,13 @@ class _Reader:
 
     def __init__(self, channels: Channels, requires: tuple[str, ...]) -> None:
         self.channels, self.requires = channels, requires
-        self.members: dict[int, list[_Member]] = {}
+        self.members: dict[int, list[Member]] = {}
         self.names: dict[int, str] = {}
         order = 0
         for name, axes in channels.parameters.items():
             for axis, layout in enumerate(axes.layouts):
                 for leaf, offset, digits in self._placed(layout, 0, 1, ()):
-                    member = _Member(name, axes.shape, axis, leaf, offset, digits, order)
+                    member = Member(name, axes.shape, axis, leaf, offset, digits, order)
                     order += 1
                     self.members.setdefault(self._root(leaf), []).append(member)
         self.within = self._acyclic()
@@ -231,7 +146,7 @@ class _Reader:
         nodes = self.channels.nodes
         return any(nodes.find(node) == root for node in self.channels.drawn)
 
-    def _matrices(self, members: Sequence[_Member]) -> tuple[SpaceGroup | None, int | None]:
+    def _matrices(self, members: Sequence[Member]) -> tuple[SpaceGroup | None, int | None]:
         """The group of matrices of most of the entries, and its number among those of the interpreter."""
         mixing = self.channels.mixing
         uses: dict[int, int] = {}
@@ -247,8 +162,8 @@ class _Reader:
                 return "general linear", node
         return None, None
 
-    def _entry(self, member: _Member, copies: Sequence[int], chosen: int | None) -> Entry:
-        place = Placement(member.axis, member.offset, tuple(_digits(member.digits, copies)))
+    def _entry(self, member: Member, copies: Sequence[int], chosen: int | None) -> Entry:
+        place = Placement(member.axis, member.offset, tuple(digits_of(member.digits, copies)))
         beside = []
         counted = {d.role for d in place.digits}
         for k, copy in enumerate(copies):
@@ -268,14 +183,14 @@ class _Reader:
             member.parameter not in self.channels.shapes,
         )
 
-    def _beside(self, member: _Member, copy: int, copies: Sequence[int]) -> Placement:
+    def _beside(self, member: Member, copy: int, copies: Sequence[int]) -> Placement:
         """Where else in the parameter the number of a copy stands."""
         places = [m for m in self.members[copy] if m.parameter == member.parameter and m.axis != member.axis]
         if len(places) != 1:
             raise AssertionError(f"{len(places)} dimensions of {member.parameter} count copies of a space")
         (found,) = places
         digits = [*found.digits[:-1], (*found.digits[-1][:2], copy)]
-        return Placement(found.axis, found.offset, tuple(_digits(digits, copies, own=False)))
+        return Placement(found.axis, found.offset, tuple(digits_of(digits, copies, own=False)))
 
     # --- factors ----------------------------------------------------------------------------------------------------
 
@@ -310,7 +225,7 @@ class _Reader:
                 out[member.variable] = Fraction(-1 if leg.dual and kind == "scale" else 1)
         return [out]
 
-    def _from_within(self, members: Sequence[_Member], inner: int, kind: str) -> list[Exponent]:
+    def _from_within(self, members: Sequence[Member], inner: int, kind: str) -> list[Exponent]:
         """What factors common to all channels of an inner space do to the channels of an outer one.
 
         Factors that also move tensors without channels of the outer space are none of its own, and are left out.
@@ -320,7 +235,7 @@ class _Reader:
         for vector in found:
             total: Exponent = {}
             moved = [(m, power) for m in self.members[inner] if (power := vector.get(m.variable, Fraction(0)))]
-            beside = [(next(_outer(m, members), None), power) for m, power in moved]
+            beside = [(next(outer_members(m, members), None), power) for m, power in moved]
             for outer, power in beside:
                 if outer is not None:
                     total[outer.variable] = total.get(outer.variable, Fraction(0)) + power
@@ -328,23 +243,12 @@ class _Reader:
                 out.append(total)
         return out
 
-    def _direction(self, vector: Exponent, kind: str, own: bool, members: Sequence[_Member]) -> Direction:
+    def _direction(self, vector: Exponent, kind: str, own: bool, members: Sequence[Member]) -> Direction:
         variables = [m.variable for m in members]
         if kind == "sign":
             return Direction("sign", tuple(float(vector.get(v, 0) % 2) for v in variables), own)
         broken = dict.fromkeys(b for e, b in self.channels.factors.breakings if _value(e, vector))
         return Direction("scale", tuple(float(vector.get(v, 0)) for v in variables), own, tuple(broken))
-
-
-def _outer(member: _Member, outer: Sequence[_Member]) -> Iterator[_Member]:
-    """The members of an outer space whose index stands beside the member's: along its dimension, else elsewhere."""
-    for m in outer:
-        here = (m.parameter, m.axis, m.offset) == (member.parameter, member.axis, member.offset)
-        if here and any(digit[:2] == m.digits[-1][:2] for digit in member.digits[:-1]):
-            yield m
-    for m in outer:
-        if m.parameter == member.parameter and m.axis != member.axis:
-            yield m
 
 
 def _value(exponents: Sequence[tuple[int, Fraction]], direction: Mapping[int, Fraction]) -> Fraction:
@@ -359,15 +263,6 @@ def _monomial(directions: Sequence[Direction]) -> SpaceGroup:
     if not kinds:
         return "permutation"
     return "signed permutation" if "sign" in kinds else "positive monomial"
-
-
-def _digits(digits: Sequence[tuple[int, int, int | None]], copies: Sequence[int], own: bool = True) -> Iterator[Digit]:
-    """Digits by their role; ``own``: the last one counts channels."""
-    for k, (size, stride, space) in enumerate(digits):
-        if own and k == len(digits) - 1:
-            yield Digit(size, stride)
-        else:
-            yield Digit(size, stride, copies.index(space) if space in copies else "rest")
 
 
 def _is_acyclic(graph: Mapping[int, Sequence[int]]) -> bool:

@@ -11,7 +11,7 @@ from neuralmechanics.rewrite.actions.rewritten import Refusal
 from neuralmechanics.symmetry.domains.channels.axes import Axes, all_leaves
 from neuralmechanics.symmetry.domains.channels.domain import Channels
 from neuralmechanics.symmetry.domains.representation.spaces import Leg
-from neuralmechanics.symmetry.finding.spaces import channels_like, settled_channels
+from neuralmechanics.symmetry.finding.settling import channels_like, settled_channels
 from neuralmechanics.symmetry.passes.rewriting.early_takes import with_early_takes
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.interpret import interpret

@@ -10,10 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 from neuralmechanics.symmetry.domains.representation.spaces import Leg
 
-__all__ = ["Layout", "Leaf", "Product", "Sum", "data", "leaves", "mapped", "product", "same", "summed"]
+__all__ = [
+    "Layout", "Leaf", "MismatchError", "Product", "Sum", "data", "leaves", "mapped", "mapped_shape", "product",
+    "refinement", "same", "summed",
+]  # fmt: skip
 
 Exponents = tuple[tuple[int, Fraction], ...]
 
@@ -58,6 +62,10 @@ class Sum:
 
 
 Layout = Leaf | Product | Sum
+
+
+class MismatchError(ValueError):
+    """Two layouts that have no common refinement of products and sums."""
 
 
 def data(width: int) -> Leaf:
@@ -127,3 +135,23 @@ def mapped(layout: Layout, change: Callable[[Leaf], Layout]) -> Layout:
 def plain(leaf: Leaf) -> Leaf:
     """The leaf without factors."""
     return replace(leaf, scale=(), sign=frozenset()) if leaf.scale or leaf.sign else leaf
+
+
+def refinement(widths: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """The coarsest dimensions into which both divide.
+
+    >>> refinement([2, 8], [4, 4])
+    [2, 2, 4]
+    """
+    ends = sorted({math.prod(x[k:]) for x in (widths, sizes) for k in range(len(x) + 1)})
+    if any(b % a for a, b in pairwise(ends)):
+        raise MismatchError(f"{list(widths)} entries as {list(sizes)}")
+    return [b // a for a, b in pairwise(ends)][::-1]
+
+
+def mapped_shape(layout: Layout) -> Layout:
+    """The layout with widths alone."""
+    if isinstance(layout, Leaf):
+        return Leaf(layout.width, told=layout.told and layout.node is None)
+    parts = tuple(mapped_shape(part) for part in layout.parts)
+    return Product(parts) if isinstance(layout, Product) else Sum(parts)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from neuralmechanics.symmetry.domains.channels.axes import Axes, all_leaves, broadcast
 from neuralmechanics.symmetry.domains.channels.factors import Factors, sum_of
-from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Sum, data, leaves
-from neuralmechanics.symmetry.domains.channels.nodes import MismatchError, Nodes
+from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, MismatchError, Sum, data, leaves
+from neuralmechanics.symmetry.domains.channels.nodes import Nodes
 from neuralmechanics.symmetry.domains.representation.spaces import Spaces
 from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 

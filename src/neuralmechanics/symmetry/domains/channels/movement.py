@@ -10,9 +10,8 @@ from neuralmechanics.symmetry.domains.channels.axes import (
     broadcast,
     data_axes,
 )
-from neuralmechanics.symmetry.domains.channels.layout import Layout, data, product, same, summed
+from neuralmechanics.symmetry.domains.channels.layout import Layout, MismatchError, data, product, same, summed
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
-from neuralmechanics.symmetry.domains.channels.nodes import MismatchError
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, dimension_groups
 

@@ -5,29 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from neuralmechanics.symmetry.domains.channels.layout import (
     Layout,
     Leaf,
+    MismatchError,
     Product,
     Sum,
     data,
     leaves,
     mapped,
+    mapped_shape,
     product,
+    refinement,
     same,
     summed,
 )
 from neuralmechanics.symmetry.program.attributes.views import dimension_groups
 
-__all__ = ["MismatchError", "Nodes"]
+__all__ = ["Nodes"]
 
 Combine = Callable[[Leaf, Leaf], Leaf]
-
-
-class MismatchError(ValueError):
-    """Two layouts that have no common refinement of products and sums."""
 
 
 @dataclass(eq=False)
@@ -183,7 +181,7 @@ class Nodes:
         for inside, outside in dimension_groups(mine, theirs):
             one, other = (product([x.parts[k] for k in places]) for x, places in ((first, inside), (second, outside)))
             if len(inside) > 1 and len(outside) > 1:
-                sizes = _refinement([mine[k] for k in inside], [theirs[k] for k in outside])
+                sizes = refinement([mine[k] for k in inside], [theirs[k] for k in outside])
                 pieces = zip(self.factored(one, sizes), self.factored(other, sizes), strict=True)
                 out += [self.zipped(x, y, combine) for x, y in pieces]
             else:
@@ -240,7 +238,7 @@ class Nodes:
 
     def _refactored(self, parts: Sequence[Layout], sizes: Sequence[int]) -> list[Layout]:
         """Parts as dimensions of other sizes, by way of dimensions into which both divide."""
-        fine = _refinement([part.width for part in parts], sizes)
+        fine = refinement([part.width for part in parts], sizes)
         groups = dimension_groups([part.width for part in parts], fine)
         pieces = [x for (k,), places in groups for x in self.factored(parts[k], [fine[j] for j in places])]
         return [product([pieces[j] for j in places]) for places, _ in dimension_groups(fine, sizes)]
@@ -294,23 +292,3 @@ class Nodes:
             return self.new(skeleton.width) if skeleton.width > 1 else same(skeleton.width)
         parts = tuple(self.fresh(part) for part in skeleton.parts)
         return Product(parts) if isinstance(skeleton, Product) else Sum(parts)
-
-
-def _refinement(widths: Sequence[int], sizes: Sequence[int]) -> list[int]:
-    """The coarsest dimensions into which both divide.
-
-    >>> _refinement([2, 8], [4, 4])
-    [2, 2, 4]
-    """
-    ends = sorted({math.prod(x[k:]) for x in (widths, sizes) for k in range(len(x) + 1)})
-    if any(b % a for a, b in pairwise(ends)):
-        raise MismatchError(f"{list(widths)} entries as {list(sizes)}")
-    return [b // a for a, b in pairwise(ends)][::-1]
-
-
-def mapped_shape(layout: Layout) -> Layout:
-    """The layout with widths alone."""
-    if isinstance(layout, Leaf):
-        return Leaf(layout.width, told=layout.told and layout.node is None)
-    parts = tuple(mapped_shape(part) for part in layout.parts)
-    return Product(parts) if isinstance(layout, Product) else Sum(parts)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm, Gained, Mapped
+from neuralmechanics.symmetry.domains.shift.products import Gained, Mapped
+from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm
 from neuralmechanics.symmetry.program.attributes.views import Permute, Take
 
 __all__ = ["Absorbed", "Answer", "mapped_constant", "maps_of", "parameter_behind"]

@@ -18,6 +18,8 @@ import numpy as np
 
 from neuralmechanics.symmetry.domains.shift.answers import Absorbed, Answer, mapped_constant, maps_of, parameter_behind
 from neuralmechanics.symmetry.domains.shift.constraints import ShiftConstraints
+from neuralmechanics.symmetry.domains.shift.movement import placed_in, viewed_dims, viewed_term, viewed_zero
+from neuralmechanics.symmetry.domains.shift.products import contracted_term, one_along, times, zero_along
 from neuralmechanics.symmetry.domains.shift.variation import (
     Change,
     ChangeTerm,
@@ -25,19 +27,11 @@ from neuralmechanics.symmetry.domains.shift.variation import (
     aligned,
     based,
     by_function,
-    contracted_term,
     first_entries,
     letters_of,
-    one_along,
-    placed_in,
     restricted_term,
-    times,
-    viewed_dims,
-    viewed_term,
-    viewed_zero,
     wide_dims,
     without_dims,
-    zero_along,
 )
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction

@@ -11,10 +11,10 @@ from typing import Self
 import numpy as np
 
 from neuralmechanics.symmetry.algebra.linear_system import ConstraintSystem, Seen
-from neuralmechanics.symmetry.program.attributes.contraction import Contraction
-from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
 Shape = tuple[int, ...]
+
+
 Key = tuple[Hashable, ...]
 
 
@@ -33,29 +33,6 @@ class Name(tuple[Hashable, ...]):
 
     def __hash__(self) -> int:
         return self._hash
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """The step of a function's identity that a sum of products with another tensor is.
-
-    ``absorbed``: the dimensions of the changed tensor whose coefficients became numbers of functions.
-    ``summed``: sizes of the changed tensor along the letters that are summed; a constant there is multiplied by them.
-    """
-
-    other: Hashable
-    how: Contraction
-    letters: str
-    absorbed: tuple[int, ...]
-    summed: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Gained:
-    """The step of a function's identity that a product with another tensor is; ``absorbed`` as that of ``Mapped``."""
-
-    other: Hashable
-    absorbed: tuple[int, ...]
 
 
 Along = tuple[tuple[int, int], ...]
@@ -168,96 +145,6 @@ def aligned(x: Change, shape: Shape) -> Change:
     return Change(shape, frozenset(d + front for d in x.varies), Name("expand", x.name, x.shape, shape), terms)
 
 
-def times(t: ChangeTerm, other: Change) -> ChangeTerm:
-    """The term multiplied by a tensor that is known to be constant along some axes."""
-    moved = tuple(sorted(other.varies & t.pattern))
-    ids = t.absorbed(moved, other.shape)
-    return t.then(Gained(other.name, moved), ids, t.varies | other.varies)
-
-
-def contracted_term(
-    t: ChangeTerm, letters: str, sizes: Sequence[int], other: Change, other_letters: str, how: Contraction
-) -> ChangeTerm:
-    """The term of a tensor of these sizes after a sum of products with ``other``."""
-    outer = letters_of(other.varies, other_letters)
-    if other.sums_to_one is not None:
-        letter = other_letters[other.sums_to_one]
-        if letter in letters and letter not in how.out and letters.index(letter) not in t.varies | t.pattern:
-            return _averaged(t, letters, how)
-    windows = {w.x: w for w in how.windows} | {w.kernel: w for w in how.windows}
-    t, sizes, base, takes = _behind_takes(t, letters, sizes, other.name, other_letters, how)
-    moved = {letter for letter in letters if letter not in how.out or letter in outer or letter in windows}
-    absorbed = tuple(d for d, letter in enumerate(letters) if letter in moved and t.ids.shape[d] > 1)
-    ids = t.absorbed(absorbed, ())
-    varying = letters_of(t.varies, letters) | outer
-    touched = varying | letters_of(t.pattern, letters)
-    varying |= {w.out for w in how.windows if w.x in touched or not w.keeps_constants}
-    kept = {letter: ids.shape[d] for d, letter in enumerate(letters) if letter not in moved}
-    shape = [kept.get(letter, 1) for letter in how.out]
-    order = [letters.index(letter) for letter in how.out if letter in kept]
-    rest = [d for d in range(len(letters)) if d not in order]
-    ids = ids.transpose([*order, *rest, len(letters)]).reshape([*shape, ids.shape[-1]])
-    summed = tuple(n for letter, n in zip(letters, sizes, strict=True) if letter not in how.out)
-    step = Mapped(base, how, letters, absorbed, summed)
-    whole = varying | {how.out[take.dim] for take in takes}
-    mapped = t.then(step, ids, (k for k, letter in enumerate(how.out) if letter in whole))
-    for take in takes:
-        mapped = _taken_term(mapped, take)
-    return mapped
-
-
-def _behind_takes(
-    t: ChangeTerm, letters: str, sizes: Sequence[int], name: Hashable, mine: str, how: Contraction
-) -> tuple[ChangeTerm, Sequence[int], Hashable, list[Take]]:
-    """The term before a product with the whole of a factor of which some entries are taken; and entries of the result.
-
-    Some outputs of a linear map are outputs of the whole map, and some inputs are all of them where the rest is zero.
-    """
-    takes: list[Take] = []
-    windowed = {letter for w in how.windows for letter in (w.x, w.kernel, w.out)}
-    while isinstance(name, Name) and name[0] == "view" and isinstance(take := name[2], Take):
-        letter = mine[take.dim]
-        if letter in how.out and letter not in letters and letter not in windowed:
-            takes.insert(0, Take(how.out.index(letter), take.positions))
-        elif letter in how.out or letter not in letters or letter in windowed:
-            break
-        else:
-            dim, whole = letters.index(letter), name[3]
-            if not isinstance(whole, int) or dim in t.varies or len(set(take.positions)) < len(take.positions):
-                break
-            ids = np.zeros([whole if d == dim else n for d, n in enumerate(t.ids.shape)], np.int64)
-            ids[(slice(None),) * dim + (list(take.positions),)] = t.ids
-            t, sizes = replace(t, ids=ids), [whole if d == dim else n for d, n in enumerate(sizes)]
-        name = name[1]
-    return t, sizes, name, takes
-
-
-def _averaged(t: ChangeTerm, letters: str, how: Contraction) -> ChangeTerm:
-    """The term after a mean along an axis where it is constant, with any weights that sum to one: as it was."""
-    order = [letters.index(letter) for letter in how.out if letter in letters]
-    rest = [d for d in range(len(letters)) if d not in order]
-    shape = [t.ids.shape[letters.index(letter)] if letter in letters else 1 for letter in how.out]
-    ids = t.ids.transpose([*order, *rest, len(letters)]).reshape([*shape, t.ids.shape[-1]])
-    return t.moved(ids, {letters.index(letter): k for k, letter in enumerate(how.out) if letter in letters})
-
-
-def zero_along(letters: str, other: Change, other_letters: str, how: Contraction) -> int | None:
-    """The dimension of a factor that is summed against entries of the other that add up to zero along it."""
-    if other.sums_to_zero is None:
-        return None
-    letter = other_letters[other.sums_to_zero]
-    inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
-    return letters.index(letter) if letter in letters and letter not in how.out and letter not in inner else None
-
-
-def one_along(letters: str, other: Change, other_letters: str, how: Contraction) -> int | None:
-    """The dimension of a factor that is summed against entries of the other that add up to one along it."""
-    if other.sums_to_one is None:
-        return None
-    letter = other_letters[other.sums_to_one]
-    return letters.index(letter) if letter in letters and letter not in how.out else None
-
-
 def based(t: ChangeTerm, dim: int, system: ConstraintSystem, cause: int) -> list[ChangeTerm]:
     """Coefficients that differ along ``dim`` as those of the first entry plus differences.
 
@@ -282,94 +169,6 @@ def without_dims(x: Change, bound: frozenset[int], keepdim: bool) -> Change:
     return replace(x, shape=tuple(x.shape[d] for d in kept), varies=frozenset(place[d] for d in x.varies), terms=terms)
 
 
-def placed_in(t: ChangeTerm, dim: int, start: int, length: int, total: int) -> ChangeTerm:
-    """The term as a part of a concatenation: zero coefficients on the other parts."""
-    if dim in t.varies:
-        return t.then(("placed", dim, start, total), t.ids, t.varies)
-    sizes = list(t.ids.shape)
-    sizes[dim] = total
-    ids = np.zeros(sizes, t.ids.dtype)
-    index = [slice(None)] * len(sizes)
-    index[dim] = slice(start, start + length)
-    ids[tuple(index)] = t.ids
-    return replace(t, ids=ids)
-
-
 def restricted_term(t: ChangeTerm, kept: np.ndarray) -> ChangeTerm:
     """The term with zero coefficients where ``kept`` does not hold, if its functions differ along no dimension."""
     return t if t.varies else replace(t, ids=np.where(kept[..., None], t.ids, 0))
-
-
-def viewed_dims(dims: frozenset[int], view: View, shape: Shape, out: Shape) -> frozenset[int]:
-    if isinstance(view, Permute):
-        return frozenset(k for k, d in enumerate(view.order) if d in dims)
-    if isinstance(view, Expand):
-        front = len(out) - len(shape)
-        return frozenset(d + front for d in dims)
-    if isinstance(view, Take):
-        return dims if len(view.positions) > 1 else dims - {view.dim}
-    touched = set()
-    for inside, outside in dimension_groups(shape, out):
-        if dims & set(inside):
-            touched |= {d for d in outside if out[d] > 1}
-    return frozenset(touched)
-
-
-def viewed_zero(x: Change, view: View, out: Shape) -> int | None:
-    """Where the dimension along which x adds up to zero has gone, if it is whole."""
-    dim = x.sums_to_zero
-    if dim is None or isinstance(view, Take):
-        return None
-    if isinstance(view, Permute):
-        return view.order.index(dim)
-    if isinstance(view, Expand):
-        return dim + len(out) - len(x.shape)
-    groups = [outside for inside, outside in dimension_groups(x.shape, out) if dim in inside and len(inside) == 1]
-    return groups[0][0] if groups and len(groups[0]) == 1 else None
-
-
-def viewed_term(t: ChangeTerm, view: View, shape: Shape, out: Shape) -> ChangeTerm:
-    if isinstance(view, Permute):
-        places = {d: k for k, d in enumerate(view.order)}
-        return t.moved(t.ids.transpose([*view.order, t.ids.ndim - 1]), places)
-    if isinstance(view, Expand):
-        front = len(out) - len(shape)
-        places = {d: d + front for d in range(len(shape))}
-        return t.moved(t.ids.reshape((1,) * front + t.ids.shape), places)
-    if isinstance(view, Take):
-        if view.dim in t.varies:
-            return _taken_term(t, view)
-        if t.ids.shape[view.dim] == 1:
-            return t
-        return replace(t, ids=t.ids.take(np.asarray(view.positions, dtype=np.int64), axis=view.dim))
-    return _reshaped_term(t, shape, out)
-
-
-def _taken_term(t: ChangeTerm, take: Take) -> ChangeTerm:
-    """The term at some entries along a dimension where its functions vary: said of their own axis, wherever it lies."""
-    axis = dict(t.along)[take.dim]
-    left = t.along if len(take.positions) > 1 else tuple(pair for pair in t.along if pair[0] != take.dim)
-    return replace(t, key=(*t.key, ("take", axis, take.positions)), along=left)
-
-
-def _reshaped_term(t: ChangeTerm, shape: Shape, out: Shape) -> ChangeTerm:
-    """The term after a reshape: dimensions that merge or split with a varying one become others of new functions."""
-    ids, merged = t.ids, False
-    places: dict[int, int] = {}
-    for inside, outside in dimension_groups(shape, out):
-        wide, after = [d for d in inside if shape[d] > 1], [d for d in outside if out[d] > 1]
-        if len(wide) == len(after) == 1:
-            places[wide[0]] = after[0]
-        elif t.varies & set(inside):
-            ids, merged = replace(t, ids=ids).absorbed(inside, shape), True
-    pattern = tuple(sorted(t.pattern - replace(t, ids=ids).pattern))
-    ids = np.moveaxis(_reshaped(np.moveaxis(ids, -1, 0), shape, out), 0, -1)
-    if merged:
-        return t.then(("reshape", shape, out, pattern), ids, viewed_dims(t.varies, Reshape(out), shape, out))
-    lying = tuple((d, axis) for d, axis in t.along if shape[d] > 1)  # a function has no say along a single entry
-    return replace(t, along=lying).moved(ids, places)
-
-
-def _reshaped(array: np.ndarray, shape: Shape, out: Shape) -> np.ndarray:
-    """Row-major reshape of all dimensions but the first, of a compressed array."""
-    return Reshape((array.shape[0], *out)).apply(array, (array.shape[0], *shape))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,49 +15,13 @@ from torch import Tensor
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 from neuralmechanics.symmetry.families.breaking import Breaking
 from neuralmechanics.symmetry.families.spaces.element import Element, monomial
+from neuralmechanics.symmetry.families.spaces.groups import MATRIX_GROUPS, Copies, Direction, SpaceGroup
 from neuralmechanics.symmetry.families.spaces.placement import Entry
 
-__all__ = ["GROUPS", "Copies", "Direction", "Space", "SpaceGroup"]
+__all__ = ["Space"]
 
-SpaceGroup = Literal[
-    "permutation",
-    "signed permutation",
-    "positive monomial",
-    "monomial",
-    "ones-preserving orthogonal",
-    "orthogonal",
-    "general linear",
-]
-GROUPS: tuple[str, ...] = get_args(SpaceGroup)
-MATRIX_GROUPS = ("ones-preserving orthogonal", "orthogonal", "general linear")
+
 _ALLOWED = 1e-9  # departure of a matrix from its group, in float64
-
-
-@dataclass(frozen=True)
-class Copies:
-    """A space has an element of its own for each of ``size`` heads, experts or groups: what they are called."""
-
-    name: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Direction:
-    """Factors, one a channel, that may be chosen freely: entry k is multiplied by factor^exponents[k].
-
-    ``kind`` "sign": the factors are ±1; "scale": positive, where constants of ``broken_by`` break it by a little.
-    ``own``: gains that multiply the channels stay as they are.
-    """
-
-    kind: Literal["sign", "scale"]
-    exponents: tuple[float, ...]
-    own: bool = True
-    broken_by: tuple[Breaking, ...] = ()
-
-    @property
-    def exact(self) -> bool:
-        """Whether no constant breaks it."""
-        return not self.broken_by
 
 
 @dataclass(frozen=True, eq=False)

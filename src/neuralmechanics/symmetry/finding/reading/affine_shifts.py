@@ -13,18 +13,11 @@ from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.shift.answers import Absorbed, parameter_behind
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
-from neuralmechanics.symmetry.domains.shift.variation import Gained, Mapped
+from neuralmechanics.symmetry.domains.shift.products import Gained, Mapped
 from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, MapFactor, Shift
 from neuralmechanics.symmetry.families.family import Family
-from neuralmechanics.symmetry.finding.reading.grouping import (
-    Exponents,
-    SliceLabels,
-    collapse,
-    family_terms,
-    members_alike,
-    named_family,
-    read_off,
-)
+from neuralmechanics.symmetry.finding.reading.grouping import Exponents, collapse, family_terms, members_alike, read_off
+from neuralmechanics.symmetry.finding.reading.naming import SliceLabels, named_family
 from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, View
 
 __all__ = ["affine_families"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from neuralmechanics.symmetry.domains.representation.domain import Transport
 from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear, ShearTerm
 from neuralmechanics.symmetry.families.family import Family
-from neuralmechanics.symmetry.finding.reading.grouping import named_family
+from neuralmechanics.symmetry.finding.reading.naming import named_family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses
 

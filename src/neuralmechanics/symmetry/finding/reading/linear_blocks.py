@@ -14,7 +14,7 @@ from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.scaling.label import Label
 from neuralmechanics.symmetry.families.actions import BlockLabels, ComplexPairs, GramTerm, LinearBlocks
 from neuralmechanics.symmetry.families.family import Family
-from neuralmechanics.symmetry.finding.reading.grouping import named_family, subscript
+from neuralmechanics.symmetry.finding.reading.naming import named_family, subscript
 
 __all__ = ["BlockGroup", "block_family", "gather_blocks", "pair_family"]
 

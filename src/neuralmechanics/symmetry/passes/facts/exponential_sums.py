@@ -108,3 +108,15 @@ def _size(known: Weighted, d: int) -> int:
     """How many entries that differ the value has along a dimension."""
     axis = known.axes[d]
     return 1 if axis is None else known.x.shape[axis]
+
+
+def has_logarithm(total: Weighted) -> bool:
+    """Whether it is a positive multiple of Z that holds every sum."""
+    kept = {d for d, n in enumerate(total.x.shape) if n > 1 and d not in total.summed}
+    return total.factor is not None and total.factor > 0 and kept <= set(total.axes)
+
+
+def constant_along(y: Value, x: Value, dims: frozenset[int]) -> bool:
+    """Whether y, broadcast to the shape of x, is constant along the dimensions."""
+    front = len(x.shape) - len(y.shape)
+    return all(d < front or y.shape[d - front] == 1 for d in dims)

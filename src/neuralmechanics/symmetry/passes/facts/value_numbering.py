@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from neuralmechanics.symmetry.passes.facts.trailing_dimensions import leads, rearranged
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import PARTS, UNITS
-from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
 __all__ = ["ChannelSums", "Sum", "Term"]
+
 
 _DEEPEST = 200  # instructions on data that are followed back; what is further away counts as new
 
@@ -105,9 +106,9 @@ class ChannelSums:
             return self._numbered(picked, own) if primitive.dim < len(maker.operands[0].shape) - own.ndim else None
         if isinstance(primitive, (p.Rearrange, p.Concatenate)):
             arrays = [self.data(x, depth) for x in maker.operands]
-            moved = _rearranged(maker, arrays)
+            moved = rearranged(maker, arrays)
             if moved is None:
-                return self._led(maker, arrays[0]) if _leads(maker, arrays) else None
+                return self._led(maker, arrays[0]) if leads(maker, arrays) else None
             while moved.ndim > 1 and moved.shape[0] == 1:  # a dimension in front of the channels
                 moved = self._numbered(("inserted", shape), moved[0])
             return moved if moved.shape[-1] > 1 or moved.ndim == 1 else None
@@ -229,7 +230,7 @@ class ChannelSums:
             return None
         terms = []
         for k in range(len(first.terms)):
-            fields = [_rearranged(maker, [s.terms[k].arrays()[field] for s in sums]) for field in range(3)]
+            fields = [rearranged(maker, [s.terms[k].arrays()[field] for s in sums]) for field in range(3)]
             if any(field is None for field in fields):
                 return None
             terms.append(Term(*(field for field in fields if field is not None)))
@@ -270,47 +271,4 @@ def _elementwise_key(primitive: p.Primitive) -> Hashable | None:
         return primitive
     if isinstance(primitive, (p.Homogeneous, p.Nonlinear)):
         return primitive if primitive.function is not None and not primitive.function.data else None
-    return None
-
-
-# --- rearrangements of trailing dimensions ------------------------------------------------------------------------
-
-
-def _leads(maker: Instruction, arrays: Sequence[np.ndarray]) -> bool:
-    """Whether a view moves leading dimensions alone, and leaves those of the channels where they are."""
-    primitive, block = maker.primitive, arrays[0].ndim
-    if not isinstance(primitive, p.Rearrange) or maker.result is None:
-        return False
-    before, after, view = maker.operands[0].shape, maker.result.shape, primitive.view
-    if before[len(before) - block :] != after[len(after) - block :] or len(after) < block:
-        return False
-    kept = range(len(before) - block, len(before))
-    if isinstance(view, Permute):
-        return list(view.order[-block:]) == list(kept)
-    if isinstance(view, Take):
-        return view.dim not in kept
-    return True
-
-
-def _rearranged(maker: Instruction, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
-    """What a rearrangement of the trailing dimensions makes of its operands' arrays; None if it is none."""
-    primitive, result = maker.primitive, maker.result
-    if result is None:
-        return None
-    if isinstance(primitive, p.Concatenate):
-        place = primitive.dim % len(result.shape) - len(result.shape)
-        ranks = {a.ndim for a in arrays}
-        return np.concatenate(arrays, place) if len(ranks) == 1 and -place <= ranks.pop() else None
-    if not isinstance(primitive, p.Rearrange):
-        return None
-    own, before, view = arrays[0], maker.operands[0].shape, primitive.view
-    if isinstance(view, Take):
-        place = view.dim - len(before)
-        return own.take(view.positions, axis=place) if -place <= own.ndim else None
-    if isinstance(view, Reshape):
-        front = before[: len(before) - own.ndim]
-        inside = result.shape[len(front) :]
-        return own.reshape(inside) if result.shape[: len(front)] == front and len(inside) in (1, 2, 3) else None
-    if isinstance(view, Expand) and result.shape[len(result.shape) - own.ndim :] != own.shape:
-        return None
     return None

@@ -14,7 +14,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from neuralmechanics.symmetry.passes.facts.equal_values import equal_values
-from neuralmechanics.symmetry.passes.facts.exponential_sums import PowerOfSum, Weighted, aligned, moved, viewed
+from neuralmechanics.symmetry.passes.facts.exponential_sums import (
+    PowerOfSum,
+    Weighted,
+    aligned,
+    constant_along,
+    has_logarithm,
+    moved,
+    viewed,
+)
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.unread import unread_values, without
 from neuralmechanics.symmetry.program import primitives as p
@@ -24,8 +32,6 @@ from neuralmechanics.symmetry.program.program import Instruction, Location, Prog
 from neuralmechanics.symmetry.program.value import Value
 
 __all__ = ["with_softmaxes"]
-
-Axes = tuple[int | None, ...]  # for each dimension of a value, the dimension of x that it runs along
 
 
 @naming_the_operation
@@ -130,7 +136,7 @@ class _Softmaxes:
     def _logarithm(self, instruction: Instruction, result: Value) -> None:
         """log(factor·Z) = x_0 - log_softmax(x)_0 + log(factor), laid out as Z is."""
         total, cause = self.weighted.get(instruction.operands[0].index), instruction.cause
-        if total is None or not _has_logarithm(total) or self._joined(total.x, total.summed) is None:
+        if total is None or not has_logarithm(total) or self._joined(total.x, total.summed) is None:
             self._keep(instruction)
             return
         value = self._log_of_sum(cause, total)
@@ -232,9 +238,9 @@ class _Softmaxes:
         made = self.made.get(x.index)
         while made is not None and isinstance(made.primitive, p.Add):
             one, other = made.operands
-            if one.shape == x.shape and _constant_along(other, x, dims):
+            if one.shape == x.shape and constant_along(other, x, dims):
                 x = one
-            elif made.primitive.scale == 1 and other.shape == x.shape and _constant_along(one, x, dims):
+            elif made.primitive.scale == 1 and other.shape == x.shape and constant_along(one, x, dims):
                 x = other
             else:
                 break
@@ -273,12 +279,9 @@ class _Softmaxes:
     def _first_less_normalised(self, operands: Sequence[Value]) -> Weighted | None:
         """Z where the operands are one entry of x and the same entry of log_softmax(x)."""
         one, other = (self.made.get(v.index) for v in operands)
-        if (
-            one is None
-            or other is None
-            or not isinstance(one.primitive, p.Rearrange)
-            or one.primitive != other.primitive
-        ):
+        if one is None or other is None or one.primitive != other.primitive:
+            return None
+        if not isinstance(one.primitive, p.Rearrange):
             return None
         view, x, y = one.primitive.view, one.operands[0], self.made.get(other.operands[0].index)
         if not isinstance(view, Take) or len(view.positions) != 1 or y is None:
@@ -295,15 +298,3 @@ class _Softmaxes:
 def _plain(softmax: p.Softmax) -> bool:
     """Whether it is the softmax of all entries."""
     return softmax.function is None
-
-
-def _has_logarithm(total: Weighted) -> bool:
-    """Whether it is a positive multiple of Z that holds every sum."""
-    kept = {d for d, n in enumerate(total.x.shape) if n > 1 and d not in total.summed}
-    return total.factor is not None and total.factor > 0 and kept <= set(total.axes)
-
-
-def _constant_along(y: Value, x: Value, dims: frozenset[int]) -> bool:
-    """Whether y, broadcast to the shape of x, is constant along the dimensions."""
-    front = len(x.shape) - len(y.shape)
-    return all(d < front or y.shape[d - front] == 1 for d in dims)

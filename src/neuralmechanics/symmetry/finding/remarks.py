@@ -1,0 +1,70 @@
+"""What is said beside families: what they require of modes, rows and buffers, and how the graph was captured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from neuralmechanics.symmetry.families.family import Family
+from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.passes.rewriting.zero_factors import ZeroFactors
+from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow
+from neuralmechanics.symmetry.program.primitives import Parameter
+from neuralmechanics.symmetry.program.program import Program
+
+
+def requirements(captured: Captured, program: Program) -> tuple[str, ...]:
+    modes = {c.place: c.used for c in program.conditions if isinstance(c, BatchStatistics)}
+    if not any(modes.values()):
+        return captured.requirements()
+    training = [where for where, mode in modes.items() if mode]
+    shown = ", ".join(training[:3]) + (f" and {len(training) - 3} more" if len(training) > 3 else "")
+    mixed = "" if all(modes.values()) else f" of {shown}"
+    return (f"training mode (batch statistics){mixed}", *captured.requirements())
+
+
+def with_padding_rows(families: list[Family], program: Program) -> list[Family]:
+    """Families that move an embedding's padding row, which gets no gradient: what makes up for it is said."""
+    rows: dict[str, set[int]] = {}
+    makers = program.makers()
+    for condition in (c for c in program.conditions if isinstance(c, PaddingRow)):
+        table = makers[condition.table].primitive
+        if isinstance(table, Parameter):
+            rows.setdefault(table.name, set()).add(condition.row)
+    if not rows:
+        return families
+    padded = []
+    for family in families:
+        needed = "row {} of {} (padding) is zero" if family.quadratic else "the batch takes no row {} of {} (padding)"
+        texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
+        padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
+    return padded
+
+
+def with_kept_zeros(families: list[Family], zeros: ZeroFactors) -> list[Family]:
+    """Families that owe something to zeros of a buffer: that the buffer keeps them is said."""
+    masked = []
+    for family in families:
+        shifted = family.parameters if family.kind == "translation" else ()
+        names = zeros.ending.union(*(zeros.buffers.get(parameter, set()) for parameter in shifted))
+        texts = [f"{name} keeps its zeros" for name in sorted(names)]
+        masked.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
+    return masked
+
+
+def notes(captured: Captured) -> tuple[str, ...]:
+    notes = [f"captured by {captured.route}: valid for {text}" for text in captured.requirements()]
+    if captured.replayed:
+        notes.append(f"not replayed beside the model: {captured.replayed}")
+    if captured.tied:
+        notes.append("tied: " + ", ".join(f"{alias} is {name}" for alias, name in captured.tied.items()))
+    return tuple(notes)
+
+
+def described(captured: Captured) -> dict[str, Any]:
+    return {
+        "route": captured.route,
+        "training": captured.training,
+        "tied": dict(captured.tied),
+        "parameters": {name: list(shape) for name, shape in captured.shapes.items()},
+    }
