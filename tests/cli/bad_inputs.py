@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
+from neuralmechanics.experiments.models.zoo import build_model
 from neuralmechanics.monitor.store.atomic import publish_json, read_json
 
 Change = Callable[[Path], object]
@@ -199,6 +201,77 @@ def bad_looks() -> Iterator[list[str]]:
         ["train", "--nope"],
         ["find", "mlp", "mlp"],
     )
+
+
+def bad_weights() -> Iterator[list[str]]:
+    """Every command that reads weights, with files that are none of this model's."""
+    model = ["mlp-bn", "--input-shape", "3", "8", "8", "--classes", "4"]
+    names = [f"{fault}.safetensors" for fault in STATE_FAULTS]
+    names += ["absent.safetensors", "bad.safetensors", "long.safetensors", "text.pt", "zip.pt", "list.pt", "runs.pt"]
+    names += ["file.txt", "empty", "outside", "deep", "gone", "nonsense", "pipe", "pipe.safetensors", "/dev/zero", "."]
+    for name in names:
+        if name != "stranger.safetensors":  # kept as it is, which is said
+            yield ["rewrite", *model, "--fold", "--in", name, "--out", "written.safetensors"]
+        yield ["equivalent", *model, "good.safetensors", name]
+        yield ["align", *model, "good.safetensors", name, "--out", "written.safetensors"]
+    for words in (
+        [], ["--smooth", "nan"], ["--smooth", "7"], ["--smooth", "-1"], ["--rotate", "hadamar"], ["--equalise", "l3"],
+        ["--fold", "--out", "/proc/written.safetensors"], ["--fold", "--out", "good.safetensors"],
+        ["--fold", "--out", "written.txt"],
+    ):  # fmt: skip
+        yield ["rewrite", *model, *words]
+    for out in ("/proc/written.safetensors", "good.safetensors", "written.txt"):
+        yield ["align", *model, "good.safetensors", "good.safetensors", "--out", out]
+    yield ["map", "mlp-bx", *model[1:]]
+    yield ["map", *model, "--for", "gptq"]
+    for command in ("budget", "forecast", "findings"):
+        yield from ([command, place] for place in ("absent", "empty", "file.txt", "/dev/zero", "pipe"))
+    yield ["compare", "empty", "absent"]
+    yield ["compare", "empty"]
+
+
+def _changed(change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda state: {name: change(value) if name == "head.weight" else value for name, value in state.items()}
+
+
+STATE_FAULTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
+    "nan": _changed(lambda value: value * torch.nan),
+    "infinite": _changed(lambda value: value + torch.inf),
+    "shape": _changed(lambda value: value.new_zeros(3, 3)),
+    "integers": _changed(lambda value: value.to(torch.int32)),
+    "complex": _changed(lambda value: value.to(torch.complex64)),
+    "less": lambda state: {name: value for name, value in state.items() if name != "head.weight"},
+    "stranger": lambda state: state | {"stranger": torch.ones(3)},
+}
+
+
+class _Runs:
+    """A pickle that would make a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+def make_weights() -> None:
+    """The good file, and those that are wrong each in its own way."""
+    state = build_model("mlp-bn", input_shape=(3, 8, 8), classes=4).state_dict()
+    save_file(state, "good.safetensors")
+    for fault, change in STATE_FAULTS.items():
+        save_file(change(dict(state)), f"{fault}.safetensors")
+    Path("text.pt").write_text("hello")
+    torch.save([1, 2], "list.pt")
+    torch.save({"a": _Runs()}, "runs.pt")
+    os.mkfifo("pipe.safetensors")
+    indices = {
+        "outside": json.dumps({"weight_map": {"head.weight": "../good.safetensors"}}),
+        "deep": "[" * 100_000,
+        "gone": json.dumps({"weight_map": {"head.weight": "gone.safetensors"}}),
+    }
+    for folder, index in indices.items():
+        os.mkdir(folder)
+        Path(folder, "model.safetensors.index.json").write_text(index)
+    os.mkdir("nonsense")
+    Path("nonsense/model.safetensors").write_bytes(b"nonsense")
 
 
 def make_files() -> None:

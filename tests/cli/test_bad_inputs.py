@@ -12,6 +12,8 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.durability import damage, training
 
 from neuralmechanics.cli import main
@@ -63,6 +65,19 @@ def test_trainings_that_are_none(here: Path, capsys: pytest.CaptureFixture[str])
 
 def test_sweeps_flows_and_looks_that_are_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refuse_all([*bad_inputs.bad_sweeps_and_flows(), *bad_inputs.bad_looks()], capsys)
+
+
+def test_weights_that_are_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad_inputs.make_weights()
+    before = set(os.listdir())
+    commands = list(bad_inputs.bad_weights())
+    assert len(commands) > 90
+    refuse_all(commands, capsys)
+    assert set(os.listdir()) == before  # nothing was written, and no code ran
+    model = ["mlp-bn", "--input-shape", "3", "8", "8", "--classes", "4"]
+    assert main(["rewrite", *model, "--fold", "--in", "stranger.safetensors", "--out", "new.safetensors"]) == 0
+    assert "kept as it is: stranger, which the model does not have" in capsys.readouterr().out
+    assert torch.equal(load_file("new.safetensors")["stranger"], torch.ones(3))
 
 
 def test_control_characters_of_a_hostile_run_never_reach_the_terminal(

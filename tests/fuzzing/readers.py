@@ -36,8 +36,8 @@ from neuralmechanics.experiments.data.readers.idx import read_idx
 from neuralmechanics.experiments.data.readers.pictures import picture_file
 from neuralmechanics.experiments.data.readers.tables import count_rows, rows
 from neuralmechanics.experiments.data.readers.tree import FolderTree, Place
-from neuralmechanics.experiments.models.restore import read_weights
 from neuralmechanics.experiments.sweep import load_sweep
+from neuralmechanics.files.weights import read_weights
 from neuralmechanics.flows.comparison.config import read_config
 from neuralmechanics.monitor.store import run_store
 from neuralmechanics.monitor.store.shards.shard import read_shard, write_shard

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from neuralmechanics.experiments import build_model, model_names, restore_weights
-from neuralmechanics.experiments.models.restore import read_weights
+from neuralmechanics.files.weights import read_weights
 
 PUBLISHED = {
     ("vgg16", 64, 200): 18_067_464,

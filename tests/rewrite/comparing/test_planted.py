@@ -129,7 +129,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     before = state_of(model)
     with pytest.raises(ValueError, match=r"parameter '0.bias' is missing in after"):
         equivalent(model, batch, before, {name: v for name, v in before.items() if name != "0.bias"})
-    with pytest.raises(ValueError, match=r"'0.weight' has shape \(4, 3\) before and \(3, 4\) after"):
+    with pytest.raises(ValueError, match=r"'0.weight' of after is \(3, 4\) there, \(4, 3\) here"):
         equivalent(model, batch, before, before | {"0.weight": before["0.weight"].T})
     with pytest.raises(ValueError, match=r"'0.bias' holds values that are not finite"):
         equivalent(model, batch, before, before | {"0.bias": before["0.bias"] / 0})
@@ -144,3 +144,48 @@ def test_whole_transformers_align() -> None:
         after = planted(find_symmetries(model, batch), 8).transform(before)
         assert gap(after, align(model, batch, after, before).transform(before)) < 1e-9
         assert distance(model, batch, before, state_of(prepared(model, 3))) > 0.1
+
+
+def test_a_checkpoint_is_itself_by_the_identity() -> None:
+    """What a comparison removes on its way and puts back is not told."""
+    for name in ("glu", "relu"):
+        model, batch = CASES[name]()
+        state = state_of(prepared(model))
+        found = equivalent(model, batch, state, state)
+        assert found.equal
+        assert found.element.summary() == "the identity"
+
+
+def test_steps_that_meet_become_one() -> None:
+    """A group element and its inverse leave nothing behind but matrices, which are not joined."""
+    model, batch = CASES["relu"]()
+    model = prepared(model)
+    symmetries, before = find_symmetries(model, batch), state_of(model)
+    element = planted(symmetries, 1)
+    assert len(element.steps) > 1
+    assert element.inverse().compose(element).steps == ()
+    for step in element.steps:
+        one = Element((step,))
+        twice = one.compose(one)
+        assert len(twice.steps) <= 1
+        assert gap(one.transform(one.transform(before)), twice.transform(before)) < 1e-14
+
+
+def test_tensors_that_the_model_lacks_must_be_the_same_in_both() -> None:
+    model, batch = CASES["relu"]()
+    state = state_of(prepared(model))
+    mask = {"mask": torch.ones(2)}
+    assert equivalent(model, batch, state | mask, state | mask).equal
+    for before, after in ((state, state | mask), (state | mask, state | {"mask": torch.zeros(2)})):
+        with pytest.raises(ValueError, match="the model has no 'mask'"):
+            equivalent(model, batch, before, after)
+        with pytest.raises(ValueError, match="the model has no 'mask'"):
+            align(model, batch, before, after)
+
+
+def test_integers_are_no_weights() -> None:
+    model, batch = CASES["relu"]()
+    state = state_of(prepared(model))
+    name = next(iter(state))
+    with pytest.raises(ValueError, match=r"is torch.int32 there, torch.float64 here"):
+        equivalent(model, batch, state, state | {name: state[name].to(torch.int32)})

@@ -22,7 +22,7 @@ class Align:
     target: Annotated[Target, _Flat]
     checkpoints: Annotated[Checkpoints, _Flat]
     out: Path | None = None
-    """safetensors file to write; without it only the distance is said"""
+    """file to write (.safetensors or .pt); without it only the distance is said"""
     json: bool = False
     """print what was done as JSON"""
 
@@ -31,15 +31,16 @@ def run_align(command: Align) -> None:
     """Print the distance and the element, and write the aligned checkpoint."""
     import json
 
+    from neuralmechanics.files.weights import write_weights
     from neuralmechanics.rewrite.comparing import aligned_checkpoint
-    from neuralmechanics.rewrite.comparing.reading import read_checkpoint, write_checkpoint
+    from neuralmechanics.rewrite.files.state import read_state
 
-    a, b = (read_checkpoint(path) for path in (command.checkpoints.a, command.checkpoints.b))
+    a, b = (read_state(path) for path in (command.checkpoints.a, command.checkpoints.b))
     found = resolve(command.target)
     with terminal_status("aligning"):
         answer = aligned_checkpoint(found.model, found.batch, a, b, found.loss)
     if command.out is not None:
-        write_checkpoint(command.out, answer.element.transform(b))
+        write_weights(command.out, answer.element.transform(b))
     if command.json:
         print(json.dumps({"distance": answer.distance, "element": answer.element.summary().split("\n")}, indent=2))
     else:

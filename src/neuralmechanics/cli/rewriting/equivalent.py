@@ -16,7 +16,7 @@ _Flat = tyro.conf.arg(name="")
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Two checkpoints of one model, each a safetensors file or a folder of such files."""
+    """Two checkpoints of one model, each a file of weights or a folder of shards."""
 
     a: tyro.conf.Positional[Path]
     """the first checkpoint"""
@@ -41,9 +41,9 @@ def run_equivalent(command: Equivalent) -> int:
     import json
 
     from neuralmechanics.rewrite.comparing import equivalent
-    from neuralmechanics.rewrite.comparing.reading import read_checkpoint
+    from neuralmechanics.rewrite.files.state import read_state
 
-    before, after = (read_checkpoint(path) for path in (command.checkpoints.a, command.checkpoints.b))
+    before, after = (read_state(path) for path in (command.checkpoints.a, command.checkpoints.b))
     found = resolve(command.target)
     with terminal_status("comparing"):
         answer = equivalent(found.model, found.batch, before, after, found.loss, tolerance=command.tolerance)

@@ -58,20 +58,26 @@ def run_rewrite(command: Rewrite) -> None:
     # Without weights to rewrite a published configuration has a plan and needs no memory.
     found = resolve(command.target, allocate=command.source is not None)
 
+    from neuralmechanics.files.weights import read_weights, single_file, write_weights
     from neuralmechanics.rewrite import in_turn
-    from neuralmechanics.rewrite.files.weights_file import load_tensors, save_tensors, single_file
 
     file = single_file(Path(command.source)) if command.source is not None else None
     out = None if command.out is None else _target(Path(command.out), file)
     model = found.model.eval()
-    given = None if file is None else load_tensors(file)
+    given = None if file is None else read_weights(file)
     params = None if given is None else _completed(model, given, str(file))
     with terminal_status("rewriting"):
         rewritten = in_turn(model, found.batch, steps, _output, params=params)
-    print(json.dumps(rewritten.to_dict(), indent=2) if command.json else rewritten)
+    strange = () if given is None else tuple(sorted(set(given) - set(model.state_dict())))
+    if command.json:
+        print(json.dumps(rewritten.to_dict() | {"kept": strange}, indent=2))
+    else:
+        print(rewritten)
+        for name in strange:
+            print(f"kept as it is: {name}, which the model does not have")
     if out is not None:
         names = (*(given if given is not None else rewritten.params), *rewritten.plan.untied)
-        save_tensors(out, {name: rewritten.params[name] for name in dict.fromkeys(names)})
+        write_weights(out, {name: rewritten.params[name] for name in dict.fromkeys(names)})
 
 
 def _rewrite_folder(command: Rewrite, folder: Path, steps: list[tuple[str, dict[str, Any]]]) -> None:

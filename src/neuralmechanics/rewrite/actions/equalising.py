@@ -47,11 +47,7 @@ def equalise(
     >>> torch.allclose(ratio, ratio[0].expand(4))
     True
     """
-    if by not in MEASURES:
-        raise ValueError(f"by must be one of {', '.join(MEASURES)}; got {by!r}")
     subject = Subject(model, batch, loss_fn, params)
-    if subject.weightless:
-        raise ValueError("equalise reads the weights, and this model has none (meta device): load them first")
     pieces, refused = equalise_pieces(subject, by)
     return subject.rewritten(pieces, refused)
 
@@ -67,6 +63,10 @@ class _Row:
 
 def equalise_pieces(subject: Subject, by: Measure = "range") -> tuple[list[Piece], list[Refusal]]:
     """One piece for each scaling, their factors solved for together."""
+    if by not in MEASURES:
+        raise ValueError(f"by must be one of {', '.join(MEASURES)}; got {by!r}")
+    if subject.weightless:
+        raise ValueError("equalise reads the weights, and this model has none (meta device): load them first")
     scalings = [s for s in scalings_of(subject) if sum(_is_weight(subject, t.view.parameter) for t in s.terms)]
     if not scalings:
         reason = "no weights share channels that factors could be moved between"

@@ -51,7 +51,6 @@ def rotate(
     ('0.weight', '0.bias', '2.weight')
     """
     subject = Subject(model, batch, loss_fn, params)
-    _require_orthogonal(matrix)
     subject, refused = prepared(subject) if prepare else (subject, [])
     pieces, more = rotate_pieces(subject, matrix, space, seed)
     return pruned(subject, pieces).rewritten(pieces, [*refused, *more])
@@ -61,6 +60,7 @@ def rotate_pieces(
     subject: Subject, matrix: str | Tensor = "random", space: str | None = None, seed: int = 0
 ) -> tuple[list[Piece], list[Refusal]]:
     """One piece for each space or family of pairs that turns."""
+    _require_orthogonal(matrix)
     draw = torch.Generator().manual_seed(seed)
     return _pairs(subject, matrix, draw) if space == "pair" else _spaces(subject, matrix, space, draw)
 

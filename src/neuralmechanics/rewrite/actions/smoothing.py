@@ -50,11 +50,7 @@ def smooth(
     >>> torch.allclose(input_sizes(model, batch)["2.weight"], torch.ones(4, dtype=torch.float64))
     True
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is the exponent of the activations, between 0 and 1; got {alpha}")
     subject = Subject(model, batch, loss_fn, params)
-    if subject.weightless:
-        raise ValueError("smooth reads the weights, and this model has none (meta device): load them first")
     pieces, refused = smooth_pieces(subject, statistics, alpha)
     return subject.rewritten(pieces, refused)
 
@@ -100,6 +96,10 @@ def smooth_pieces(
     subject: Subject, statistics: Statistics | None = None, alpha: float = 0.5
 ) -> tuple[list[Piece], list[Refusal]]:
     """One piece for each scaling with readers of which it is known what enters them."""
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is the exponent of the activations, between 0 and 1; got {alpha}")
+    if subject.weightless:
+        raise ValueError("smooth reads the weights, and this model has none (meta device): load them first")
     given = _measured(subject) if statistics is None else statistics
     axes = input_axes(subject.program)
     pieces: list[Piece] = []

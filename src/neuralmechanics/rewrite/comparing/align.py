@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
-from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, read
+from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, read, without_common_strangers
 from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.elements.steps import space_steps
 from neuralmechanics.rewrite.comparing.parts.network import Network
@@ -98,6 +98,7 @@ def aligned_checkpoint(
 ) -> Alignment:
     """``align`` and ``distance`` at once."""
     network = Network.of(model, batch, loss_fn)
+    a, b = without_common_strangers(model, a, b)
     old, new = (completed(network, model, x, w) for x, w in ((a, "a"), (b, "b")))
     names = [name for name in network.tensors if name in old]
     return aligned(network, read(old, names), read(new, names), starts, Function(model, batch, loss_fn))

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from neuralmechanics.files.weights import misfit
 from neuralmechanics.functional.as_found import left_as_found
 from neuralmechanics.functional.calling import LossFunction, Whole, names_of, unwrapped
 from neuralmechanics.functional.precision import unit
 from neuralmechanics.functional.pure_loss import fixed_randomness
 from neuralmechanics.rewrite.comparing.parts.network import Network
 
-__all__ = ["Function", "completed", "read", "rounding", "untied_in"]
+__all__ = ["Function", "completed", "read", "rounding", "untied_in", "without_common_strangers"]
 
 _LEAST, _MOST = 1e-9, 0.05
 _ROUNDINGS = 1e3  # how many roundings of one element a conversion may leave
@@ -65,9 +66,33 @@ def _cast(leaf: Any, dtype: torch.dtype | None) -> Any:
     return leaf.to(dtype) if dtype is not None and isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
+def without_common_strangers(
+    model: nn.Module, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Both checkpoints without the tensors that the model does not have and that are the same in both, bit for bit."""
+    plain = unwrapped(model)
+    own = {name for name, _ in (*plain.named_parameters(remove_duplicate=False), *plain.named_buffers())}
+    same = {name for name in a.keys() & b.keys() - own if torch.equal(a[name], b[name])}
+    left, right = ({name: value for name, value in given.items() if name not in same} for given in (a, b))
+    return left, right
+
+
 def completed(network: Network, model: nn.Module, given: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """A checkpoint with the model's own buffers where it has none; ``ValueError`` for a missing parameter."""
+    """A checkpoint with the model's own buffers where it has none.
+
+    ``ValueError`` for a missing parameter, for one of another shape or kind than the model's, and for a tensor that
+    the model does not have: what it does could not be compared.
+    """
     buffers = dict(unwrapped(model).named_buffers())
+    own = {**dict(unwrapped(model).named_parameters(remove_duplicate=False)), **buffers}
+    for name, value in given.items():
+        if name not in own:
+            raise ValueError(
+                f"the model has no {name!r}, which is in {what}; compare with the model of these checkpoints, or leave "
+                "the tensor out"
+            )
+        if wrong := misfit(value, own[name]):
+            raise ValueError(f"{name!r} of {what} {wrong}; pass state dicts of this model")
     parameters = network.symmetries.capture.get("parameters", {})
     out = dict(given)
     names = {alias: name for alias, name in network.tied.items() if alias in out and name not in out}

@@ -9,7 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
-from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, read, rounding, untied_in
+from neuralmechanics.rewrite.comparing.checkpoints import (
+    Function,
+    completed,
+    read,
+    rounding,
+    untied_in,
+    without_common_strangers,
+)
 from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.solving.suspects import explained
@@ -90,7 +97,8 @@ def equivalent(
 
     Both are state dicts of ``model``. Tensors count as equal when they differ by ``tolerance`` of their size, by
     default 1000 roundings of the coarsest dtype (1e-9 in float64, 1e-4 in float32). Raises
-    ``ValueError`` for checkpoints that lack parameters, or hold other shapes, complex numbers or NaN.
+    ``ValueError`` for checkpoints that lack parameters, or hold tensors that the model does not have (other than
+    the same in both), other shapes or kinds of numbers, complex numbers or NaN.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).double()
@@ -115,13 +123,10 @@ def compared(
 ) -> Equivalence:
     """The same for a network whose symmetries are known."""
     bound = rounding(before, after) if tolerance is None else tolerance
+    before, after = without_common_strangers(function.model, before, after)
     old, new = (completed(network, function.model, x, w) for x, w in ((before, "before"), (after, "after")))
     beside = _differing_beside(network, function, old, new)
     names = [name for name in network.tensors if name in old]
-    for name in names:
-        if old[name].shape != new[name].shape:
-            shapes = f"{tuple(old[name].shape)} before and {tuple(new[name].shape)} after"
-            raise ValueError(f"tensor {name!r} has shape {shapes}; compare checkpoints of one architecture")
     wanted, given = read(new, names), read(old, names)
     found = explained(network, wanted, given, bound)
     tensors = (*sorted(found.match.hidden), *beside)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuralmechanics.files.weights import misfit
 from neuralmechanics.functional.as_found import plain_module
 from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.rewrite.actions.certificate import Certificate, Evaluation, Piece, certified
@@ -58,9 +59,8 @@ class Subject:
         if missing is not None:
             raise KeyError(f"params has no {missing!r}, which the model has; pass its whole state dict")
         for name, value in own.items():
-            if self.params[name].shape != value.shape:
-                shapes = f"{tuple(self.params[name].shape)}, the model's {tuple(value.shape)}"
-                raise ValueError(f"params[{name!r}] has shape {shapes}; pass a state dict of this model")
+            if wrong := misfit(self.params[name], value):
+                raise ValueError(f"params[{name!r}] {wrong}; pass a state dict of this model")
         return dict(self.params)
 
     @cached_property

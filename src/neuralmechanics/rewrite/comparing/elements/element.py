@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from neuralmechanics.rewrite.comparing.elements.joining import joined
 from neuralmechanics.rewrite.comparing.elements.steps import Step
 
 __all__ = ["Element"]
@@ -38,12 +39,12 @@ class Element:
         return Element(tuple(undone for step in reversed(self.steps) for undone in step.inverse()))
 
     def compose(self, first: Element) -> Element:
-        """g·h: ``first`` and then this element.
+        """g·h: ``first`` and then this element; steps of one kind that meet become one, or none where they cancel.
 
         >>> Element().compose(Element()) == Element()
         True
         """
-        return Element((*first.steps, *self.steps))
+        return Element(joined((*first.steps, *self.steps)))
 
     def summary(self) -> str:
         """One line a step that is not the identity: where it acts and what it does."""
