@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LONG = 300
 SWALLOWING = {"Exception", "BaseException", "AttributeError", "KeyError", "TypeError", "IndexError", "ValueError"}
 _FORMS = {
-    "Diagonal", "Shift", "LinearBlocks", "ComplexPairs", "AffineShift", "Rotation", "Shear", "Gain", "GramTerm",
+    "Diagonal", "AffineDiagonal", "Shift", "LinearBlocks", "ComplexPairs", "AffineShift", "Rotation", "Shear",
+    "Bilinear", "Own",
 }  # fmt: skip
 _FORMER_FIELDS = {"grams", "gauge", "affine"}  # what a family had for each of its forms before it held an action
 _KINDS = {"translation", "scale", "rescale", "linear", "affine"}
@@ -121,6 +122,12 @@ def lines_of(root: Path) -> Figure:
     return Figure("source lines", f"{sum(counts):,} in {len(counts)} files", "about 27,000")
 
 
+def lines_of_the_engine(root: Path) -> Figure:
+    """The part that the plan of this house was drawn for; what stands beside it had another size then, or was not."""
+    counts = [len(p.read_text(encoding="utf-8").splitlines()) for p in sources(root) if "symmetry" in p.parts]
+    return Figure("    of them the symmetry engine", f"{sum(counts):,} in {len(counts)} files", "14,200 when planned")
+
+
 def fullest_folder(root: Path) -> Figure:
     folders = Counter(path.parent for path in sources(root))
     full = [f"{count} in {folder.relative_to(root / 'src')}" for folder, count in folders.most_common(4)]
@@ -162,26 +169,46 @@ def bare_any(root: Path) -> Figure:
 
 
 def asking_for_forms(root: Path) -> Figure:
-    """Lines outside the actions that ask which form a family or its action has."""
+    """Lines outside the actions that ask which class an action is of, or for what a family had before it held one."""
+    return _asking(root, "lines that ask for a family's form", "about 6", _asks_for_form)
+
+
+def asking_for_kinds(root: Path) -> Figure:
+    """Lines outside the actions that ask for a family's kind.
+
+    The kind is no form: scales and rescales are one form, and readers choose by kind. Directions of a space have a kind
+    of their own, and the runs that a page reads hold kinds and no actions: neither is a family.
+    """
+    return _asking(root, "lines that ask for a family's kind", "few", _asks_for_kind)
+
+
+def _asking(root: Path, name: str, wanted: str, asks: Callable[[ast.expr], bool]) -> Figure:
     found: Counter[Path] = Counter()
     for path in sources(root):
-        if "actions" not in path.parts:
-            lines = {node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.expr) and _asks(node)}
+        if path.relative_to(root).parts[2:5] != ("symmetry", "families", "actions"):
+            lines = {node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.expr) and asks(node)}
             found[path] += len(lines)
     details = tuple(f"{n} in {p.relative_to(root / 'src')}" for p, n in found.most_common() if n)
-    total = f"{sum(found.values())} in {len(details)} files"
-    return Figure("lines that ask for a family's form", total, "about 6", details)
+    return Figure(name, f"{sum(found.values())} in {len(details)} files", wanted, details)
 
 
-def _asks(node: ast.expr) -> bool:
+def _asks_for_form(node: ast.expr) -> bool:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
         return any(isinstance(n, ast.Name) and n.id in _FORMS for n in ast.walk(node.args[1]))
-    if isinstance(node, ast.Attribute) and node.attr in _FORMER_FIELDS:
-        return isinstance(node.value, ast.Name) and node.value.id in ("f", "family", "self", "other", "one")
-    if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr == "kind":
-        texts = [n.value for n in ast.walk(node.comparators[0]) if isinstance(n, ast.Constant)]
-        return any(text in _KINDS for text in texts)
-    return False
+    return isinstance(node, ast.Attribute) and node.attr in _FORMER_FIELDS and _is_family(node.value)
+
+
+def _asks_for_kind(node: ast.expr) -> bool:
+    if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Attribute) or node.left.attr != "kind":
+        return False
+    texts = [n.value for n in ast.walk(node.comparators[0]) if isinstance(n, ast.Constant)]
+    return _is_family(node.left.value) and any(text in _KINDS for text in texts)
+
+
+def _is_family(node: ast.expr) -> bool:
+    """By the names that families have here."""
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return name in ("f", "family", "first", "self", "other", "one")
 
 
 def swallowing(root: Path) -> Figure:
@@ -215,7 +242,8 @@ def comments(root: Path) -> Figure:
 
 
 FIGURES: tuple[Callable[[Path], Figure], ...] = (
-    lines_of, fullest_folder, long_files, operation_names, bare_any, asking_for_forms, swallowing, comments,
+    lines_of, lines_of_the_engine, fullest_folder, long_files, operation_names, bare_any, asking_for_forms,
+    asking_for_kinds, swallowing, comments,
 )  # fmt: skip
 
 

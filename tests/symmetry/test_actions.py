@@ -9,13 +9,15 @@ import pkgutil
 from collections.abc import Mapping
 from itertools import pairwise, product
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from neuralmechanics.slices import SliceMix
 from neuralmechanics.symmetry.families import actions
-from neuralmechanics.symmetry.families.actions import FORMS, Action, Form, Own
+from neuralmechanics.symmetry.families.actions import FORMS, Action, Bilinear, Diagonal, Form, Own, Rotation, Shift
+from neuralmechanics.symmetry.families.actions.action import PointNeededError
 from neuralmechanics.symmetry.families.displacement import Displacement
 
 from .acting import INSTANCES, Instance
@@ -79,8 +81,8 @@ def jacobian(action: Action, params: Params, weights: Tensor) -> Tensor:
 
 
 def test_every_action_has_an_instance() -> None:
-    for module in pkgutil.iter_modules(actions.__path__):
-        importlib.import_module(f"{actions.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(actions.__path__, f"{actions.__name__}."):
+        importlib.import_module(module.name)
     known = set(Action.__subclasses__())
     assert known == {type(case.action) for case in INSTANCES.values()}
     assert {c for c in known if len([i for i in INSTANCES.values() if type(i.action) is c]) < 2} == set()
@@ -112,6 +114,138 @@ def test_one_parameter_groups(case: Instance) -> None:
     back = flow(action, whole, -0.8 * weights)
     assert torch.allclose(flat(back, params), flat(params, params), rtol=1e-12, atol=1e-12)
     assert torch.allclose(flat(flow(action, params, 0 * weights), params), flat(params, params), rtol=1e-15, atol=1e-15)
+
+
+def test_inverses(case: Instance) -> None:
+    """ψ(a⁻¹, ψ(a, θ)) = θ."""
+    action, params = case.action, case.params()
+    element = action.exponential(0.5 * weights_of(action, 1))
+    back = action.transform(action.transform(params, element), action.inverse(element))
+    assert torch.allclose(flat(back, params), flat(params, params), rtol=1e-12, atol=1e-12)
+
+
+def derivative(action: Action, params: Params, element: Tensor) -> Tensor:
+    """J = ∂ψ(a, θ)/∂θ over all parameters by central differences, column by column."""
+    theta, step = flat(params, params), 1e-5
+    columns = [
+        flat(action.transform(unflat(theta + step * e, params), element), params)
+        - flat(action.transform(unflat(theta - step * e, params), element), params)
+        for e in torch.eye(len(theta), dtype=torch.float64)
+    ]
+    return torch.stack(columns, dim=1) / (2 * step)
+
+
+def test_gradients_after_a_transformation(case: Instance) -> None:
+    """J⁻ᵀ g; refused by those that do not know J, and without θ by those whose J depends on it."""
+    action, params = case.action, case.params()
+    element, g = action.exponential(0.5 * weights_of(action, 1)), random_like(params, 6)
+    if isinstance(action, (Own, Bilinear)) or (isinstance(action, Rotation) and action.inputs):
+        with pytest.raises(PointNeededError):
+            action.cotangent(g, element, params)
+        return
+    whole = derivative(action, params, element)
+    expected = torch.linalg.solve(whole.mT, flat(g, params))
+    found = flat(action.cotangent(dict(g), element, params), params)
+    assert torch.allclose(found, expected, rtol=1e-8, atol=1e-8)
+    if action.inputs:
+        with pytest.raises(PointNeededError, match="params="):
+            action.cotangent(g, element, None)
+    else:
+        assert torch.equal(flat(action.cotangent(dict(g), element, None), params), found)
+
+
+def test_squares_of_gradients_after_a_transformation(case: Instance) -> None:
+    """(J∘J)⁻¹ s exactly where J is diagonal, whatever the element; nothing else."""
+    action, params = case.action, case.params()
+    element = action.exponential(0.5 * weights_of(action, 1))
+    squares = {name: p.square() for name, p in random_like(params, 7).items()}
+    found = action.square_cotangent(dict(squares), element)
+    if isinstance(action, (Own, Bilinear)):
+        assert found is None
+        return
+    whole = derivative(action, params, element)
+    apart = float((whole - torch.diag(whole.diagonal())).abs().max()) < 1e-8
+    assert (found is not None) == apart
+    if found is not None:
+        expected = flat(squares, params) / whole.diagonal().square()
+        assert torch.allclose(flat(found, params), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_compact_groups_keep_lengths(case: Instance) -> None:
+    action, params = case.action, case.params()
+    if action.compact and not action.inputs:
+        moved = flow(action, params, weights_of(action, 1))
+        assert all(float(moved[n].norm()) == pytest.approx(float(params[n].norm()), rel=1e-12) for n in params)
+    if action.along_ones:
+        moved = flow(action, params, weights_of(action, 1))
+        for term in (t for t in action.terms if not t.dual and not t.dressing):  # type: ignore[attr-defined]
+            step = (moved[term.parameter] - params[term.parameter]).movedim(term.dim, 0)
+            assert torch.allclose(step, step[:1].expand_as(step), rtol=1e-12, atol=1e-12)
+
+
+def test_factors_of_slices(case: Instance) -> None:
+    """What ``factor_terms`` say is done to ``point(θ)``, whose constants are those of ``origin``."""
+    action, params = case.action, case.params()
+    c = {name: value.expand(params[name].shape) for name, value in action.origin(params).items()}
+    point = {name: p + c.get(name, torch.zeros_like(p)) for name, p in params.items()}
+    assert torch.equal(flat(action.point(params), params), flat(point, params))
+    if action.factor_terms:
+        element = action.exponential(weights_of(action, 1))
+        expected = Diagonal(action.factor_terms).transform(point, element)
+        moved = action.point(action.transform(params, element))
+        assert torch.allclose(flat(moved, params), flat(expected, params), rtol=1e-12, atol=1e-13)
+
+
+def test_factors_of_channels(case: Instance) -> None:
+    """Diagonal matrices and real numbers among the elements do what ``channel_factors`` say."""
+    action, params = case.action, case.params()
+    if not action.channel_factors or action.factor_terms:
+        return
+    diagonal = Diagonal(action.channel_factors)
+    factors = diagonal.exponential(weights_of(diagonal, 3))
+    shape = action.weights_shape
+    element = torch.diag_embed(factors.reshape(shape[:2])) if len(shape) == 3 else action.stretch(factors)
+    moved, expected = (a.transform(params, e) for a, e in ((action, element), (diagonal, factors)))
+    assert torch.allclose(flat(moved, params), flat(expected, params), rtol=1e-12, atol=1e-13)
+
+
+def test_shifts_of_slices(case: Instance) -> None:
+    """What ``shift_terms`` add, from the parameters that they name."""
+    action, params = case.action, case.params()
+    if action.shift_terms:
+        weights = weights_of(action, 3)
+        added = Shift(action.shift_terms).generator(params, weights)
+        found = action.generator(params, weights)
+        assert set(added) == set(action.anchors or action.parameters)
+        assert all(torch.equal(found[name], step) for name, step in added.items() if name not in absorbing(action))
+
+
+def absorbing(action: Action) -> set[str]:
+    return {answer.absorber for answer in getattr(action, "answers", ())}
+
+
+def test_nothing_moves_beside_the_slices_that_move(case: Instance) -> None:
+    action, params = case.action, case.params()
+    moved = flow(action, params, weights_of(action, 1))
+    for name in action.parameters if action.moved_slices else ():
+        still = torch.ones_like(params[name], dtype=torch.bool)
+        for view, slices in (pair for pair in action.moved_slices if pair[0].parameter == name):
+            chosen = torch.zeros(view.size, dtype=torch.bool)
+            chosen[torch.as_tensor(slices)] = True
+            kept = [n if d in view.kept else 1 for d, n in enumerate(view.shape)]
+            still &= ~chosen.reshape(kept).expand(view.shape).reshape(still.shape)
+        assert torch.equal(moved[name][still], params[name][still])
+
+
+def test_charges_renumbered(case: Instance) -> None:
+    """Charges that go to one place are added up, those at -1 are gone."""
+    action, params = case.action, case.params()
+    places = np.arange(action.charges) % 3 - 1 if action.charges > 1 else np.zeros(action.charges, dtype=int)
+    some = action.renumbered(places)
+    if some is not None:
+        charges = action.charge(params)
+        expected = [float(charges[torch.as_tensor(places == k)].sum()) for k in range(int(places.max()) + 1)]
+        assert some.charge(params).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
 def test_second_order_expansion(case: Instance) -> None:

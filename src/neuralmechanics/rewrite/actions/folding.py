@@ -18,7 +18,7 @@ from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
 from neuralmechanics.rewrite.plan import AddImage, Change, Factor, Fill, Power
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import AffineDiagonal, AffineShift, Diagonal, Shift
+from neuralmechanics.symmetry.families.actions import AffineShift
 
 __all__ = ["fold", "fold_pieces"]
 
@@ -77,12 +77,10 @@ def fold_pieces(subject: Subject) -> tuple[list[Piece], list[Refusal]]:
 def _bias_piece(subject: Subject, name: str) -> Piece | None:
     """b + W β for every bias b that absorbs β, which becomes zero."""
     for family in subject.symmetries:
-        action = family.action
-        if family.broken_by or not isinstance(action, (AffineShift, Shift)):
+        action, terms = family.action, family.action.shift_terms
+        if family.broken_by or len(terms) != 1 or terms[0].view.parameter != name:
             continue
-        if len(action.terms) != 1 or action.terms[0].view.parameter != name:
-            continue
-        term = action.terms[0]
+        term = terms[0]
         found = slots(term, action.weights_shape[0])
         if found is None:
             continue
@@ -118,11 +116,10 @@ def _gain_piece(
         return Refusal(name, _why_gain_stays(subject, gain, found[0][0] if found else None))
     family, term = exact[0]
     action = family.action
-    assert isinstance(action, (Diagonal, AffineDiagonal))
     if (before := used.get(id(family))) is not None:
         return Refusal(name, f"it shares its factors with {before}, which was folded")
     own = _per_charge(term)
-    others = [t for t in action.terms if t is not term]
+    others = [t for t in action.factor_terms if t is not term]
     taking = {t.view.parameter for t in others if (t.coefficients * own[t.charges] < 0).all()}
     weights = {n for n in taking if n not in vectors}
     if not weights:
@@ -132,7 +129,7 @@ def _gain_piece(
     origin, slot = origin_of(action, name), slots(term, action.charges)
     if origin is None or slot is None or len(set(own.tolist())) != 1:
         return Refusal(name, "its entries are displaced by numbers of their own")
-    signed = getattr(action, "signed", False) or any(s is not None and weights <= s for s in (gain.into, gain.behind))
+    signed = action.signed or any(s is not None and weights <= s for s in (gain.into, gain.behind))
     by = GainFactors(name, slot, -1.0 / float(own[0]), origin, size=not signed)
     changes: list[Change] = []
     for other in others:
@@ -154,9 +151,7 @@ def _gain_piece(
 def _own_term(family: Family, name: str) -> SliceTerm | None:
     """The term of a gain in a family of factors that has one for each of its entries."""
     action = family.action
-    if not isinstance(action, (Diagonal, AffineDiagonal)):
-        return None
-    own = [term for term in action.terms if term.view.parameter == name]
+    own = [term for term in action.factor_terms if term.view.parameter == name]
     if len(own) != 1 or slots(own[0], action.charges) is None or (np.abs(own[0].coefficients) != 1).any():
         return None
     return own[0]

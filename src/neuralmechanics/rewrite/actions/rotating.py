@@ -18,8 +18,6 @@ from neuralmechanics.rewrite.actions.moving.matrices import hadamard, random_ort
 from neuralmechanics.rewrite.actions.moving.turning import mixed_space, turned_pairs
 from neuralmechanics.rewrite.actions.preparing import prepared, pruned
 from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
-from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import ComplexPairs, Rotation
 from neuralmechanics.symmetry.families.spaces import Space
 
 __all__ = ["rotate", "rotate_pieces"]
@@ -152,7 +150,7 @@ def _pairs(subject: Subject, matrix: str | Tensor, draw: torch.Generator) -> tup
     pieces: list[Piece] = []
     refused: list[Refusal] = []
     for family in subject.symmetries:
-        count = _pair_count(family)
+        count = family.action.turns
         if not count:
             continue
         if matrix == "hadamard":
@@ -175,10 +173,3 @@ def _pairs(subject: Subject, matrix: str | Tensor, draw: torch.Generator) -> tup
             Refusal("rotary pairs", "no rotary embedding was found whose pairs of queries and keys may turn")
         )
     return pieces, refused
-
-
-def _pair_count(family: Family) -> int:
-    action = family.action
-    if isinstance(action, ComplexPairs):
-        return action.blocks
-    return len(action.pairs) if isinstance(action, Rotation) and action.group == "paired" else 0

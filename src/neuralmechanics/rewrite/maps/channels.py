@@ -12,9 +12,6 @@ import numpy as np
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions.action import Action
-from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal
-from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
-from neuralmechanics.symmetry.families.actions.mixing.linear_blocks import LinearBlocks
 
 __all__ = ["Stretch", "along_axis", "stretches"]
 
@@ -66,15 +63,8 @@ def _stretch(part: tuple[str, int, float, dict[int, list[int]]], members: Sequen
 
 def _coordinates(action: Action) -> Iterator[_Coordinates]:
     """Exponents of factors as coordinates; of linear blocks, the exponents of their diagonal matrices."""
-    if isinstance(action, Diagonal | AffineDiagonal):
-        for term in action.terms:
-            yield term.view, term.charges, term.slices, term.coefficients
-    elif isinstance(action, LinearBlocks):
-        width = action.width
-        for gram in action.terms:
-            charges = gram.blocks[:, None] * width + np.arange(width)
-            signs = np.repeat(gram.signs.astype(float), width)
-            yield gram.view, charges.reshape(-1), gram.slices.reshape(-1), signs
+    for term in action.channel_factors if action.factor_terms or action.matrix_group else ():
+        yield term.view, term.charges, term.slices, term.coefficients
 
 
 def along_axis(view: SliceView, shape: tuple[int, ...]) -> tuple[int, np.ndarray] | None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from neuralmechanics.rewrite.maps.channels import Stretch, stretches
 from neuralmechanics.rewrite.maps.modules import Layers
 from neuralmechanics.symmetry import Family, Symmetries
-from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal
 from neuralmechanics.symmetry.families.name_summaries import summarised, templated
 
 __all__ = ["Place", "Refusal", "merged", "short", "smoothing_places"]
@@ -137,8 +137,7 @@ def _place(family: Family, moved: Sequence[Stretch], layers: Layers) -> Place:
         raise _InexpressibleError(
             f"the rows of {short(main.parameter)} stand in another order than the columns that read them"
         )
-    action = family.action
-    offset = isinstance(action, AffineDiagonal) and main.parameter in {o.parameter for o in action.origins}
+    offset = bool(family.action.origin({main.parameter: torch.zeros(())}))
     return Place(
         smooth, balance, len(columns), layers.shapes[main.parameter][0], int(rows[0]), offset, biased, family.name
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuralmechanics.rewrite.plan import Factor, Multiply, Place, Power
 from neuralmechanics.slices import SliceTerm, SliceView
-from neuralmechanics.symmetry.families.actions import AffineDiagonal, Diagonal
+from neuralmechanics.symmetry.families.actions import Action
 
 __all__ = ["GainFactors", "kept_place", "multiplied", "origin_of", "slots"]
 
@@ -45,14 +45,13 @@ def kept_place(view: SliceView, shape: tuple[int, ...]) -> Place | None:
     return Place(last, positions, ((view.kept[0], np.arange(outer).reshape(outer, 1)),), seen)
 
 
-def origin_of(action: Diagonal | AffineDiagonal, name: str) -> float | None:
+def origin_of(action: Action, name: str) -> float | None:
     """The number c of θ + c that the family acts on, 0 where there is none; None where it is more than one number."""
-    if isinstance(action, AffineDiagonal):
-        for origin in action.origins:
-            if origin.parameter == name:
-                values = np.unique(origin.values)
-                return float(values[0]) if len(values) == 1 else None
-    return 0.0
+    origin = action.origin({name: torch.zeros(())}).get(name)
+    if origin is None:
+        return 0.0
+    values = np.unique(origin.numpy())
+    return float(values[0]) if len(values) == 1 else None
 
 
 def slots(term: SliceTerm, charges: int) -> np.ndarray | None:

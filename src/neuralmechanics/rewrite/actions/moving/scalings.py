@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from neuralmechanics.rewrite.actions.moving.diagonals import kept_place, multipl
 from neuralmechanics.rewrite.plan import Change
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import AffineDiagonal, ComplexPairs, Diagonal, GramTerm, LinearBlocks
+from neuralmechanics.symmetry.families.actions.terms.slice_terms import rows
 
 __all__ = ["Scaling", "scalings_of"]
 
@@ -45,29 +44,14 @@ def scalings_of(subject: Subject) -> Iterator[Scaling]:
         if family.broken_by or family.kind not in ("rescale", "linear"):
             continue
         action = family.action
-        terms: tuple[SliceTerm, ...] = ()
-        count = 0
-        if isinstance(action, (Diagonal, AffineDiagonal)):
-            terms, count = action.terms, action.charges
-        elif isinstance(action, LinearBlocks):
-            terms, count = tuple(_diagonal(t, action.width) for t in action.terms), action.blocks * action.width
-        elif isinstance(action, ComplexPairs):
-            terms, count = tuple(_diagonal(t, 1) for t in action.terms), action.blocks
+        terms = action.channel_factors
         if not terms:
             continue
-        found = [origin_of(action, t.view.parameter) if isinstance(action, AffineDiagonal) else 0.0 for t in terms]
+        found = [origin_of(action, t.view.parameter) for t in terms]
         origins = tuple(origin for origin in found if origin is not None)
         fits = all(kept_place(t.view, subject.shape(t.view.parameter)) is not None for t in terms)
         if fits and len(origins) == len(terms) and all(_own(t) for t in terms):
-            yield Scaling(family, count, terms, origins)
-
-
-def _diagonal(term: GramTerm, width: int) -> SliceTerm:
-    """The diagonal matrices of linear blocks, or the real factors (``width`` 1) of complex pairs."""
-    inside = np.arange(term.slices.shape[1]) if width > 1 else np.zeros(term.slices.shape[1], dtype=np.int64)
-    charges = term.blocks[:, None] * width + inside
-    powers = np.broadcast_to(term.signs[:, None], charges.shape)
-    return SliceTerm(term.view, charges.reshape(-1), term.slices.reshape(-1), powers.reshape(-1).astype(float))
+            yield Scaling(family, rows(terms), terms, origins)
 
 
 def _own(term: SliceTerm) -> bool:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from neuralmechanics.symmetry import Element as SpaceElement
 from neuralmechanics.symmetry import Family, Space
-from neuralmechanics.symmetry.families.actions import ComplexPairs, Rotation
 
 __all__ = ["FamilyStep", "SpaceStep", "Step", "space_steps"]
 
@@ -94,28 +93,15 @@ class FamilyStep:
 
     def inverse(self) -> tuple[Step, ...]:
         """The amount that takes it back."""
-        return (FamilyStep(self.family, self._back()),)
-
-    def _back(self) -> Tensor:
-        kind, action = self.family.kind, self.family.action
-        if kind in ("translation", "affine"):
-            return -self.amount
-        if kind in ("scale", "rescale"):
-            return 1 / self.amount
-        if isinstance(action, ComplexPairs):
-            return torch.view_as_real(1 / torch.view_as_complex(self.amount.contiguous()))
-        if isinstance(action, Rotation) and self.amount.ndim < 2:
-            return -self.amount
-        back: Tensor = torch.linalg.inv(self.amount)
-        return back
+        return (FamilyStep(self.family, self.family.action.inverse(self.amount)),)
 
     def described(self) -> str:
         """The kind, and how large the amount is."""
-        kind = self.family.kind
-        if kind in ("translation", "affine"):
+        action = self.family.action
+        if action.additive:
             size = float(self.amount.abs().max())
             return f"shifted by up to {size:.3g}" if size > _STILL else ""
-        if kind in ("scale", "rescale"):
+        if action.factor_terms:
             low, high = float(self.amount.abs().min()), float(self.amount.abs().max())
             flips = int((self.amount < 0).sum())
             if max(abs(low - 1), abs(high - 1)) <= _STILL and not flips:

@@ -11,14 +11,7 @@ from torch import Tensor
 from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, SpaceStep, Step
 from neuralmechanics.symmetry import Element as SpaceElement
-from neuralmechanics.symmetry.families.actions import (
-    AffineDiagonal,
-    ComplexPairs,
-    Diagonal,
-    LinearBlocks,
-    Rotation,
-    Shift,
-)
+from neuralmechanics.symmetry.families.actions.action import PointNeededError
 
 __all__ = ["transport"]
 
@@ -114,26 +107,12 @@ def _cotangent(step: Step, values: dict[str, Tensor], point: dict[str, Tensor] |
         return _space_cotangent(step, values, point)
     if not isinstance(step, FamilyStep):
         raise AssertionError("a step is of a space or of a family")
-    action, amount = step.family.action, step.amount
-    if isinstance(action, Shift):
-        return values
-    if isinstance(action, (Diagonal, AffineDiagonal)):
-        centred = action.centred if isinstance(action, AffineDiagonal) else action
-        return centred.transform(values, 1 / action.read_element(amount, amount.device))
-    if isinstance(action, ComplexPairs):
-        factors = torch.view_as_complex(action.read_weights(amount, amount.device).contiguous())
-        return action.transform(values, torch.view_as_real(1 / factors.conj()))
-    if isinstance(action, LinearBlocks):
-        return action.transform(values, torch.linalg.inv(action.read_element(amount, amount.device)).mT)
-    if isinstance(action, Rotation) and not action.inputs:
-        given = action.read_element(amount, amount.device)
-        matrix = given if given.ndim == 2 else torch.linalg.matrix_exp(action.matrix(given))
-        return action.transform(values, torch.linalg.inv(matrix).mT)
-    if point is None or isinstance(action, Rotation):
-        remedy = "fold the gains first" if isinstance(action, Rotation) else "give params="
-        raise ValueError(f"{step.where} depends on the parameters as it acts: {remedy}, to carry gradients along")
-    back = action.adjoint(values, action.read_element(amount, amount.device), point)
-    return values | {name: values[name] - change for name, change in back.items() if name in values}
+    try:
+        return step.family.action.cotangent(values, step.amount, point)
+    except PointNeededError as error:
+        raise ValueError(
+            f"{step.where} depends on the parameters as it acts: {error}, to carry gradients along"
+        ) from error
 
 
 def _space_cotangent(step: SpaceStep, values: dict[str, Tensor], point: dict[str, Tensor] | None) -> dict[str, Tensor]:
@@ -168,12 +147,9 @@ def _squared(step: Step, values: dict[str, Tensor]) -> dict[str, Tensor]:
         if element.factors is not None:
             return step.space.transform(values, SpaceElement(factors=1 / element.factors.square()))
     elif isinstance(step, FamilyStep):
-        action = step.family.action
-        if isinstance(action, Shift):
-            return values
-        if isinstance(action, (Diagonal, AffineDiagonal)):
-            centred = action.centred if isinstance(action, AffineDiagonal) else action
-            return centred.transform(values, 1 / action.read_element(step.amount, step.amount.device).square())
+        found = step.family.action.square_cotangent(values, step.amount)
+        if found is not None:
+            return found
     if not step.described():
         return values
     raise ValueError(

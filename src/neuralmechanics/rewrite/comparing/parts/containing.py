@@ -9,7 +9,6 @@ from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Diagonal, LinearBlocks, Rotation
 
 __all__ = ["contain_factors", "contain_matrices"]
 
@@ -20,12 +19,10 @@ _ROUNDS = 40  # of subtraction: spaces that share tensors share what is left
 def contain_matrices(units: Sequence[SpaceUnit], family: Family) -> bool:
     """Whether a space's group of matrices contains the matrices of a family: by width, kind and tensors."""
     action = family.action
-    if isinstance(action, Rotation) and action.group in ("paired", "blind"):
+    if not action.matrix_group:
         return False
-    if not isinstance(action, (LinearBlocks, Rotation)):
-        return False
-    general = isinstance(action, LinearBlocks) or action.group == "general"
-    spaces = (unit.space for unit in units if unit.space.mixes and unit.space.width == action.width)
+    general = action.matrix_group == "general linear"
+    spaces = (unit.space for unit in units if unit.space.mixes and unit.space.width == action.channels)
     return any(
         (space.group == "general linear" or not general)
         and set(family.parameters) <= {e.parameter for e in space.entries if e.mixes}
@@ -36,7 +33,7 @@ def contain_matrices(units: Sequence[SpaceUnit], family: Family) -> bool:
 def contain_factors(units: Sequence[SpaceUnit], family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether factors of the spaces' directions do what the family does, for one of its elements drawn at random."""
     action = family.action
-    if not isinstance(action, Diagonal):
+    if not action.factor_terms or action.centred is not action:
         return False
     touching = [u for u in units if set(u.space.parameters) & set(family.parameters)]
     names = {name for unit in touching for name in unit.space.parameters} | set(family.parameters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,21 +15,12 @@ from neuralmechanics.rewrite.comparing.parts.regions import Region, family_regio
 from neuralmechanics.rewrite.comparing.parts.units import Tensors, Usable
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import (
-    AffineDiagonal,
-    AffineShift,
-    ComplexPairs,
-    Diagonal,
-    LinearBlocks,
-    Rotation,
-    Shear,
-    Shift,
-)
+from neuralmechanics.symmetry.families.actions import Action, ComplexPairs, LinearBlocks, Rotation
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = ["FamilyUnit", "conjugate_gradients", "family_unit", "is_scaling", "is_shift"]
 
-Solver = Callable[[Family, Tensors, Tensors, Sequence[bool], bool], Tensor | None]
+Solver = Callable[[Tensors, Tensors, Sequence[bool], bool], Tensor | None]
 
 
 @dataclass(eq=False)
@@ -49,43 +41,41 @@ class FamilyUnit:
     def solve(self, a: Tensors, b: Tensors, usable: Usable, *, free: bool) -> tuple[Step, ...]:
         """One step, or none where nothing determines the amount."""
         there = [usable(self, k) for k in range(len(self.regions))]
-        amount = self.solver(self.family, a, b, there, free) if any(there) else None
+        amount = self.solver(a, b, there, free) if any(there) else None
         return () if amount is None else (FamilyStep(self.family, amount),)
 
 
 def is_shift(family: Family) -> bool:
     """Whether its amounts are added."""
-    return isinstance(family.action, (Shift, AffineShift, Shear))
+    return family.action.additive
 
 
 def is_scaling(family: Family) -> bool:
     """Whether its amounts are factors of single channels."""
-    return isinstance(family.action, (Diagonal, AffineDiagonal))
+    return bool(family.action.factor_terms)
 
 
 def family_unit(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> FamilyUnit | None:
     """The family as a unit; None where its action has no solver."""
     action = family.action
     regions = family_regions(family, shapes)
+    if action.factor_terms:
+        whole = tuple(Region(term.view.parameter) for term in action.factor_terms)
+        return FamilyUnit(family, whole, partial(_factors, action))
+    if action.additive:
+        return FamilyUnit(family, regions, partial(_shifts, action))
+    # How a matrix is fitted is a matter of this package, and differs: an action does not know of other checkpoints.
     if isinstance(action, ComplexPairs):
-        return FamilyUnit(family, regions, _complex_factors)
+        return FamilyUnit(family, regions, partial(_complex_factors, action))
     if isinstance(action, LinearBlocks):
-        return FamilyUnit(family, regions, _blocks)
+        return FamilyUnit(family, regions, partial(_blocks, action))
     if isinstance(action, Rotation):
-        return FamilyUnit(family, tuple(Region(t.parameter) for t in action.terms), _rotation)
-    if isinstance(action, (Diagonal, AffineDiagonal)):
-        centred = action.centred if isinstance(action, AffineDiagonal) else action
-        return FamilyUnit(family, tuple(Region(t.view.parameter) for t in centred.terms), _factors)
-    if is_shift(family):
-        return FamilyUnit(family, regions, _shifts)
+        return FamilyUnit(family, tuple(Region(t.parameter) for t in action.terms), partial(_rotation, action))
     return None
 
 
-def _complex_factors(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
+def _complex_factors(action: ComplexPairs, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
     """a z' = z for what is multiplied, a z̄ = z̄' for what is divided by ā: least squares, a pair at a time."""
-    action = family.action
-    if not isinstance(action, ComplexPairs):
-        raise AssertionError("complex pairs expected")
     above, below = (torch.zeros(action.blocks, dtype=torch.complex128) for _ in range(2))
     for term, usable in zip(action.terms, there, strict=True):
         if not usable:
@@ -108,11 +98,8 @@ def _channels(term: object, a: Tensors, b: Tensors) -> tuple[Tensor, Tensor]:
     return term.channels(a[name]), term.channels(b[name])  # type: ignore[attr-defined]
 
 
-def _blocks(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
+def _blocks(action: LinearBlocks, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
     """Each block's matrix by itself."""
-    action = family.action
-    if not isinstance(action, LinearBlocks):
-        raise AssertionError("linear blocks expected")
     out = torch.eye(action.width, dtype=torch.float64).repeat(action.blocks, 1, 1)
     for block in range(action.blocks):
         forward: list[Pair] = []
@@ -129,11 +116,8 @@ def _blocks(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free:
     return out
 
 
-def _rotation(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor | None:
+def _rotation(action: Rotation, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor | None:
     """The matrix of the family's own group that brings the usable dimensions nearest."""
-    action = family.action
-    if not isinstance(action, Rotation):
-        raise AssertionError("a rotation expected")
     forward: list[Pair] = []
     dual: list[Pair] = []
     for term, usable in zip(action.terms, there, strict=True):
@@ -148,8 +132,7 @@ def _rotation(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], fre
         return _paired(action, [*forward, *dual])
     if action.group == "blind":
         return _blind(action.width, forward, dual) if free else None
-    groups = {"orthogonal": "orthogonal", "centred": "ones-preserving orthogonal", "general": "general linear"}
-    return fit_matrix(groups[action.group], forward, dual, free=free)[0]
+    return fit_matrix(action.matrix_group, forward, dual, free=free)[0]
 
 
 def _paired(action: Rotation, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -181,15 +164,11 @@ def _blind(width: int, forward: Sequence[tuple[Tensor, Tensor]], dual: Sequence[
     return matrix
 
 
-def _factors(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
+def _factors(action: Action, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
     """log f by least squares on the logarithms of the ratios of lengths of slices."""
-    action = family.action
-    if not isinstance(action, (Diagonal, AffineDiagonal)):
-        raise AssertionError("a scaling expected")
-    centred = action.centred if isinstance(action, AffineDiagonal) else action
     a, b = action.point(a), action.point(b)
     above, below, sides = (torch.zeros(action.charges, dtype=torch.float64) for _ in range(3))
-    for term, usable in zip(centred.terms, there, strict=True):
+    for term, usable in zip(action.factor_terms, there, strict=True):
         if not usable:
             continue
         charges, powers = torch.as_tensor(term.charges), torch.as_tensor(term.coefficients)
@@ -212,14 +191,14 @@ def _slice_products(term: SliceTerm, x: Tensors, y: Tensors) -> Tensor:
     return sums[torch.as_tensor(term.slices)]
 
 
-def _shifts(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
+def _shifts(action: Action, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
     """The shift u of least ‖a - b - J u‖ over the usable tensors, by conjugate gradients."""
-    names = family.parameters
+    names = action.parameters
     kept = {name for name, usable in zip(names, there, strict=True) if usable}
     gap = {name: a[name] - b[name] for name in kept}
-    probe = torch.zeros(family.generator_shape, dtype=torch.float64, requires_grad=True)
+    probe = torch.zeros(action.weights_shape, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
-        image = family.action.generator(b, probe)
+        image = action.generator(b, probe)
         fields = [image[name] for name in kept if image[name].requires_grad]
     targets = [name for name in kept if image[name].requires_grad]
 
@@ -228,9 +207,9 @@ def _shifts(family: Family, a: Tensors, b: Tensors, there: Sequence[bool], free:
         return torch.autograd.grad(fields, probe, given, retain_graph=True)[0]
 
     def normal(u: Tensor) -> Tensor:
-        return adjoint(family.action.generator(b, u)) if targets else torch.zeros_like(u)
+        return adjoint(action.generator(b, u)) if targets else torch.zeros_like(u)
 
-    return conjugate_gradients(normal, adjoint(gap)) if targets else torch.zeros(family.generator_shape).double()
+    return conjugate_gradients(normal, adjoint(gap)) if targets else torch.zeros(action.weights_shape).double()
 
 
 def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, most: int | None = None) -> Tensor:

@@ -13,7 +13,6 @@ from neuralmechanics.rewrite.comparing.parts.containing import contain_factors, 
 from neuralmechanics.rewrite.comparing.parts.family_units import FamilyUnit, family_unit, is_scaling, is_shift
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit, Unit
 from neuralmechanics.symmetry import Family, Space, Symmetries, find_symmetries
-from neuralmechanics.symmetry.families.actions import AffineDiagonal, Diagonal, Rotation
 
 __all__ = ["Network"]
 
@@ -50,7 +49,7 @@ class Network:
         families = [f for f in symmetries if f.exact or not exact]
         shapes = {name: tuple(shape) for name, shape in symmetries.capture.get("parameters", {}).items()}
         gains = frozenset(g.parameter for s in symmetries.spaces for e in s.entries for g, _ in e.dressing)
-        gains |= {name for f in families if isinstance(f.action, Rotation) for name in f.action.inputs}
+        gains |= {name for f in families for name in f.action.gains}
         spaces = [SpaceUnit(space, exact) for space in symmetries.spaces]
         for unit in spaces:
             unit.inner = _within(unit.space, spaces)
@@ -70,7 +69,7 @@ class Network:
     def _meet(self) -> None:
         """Which units meet at each place, and which change lengths in a tensor."""
         everyone: list[Unit] = [*self.units, *self.late.values()]
-        blind = {u.name for u in everyone if isinstance(u, FamilyUnit) and _is_blind(u.family)}
+        blind = {u.name for u in everyone if isinstance(u, FamilyUnit) and u.family.action.along_ones}
         by_tensor: dict[str, list[tuple[str, Any]]] = {}
         for unit in everyone:
             for region in unit.regions:
@@ -104,9 +103,7 @@ class Network:
 
     def origins(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What is added to gains before anything reads them: 1 of 1 + w."""
-        actions = (f.action for f in self.scalings)
-        found = (o for action in actions if isinstance(action, AffineDiagonal) for o in action.origins)
-        return {o.parameter: o.tensor(like[o.parameter]) for o in found if o.parameter in like}
+        return {name: c for f in self.scalings for name, c in f.action.origin(like).items()}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -122,10 +119,8 @@ class Network:
 
 def _axes(family: Family) -> dict[str, set[int]]:
     """The axes along which a scaling tells channels apart, where it sees tensors in their own shape."""
-    action = family.action
-    terms = action.terms if isinstance(action, (Diagonal, AffineDiagonal)) else ()
     out: dict[str, set[int]] = {}
-    for term in terms:
+    for term in family.action.factor_terms:
         out.setdefault(term.view.parameter, set()).update(term.view.kept)
     return out
 
@@ -145,10 +140,6 @@ def _twice(unit: SpaceUnit, place: int) -> bool:
     return any(e.parameter == entry.parameter and e.axis != entry.axis for e in unit.space.entries)
 
 
-def _is_blind(family: Family) -> bool:
-    return isinstance(family.action, Rotation) and family.action.group == "blind"
-
-
 def _sees_no_mean(unit: Unit, place: int) -> bool:
     """Writers of a space whose matrices leave the mean: it is no part of their fit."""
     if not isinstance(unit, SpaceUnit) or unit.space.group != "ones-preserving orthogonal":
@@ -164,11 +155,8 @@ def _scaled_axis(unit: Unit, place: int) -> int | None:
 def _keeps_lengths(unit: Unit, place: int) -> bool:
     """Whether the unit only permutes, flips signs and turns at one of its places."""
     if not isinstance(unit, SpaceUnit):
-        return (
-            isinstance(unit, FamilyUnit)
-            and isinstance(unit.family.action, Rotation)
-            and (unit.family.action.group in ("orthogonal", "centred", "paired") and not unit.family.action.inputs)
-        )
+        action = unit.family.action if isinstance(unit, FamilyUnit) else None
+        return action is not None and action.compact and not action.inputs
     space, entry = unit.space, unit.space.entries[place]
     if space.mixes:
         return not entry.mixes or (space.group != "general linear" and not entry.dressing)

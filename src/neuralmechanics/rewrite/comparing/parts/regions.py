@@ -10,7 +10,6 @@ import numpy as np
 
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry import Family, Space
-from neuralmechanics.symmetry.families.actions import ComplexPairs, Diagonal, LinearBlocks
 from neuralmechanics.symmetry.families.spaces import Entry
 
 __all__ = ["Region", "copies_of", "family_regions", "region_of_entry"]
@@ -51,10 +50,8 @@ def region_of_entry(space: Space, entry: Entry) -> Region:
 def family_regions(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Region, ...]:
     """Where a family acts: by slices along one axis where it has such, else whole tensors."""
     action = family.action
-    if isinstance(action, Diagonal):
-        return tuple(_sliced(t.view, t.slices, shapes) for t in action.terms)
-    if isinstance(action, (LinearBlocks, ComplexPairs)):
-        return tuple(_sliced(t.view, t.slices.reshape(-1), shapes) for t in action.terms)
+    if action.moved_slices:
+        return tuple(_sliced(view, slices, shapes) for view, slices in action.moved_slices)
     return tuple(Region(name) for name in action.parameters)
 
 

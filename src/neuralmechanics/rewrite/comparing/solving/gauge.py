@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
-from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients, is_shift
+from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import AffineDiagonal, AffineShift, Diagonal, Shear, Shift
+from neuralmechanics.symmetry.families.actions import Shear, Shift
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = ["centred", "is_readable", "rescaled"]
@@ -34,8 +34,8 @@ def centred(
     """
     out, steps = dict(params), []
     readable = [family for family in families if is_readable(family, hidden)]
-    plain = [family for family in readable if isinstance(family.action, Shift)]
-    groups = [[family] for family in readable if not isinstance(family.action, Shift)] + ([plain] if plain else [])
+    plain = [family for family in readable if not family.action.anchors]
+    groups = [[family] for family in readable if family.action.anchors] + ([plain] if plain else [])
     for _ in range(_ROUNDS):
         moved = 0.0
         for group in groups:
@@ -67,12 +67,7 @@ def _about(params: Mapping[str, Tensor], origins: Mapping[str, Tensor]) -> Mappi
 
 def is_readable(family: Family, hidden: Collection[str]) -> bool:
     """Whether what a shift adds can be read off without the hidden tensors; translations always, from the others."""
-    action = family.action
-    if isinstance(action, AffineShift):
-        return not set(Shift(action.terms).parameters) & set(hidden)
-    if isinstance(action, Shear):
-        return not {action.term.weight, *(gain.parameter for gain, _ in action.term.dressing)} & set(hidden)
-    return isinstance(action, Shift)
+    return family.action.additive and not set(family.action.anchors) & set(hidden)
 
 
 def _amounts(families: Sequence[Family], params: Mapping[str, Tensor], hidden: Collection[str]) -> list[Tensor]:
@@ -84,8 +79,7 @@ def _amounts(families: Sequence[Family], params: Mapping[str, Tensor], hidden: C
         gain = gain_values(term.dressing, params, weight)
         gain = torch.ones(weight.shape[1], dtype=torch.float64) if gain is None else gain
         return [-(weight @ gain) / weight.shape[1]]
-    shifts = [Shift(f.action.terms) for f in families if isinstance(f.action, (Shift, AffineShift))]
-    return _projected(shifts, params, hidden)
+    return _projected([Shift(f.action.shift_terms) for f in families], params, hidden)
 
 
 def _projected(shifts: Sequence[Shift], params: Mapping[str, Tensor], hidden: Collection[str]) -> list[Tensor]:
@@ -115,15 +109,12 @@ def rescaled(
     The tensor is one of ``readable``, of the ``preferred`` ones where there is one (gains).
     """
     action = family.action
-    if is_shift(family) or not isinstance(action, (Diagonal, AffineDiagonal)):
-        return None
-    base = action.centred if isinstance(action, AffineDiagonal) else action
-    point = action.point(params)
-    candidates = [t for t in base.terms if t.view.parameter in readable]
+    point, terms = action.point(params), action.factor_terms
+    candidates = [t for t in terms if t.view.parameter in readable]
     candidates.sort(key=lambda t: t.view.parameter not in preferred)
     for term in candidates:
         charges = torch.as_tensor(term.charges)
-        same = [t for t in base.terms if t.view.parameter == term.view.parameter]
+        same = [t for t in terms if t.view.parameter == term.view.parameter]
         if (
             len(same) > 1
             or len(set(term.charges.tolist())) != action.charges

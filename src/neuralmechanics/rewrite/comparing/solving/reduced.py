@@ -15,7 +15,6 @@ from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
 from neuralmechanics.rewrite.comparing.solving.gauge import centred, rescaled
 from neuralmechanics.rewrite.comparing.solving.matching import matched
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Rotation
 
 __all__ = ["Reduced", "left_open", "reduced"]
 
@@ -70,6 +69,6 @@ def left_open(network: Network) -> Family | None:
     """A family that no rule here fixes: mixings through gains and what centring norms do not see."""
     for unit in network.units:
         family = getattr(unit, "family", None)
-        if family is not None and isinstance(family.action, Rotation) and family.action.group in ("general", "blind"):
+        if family is not None and not family.charges and not family.action.compact:
             return unit.family  # type: ignore[attr-defined, no-any-return]
     return None

@@ -1,9 +1,10 @@
 """The forms that a symmetry of parameters can have, one a file, behind one interface."""
 
-from neuralmechanics.symmetry.families.actions.action import FORMS, Action, ChargeShare, ChargeTerms, Form
+from neuralmechanics.symmetry.families.actions.action import FORMS, Action, Form
 from neuralmechanics.symmetry.families.actions.affine_diagonal import AffineDiagonal, Origin
 from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift, AffineTerm, MapFactor
 from neuralmechanics.symmetry.families.actions.bilinear import Bilinear, Entries
+from neuralmechanics.symmetry.families.actions.charge_terms import ChargeShare, ChargeTerms
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
 from neuralmechanics.symmetry.families.actions.mixing.complex_pairs import ComplexPairs
 from neuralmechanics.symmetry.families.actions.mixing.linear_blocks import BlockLabels, LinearBlocks

@@ -8,7 +8,6 @@ matrix); ``exponential`` takes weights to elements, so that t ↦ ψ(exp(t w), �
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
@@ -16,51 +15,28 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceTerm
+from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 
-__all__ = ["FORMS", "Action", "ChargeShare", "ChargeTerms", "Form", "Tensors", "accumulate", "detached"]
+__all__ = ["FORMS", "Action", "Form", "PointNeededError", "Tensors", "accumulate", "detached"]
+
 
 Tensors = dict[str, Tensor]
+
+
 Form = Literal["constant", "diagonal", "symmetric", "antisymmetric", "other"]
+
+
 """How a generator depends on θ: not at all, or as Mθ with M diagonal, symmetric, antisymmetric; "other": none of these.
 
 The first three are gradients of a charge; an antisymmetric M conserves nothing under gradient flow."""
+
+
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
-class ChargeShare(Protocol):
-    """What one parameter adds to some charges."""
-
-    @property
-    def parameter(self) -> str: ...
-
-    def add_(self, out: Float64[Tensor, " charges"], a: Tensor, b: Tensor) -> None:
-        """Adds the parameter's part of ⟨a, M b⟩ where its charges stand in ``out``."""
-
-
-@dataclass(frozen=True)
-class ChargeTerms:
-    """The charges of an action as sums over parameters, by how they are evaluated.
-
-    ``sums``: mixes of slice sums Σ θ. ``products``: mixes of slice energies Σ θ². ``shares``: whatever else. Where a
-    charge is one of θ + c, ``offsets`` hold M c, of which it has twice the slice sums Σ (M c) θ beside its products,
-    and ``constants`` what each element adds whatever θ: c M c.
-    """
-
-    sums: tuple[SliceTerm, ...] = ()
-    products: tuple[SliceTerm, ...] = ()
-    shares: tuple[ChargeShare, ...] = ()
-    offsets: tuple[SliceTerm, ...] = ()
-    constants: tuple[SliceTerm, ...] = ()
-
-    def sizes(self) -> ChargeTerms:
-        """Offsets and constants with |M| in the place of M."""
-        positive = tuple(
-            SliceTerm(o.view, o.charges, o.slices, o.coefficients * np.sign(c.coefficients))
-            for o, c in zip(self.offsets, self.constants, strict=True)
-        )
-        constants = tuple(SliceTerm(c.view, c.charges, c.slices, np.abs(c.coefficients)) for c in self.constants)
-        return ChargeTerms(offsets=positive, constants=constants)
+class PointNeededError(ValueError):
+    """Gradients cannot be carried along without the parameters; the text says what to do."""
 
 
 class Action(Protocol):
@@ -72,6 +48,8 @@ class Action(Protocol):
     """Whether its symmetric generators are *directions* (see ``moment``), along which orbits can be searched."""
     epithet: ClassVar[str] = ""
     """What tells its families from others of the same kind and parameters."""
+    additive: ClassVar[bool] = False
+    """Whether elements are vectors, composed by their sum: what they add to parameters is linear in them."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -113,6 +91,70 @@ class Action(Protocol):
         """The action that it is of ``point(θ)``; itself where it acts about zero."""
         return self
 
+    @property
+    def signed(self) -> bool:
+        """Whether factors may be negative, too."""
+        return False
+
+    @property
+    def compact(self) -> bool:
+        """Whether the group is compact; without ``inputs`` it then moves parameters without changing their length."""
+        return False
+
+    @property
+    def along_ones(self) -> bool:
+        """Whether all that it adds to channels is one and the same for each, so that a centring norm removes it."""
+        return False
+
+    @property
+    def matrix_group(self) -> str:
+        """The group of matrices that acts on its channels, named as those of spaces are; empty where none does."""
+        return ""
+
+    @property
+    def channels(self) -> int:
+        """The number of channels that these matrices mix."""
+        return 0
+
+    @property
+    def factor_terms(self) -> tuple[SliceTerm, ...]:
+        """The exponents S_k of each slice of ``point(θ)``, where elements are factors a: u → Π_k a_k^{S_k} u."""
+        return ()
+
+    @property
+    def channel_factors(self) -> tuple[SliceTerm, ...]:
+        """The same of the part of the group that multiplies channels: diagonal matrices are factors, too."""
+        return self.factor_terms
+
+    @property
+    def shift_terms(self) -> tuple[SliceTerm, ...]:
+        """What an element adds to slices whatever θ is, as coefficients; empty where it adds nothing of that kind."""
+        return ()
+
+    @property
+    def turns(self) -> int:
+        """In how many planes of two channels it turns, each by an angle of its own."""
+        return 0
+
+    @property
+    def moved_slices(self) -> tuple[tuple[SliceView, np.ndarray], ...]:
+        """Slices that move and besides which nothing moves; empty where whole parameters do."""
+        return ()
+
+    @property
+    def gains(self) -> tuple[str, ...]:
+        """Gains that its matrices pass, and that turn up in them: D A D⁻¹."""
+        return ()
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """Parameters that tell how far θ has been shifted along its orbit; empty where any that moves does."""
+        return ()
+
+    def origin(self, like: Mapping[str, Tensor]) -> Tensors:
+        """c of the parameters among ``like`` that have one, broadcastable to them."""
+        return {}
+
     def point(self, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """θ + c, of which generators and charges are functions as ``centred`` says; θ where c is zero."""
         return params
@@ -144,6 +186,14 @@ class Action(Protocol):
     def exponential(self, weights: Tensor) -> Tensor:
         """The element that the one-parameter group of ``weights`` reaches in unit time."""
         return weights
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """The element that takes it back."""
+        return -element
+
+    def renumbered(self, places: np.ndarray) -> Action | None:
+        """Some charges alone: charge c becomes part of ``places[c]``, or is left out; None where none is by itself."""
+        return None
 
     def units(self, form: Form) -> Iterator[Tensor]:
         """Unit weights of the generators of that form; over all forms they are a basis of the algebra."""
@@ -193,6 +243,23 @@ class Action(Protocol):
     def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
         """(∂ξ/∂θ)ᵀ g at θ = ``params``; parameters on which ξ does not depend are absent."""
         return {}
+
+    def cotangent(self, gradients: Tensors, element: Tensor, params: Mapping[str, Tensor] | None) -> Tensors:
+        """J⁻ᵀ g, J = ∂ψ(element, θ)/∂θ: the gradients after the transformation, all of ``gradients`` being given back.
+
+        At θ = ``params`` where J depends on θ; ``PointNeededError`` where it does and they are not known. Here for
+        additive elements: no parameter that moves is read, so that J = 1 + ∂ξ/∂θ and J⁻¹ = 1 - ∂ξ/∂θ.
+        """
+        if not self.additive:
+            raise PointNeededError("start the optimiser anew")
+        if params is None:
+            raise PointNeededError("give params=")
+        back = self.adjoint(gradients, self.read_element(element, element.device), params)
+        return gradients | {name: gradients[name] - change for name, change in back.items() if name in gradients}
+
+    def square_cotangent(self, squares: Tensors, element: Tensor) -> Tensors | None:
+        """(J∘J)⁻¹ s for a diagonal J, which is how squares of gradients change; None where J mixes entries."""
+        return None
 
     def second_derivative(self, xi: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
         """∂²ψ/∂t² at the identity of the one-parameter group of ``weights``, of which ``xi`` is the generator at θ."""

@@ -13,7 +13,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.slices import SliceTerm, SliceView, widened
-from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors
+from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
 from neuralmechanics.symmetry.families.actions.terms.slice_terms import slice_terms_from, slice_terms_to
 
@@ -58,7 +59,6 @@ class AffineDiagonal(Action):
     """
 
     linear: ClassVar[bool] = True
-    signed: ClassVar[bool] = False  # spaces follow the signs of θ, not those of θ + c
     terms: tuple[SliceTerm, ...]
     origins: tuple[Origin, ...]
 
@@ -82,6 +82,20 @@ class AffineDiagonal(Action):
         """Parameters with what is added to them."""
         known = {origin.parameter: origin for origin in self.origins}
         return tuple(known[name].described(name) if name in known else name for name in self.parameters)
+
+    @property
+    def signed(self) -> bool:
+        """Never: spaces follow the signs of θ, not those of θ + c."""
+        return False
+
+    @property
+    def factor_terms(self) -> tuple[SliceTerm, ...]:
+        """The exponents, of slices of u."""
+        return self.terms
+
+    def origin(self, like: Mapping[str, Tensor]) -> Tensors:
+        """The constants c."""
+        return {o.parameter: o.tensor(like[o.parameter]) for o in self.origins if o.parameter in like}
 
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
         """Positive factors."""
@@ -108,6 +122,18 @@ class AffineDiagonal(Action):
     def exponential(self, weights: Tensor) -> Tensor:
         """Factors from their logarithms."""
         return self.centred.exponential(weights)
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """1/a."""
+        return 1 / element
+
+    def cotangent(self, gradients: Tensors, element: Tensor, params: Mapping[str, Tensor] | None) -> Tensors:
+        """As of factors about zero: constants have no gradient."""
+        return self.centred.cotangent(gradients, element, params)
+
+    def square_cotangent(self, squares: Tensors, element: Tensor) -> Tensors:
+        """The same of squares."""
+        return self.centred.square_cotangent(squares, element)
 
     def units(self, form: Form) -> Iterator[Tensor]:
         """One a factor."""

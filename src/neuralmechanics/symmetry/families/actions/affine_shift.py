@@ -116,13 +116,24 @@ class AffineShift(Action):
     """
 
     linear: ClassVar[bool] = False
+    additive: ClassVar[bool] = True
     terms: tuple[SliceTerm, ...]
     answers: tuple[AffineTerm, ...]
+
+    @property
+    def shift_terms(self) -> tuple[SliceTerm, ...]:
+        """Those of the biases of ``terms``."""
+        return self.terms
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
         """One number a shift."""
         return self._shift.weights_shape
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """The biases that are shifted: those that absorb it are shifted by others, too."""
+        return self._shift.parameters
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.slices import widened
-from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors
+from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 
 __all__ = ["Bilinear", "Entries"]
 

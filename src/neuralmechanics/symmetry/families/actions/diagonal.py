@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceMix, SliceTerm, widened
-from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors
+from neuralmechanics.slices import SliceMix, SliceTerm, SliceView, widened
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors
+from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 from neuralmechanics.symmetry.families.actions.terms.slice_terms import (
     elements_moved,
+    renumbered,
     rows,
     slice_terms_from,
     slice_terms_to,
@@ -61,6 +63,16 @@ class Diagonal(Action):
         """Names of the parameters that move."""
         return self._mix.parameters
 
+    @property
+    def factor_terms(self) -> tuple[SliceTerm, ...]:
+        """The exponents."""
+        return self.terms
+
+    @property
+    def moved_slices(self) -> tuple[tuple[SliceView, np.ndarray], ...]:
+        """Those with an exponent."""
+        return tuple((term.view, term.slices) for term in self.terms)
+
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
         """Positive factors, or any but zero."""
         factors = self.read_weights(given, device)
@@ -88,6 +100,22 @@ class Diagonal(Action):
     def exponential(self, weights: Tensor) -> Tensor:
         """Factors from their logarithms."""
         return weights.exp()
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """1/a."""
+        return 1 / element
+
+    def renumbered(self, places: np.ndarray) -> Diagonal:
+        """The exponents of those factors."""
+        return replace(self, terms=renumbered(self.terms, places))
+
+    def cotangent(self, gradients: Tensors, element: Tensor, params: Mapping[str, Tensor] | None) -> Tensors:
+        """Gradients of what is multiplied are divided."""
+        return self.transform(gradients, 1 / self.read_element(element, element.device))
+
+    def square_cotangent(self, squares: Tensors, element: Tensor) -> Tensors:
+        """Their squares, by the squared factors."""
+        return self.transform(squares, 1 / self.read_element(element, element.device).square())
 
     def units(self, form: Form) -> Iterator[Tensor]:
         """One a factor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -13,9 +13,11 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.slices import SliceMix, SliceTerm, widened
-from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors
+from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 from neuralmechanics.symmetry.families.actions.terms.slice_terms import (
     elements_moved,
+    renumbered,
     rows,
     slice_terms_from,
     slice_terms_to,
@@ -39,12 +41,18 @@ class Shift(Action):
     """
 
     linear: ClassVar[bool] = False
+    additive: ClassVar[bool] = True
     terms: tuple[SliceTerm, ...]
 
     @cached_property
     def charges(self) -> int:
         """One a shift."""
         return rows(self.terms)
+
+    @property
+    def shift_terms(self) -> tuple[SliceTerm, ...]:
+        """The coefficients S."""
+        return self.terms
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
@@ -55,6 +63,18 @@ class Shift(Action):
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that move."""
         return self._mix.parameters
+
+    def renumbered(self, places: np.ndarray) -> Shift:
+        """Those shifts."""
+        return replace(self, terms=renumbered(self.terms, places))
+
+    def cotangent(self, gradients: Tensors, element: Tensor, params: Mapping[str, Tensor] | None) -> Tensors:
+        """As they are: J = 1."""
+        return gradients
+
+    def square_cotangent(self, squares: Tensors, element: Tensor) -> Tensors:
+        """As they are."""
+        return squares
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """The sum of the shifts of each element, whatever θ."""

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors
+from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors
+from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 from neuralmechanics.symmetry.families.actions.mixing.linear_blocks import LinearBlocks
 from neuralmechanics.symmetry.families.actions.terms.gram_terms import (
     GramShare,
@@ -70,6 +73,30 @@ class ComplexPairs(Action):
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
         """a z and z / ā."""
         return self._real.transform(params, _matrices(element))
+
+    @property
+    def channel_factors(self) -> tuple[SliceTerm, ...]:
+        """The real factors: one for both channels of each pair."""
+        return tuple(term.factors(np.zeros(2, dtype=np.int64), 1) for term in self.terms)
+
+    @property
+    def turns(self) -> int:
+        """One a pair."""
+        return self.blocks
+
+    @property
+    def moved_slices(self) -> tuple[tuple[SliceView, np.ndarray], ...]:
+        """The channels of the pairs."""
+        return tuple((term.view, term.slices.reshape(-1)) for term in self.terms)
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """1/a."""
+        return torch.view_as_real(1 / torch.view_as_complex(element.contiguous()))
+
+    def cotangent(self, gradients: Tensors, element: Tensor, params: Mapping[str, Tensor] | None) -> Tensors:
+        """With 1/ā: multiplication by a is transposed to that by ā."""
+        factors = torch.view_as_complex(self.read_weights(element, element.device).contiguous())
+        return self.transform(gradients, torch.view_as_real(1 / factors.conj()))
 
     def exponential(self, weights: Tensor) -> Tensor:
         """e^w."""

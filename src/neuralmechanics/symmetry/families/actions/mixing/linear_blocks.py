@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.symmetry.families.actions.action import Action, ChargeTerms, Form, Tensors, accumulate
+from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate
+from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 from neuralmechanics.symmetry.families.actions.terms.gram_terms import (
     GramShare,
     GramTerm,
@@ -118,6 +121,35 @@ class LinearBlocks(Action):
             name = term.view.parameter
             out[name] = act(term, out[name], element).to(params[name].dtype)
         return out
+
+    @property
+    def channels(self) -> int:
+        """Those of a matrix."""
+        return self.width
+
+    @property
+    def matrix_group(self) -> str:
+        """All invertible ones."""
+        return "general linear"
+
+    @property
+    def channel_factors(self) -> tuple[SliceTerm, ...]:
+        """The diagonal matrices: one factor a channel of each block."""
+        return tuple(term.factors(np.arange(self.width), self.width) for term in self.terms)
+
+    @property
+    def moved_slices(self) -> tuple[tuple[SliceView, np.ndarray], ...]:
+        """The channels of the blocks."""
+        return tuple((term.view, term.slices.reshape(-1)) for term in self.terms)
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """A⁻¹."""
+        back: Tensor = torch.linalg.inv(element)
+        return back
+
+    def cotangent(self, gradients: Tensors, element: Tensor, params: Mapping[str, Tensor] | None) -> Tensors:
+        """With A⁻ᵀ."""
+        return self.transform(gradients, torch.linalg.inv(self.read_element(element, element.device)).mT)
 
     def exponential(self, weights: Tensor) -> Tensor:
         """exp M of every block."""

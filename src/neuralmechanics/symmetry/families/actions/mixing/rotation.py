@@ -16,7 +16,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
+from neuralmechanics.symmetry.families.actions.action import (
+    Action,
+    Form,
+    PointNeededError,
+    Tensors,
+    accumulate,
+    detached,
+)
 from neuralmechanics.symmetry.families.actions.terms.gain import (
     Dressing,
     adjoint_by_differentiation,
@@ -77,6 +84,40 @@ class Rotation(Action):
         """Names of the gains."""
         return tuple(dict.fromkeys(gain.parameter for t in self.terms for gain, _ in t.dressing))
 
+    @property
+    def gains(self) -> tuple[str, ...]:
+        """The same."""
+        return self.inputs
+
+    @property
+    def compact(self) -> bool:
+        """Whether M is antisymmetric."""
+        return self.group in ("orthogonal", "centred", "paired")
+
+    @property
+    def along_ones(self) -> bool:
+        """Whether M is 1·vᵀ."""
+        return self.group == "blind"
+
+    @property
+    def channels(self) -> int:
+        """Those of a matrix."""
+        return self.width
+
+    @property
+    def turns(self) -> int:
+        """One a pair."""
+        return len(self.pairs) if self.group == "paired" else 0
+
+    @property
+    def matrix_group(self) -> str:
+        """Empty for pairs and for M = 1·vᵀ, which no space has."""
+        return {
+            "orthogonal": "orthogonal",
+            "centred": "ones-preserving orthogonal",
+            "general": "general linear",
+        }.get(self.group, "")
+
     def matrix(self, weights: Float64[Tensor, " size"]) -> Float64[Tensor, "width width"]:
         """M of the weights.
 
@@ -125,9 +166,21 @@ class Rotation(Action):
             out[term.parameter] = _along(term, out, backward if term.dual else forward)
         return dict(params) | {name: out[name].to(params[name].dtype) for name in self.parameters}
 
+    def inverse(self, element: Tensor) -> Tensor:
+        """-w of weights, A⁻¹ of a matrix."""
+        return -element if element.ndim < 2 else torch.linalg.inv(element)
+
+    def cotangent(self, gradients: Tensors, element: Tensor, params: Mapping[str, Tensor] | None) -> Tensors:
+        """With A⁻ᵀ; through gains, on which J depends, gradients are not carried along."""
+        if self.inputs:
+            raise PointNeededError("fold the gains first")
+        given = self.read_element(element, element.device)
+        matrix = given if given.ndim >= 2 else torch.linalg.matrix_exp(self.matrix(given))
+        return self.transform(gradients, torch.linalg.inv(matrix).mT)
+
     def units(self, form: Form) -> Iterator[Tensor]:
         """Antisymmetric in the parameters too where no gain lies between; else of no form of its own."""
-        isometric = self.group in ("orthogonal", "centred", "paired") and not self.inputs
+        isometric = self.compact and not self.inputs
         yield from (
             torch.eye(self.size, dtype=torch.float64) if form == ("antisymmetric" if isometric else "other") else ()
         )

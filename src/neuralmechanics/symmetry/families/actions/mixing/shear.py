@@ -41,6 +41,7 @@ class Shear(Action):
     """W → W + u·(1/γ)ᵀ, b → b - u·Σ β/γ: one number u for each of ``width`` outputs, and no charge."""
 
     linear: ClassVar[bool] = False
+    additive: ClassVar[bool] = True
     term: ShearTerm
     width: int
 
@@ -53,6 +54,11 @@ class Shear(Action):
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that move."""
         return (self.term.weight,) if self.term.absorber is None else (self.term.weight, self.term.absorber)
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """The weight, and the gains by which its columns are read."""
+        return (self.term.weight, *(gain.parameter for gain, _ in self.term.dressing))
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:

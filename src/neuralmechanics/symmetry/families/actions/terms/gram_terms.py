@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceView, widened
+from neuralmechanics.slices import SliceTerm, SliceView, widened
 from neuralmechanics.symmetry.families.actions.terms.slice_terms import integers, view_from
 
 __all__ = ["GramShare", "GramTerm", "act", "energies", "gram", "gram_terms_from", "gram_terms_to", "infinitesimal"]
@@ -41,6 +41,12 @@ class GramTerm:
         order = (*self.view.kept, *self.view.summed)
         permuted = rows.reshape([self.view.shape[d] for d in order])
         return permuted.permute([order.index(d) for d in range(len(order))]).reshape(like.shape)
+
+    def factors(self, inside: np.ndarray, count: int) -> SliceTerm:
+        """Positive factors, ``count`` a block, as exponents ±1: channel j of a block has the factor ``inside[j]``."""
+        charges = self.blocks[:, None] * count + inside
+        powers = np.broadcast_to(self.signs[:, None], charges.shape)
+        return SliceTerm(self.view, charges.reshape(-1), self.slices.reshape(-1), powers.reshape(-1).astype(float))
 
     def positive(self) -> GramTerm:
         """The same channels with every sign +1: its Gram matrices are those of both sides together."""

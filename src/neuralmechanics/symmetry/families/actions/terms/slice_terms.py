@@ -10,7 +10,7 @@ import numpy as np
 
 from neuralmechanics.slices import SliceTerm, SliceView
 
-__all__ = ["elements_moved", "integers", "rows", "slice_terms_from", "slice_terms_to", "view_from"]
+__all__ = ["elements_moved", "integers", "renumbered", "rows", "slice_terms_from", "slice_terms_to", "view_from"]
 
 
 def rows(terms: Iterable[SliceTerm]) -> int:
@@ -25,6 +25,23 @@ def elements_moved(terms: Sequence[SliceTerm], charges: int) -> dict[str, np.nda
         counts = out.setdefault(term.view.parameter, np.zeros(charges, dtype=np.int64))
         np.add.at(counts, term.charges, int(np.prod(term.view.shape, dtype=np.int64)) // term.view.size)
     return out
+
+
+def renumbered(terms: Iterable[SliceTerm], places: np.ndarray) -> tuple[SliceTerm, ...]:
+    """The rows at their new places, those of one place added up; rows at a negative place are left out."""
+    moved = (_renumbered(term, places) for term in terms)
+    return tuple(term for term in moved if len(term.charges))
+
+
+def _renumbered(term: SliceTerm, places: np.ndarray) -> SliceTerm:
+    new = places[term.charges]
+    kept = new >= 0
+    charges, slices, coefficients = new[kept], term.slices[kept], term.coefficients[kept]
+    # A slice that several rows read is read once, by the sum of their coefficients.
+    pairs, inverse = np.unique(np.stack([charges, slices]), axis=1, return_inverse=True)
+    total = np.zeros(pairs.shape[1])
+    np.add.at(total, inverse.reshape(-1), coefficients)
+    return SliceTerm(term.view, pairs[0], pairs[1], total)
 
 
 def slice_terms_to(terms: Iterable[SliceTerm]) -> list[dict[str, Any]]:
