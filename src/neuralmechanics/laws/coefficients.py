@@ -121,6 +121,7 @@ def _resolved(hyper: Hyperparameters, charge: Tensor) -> Coefficients:
 
     momentum = number("momentum")
     running = momentum != 0
+    # torch ignores dampening where there is no momentum.
     dampening = torch.where(running, number("dampening"), 0.0)
     restart = mask("first_step") & running
     return Coefficients(
@@ -128,6 +129,7 @@ def _resolved(hyper: Hyperparameters, charge: Tensor) -> Coefficients:
         weight_decay=number("weight_decay"),
         momentum=momentum,
         dampening=dampening,
+        # torch creates the buffer as a copy of the gradient, undampened.
         gain=torch.where(restart, 1.0, 1 - dampening),
         nesterov=mask("nesterov") & running,
         decoupled=mask("decoupled"),

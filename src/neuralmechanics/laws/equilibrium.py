@@ -111,6 +111,7 @@ def equilibrium_norm(hyper: Sgd[float], strength: Value, response: Response) -> 
 
 def settled_norm(rate: Value, growth: Value, response: Response) -> Value:
     """|θ| at which what decay takes in a step, `rate` of n, is what steps add, `growth` = η²K·gain at unit norm."""
+    # From n² = growth/rate, or n = growth/rate, with |θ| = √n.
     power = 0.25 if response == "gradient" else 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
         settled: Value = np.divide(growth, rate) ** power
@@ -145,6 +146,7 @@ def steps_until(squared: Value, settled: Value, rate: Value, response: Response,
     power = 4 if response == "gradient" else 2
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.sqrt(np.divide(squared, settled))
+        # |θ|⁴ (or |θ|²) comes near its end at one rate, so a margin of |θ| is asked for as one of its power.
         allowed = np.where(ratio > 1, (1 + within) ** power - 1, 1 - (1 - within) ** power)
         away = np.abs(ratio**power - 1)
         needed = np.log(np.maximum(away, 1e-300) / allowed)

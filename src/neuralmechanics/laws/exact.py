@@ -97,6 +97,7 @@ class ExactLaw(ChargeLaw):
         """Advance by one optimiser step."""
         state = self._state
         c = self._state.coefficients(hyper)
+        # Most steps of most trainings are ordinary: a few kernels then do what takes dozens of masks in general.
         if c.numbers is not None and c.strong is None and self._is_ordinary(c.numbers, drives):
             self._ordinary_step(c, c.numbers, drives)
             return
@@ -105,6 +106,7 @@ class ExactLaw(ChargeLaw):
         η, λ, β = c.learning_rate, c.weight_decay, c.momentum
         W = state.energy("update_energy", drives)
         P = state.velocity(drives, hyper.nesterov)
+        # Coupled decay enters the gradient, and so the buffer; decoupled decay acts beside both.
         coupled, apart = torch.where(c.decoupled, 0.0, λ), torch.where(c.decoupled, λ, 0.0)
 
         ρ = state.drive("residual", drives) if self._measured else 0.0
@@ -112,7 +114,9 @@ class ExactLaw(ChargeLaw):
         pull = self._pull(apart, drives)
         if drives.rated_pull is not None or drives.rated_companion is not None:
             u, C, P = self._rated(c, drives, u, C, P)
+        # The step that creates the buffer knows no older one: v = G, whatever C was.
         x = torch.where(c.restart, 0.0, β * C) + c.gain * u
+        # ⟨θ,s⟩ of the direction s that is stepped along: G + βv, v, or G.
         along = torch.where(c.nesterov, u + β * x, torch.where(c.running, x, u))
         carried = self._carry(c, drives, u + ρ, x, along)
         if carried is not None:
@@ -120,6 +124,7 @@ class ExactLaw(ChargeLaw):
             W = torch.where(used, energy, W)
         slope = along + pull
         after = torch.where(quadratic, X - 2 * η * slope + W, X - η * slope)
+        # P = ⟨d,v⟩ follows from W where d is -ηv with decay beside it; of Nesterov's G + βv it does not.
         if P is None:
             heavy_ball = torch.where(η > 0, η * apart * (x + pull) - W / η, 0.0)
             moved = torch.where(c.nesterov, torch.nan, heavy_ball)
@@ -155,6 +160,7 @@ class ExactLaw(ChargeLaw):
             x = x.add_(state.drive("residual", drives), alpha=n.gain)
         if n.momentum != 0 and not n.restart:
             x = x.add_(state["companion"], alpha=n.momentum)
+        # Ordinary steps do not carry |v|²: what was known of it is out of date.
         if self._speed_known:
             state.move(None, speed=torch.full_like(X, torch.nan))
             self._speed_known = False
@@ -215,6 +221,8 @@ class ExactLaw(ChargeLaw):
         s2 = torch.where(c.nesterov, G2 + 2 * β * Gv + β.square() * new, torch.where(c.running, new, G2))
         energy = η.square() * (s2 + apart * (2 * along + apart * X))
         turn = -η * (torch.where(c.nesterov, Gv + β * new, new) + apart * x)
+        # A step that finds V unknown and its drives given still uses the measured W, and V begins after it.
+        # Without the drives V is NaN, and the charge with it.
         begun = ~torch.isnan(old) | ~c.running | torch.isnan(torch.where(c.running, S, 0.0) + g2)
         used = c.strong & state["quadratic"] & begun
         speed = torch.where(c.running, torch.where(used, new, found), torch.where(torch.isnan(V), found, V))

@@ -251,6 +251,7 @@ def _march(
 
 
 def _first_step(x: Tensor, slope: Tensor, rtol: float, atol: float) -> float:
+    # Hairer, Nørsett & Wanner, II.4: a hundredth of the time in which x would change by its own size.
     scale = atol + rtol * x.abs()
     size, speed = float((x / scale).square().mean().sqrt()), float((slope / scale).square().mean().sqrt())
     return 0.01 * size / speed if size > 1e-5 and speed > 1e-5 else 1e-6

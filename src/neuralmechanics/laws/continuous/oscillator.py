@@ -54,6 +54,7 @@ def modes(
     γ, ω2, t = damping, frequency_squared, time
     discriminant = γ * γ - ω2
     over = discriminant > 0
+    # `where` computes both branches: each root is given a zero where the other regime holds.
     κ = torch.sqrt(torch.where(over, discriminant, 0.0))
     s = torch.sqrt(torch.where(over, 0.0, -discriminant))
 

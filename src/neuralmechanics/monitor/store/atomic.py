@@ -57,4 +57,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _canonical(content: Any) -> bytes:
+    # The same text in whatever order the keys stand: the checksum is of the content.
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -31,9 +31,11 @@ def narrowed(equations: Sequence[Equation], unwanted: set[int]) -> list[Equation
         numbers = holding.pop(variable)
         if not numbers:
             continue
+        # The shortest brings fewest terms into the others; equal ones by number, so that all processes solve alike.
         pivot = min(numbers, key=lambda number: (len(rows[number]), number))
         used, rows[pivot] = rows[pivot], {}
         scale = used.pop(variable)
+        # The pivot is used up and no longer holds any variable.
         for other in used.keys() & unwanted:
             holding[other].discard(pivot)
         for number in numbers - {pivot}:

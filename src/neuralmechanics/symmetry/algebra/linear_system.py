@@ -116,6 +116,7 @@ class ConstraintSystem:
         self.size += count
         if self.size > len(self._parent):
             known = len(self._parent)
+            # Grown by half each time, so that all growing together is linear in the final size.
             more = np.arange(known, max(self.size, known + known // 2), dtype=np.int32)
             self._parent = np.concatenate([self._parent, more])
         self._parent[ids] = ids
@@ -137,6 +138,7 @@ class ConstraintSystem:
         following = self._parent[found]
         if (found == following).all():
             return found
+        # All chains of replacements are followed at once, one link a round.
         while (found != following).any():
             found, following = following, self._parent[following]
         # The way is shortened for the next who asks; what became zero keeps by whom (see ``causes``).
@@ -202,6 +204,7 @@ class ConstraintSystem:
         place, sets = self._sets()
         root, sign = np.arange(sets), np.ones(sets, dtype=np.int64)
         pairs, general = simplify(root, sign, [(coefficients, place[table]) for coefficients, table in self._rows])
+        # A row that mergers shortened to one variable or two is a pair itself, and may shorten others.
         while True:
             root, sign = merge(root, sign, pairs)
             pairs, general = simplify(root, sign, general)

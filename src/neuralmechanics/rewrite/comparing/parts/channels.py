@@ -85,6 +85,7 @@ def pair_costs(
         signs = [d for d in numbers if directions[d].kind == "sign"]
         overlap, chosen = _best_signs(members, weighted, signs)
         lengths = [(c.own + f**2 * c.other) / u for c, f, u in zip(members, reached, units, strict=True)]
+        # ‖a - f b‖² = ‖a‖² + f²‖b‖² - 2 f⟨a, b⟩ for all pairs at once.
         costs += sum(lengths, torch.zeros(n, n, dtype=torch.float64)) - 2 * overlap
         for d, log in zip(scales, logs, strict=True):
             factors[d] = log.exp()
@@ -132,6 +133,7 @@ def _log_factors(members: Sequence[_Class], scales: Sequence[int]) -> list[Tenso
     if not scales:
         return []
     powers = torch.tensor([[c.powers[d] for d in scales] for c in members], dtype=torch.float64)
+    # Rows of zeros have no length that could be compared: they have no say.
     tiny = 1e-280
     known = torch.stack([(c.own > tiny) & (c.other > tiny) for c in members]).double()
     logs = torch.stack([((c.own.clamp(min=tiny)).log() - (c.other.clamp(min=tiny)).log()) / 2 for c in members])
@@ -156,6 +158,7 @@ def _best_signs(
     tried = signs[:_MANY_SIGNS]
     for choice in itertools.product((1.0, -1.0), repeat=len(tried)):
         flips = dict(zip(tried, choice, strict=True))
+        # To an even power a sign is none.
         parity = [np.prod([flips[d] for d in tried if c.powers[d] % 2]) for c in members]
         total = sum((float(s) * w for s, w in zip(parity, weighted, strict=True)), zero)
         better = torch.ones_like(zero, dtype=torch.bool) if best is None else total > best

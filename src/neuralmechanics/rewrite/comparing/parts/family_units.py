@@ -85,10 +85,12 @@ def _complex_factors(action: ComplexPairs, a: Tensors, b: Tensors, there: Sequen
         forward = torch.as_tensor(term.signs > 0)[:, None]
         x, y = torch.where(forward, given, wanted.conj()), torch.where(forward, wanted, given.conj())
         blocks = torch.as_tensor(term.blocks)
+        # Every tensor counts alike, however large its entries are.
         size = float(x.abs().square().sum()) or 1.0
         above.index_add_(0, blocks, (x.conj() * y).sum(1) / size)
         below.index_add_(0, blocks, (x.abs().square().sum(1) / size).to(torch.complex128))
     found = torch.where(below.abs() > 0, above / torch.where(below.abs() > 0, below, 1.0), 1.0)
+    # Zero is no element of the group: pairs that nothing determines stay as they are.
     found = torch.where(found.abs() > 0, found, 1.0)
     return torch.view_as_real(found if free else found / found.abs())
 
@@ -124,6 +126,7 @@ def _rotation(action: Rotation, a: Tensors, b: Tensors, there: Sequence[bool], f
         if not usable:
             continue
         left, right = (t[term.parameter].movedim(term.dim, 0).reshape(action.width, -1) for t in (a, b))
+        # The matrix acts between the gains, as D A D⁻¹: without them it is A alone that is fitted.
         gain = gain_values(term.dressing, b, right)
         if gain is not None:
             left, right = left / gain[:, None], right / gain[:, None]
@@ -218,6 +221,7 @@ def conjugate_gradients(normal: Callable[[Tensor], Tensor], right: Tensor, most:
     search, energy = residual.clone(), float(residual.square().sum())
     start = energy
     for _ in range(4 * right.numel() + 10 if most is None else most):
+        # Not `<=`: NaN ends the search as well.
         if not energy > 1e-30 * start:
             break
         image = normal(search)

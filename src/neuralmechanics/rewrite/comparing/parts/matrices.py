@@ -46,6 +46,7 @@ def nearest_rotation(matrix: Float64[Tensor, "width width"], *, ones: bool = Fal
         turned: Tensor = u @ v
         return turned
     unit = torch.full((n, 1), n**-0.5, dtype=torch.float64)
+    # Orthonormal, with the ones in front: what keeps these acts on the other columns alone.
     basis = torch.linalg.qr(torch.cat([unit, torch.eye(n, dtype=torch.float64)[:, : n - 1]], 1))[0][:, 1:]
     inside: Tensor = basis @ nearest_rotation(basis.mT @ matrix @ basis) @ basis.mT + unit @ unit.mT
     return inside
@@ -62,6 +63,7 @@ def _general(forward: Sequence[Pair], dual: Sequence[Pair]) -> Float64[Tensor, "
     wanted = sum((s * a @ b.mT for s, (a, b) in zip(size, (*forward, *dual), strict=True)), zero)
     rates, u = torch.linalg.eigh(left)
     columns, v = torch.linalg.eigh(right)
+    # In the eigenbases of both sides Sylvester's equation is a division entry by entry.
     total = rates.clamp(min=0)[:, None] + columns.clamp(min=0)
     open_ones = total <= _FLAT * total.max()
     inside = torch.where(open_ones, 0.0, (u.mT @ wanted @ v) / total.where(~open_ones, torch.ones(())))

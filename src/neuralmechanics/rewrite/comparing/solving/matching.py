@@ -148,6 +148,7 @@ class Solver:
                 self.b = step.transform(self.b)
                 other.append(step)
         self.steps = list(other)
+        # a was moved, too: its own way is gone back at the end, so that b lands on a, not on what stands for its orbit.
         self.undone = [back for step in reversed(own) for back in step.inverse()]
         waiting = {unit.name for unit in self.late}
         self.known = {name for name in network.late if name not in waiting}
@@ -175,6 +176,7 @@ class Solver:
         while waiting:
             scores = [unit.known(self.usable(unit)) for unit in waiting]
             best = max(range(len(waiting)), key=lambda k: scores[k])
+            # Before a part is solved from too little, a shift or scale that waits may make more of it known.
             if scores[best] <= 0 and self.late:
                 self._settle_late(only_known=False)
                 continue
@@ -217,6 +219,7 @@ class Solver:
         for _ in range(sweeps):
             if before < 1e-13:
                 return
+            # A sweep that makes things worse is taken back.
             kept = dict(self.b), list(self.steps)
             for unit in (*self.network.units, *late):
                 self.apply(unit.solve(self.a, self.b, self.usable(unit, self._within(unit)), free=self.free))

@@ -40,6 +40,7 @@ def refined(
         amounts = _direction(families, a, current, sizes)
         moved, taken, found = current, [], error
         for halving in range(_HALVINGS):
+            # Along the group, not along its tangent: every trial is a transformation.
             taken = [
                 FamilyStep(family, family.action.exponential(weights * 0.5**halving))
                 for family, weights in zip(families, amounts, strict=True)
@@ -52,6 +53,7 @@ def refined(
                 break
         if not found < error:
             break
+        # Near a solution a step leaves far less than half: slow and far away there is none to come to.
         slow = found > 0.5 * error
         current, error = moved, found
         steps += taken

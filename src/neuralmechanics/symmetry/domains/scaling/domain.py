@@ -153,6 +153,7 @@ class Scales(LabelConstraints):
         if not any(x.terms for x in xs):
             return Label(tuple(shape))
         rows = max((choice.rows for choice in choices_of(*xs)), default=1)
+        # A variable for each row and channel would be too many, or rows are picked along what is joined: one for all.
         if rows * shape[dim] > JOINED_LIMIT or any(dim in choice.dims for choice in choices_of(*xs)):
             xs = [self._common_row(x) for x in xs]
         parts, choice = self._lifted(*xs)
@@ -228,6 +229,7 @@ class Scales(LabelConstraints):
 
     def power(self, x: Label, exponent: float) -> Label:
         factor = Fraction(exponent).limit_denominator(1 << 20)
+        # The algebra is exact: an exponent that is no simple fraction has no place in it.
         if float(factor) != exponent:
             self.fix(x)
             return Label(x.shape)
@@ -264,6 +266,7 @@ class Scales(LabelConstraints):
         if not places:
             return self._contracted(x, y, how)
         x, y = (lifted(z, next(iter(choices_of(z)), places[0])) for z in (x, y))
+        # A letter that no contraction has: rows that the data choose go through as a batch dimension does.
         rows = "|"
         whole = replace(how, x=how.x + rows, y=how.y + rows, out=how.out + rows)
         return lowered(self._contracted(x, y, whole), places[0])

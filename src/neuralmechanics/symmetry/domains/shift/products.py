@@ -83,6 +83,7 @@ def _behind_takes(
     """
     takes: list[Take] = []
     windowed = {letter for w in how.windows for letter in (w.x, w.kernel, w.out)}
+    # A name tells how its value came to be, the last view first.
     while isinstance(name, Name) and name[0] == "view" and isinstance(take := name[2], Take):
         letter = mine[take.dim]
         if letter in how.out and letter not in letters and letter not in windowed:

@@ -153,6 +153,8 @@ def _extremes(exponents: Sequence[Exponents], reaches: Sequence[_Reach], size: i
 
 def _signatures(reaches: Sequence[_Reach], marks: Sequence[np.ndarray], size: int) -> np.ndarray:
     """A number for each basis vector, equal where the same views are touched with the same range of coefficients."""
+    # A random word a view, added up modulo 2^64: other sets of views have the same sum by a chance of 2^-60 only.
+    # The seed is fixed, so that every process forms the same groups.
     rng = np.random.default_rng(20210101)
     total = np.zeros(size, dtype=np.uint64)
     for reach in reaches:

@@ -117,6 +117,7 @@ def slice_backward(
         raise UnsupportedFormError("a range that the data decide")
     places = range(sizes[dim])[start:end:step]
     if step != 1:
+        # One zero behind the entries: what every place between them takes.
         wide = d.zero_padded(gradient, dim, 0, 1)
         return take(d, wide, dim, [places.index(k) if k in places else len(places) for k in range(sizes[dim])])
     before, after = places.start, sizes[dim] - places.stop
@@ -220,8 +221,10 @@ def convolution_backward(
     back, across = [], []
     for axis, (i, k, o) in enumerate(zip(places, kernel, outs, strict=True)):
         step, edge, apart = (listed(n, spatial)[axis] for n in (stride, padding, dilation))
+        # Backwards a convolution is a transposed one, and the other way round.
         back.append(Window(o, k, i, False, (not transposed, step, edge, apart, 0), flat.shape[2 + axis]))
         one, other = (o, i) if transposed else (i, o)
+        # The kernel's gradient convolves input and gradient; stride and dilation have changed places.
         across.append(Window(one, other, k, False, (False, apart, edge, step, 0), weight.shape[2 + axis]))
     inner, outer = "bgi" + places, "bgc" + outs
     moved = d.contract(gradient, rows, Contraction(outer, channels + kernel, inner, tuple(back)))

@@ -61,6 +61,7 @@ def _value(x: Value) -> Value | None:
 def filled(d: Builder, node: fx.Node, x: Value, mask: Value, value: Any) -> Value:
     number = number_in(value)
     d.fix(mask, *([] if is_number(value) else [value]))
+    # A number that only the data know: NaN is neither the zero nor the infinity that a symmetry would leave alone.
     number = math.nan if number is None else number
     function = function_of("masked_fill", torch.masked_fill, *node.args[1:])
     return d.masked(x, number, meta_shape(node), function, _value(mask))

@@ -93,6 +93,7 @@ def einsum(d: Builder, node: fx.Node, equation: str, operands: Sequence[Any], **
     letters = inputs.split(",")
     spare = [c for c in ascii_letters if c not in text]
     widest = max((len(x.shape) - len(s.replace("...", "")) for s, x in zip(letters, operands, strict=True)), default=0)
+    # Letters for what an ellipsis stands for; operands share them from the right, as they broadcast.
     dots = "".join(spare[:widest])
 
     def written(term: str, rank: int) -> str:
@@ -100,6 +101,7 @@ def einsum(d: Builder, node: fx.Node, equation: str, operands: Sequence[Any], **
 
     terms = [written(s, len(x.shape)) for s, x in zip(letters, operands, strict=True)]
     if "->" not in text:
+        # Without an arrow: the ellipsis, then letters that occur once, in alphabetical order.
         joined = "".join(terms)
         out = dots + "".join(sorted(c for c in set(joined) - set(dots) if joined.count(c) == 1))
     out = out.replace("...", dots)
@@ -109,6 +111,7 @@ def einsum(d: Builder, node: fx.Node, equation: str, operands: Sequence[Any], **
     if len(operands) == 1:
         return d.contract(value, d.constant((), 1.0), Contraction(held, "", out))
     for k, (other, term) in enumerate(zip(operands[1:], terms[1:], strict=True)):
+        # A letter that nothing further reads is summed as soon as its operands have met.
         later = set(out).union(*map(set, terms[k + 2 :]))
         result = out if k == len(operands) - 2 else "".join(c for c in dict.fromkeys(held + term) if c in later)
         value = d.contract(value, other, Contraction(held, term, result))

@@ -46,6 +46,7 @@ class _Convolution:
         stride, dilation, after = (listed(n, spatial)[axis] for n in (self.stride, self.dilation, self.output_padding))
         padding: Hashable
         if self.padding == "same":
+            # An odd number of zeros has no half: torch puts one more behind, which no symmetric padding is equal to.
             padding = ("same", dilation * (size - 1)) if dilation * (size - 1) % 2 else dilation * (size - 1) // 2
         else:
             padding = 0 if self.padding == "valid" else listed(self.padding, spatial)[axis]
@@ -67,6 +68,7 @@ def convolved(d: Builder, node: fx.Node, x: Value, weight: Value, bias: Value | 
         for axis, letters in enumerate(zip(places, kernel, outs, strict=True))
     )
     if groups == 1:
+        # Weights of transposed convolutions have their input channels first.
         channels = "ic" if transposed else "ci"
         out = d.contract(x, weight, Contraction("bi" + places, channels + kernel, "bc" + outs, windows))
     else:

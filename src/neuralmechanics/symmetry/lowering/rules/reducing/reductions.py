@@ -20,6 +20,7 @@ from neuralmechanics.symmetry.program.value import Value
 
 
 def _dims(x: Value, dim: Dims) -> tuple[int, ...]:
+    # torch takes the dimensions 0 and -1 of a number, which has none.
     rank = max(1, len(x.shape))
     if dim is None or (isinstance(dim, (list, tuple)) and not dim):
         return tuple(range(len(x.shape)))
