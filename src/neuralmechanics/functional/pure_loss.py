@@ -143,6 +143,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
 @contextmanager
 def fixed_randomness(seed: int) -> Iterator[None]:
     """Random numbers start at ``seed`` inside and go on as if nothing had happened outside."""
+    # Asking for the state of its generators would start CUDA where nothing uses it.
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)

@@ -145,6 +145,7 @@ class ChargeBudget:
             s["decay"].add_(self._state["charge"], alpha=-n.learning_rate * n.gain * n.weight_decay)
         if n.momentum != 0:
             s["memory"].add_(self._companion, alpha=-n.learning_rate * n.momentum)
+            # ⟨θ + d, v⟩ with v = -d/η: T + W is ⟨θ + d, d⟩.
             self._companion = torch.add(T, W).mul_(-1 / n.learning_rate)
             self._old_buffers = True
 
@@ -166,6 +167,7 @@ class ChargeBudget:
         slope = torch.where(η > 0, (T - memory) / (-η * gain), pull)
         x = β * C + torch.where(c.nesterov, slope, c.gain * slope)
         P = None if drives.update_velocity is None else state.energy("update_velocity", drives)
+        # Of the heavy ball, whose d is -ηv.
         moved = torch.where(η > 0, -W / η, 0.0) if P is None else P
         after = x + torch.where(quadratic, moved, 0.0)
         resting = C if P is None else C + torch.where(quadratic & self._buffered, P, 0.0)

@@ -80,6 +80,7 @@ def balanced(symmetries: Iterable[Family], params: Mapping[str, Tensor], *, most
     origins = orbit.origins(start := _wide(orbit, params))
     start |= {name: start[name] + c for name, c in origins.items()}
     allowed = [_attained(family, start) for family in orbit.families]
+    # Directions along which the descent fled to infinity are taken out, and it begins anew without them.
     while True:
         reached, steps, travelled = _descend(orbit, start, allowed, most_steps)
         narrowed = [_narrowed(a, t) for a, t in zip(allowed, travelled, strict=True)]
@@ -102,6 +103,7 @@ def pair_balance(
 ) -> Float64[Tensor, "blocks width width"]:
     """log A of the symmetric A with A P A = A⁻¹ N A⁻¹: half the logarithm of the geometric mean of P⁻¹ and N."""
     root, inverse_root = _spectral(p, 0.5), _spectral(p, -0.5)
+    # M = A², the one positive matrix with M P M = N.
     mean = inverse_root @ _spectral(root @ n @ root, 0.5) @ inverse_root
     values, vectors = torch.linalg.eigh((mean + mean.mT) / 2)
     out: Tensor = 0.5 * vectors @ torch.diag_embed(values.log()) @ vectors.mT
@@ -110,6 +112,7 @@ def pair_balance(
 
 def _spectral(matrix: Tensor, power: float) -> Tensor:
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    # Rounding may leave an eigenvalue of a positive matrix below zero.
     powers = values.clamp(min=torch.finfo(values.dtype).tiny) ** power
     out: Tensor = vectors @ torch.diag_embed(powers) @ vectors.mT
     return out
@@ -266,6 +269,7 @@ def _line_search(orbit: Orbit, params: Mapping[str, Tensor], direction: Directio
     now = orbit.norm(params)
     slope = 2 * inner(orbit.moments(params, params), direction)
     for _ in range(40):
+        # Armijo's condition; near the minimum a rise of the norm within rounding is none.
         if orbit.norm(orbit.move(params, direction, length)) <= now + 1e-4 * length * slope + 1e-14 * now:
             break
         length /= 2

@@ -173,9 +173,11 @@ def _taps(n: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mo
     """Position of every tap of every window along one dimension, and whether it lies inside."""
     reach = n + 2 * padding - dilation * (kernel - 1) - 1
     count = (math.ceil if ceil_mode else math.floor)(reach / stride) + 1
+    # torch drops a window that would begin in the padding behind the data.
     if ceil_mode and (count - 1) * stride >= n + padding:
         count -= 1
     position = torch.arange(count)[:, None] * stride - padding + dilation * torch.arange(kernel)[None, :]
+    # Taps outside are read at the nearest place, and masked by who reads them.
     inside = (position >= 0) & (position < n)
     return position.clamp(0, n - 1), inside
 

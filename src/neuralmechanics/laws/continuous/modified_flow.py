@@ -92,6 +92,7 @@ class ModifiedFlowLaw(ChargeLaw):
         X, kept, slope, begun = (self._state[name] for name in ("charge", "companion", "slope", "begun"))
         inertia, offset, memory = (self._state[name] for name in ("inertia", "offset", "memory"))
         nothing = torch.zeros_like(X)
+        # With what the step before was made of: under these the slope was kept.
         past = StepOscillator(nothing, nothing, inertia, offset, memory, nothing)
         companion = torch.where(memory > 0, past.companion(X, slope), kept)
         companion = torch.where(c.restart, 0.0, companion)

@@ -95,8 +95,10 @@ class Mixings(Scales):
             for d in told:
                 n = term.ids.shape[d]
                 place = np.arange(n).reshape([n if k == d else 1 for k in range(term.ids.ndim)])
+                # In mixed radix, so that every place along all these dimensions together has a number of its own.
                 code = code * (n + 1) + place + 1
             code = np.broadcast_to(code, term.ids.shape)[chosen]
+            # Numbers and tuples of them hash alike in every process, which texts do not.
             salt = np.uint64(hash((self.position, role, number, told)) & 0xFFFFFFFFFFFFFFFF)
             with np.errstate(over="ignore"):
                 np.add.at(
@@ -157,6 +159,7 @@ class Mixings(Scales):
         return super().mul(x, y)
 
     def power(self, x: Label, exponent: float) -> Label:
+        # (A x)^p is no linear map of x^p.
         if exponent != 1:
             self._stiffen(x.terms)
         return super().power(x, exponent)
@@ -258,6 +261,7 @@ class Mixings(Scales):
                     np.add.at(self._signature, basis[chosen], _scrambled(salt + (sign[chosen] + 2).astype(np.uint64)))
         free = np.flatnonzero(held & ~self._stiff)
         free = free[np.argsort(self._signature[free], kind="stable")]
+        # The complement of the first differs from it: a block starts there, too.
         starts = np.flatnonzero(np.diff(self._signature[free], prepend=~self._signature[free[:1]]))
         lengths = np.diff(starts, append=len(free))
         several = lengths > 1

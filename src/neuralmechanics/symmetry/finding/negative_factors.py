@@ -68,6 +68,7 @@ def _flips(action: Diagonal, places: Places, signs: Sequence[Sequence[Exponent]]
     for term in action.terms:
         if (np.round(term.coefficients) != term.coefficients).any():
             return False
+        # To an even power a negative factor turns no sign.
         odd = term.coefficients % 2 == 1
         if not odd.any():
             continue

@@ -28,6 +28,7 @@ def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
         return x * primitive.factor
     if isinstance(primitive, p.AddNumber):
         return x + primitive.number
+    # Of zero a power may be infinite, of a negative number it may be none.
     if isinstance(primitive, p.Power) and primitive.function is None and x > 0:
         return float(x**primitive.exponent)
     return None

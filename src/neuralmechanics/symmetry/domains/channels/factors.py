@@ -96,6 +96,7 @@ def null_space(variables: Sequence[int], equations: Iterable[Mapping[int, Fracti
         row = _reduced(row, modulus)
         if not row:
             continue
+        # The latest variable is solved for, so that the earliest stay free.
         lead = max(row)
         factor = row.pop(lead)
         definition = _reduced({v: -p / factor for v, p in row.items()}, modulus)

@@ -148,6 +148,7 @@ class Transport:
             leg = x.legs[d] or y.legs[d]
             if both:
                 self.spaces.unite(x.legs[d], y.legs[d])
+            # Along this dimension the other summand is a multiple of the all-ones vector.
             elif n > 1 and leg is not None:
                 self._keep_ones(leg)
             legs.append(leg)
@@ -211,6 +212,7 @@ class Transport:
             return x
         gain = None if x.gain is None else (x.gain[0], x.gain[1] * exponent)
         carried = frozenset(d for d, leg in enumerate(x.legs) if leg is not None)
+        # Squares may still be summed to a length, which rotations keep (``reduce``).
         if exponent == 2 and not x.squares and carried and gain is None:
             return replace(plain(x.shape, x.legs, x), squares=carried)
         return replace(self._ended(x.shape, x), gain=gain, same=x.same)
@@ -241,12 +243,14 @@ class Transport:
         for letter in dict.fromkeys(how.x + how.y):
             (n, one), (m, other) = left.get(letter, (1, None)), right.get(letter, (1, None))
             both = letter in left and letter in right and n == m
+            # Windows and batch dimensions meet entry by entry: only the identity commutes with that.
             if letter in inner or (letter in how.out and both and n > 1):
                 self.spaces.fix(one)
                 self.spaces.fix(other)
             elif letter in how.out:
                 out[letter] = one or other
             elif both:
+                # What is summed against A x transforms with A⁻ᵀ.
                 self.spaces.unite(one, other.partner if other is not None else None)
             elif (leg := one or other) is not None:
                 self._keep_ones(leg)

@@ -117,7 +117,6 @@ def slice_backward(
         raise UnsupportedFormError("a range that the data decide")
     places = range(sizes[dim])[start:end:step]
     if step != 1:
-        # One zero behind the entries: what every place between them takes.
         wide = d.zero_padded(gradient, dim, 0, 1)
         return take(d, wide, dim, [places.index(k) if k in places else len(places) for k in range(sizes[dim])])
     before, after = places.start, sizes[dim] - places.stop

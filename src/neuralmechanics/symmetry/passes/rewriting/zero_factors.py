@@ -122,6 +122,7 @@ def _picked(primitive: p.Mask | p.Select, found: _Masked, others: Sequence[Value
     by_place = isinstance(primitive, p.Mask) and primitive.by_place
     if function is None or not (masks or by_place) or any(mask is None for mask in masks):
         return None
+    # Ones in the parameter's place: where they are left, its entries are.
     ones = torch.ones(found.weight.shape, dtype=torch.float64)
     zeros = [torch.zeros(x.shape, dtype=torch.float64) for x in others]
     operands = [ones, *zeros]
