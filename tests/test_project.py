@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -35,6 +36,7 @@ INSIDE = {
     "report": ("palette", "source", "scores", "tables", "figures", "page", "paper", "theory"),
 }
 LONGEST_FILE = 300
+FULLEST_FOLDER = 13
 # Floors that are being rebuilt may have longer files until they are.
 LONGEST_OF_FLOOR = {"symmetry": 400, "monitor": 400}
 
@@ -194,6 +196,12 @@ def test_files_stay_readable(path: Path) -> None:
     assert len(lines) <= longest, f"{len(lines)} lines: split it by subject"
     assert lines[0].startswith(('"""', 'r"""')), "the first line says what the file is about"
     assert "TODO" not in path.read_text()
+
+
+def test_folders_stay_readable() -> None:
+    counts = Counter(str(path.parent.relative_to(SOURCE)) for path in _sources())
+    full = {folder: count for folder, count in counts.items() if count > FULLEST_FOLDER}
+    assert not full, f"{full}: make folders by subject"
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -38,7 +38,7 @@ from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
-from neuralmechanics.symmetry.passes.facts.rotary import through_rotations
+from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors
 from neuralmechanics.symmetry.program.interpret import interpret

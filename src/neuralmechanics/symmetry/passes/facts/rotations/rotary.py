@@ -14,7 +14,7 @@ import numpy as np
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
-from neuralmechanics.symmetry.passes.facts.value_numbering import ChannelSums, Sum
+from neuralmechanics.symmetry.passes.facts.rotations.value_numbering import ChannelSums, Sum
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Reshape, Take
 from neuralmechanics.symmetry.program.program import Instruction, Program

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neuralmechanics.symmetry.passes.facts.trailing_dimensions import leads, rearranged
+from neuralmechanics.symmetry.passes.facts.rotations.trailing_dimensions import leads, rearranged
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import PARTS, UNITS
 from neuralmechanics.symmetry.program.program import Instruction, Program

@@ -1,0 +1,1 @@
+"""Rotations of pairs of channels, however they are written, as sums of channels times data."""
