@@ -22,7 +22,7 @@ from neuralmechanics.monitor.store.shards.schema import LAST_RESIDUAL
 from neuralmechanics.monitor.trackers.protocol import Tracker
 from neuralmechanics.monitor.trackers.tracked_store import TrackedStore
 from neuralmechanics.monitor.warning import Notes
-from neuralmechanics.optimizers import innermost, may_follow_sgd, nested_step, uncompiled
+from neuralmechanics.optimizers import StepHooks, innermost, may_follow_sgd, nested_step
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Monitor:
             every_drive=drives,
             exact_update=exact_update,
         )
-        self._hooks: list[Any] = []
+        self._hooks: list[StepHooks] = []
         self._failure: Exception | None = None
         self._entered = self._begun = self._closed = self._due = False
         self._at_entry: Tensor | None = None
@@ -227,10 +227,8 @@ class Monitor:
         self._recorder.store.lock()
         self._entered = True
         for number, optimizer in enumerate(self._optimizers):
-            self._hooks += [
-                optimizer.register_step_pre_hook(self._hook(self._prepare, number)),
-                optimizer.register_step_post_hook(self._hook(self._advance, number)),
-            ]
+            hooks = self._hook(self._prepare, number), self._hook(self._advance, number)
+            self._hooks.append(StepHooks(optimizer, *hooks))
         self._guard(self._attach)
         return self
 
@@ -258,13 +256,13 @@ class Monitor:
             self._recorder.close()
 
     def _hook(self, work: Callable[[int], None], number: int) -> Callable[[Optimizer, Any, Any], None]:
-        """A step hook of one optimiser that does `work`, once for steps inside steps and outside of any compiler."""
+        """A step hook of one optimiser that does `work`, once for steps inside steps."""
 
         def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if not nested_step(optimizer):
                 self._guard(lambda: work(number))
 
-        return uncompiled(hook)
+        return hook
 
     def _attach(self) -> None:
         self._follower.attach()
@@ -281,6 +279,8 @@ class Monitor:
 
     def _advance(self, number: int) -> None:
         due = self._next_is_due()
+        if self._hooks[number].close_in():
+            self._follower.reread(number)
         ended = self._follower.after_step(number, due=due)
         if ended is not None:
             self._recorder.keep(ended)
