@@ -304,3 +304,46 @@ def test_gradients_that_are_zeroed_through_data_are_not_those_of_the_last_step(t
     residual = np.abs(monitor.run.data["residual"].values)
     assert residual[1:-1].max() > 1e-3
     assert residual[-1].max() > 1e-3 if residuals else np.isnan(residual[-1]).all()
+
+
+@pytest.mark.parametrize("make", [heavy_ball, pytest.param(adamw, marks=SLOW)])
+def test_a_default_device_of_the_loop_is_not_the_monitors(training: Any, make: Make) -> None:
+    """As `torch.set_default_device("cuda")` leaves it; a device without memory shows every tensor that follows it."""
+    optimizer = make([{"params": [p]} for p in training.model.parameters()])
+    optimizer.param_groups[0]["lr"] *= 0.5
+
+    def loop(step: int) -> None:
+        optimizer.zero_grad()
+        backward(training, step)
+        with torch.device("meta"):
+            optimizer.step()
+
+    with torch.device("meta"):
+        monitor = nm.Monitor(training.model, optimizer, training.symmetries, every=4, residuals=True, strict=True)
+        monitor.__enter__()
+    for step in range(STEPS):
+        loop(step)
+    with torch.device("meta"):
+        assert monitor.predictions["identity"].device.type == "cpu"
+        monitor.close()
+    assert monitor.step == STEPS
+    assert error(monitor, "identity") < 1e-13
+    assert np.allclose(monitor.run.data["charge"].values[-1], charges(training), rtol=0, atol=1e-13)
+
+
+def test_few_parameters_of_few_digits_leave_the_identity_those_of_the_others(make: Callable[..., Any]) -> None:
+    """The body in bfloat16, a head in float32: what is stored of the body is rounded, and the identity knows it."""
+    training = make("mlp", torch.float32)
+    training.model[0].bfloat16()
+    optimizer = torch.optim.SGD(training.model.parameters(), lr=0.05, momentum=0.9)
+
+    def loop(step: int) -> None:
+        optimizer.zero_grad()
+        x, y = training.batch(step)
+        hidden = training.model[0](x.bfloat16()).float()
+        functional.cross_entropy(training.model[1:](hidden), y).backward()
+        optimizer.step()
+
+    monitor, said = follow(training, optimizer, loop, strict=True)
+    assert said == []
+    assert error(monitor, "identity") < 1e-6

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.monitor.choosing import choose_portion, choose_store, refuse_shards
+from neuralmechanics.monitor.defaults import own_defaults
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.measuring.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
@@ -62,6 +63,7 @@ class Monitor:
     stored run without `resume`, and an optimiser that holds none of the parameters.
     """
 
+    @own_defaults()
     def __init__(
         self,
         model: nn.Module,
@@ -156,7 +158,8 @@ class Monitor:
     @property
     def predictions(self) -> Mapping[str, Tensor]:
         """What each law predicts now, float64 [charges] by name; nan where a law does not hold."""
-        return self._follower.predictions()
+        with own_defaults():
+            return self._follower.predictions()
 
     @property
     def run(self) -> Run:
@@ -361,7 +364,7 @@ class Monitor:
         if self._failure is not None:
             return
         try:
-            with torch.no_grad():
+            with own_defaults():
                 work()
         except Exception as error:
             if self._strict:

@@ -30,6 +30,8 @@ from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import StepWatch, Update, dense
 from neuralmechanics.symmetry import Symmetries
 
+_FLOAT32 = float(torch.finfo(torch.float32).eps)
+
 
 class Follower:
     """The state of a followed training: step number, laws in progress, what the last step was fed.
@@ -70,7 +72,9 @@ class Follower:
         self._degree = 1 + self._squared
         self._sgd = any(watch.known for watch in self._watches)
         self._exact = all(watch.copies for watch in self._watches)
-        self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=self._exact)
+        # Where any parameter is below float32 only the general identity is free of its rounding.
+        copied = self._exact or any(torch.finfo(p.dtype).eps > _FLOAT32 for p in params.values())
+        self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=copied)
         self._spending = Spending(self._quadratic)
         self.observer = Observer(model, optimizers)
         self._roles = Roles(self._watches, self._members, self._params)
