@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from tests.monitor.trainers.networks import BATCH, Classifier, Points, loss_fn, symmetries
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 import neuralmechanics as nm
 
@@ -106,9 +106,11 @@ def with_lightning(rank: int, folder: Path, stop: int | None, resume: bool, epoc
     strategy = DDPStrategy(cluster_environment=TorchElasticEnvironment(), process_group_backend="gloo")
     trainer = lightning.Trainer(
         accelerator="cpu", strategy=strategy, devices=dist.get_world_size(), max_epochs=epochs, callbacks=[callback],
-        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        use_distributed_sampler=False, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False,
     )  # fmt: skip
-    loader = DataLoader(Points(), batch_size=BATCH // dist.get_world_size())
+    sampler = DistributedSampler(Points(), shuffle=False)  # Lightning's own shuffles
+    loader = DataLoader(Points(), batch_size=BATCH // dist.get_world_size(), sampler=sampler)
     trainer.fit(module, loader, ckpt_path=str(folder / "one.ckpt") if resume else None)
     if stop is not None:
         trainer.save_checkpoint(folder / "one.ckpt", weights_only=False)
