@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuralmechanics.monitor.choosing import choose_portion, choose_store, refuse_shards
+from neuralmechanics.monitor.defaults import own_defaults
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.measuring.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
@@ -22,7 +23,7 @@ from neuralmechanics.monitor.store.shards.schema import LAST_RESIDUAL
 from neuralmechanics.monitor.trackers.protocol import Tracker
 from neuralmechanics.monitor.trackers.tracked_store import TrackedStore
 from neuralmechanics.monitor.warning import Notes
-from neuralmechanics.optimizers import innermost, may_follow_sgd, nested_step, uncompiled
+from neuralmechanics.optimizers import StepHooks, innermost, may_follow_sgd, nested_step
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Monitor:
     stored run without `resume`, and an optimiser that holds none of the parameters.
     """
 
+    @own_defaults()
     def __init__(
         self,
         model: nn.Module,
@@ -133,7 +135,7 @@ class Monitor:
             every_drive=drives,
             exact_update=exact_update,
         )
-        self._hooks: list[Any] = []
+        self._hooks: list[StepHooks] = []
         self._failure: Exception | None = None
         self._entered = self._begun = self._closed = self._due = False
         self._at_entry: Tensor | None = None
@@ -156,7 +158,8 @@ class Monitor:
     @property
     def predictions(self) -> Mapping[str, Tensor]:
         """What each law predicts now, float64 [charges] by name; nan where a law does not hold."""
-        return self._follower.predictions()
+        with own_defaults():
+            return self._follower.predictions()
 
     @property
     def run(self) -> Run:
@@ -227,10 +230,8 @@ class Monitor:
         self._recorder.store.lock()
         self._entered = True
         for number, optimizer in enumerate(self._optimizers):
-            self._hooks += [
-                optimizer.register_step_pre_hook(self._hook(self._prepare, number)),
-                optimizer.register_step_post_hook(self._hook(self._advance, number)),
-            ]
+            hooks = self._hook(self._prepare, number), self._hook(self._advance, number)
+            self._hooks.append(StepHooks(optimizer, *hooks))
         self._guard(self._attach)
         return self
 
@@ -258,13 +259,13 @@ class Monitor:
             self._recorder.close()
 
     def _hook(self, work: Callable[[int], None], number: int) -> Callable[[Optimizer, Any, Any], None]:
-        """A step hook of one optimiser that does `work`, once for steps inside steps and outside of any compiler."""
+        """A step hook of one optimiser that does `work`, once for steps inside steps."""
 
         def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if not nested_step(optimizer):
                 self._guard(lambda: work(number))
 
-        return uncompiled(hook)
+        return hook
 
     def _attach(self) -> None:
         self._follower.attach()
@@ -281,6 +282,8 @@ class Monitor:
 
     def _advance(self, number: int) -> None:
         due = self._next_is_due()
+        if self._hooks[number].close_in():
+            self._follower.reread(number)
         ended = self._follower.after_step(number, due=due)
         if ended is not None:
             self._recorder.keep(ended)
@@ -361,7 +364,7 @@ class Monitor:
         if self._failure is not None:
             return
         try:
-            with torch.no_grad():
+            with own_defaults():
                 work()
         except Exception as error:
             if self._strict:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuralmechanics.optimizers.behaviour import may_follow_sgd
-    from neuralmechanics.optimizers.hooks import innermost, nested_step, uncompiled
+    from neuralmechanics.optimizers.hooks import StepHooks, innermost, nested_step, uncompiled
     from neuralmechanics.optimizers.hyperparameters.config import OptimizerConfig
     from neuralmechanics.optimizers.hyperparameters.setting import Setting, follows_sgd, read_setting
     from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
@@ -21,7 +21,7 @@ _EXPORTS = {
     "behaviour": ("may_follow_sgd",),
     "updates.combination": ("Combination", "Part", "combined", "form"),
     "hyperparameters.config": ("OptimizerConfig",),
-    "hooks": ("innermost", "nested_step", "uncompiled"),
+    "hooks": ("StepHooks", "innermost", "nested_step", "uncompiled"),
     "updates.moments": ("MomentSetting", "first_moment", "moment_setting"),
     "hyperparameters.setting": ("Setting", "follows_sgd", "read_setting"),
     "hyperparameters.sgd": ("Sgd",),
@@ -36,6 +36,7 @@ __all__ = [
     "Part",
     "Setting",
     "Sgd",
+    "StepHooks",
     "StepWatch",
     "Update",
     "combined",

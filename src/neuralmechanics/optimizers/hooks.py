@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-__all__ = ["innermost", "nested_step", "uncompiled"]
+__all__ = ["StepHooks", "innermost", "nested_step", "uncompiled"]
 
 # Frames between a hook and the caller of `step` are few; a step inside a step is a `super().step()` nearby.
 _FRAMES = 64
@@ -58,6 +58,38 @@ def nested_step(optimizer: Optimizer) -> bool:
             break
         frame = frame.f_back
     return steps == 2
+
+
+class StepHooks:
+    """A hook before and a hook after the steps of an optimiser, next to them: hooks of others run outside of the two.
+
+    What those do to gradients, settings and parameters then lies before the step or after it, not within: a schedule,
+    clipping, zeroed gradients, a projection.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        before: Callable[[Optimizer, Any, Any], None],
+        after: Callable[[Optimizer, Any, Any], None],
+    ) -> None:
+        self._optimizer = optimizer
+        self._before = optimizer.register_step_pre_hook(uncompiled(before))
+        self._after = optimizer.register_step_post_hook(uncompiled(after))
+        optimizer._optimizer_step_post_hooks.move_to_end(self._after.id, last=False)
+
+    def close_in(self) -> bool:
+        """After a step: be the last before the next again. Whether others had come between in the step that ended."""
+        hooks = self._optimizer._optimizer_step_pre_hooks
+        between = next(reversed(hooks)) != self._before.id
+        if between:
+            hooks.move_to_end(self._before.id)
+        return between
+
+    def remove(self) -> None:
+        """Let go of the optimiser."""
+        self._before.remove()
+        self._after.remove()
 
 
 def uncompiled(hook: Callable[[Optimizer, Any, Any], None]) -> Callable[[Optimizer, Any, Any], None]:

@@ -12,10 +12,11 @@ from torch.optim import SGD, Optimizer
 from neuralmechanics.optimizers.behaviour import SgdTrial, may_follow_sgd
 from neuralmechanics.optimizers.hyperparameters.groups import Groups
 from neuralmechanics.optimizers.hyperparameters.setting import Setting, follows_sgd
+from neuralmechanics.optimizers.marks import mark, state_marks, written
 from neuralmechanics.optimizers.nesterov import NesterovHabit
 from neuralmechanics.optimizers.updates.adaptive import adaptive_formula, steps_made
 from neuralmechanics.optimizers.updates.adaptive_update import adaptive_update, intended_update
-from neuralmechanics.optimizers.updates.update import Update, dense, held, is_addend, solvable
+from neuralmechanics.optimizers.updates.update import Update, dense, held, held_velocity, is_addend, solvable
 
 __all__ = ["StepWatch"]
 
@@ -53,6 +54,7 @@ class StepWatch:
         self._seen: dict[str, tuple[int, ...]] = {}
         self._groups = Groups(optimizer, self._params)
         self._stepping = False
+        self._told_from: list[object] = []
         self._moments: dict[str, tuple[int, int]] = {}
         self._buffers: dict[str, Tensor] = {}
         self.rewritten: list[str] = []
@@ -87,6 +89,11 @@ class StepWatch:
             else:
                 self._copies.pop(name, None)
 
+    def reread(self) -> None:
+        """After the step: take the settings as they stand now; what ran after `before_step` may have changed them."""
+        now = self._groups.by_name(sgd=self.known)
+        self._settings = {name: now.get(name, setting) for name, setting in self._settings.items()}
+
     def judge(self) -> None:
         """After the step, before all else is read of it: whether one that was tried was SGD's; else it is none."""
         if not self._tried or self._trial is None:
@@ -105,13 +112,14 @@ class StepWatch:
     def updates(self) -> Iterator[tuple[str, Update | None]]:
         """After the step: every parameter with its update, or None where torch left it alone."""
         for name, parameter in self._params.items():
-            self._seen[name] = _mark(parameter)
+            self._seen[name] = mark(parameter)
             yield name, None if self._skipped(name) else self._update(name, parameter, self._settings[name])
 
     def finish(self) -> None:
         """All of the step was seen."""
         self._stepping = False
-        self._moments |= {name: _written(buffer) for name, buffer in self._buffers.items()}
+        self._told_from = self._state_told()
+        self._moments |= {name: written(buffer) for name, buffer in self._buffers.items()}
         self._buffers = {}
 
     def rates(self) -> list[float | Tensor]:
@@ -175,10 +183,14 @@ class StepWatch:
         return self._stepping
 
     @property
+    def told(self) -> bool:
+        """Whether what the step does is known: SGD's, or that of Adam and its kin. Others may do what they like."""
+        return self.known or self._formula is not None
+
+    @property
     def copies(self) -> bool:
         """Whether every update is the difference of stored parameters."""
-        told = self.known or self._formula is not None
-        return not told or self._exact or all(p.dtype not in _TRUSTED for p in self._params.values())
+        return not self.told or self._exact or all(p.dtype not in _TRUSTED for p in self._params.values())
 
     def stale(self, name: str) -> bool:
         """Whether a frozen parameter still holds a gradient, which is then not that of the loss."""
@@ -186,8 +198,14 @@ class StepWatch:
         return not parameter.requires_grad and parameter.grad is not None
 
     def untouched(self) -> bool:
-        """Whether parameters and gradients are still those of the last step, so that `updates` may be read again."""
-        return bool(self._seen) and all(self._seen[name] == _mark(p) for name, p in self._params.items())
+        """Whether all that `updates` reads is still that of the last step, so that it may be read again."""
+        if self._told_from != self._state_told() or any(self._moment(n) != m for n, m in self._moments.items()):
+            return False
+        return bool(self._seen) and all(self._seen[name] == mark(p) for name, p in self._params.items())
+
+    def _state_told(self) -> list[object]:
+        states = (self._state(self._params[name]) for name in self._settings)
+        return [] if self._formula is None else state_marks(self._optimizer, states)
 
     def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
         after = dense(parameter.detach())
@@ -203,7 +221,7 @@ class StepWatch:
             if told := intended_update(self._formula, group, self._state(parameter), setting, parameter, copied, made):
                 return told
         buffer = self._buffer(parameter) if self.known else None
-        velocity = None if buffer is None else self._velocity(name, buffer, parameter)
+        velocity = None if buffer is None else held_velocity(name, buffer, parameter)
         used = velocity if setting.has_momentum else None
         by_velocity = used is not None and not setting.nesterov
         if buffer is not None:
@@ -226,6 +244,7 @@ class StepWatch:
             absorbed=self._groups.of(parameter) in self._absorbed and left is not None and used is not None,
             claims=copied is not None and self.known and not self._scaled and formulated,
             addend=addend,
+            lost=left is None and parameter._version != self._versions[name],
         )
 
     def _skipped(self, name: str) -> bool:
@@ -248,12 +267,6 @@ class StepWatch:
             return False  # the update is computed from a gradient that no process holds
         return self.known and solvable(setting)
 
-    @staticmethod
-    def _velocity(name: str, buffer: Tensor, parameter: Tensor) -> Tensor:
-        if is_addend(buffer):
-            raise RuntimeError(f"the momentum of {name!r} lies in addends, one a process, which cannot be followed")
-        return held(buffer.detach() if buffer.requires_grad else buffer, parameter)
-
     def _keep_copy(self, name: str, parameter: Tensor) -> None:
         kept, now = self._copies.get(name), dense(parameter.detach())
         # The memory of the last copy serves again: no allocation at every step.
@@ -275,7 +288,7 @@ class StepWatch:
     def _moment(self, name: str) -> tuple[int, int] | None:
         """Which tensor the momentum is and how often it was written; None where there is none."""
         buffer = self._buffer(self._params[name]) if self.known else None
-        return None if buffer is None else _written(buffer)
+        return None if buffer is None else written(buffer)
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
         buffer = self._state(parameter).get(_BUFFER)
@@ -285,12 +298,3 @@ class StepWatch:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
         state: Mapping[str, Any] = self._optimizer.state.get(parameter, {})
         return state
-
-
-def _written(buffer: Tensor) -> tuple[int, int]:
-    return id(buffer), 0 if buffer.is_inference() else buffer._version
-
-
-def _mark(parameter: Tensor) -> tuple[int, ...]:
-    gradient = parameter.grad
-    return (parameter._version, 0, 0) if gradient is None else (parameter._version, id(gradient), gradient._version)

@@ -92,7 +92,7 @@ def cell(row: str, column: str) -> Cell:
     identity = data["predicted"].sel(law="identity").values
     precision = torch.bfloat16 if column == "autocast" else torch.float64
     return Cell(
-        charge_error=_largest((data["charge"].values - reference) / scale),
+        charge_error=float(np.abs((data["charge"].values - reference) / scale).max()),
         bitwise=len(same) == len(state) and all(torch.equal(a, b) for a, b in zip(same, state, strict=True)),
         steps=monitor.step,
         exact_error=_largest((exact - reference) / scale),

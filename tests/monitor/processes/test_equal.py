@@ -15,6 +15,7 @@ from tests.monitor.processes.training import Job, alone, follow_all
 
 import neuralmechanics as nm
 
+EVERYWHERE = [(name, way) for name in ("vgg", "llama") for way in ("ddp", "fsdp", "tp")]
 NAMES = ("charge", "predicted", "residual", "outside", "learning_rate", "momentum", "weight_decay", "active")
 
 
@@ -56,7 +57,7 @@ def compare(processes: int, jobs: list[Job], folder: Path) -> None:
     described = {job.name: symmetries(job.name).to_dict() for job in jobs}
     answers = together(processes, follow_all, folder, jobs, described)
     for number, job in enumerate(jobs):
-        right = alone(job.name, symmetries(job.name), job.optimizer, **job.options)
+        right = alone(job.name, symmetries(job.name), job.optimizer, job.backwards, **job.options)
         addends = "norm" if job.way == "tp" and job.name == "llama" else ""
         cut = job.name == "linear" or (job.name == "llama" and processes == 4 and job.way != "hsdp")
         for answer in answers:
@@ -86,10 +87,17 @@ def test_two_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["plain", "nesterov", "strong", "adam"])
+@pytest.mark.parametrize("optimizer", ["heavy ball", "plain", "nesterov", "strong", "adam"])
 def test_two_processes_under_every_optimiser(optimizer: str, tmp_path: Path) -> None:
-    ways = [("llama", "fsdp"), ("llama", "tp"), ("vgg", "fsdp"), ("vgg", "tp"), ("vgg", "ddp")]
-    compare(2, [Job(name, way, optimizer, options={"residuals": True}) for name, way in ways], tmp_path)
+    compare(2, [Job(*network, optimizer, options={"residuals": True}) for network in EVERYWHERE], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["heavy ball", "adam"])
+def test_accumulated_gradients_that_are_synchronised_once(optimizer: str, tmp_path: Path) -> None:
+    """Two backward passes a step, the first under DDP's no_sync or what FSDP2 has in its place."""
+    jobs = [Job(*network, optimizer, options={"residuals": True}, backwards=2) for network in EVERYWHERE]
+    compare(2, jobs, tmp_path)
 
 
 @pytest.mark.slow

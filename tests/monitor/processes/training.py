@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch.distributed as dist
 from tests.monitor.processes.networks import CASES, Case, SmallLlama, loss_fn, tensor_parallel
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import neuralmechanics as nm
@@ -67,24 +68,48 @@ def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
     return made[name](list(model.parameters()))
 
 
-def step(case: Case, model: nn.Module, optimizer: torch.optim.Optimizer, number: int, part: tuple[int, int]) -> Tensor:
+def step(
+    case: Case,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    number: int,
+    part: tuple[int, int],
+    backwards: int = 1,
+) -> Tensor:
+    """One step on this process's part of a batch, cut into so many backward passes; the last alone synchronises."""
     x, y = case.batch(number)
     size = len(x) // part[1]
-    rows = slice(part[0] * size, (part[0] + 1) * size)
-    loss = loss_fn(model, (x[rows], y[rows]))
+    rows = torch.arange(part[0] * size, (part[0] + 1) * size)
     optimizer.zero_grad()
-    loss.backward()
+    total = torch.zeros((), dtype=torch.float64)
+    for turn, chosen in enumerate(rows.chunk(backwards)):
+        with without_synchronisation(model, wanted=turn < backwards - 1):
+            loss = loss_fn(model, (x[chosen], y[chosen])) / backwards
+            loss.backward()
+        total += loss.detach()
     optimizer.step()
-    return loss.detach()
+    return total
 
 
-def alone(name: str, found: nm.Symmetries, optimizer: str, **options: Any) -> nm.Run:
-    """The training in one process. Batch statistics are those of the whole batch."""
+@contextmanager
+def without_synchronisation(model: nn.Module, *, wanted: bool) -> Iterator[None]:
+    """Gradients stay in each process: DDP's `no_sync`, and what FSDP2 has in its place."""
+    if isinstance(model, DistributedDataParallel) and wanted:
+        with model.no_sync():
+            yield
+        return
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(not wanted)
+    yield
+
+
+def alone(name: str, found: nm.Symmetries, optimizer: str, backwards: int = 1, **options: Any) -> nm.Run:
+    """The training in one process. Batch statistics are those of the whole batch, or of its part in a backward pass."""
     case, model = CASES[name], CASES[name].build()
     chosen = optimizer_of(optimizer, model)
     with nm.Monitor(model, chosen, found, every=EVERY, strict=True, **options) as monitor:
         for number in range(STEPS):
-            step(case, model, chosen, number, (0, 1))
+            step(case, model, chosen, number, (0, 1), backwards)
     return monitor.run
 
 
@@ -95,13 +120,14 @@ def whole(parameter: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Job:
-    """A network, a way to distribute it, an optimiser, and where the run is stored."""
+    """A network, a way to distribute it, an optimiser, where the run is stored, and backward passes a step."""
 
     name: str
     way: str
     optimizer: str = "heavy ball"
     store: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    backwards: int = 1
 
 
 def follow_all(rank: int, jobs: list[Job], described: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -118,7 +144,7 @@ def follow(job: Job, found: nm.Symmetries) -> dict[str, Any]:
         warnings.simplefilter("ignore", MonitorWarning)  # compared with those of one process, as the run keeps them
         with nm.Monitor(model, chosen, found, job.store, every=EVERY, strict=True, **job.options) as monitor:
             for number in range(STEPS):
-                step(case, model, chosen, number, data_rank(job.name, job.way))
+                step(case, model, chosen, number, data_rank(job.name, job.way), job.backwards)
     dist.barrier()
     return {
         "data": {n: v.values for n, v in monitor.run.data.variables.items()},

@@ -35,7 +35,7 @@ class Collectives(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def count(rank: int, way: str, described: dict[str, Any], optimizer: str) -> dict[str, Any]:
+def count(rank: int, name: str, way: str, described: dict[str, Any], optimizer: str) -> dict[str, Any]:
     """Collectives of every step without and with a monitor, and its own messages."""
     messages = Counter[int]()
     steps: list[int] = []
@@ -49,7 +49,7 @@ def count(rank: int, way: str, described: dict[str, Any], optimizer: str) -> dic
     out: dict[str, Any] = {}
     for monitored in (False, True):
         steps.clear()
-        case = CASES["llama"]
+        case = CASES[name]
         model = distributed(case.build(), way)
         chosen = optimizer_of(optimizer, model)
         found = nm.Symmetries.from_dict(described)
@@ -61,11 +61,11 @@ def count(rank: int, way: str, described: dict[str, Any], optimizer: str) -> dic
             for number in range(STEPS):
                 steps.append(number + 1)
                 with Collectives() as seen:
-                    step(case, model, chosen, number, data_rank("llama", way))
+                    step(case, model, chosen, number, data_rank(name, way))
                 each.append(dict(seen.seen))
             steps.append(STEPS + 1)
         out[f"{monitored}"] = each
-        out[f"weights {monitored}"] = {name: whole(p).numpy() for name, p in model.named_parameters()}
+        out[f"weights {monitored}"] = {key: whole(p).numpy() for key, p in model.named_parameters()}
     return out | {"messages": dict(messages)}
 
 
@@ -118,14 +118,26 @@ def _act(kind: str, stopped: Path) -> None:
     Watchdog.judge = acting  # type: ignore[method-assign]
 
 
-def resumed(rank: int, way: str, described: dict[str, Any], store: Path, how: str) -> dict[str, Any]:
+def all_resumed(
+    rank: int, networks: list[tuple[str, str]], optimizer: str, described: dict[str, dict[str, Any]], folder: Path
+) -> list[dict[str, Any]]:
+    """Several trainings that are resumed from a saved state."""
+    return [
+        resumed(rank, *network, optimizer, described[network[0]], folder / "-".join(network), "state")
+        for network in networks
+    ]
+
+
+def resumed(
+    rank: int, name: str, way: str, optimizer: str, described: dict[str, Any], store: Path, how: str
+) -> dict[str, Any]:
     """Seven steps, a checkpoint, one step that is lost, and the rest from the checkpoint in a new model."""
-    case, found = CASES["llama"], nm.Symmetries.from_dict(described)
-    part = data_rank("llama", way)
+    case, found = CASES[name], nm.Symmetries.from_dict(described)
+    part = data_rank(name, way)
 
     def build() -> tuple[Any, Any]:
         model = distributed(case.build(), way)
-        return model, optimizer_of("heavy ball", model)
+        return model, optimizer_of(optimizer, model)
 
     model, chosen = build()
     options: dict[str, Any] = {"every": EVERY, "residuals": True, "strict": True}
@@ -134,13 +146,13 @@ def resumed(rank: int, way: str, described: dict[str, Any], store: Path, how: st
             step(case, model, chosen, number, part)
         state = monitor.state_dict()
         saved = {n: p.detach().clone() for n, p in model.state_dict().items()}
-        moments = [chosen.state[p]["momentum_buffer"].clone() for p in model.parameters()]
+        moments = [{k: v.clone() for k, v in chosen.state[p].items()} for p in model.parameters()]
         step(case, model, chosen, 7, part)
     dist.barrier()
     model, chosen = build()
     model.load_state_dict(saved)
     for parameter, moment in zip(model.parameters(), moments, strict=True):
-        chosen.state[parameter]["momentum_buffer"] = moment
+        chosen.state[parameter].update(moment)
     with nm.Monitor(model, chosen, found, store, resume=7 if how == "step" else True, **options) as monitor:
         if how == "state":
             monitor.load_state_dict(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float64
@@ -15,8 +16,9 @@ from neuralmechanics.monitor.following.measuring.angular_momentum import Angular
 from neuralmechanics.monitor.following.measuring.drives import ALL_DRIVES, DriveMeter, gathered, rated, summed
 from neuralmechanics.monitor.following.measuring.momentum import companion
 from neuralmechanics.monitor.following.measuring.spending import Spending
-from neuralmechanics.monitor.following.members import ChargeSettings, Members, Role
+from neuralmechanics.monitor.following.members import Members
 from neuralmechanics.monitor.following.rates import Rates
+from neuralmechanics.monitor.following.roles import Roles
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence, tell_of_momentum
 from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker, Maker
 from neuralmechanics.monitor.following.watching.observing import Observer
@@ -25,8 +27,10 @@ from neuralmechanics.monitor.processes.portion import Answer, Portion
 from neuralmechanics.monitor.store.shards.record import Record, StepDrives
 from neuralmechanics.monitor.store.shards.schema import LAST_RESIDUAL
 from neuralmechanics.monitor.warning import Notes
-from neuralmechanics.optimizers import Setting, StepWatch, Update, dense
+from neuralmechanics.optimizers import StepWatch, Update, dense
 from neuralmechanics.symmetry import Symmetries
+
+_FLOAT32 = float(torch.finfo(torch.float32).eps)
 
 
 class Follower:
@@ -68,9 +72,12 @@ class Follower:
         self._degree = 1 + self._squared
         self._sgd = any(watch.known for watch in self._watches)
         self._exact = all(watch.copies for watch in self._watches)
-        self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=self._exact)
+        # Where any parameter is below float32 only the general identity is free of its rounding.
+        copied = self._exact or any(torch.finfo(p.dtype).eps > _FLOAT32 for p in params.values())
+        self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=copied)
         self._spending = Spending(self._quadratic)
         self.observer = Observer(model, optimizers)
+        self._roles = Roles(self._watches, self._members, self._params)
         self._watchdog = Watchdog(model, symmetries, params, self._members, notes, portion)
         self._every_drive = every_drive
         self._leaving = Leaving(symmetries, self._members, self._watches, notes)
@@ -85,13 +92,12 @@ class Follower:
         """that of the last record, of the whole model; None where it was not measured"""
         self._hyper: Hyperparameters | None = None
         self._moving = False
-        self._kept_roles: dict[tuple[int, bool, bool], Role] = {}
         self._clear()
 
     def _clear(self) -> None:
         """Between two iterations."""
         self._stepped: set[int] = set()
-        self._roles: dict[str, Role] = {}
+        self._roles.clear()
         self._drives: Drives | None = None
         self._companion: tuple[Tensor, Tensor] | None = None
         self._apart: Tensor | None = None
@@ -196,17 +202,20 @@ class Follower:
         if self.between and self._sgd and self._rates.begin():
             self._measure_rated()
 
+    def reread(self, number: int) -> None:
+        """Other hooks ran between `before_step` and the step, and may have changed its settings."""
+        self._watches[number].reread()
+
     def after_step(self, number: int, *, due: bool) -> StepDrives | None:
         """Measure what an optimiser did; when all have stepped, advance every law by the iteration."""
         watch = self._watches[number]
         watch.judge()
-        for name in watch.holding:
-            self._roles[name] = self._role(*watch.role(name), watch.stale(name))
-        wanted, ahead = self._wanted() | ({"residual"} if due else set()), self._settings_ahead()
+        self._roles.take(watch)
+        wanted, ahead = self._wanted() | ({"residual"} if due else set()), self._roles.ahead(self._rates.largest)
         even = len(self._watches) == 1 and ahead.uneven is None and ahead.rated is None
         measured = self._meter.measure(self._collected(watch, due=due), wanted, self._spending.wanted(watch, even=even))
         drives, apart = measured.drives, None if measured.stored is None else measured.stored.change
-        self._spending.stepped(watch, measured, complete=all(r.setting is not None for r in self._roles.values()))
+        self._spending.stepped(watch, measured, complete=self._roles.complete)
         self._drives = drives if self._drives is None else summed(self._drives, drives)
         if apart is not None:
             self._apart = apart if self._apart is None else self._apart + apart
@@ -224,12 +233,16 @@ class Follower:
         assert drives.parameter_update is not None
         assert drives.update_energy is not None
         self._moving = True
-        settings = self._settings()
+        settings = self._roles.settings(self._rates.largest)
         tell_of_divergence(self.notes, self.step + 1, settings.strength)
         done = self._degree * drives.parameter_update
         done.addcmul_(drives.update_energy, self._squared)
-        held = settings.rated is None or self._rates.held(self._roles)
-        leaving = self._leaving.at(self.step + 1, settings, held=held)
+        held = settings.rated is None or self._rates.held(self._roles.taken)
+        leaving = self._leaving.at(self.step + 1, settings, held=held, twice=self._roles.twice)
+        if self._roles.twice and drives.residual is not None:
+            # g is that of either step, and the sum of both is not ⟨g,ξ⟩
+            twice = torch.from_numpy(self._members.touched(self._roles.twice)).to(self._device)
+            drives = replace(drives, residual=drives.residual.masked_fill(twice, torch.nan))
         if leaving is not None:
             self.tracker.leave(torch.from_numpy(leaving).to(self._device), self.share() - done)
         hyper, drives = settings.hyperparameters, rated(drives, settings.rated, self._companion)
@@ -243,7 +256,9 @@ class Follower:
         self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
         if due:
             self.observer.see()
-            if self._sgd and drives.residual is not None:
+            if self._zeroed_inside():
+                self._residual = None
+            elif self._sgd and drives.residual is not None:
                 self._judge(drives.residual)
         self._clear()
         self._moving = False
@@ -251,8 +266,12 @@ class Follower:
 
     def record(self) -> Record:
         """Everything known after the last step, with what else moved the charges until now taken out of the laws."""
+        self._watchdog.require_same()
         if not self._judged and self._hyper is not None:
-            self._look_again()
+            if self._zeroed_inside():
+                self._residual = None
+            elif self._any_gradient():
+                self._look_again()
         share, residual = self.share(), self._whole_residual
         charge = self.charge(share)
         if residual is None and self._residual is not None:
@@ -270,13 +289,15 @@ class Follower:
                 # taken at θ_k as the update tells it, which is not what the step began with
                 residual = torch.where(moved, torch.nan, residual)
         findings, self._found = self._found, []
-        exact = self.tracker.exact
-        if exact is not None:
-            exact = self._portion.total(exact)[0]
-            followed = self.tracker.followed
-            for finding in findings:
-                followed = followed & ~finding.charges.to(self._device)
-            findings = findings + self._watchdog.compare(self._since, charge, exact, followed)
+        followed = self.tracker.followed
+        for finding in findings:
+            followed = followed & ~finding.charges.to(self._device)
+        laws = self.tracker.exact, self.tracker.identity
+        departed, left = self._watchdog.compare(self._since, charge, *laws, followed)
+        findings = findings + left
+        if departed is not None:
+            self.tracker.restart(departed, share, self.companion())
+            self._spending.distrust()
         ended = self._watchdog.report(self.step, findings, None if self._exact else moved)
         if ended is not None:
             self._leaving.left |= ended.numpy()
@@ -289,7 +310,7 @@ class Follower:
             charge=charge,
             predicted=self.predictions(),
             residual=residual,
-            hyperparameters=self._hyper or self._settings_ahead().hyperparameters,
+            hyperparameters=self._hyper or self._roles.ahead(self._rates.largest).hyperparameters,
             state=self.state(),
             rotations=rotations,
             outside=None if moved is None else outside,
@@ -300,21 +321,11 @@ class Follower:
 
     def _measure_rated(self) -> None:
         """Ratios of rates have changed: Σ η⟨θ,v⟩ of the charges whose parameters differ in η, or did so before."""
-        before, self._rated = self._rated, self._settings_ahead().rated
+        before, self._rated = self._rated, self._roles.ahead(self._rates.largest).rated
         concerned = [each for each in (before, self._rated) if each is not None]
         companion = self.companion(self._rates.of) if concerned else None
         if companion is not None:
             self._companion = companion, torch.stack(concerned).any(0)
-
-    def _role(self, setting: Setting | None, first: bool, stale: bool) -> Role:
-        """The role with these contents; the same object as before, as long as the setting is."""
-        key = (id(setting), first, stale)
-        known = self._kept_roles.get(key)
-        if known is None:
-            if len(self._kept_roles) >= _REMEMBERED:
-                self._kept_roles.clear()
-            known = self._kept_roles[key] = Role(setting, first, stale)
-        return known
 
     def _values(self) -> dict[str, Tensor]:
         return {name: dense(parameter.detach()) for name, parameter in self._params.items()}
@@ -337,10 +348,20 @@ class Follower:
         touched = torch.tensor(float(not self._watches[0].untouched()))
         if bool(self._portion.largest(touched)):
             return
-        self._residual = self._meter.measure(self._collected(self._watches[0], due=True), {"residual"}).drives.residual
+        measured = self._meter.measure(self._collected(self._watches[0], due=True), {"residual"}).drives.residual
+        self._residual = measured if self._residual is None else self._residual
         if self._sgd and self._residual is not None:
             self._judge(self._residual)
         self._clear()
+
+    def _any_gradient(self) -> bool:
+        """Whether any gradient is not zero; between steps they may have been zeroed unseen, through .data."""
+        here = any(p.grad is not None and bool(dense(p.grad.detach()).any()) for p in self._params.values())
+        return bool(self._portion.largest(torch.tensor(float(here))))
+
+    def _zeroed_inside(self) -> bool:
+        """Whether a step that is not torch's own may have zeroed the gradients, so that ⟨g,ξ⟩ is not known."""
+        return not all(watch.told for watch in self._watches) and not self._any_gradient()
 
     def _judge(self, share: Tensor) -> None:
         """The residual of the whole model, and what it says about the symmetries, are kept for the record."""
@@ -363,24 +384,8 @@ class Follower:
             self._rotations.restart()
         tell_of_momentum(self.notes, self.step + 1, min(names))
 
-    def _settings(self) -> ChargeSettings:
-        """The settings of this iteration; parameters of optimisers that have not stepped stand still."""
-        roles = {name: self._roles.get(name, _IDLE) for name in self._params}
-        return self._members.settings(roles, self._rates.largest)
-
-    def _settings_ahead(self) -> ChargeSettings:
-        """The same with the optimisers that have not stepped as their groups hold them now."""
-        if self._roles and len(self._watches) == 1:
-            return self._settings()
-        roles = dict(self._roles)
-        for watch in self._watches:
-            held = watch.settings().items()
-            coming = {name: self._role(s, watch.coming(name, s), watch.stale(name)) for name, s in held}
-            roles = coming | roles
-        return self._members.settings({name: roles.get(name, _IDLE) for name in self._params}, self._rates.largest)
-
     def _wanted(self) -> set[str]:
-        settings = self._settings_ahead()
+        settings = self._roles.ahead(self._rates.largest)
         if self._every_drive:
             return set(ALL_DRIVES) - (set() if settings.rated is not None else RATED_DRIVES)
         return self.tracker.wanted(
@@ -390,7 +395,3 @@ class Follower:
             mixed=settings.mixed,
             rated=settings.rated is not None,
         )
-
-
-_IDLE = Role(None)
-_REMEMBERED = 64  # roles that are kept: a training repeats a few

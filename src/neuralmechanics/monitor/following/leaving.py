@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,20 @@ class Leaving:
         self._rated = False
         self.left: Mask = np.full(len(symmetries.labels), not self._sgd)
 
-    def at(self, step: int, settings: ChargeSettings, *, held: bool) -> Mask | None:
+    def at(self, step: int, settings: ChargeSettings, *, held: bool, twice: Collection[str]) -> Mask | None:
         """Those that leave in this step; None when there are no new ones.
 
-        `held`: every parameter was moved with the learning rate that the iteration began with.
+        `held`: every parameter was moved with the learning rate that the iteration began with. `twice`: parameters
+        that more than one optimiser moved.
         """
         if not self._sgd:
             return None
         if settings.rated is not None and held:
             self._tell_rated(step, settings)
         even = settings.uneven is None and (settings.rated is None or held)
-        if even and all(watch.known and not watch.scaled for watch in self._watches):
+        if even and not twice and all(watch.known and not watch.scaled for watch in self._watches):
             return None
-        leaving, why = self._found(settings, held=held)
+        leaving, why = self._found(settings, held=held, twice=twice)
         new = leaving & ~self.left
         if not new.any():
             return None
@@ -52,7 +53,7 @@ class Leaving:
         )
         return new
 
-    def _found(self, settings: ChargeSettings, *, held: bool) -> tuple[Mask, str]:
+    def _found(self, settings: ChargeSettings, *, held: bool, twice: Collection[str]) -> tuple[Mask, str]:
         leaving = np.zeros_like(self.left)
         why = "parameters of one charge differ in momentum or in decoupled decay, or got no gradient"
         if settings.uneven is not None:
@@ -60,6 +61,9 @@ class Leaving:
         if settings.rated is not None and not held:
             leaving |= settings.rated.cpu().numpy()
             why = "learning rates changed between the optimisers of one iteration"
+        if twice:
+            leaving |= self._members.touched(twice)
+            why = f"two optimisers moved {min(twice)!r} in one iteration"
         for watch in self._watches:
             if watch.scaled and watch.known:
                 leaving |= self._members.touched(watch.owned())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from neuralmechanics.monitor.processes.holding import ranks_of
 from neuralmechanics.symmetry import Symmetries
 
 # Names that only wrappers put into the path of a parameter: torch.compile, FSDP, checkpointing.
@@ -40,6 +41,23 @@ def symmetry_parameters(
         _require_known_shape(name, parameter)
         found[name] = parameter
     return found
+
+
+def require_same(model: nn.Module, symmetries: Symmetries, params: Mapping[str, Tensor]) -> None:
+    """Raises RuntimeError where the model now has another tensor, or none, in the place of one that is followed.
+
+    Shards are not asked: between a forward pass and a step their module may hold whole tensors in their place.
+    """
+    whole = {name: parameter for name, parameter in params.items() if not ranks_of(parameter)}
+    try:
+        now = symmetry_parameters(model, symmetries, whole)
+    except ValueError as error:
+        raise RuntimeError(f"the model was changed: {error}") from None
+    if replaced := [name for name, parameter in whole.items() if now[name] is not parameter]:
+        raise RuntimeError(
+            f"the model's parameter {replaced[0]!r} is another tensor than the one that was followed (a new layer, "
+            "load_state_dict(assign=True)?); leave the monitor before that, and enter a new one with resume=STEP"
+        )
 
 
 def require_owner(params: Mapping[str, Tensor], optimizers: Iterable[Optimizer]) -> None:

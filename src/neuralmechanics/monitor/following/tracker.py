@@ -179,6 +179,12 @@ class LawTracker:
         return None if law is None else law.value
 
     @property
+    def identity(self) -> Float64[Tensor, " charges"] | None:
+        """What the exact law predicts with its measured residual; None where that is not followed."""
+        law = self._laws.get("identity")
+        return None if law is None else law.value
+
+    @property
     def followed(self) -> Bool[Tensor, " charges"]:
         """Where closed laws are followed."""
         return ~self.broken

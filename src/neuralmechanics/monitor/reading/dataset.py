@@ -12,7 +12,7 @@ from neuralmechanics.monitor.reading.scale import start_scale
 from neuralmechanics.monitor.store.run_store import merged, stacked
 from neuralmechanics.monitor.store.shards.compact import LAW_PREFIX
 from neuralmechanics.monitor.store.shards.record import HYPER_PREFIX, HYPERPARAMETERS, SCALAR_PREFIX, shown_name
-from neuralmechanics.monitor.store.shards.schema import ROTATION_PREFIX
+from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, DRIVE_PREFIX, ROTATION_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError
 from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.symmetry import Symmetries
@@ -27,7 +27,7 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
 
     charges = len(symmetries.labels)
     _require_width(source, charges)
-    parts = list(current_parts(source))
+    parts = list(current_parts(source, without=(BUDGET_PREFIX, DRIVE_PREFIX)))
     scale = start_scale(source, symmetries)
     steps = _column(parts, "step", dtype=np.int64)
     flat = ("step", "charge")
@@ -38,7 +38,7 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
         "charge": (flat, _matrix(parts, "charge", charges)),
         "predicted": (("law", *flat), np.stack(predicted) if laws else np.zeros((0, len(steps), charges))),
         "residual": (flat, _matrix(parts, "residual", charges)),
-        "outside": (flat, _filled(_matrix(parts, "outside", charges))),
+        "outside": (flat, _matrix(parts, "outside", charges, missing=0.0)),
         "scale": ("charge", scale.values),
     }
     variables |= {name: (flat, _matrix(parts, HYPER_PREFIX + name, charges)) for name in HYPERPARAMETERS}
@@ -93,13 +93,16 @@ def scalar_names(source: RunSource) -> dict[str, str]:
     return shown
 
 
-def current_parts(source: RunSource) -> Iterator[Arrays]:
-    """The shards with only those rows that no later segment has replaced, each row with its segment."""
+def current_parts(source: RunSource, without: tuple[str, ...] = ()) -> Iterator[Arrays]:
+    """The shards with only those rows that no later segment has replaced, each row with its segment.
+
+    Arrays whose names begin as one of `without` are left out.
+    """
     for number, (segment, end) in enumerate(zip(source.segments, _replaced_from(source), strict=True)):
         drives_end = np.inf if end is None else end
         if not segment.parts:
             continue
-        part = merged(segment.parts)
+        part = merged([{n: a for n, a in each.items() if not n.startswith(without)} for each in segment.parts])
         # A later segment begins with a record of its own at its first step.
         keep = np.ones(len(part["step"]), dtype=bool) if end is None else part["step"] < end
         used = np.ones(0, dtype=bool) if "drives/step" not in part else part["drives/step"] <= drives_end
@@ -137,16 +140,16 @@ def _names(parts: list[Arrays], prefix: str) -> list[str]:
     return list(dict.fromkeys(n.removeprefix(prefix) for part in parts for n in part if n.startswith(prefix)))
 
 
-def _matrix(parts: list[Arrays], name: str, charges: int) -> np.ndarray[Any, Any]:
+def _matrix(parts: list[Arrays], name: str, charges: int, missing: float = np.nan) -> np.ndarray[Any, Any]:
+    """One row a record. What is one number for all charges, or was never recorded, takes no memory: not to be written.
+
+    `missing`: what stands where nothing was recorded.
+    """
     if not any(name in part for part in parts):
-        return np.full((sum(len(p["step"]) for p in parts), charges), np.nan)
+        return np.broadcast_to(np.float64(missing), (sum(len(p["step"]) for p in parts), charges))
     rows = stacked(parts, name)
-    return np.array(np.broadcast_to(rows, (len(rows), charges)))
-
-
-def _filled(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """0 where nothing was recorded, for nothing was seen there."""
-    return np.where(np.isnan(rows), 0.0, rows)
+    rows = rows if np.isnan(missing) else np.where(np.isnan(rows), missing, rows)
+    return np.broadcast_to(rows, (len(rows), charges)) if rows.shape[1] != charges else rows
 
 
 def _column(parts: list[Arrays], name: str, dtype: Any = np.float64) -> np.ndarray[Any, Any]:

@@ -31,14 +31,14 @@ def adaptive_update(
     after = dense(parameter.detach())
     here = {key: held(value, parameter) if _shaped(value, parameter) else value for key, value in state.items()}
     if formula.moves_by_buffer(group):
-        return Update(after, setting, left, here["momentum_buffer"])
+        return Update(after, setting, left, here["momentum_buffer"], lost=left is None)
     if formula.slope and left is None:
         raise RuntimeError(
             f"the gradient of a parameter of shape {list(parameter.shape)} was gone when the step ended, so its update "
             "is unknown; set gradients to None after optimizer.step() has returned, or use exact_update=True"
         )
     terms = formula.terms(group, here, after if left is None else left)
-    return Update(after, setting, left, terms=tuple(terms))
+    return Update(after, setting, left, terms=tuple(terms), lost=left is None)
 
 
 def intended_update(

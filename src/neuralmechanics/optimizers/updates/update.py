@@ -31,6 +31,7 @@ class Update:
     `absorbed`: torch has added βv to the gradient. `claims`: what the optimiser's own formula gives is known beside a
     measured d; what else wrote during the step is the difference. `addend`: `left` is one of several that the gradient
     is the mean of, each in a process of its own. `terms`: what Adam and its kin moved it by, beside decoupled decay.
+    `lost`: the parameter moved and its gradient was gone when the step had ended.
     """
 
     after: Tensor
@@ -43,6 +44,7 @@ class Update:
     claims: bool = False
     addend: bool = False
     terms: tuple[Quotient, ...] = ()
+    lost: bool = False
 
     @property
     def measured(self) -> bool:
@@ -137,7 +139,7 @@ class Update:
     def kind(self) -> tuple[bool | int, ...]:
         """Equal for updates whose combinations have the same coefficients, as long as their setting is the same."""
         there = (self.left is None, self.velocity is None, self.copied is None)
-        return (*there, self.first_step, self.absorbed, self.claims, self.addend, len(self.terms))
+        return (*there, self.first_step, self.absorbed, self.claims, self.addend, len(self.terms), self.lost)
 
 
 def _decoupled(setting: Setting) -> tuple[float, float]:
@@ -246,6 +248,13 @@ def held(tensor: Tensor, parameter: Tensor) -> Tensor:
 def is_addend(tensor: Tensor | None) -> bool:
     """Whether a tensor is the sum of what several processes hold."""
     return type(tensor) not in _PLAIN and any(placement.is_partial() for placement in getattr(tensor, "placements", ()))
+
+
+def held_velocity(name: str, buffer: Tensor, parameter: Tensor) -> Tensor:
+    """Of a momentum buffer, the elements that this process holds of its parameter."""
+    if is_addend(buffer):
+        raise RuntimeError(f"the momentum of {name!r} lies in addends, one a process, which cannot be followed")
+    return held(buffer.detach() if buffer.requires_grad else buffer, parameter)
 
 
 def _is_zero(value: float | Tensor) -> bool:

@@ -37,6 +37,7 @@ class _Drive:
 
 
 _NOTHING = _Drive({}, {})
+_UNKNOWN = _Drive({("after", "after"): math.nan}, {"after": math.nan})
 
 
 def recipe_of(update: Update, wanted: Sequence[str]) -> Forms:
@@ -98,6 +99,8 @@ def _update_velocity(update: Update) -> _Drive:
 
 
 def _residual(update: Update) -> _Drive:
+    if update.lost:
+        return _UNKNOWN
     if update.left is None:
         return _NOTHING
     g = update.gradient_parts()
@@ -134,7 +137,7 @@ def _decay(update: Update) -> _Drive:
 def _rated_pull(update: Update) -> _Drive:
     """η(λ|θ|² + ρ) of a parameter, whose η is its own."""
     if update.left is None:  # the gradient is gone, and with it ρ
-        return _Drive({("after", "after"): math.nan}, {"after": math.nan})
+        return _UNKNOWN
     slope = update.gradient_parts()
     if not update.setting.without_decay:
         slope = combined((1.0, slope), (update.setting.weight_decay, update.before_parts()))

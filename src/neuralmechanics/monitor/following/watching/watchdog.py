@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from neuralmechanics.monitor.following.members import Members
+from neuralmechanics.monitor.following.parameters import require_same
 from neuralmechanics.monitor.following.watching.cancellation import Cancellation, share_of_constants
 from neuralmechanics.monitor.following.watching.ledger import Ledger
 from neuralmechanics.monitor.following.watching.precision import Precision
@@ -67,7 +68,7 @@ class Watchdog:
         self._reach: float | Tensor = 0.0
         self._gradients: Mapping[str, Tensor] = {}
         self._sound_steps = torch.zeros(len(symmetries.labels), dtype=torch.int64, device=device)
-        self._steps = 0
+        self._steps = self._step = 0
 
     def attach(self) -> None:
         """Look at the model's precision from now on."""
@@ -99,8 +100,13 @@ class Watchdog:
         self._sound_steps.add_(self._ledger.gross < torch.inf)  # once nan or infinite, the sum stays so
         self._steps += 1
 
+    def require_same(self) -> None:
+        """Raises RuntimeError where the model holds other parameters than those that are followed."""
+        require_same(self._model, self._symmetries, self._params)
+
     def settle(self, step: int, charge: Float64[Tensor, " charges"]) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
         """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere)."""
+        self._step = step
         self._name_numbers(step, charge)
         self._spent.add_(self._ledger.gross)
         outside, moved = self._ledger.settle(charge, self._portion.total)
@@ -128,25 +134,53 @@ class Watchdog:
         broken = self._cancellation.broken(residual, gradients, params, self._unit) & followed.cpu()
         return self._explained(broken, gradients)
 
-    def compare(self, steps: int, charge: Tensor, exact: Tensor, followed: Tensor) -> list[Finding]:
-        """Where the exact law left the measured charge although nothing else moved it: ⟨g,ξ⟩ ≠ 0 between the records.
+    def compare(
+        self, steps: int, charge: Tensor, exact: Tensor | None, identity: Tensor | None, followed: Tensor
+    ) -> tuple[Tensor | None, list[Finding]]:
+        """Where the identity (None: nowhere) and where the exact law left the measured charge.
 
-        Left to it are half of the digits of the charge's size, and what roundings may have added up to: of parameters
-        and updates, and of gradients, which move the sum of biases before a norm where nothing else does.
+        Nothing else moved it there. No loop can break the identity, so it was fed what was not so. Where the exact
+        law alone is wrong, ⟨g,ξ⟩ ≠ 0 between the records. Both are this process's shares, None where not followed.
         """
-        error, spent = (exact - charge).abs(), self._portion.total(self._spent)[0]
-        watched = followed & self._sound.to(followed.device)
+        spent, *known = self._portion.total(self._spent, *(law for law in (exact, identity) if law is not None))
+        if not known or self._unit == 0:
+            return None, []
+        departed = torch.zeros_like(followed)
+        if identity is not None:
+            departed = self._beyond(steps, known[-1] - charge, spent) & followed
+        if bool(departed.any()):
+            self._tell_departed(departed)
+        watched = followed & ~departed & self._sound.to(followed.device)
+        left = torch.zeros_like(followed) if exact is None else self._beyond(steps, known[0] - charge, spent) & watched
+        return (departed if bool(departed.any()) else None), self._explained(left.cpu(), {})
+
+    def _beyond(self, steps: int, error: Tensor, spent: Tensor) -> Tensor:
+        """Where a law is off by more than half of the digits of the charge's size and what roundings may have made.
+
+        Roundings of parameters and updates, and of gradients, which move the sum of biases before a norm where nothing
+        else does.
+        """
 
         def beyond() -> Tensor:
             rounding = _ROUNDINGS * self._unit * (steps * self._size + spent)
             gradients = self._cancellation.allowed(self._unit).to(error.device) * self._reach
-            return watched & torch.gt(error, self._unit**0.5 * self._size + rounding + gradients)
+            return torch.gt(error.abs(), self._unit**0.5 * self._size + rounding + gradients)
 
-        if self._unit == 0 or not bool(beyond().any()):
-            return []
-        self._size = torch.maximum(self._size, self.sizes())
-        self._cancellation.look(self._gradients, self._params)
-        return self._explained(beyond().cpu(), {})
+        found = beyond()
+        if bool(found.any()):
+            self._size = torch.maximum(self._size, self.sizes())
+            self._cancellation.look(self._gradients, self._params)
+            found = beyond()
+        return found
+
+    def _tell_departed(self, charges: Tensor) -> None:
+        self._notes.tell(
+            "departed",
+            self._step,
+            f"by step {self._step} the identity had left {self._some(charges)}: momentum was written through .data, or "
+            "the gradient that lay there when a step had ended is not the one that it used; the laws begin anew there",
+        )
+        self._spent.masked_fill_(charges, 0.0)
 
     def report(self, step: int, findings: Sequence[Finding], moved: Tensor | None) -> Tensor | None:
         """Say what was found, and where closed laws end by it; not where something else moved the parameters.
