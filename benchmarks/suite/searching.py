@@ -34,7 +34,7 @@ def rows(quick: bool) -> list[Row]:
             times.append(row.value)
             found.append(row)
         found.append(Row(f"exponent in {name}", "", exponent(layers, times), "", "in proportion", 1.0))
-    return found + [_beside_algebra(width) for width in ([4, 8] if quick else [8, 16, 32])]
+    return found + [_beside_algebra(width) for width in ([4, 8] if quick else [8, 16, 24])]
 
 
 def _beside_export(model: nn.Module, size: str, rounds: int) -> Row:
