@@ -47,7 +47,9 @@ def _case(units: int, records: int, folder: Path) -> list[Row]:
             ours.append(_spent(optimizer.step))
             value = symmetries.charge(params)
             # Computing the charges is the same for both; writing is what differs.
-            theirs.append(_spent(lambda value=value, step=step: torch.save((value, value.clone()), plain / f"{step}.pt")))
+            theirs.append(
+                _spent(lambda value=value, step=step: torch.save((value, value.clone()), plain / f"{step}.pt"))
+            )
     size = f"{symmetries.charges:,} charges, {records:,} records"
     own, other = (1e3 * sorted(times)[len(times) // 2] for times in (ours, theirs))
     own -= 1e3 * min(bare)
