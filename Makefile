@@ -16,7 +16,7 @@ MINUTES ?= 10
 # run by one of them, in its own order: what its tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-all set-up torture fuzz faults package lint docs clean
+.PHONY: help demo test test-all set-up torture fuzz faults benchmarks package lint docs clean
 
 help:
 	@echo "make demo      train two networks on handwritten digits, follow every charge, write a page of pictures"
@@ -25,6 +25,7 @@ help:
 	@echo "make torture   kills, disk errors, flipped bits, second writers by the hundred (at most a quarter of an hour)"
 	@echo "make fuzz      every reader fed with broken files, guided by coverage (MINUTES each, 10 by default)"
 	@echo "make faults    faults planted in copies of the source, and which of them the tests catch (an hour)"
+	@echo "make benchmarks  the numbers of the documentation's page, on a machine that does nothing else (a quarter of an hour)"
 	@echo "make package   sdist and wheel, installed into an empty environment and tested there"
 	@echo "make docs      the documentation as HTML in docs/_build/html"
 	@echo "make clean     remove the virtual environment and everything built"
@@ -51,6 +52,9 @@ fuzz: $(STAMPS)/test
 
 faults: $(STAMPS)/test
 	PYTHONPATH=. $(BIN)/python -m tests.faults
+
+benchmarks: $(STAMPS)/test
+	$(BIN)/python benchmarks/all.py
 
 package:
 	PYTHON=$(PYTHON) bash .ci/package

@@ -8,7 +8,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, get_origin
 
 import neuralmechanics
 
@@ -35,10 +35,10 @@ def _packages() -> list[str]:
 def _told(path: str, thing: Any) -> Iterator[str]:
     if inspect.ismodule(thing):
         yield f"{path}: module"
+    elif inspect.isclass(thing) and issubclass(thing, Enum):
+        yield f"{path}: {', '.join(member.name for member in thing)}"
     elif inspect.isclass(thing):
         yield f"{path}{_signature(thing)}"
-        if issubclass(thing, Enum):
-            return
         for name in sorted(vars(thing)):
             if not name.startswith("_"):
                 yield from _member(f"{path}.{name}", vars(thing)[name])
@@ -58,7 +58,9 @@ def _member(path: str, member: Any) -> Iterator[str]:
 
 def _is_alias(thing: Any) -> bool:
     """Whether it is a name for a type, such as a union or a Literal."""
-    return not inspect.isroutine(thing) and getattr(thing, "__module__", "").startswith(("typing", "types"))
+    if inspect.isroutine(thing):
+        return False
+    return get_origin(thing) is not None or getattr(thing, "__module__", "").startswith(("typing", "types"))
 
 
 def _signature(thing: Any) -> str:

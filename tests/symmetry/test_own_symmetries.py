@@ -263,7 +263,7 @@ def test_counting_knows_symmetries_of_ones_own() -> None:
         families.append(from_generator(f"unit {k}", field, model))
     none = nm.count_laws(model, batch, symmetries=())
     mine = nm.count_laws(model, batch, symmetries=Symmetries(tuple(families)))
-    assert none.unexplained == mine.unexplained + 4
+    assert len(none.unexplained) == len(mine.unexplained) + 4
     assert (none.lower, mine.lower) == (0, 4)
 
 

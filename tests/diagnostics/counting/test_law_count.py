@@ -35,7 +35,7 @@ def test_found_symmetries_certify_the_count(model: nn.Module, batch: Any, loss_f
     count = count_laws(model, batch, loss_fn)
     assert (count.lower, count.upper) == (laws, laws)
     assert count.certified
-    assert count.unexplained == 0
+    assert count.unexplained == ()
     assert count.verdict == f"exactly {laws}"
 
 
@@ -90,7 +90,7 @@ def test_a_dead_unit_keeps_its_parameters() -> None:
 
 def _count(**changes: Any) -> LawCount:
     values: dict[str, Any] = {
-        "lower": 2, "upper": 2, "fibre": 2, "generators": 2, "unexplained": 0, "gaps": (Gap(1e-3, 1e-16, "gradients"),),
+        "lower": 2, "upper": 2, "fibre": 2, "generators": 2, "gaps": (Gap(1e-3, 1e-16, "gradients"),),
         "parameters": 9, "phase_dimension": 9, "levels": 1, "optimizer": "GradientFlow()",
     }  # fmt: skip
     return LawCount(**(values | changes))

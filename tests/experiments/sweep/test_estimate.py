@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
+from tests.experiments.sweep.workers_in_threads import context
 
 from neuralmechanics.experiments import OptimizerConfig, RecordConfig, TrainConfig, train
 from neuralmechanics.experiments.paper import paper_sweep
@@ -88,32 +91,16 @@ def test_as_many_trainings_as_fit_the_cards(monkeypatch):
 def test_each_process_takes_the_device_that_fewest_use(monkeypatch, tmp_path):
     from neuralmechanics.experiments.sweep import processes
 
-    given: list[str | None] = []
-
-    class Process:
-        exitcode = 0
-
-        def __init__(self, target: object, args: tuple[object, ...]) -> None:
-            given.append(args[3])  # type: ignore[arg-type]
-
-        def start(self) -> None: ...
-
-        def is_alive(self) -> bool:
-            return False
-
-    class Context:
-        @staticmethod
-        def Process(target: object, args: tuple[object, ...]) -> Process:  # noqa: N802 - as multiprocessing has it
-            return Process(target, args)
-
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method: Context)
-    monkeypatch.setattr(processes, "is_settled", lambda folder: True)
     sweep = paper_sweep("fig5", "smoke", tmp_path)
-    run_in_processes(sweep, sweep.points, 4, SilentMeter(), ["cuda:0", "cuda:1"])
-    assert given == ["cuda:0", "cuda:1"] * 2
-    given.clear()
-    run_in_processes(sweep, sweep.points, 4, SilentMeter())
-    assert given == [None] * 4
+    assert len(sweep.points) == 4
+    monkeypatch.setattr(processes, "is_settled", lambda folder: True)
+    for devices, wanted in ((["cuda:0", "cuda:1"], ["cuda:0", "cuda:1"] * 2), ([], [None] * 4)):
+        used: list[str | None] = []
+        meeting = threading.Barrier(4)  # all four at a time, so that each has a process of its own
+        threads = context(lambda config, folder, device, meeting=meeting: meeting.wait(), used)
+        monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method, threads=threads: threads)
+        run_in_processes(sweep, sweep.points, 4, SilentMeter(), devices)
+        assert used == wanted
 
 
 def test_a_seed_moves_no_stream_of_any_device(monkeypatch):

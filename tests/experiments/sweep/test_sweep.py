@@ -11,14 +11,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from tests.experiments.sweep.workers_in_threads import DiedError, context
 
 from neuralmechanics.experiments import train
 from neuralmechanics.experiments.paper import PAPER_FIGURES, paper_sweep
-from neuralmechanics.experiments.sweep import expand, load_sweep, run_sweep
+from neuralmechanics.experiments.sweep import expand, gather, load_sweep, processes, run_sweep
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint
-from neuralmechanics.experiments.training.runfolder import CHECKPOINTS
+from neuralmechanics.experiments.training.runfolder import CHECKPOINTS, RESULT
+from neuralmechanics.progress import SilentMeter
 
 BASE = {
     "model": "mlp",
@@ -86,44 +88,117 @@ def test_bad_grids_are_named(tmp_path, text, message):
 
 
 def test_processes_train_what_is_missing_and_gather_it(tmp_path, one_thread):
-    points = expand(BASE, {"optimizer.learning_rate": [0.1, 1e9]})
+    points = expand(BASE, {"optimizer.learning_rate": [1e9, 0.1]})
     sweep = Sweep(points, tmp_path / "sweep")
-    table = run_sweep(sweep, workers=2, backend="processes")
-    assert table["optimizer.learning_rate"].tolist() == [0.1, 1e9]
-    assert table["status"][0] == "finished"
-    assert table["status"][1].startswith("FloatingPointError: the loss is")
-    assert 0 <= table["error:exact"][0] < 1e-4
-    alone = train(points[0].config, tmp_path / "alone")
-    assert table["top1"][0] == alone.performance.top1
-    assert table["loss"][0] == alone.performance.loss
+    # One process for both: what the first left behind changes nothing for the second.
+    table = run_sweep(sweep, workers=1, backend="processes")
+    assert table["optimizer.learning_rate"].tolist() == [1e9, 0.1]
+    assert table["status"][0].startswith("FloatingPointError: the loss is")
+    assert table["status"][1] == "finished"
+    assert 0 <= table["error:exact"][1] < 1e-4
+    alone = train(points[1].config, tmp_path / "alone")
+    assert table["top1"][1] == alone.performance.top1
+    assert table["loss"][1] == alone.performance.loss
     errors = pd.read_csv(tmp_path / "sweep" / "errors.csv")
     assert {"optimizer.learning_rate", "family", "law", "max_error"} <= set(errors.columns)
     # Finished runs are not trained again, and a table can be gathered anew.
-    before = (sweep.folder(points[0]) / "result.json").stat().st_mtime_ns
-    run_sweep(Sweep(points[:1], tmp_path / "sweep"), backend="processes")
-    assert (sweep.folder(points[0]) / "result.json").stat().st_mtime_ns == before
+    before = (sweep.folder(points[1]) / "result.json").stat().st_mtime_ns
+    run_sweep(Sweep(points[1:], str(tmp_path / "sweep")), backend="processes")
+    assert (sweep.folder(points[1]) / "result.json").stat().st_mtime_ns == before
 
 
-def test_a_process_that_keeps_dying_is_reported(tmp_path, monkeypatch):
-    from neuralmechanics.experiments.sweep import processes
-    from neuralmechanics.progress import SilentMeter
+class Counted(SilentMeter):
+    def __init__(self) -> None:
+        self.done = 0
 
-    monkeypatch.setattr(processes, "train_point", os.abort)
-    monkeypatch.setattr(processes, "config_to_dict", lambda config: {})
+    def advance(self, amount: int = 1) -> None:
+        self.done += amount
 
-    class Dying:
-        exitcode = -9
 
-        def __init__(self, target: object, args: tuple[object, ...]) -> None: ...
-        def start(self) -> None: ...
-        def is_alive(self) -> bool:
-            return False
+def run_in_threads(monkeypatch, sweep: Sweep, workers: int, point) -> tuple[list[str | None], int]:
+    """Runs the sweep with threads for workers; the devices of those that were started, and how far the meter came."""
+    started: list[str | None] = []
+    threads = context(point, started)
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method: threads)
+    meter = Counted()
+    run_in_processes(sweep, sweep.points, workers, meter)
+    return started, meter.done
 
-    context = type("Context", (), {"Process": Dying})
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method: context)
-    sweep = Sweep(expand(BASE, {"seed": [0]}), tmp_path)
-    with pytest.raises(ChildProcessError, match="died 4 times"):
-        run_in_processes(sweep, sweep.points, 1, SilentMeter())
+
+def finish(config, folder: str, device: str | None) -> None:
+    Path(folder).mkdir(parents=True)
+    (Path(folder) / RESULT).write_text("{}")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 50])
+def test_a_process_trains_one_point_after_another(workers, tmp_path, monkeypatch):
+    sweep = Sweep(expand(BASE, {"seed": list(range(20))}), tmp_path)
+    meeting = threading.Barrier(min(workers, 20))
+    first: set[int] = set()
+
+    def point(config, folder: str, device: str | None) -> None:
+        if threading.get_ident() not in first:
+            first.add(threading.get_ident())
+            meeting.wait()  # as many at a time as there are workers
+        finish(config, folder, device)
+
+    started, done = run_in_threads(monkeypatch, sweep, workers, point)
+    assert (len(started), done) == (min(workers, 20), 20)
+    assert all((sweep.folder(point) / RESULT).is_file() for point in sweep.points)
+
+
+def test_a_point_that_kills_its_worker_is_reported_and_the_others_go_on(tmp_path, monkeypatch):
+    sweep = Sweep(expand(BASE, {"seed": [0, 1, 2, 3, 4]}), tmp_path)
+    tried: list[int] = []
+
+    def point(config, folder: str, device: str | None) -> None:
+        tried.append(config["seed"])
+        if config["seed"] == 1 or (config["seed"] == 3 and tried.count(3) < 3):
+            raise DiedError
+        finish(config, folder, device)
+
+    started, done = run_in_threads(monkeypatch, sweep, 2, point)
+    assert {seed: tried.count(seed) for seed in range(5)} == {0: 1, 1: 4, 2: 1, 3: 3, 4: 1}
+    assert done == 5
+    assert len(started) >= 6  # each of six deaths was a process of its own
+    status = gather(sweep)["status"].tolist()
+    assert status[1] == "ChildProcessError: its process died 4 times (last status -9)"
+    assert [each for place, each in enumerate(status) if place != 1] == ["finished"] * 4
+
+
+def test_a_worker_that_dies_after_its_point_has_done_it(tmp_path, monkeypatch):
+    sweep = Sweep(expand(BASE, {"seed": [0, 1, 2]}), tmp_path)
+
+    def point(config, folder: str, device: str | None) -> None:
+        finish(config, folder, device)
+        raise DiedError
+
+    started, done = run_in_threads(monkeypatch, sweep, 1, point)
+    assert (len(started), done) == (3, 3)
+
+
+KILLER = """
+import os, signal
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
+
+def deadly():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_point_that_is_killed_by_the_system_is_reported_and_the_others_go_on(tmp_path, monkeypatch):
+    (tmp_path / "killer_of_workers.py").write_text(KILLER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "ATTEMPTS", 2)
+    models = [f"killer_of_workers:{name}" for name in ("small", "deadly")]
+    sweep = Sweep(expand(BASE, {"model": models, "seed": [0, 1]}), tmp_path / "sweep")
+    table = run_sweep(sweep, workers=1, backend="processes")
+    died = "ChildProcessError: its process died 2 times (last status -9)"
+    assert table["status"].tolist() == ["finished", "finished", died, died]
 
 
 def ray_workers() -> list[int]:

@@ -104,13 +104,12 @@ def count_laws(
             upper=int(z.numel()) - rank,
             fibre=fibre,
             generators=generators,
-            unexplained=fibre - generators,
             gaps=tuple(gaps),
             parameters=potentials.dimension,
             phase_dimension=int(z.numel()),
             levels=levels,
             optimizer=str(flow),
-            directions=unexplained_directions(potentials, place, symmetries, tolerance),
+            unexplained=unexplained_directions(potentials, place, symmetries, tolerance),
             known=tuple(dict.fromkeys(known)),
         )
 

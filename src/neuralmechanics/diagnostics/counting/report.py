@@ -19,22 +19,21 @@ class LawCount:
 
     ``lower``: rank of the known laws' gradients. ``upper``: phase dimension minus the rank of the brackets computed.
     ``fibre``: nullity of the Jacobian of the functions at θ, an upper bound for all continuous symmetries together.
-    ``generators``: rank of the known generators at θ; ``unexplained`` = fibre - generators. ``gaps``: the singular
-    values on both sides of every cut. ``levels``: deepest bracket level evaluated. ``directions``: what is unexplained,
-    one direction each with the parameters that it moves; ``known``: the families whose charges are the known laws.
+    ``generators``: rank of the known generators at θ; ``unexplained``: fibre - generators directions that none of them
+    explains, each with the parameters that it moves. ``gaps``: the singular values on both sides of every cut.
+    ``levels``: deepest bracket level evaluated. ``known``: the families whose charges are the known laws.
     """
 
     lower: int
     upper: int
     fibre: int
     generators: int
-    unexplained: int
     gaps: tuple[Gap, ...]
     parameters: int
     phase_dimension: int
     levels: int
     optimizer: str
-    directions: tuple[Direction, ...] = field(default=(), repr=False)
+    unexplained: tuple[Direction, ...] = field(default=(), repr=False)
     known: tuple[str, ...] = ()
 
     @property
@@ -50,9 +49,10 @@ class LawCount:
     @property
     def agreement(self) -> str:
         """Found symmetries beside the count: whether what was found at θ is all that there is."""
-        if not self.unexplained:
+        missing = self.fibre - self.generators
+        if not missing:
             return f"found {self.generators} = counted {self.fibre}: none is missing"
-        return f"found {self.generators}, counted {self.fibre}: {self.unexplained} at θ not found, or not for every θ"
+        return f"found {self.generators}, counted {self.fibre}: {missing} at θ not found, or not for every θ"
 
     @property
     def verdict(self) -> str:
@@ -74,13 +74,12 @@ class LawCount:
             "certified",
             "fibre",
             "generators",
-            "unexplained",
             "agreement",
             "parameters",
         )
         return {name: getattr(self, name) for name in (*names, "phase_dimension", "levels", "verdict")} | {
             "known": list(self.known),
-            "directions": [direction.shares for direction in self.directions],
+            "unexplained": [direction.shares for direction in self.unexplained],
             "gaps": [{"where": gap.where, "kept": gap.kept, "dropped": gap.dropped} for gap in self.gaps],
         }
 
@@ -93,10 +92,10 @@ class LawCount:
             ("parameters, phase dimension", f"{self.parameters}, {self.phase_dimension}"),
             ("fibre dimension", str(self.fibre)),
             ("known generators at θ", str(self.generators)),
-            ("unexplained", str(self.unexplained)),
+            ("unexplained", str(len(self.unexplained))),
             ("symmetries", self.agreement),
             *(("known laws" if not k else "", name) for k, name in enumerate(self.known[:_SHOWN])),
-            *(("moves" if not k else "", str(d)[10:-1]) for k, d in enumerate(self.directions[:_SHOWN])),
+            *(("moves" if not k else "", str(d)[10:-1]) for k, d in enumerate(self.unexplained[:_SHOWN])),
             ("narrowest gap", str(self.worst_gap)),
         ]
         width = max(len(name) for name, _ in rows)

@@ -45,6 +45,9 @@ class Sweep:
     data_first: bool = False
     """load every data set before the first training: a missing one ends the sweep, and no two workers decode it"""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))  # the name of a folder is a folder
+
     def folder(self, point: Point) -> Path:
         """Where the run of `point` lies."""
         return self.out / point.name

@@ -1,26 +1,28 @@
-"""Sweeps on one machine without Ray: one process a run, several at a time."""
+"""Sweeps on one machine without Ray: several processes, each of which trains one run after another."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from neuralmechanics.configuration.build import config_to_dict
 from neuralmechanics.experiments.sweep.grid import Point, Sweep
-from neuralmechanics.experiments.sweep.worker import is_settled, train_point
+from neuralmechanics.experiments.sweep.worker import is_settled, record_failure, serve, train_point
 from neuralmechanics.progress import Meter
 
 ATTEMPTS = 4
-_POLL = 0.05
+# Seconds after which processes are looked at that neither answered nor closed their pipe: a process that was killed may
+# have left children of its own that hold it open.
+_LOOK = 1.0
 
 
 @dataclass
@@ -28,8 +30,35 @@ class _Job:
     point: Point
     folder: Path
     attempts: int = 0
-    process: BaseProcess | None = None
-    device: str | None = None
+
+
+@dataclass
+class _Worker:
+    """A process, this side of its pipe, where it computes, and the run that it is training."""
+
+    process: BaseProcess
+    pipe: Connection
+    device: str | None
+    job: _Job | None = None
+
+    def give(self, job: _Job) -> None:
+        job.attempts += 1
+        self.job = job
+        with suppress(OSError):  # one that has died is seen where answers are read
+            self.pipe.send((config_to_dict(job.point.config), str(job.folder.absolute())))
+
+    def answered(self) -> bool:
+        """Whether the process says that it has come to an end with its run; False where it is no more."""
+        try:
+            self.pipe.recv()
+        except (EOFError, OSError):
+            return False
+        return True
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join()
 
 
 @contextmanager
@@ -50,43 +79,60 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def run_in_processes(
     sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter, devices: Sequence[str] = ()
 ) -> None:
-    """Train `points`, `workers` at a time; a process that dies is started again, at most four times in all.
+    """Train `points`, `workers` at a time; a run whose process dies is begun again, at most four times in all.
 
-    Of several `devices` each new process takes the one that fewest others use; with none, what its run says.
-
-    Raises `ChildProcessError` if one keeps dying. Processes are ended if this function is left by an exception.
+    A process trains one run after another. Of several `devices` each takes the one that fewest others use; with none,
+    what its run says. A run whose processes keep dying is recorded as failed, and the others go on. Processes are ended
+    when this function is left, by an exception as well.
     """
-    # A fork of a process that has threads or an accelerator open may never run.
-    context = multiprocessing.get_context("spawn")
     waiting = deque(_Job(point, sweep.folder(point)) for point in points)
-    running: list[_Job] = []
+    pool: list[_Worker] = []
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                job = waiting.popleft()
-                job.attempts += 1
-                used = [other.device for other in running]
-                job.device = min(devices, key=used.count, default=None)
-                arguments = (config_to_dict(job.point.config), str(job.folder.absolute()), os.getcwd(), job.device)
-                job.process = context.Process(target=train_point, args=arguments)
-                # An interrupt meanwhile is raised at the end of the block: the process is one of those to end by then.
-                with _deaf_to_interrupts():
-                    job.process.start()
-                    running.append(job)
-            time.sleep(_POLL)
-            for job in [job for job in running if job.process is not None and not job.process.is_alive()]:
-                running.remove(job)
+        while waiting or any(worker.job for worker in pool):
+            idle = [worker for worker in pool if worker.job is None]
+            while waiting and (idle or len(pool) < workers):
+                worker = idle.pop() if idle else _start(pool, devices)
+                worker.give(waiting.popleft())
+            for worker, lives in _ready(pool):
+                job, worker.job = worker.job, None
+                assert job is not None
+                if not lives:
+                    pool.remove(worker)
+                    worker.process.join(_LOOK)
+                    worker.end()
                 if is_settled(job.folder):
                     meter.advance(1)
                 elif job.attempts < ATTEMPTS:
                     waiting.append(job)
                 else:
-                    code = job.process.exitcode if job.process is not None else None
-                    raise ChildProcessError(
-                        f"the process of run {job.point.name} died {ATTEMPTS} times (last status {code})"
-                    )
+                    status = f"its process died {ATTEMPTS} times (last status {worker.process.exitcode})"
+                    record_failure(job.folder, ChildProcessError(status))
+                    meter.advance(1)
     finally:
-        for job in running:
-            if job.process is not None:
-                job.process.terminate()
-                job.process.join()
+        for worker in pool:
+            worker.end()
+
+
+def _start(pool: list[_Worker], devices: Sequence[str]) -> _Worker:
+    """A new process in the pool."""
+    used = [worker.device for worker in pool]
+    device = min(devices, key=used.count, default=None)
+    ours, theirs = multiprocessing.Pipe()
+    # A fork of a process that has threads or an accelerator open may never run.
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=serve, args=(theirs, train_point, os.getcwd(), device))
+    worker = _Worker(process, ours, device)
+    # An interrupt meanwhile is raised at the end of the block: the process is one of those to end by then.
+    with _deaf_to_interrupts():
+        process.start()
+        pool.append(worker)
+    theirs.close()  # so that the pipe ends where the process does
+    return worker
+
+
+def _ready(pool: Sequence[_Worker]) -> list[tuple[_Worker, bool]]:
+    """Waits until processes have come to an end with their runs, or have ended themselves: which, and if they live."""
+    busy = [worker for worker in pool if worker.job is not None]
+    heard = wait([worker.pipe for worker in busy], _LOOK)
+    found = [(worker, worker.answered()) for worker in busy if worker.pipe in heard]
+    return found + [(w, False) for w in busy if w.pipe not in heard and not w.process.is_alive()]

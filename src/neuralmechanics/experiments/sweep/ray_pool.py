@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from neuralmechanics.configuration.build import config_to_dict
 from neuralmechanics.experiments.sweep.grid import Point, Sweep
-from neuralmechanics.experiments.sweep.worker import train_point
+from neuralmechanics.experiments.sweep.worker import record_failure, train_point
 from neuralmechanics.progress import Meter
 
 RETRIES = 3
@@ -21,7 +22,7 @@ def run_on_ray(
     """Train `points` as Ray tasks of one core each; a task whose worker dies is tried again up to three times.
 
     With `address` the sweep's folder must be the same on every node. Without, a local Ray of `workers` cores is
-    started and stopped again. Raises `ChildProcessError` if a task keeps dying.
+    started and stopped again. A run whose workers keep dying is recorded as failed, and the others go on.
     """
     ray: Any = importlib.import_module("ray")
     ours = not ray.is_initialized()
@@ -42,18 +43,18 @@ def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter:
     gpus = float(ray.cluster_resources().get("GPU", 0))
     # With fewer accelerators than workers, each worker has its share of one.
     remote = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / workers), max_retries=RETRIES)(train_point)
-    names: dict[Any, str] = {}
+    folders: dict[Any, Path] = {}
     for point in points:
-        folder = str(sweep.folder(point).absolute())
+        folder = sweep.folder(point).absolute()
         # Ray shows each task the accelerators that are its own: "cuda" is the right one there.
-        task = remote.remote(config_to_dict(point.config), folder, os.getcwd(), device)
-        names[task] = point.name
-    waiting = list(names)
+        task = remote.remote(config_to_dict(point.config), str(folder), os.getcwd(), device)
+        folders[task] = folder
+    waiting = list(folders)
     while waiting:
         finished, waiting = ray.wait(waiting, num_returns=1)
         for task in finished:
             try:
                 ray.get(task)
             except ray.exceptions.WorkerCrashedError:
-                raise ChildProcessError(f"the worker of run {names[task]} died {RETRIES + 1} times") from None
+                record_failure(folders[task], ChildProcessError(f"its worker died {RETRIES + 1} times"))
             meter.advance(1)

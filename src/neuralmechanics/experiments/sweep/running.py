@@ -33,10 +33,10 @@ def run_sweep(
     `device` is where the trainings run (cpu, cuda: all accelerators in turn, cuda:1), None: where each says. `workers`
     trainings run at a time, by default one a core, or on accelerators as many as fit into their memory.
     `backend`: ray, processes, or auto (Ray where it is installed). A run that a killed worker or an earlier,
-    interrupted sweep left behind continues from its last checkpoint; a training that fails by itself is a row of the
-    table. `data` are examples of your own for all of them, as `train` takes them, called as every point's `data` says;
-    they are written into the sweep's folder. Raises `ValueError` before any training where `sweep.data_first` and data
-    is missing here.
+    interrupted sweep left behind continues from its last checkpoint; a training that fails by itself, or whose process
+    dies at every attempt, is a row of the table. `data` are examples of your own for all of them, as `train` takes
+    them, called as every point's `data` says; they are written into the sweep's folder. Raises `ValueError` before any
+    training where `sweep.data_first` and data is missing here.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,32 @@ from neuralmechanics.monitor.store.atomic import make_folder
 from neuralmechanics.monitor.warning import MonitorWarning
 
 FAILED = "failed.json"
+
+Trains = Callable[[dict[str, Any], str, str, str | None], None]
+
+
+def serve(pipe: Connection, train: Trains, directory: str, device: str | None) -> None:
+    """Calls `train` for each configuration and folder that comes through `pipe`, and answers when it has returned.
+
+    What a run held is given back before the next one. Modules of one's own are imported once in a process.
+    """
+    end_with_parent()
+    while True:
+        try:
+            config, folder = pipe.recv()
+        except EOFError:
+            return
+        train(config, folder, directory, device)
+        gc.collect()
+        _empty_caches()
+        pipe.send(None)
+
+
+def _empty_caches() -> None:
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def train_point(config: dict[str, Any], folder: str, directory: str, device: str | None = None) -> None:
@@ -44,8 +73,13 @@ def train_point(config: dict[str, Any], folder: str, directory: str, device: str
             made = config_from_dict(config, TrainConfig)
             train(made, out, resume=True, device=device, data=stored_data(out.parent, made.data))
     except (ValueError, TypeError, ArithmeticError) as error:
-        make_folder(out)
-        write_json(out / FAILED, {"error": f"{type(error).__name__}: {error}"})
+        record_failure(out, error)
+
+
+def record_failure(folder: Path, error: Exception) -> None:
+    """The run in `folder` is settled: it failed."""
+    make_folder(folder)
+    write_json(folder / FAILED, {"error": f"{type(error).__name__}: {error}"})
 
 
 def is_finished(folder: Path) -> bool:
