@@ -202,7 +202,8 @@ class Follower:
         watch.judge()
         for name in watch.holding:
             self._roles[name] = self._role(*watch.role(name), watch.stale(name))
-        wanted, ahead = self._wanted() | ({"residual"} if due else set()), self._settings_ahead()
+        ahead = self._settings_ahead()
+        wanted = self._wanted(ahead) | ({"residual"} if due else set())
         even = len(self._watches) == 1 and ahead.uneven is None and ahead.rated is None
         measured = self._meter.measure(self._collected(watch, due=due), wanted, self._spending.wanted(watch, even=even))
         drives, apart = measured.drives, None if measured.stored is None else measured.stored.change
@@ -379,8 +380,7 @@ class Follower:
             roles = coming | roles
         return self._members.settings({name: roles.get(name, _IDLE) for name in self._params}, self._rates.largest)
 
-    def _wanted(self) -> set[str]:
-        settings = self._settings_ahead()
+    def _wanted(self, settings: ChargeSettings) -> set[str]:
         if self._every_drive:
             return set(ALL_DRIVES) - (set() if settings.rated is not None else RATED_DRIVES)
         return self.tracker.wanted(

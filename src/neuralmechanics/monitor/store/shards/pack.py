@@ -52,7 +52,7 @@ def unpack(packed: np.ndarray, dtype: str, shape: tuple[int, int]) -> np.ndarray
     if size * kind.itemsize > _GREATEST_RATIO * packed.size:
         raise ValueError(f"{packed.size} bytes cannot be {size} packed numbers")
     out = np.empty((rows, columns, kind.itemsize), dtype=np.uint8)
-    content, at = memoryview(np.ascontiguousarray(packed)), 0
+    content, at = memoryview(packed.tobytes()), 0
     for number in range(kind.itemsize):
         (length,) = _SIZE.unpack_from(content, at)
         at += _SIZE.size
