@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -119,14 +120,19 @@ def memory(parameters: int, charges: int) -> float:
     with nm.Monitor(model, optimizer, symmetries, every=10**9, strict=True, laws=["exact"]):
         for _ in range(3):
             optimizer.step()
-        gc.collect()
-        kept = [each for each in gc.get_objects() if type(each) is Tensor and id(each) not in before]
-        # Parameters, gradients and momenta are the training's own.
-        own = [*model.parameters(), *(p.grad for p in model.parameters() if p.grad is not None)]
-        own += [state["momentum_buffer"] for state in optimizer.state.values()]
-        theirs = {each.untyped_storage().data_ptr() for each in own}
-        storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in kept}
-        storages = {where: size for where, size in storages.items() if where not in theirs}
+        return beyond(model, optimizer, before)
+
+
+def beyond(model: nn.Module, optimizer: torch.optim.SGD, before: Collection[int]) -> float:
+    """Tensors that are there now and were not before, nor are the training's own, as a share of the parameters."""
+    gc.collect()
+    kept = [each for each in gc.get_objects() if type(each) is Tensor and id(each) not in before]
+    # Parameters, gradients and momenta are the training's own.
+    own = [*model.parameters(), *(p.grad for p in model.parameters() if p.grad is not None)]
+    own += [state["momentum_buffer"] for state in optimizer.state.values()]
+    theirs = {each.untyped_storage().data_ptr() for each in own}
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in kept}
+    storages = {where: size for where, size in storages.items() if where not in theirs}
     return sum(storages.values()) / sum(p.numel() * p.element_size() for p in model.parameters())
 
 
@@ -161,7 +167,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--acceptance", action="store_true", help="the table of monitor_acceptance.py")
     options = parser.parse_args()
+    if options.acceptance:
+        import monitor_acceptance
+
+        sys.exit(monitor_acceptance.main(["--rounds", "15", "--threads", str(options.threads)]))
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore", nm.monitor.MonitorWarning)
     sizes = [int(1e6 * m) for m in options.millions]

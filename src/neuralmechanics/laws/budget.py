@@ -18,6 +18,9 @@ MEASURED_PARTS = ("finite_step", "weight_decay", "momentum_memory", "broken_symm
 BUDGET_PARTS = (*MEASURED_PARTS, "outside", "rounding")
 """all of what moves a charge: the parts of a budget, which add up to the measured change"""
 
+# What is summed of a step of SGD: |d|², ⟨θ,d⟩, and of this the parts of decay and momentum.
+_OF_SGD = ("energy", "along", "decay", "memory")
+
 
 @dataclass(frozen=True, eq=False)
 class StoredStep:
@@ -65,7 +68,7 @@ class ChargeBudget:
         """Begin with empty parts, at a charge and with ⟨θ,v⟩ of momentum buffers already in use."""
         zero = torch.zeros_like(charge, dtype=torch.float64)
         self._state.start(charge)
-        self._sums = {name: zero.clone() for name in ("energy", "along", "decay", "memory", *MEASURED_PARTS)}
+        self._sums = {}
         self._companion = zero if companion is None else companion.to(zero).clone()
         self._buffered = torch.full_like(zero, companion is not None, dtype=torch.bool)
         self._old_buffers = companion is not None
@@ -105,9 +108,9 @@ class ChargeBudget:
         """
         left = done.clone()
         for name, value in parts.items():
-            self._sums[name].add_(value)
+            self._sum(name).add_(value)
             left.sub_(value)
-        self._sums[rest].add_(left)
+        self._sum(rest).add_(left)
         self.companion_known = companion is not None
         if companion is not None:
             self._companion = companion
@@ -120,12 +123,12 @@ class ChargeBudget:
 
     def clear(self) -> None:
         """Go on with empty parts."""
-        for value in self._sums.values():
-            value.zero_()
+        self._sums = {}
 
     def parts(self) -> dict[str, Float64[Tensor, " charges"]]:
         """What each cause did to every charge since the start, or since they were cleared."""
-        s, p = self._sums, self._state.degree
+        p, zero = self._state.degree, torch.zeros_like(self._state["charge"])
+        s = {name: self._sums.get(name, zero) for name in (*_OF_SGD, *MEASURED_PARTS)}
         out = {name: s[name].clone() for name in MEASURED_PARTS}
         out["finite_step"] += s["energy"]
         out["weight_decay"] += p * s["decay"]
@@ -133,24 +136,29 @@ class ChargeBudget:
         out["broken_symmetry"] += p * (s["along"] - s["decay"] - s["memory"])
         return out
 
+    def _sum(self, name: str) -> Float64[Tensor, " charges"]:
+        """A sum to add to, which begins when something is: most steps have few of them."""
+        if name not in self._sums:
+            self._sums[name] = torch.zeros_like(self._state["charge"])
+        return self._sums[name]
+
     def _ordinary_step(self, n: Numbers, drives: Drives) -> None:
         """Numbers that all charges share, heavy ball or plain, in as few operations as there are."""
-        s = self._sums
         T, W = drives.parameter_update, drives.update_energy
         assert T is not None
         assert W is not None
-        s["energy"].add_(W)
-        s["along"].add_(T)
+        self._sum("energy").add_(W)
+        self._sum("along").add_(T)
         if n.weight_decay != 0:
-            s["decay"].add_(self._state["charge"], alpha=-n.learning_rate * n.gain * n.weight_decay)
+            self._sum("decay").add_(self._state["charge"], alpha=-n.learning_rate * n.gain * n.weight_decay)
         if n.momentum != 0:
-            s["memory"].add_(self._companion, alpha=-n.learning_rate * n.momentum)
+            self._sum("memory").add_(self._companion, alpha=-n.learning_rate * n.momentum)
             # ⟨θ + d, v⟩ with v = -d/η: T + W is ⟨θ + d, d⟩.
             self._companion = torch.add(T, W).mul_(-1 / n.learning_rate)
             self._old_buffers = True
 
     def _any_step(self, c: Coefficients, drives: Drives, done: Tensor, stored: StoredStep | None) -> None:
-        state, s, p = self._state, self._sums, self._state.degree
+        state, p = self._state, self._state.degree
         η, β, quadratic = c.learning_rate, c.momentum, state["quadratic"]
         W, T = state.energy("update_energy", drives), state.drive("parameter_update", drives)
         if stored is not None:
@@ -174,8 +182,8 @@ class ChargeBudget:
         if stored is not None:
             after = resting = stored.companion
         active = c.active
-        for name, value in (("energy", W), ("along", T), ("decay", decay), ("memory", memory)):
-            s[name].add_(torch.where(active, value, 0.0))
+        for name, value in zip(_OF_SGD, (W, T, decay, memory), strict=True):
+            self._sum(name).add_(torch.where(active, value, 0.0))
         self._companion = torch.where(active, torch.where(c.running, after, resting), self._companion)
         self._buffered = self._buffered | (c.running & active)
         self._old_buffers = self._old_buffers or c.numbers is None or c.numbers.momentum != 0

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -66,6 +67,13 @@ class _Slot:
     column_place: int
 
 
+class _Key(NamedTuple):
+    """What is wanted of which parameter, as far as it tells how jobs are written down."""
+
+    forms: int
+    structures: tuple[tuple[str, object], ...]
+
+
 class _Written:
     """Jobs of the library as they were written down once; from step to step addresses change, weights now and then."""
 
@@ -81,7 +89,7 @@ class _Written:
 
     def weigh(self, recipes: list[Recipe], each: Callable[[], Iterator[Bilinear]]) -> None:
         """Write the weights of all jobs, where they are not those that are written."""
-        if len(recipes) == len(self._recipes) and all(map(operator.is_, recipes, self._recipes)):
+        if _same(recipes, self._recipes):
             return
         self._recipes = recipes
         self.weights = _joined([np.asarray(bilinear.weights).reshape(-1) for bilinear in each()], np.float64)
@@ -117,8 +125,8 @@ class ProductPlan:
         )
         self._source, self._charge, self._weight = [], [], []
         self._library = library() if device.type == "cpu" else None
-        self._written: dict[tuple[object, ...], _Written] = {}
-        self._sums = torch.zeros(0, 0, dtype=torch.float64, device=device)
+        self._written: dict[_Key, _Written] = {}
+        self._last: tuple[list[str], list[Recipe], _Key] | None = None
         self._spread: dict[int, tuple[Tensor, ...]] = {}
 
     def holds(self, names: Collection[str]) -> bool:
@@ -127,19 +135,17 @@ class ProductPlan:
 
     def measure(self, given: Mapping[str, Products], forms: int) -> Float64[Tensor, "forms charges"]:
         """Every form of every charge; parameters that are not given contribute nothing."""
-        if self._sums.shape[0] != forms:
-            self._sums = torch.zeros(forms, self.places, dtype=torch.float64, device=self._device)
-        else:
-            self._sums.zero_()
-        if self._library is None or not self._compiled(given, forms):
-            self._plain(given)
+        # Made anew: between steps a model of many charges has other uses for this memory.
+        sums = torch.zeros(forms, self.places, dtype=torch.float64, device=self._device)
+        if self._library is None or not self._compiled(given, sums):
+            self._plain(given, sums)
         out = torch.zeros(forms, self.charges, dtype=torch.float64, device=self._device)
         source, charge, weight = self._map
         if self._library is not None:
-            self._library.add_mixed(self._sums, source, charge, weight, out)
+            self._library.add_mixed(sums, source, charge, weight, out)
             return out
         place, target, scale = self._tiled(forms)
-        out.view(-1).index_add_(0, target, self._sums.view(-1)[place] * scale)
+        out.view(-1).index_add_(0, target, sums.view(-1)[place] * scale)
         return out
 
     def _parts(self, given: Mapping[str, Products]) -> Iterator[tuple[Products, _Slot, Bilinear]]:
@@ -162,31 +168,36 @@ class ProductPlan:
             )
         return self._spread[forms]
 
-    def _plain(self, given: Mapping[str, Products]) -> None:
+    def _plain(self, given: Mapping[str, Products], sums: Tensor) -> None:
         for products, slot, bilinear in self._parts(given):
             shape = (slot.layout.rows, slot.layout.columns)
             operands = [ordered(operand, slot.layout.order) for operand in products.operands]
             rows, columns = row_column_sums(operands, bilinear.pairs, shape)
             weights = torch.as_tensor(bilinear.weights, dtype=torch.float64, device=self._device)
             if slot.row_place >= 0:
-                self._sums[:, slot.row_place : slot.row_place + shape[0]] = weights @ rows
+                sums[:, slot.row_place : slot.row_place + shape[0]] = weights @ rows
             if slot.column_place >= 0:
-                self._sums[:, slot.column_place : slot.column_place + shape[1]] = weights @ columns
+                sums[:, slot.column_place : slot.column_place + shape[1]] = weights @ columns
 
-    def _compiled(self, given: Mapping[str, Products], forms: int) -> bool:
+    def _compiled(self, given: Mapping[str, Products], sums: Tensor) -> bool:
         """All sums by the library; False where it does not know a type, or cannot hold what is wanted."""
         assert self._library is not None
-        written = self._writing(given, forms)
+        recipes = [products.recipe for products in given.values()]
+        written = self._writing(given, len(sums), recipes)
         if not written.whole:
             return False
-        written.weigh([p.recipe for p in given.values()], lambda: (bilinear for _, _, bilinear in self._parts(given)))
+        written.weigh(recipes, lambda: (bilinear for _, _, bilinear in self._parts(given)))
         addresses: list[int] = []
         kept: list[Operand] = []  # copies live until the library has read them
         for number, (products, slot, _) in enumerate(self._parts(given)):
+            order = slot.layout.order
             for k, operand in enumerate(products.operands):
-                plain = in_memory(operand, slot.layout.order)
+                if order is None and isinstance(operand, Tensor) and operand.is_contiguous():  # nearly always
+                    addresses += (operand.data_ptr(), 0)
+                    continue
+                plain = in_memory(operand, order)
                 kept.append(plain)
-                addresses.extend(addresses_of(plain))
+                addresses += addresses_of(plain)
                 if not isinstance(plain, Tensor):
                     fill_constants(written.jobs[number]["operand"][k], plain)
         self._library.sums(
@@ -194,14 +205,14 @@ class ProductPlan:
             len(written.jobs),
             np.array(addresses, dtype=np.int64),
             written.weights_at,
-            self._sums,
+            sums,
             torch.get_num_threads(),
         )
         return True
 
-    def _writing(self, given: Mapping[str, Products], forms: int) -> _Written:
+    def _writing(self, given: Mapping[str, Products], forms: int, recipes: list[Recipe]) -> _Written:
         """The jobs for these matrices, written down the first time."""
-        key = (forms, tuple((name, products.recipe.structure) for name, products in given.items()))
+        key = self._key(list(given), forms, recipes)
         known = self._written.get(key)
         sorts = [sort_of(operand) for products in given.values() for operand in products.operands]
         if known is None or known.sorts != sorts:
@@ -209,6 +220,14 @@ class ProductPlan:
                 self._written.clear()
             known = self._written[key] = self._write(given, forms, sorts)
         return known
+
+    def _key(self, names: list[str], forms: int, recipes: list[Recipe]) -> _Key:
+        """Equal for work that is written down alike; the key of the last work, where it is the same once more."""
+        last = self._last
+        if last is None or last[0] != names or last[2].forms != forms or not _same(last[1], recipes):
+            structures = tuple((name, recipe.structure) for name, recipe in zip(names, recipes, strict=True))
+            self._last = last = names, recipes, _Key(forms, structures)
+        return last[2]
 
     def _write(self, given: Mapping[str, Products], forms: int, sorts: list[Sort]) -> _Written:
         parts = list(self._parts(given))
@@ -248,6 +267,11 @@ class ProductPlan:
         self._source.append((members[term.slices] + place).reshape(-1))
         self._charge.append(np.repeat(term.charges, each))
         self._weight.append(np.repeat(term.coefficients, each))
+
+
+def _same(some: list[Recipe], others: list[Recipe]) -> bool:
+    """Whether two lists are of the very same recipes."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def _known(products: Products, bilinear: Bilinear) -> bool:

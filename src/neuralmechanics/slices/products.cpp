@@ -375,6 +375,9 @@ extern "C" int64_t row_column_sums(const Job* jobs, int64_t count, const Address
 // out[form, charge[i]] += weight[i] values[form, source[i]]: the sparse map from sums to charges.
 extern "C" void add_mixed(const double* values, int64_t stride, int64_t forms, const int32_t* source, const int32_t* charge,
                           const double* weight, int64_t count, double* out, int64_t charges) {
-  for (int64_t f = 0; f < forms; ++f)
-    for (int64_t i = 0; i < count; ++i) out[f * charges + charge[i]] += weight[i] * values[f * stride + source[i]];
+  for (int64_t i = 0; i < count; ++i) {
+    const double* from = values + source[i];
+    double* to = out + charge[i];
+    for (int64_t f = 0; f < forms; ++f) to[f * charges] += weight[i] * from[f * stride];
+  }
 }

@@ -148,7 +148,8 @@ def test_a_shard_of_many_records_keeps_its_last_exactly_and_movements_as_floats(
     assert set(again) == set(whole)
     assert all(again[name].dtype == array.dtype for name, array in whole.items())
     errors = [each["predicted/exact"] - each["charge"] for each in (again, whole)]
-    assert np.allclose(*errors, atol=1e-12)
+    assert np.allclose(*errors, rtol=2**-8, atol=1e-12)
+    assert np.array_equal(errors[0][-1], errors[1][-1])
     assert np.array_equal(again["state/exact/charge"], whole["state/exact/charge"])
     assert same(narrowed(broadened(short)), short)
 
@@ -173,3 +174,70 @@ def test_charges_that_are_no_numbers_stay_as_they_are(case: str) -> None:
 def test_records_in_double_precision_are_not_narrowed() -> None:
     rows = merged([compacted(record(number), single=False) for number in range(4)])
     assert same(narrowed(rows), rows)
+
+
+def budgeted(count: int, width: int = N, **changes: Any) -> Arrays:
+    """Rows of one shard with a budget that leaves the rounding of floats: what was done is a sum of known parts."""
+    chance = np.random.default_rng(count)
+    parts = {
+        "finite_step": 1e-4 * chance.random((count, width)),
+        "weight_decay": -1e-5 * chance.random((count, width)),
+        "momentum_memory": 1e-3 * chance.normal(size=(count, width)),
+    }
+    rounding = 1e-9 * chance.normal(size=(count, width))
+    charge = 10 + np.cumsum(sum(parts.values()) + rounding, axis=0)
+    arrays: Arrays = {"charge": charge, "residual": np.zeros((count, width), dtype=np.float32)}
+    arrays |= {f"budget/{name}": part.astype(np.float32) for name, part in parts.items()}
+    return arrays | {name.replace("__", "/"): value for name, value in changes.items()}
+
+
+def rounding_of(arrays: Arrays) -> np.ndarray:
+    parts = sum(np.nan_to_num(a[1:].astype(np.float64)) for n, a in arrays.items() if n.startswith("budget/"))
+    outside = np.nan_to_num(arrays["outside"][1:]) if "outside" in arrays else 0.0
+    left: np.ndarray = np.diff(arrays["charge"], axis=0) - parts - outside
+    return left
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_parts_of_a_budget_keep_8_digits_and_add_up_as_before(outside: bool) -> None:
+    """Each part to 2^-8, the greatest to that of the others, and what they leave of the change to 2^-8 of itself."""
+    rows = budgeted(9)
+    if outside:
+        rows["outside"] = np.where(np.arange(9)[:, None] == 4, 1e-2, np.nan) * np.ones((9, N))
+        rows["charge"] = rows["charge"] + np.where(np.arange(9)[:, None] >= 4, 1e-2, 0.0)
+    short = narrowed(rows)
+    back = broadened(short)
+    assert "budget/momentum_memory" not in short
+    assert set(back) == set(rows)
+    for name in ("finite_step", "weight_decay"):
+        assert np.allclose(back[f"budget/{name}"], rows[f"budget/{name}"], rtol=2**-8, atol=0)
+    others = np.abs(rows["budget/finite_step"]) + np.abs(rows["budget/weight_decay"])
+    error = np.abs(back["budget/momentum_memory"] - rows["budget/momentum_memory"])
+    assert (error <= 2**-8 * others + 1e-9).all()
+    assert np.allclose(rounding_of(back), rounding_of(rows), rtol=2**-8, atol=1e-14)
+
+
+def test_a_part_that_was_not_there_in_some_records_stays_away() -> None:
+    rows = budgeted(6)
+    for name in [name for name in rows if name.startswith("budget/")]:
+        rows[name] = rows[name].astype(np.float64)  # as gaps make it
+        rows[name][2] = np.nan
+    rows["charge"][2:] += rows["charge"][1] - rows["charge"][2]
+    back = broadened(narrowed(rows))
+    for name in [name for name in rows if name.startswith("budget/")]:
+        assert np.array_equal(np.isnan(back[name]), np.isnan(rows[name]))
+    assert np.allclose(rounding_of(back), rounding_of(rows), rtol=2**-8, atol=1e-14)
+
+
+@pytest.mark.parametrize("value", [np.inf, 1e38])
+def test_a_budget_that_ran_away_stays_as_it_is(value: float) -> None:
+    rows = budgeted(4, budget__finite_step=np.full((4, N), value, dtype=np.float32))
+    back = broadened(narrowed(rows))
+    assert all(np.array_equal(back[name], array) for name, array in rows.items() if name.startswith("budget/"))
+
+
+def test_a_part_that_stands_alone_is_what_is_left() -> None:
+    rows = {name: array for name, array in budgeted(5).items() if not name.startswith("budget/")}
+    rows["budget/finite_step"] = np.concatenate([np.zeros((1, N)), np.diff(rows["charge"], axis=0)]).astype(np.float32)
+    back = broadened(narrowed(rows))
+    assert np.allclose(back["budget/finite_step"], rows["budget/finite_step"], rtol=2**-20, atol=1e-9)

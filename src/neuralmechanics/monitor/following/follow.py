@@ -16,7 +16,7 @@ from neuralmechanics.monitor.following.measuring.angular_momentum import Angular
 from neuralmechanics.monitor.following.measuring.drives import ALL_DRIVES, DriveMeter, gathered, rated, summed
 from neuralmechanics.monitor.following.measuring.momentum import companion
 from neuralmechanics.monitor.following.measuring.spending import Spending
-from neuralmechanics.monitor.following.members import Members
+from neuralmechanics.monitor.following.members import ChargeSettings, Members
 from neuralmechanics.monitor.following.rates import Rates
 from neuralmechanics.monitor.following.roles import Roles
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence, tell_of_momentum
@@ -211,7 +211,8 @@ class Follower:
         watch = self._watches[number]
         watch.judge()
         self._roles.take(watch)
-        wanted, ahead = self._wanted() | ({"residual"} if due else set()), self._roles.ahead(self._rates.largest)
+        ahead = self._roles.ahead(self._rates.largest)
+        wanted = self._wanted(ahead) | ({"residual"} if due else set())
         even = len(self._watches) == 1 and ahead.uneven is None and ahead.rated is None
         measured = self._meter.measure(self._collected(watch, due=due), wanted, self._spending.wanted(watch, even=even))
         drives, apart = measured.drives, None if measured.stored is None else measured.stored.change
@@ -384,8 +385,7 @@ class Follower:
             self._rotations.restart()
         tell_of_momentum(self.notes, self.step + 1, min(names))
 
-    def _wanted(self) -> set[str]:
-        settings = self._roles.ahead(self._rates.largest)
+    def _wanted(self, settings: ChargeSettings) -> set[str]:
         if self._every_drive:
             return set(ALL_DRIVES) - (set() if settings.rated is not None else RATED_DRIVES)
         return self.tracker.wanted(

@@ -234,7 +234,8 @@ class RunStore:
             # A reader will name the damaged shard; merging would only lose its neighbours with it.
             return False
         together = narrowed(merged([broadened(part) for part in parts]))
-        write_shard(segment / shard_name(first, first + len(parts) - 1), together, self._place(first, len(parts)))
+        path, place = segment / shard_name(first, first + len(parts) - 1), self._place(first, len(parts))
+        write_shard(path, together, place, packed=True)
         return True
 
 

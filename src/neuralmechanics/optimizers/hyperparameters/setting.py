@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -30,12 +31,12 @@ class Setting(Sgd["float | Tensor"]):
 
     maximize: bool = False
 
-    @property
+    @cached_property
     def has_momentum(self) -> bool:
         """Whether torch keeps a buffer: β ≠ 0, tensors included."""
         return isinstance(self.momentum, Tensor) or self.momentum != 0.0
 
-    @property
+    @cached_property
     def without_decay(self) -> bool:
         """Whether λ = 0, as far as the host knows."""
         return not isinstance(self.weight_decay, Tensor) and self.weight_decay == 0

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from neuralmechanics.monitor.store.shards.narrow import broadened
-from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, DRIVE_PREFIX, STATE_PREFIX
+from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, DRIVE_PREFIX, ERROR_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays
 
 LAW_PREFIX = "predicted/"
-ERROR_PREFIX = "error/"
 _SINGLE = ("residual",)
 _BROKEN = f"{BUDGET_PREFIX}broken_symmetry"
 # Of what moves a charge, what breaks its symmetry by no more than this is rounding of the gradient.

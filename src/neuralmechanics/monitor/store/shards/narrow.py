@@ -1,21 +1,22 @@
 """Many records of a run of floats in fewer bytes: what a later record knows of an earlier one is not written twice.
 
 In a shard of several records, where every parameter is a float of 32 bits or fewer, the last record is stored as it is
-and the charges before as their differences from it, as floats: to 6e-8 of how far a charge moved until then. Residuals
-before it keep 8 binary digits, which is more than rounding leaves of most.
+and the charges before as their differences from it, as floats: to 6e-8 of how far a charge moved until then. Before it,
+residuals and the distances of predictions from charges keep 8 binary digits, and so do the parts of the budget, all
+but the greatest: that follows from the others, from the charges and from what was left of them as rounding, so that
+the parts add up as they did when they were measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, ERROR_PREFIX, FIRST_PREFIX, LAST_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays
 
-LAST_PREFIX = "last/"
-"""of what is kept of the last record alone"""
-_CHARGE, _RESIDUAL = f"{LAST_PREFIX}charge", f"{LAST_PREFIX}residual"
+_ROUNDING, _OUTSIDE = f"{BUDGET_PREFIX}rounding", "outside"
 _LARGEST = 1e37
 _HALF = np.dtype(np.uint16)
 
@@ -31,27 +32,77 @@ def narrowed(arrays: Mapping[str, np.ndarray]) -> Arrays:
     # Residuals are floats where every parameter is: see `compacted`.
     if len(charge) < 2 or out.get("residual", charge).dtype != np.float32 or charge.dtype != np.float64:
         return out
-    out["residual"], out[_RESIDUAL] = _shortened(out["residual"]), out["residual"][-1:].copy()
+    for name in [n for n in out if n == "residual" or n.startswith(ERROR_PREFIX)]:
+        out[name], out[LAST_PREFIX + name] = _shortened(out[name]), out[name][-1:].copy()
     if np.isfinite(charge).all() and np.abs(charge).max(initial=0.0) < _LARGEST:
         out["charge"] = (charge - charge[-1:]).astype(np.float32)
-        out[_CHARGE] = charge[-1:].copy()
+        out[f"{LAST_PREFIX}charge"] = charge[-1:].copy()
+        out = _narrowed_budget(out, _change(arrays))
     return out
 
 
 def broadened(arrays: Mapping[str, np.ndarray]) -> Arrays:
     """The same arrays as they were measured, in their own types."""
     out = dict(arrays)
-    if (residual := out.pop(_RESIDUAL, None)) is not None:
-        before = (out["residual"][:-1].astype(np.uint32) << np.uint32(16)).view(np.float32)
-        out["residual"] = np.concatenate([before, residual])
-    if (charge := out.pop(_CHARGE, None)) is not None:
-        out["charge"] = charge + out["charge"].astype(np.float64)
+    for name in [n.removeprefix(LAST_PREFIX) for n in arrays if n.startswith(LAST_PREFIX)]:
+        last = out.pop(LAST_PREFIX + name)
+        if name == "charge":
+            out[name] = last + out[name].astype(np.float64)
+        else:
+            out[name] = np.concatenate([_lengthened(out[name][:-1]), last])
+    return _broadened_budget(out)
+
+
+def _narrowed_budget(arrays: Arrays, change: np.ndarray) -> Arrays:
+    """The parts in 16 bits, what they leave of the change in place of the greatest; as they are where one ran away."""
+    parts = {name: array for name, array in arrays.items() if name.startswith(BUDGET_PREFIX)}
+    if not parts or _ROUNDING in parts or any((np.abs(array) > _LARGEST).any() for array in parts.values()):
+        return arrays
+    greatest = max(parts, key=lambda name: float(np.nansum(np.abs(parts[name]), dtype=np.float64)))
+    left = np.zeros(parts[greatest].shape)
+    left[1:] = change - _sum([array[1:] for array in parts.values()])
+    left[np.isnan(parts[greatest])] = np.nan
+    out = {name: array for name, array in arrays.items() if name != greatest}
+    out |= {name: _shortened(array) for name, array in parts.items() if name != greatest}
+    out[FIRST_PREFIX + greatest] = parts[greatest][:1].copy()
+    out[_ROUNDING] = _shortened(left)
     return out
+
+
+def _broadened_budget(arrays: Arrays) -> Arrays:
+    """The parts from what was written of them, the greatest from all others."""
+    first = next((name for name in arrays if name.startswith(FIRST_PREFIX)), None)
+    if first is None:
+        return arrays
+    out = dict(arrays)
+    begin, left = out.pop(first), _lengthened(out.pop(_ROUNDING))
+    others = [name for name in out if name.startswith(BUDGET_PREFIX)]
+    out |= {name: _lengthened(out[name]) for name in others}
+    rest = _change(out) - _sum([out[name][1:] for name in others]) - left[1:]
+    out[first.removeprefix(FIRST_PREFIX)] = np.concatenate([begin.astype(np.float64), rest])
+    return out
+
+
+def _change(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What moved each charge from record to record, but for what came from outside."""
+    change: np.ndarray = np.diff(arrays["charge"], axis=0)
+    return change - _sum([arrays[_OUTSIDE][1:]]) if _OUTSIDE in arrays else change
+
+
+def _sum(parts: Iterable[np.ndarray]) -> np.ndarray | float:
+    """In double precision; where nothing was written nothing happened."""
+    return sum((np.where(np.isnan(part), 0.0, part.astype(np.float64)) for part in parts), start=0.0)
 
 
 def _shortened(values: np.ndarray) -> np.ndarray:
     """Floats rounded to their upper 16 bits (bfloat16); what is not a number stays so."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
+    values = np.ascontiguousarray(values, dtype=np.float32)  # a gap between records has made doubles of them
+    bits = values.view(np.uint32)
     nearest = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     upper = (np.where(np.isfinite(values), nearest, bits) >> np.uint32(16)).astype(_HALF)
     return np.where(np.isnan(values), np.uint16(0x7FC0), upper)
+
+
+def _lengthened(values: np.ndarray) -> np.ndarray:
+    """The floats whose upper 16 bits these are."""
+    return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuralmechanics.monitor.store.shards.narrow import LAST_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError
 
 STATE_PREFIX = "state/"
+LAST_PREFIX, FIRST_PREFIX = "last/", "first/"
+"""of what a shard of several records keeps of the last alone, and of the first"""
+ERROR_PREFIX = "error/"
+"""of predictions that are kept as their distances from the charges"""
 LAST_RESIDUAL = "last/residual"
 """of a state that is resumed from: the residual as it was recorded there, which cannot be measured again"""
 DRIVE_PREFIX = "drives/"
@@ -37,7 +40,7 @@ def require_records(arrays: Arrays, count: int, name: str) -> None:
             continue
         _require_numbers(key, array, name)
         own = key.startswith((ROTATION_PREFIX, OBSERVED_PREFIX))  # these are counted apart from charges
-        if key.startswith(LAST_PREFIX):
+        if key.startswith((LAST_PREFIX, FIRST_PREFIX)):
             if array.shape != (1, arrays["charge"].shape[1]):
                 raise CorruptShardError(f"shard {name}: array {key!r} has the shape {array.shape}")
             continue

@@ -2,7 +2,8 @@
 
 A shard is a safetensors file. That format verifies nothing itself (of 200 flipped bits it missed 197), so the
 metadata holds a CRC32 for each array, taken over the shard's place in the chain and the array's name, type, shape and
-bytes: a shard that was moved to another run, segment or number is as damaged as one whose bytes changed.
+bytes: a shard that was moved to another run, segment or number is as damaged as one whose bytes changed. Format 3 packs
+rows of numbers (see `pack`); their checksum is over type and shape as they are read, and the bytes as they are stored.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import numpy as np
 
 from neuralmechanics.files import parse_json, read_regular
 from neuralmechanics.monitor.store.atomic import publish
+from neuralmechanics.monitor.store.shards.pack import pack, packs, unpack
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+_Kind = tuple[str, tuple[int, int]]
 
-_FORMATS = ("neuralmechanics-shard-1", "neuralmechanics-shard-2")
+_FORMATS = ("neuralmechanics-shard-1", "neuralmechanics-shard-2", "neuralmechanics-shard-3")
 # The most that is read as one shard, and as its table of contents.
 _BYTES, _HEADER = 4 << 30, 64 << 20
 
@@ -50,16 +53,23 @@ class Shard:
     link: Link | None
 
 
-def write_shard(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], link: Link | None = None) -> None:
-    """Publish the arrays as one shard: absent or complete, never in between."""
+def write_shard(
+    path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], link: Link | None = None, *, packed: bool = False
+) -> None:
+    """Publish the arrays as one shard: absent or complete, never in between. `packed`: rows of numbers packed."""
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     place = "" if link is None else json.dumps(asdict(link), sort_keys=True)
-    checksums = {name: _checksum(place, name, array) for name, array in contiguous.items()}
-    metadata = {"format": _FORMATS[link is not None], "crc32": json.dumps(checksums, sort_keys=True)}
+    kinds = {n: (a.dtype.str, a.shape) for n, a in contiguous.items() if packed and link is not None and packs(a)}
+    contiguous |= {name: pack(contiguous[name]) for name in kinds}
+    checksums = {name: _checksum(place, name, array, kinds.get(name)) for name, array in contiguous.items()}
+    form = 2 if kinds else int(link is not None)
+    metadata = {"format": _FORMATS[form], "crc32": json.dumps(checksums, sort_keys=True)}
     if link is not None:
         metadata["link"] = place
+    if kinds:
+        metadata["packed"] = json.dumps(kinds, sort_keys=True)
     publish(path, _ordered(save(contiguous, metadata)))
 
 
@@ -83,7 +93,7 @@ def read_shard(path: Path) -> Shard:
 
     try:
         content = read_regular(path, _BYTES)
-        place, checksums = _metadata(content)
+        place, checksums, kinds = _metadata(content)
         link = None if place == "" else Link(**parse_json(place.encode()))
         arrays: Arrays = load(content)
     except FileNotFoundError:
@@ -95,27 +105,43 @@ def read_shard(path: Path) -> Shard:
         odd = sorted(set(arrays) ^ set(checksums))
         raise CorruptShardError(f"{_name(path)}: array {odd[0]!r} is missing or has no checksum")
     for name, array in arrays.items():
-        if _checksum(place, name, array) != checksums[name]:
+        if _checksum(place, name, array, kinds.get(name)) != checksums[name]:
             raise CorruptShardError(f"{_name(path)}: array {name!r} does not match its checksum")
-    return Shard(arrays, link)
+    return Shard(arrays | _unpacked(path, arrays, kinds), link)
 
 
-def _metadata(content: bytes) -> tuple[str, dict[str, int]]:
+def _unpacked(path: Path, arrays: Arrays, kinds: Mapping[str, _Kind]) -> Arrays:
+    out: Arrays = {}
+    for name, (dtype, shape) in kinds.items():
+        try:
+            out[name] = unpack(arrays[name], dtype, shape)
+        except (ValueError, KeyError, struct.error) as error:
+            raise CorruptShardError(f"{_name(path)}: array {name!r} cannot be unpacked ({error})") from None
+    return out
+
+
+def _metadata(content: bytes) -> tuple[str, dict[str, int], dict[str, _Kind]]:
     (length,) = struct.unpack("<Q", content[:8])
     if length > min(_HEADER, len(content) - 8):
         raise ValueError("its header runs past the end of the file")
     metadata = parse_json(content[8 : 8 + length])["__metadata__"]
     if metadata["format"] not in _FORMATS:
         raise ValueError(f"format {metadata['format']!r}, expected {_FORMATS[-1]!r}")
-    place = metadata["link"] if metadata["format"] == _FORMATS[1] else ""
+    place = metadata["link"] if metadata["format"] != _FORMATS[0] else ""
     checksums = parse_json(metadata["crc32"].encode())
     if not isinstance(checksums, dict):
         raise ValueError("its checksums are not a table")
-    return place, checksums
+    packed = parse_json(metadata["packed"].encode()) if metadata["format"] == _FORMATS[2] else {}
+    return (
+        place,
+        checksums,
+        {name: (str(dtype), (int(rows), int(row))) for name, (dtype, (rows, row)) in packed.items()},
+    )
 
 
-def _checksum(place: str, name: str, array: np.ndarray[Any, Any]) -> int:
-    description = f"{place}{name}|{array.dtype.str}|{array.shape}".encode(errors="surrogatepass")
+def _checksum(place: str, name: str, array: np.ndarray[Any, Any], kind: _Kind | None) -> int:
+    dtype, shape = (array.dtype.str, array.shape) if kind is None else kind
+    description = f"{place}{name}|{dtype}|{shape}".encode(errors="surrogatepass")
     return zlib.crc32(array.reshape(-1).view(np.uint8).data if array.size else b"", zlib.crc32(description))
 
 
