@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from tests.faults.fault import Fault
+from tests.faults.fault import of as _of
+from tests.faults.further import FURTHER
 
-__all__ = ["FAULTS", "Fault"]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """In ``file`` (of the package) the one place that reads ``before`` becomes ``after``; ``tests`` are run."""
-
-    area: str
-    name: str
-    file: str
-    before: str
-    after: str
-    tests: tuple[str, ...]
-
-
-def _of(area: str, file: str, name: str, before: str, after: str, *tests: str) -> Fault:
-    return Fault(area, name, file, before, after, tuple(f"tests/{test}" for test in tests))
-
+__all__ = ["FAULTS"]
 
 _LAWS = "laws/test_exact.py", "laws/test_reference_optimizer.py"
 _FLOW = "laws/test_modified_flow.py", "laws/test_reference_optimizer.py"
@@ -484,4 +469,5 @@ FAULTS: tuple[Fault, ...] = (
         "return Markup(text)",
         "report/page",
     ),
+    *FURTHER,
 )
