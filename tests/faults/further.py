@@ -486,7 +486,7 @@ FURTHER: tuple[Fault, ...] = (
         "the smallest error of a law",
         'errors.groupby("law")["max_error"].max()',
         'errors.groupby("law")["max_error"].min()',
-        "experiments/sweep/test_sweep.py",
+        "experiments/sweep/test_gather.py",
     ),
     of(
         "experiments",
