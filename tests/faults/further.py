@@ -14,6 +14,7 @@ FURTHER: tuple[Fault, ...] = (
         "decoupled decay leaves the angular momentum",
         "shrink = torch.where(c.decoupled, 1 - c.learning_rate * c.weight_decay, 1.0)",
         "shrink = torch.ones_like(c.learning_rate)",
+        "laws/test_rotation.py::test_decoupled_decay_shrinks_it_once_more",
         "laws/test_rotation.py",
     ),
     of(
@@ -22,6 +23,7 @@ FURTHER: tuple[Fault, ...] = (
         "noise of dampened momentum",
         "gain = 1 - hyper.dampening if β else 1.0",
         "gain = 1.0",
+        "laws/test_equilibrium.py::test_steps_of_uncorrelated_gradients_are_echoes_that_overlap",
         "monitor/explaining/test_forecast.py",
     ),
     of(
@@ -30,6 +32,7 @@ FURTHER: tuple[Fault, ...] = (
         "the time to an equilibrium by the wrong power",
         "later = needed / (rate * power / 2)",
         "later = needed / (rate * power)",
+        "laws/test_equilibrium.py::test_the_time_to_an_equilibrium_is_the_time_after_which_it_is_there",
         "monitor/explaining/test_forecast.py",
     ),
     of(
@@ -38,6 +41,7 @@ FURTHER: tuple[Fault, ...] = (
         "Nesterov's memory as the heavy ball's",
         "torch.where(c.nesterov, β * β, β)",
         "torch.where(c.nesterov, β, β)",
+        "monitor/explaining/test_budget.py::test_the_parts_of_sgd",
         "monitor/explaining/test_budget.py",
     ),
     of(
@@ -56,6 +60,7 @@ FURTHER: tuple[Fault, ...] = (
         '    return [Quotient(state["exp_avg"], squares, scale, (1 - second**step) ** -0.5',
         'scale = -_number(group["lr"]) / (1 - second**step)\n'
         '    return [Quotient(state["exp_avg"], squares, scale, (1 - first**step) ** -0.5',
+        "optimizers/test_adaptive.py::test_the_state_tells_the_step",
         "optimizers/test_adaptive.py",
     ),
     of(
@@ -64,6 +69,7 @@ FURTHER: tuple[Fault, ...] = (
         "amsgrad is forgotten",
         'squares = state["max_exp_avg_sq"] if group.get("amsgrad", False) else state["exp_avg_sq"]',
         'squares = state["exp_avg_sq"]',
+        "optimizers/test_adaptive.py::test_the_state_tells_the_step",
         "optimizers/test_adaptive.py",
     ),
     of(
@@ -72,6 +78,7 @@ FURTHER: tuple[Fault, ...] = (
         "Adagrad's rate a step too late",
         '(1 + (_step(state) - 1) * _number(group["lr_decay"]))',
         '(1 + _step(state) * _number(group["lr_decay"]))',
+        "optimizers/test_adaptive.py::test_the_state_tells_the_step",
         "optimizers/test_adaptive.py",
     ),
     of(
@@ -122,6 +129,7 @@ FURTHER: tuple[Fault, ...] = (
         "what batch statistics need is not said",
         "    if not any(modes.values()):\n        return captured.requirements()",
         "    if modes:\n        return captured.requirements()",
+        "as_found/test_modes.py::test_every_mixture_of_modes",
         "symmetry",
     ),
     of(
@@ -130,6 +138,7 @@ FURTHER: tuple[Fault, ...] = (
         "a padding row is not said",
         "return families\n    padded = []",
         "return families\n    return families\n    padded = []",
+        "symmetry/test_tables.py::test_families_of_a_padded_table_say_what_they_need",
         "symmetry",
     ),
     of(
@@ -147,6 +156,7 @@ FURTHER: tuple[Fault, ...] = (
         "a zero is looked for without the offset",
         "not bool((value.double() + origin == 0).any())",
         "not bool((value.double() == 0).any())",
+        "rewrite/test_fold.py::test_a_gain_is_zero_where_what_is_stored_is_minus_one",
         "rewrite/test_fold.py",
     ),
     of(
@@ -155,6 +165,7 @@ FURTHER: tuple[Fault, ...] = (
         "what a bias adds, whatever its share",
         "values = None if bool((ratio == 1).all()) else ratio",
         "values = None",
+        "rewrite/test_fold.py::test_a_bias_is_taken_up_by_the_share_with_which_it_is_added",
         "rewrite/test_fold.py",
     ),
     of(
@@ -163,6 +174,7 @@ FURTHER: tuple[Fault, ...] = (
         "biases are not turned",
         "        for entry in space.entries\n        if entry.mixes\n    ]",
         '        for entry in space.entries\n        if entry.mixes and not entry.parameter.endswith("bias")\n    ]',
+        "rewrite/test_rotate.py::test_a_bias_that_writes_the_stream_turns_with_it",
         "rewrite/test_rotate.py",
     ),
     of(
@@ -171,6 +183,7 @@ FURTHER: tuple[Fault, ...] = (
         "a change that is no number is within its bound",
         "return self.change <= self.bound",
         "return not self.change > self.bound",
+        "rewrite/test_certificate.py::test_what_is_not_seen_to_be_small_is_not_certified",
         "rewrite/test_certificate.py",
     ),
     of(
@@ -179,6 +192,7 @@ FURTHER: tuple[Fault, ...] = (
         "a certificate at the given parameters alone",
         'for point, at in (("given", state), ("random", random)):',
         'for point, at in (("given", state),):',
+        "rewrite/test_certificate.py::test_a_change_that_only_shows_elsewhere_is_found",
         "rewrite/test_certificate.py",
     ),
     of(
@@ -187,6 +201,7 @@ FURTHER: tuple[Fault, ...] = (
         "a bound a thousand times as wide",
         "_ROUNDINGS = 16.0",
         "_ROUNDINGS = 16000.0",
+        "rewrite/test_certificate.py::test_the_own_precision_is_held_to_its_rounding",
         "rewrite/test_certificate.py",
     ),
     of(
@@ -195,6 +210,7 @@ FURTHER: tuple[Fault, ...] = (
         "that tensors are untied is not said",
         'requires += [f"{name} is no longer tied to {_source(plan, name)}" for name in plan.untied]',
         "requires += []",
+        "rewrite/test_rotate.py::test_prepared_a_tied_model_turns",
         "rewrite/test_rotate.py",
     ),
     of(
@@ -203,6 +219,7 @@ FURTHER: tuple[Fault, ...] = (
         "a change reads what it has changed itself",
         "return [k for k in self._places.get(name, ()) if k < end]",
         "return [k for k in self._places.get(name, ()) if k <= end]",
+        "rewrite/test_plan.py::test_a_change_that_reads_its_own_tensor_reads_what_was_there",
         "rewrite/test_plan.py",
     ),
     of(
@@ -211,6 +228,7 @@ FURTHER: tuple[Fault, ...] = (
         "the sign of a zero",
         "torch.where(tensor + self.origin < 0, -1.0, 1.0)",
         "torch.where(tensor + self.origin <= 0, -1.0, 1.0)",
+        "rewrite/test_plan.py::test_signs_stay_where_they_are_asked_to",
         "rewrite/test_plan.py",
     ),
     of(
@@ -219,6 +237,7 @@ FURTHER: tuple[Fault, ...] = (
         "half way is held against one end",
         "mean = (self.function(self.a) + self.function(moved)) / 2",
         "mean = self.function(self.a)",
+        "rewrite/comparing/test_planted.py::test_half_way_a_network_is_held_against_the_mean_of_both_ends",
         "rewrite/comparing/test_planted.py",
     ),
     of(
@@ -227,6 +246,7 @@ FURTHER: tuple[Fault, ...] = (
         "an interpolation from the other end",
         "out[name] = ((1 - t) * value.double() + t * moved[name].double())",
         "out[name] = (t * value.double() + (1 - t) * moved[name].double())",
+        "rewrite/comparing/test_canonical.py::test_interpolation_of_one_orbit_is_constant_in_function",
         "rewrite/comparing/test_canonical.py",
     ),
     of(
@@ -235,6 +255,7 @@ FURTHER: tuple[Fault, ...] = (
         "a difference that is no number is undecided",
         "return self.equal or not self.change <= self.bound",
         "return self.equal or self.change > self.bound",
+        "rewrite/comparing/test_mistakes.py::test_a_difference_is_decided_once_the_function_is_seen_to_differ",
         "rewrite/comparing",
     ),
     of(
@@ -243,6 +264,7 @@ FURTHER: tuple[Fault, ...] = (
         "rounding by the finest type",
         "coarsest = max((unit(dtype) for dtype in dtypes), default=0.0)",
         "coarsest = min((unit(dtype) for dtype in dtypes), default=0.0)",
+        "rewrite/comparing/test_planted.py::test_what_rounding_may_leave_goes_by_the_coarsest_type",
         "rewrite/comparing",
     ),
     of(
@@ -251,6 +273,7 @@ FURTHER: tuple[Fault, ...] = (
         "more tensors are named than need be",
         "            if smaller and self.holds(smaller):\n                hidden = smaller\n",
         "            if not smaller:\n                hidden = smaller\n",
+        "rewrite/comparing/test_mistakes.py",
         "rewrite/comparing",
     ),
     # --- monitor, its store and what it explains --------------------------------------------------------------------
@@ -260,6 +283,7 @@ FURTHER: tuple[Fault, ...] = (
         "a resumed run without its last interval",
         'rows["step"] <= end',
         'rows["step"] < end',
+        "monitor/explaining/test_budget.py::test_a_resumed_run_has_every_interval_once",
         "monitor/explaining/test_budget.py",
     ),
     of(
@@ -268,6 +292,7 @@ FURTHER: tuple[Fault, ...] = (
         "an interval with a lost record has parts",
         "parts = {name: np.where(lost[:, None], np.nan, values) for name, values in parts.items()}",
         "parts = dict(parts)",
+        "monitor/explaining/test_budget.py::test_where_a_record_is_lost_its_interval_has_a_change_and_no_parts",
         "monitor/explaining/test_budget.py",
     ),
     of(
@@ -276,6 +301,7 @@ FURTHER: tuple[Fault, ...] = (
         "an interval twice as wide as it is",
         'width = _WIDTH * known.spread / (4 if motion.response == "gradient" else 2)',
         "width = _WIDTH * known.spread / 2",
+        "monitor/explaining/test_forecast.py::test_the_interval_of_an_equilibrium_is_that_of_its_noise",
         "monitor/explaining/test_forecast.py",
     ),
     of(
@@ -284,6 +310,7 @@ FURTHER: tuple[Fault, ...] = (
         "a surprise of two doublings taken for one",
         "- came) / np.log2(until / half)",
         "- came)",
+        "monitor/explaining/test_forecast.py::test_what_a_forecast_missed_in_the_past_is_told_per_doubling_of_steps",
         "monitor/explaining/test_forecast.py",
     ),
     of(
@@ -292,6 +319,7 @@ FURTHER: tuple[Fault, ...] = (
         "half-lives without dampening",
         "(1.0 if apart else (1 - (α if β else 0.0)) / (1 - β))",
         "(1.0 if apart else 1 / (1 - β))",
+        "monitor/explaining/test_forecast.py::test_half_lives_are_those_of_the_decay",
         "monitor/explaining/test_forecast.py",
     ),
     of(
@@ -300,6 +328,7 @@ FURTHER: tuple[Fault, ...] = (
         "far from equilibrium however near in time",
         "if ratio > _FAR and needed > facts.steps:",
         "if ratio > _FAR:",
+        "monitor/explaining/test_findings.py::test_far_from_equilibrium_is_far_in_angle_and_in_time",
         "monitor/explaining/test_findings.py",
     ),
     of(
@@ -308,6 +337,7 @@ FURTHER: tuple[Fault, ...] = (
         "the turn of an interval for that of a step",
         "rotation = np.sqrt(np.maximum(energy, 0.0) / lengths / middle)",
         "rotation = np.sqrt(np.maximum(energy, 0.0) / middle)",
+        "monitor/explaining/test_forecast.py::test_the_turn_of_a_step_does_not_depend_on_how_often_is_recorded",
         "monitor",
     ),
     of(
@@ -316,6 +346,7 @@ FURTHER: tuple[Fault, ...] = (
         "a gap in the drives is passed over",
         "if not np.array_equal(steps, np.arange(1, len(steps) + 1)):",
         "if False:",
+        "durability/test_damage.py::test_every_deleted_file_and_folder_is_missed",
         "monitor",
     ),
     of(
@@ -324,6 +355,7 @@ FURTHER: tuple[Fault, ...] = (
         "a schedule of all rates begins the law anew",
         "rate / self.largest if self.largest > 0 else 0.0",
         "rate if self.largest > 0 else 0.0",
+        "monitor/following/test_rates.py",
         "monitor/following/test_laws_in_training.py",
     ),
     of(
@@ -332,6 +364,7 @@ FURTHER: tuple[Fault, ...] = (
         "a family is broken charge by charge",
         "                out[begin:end] = True",
         "                pass",
+        "monitor/following/test_whole_families.py",
         "monitor/following",
     ),
     of(
@@ -340,6 +373,7 @@ FURTHER: tuple[Fault, ...] = (
         "the folder is not synced",
         "        raise\n    sync_folder(path.parent)\n\n\ndef write_all",
         "        raise\n\n\ndef write_all",
+        "durability/test_order.py::test_a_file_is_published_in_this_order",
         "durability/test_order.py",
     ),
     of(
@@ -349,6 +383,7 @@ FURTHER: tuple[Fault, ...] = (
         "            yield handle\n            os.fsync(handle)\n",
         "            yield handle\n            os.replace(temporary, path)\n            os.fsync(handle)\n"
         "            os.link(path, temporary)\n",
+        "durability/test_order.py::test_a_file_is_published_in_this_order",
         "durability/test_order.py",
     ),
     of(
@@ -357,6 +392,7 @@ FURTHER: tuple[Fault, ...] = (
         "a file that is not locked",
         "            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "            pass",
+        "durability/test_writers.py::test_the_refusal_names_the_process",
         "durability/test_writers.py",
     ),
     of(
@@ -365,6 +401,7 @@ FURTHER: tuple[Fault, ...] = (
         "a lock file that was replaced",
         "(there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)",
         "there.st_dev != here.st_dev",
+        "durability/test_writers.py::test_a_lock_file_that_is_taken_away_stops_the_writer",
         "durability/test_writers.py",
     ),
     of(
@@ -381,6 +418,7 @@ FURTHER: tuple[Fault, ...] = (
         "a shard of another run",
         "if self._run not in (None, link.run):",
         "if False:",
+        "durability/test_damage.py::test_a_shard_in_another_place_is_damage",
         "durability/test_damage.py",
     ),
     of(
@@ -389,6 +427,7 @@ FURTHER: tuple[Fault, ...] = (
         "residuals are cut off and not rounded",
         "nearest = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))",
         "nearest = bits",
+        "monitor/store/test_compact.py::test_a_shard_of_many_records_keeps_its_last_exactly_and_movements_as_floats",
         "monitor/store",
     ),
     # --- diagnostics, flows, experiments ----------------------------------------------------------------------------
@@ -398,6 +437,7 @@ FURTHER: tuple[Fault, ...] = (
         "balanced gains without their offset",
         "moved = {name: (reached[name] - origins.get(name, 0.0))",
         "moved = {name: reached[name]",
+        "diagnostics/balancing/test_balance.py::test_gains_about_one_are_balanced_with_their_own_size",
         "diagnostics/balancing",
     ),
     of(
@@ -406,6 +446,7 @@ FURTHER: tuple[Fault, ...] = (
         "a cosine of the whole step",
         "yield (along / (size * length), along / (whole * length))",
         "yield (along / (whole * length), along / (whole * length))",
+        "diagnostics/counting/test_update_defect.py::test_a_cosine_is_of_what_moves_and_a_share_of_the_whole_step",
         "diagnostics/counting/test_update_defect.py",
     ),
     of(
@@ -414,6 +455,7 @@ FURTHER: tuple[Fault, ...] = (
         "gains about one are called scale-free",
         'about_zero = [f for f in symmetries.of_kind("scale") if f.action.centred is f.action]',
         'about_zero = list(symmetries.of_kind("scale"))',
+        "diagnostics/linting/test_lint.py::test_a_gain_about_one_is_not_called_scale_free",
         "diagnostics/linting",
     ),
     of(
@@ -422,6 +464,7 @@ FURTHER: tuple[Fault, ...] = (
         "the finest precision on the way",
         "return max(found, key=unit)",
         "return min(found, key=unit)",
+        "diagnostics/checking/test_checking.py::test_working_precision_is_the_coarsest_on_the_way",
         "diagnostics/checking",
     ),
     of(
@@ -430,6 +473,7 @@ FURTHER: tuple[Fault, ...] = (
         "the bend of a step twice",
         "return -D - h * (lag + bend / 2)",
         "return -D - h * (lag + bend)",
+        "flows/models/test_adam_rmsprop.py::test_adam_with_eps_inside_the_root",
         "flows/models/test_adam_rmsprop.py",
     ),
     of(
@@ -438,6 +482,7 @@ FURTHER: tuple[Fault, ...] = (
         "weak order 2 with the signs of order 1",
         "crossed = (increments[:, None] * increments[None, :] + h * signs) / root\n    for j",
         "crossed = (increments[:, None] * increments[None, :]) / root\n    for j",
+        "flows/models/test_stochastic.py::test_weak_orders",
         "flows",
     ),
     of(
@@ -446,6 +491,7 @@ FURTHER: tuple[Fault, ...] = (
         "Nesterov's force in units of one step",
         "force = -slope - time_step * sgd.momentum * change",
         "force = -slope - sgd.momentum * change",
+        "flows/models/test_momentum.py::test_second_order_models_are_second_order_from_the_first_step",
         "flows/models",
     ),
     of(
@@ -454,6 +500,7 @@ FURTHER: tuple[Fault, ...] = (
         "a covariance weighted on one side",
         "return self._paired(charges, (weighted + weighted.T) / 2)",
         "return self._paired(charges, weighted)",
+        "flows/edge/test_central_flow.py::test_charges_move_by_the_oscillation_alone",
         "flows/edge",
     ),
     of(
@@ -462,6 +509,7 @@ FURTHER: tuple[Fault, ...] = (
         "warm-up a step too late",
         "(at + (1.0 if in_steps else progress.epochs_per_step)) / schedule.warmup",
         "at / schedule.warmup",
+        "experiments/training/test_schedule.py::test_cosine_linear_and_warmup",
         "experiments/training/test_schedule.py",
     ),
     of(
@@ -470,6 +518,7 @@ FURTHER: tuple[Fault, ...] = (
         "both shifts from one draw",
         "torch.arange(width)) + shift[1]",
         "torch.arange(width)) + shift[0]",
+        "experiments/data/test_batches.py::test_crop_and_flip_against_the_slow_obvious_way",
         "experiments/data/test_batches.py",
     ),
     of(
@@ -494,6 +543,7 @@ FURTHER: tuple[Fault, ...] = (
         "a resumed training draws anew",
         '    torch.set_rng_state(state["random"])\n',
         "",
+        "experiments/training/test_loop.py::test_a_resumed_training_ends_where_an_uninterrupted_one_does",
         "experiments/training",
     ),
     # --- report and command line ------------------------------------------------------------------------------------
@@ -503,6 +553,7 @@ FURTHER: tuple[Fault, ...] = (
         "a wrong unit on the page",
         '"radians a step",',
         '"degrees a step",',
+        "report/page/test_layer_charts.py",
         "report/page",
     ),
     of(
@@ -511,6 +562,7 @@ FURTHER: tuple[Fault, ...] = (
         "a mean over charges without a law",
         "squares.sum(axis=1) / np.maximum(holds.sum(axis=1), 1)",
         "squares.mean(axis=1)",
+        "report/figures/test_figures.py::test_laws_that_speak_of_some_charges_are_scored_on_those",
         "report/figures",
         "report/test_recorded_run.py",
     ),
@@ -520,6 +572,7 @@ FURTHER: tuple[Fault, ...] = (
         "a shade two decades too dark",
         "np.floor((decades + 8) / 2)",
         "np.floor((decades + 10) / 2)",
+        "report/page/test_law_table.py",
         "report/page",
     ),
     of(
@@ -528,6 +581,7 @@ FURTHER: tuple[Fault, ...] = (
         "the fewest charges a law speaks of",
         'charges = errors.groupby(named, sort=False)["charges"].max()',
         'charges = errors.groupby(named, sort=False)["charges"].min()',
+        "report/test_tables.py::test_a_law_that_speaks_of_fewer_charges_stays_in_its_row",
         "report/test_tables.py",
     ),
     of(
@@ -536,6 +590,7 @@ FURTHER: tuple[Fault, ...] = (
         "different checkpoints end well",
         "return 0 if answer.equal else 1",
         "return 0",
+        "cli/test_comparing.py::test_answers_and_exit_status",
         "cli/test_comparing.py",
     ),
     of(
@@ -544,6 +599,7 @@ FURTHER: tuple[Fault, ...] = (
         "a momentum that is asked for and not passed on",
         "momentum=command.momentum, to=command.to)",
         "to=command.to)",
+        "cli/test_explain.py",
         "cli",
         "monitor/explaining",
     ),
@@ -553,6 +609,7 @@ FURTHER: tuple[Fault, ...] = (
         "warnings among the numbers",
         'print(f"warning: {printable}", file=sys.stderr)',
         'print(f"warning: {printable}")',
+        "cli/test_explain.py",
         "cli",
         "monitor",
     ),
@@ -562,6 +619,7 @@ FURTHER: tuple[Fault, ...] = (
         "another file's tensors",
         "rewritten = in_turn(model, found.batch, steps, _output, params=params)",
         "rewritten = in_turn(model, found.batch, steps, _output)",
+        "cli/test_rewrite.py::test_a_file_is_rewritten",
         "cli/test_rewrite.py",
     ),
 )
