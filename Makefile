@@ -24,7 +24,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make torture   kills, disk errors, flipped bits, second writers by the hundred (at most a quarter of an hour)"
 	@echo "make fuzz      every reader fed with broken files, guided by coverage (MINUTES each, 10 by default)"
-	@echo "make faults    faults planted in copies of the source, and which of them the tests catch (an hour)"
+	@echo "make faults    faults planted in a copy of the source, and by which test each is caught (half an hour)"
 	@echo "make benchmarks  the numbers of the documentation's page, on a machine that does nothing else (a quarter of an hour)"
 	@echo "make package   sdist and wheel, installed into an empty environment and tested there"
 	@echo "make docs      the documentation as HTML in docs/_build/html"

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from tests.faults.fault import Fault
+from tests.faults.fault import of as _of
+from tests.faults.further import FURTHER
 
-__all__ = ["FAULTS", "Fault"]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """In ``file`` (of the package) the one place that reads ``before`` becomes ``after``; ``tests`` are run."""
-
-    area: str
-    name: str
-    file: str
-    before: str
-    after: str
-    tests: tuple[str, ...]
-
-
-def _of(area: str, file: str, name: str, before: str, after: str, *tests: str) -> Fault:
-    return Fault(area, name, file, before, after, tuple(f"tests/{test}" for test in tests))
-
+__all__ = ["FAULTS"]
 
 _LAWS = "laws/test_exact.py", "laws/test_reference_optimizer.py"
 _FLOW = "laws/test_modified_flow.py", "laws/test_reference_optimizer.py"
@@ -43,10 +28,17 @@ FAULTS: tuple[Fault, ...] = (
         "the companion's sign",
         "companion=torch.add(x, W, alpha=-1 / η) if η > 0 else x",
         "companion=torch.add(x, W, alpha=1 / η) if η > 0 else x",
+        "laws/test_exact.py::test_epsilon_formula_is_the_residual_the_identity_needs",
         *_LAWS,
     ),
     _of(
-        "laws", "laws/exact.py", "decoupled decay without its own pull", "slope = along + pull", "slope = along", *_LAWS
+        "laws",
+        "laws/exact.py",
+        "decoupled decay without its own pull",
+        "slope = along + pull",
+        "slope = along",
+        "laws/test_displaced.py::test_exact_for_every_mode",
+        *_LAWS,
     ),
     _of(
         "laws",
@@ -54,6 +46,7 @@ FAULTS: tuple[Fault, ...] = (
         "momentum survives a restart",
         "x = torch.where(c.restart, 0.0, β * C) + c.gain * u",
         "x = β * C + c.gain * u",
+        "laws/test_exact.py::test_reproduces_torch_to_rounding",
         *_LAWS,
     ),
     _of(
@@ -62,6 +55,7 @@ FAULTS: tuple[Fault, ...] = (
         "the companion is lost while momentum rests",
         "companion=torch.where(c.running, turning, resting),",
         "companion=torch.where(c.running, turning, 0.0),",
+        "monitor/following/test_laws_in_training.py::test_momentum_off_and_on_again",
         *_LAWS,
     ),
     _of(
@@ -70,6 +64,7 @@ FAULTS: tuple[Fault, ...] = (
         "dampening at a first step",
         "gain=torch.where(restart, 1.0, 1 - dampening),",
         "gain=1 - dampening,",
+        "laws/test_reference_optimizer.py::test_its_trainings_obey_the_exact_law",
         *_LAWS,
     ),
     _of(
@@ -86,6 +81,7 @@ FAULTS: tuple[Fault, ...] = (
         "the modified loss of Nesterov's momentum",
         "torch.where(c.nesterov, μ + 2 * β * β, 1 + β)",
         "torch.where(c.nesterov, 1 + β, 1 + β)",
+        "laws/test_relaxation.py::test_modified_loss_is_second_order_with_momentum_once_the_transient_is_gone",
         "laws/test_relaxation.py",
         "laws/test_reference_optimizer.py",
     ),
@@ -95,6 +91,7 @@ FAULTS: tuple[Fault, ...] = (
         "the companion while the buffer rests",
         "companion if P is None else torch.where(c.running, companion, companion + P)",
         "companion",
+        "laws/test_modified_flow.py::test_the_companion_goes_with_the_parameters_while_its_buffer_rests",
         *_FLOW,
     ),
     _of(
@@ -103,6 +100,7 @@ FAULTS: tuple[Fault, ...] = (
         "no slope anew when momentum changes",
         "& (memory == now.memory) & ~c.restart",
         "& ~c.restart",
+        "laws/test_modified_flow.py::test_when_nesterov_is_switched_the_slope_is_that_of_the_buffer",
         *_FLOW,
     ),
     _of(
@@ -111,6 +109,7 @@ FAULTS: tuple[Fault, ...] = (
         "the overdamped pole",
         "slow = torch.exp(torch.where(over, -ω2 / pole, -γ) * t)",
         "slow = torch.exp(torch.where(over, -γ, -γ) * t)",
+        "laws/test_closed_forms.py::test_path_equals_the_matrix_exponential_and_odeint",
         "laws/test_closed_forms.py",
         "laws/test_modified_flow.py",
     ),
@@ -121,6 +120,7 @@ FAULTS: tuple[Fault, ...] = (
         "complex products without the conjugate",
         "(left * right.conj()).real",
         "(left * right).real",
+        "slices/test_products.py::test_complex_tensors_are_their_two_parts",
         "slices",
     ),
     _of(
@@ -129,6 +129,7 @@ FAULTS: tuple[Fault, ...] = (
         "rows taken for columns",
         "(rows if by_rows else columns)[0]",
         "(columns if by_rows else rows)[0]",
+        "slices/test_products.py::test_mixes_of_large_tensors_are_those_of_small_ones",
         "slices",
     ),
     _of(
@@ -137,6 +138,7 @@ FAULTS: tuple[Fault, ...] = (
         "sizes with their signs",
         "np.add.at(out, term.charges, np.abs(term.coefficients) * each)",
         "np.add.at(out, term.charges, term.coefficients * each)",
+        "slices/test_products.py::test_mixes_of_large_tensors_are_those_of_small_ones",
         "slices",
         "symmetry/test_families.py",
     ),
@@ -146,6 +148,7 @@ FAULTS: tuple[Fault, ...] = (
         "sums of a later block replace those before",
         "of_columns[p, at[1]] += product[0]",
         "of_columns[p, at[1]] = product[0]",
+        "slices/test_products.py::test_threads_share_a_matrix_without_losing_any_of_it",
         "slices",
     ),
     # --- optimizers -------------------------------------------------------------------------------------------------
@@ -155,6 +158,7 @@ FAULTS: tuple[Fault, ...] = (
         "a copy outlives the step that needed it",
         "                self._copies.pop(name, None)\n\n    def judge",
         "                pass\n\n    def judge",
+        "optimizers/test_updates.py::test_a_copy_serves_the_step_that_needed_it_alone",
         *_WATCH,
     ),
     _of(
@@ -163,6 +167,7 @@ FAULTS: tuple[Fault, ...] = (
         "two tensor rates taken for one",
         'return tuple(("tensor", id(value)) if isinstance(value, Tensor)',
         'return tuple(("tensor", 0) if isinstance(value, Tensor)',
+        "optimizers/test_setting.py::test_tensors_are_told_apart_and_numbers_are_not",
         *_WATCH,
         "monitor/following",
     ),
@@ -172,6 +177,7 @@ FAULTS: tuple[Fault, ...] = (
         "maximize is overlooked",
         "own = -self.left if self.setting.maximize else self.left",
         "own = self.left",
+        "optimizers/test_updates.py::test_update_is_the_difference_of_the_parameters",
         *_WATCH,
     ),
     _of(
@@ -180,6 +186,7 @@ FAULTS: tuple[Fault, ...] = (
         "a parameter without a gradient is taken to move",
         "return self.known and parameter.grad is None and parameter._version == self._versions[name]",
         "return False",
+        "optimizers/test_updates.py::test_a_parameter_without_gradient_is_left_alone",
         *_WATCH,
     ),
     _of(
@@ -188,6 +195,7 @@ FAULTS: tuple[Fault, ...] = (
         "a group's own decay is not read",
         'weight_decay=_number(group.get("weight_decay", 0.0)),',
         'weight_decay=_number(optimizer.defaults.get("weight_decay", 0.0)),',
+        "optimizers/test_updates.py::test_settings_are_those_of_the_parameters_group",
         *_WATCH,
     ),
     _of(
@@ -196,6 +204,7 @@ FAULTS: tuple[Fault, ...] = (
         "dampening without momentum",
         "(1 - self.dampening if self.momentum else 1.0)",
         "(1 - self.dampening)",
+        "optimizers/test_config.py::test_time_passes_as_the_first_steps_of_a_constant_slope_show",
         "optimizers",
         "experiments/training/test_schedule.py",
         "flows/models/test_momentum.py",
@@ -207,6 +216,7 @@ FAULTS: tuple[Fault, ...] = (
         "rows that nothing reads scale by themselves",
         "self.system.add([1, -1], paired_rows(dead, term.ids.take([read], axis=view.dim)), self.cause)",
         "pass",
+        "symmetry/test_liveness.py::test_entries_that_nothing_reads_are_free_and_nothing_else",
         *_SEARCH,
         "symmetry/test_liveness.py",
     ),
@@ -252,6 +262,7 @@ FAULTS: tuple[Fault, ...] = (
         "what a rule had written before it gave up stays",
         "self.builder.roll_back(before)\n                if not dependent:",
         "if not dependent:",
+        "symmetry/test_fails_closed.py::test_a_rule_that_fails_never_adds_a_symmetry",
         "symmetry/test_own_operations.py",
         "symmetry/test_refusals.py",
         "symmetry/test_fails_closed.py",
@@ -262,6 +273,7 @@ FAULTS: tuple[Fault, ...] = (
         "shapes of a decomposition unchecked",
         "if shapes != wanted:",
         "if False:",
+        "symmetry/test_own_operations.py::test_decompositions_that_do_not_fit_say_so",
         "symmetry/test_own_operations.py",
     ),
     _of(
@@ -270,6 +282,7 @@ FAULTS: tuple[Fault, ...] = (
         "negative factors of even powers",
         "out[name] = out[name] * (1 - 2 * (odd.round() % 2))",
         "out[name] = -out[name]",
+        "symmetry/spaces/test_amounts.py::test_a_negative_gain_is_folded_to_one",
         "symmetry/test_actions.py",
         "symmetry/spaces",
     ),
@@ -279,6 +292,7 @@ FAULTS: tuple[Fault, ...] = (
         "readers turn with A and not with its inverse",
         "chosen = torch.where(negative[:, None, None], torch.linalg.inv(chosen).mT, chosen)",
         "chosen = torch.where(negative[:, None, None], chosen, chosen)",
+        "symmetry/test_actions.py::test_second_order_expansion",
         "symmetry/test_actions.py",
     ),
     _of(
@@ -287,6 +301,7 @@ FAULTS: tuple[Fault, ...] = (
         "sizes taken for what is linear",
         "for x, y, z in (probes.near, probes.far, (probes.far[0], probes.near[1], probes.far[2])):",
         "for x, y, z in (probes.near,):",
+        "symmetry/test_own_symmetries.py::test_a_field_is_what_it_does",
         "symmetry/test_own_symmetries.py",
     ),
     _of(
@@ -295,6 +310,7 @@ FAULTS: tuple[Fault, ...] = (
         "claims that are not tried",
         "if error > 100 * self.tolerance:",
         "if error > 1e300:",
+        "symmetry/test_own_operations.py::test_wrong_rules_are_caught",
         "symmetry/test_own_operations.py",
     ),
     # --- store ------------------------------------------------------------------------------------------------------
@@ -304,6 +320,7 @@ FAULTS: tuple[Fault, ...] = (
         "no fsync before the rename",
         "            os.fsync(handle)\n        finally:\n            os.close(handle)\n        os.replace",
         "            pass\n        finally:\n            os.close(handle)\n        os.replace",
+        "durability/test_order.py::test_a_file_is_published_in_this_order",
         *_STORE,
     ),
     _of(
@@ -312,6 +329,7 @@ FAULTS: tuple[Fault, ...] = (
         "a short write is taken for a whole one",
         "    while rest:\n        rest = rest[os.write(handle, rest) :]",
         "    os.write(handle, rest)",
+        "durability/test_machine.py",
         *_STORE,
     ),
     _of(
@@ -320,6 +338,7 @@ FAULTS: tuple[Fault, ...] = (
         "checksums are not compared",
         "if _checksum(place, name, array) != checksums[name]:",
         "if False:",
+        "monitor/store/test_store.py::test_every_flipped_bit_is_refused_or_harmless",
         *_STORE,
     ),
     _of(
@@ -328,6 +347,7 @@ FAULTS: tuple[Fault, ...] = (
         "an array that is missing",
         "if set(arrays) != set(checksums):",
         "if False:",
+        "durability/test_damage.py::test_bits_and_truncations_of_every_kind_of_file",
         *_STORE,
     ),
     _of(
@@ -336,6 +356,7 @@ FAULTS: tuple[Fault, ...] = (
         "other symmetries in the same folder",
         "                _require_same_symmetries(folder, read_run_file(folder), content)",
         "                pass",
+        "monitor/store/test_store.py::test_other_symmetries_are_not_appended",
         *_STORE,
     ),
     _of(
@@ -344,6 +365,7 @@ FAULTS: tuple[Fault, ...] = (
         "the tally of a closed run",
         "write_tally(self.path, self._tally(self._link.before, closed=True), durable=True)",
         "write_tally(self.path, self._tally(self._link.before, closed=False), durable=True)",
+        "monitor/store/test_store.py::test_the_tally_counts_the_records_and_says_when_no_more_are_to_follow",
         *_STORE,
     ),
     _of(
@@ -352,6 +374,7 @@ FAULTS: tuple[Fault, ...] = (
         "a subject is told again",
         "        if subject in self._told:\n            return\n",
         "",
+        "monitor/store/test_kept_warnings.py::test_each_warning_is_kept_once_with_its_step",
         "monitor/store",
         "monitor/following/test_watch.py",
         "monitor/test_failure.py",
@@ -363,6 +386,7 @@ FAULTS: tuple[Fault, ...] = (
         "one size for all entries",
         "return float((self.error / scale).square().mean().sqrt())",
         "return float(self.error.norm() / scale.norm())",
+        "flows/integration/test_acceptance.py::test_the_score_is_the_root_mean_square_of_errors_in_their_own_units",
         "flows/integration",
     ),
     _of(
@@ -371,6 +395,7 @@ FAULTS: tuple[Fault, ...] = (
         "a step grows at once after a rejection",
         "grow = min(1.0 if shrunk else 5.0, 0.9 * max(score, 1e-10) ** power)",
         "grow = min(5.0, 0.9 * max(score, 1e-10) ** power)",
+        "flows/integration/test_acceptance.py::test_a_step_may_grow_again_only_after_one_that_was_as_long_as_the_last",
         "flows/integration",
     ),
     _of(
@@ -379,6 +404,7 @@ FAULTS: tuple[Fault, ...] = (
         "the initial layer's shift is left out",
         "if self.momentum and self.shift_start and self.order > 1:",
         "if False:",
+        "flows/models/test_momentum.py::test_second_order_models_are_second_order_from_the_first_step",
         "flows/models",
     ),
     _of(
@@ -387,6 +413,7 @@ FAULTS: tuple[Fault, ...] = (
         "trees without their symmetries",
         "* time_step ** (size(tree) - 1) / symmetry(tree)",
         "* time_step ** (size(tree) - 1)",
+        "flows/models/test_series.py::test_tree_series_equals_the_recursion_of_the_theory",
         "flows/models/test_series.py",
         "flows/models/test_orders.py",
     ),
@@ -396,6 +423,7 @@ FAULTS: tuple[Fault, ...] = (
         "noise without its mean taken off",
         "centred = (weights - weights.mean()) * self.scale",
         "centred = weights * self.scale",
+        "flows/models/test_stochastic.py::test_noise_has_the_minibatch_covariance",
         "flows/models/test_stochastic.py",
     ),
     _of(
@@ -404,6 +432,7 @@ FAULTS: tuple[Fault, ...] = (
         "sampling without replacement",
         "share = 1.0 if self.replacement else (n - self.batch_size) / (n - 1)",
         "share = 1.0",
+        "flows/models/test_stochastic.py::test_noise_has_the_minibatch_covariance",
         "flows/models/test_stochastic.py",
     ),
     # --- experiments ------------------------------------------------------------------------------------------------
@@ -413,6 +442,7 @@ FAULTS: tuple[Fault, ...] = (
         "evaluated in training mode",
         "        model.eval()\n",
         "        pass\n",
+        "experiments/measuring/test_evaluation.py::test_batch_norm_and_dropout_are_measured_as_they_are_used",
         "experiments/measuring",
         "experiments/training/test_loop.py",
     ),
@@ -422,6 +452,7 @@ FAULTS: tuple[Fault, ...] = (
         "buffers move while it is evaluated",
         "    with left_as_found(model):\n        model.eval()",
         "    if True:\n        model.eval()",
+        "experiments/measuring/test_evaluation.py::test_batch_norm_and_dropout_are_measured_as_they_are_used",
         "experiments/measuring",
         "experiments/training/test_loop.py",
     ),
@@ -431,6 +462,7 @@ FAULTS: tuple[Fault, ...] = (
         "a rest of one example is a batch",
         "if examples - end < min(2, size):",
         "if examples - end < 1:",
+        "experiments/training/test_schedule.py::test_an_epoch_uses_every_example_but_a_lonely_last_one",
         "experiments/data/test_batches.py",
     ),
     _of(
@@ -439,6 +471,7 @@ FAULTS: tuple[Fault, ...] = (
         "momentum that stays when the rate is halved",
         "return Hyper(rate / 2, (1 + beta) / 2, batch)",
         "return Hyper(rate / 2, beta, batch)",
+        "experiments/training/test_schedule.py::test_halving_keeps_the_time_step_and_doubling_doubles_it",
         "experiments/training/test_schedule.py",
     ),
     _of(
@@ -447,6 +480,7 @@ FAULTS: tuple[Fault, ...] = (
         "targets without their classes' number",
         "functional.one_hot(labels, logits.shape[-1])",
         "functional.one_hot(labels)",
+        "experiments/measuring/test_evaluation.py::test_squared_error_is_against_all_classes",
         "experiments/training/test_loop.py",
         "experiments/measuring",
     ),
@@ -457,15 +491,25 @@ FAULTS: tuple[Fault, ...] = (
         "a failing check ends well",
         "    if not report.ok:\n        raise ValueError",
         "    if False:\n        raise ValueError",
+        "cli/test_status.py::test_check_ends_with_2_where_a_family_is_broken",
         "cli",
     ),
-    _of("report", "cli/inspect.py", "warnings of lint end well", "return 0 if report.ok else 1", "return 0", "cli"),
+    _of(
+        "report",
+        "cli/inspect.py",
+        "warnings of lint end well",
+        "return 0 if report.ok else 1",
+        "return 0",
+        "cli/test_status.py::test_lint_ends_with_1_where_it_warns",
+        "cli",
+    ),
     _of(
         "report",
         "monitor/reading/errors.py",
         "the first record counts as a prediction",
         "_summary(errors[1:, chosen], known[1:, chosen])) is not None:\n                rows",
         "_summary(errors[:, chosen], known[:, chosen])) is not None:\n                rows",
+        "monitor/reading/test_tables.py::test_errors_are_what_they_are_defined_to_be",
         "monitor/reading/test_tables.py",
     ),
     _of(
@@ -474,6 +518,7 @@ FAULTS: tuple[Fault, ...] = (
         "a flat line fills the picture",
         "pad = max(0.08 * (high - low), 0.02 * size)",
         "pad = 0.08 * (high - low)",
+        "report/paper/test_paper.py::test_rounding_is_not_drawn_as_motion",
         "report",
     ),
     _of(
@@ -482,6 +527,8 @@ FAULTS: tuple[Fault, ...] = (
         "a script can end in a name",
         'return Markup(text.replace("<", "\\\\u003c"))',
         "return Markup(text)",
+        "report/page/test_page.py::test_hostile_names_stay_text",
         "report/page",
     ),
+    *FURTHER,
 )

@@ -153,3 +153,35 @@ def test_the_companion_goes_with_the_parameters_while_its_buffer_rests():
     assert torch.allclose(torch.stack(kept[1:]) - kept[0], expected, rtol=1e-14, atol=1e-14)
     law.step(Hyperparameters(0.1, weight_decay=0.1, momentum=0.9), Drives(update_energy=energy))
     assert torch.equal(law.state_dict()["companion"], kept[-1])
+
+
+QUADRATIC = torch.tensor([True, False])
+
+
+def carried_on(law, hypers, companion=1.0):
+    """The path without force from 3 and 2, with a buffer in use."""
+    still = torch.zeros(2, dtype=torch.float64)
+    law.start(torch.tensor([3.0, 2.0], dtype=torch.float64), torch.full((2,), companion, dtype=torch.float64))
+    path = [law.value]
+    for hyper in hypers:
+        law.step(hyper, Drives(update_energy=still, update_velocity=still))
+        path.append(law.value)
+    return torch.stack(path)
+
+
+@pytest.mark.parametrize(("options", "reach"), [({}, 0.9), ({"nesterov": True}, 0.81), ({"dampening": 0.5}, 0.9)])
+def test_a_buffer_in_use_carries_a_charge_as_far_as_it_carries_the_parameters(options, reach):
+    """Without slopes v moves the parameters by -ηbv/(1-β) in all, b = β (Nesterov β²): the charge by p⟨θ,that⟩."""
+    path = carried_on(ModifiedFlowLaw(QUADRATIC), [Hyperparameters(0.1, 0.0, 0.9, **options)] * 1000)
+    moved = -0.1 * reach / (1 - 0.9)
+    assert torch.allclose(path[-1] - path[0], torch.tensor([2 * moved, moved], dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("decoupled", [{"weight_decay": 0.0}, {"weight_decay": 1e-3, "decoupled": True}])
+def test_when_nesterov_is_switched_the_slope_is_that_of_the_buffer(decoupled):
+    """v is what it was, and moves the parameters by β²v where it moved them by βv, and the other way round."""
+    modes = [Hyperparameters(0.1, momentum=0.9, nesterov=k >= 3, **decoupled) for k in range(200)]
+    for hypers in (modes, [replace(hyper, nesterov=not hyper.nesterov) for hyper in modes]):
+        flow, exact = (carried_on(law(QUADRATIC), hypers) for law in (ModifiedFlowLaw, ExactLaw))
+        assert (flow - exact).abs().max() < 2e-3
+        assert (exact[-1] - exact[0]).abs().min() > 0.8

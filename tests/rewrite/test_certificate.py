@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from neuralmechanics import rewrite
-from neuralmechanics.rewrite.actions.certificate import Evaluation, Piece, RewriteError, certified
+from neuralmechanics.rewrite.actions.certificate import (
+    Certificate,
+    Comparison,
+    Evaluation,
+    Piece,
+    RewriteError,
+    certified,
+)
 from neuralmechanics.rewrite.plan import Change, Factor, Fill, Multiply, Place, Plan
 
 from .networks import WIDTH, Llama, change, disturbed, tokens
@@ -70,3 +77,13 @@ def test_an_output_that_is_no_number_certifies_nothing() -> None:
         model.get_parameter("head.weight")[0] = torch.nan
     with pytest.raises(RewriteError, match="not a number before any change"):
         rewrite.fold(model, tokens())
+
+
+@pytest.mark.parametrize(
+    ("change", "holds"), [(0.0, True), (1e-10, True), (1.1e-10, False), (float("inf"), False), (float("nan"), False)]
+)
+def test_what_is_not_seen_to_be_small_is_not_certified(change: float, holds: bool) -> None:
+    right, other = (Comparison("given", "float64", c, 1e-10, "no narrower type inside") for c in (0.0, change))
+    assert other.ok is holds
+    assert Certificate(("fold",), (right, other)).ok is holds
+    assert not Certificate(("fold",)).ok  # nothing was compared

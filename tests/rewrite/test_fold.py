@@ -144,3 +144,52 @@ def test_a_model_without_weights_has_a_plan() -> None:
     assert dict(folded.params) == {}
     assert str(folded.plan) == str(rewrite.fold(model, tokens()).plan)
     assert change(model, folded.plan.apply(model.state_dict()), tokens()) < 1e-14
+
+
+class Gained(nn.Module):
+    """x ↦ V relu((1 + w) ∘ n(Ux) + b): what is stored of the gain is w, and b is divided by the gain."""
+
+    def __init__(self, w: list[float]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, len(w)), nn.Linear(len(w), 2)
+        self.w, self.b = nn.Parameter(torch.tensor(w)), nn.Parameter(torch.randn(len(w)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = nn.functional.layer_norm(self.first(x), self.w.shape)
+        out: Tensor = self.last(torch.relu(normal * (1 + self.w) + self.b))
+        return out
+
+
+@pytest.mark.parametrize(("stored", "folded"), [(0.0, True), (-1.0, False)])
+def test_a_gain_is_zero_where_what_is_stored_is_minus_one(stored: float, folded: bool) -> None:
+    model, x = Gained([0.5, stored, -1.5, 2.0]).double(), torch.randn(5, 3, dtype=torch.float64)
+    found = rewrite.fold(model, x)
+    assert change(model, found.params, x) < 1e-13
+    assert found.params["w"].tolist() == ([0.0, 0.0, -2.0, 0.0] if folded else model.w.tolist())
+    reasons = {r.place: r.reason for r in found.refused}
+    assert reasons.get("w", "") == ("" if folded else "an entry is zero, and b would be divided by it")
+
+
+class Shared(nn.Module):
+    """x ↦ V(n(Ux) ∘ w + share · b) + c: what V reads of b is so many times b."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.first, self.last, self.share = nn.Linear(3, 4), nn.Linear(4, 2), share
+        self.w, self.b = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = nn.functional.layer_norm(self.first(x), self.w.shape) * self.w
+        out: Tensor = self.last(normal + self.share * self.b)
+        return out
+
+
+@pytest.mark.parametrize("share", [1.0, -2.0, 0.5])
+def test_a_bias_is_taken_up_by_the_share_with_which_it_is_added(share: float) -> None:
+    model, x = Shared(share).double(), torch.randn(5, 3, dtype=torch.float64)
+    before, folded = model.state_dict(), rewrite.fold(model, x)
+    assert change(model, folded.params, x) < 1e-13
+    assert not folded.params["b"].any()
+    torch.testing.assert_close(
+        folded.params["last.bias"], before["last.bias"] + share * before["last.weight"] @ before["b"]
+    )

@@ -174,3 +174,15 @@ def test_a_gain_of_zero_is_not_divided_by() -> None:
         plan.apply(before)
     with pytest.raises(KeyError, match="the plan reads 'gain', which is missing"):
         plan.apply({"reader": before["reader"]})
+
+
+def test_a_change_that_reads_its_own_tensor_reads_what_was_there() -> None:
+    """w ∘ w^-1 = 1, and then 1 ∘ 1^2: each factor is made of the tensor as the change before has left it."""
+    w = torch.tensor([2.0, -3.0, 0.5], dtype=torch.float64)
+    place = Place.whole(0, 3)
+    inverse, square = (Multiply("w", place, Factor.of("w", 3, power)) for power in (-1.0, 2.0))
+    assert Plan((inverse,)).apply({"w": w})["w"].tolist() == [1.0, 1.0, 1.0]
+    assert Plan((inverse, square)).apply({"w": w})["w"].tolist() == [1.0, 1.0, 1.0]
+    assert torch.equal(Plan((square, inverse)).apply({"w": w})["w"], torch.ones(3, dtype=torch.float64))
+    assert torch.equal(Plan((square,)).apply({"w": w})["w"], w**3)
+    assert Plan((square, inverse)).reads("w") == ("w",)

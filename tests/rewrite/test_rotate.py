@@ -156,3 +156,19 @@ def test_a_state_dict_is_rewritten_in_place_of_the_models() -> None:
 def test_what_is_no_rotation_is_an_error(given: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rewrite.rotate(disturbed(Llama(blocks=1)), tokens(), **given)  # type: ignore[arg-type]
+
+
+def test_a_bias_that_writes_the_stream_turns_with_it() -> None:
+    """(QU, Qu, VQᵀ, v): the bias before the norm is written into the stream, that behind it is not."""
+    model, q = nn.Sequential(nn.Linear(3, WIDTH), nn.RMSNorm(WIDTH), nn.Linear(WIDTH, 2)).double(), hadamard(WIDTH)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    before, turned = model.state_dict(), rewrite.rotate(model, x, matrix=q)
+    assert turned.plan.tensors == ("0.weight", "0.bias", "2.weight")
+    expected = {
+        "0.weight": q @ before["0.weight"],
+        "0.bias": q @ before["0.bias"],
+        "2.weight": before["2.weight"] @ q.T,
+    }
+    for name, value in (before | expected).items():
+        torch.testing.assert_close(turned.params[name], value)
+    assert change(model, turned.params, x) < 1e-13

@@ -177,6 +177,17 @@ def test_softmaxes_are_seen(name: str) -> None:
     assert verdict.equal, verdict
 
 
+@pytest.mark.parametrize("name", PENDING)
+def test_one_that_is_not_seen_yet_claims_nothing(name: str) -> None:
+    """Rows of scores shift together in truth; unseen they are exponentials over a sum, of which no shift is told."""
+    assert p.Exponential in primitives(SOFTMAXES[name])
+    assert p.Softmax not in primitives(SOFTMAXES[name])
+    verdict = judged(SOFTMAXES[name])
+    assert verdict.sound, verdict
+    assert (verdict.translations, verdict.truth.translations) == (0, 3)
+    assert verdict.count == dict.fromkeys(("translation", "scale", "rescale", "linear"), 0)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_nothing_else_is_taken_for_one(name: str) -> None:
     assert p.Softmax not in primitives(OTHERS[name]) or "logarithm" in name

@@ -837,6 +837,19 @@ def test_every_spelling_has_the_same_symmetries(name: str, spelling: str) -> Non
     assert_same_symmetries(expected, found(name, spelling), first.module)
 
 
+@pytest.mark.parametrize(("name", "spelling"), PENDING)
+def test_what_is_found_of_a_pending_spelling_is_true(name: str, spelling: str) -> None:
+    """At any point its orbit lies in that of the first spelling, which is right."""
+    network, expected = reference(name)
+    randomise(network.module, torch.Generator().manual_seed(7))
+    here = {key: p.detach() for key, p in trainable(network.module).items()}
+    first, other = (
+        [ray for family in symmetries for ray in one_by_one(family, here)]
+        for symmetries in (expected, found(name, spelling))
+    )
+    assert rank(torch.stack([*first, *other], dim=1)) == rank(torch.stack(first, dim=1))
+
+
 @pytest.mark.parametrize(("name", "spelling"), pairs({}))
 def test_no_spelling_calls_free_what_moves(name: str, spelling: str) -> None:
     """What cannot be seen through is not sought: nothing that a translation or a scale moves is said to be free."""

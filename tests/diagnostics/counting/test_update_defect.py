@@ -206,3 +206,19 @@ def test_bad_batches_and_losses(classifier: Case) -> None:
         update_defect(sgd, classifier.model, cross_entropy, [], classifier.symmetries)
     with pytest.raises(ValueError, match="one number is needed"):
         update_defect(sgd, classifier.model, lambda m, b: m(b[0]), classifier.batches, classifier.symmetries)
+
+
+def test_a_cosine_is_of_what_moves_and_a_share_of_the_whole_step() -> None:
+    """Signs of three slopes that add up to zero add up to ±1: cos = 1/(√3√3); of all 31 elements 1/(√31√3)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    loss = lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1])  # noqa: E731
+    batch = torch.rand(9, 3, dtype=torch.float64), torch.arange(9) % 3
+    step = lambda params, gradients, state: {name: -0.1 * g.sign() for name, g in gradients.items()}  # noqa: E731
+    with torch.no_grad():
+        model[0].bias += 1.0  # every unit lives
+    bias = [f for f in find_symmetries(model, batch, loss).of_kind("translation") if f.parameters == ("2.bias",)]
+    (row,) = update_defect(step, model, loss, [batch], bias).rows
+    assert row.constraint == pytest.approx(1 / 3, rel=1e-12)
+    assert row.constraint_rms == pytest.approx(1 / 3, rel=1e-12)
+    assert row.share == pytest.approx(1 / (31 * 3) ** 0.5, rel=1e-12)

@@ -213,3 +213,26 @@ def test_a_parameter_with_a_gradient_is_never_called_unused() -> None:
     (outside,), (unused,) = report.of_code("outside-graph"), report.of_code("unused")
     assert outside.parameters == ("weight", "bias")
     assert unused.parameters == ("spare.weight", "spare.bias")
+
+
+class AboutOne(nn.Module):
+    """The gain 1 + w stands before a norm: 1 + w is scale-free, and w, which decay pulls to zero, is not."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.w, self.last, self.offset = nn.Parameter(torch.randn(4)), nn.Linear(4, 3), offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x * (self.offset + self.w) if self.offset else x * self.w
+        out: Tensor = self.last(size / size.norm(dim=-1, keepdim=True))
+        return out
+
+
+@pytest.mark.parametrize(("offset", "said"), [(0.0, [("w",)]), (1.0, [])])
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_a_gain_about_one_is_not_called_scale_free(offset: float, said: list[tuple[str, ...]], decay: float) -> None:
+    model, batch = AboutOne(offset).double(), (torch.randn(8, 4, dtype=torch.float64), torch.arange(8) % 3)
+    symmetries = find_symmetries(model, batch, loss_fn)
+    assert symmetries.count()["scale"] == 1
+    report = linted((model, batch, symmetries), torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=decay))
+    assert [f.parameters for f in report if f.code.startswith("scale-free")] == said

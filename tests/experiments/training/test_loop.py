@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from neuralmechanics.experiments import (
     ImageConfig,
@@ -19,11 +21,15 @@ from neuralmechanics.experiments import (
     open_metrics,
     train,
 )
+from neuralmechanics.experiments.data import Batches, Position, load_data
+from neuralmechanics.experiments.losses import loss_function
+from neuralmechanics.experiments.measuring.curvature import top_eigenvalues
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint, save_checkpoint
 from neuralmechanics.experiments.training.observer import Training
 from neuralmechanics.experiments.training.runfolder import CHECKPOINTS
 from neuralmechanics.optimizers.lamb import Lamb
 
+CPU = torch.device("cpu")
 QUIET = RecordConfig(enabled=False)
 SMALL = ImageConfig(train_limit=200, test_limit=50)
 
@@ -186,7 +192,35 @@ def test_every_metric_from_one_run(tmp_path):
     for k in range(4):
         element = (flat == position[0, where + k].astype("float32")).argmax()
         assert velocity[0, where + k] == pytest.approx(-gradient[0].reshape(-1)[element], rel=1e-3, abs=1e-6)
-    assert (metrics["hessian"].values[:, 0] >= metrics["hessian"].values[:, 1]).all()
+    _require_those_of_the_loss(config, result.model, metrics)
+
+
+def _require_those_of_the_loss(config, model, metrics):
+    """Gradients and curvature are those of the loss on the batch of their step, at the weights recorded with them."""
+    batches = Batches(load_data(config.data, SMALL), seed=0, augment=False, device=CPU, dtype=torch.float32)
+    parameters = dict(copy.deepcopy(model).named_parameters())
+    loss, position = loss_function(config.loss), Position()
+    for step in range(7):
+        batch, position = batches.take(position, config.batch_size)
+        if step % 3:
+            continue
+        now = metrics.sel(step=step)
+        point = {name: torch.from_numpy(now[f"weights/{name}"].values).requires_grad_() for name in parameters}
+        value = partial(functional_call, WithLoss(model, loss), {f"model.{k}": p for k, p in point.items()}, (batch,))
+        for name, slope in zip(point, torch.autograd.grad(value(), list(point.values())), strict=True):
+            assert torch.allclose(torch.from_numpy(now[f"gradients/{name}"].values), slope, rtol=1e-4, atol=1e-6)
+        curvature = top_eigenvalues(value, list(point.values()), 2)
+        assert now["hessian"].values == pytest.approx(curvature.numpy(), rel=1e-3)
+        assert curvature[0] > curvature[1] > 0
+
+
+class WithLoss(torch.nn.Module):
+    def __init__(self, model, loss):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch):
+        return self.loss(self.model, batch)
 
 
 def test_metrics_change_no_training(tmp_path):

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from neuralmechanics.flows import GradientFlow, integrate
+from neuralmechanics.flows.equation.system import Piece
+from neuralmechanics.flows.integration.adaptive import _march, _Memory
 from neuralmechanics.flows.integration.dormand_prince import _Step
+from neuralmechanics.flows.integration.guard import Guard
 
 
 def test_the_score_is_the_root_mean_square_of_errors_in_their_own_units() -> None:
@@ -30,3 +33,41 @@ def test_entries_of_very_different_size_are_all_followed() -> None:
     for name, rate in (("large", 0.1), ("small", 5.0)):
         expected = float(start[name]) * math.exp(-rate)
         assert float(path.final[name]) == pytest.approx(expected, rel=1e-7)
+
+
+class Cliff:
+    """A scheme whose error is (h/0.5)^5 tolerances, and no number for steps of 0.6 and more; every trial is kept."""
+
+    error_order, border = 5, math.inf
+
+    def __init__(self) -> None:
+        self.tried: list[float] = []
+
+    def trial(self, field: object, x: torch.Tensor, slope: torch.Tensor, h: float) -> _Step:
+        self.tried.append(h)
+        score = (h / 0.5) ** 5 if h < 0.6 else math.nan
+        return _Step(x, [], torch.full_like(x, score), 0.0, 0.0)
+
+
+class Whole:
+    """Every step to its end."""
+
+    field = None
+
+    def start(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def reach(self, h: float) -> float:
+        return h
+
+    def passed(self, t: float, x: torch.Tensor, step: _Step, h: float) -> tuple[float, torch.Tensor, torch.Tensor]:
+        return 1.0, x, x
+
+
+def test_a_step_may_grow_again_only_after_one_that_was_as_long_as_the_last() -> None:
+    """A tenth of what gave no number, as much again, and only then as much as the error allows: 0.9 of 0.5."""
+    scheme, x = Cliff(), torch.zeros(1, dtype=torch.float64)
+    piece = Piece(0.0, 1.0, lambda point: point)
+    accepted = list(_march(piece, Whole(), x, 1.0, Guard(99, x, None), _Memory(), scheme, 1.0, 1.0))
+    assert scheme.tried == pytest.approx([1.0, 0.1, 0.1, 0.45, 0.35])
+    assert [part.h for part in accepted] == scheme.tried[1:]

@@ -62,6 +62,9 @@ def sgd_books(
         speed = {n: _velocity(owners, named, n) for n in at}
         first = {n: v is None for n, v in speed.items()}
         slope = {n: torch.zeros_like(t) if named[n].grad is None else named[n].grad.double() for n, t in at.items()}
+        slope = {
+            n: -g if n in owners and owners[n][1]["maximize"] else g for n, g in slope.items()
+        }  # what is descended
         zero = {n: torch.zeros_like(t) for n, t in at.items()}
         for optimizer in optimizers:
             optimizer.step()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from tests.monitor.explaining.reference import sgd_books, values
 from torch import nn
 
 import neuralmechanics as nm
+from neuralmechanics.monitor.store.layout import shard_name
 
 STEPS = range(24)
 PARTS = ("finite_step", "weight_decay", "momentum_memory", "broken_symmetry", "preconditioning", "outside", "rounding")
@@ -37,7 +40,7 @@ SGD: dict[str, dict[str, Any]] = {
     "heavy ball": {"momentum": 0.9, "weight_decay": 0.02},
     "dampening": {"momentum": 0.8, "dampening": 0.3, "weight_decay": 0.05},
     "nesterov": {"momentum": 0.9, "weight_decay": 0.02, "nesterov": True},
-    "maximize": {"momentum": 0.5, "weight_decay": 0.02, "maximize": False, "lr": 0.01},
+    "maximize": {"momentum": 0.5, "weight_decay": 0.02, "maximize": True, "lr": 0.01},
     "strong decay": {"momentum": 0.2, "weight_decay": 14.0, "lr": 0.1},
     "exact update": {"momentum": 0.9, "weight_decay": 0.02, "exact": True},
 }
@@ -308,3 +311,37 @@ def assert_decay_and_step(training: Training, optimizers: list[Any], *, apart: b
         assert error.max() < 1e-12, (part, error.max())
     assert (np.abs(total(monitor, "weight_decay")).max() > 1e-3) == apart
     assert np.abs(total(monitor, "rounding")).max() < 1e-12
+
+
+def test_a_resumed_run_has_every_interval_once(tmp_path: Path) -> None:
+    """Parts and changes of both segments are those of the run that was never interrupted, interval by interval."""
+    kept: dict[str, Any] = {"every": 5, "strict": True}
+
+    def run(folder: Path, ends: tuple[int, ...]) -> nm.Run:
+        training = make_training()
+        optimizer = training.sgd(momentum=0.9, weight_decay=0.02)
+        for begin, end in pairwise((0, *ends)):
+            with nm.Monitor(training.model, optimizer, training.symmetries, folder, resume=begin > 0, **kept):
+                training.run(optimizer, range(begin, end))
+        return nm.open_run(folder)
+
+    whole, parted = (run(tmp_path / name, ends).budget() for name, ends in (("a", (20,)), ("b", (10, 20))))
+    assert parted["step"].to_numpy().tolist() == [5, 10, 15, 20]
+    for name in ("measured", "change"):
+        assert np.allclose(parted[name], whole[name], rtol=0, atol=1e-14)
+    assert np.abs(parted["measured"]).min("charge").min() > 0
+
+
+def test_where_a_record_is_lost_its_interval_has_a_change_and_no_parts(tmp_path: Path) -> None:
+    training = make_training()
+    optimizer = training.sgd(momentum=0.9, weight_decay=0.02)
+    with nm.Monitor(training.model, optimizer, training.symmetries, tmp_path / "run", every=1):
+        training.run(optimizer, range(6))
+    whole = nm.open_run(tmp_path / "run").budget()
+    (tmp_path / "run" / "segment-0000" / shard_name(3, 3)).unlink()
+    lost = nm.open_run(tmp_path / "run", skip_damaged=True).budget()
+    assert lost["step"].to_numpy().tolist() == [1, 2, 4, 5, 6]
+    assert np.allclose(lost["measured"].sel(step=4), whole["measured"].sel(step=[3, 4]).sum("step"), rtol=0, atol=1e-15)
+    assert lost["change"].sel(step=4).isnull().all()
+    others = [1, 2, 5, 6]
+    assert lost["change"].sel(step=others).equals(whole["change"].sel(step=others))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from tests.monitor.explaining.noise import followed
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 import neuralmechanics as nm
 from neuralmechanics.cli import main
+from neuralmechanics.monitor.explaining.findings.balances import far_from_equilibrium
 
 pytestmark = pytest.mark.filterwarnings("ignore::neuralmechanics.monitor.warning.MonitorWarning")
 
@@ -147,6 +150,27 @@ def test_the_numbers_that_were_planted_are_the_evidence() -> None:
     clipped = PROVOKED["clipped"][1]().findings()[0]
     assert clipped.evidence["length"] == pytest.approx(0.05, rel=1e-3)
     assert clipped.evidence["share_of_records"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("ratio", "needed", "steps", "said"),
+    [(4.0, 900, 400, True), (4.0, 300, 400, False), (2.0, 900, 400, False), (4.0, 900, 100, False)],
+)
+def test_far_from_equilibrium_is_far_in_angle_and_in_time(ratio: float, needed: int, steps: int, said: bool) -> None:
+    """Three times as fast as it will turn, more steps away than were made, and not in the first two hundred."""
+    rows = pd.DataFrame(
+        {
+            "layer": ["a", "b"],
+            "rotation": [0.01 * ratio] * 2,
+            "equilibrium_rotation": [0.01] * 2,
+            "steps_to_equilibrium": [needed, needed],
+        }
+    )
+    facts = SimpleNamespace(forecast=SimpleNamespace(scales=rows), steps=steps)
+    found = list(far_from_equilibrium(facts))  # type: ignore[arg-type]
+    assert [(f.code, f.place, f.evidence["ratio"]) for f in found] == [
+        ("far-from-equilibrium", ("a", "b"), pytest.approx(ratio))
+    ] * said
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tests.monitor.conftest import make_training
@@ -15,7 +16,11 @@ from tests.monitor.explaining.noise import followed
 import neuralmechanics as nm
 from neuralmechanics.experiments.config import OptimizerConfig, RecordConfig, TrainConfig
 from neuralmechanics.experiments.training.loop import train
-from neuralmechanics.laws.equilibrium import equilibrium_rotation
+from neuralmechanics.laws.equilibrium import Response, equilibrium_rotation
+from neuralmechanics.monitor.explaining.forecasting.forecast import _scales, _surprise
+from neuralmechanics.monitor.explaining.forecasting.learning import Learned
+from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
+from neuralmechanics.monitor.explaining.forecasting.settings import Ahead
 from neuralmechanics.optimizers import Sgd
 
 # η, λ, β; then |θ|, its tolerance, and the angle of a step in equilibrium.
@@ -118,15 +123,16 @@ def test_without_decay_norms_only_grow() -> None:
     assert np.abs(told.scales["norm_at_end"] / end - 1).max() < 0.02
 
 
-def test_half_lives_are_those_of_the_decay() -> None:
+@pytest.mark.parametrize("dampening", [0.0, 0.25])
+def test_half_lives_are_those_of_the_decay(dampening: float) -> None:
     training = make_training()
-    optimizer = training.sgd(lr=0.05, momentum=0.8, weight_decay=0.02)
+    optimizer = training.sgd(lr=0.05, momentum=0.8, dampening=dampening, weight_decay=0.02)
     with nm.Monitor(training.model, optimizer, training.symmetries, every=10) as monitor:
         training.run(optimizer, range(80))
     told = monitor.run.forecast()
     rows = told.others.set_index("kind")["half_life"]
-    assert np.allclose(rows["translation"], np.log(2) / (0.05 * 0.02 / 0.2))
-    assert np.allclose(rows["rescale"], np.log(2) / (2 * 0.05 * 0.02 / 0.2))
+    assert np.allclose(rows["translation"], np.log(2) / (0.05 * (1 - dampening) * 0.02 / 0.2))
+    assert np.allclose(rows["rescale"], np.log(2) / (2 * 0.05 * (1 - dampening) * 0.02 / 0.2))
     assert told.withheld == ("no weights of this model are scale-free",)
 
 
@@ -139,6 +145,61 @@ def test_an_optimiser_that_nothing_is_known_of_is_withheld_with_the_reason() -> 
     told = run.forecast()
     assert not len(told.scales)
     assert told.withheld == ("nothing is known of how the steps of Odd depend on the norm of scale-free weights",)
+
+
+@pytest.mark.parametrize("response", ["gradient", "normalised"])
+def test_the_interval_of_an_equilibrium_is_that_of_its_noise(response: Response) -> None:
+    """Its ends are where |θ| settles for ln K two standard errors above and below: K^¼ of gradients, else K^½."""
+
+    def settled(shift: float) -> pd.DataFrame:
+        strength, none = np.array([0.3, 7.0]) * np.exp(shift), np.zeros(2)
+        known = Learned(
+            step=100,
+            squared=np.array([4.0, 9.0]),
+            strength=strength,
+            gain=none + 1,
+            decay=none + 0.01,
+            trend=none,
+            rate_at=none + 0.1,
+            spread=np.array([0.2, 0.5]),
+            trend_spread=none,
+            falls=none > 0,
+            recent=none + 1,
+        )
+        motion = Motion(response, Sgd(0.1, 5e-3), follows_sgd=response == "gradient", gain=1.0)
+        one = np.ones(1)
+        ahead = Ahead(np.array([200]), 100 * one, 100 * one, one)
+        names = {name: np.array(["a", "b"]) for name in ("layer", "family", "label")}
+        return _scales(motion, known, ahead, names, None)[0].set_index("label")
+
+    told = settled(0.0)
+    for place, spread in (("a", 0.2), ("b", 0.5)):
+        for end, sign in (("equilibrium_low", -1), ("equilibrium_high", 1)):
+            expected = settled(sign * 2 * spread)["equilibrium_norm"][place]
+            assert told[end][place] == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_a_forecast_missed_in_the_past_is_told_per_doubling_of_steps() -> None:
+    """Records from 210 to 300 are lost: what was missed from 210 to 450, over log₂(450/210), is the surprise."""
+    run, _ = followed(CASES["sgd"][0], 450, norm=6.0, rows=3, every=30)
+    half, steps = 210, [s for s in run.data["step"].to_numpy() if s <= 210 or s >= 300]
+    data, books = run.data.sel(step=steps), run.budget().sel(step=steps[1:])
+    found = _surprise(books, data, motion_of(run.config), np.arange(3), 450, np.array(["f", "f", "g"]))
+    assert found is not None
+    told = run.forecast(450, learned_until=half).scales["norm_at_end"].to_numpy()
+    missed = np.log(told / np.sqrt(run.data["charge"].sel(step=450).to_numpy())) / np.log2(450 / half)
+    assert found == pytest.approx([np.sqrt((missed[:2] ** 2).mean())] * 2 + [abs(missed[2])], rel=1e-6)
+
+
+def test_the_turn_of_a_step_does_not_depend_on_how_often_is_recorded() -> None:
+    """√(|d|²/n) of the steps themselves, from copies of the weights, as root mean square over each interval."""
+    run, angles = followed(CASES["sgd"][0], 200, norm=6.0, rows=2, every=20)
+    told = run.turning()
+    assert told["step"].to_numpy().tolist() == list(range(20, 201, 20))
+    right = angles.square().reshape(10, 20, 2).mean(1).sqrt().numpy()
+    assert np.abs(told["rotation"].to_numpy() / right - 1).max() < 0.01
+    rate = told["effective_learning_rate"].to_numpy()
+    assert np.allclose(rate, 0.1 / run.data["charge"].sel(step=told["step"]).to_numpy(), rtol=1e-12)
 
 
 def test_too_few_records_are_refused() -> None:

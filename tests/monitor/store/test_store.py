@@ -15,6 +15,7 @@ import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, NotARunError
 from neuralmechanics.monitor.store.layout import segments, shards
 from neuralmechanics.monitor.store.shards.shard import Link, read_shard, write_shard
+from neuralmechanics.monitor.store.tally import Tally, read_tally
 
 
 def record(training: Any, store: Path, steps: range, **options: Any) -> None:
@@ -136,6 +137,14 @@ def test_singles_left_by_a_killed_merge_are_not_counted_twice(training: Any, sto
     (folder / "records-00000005-00000005.safetensors").write_bytes(merged.path.read_bytes())
     (folder / ".tmp-1-records-00000064-00000064.safetensors").write_bytes(b"torn")
     assert nm.open_run(store).data.identical(expected)
+
+
+def test_the_tally_counts_the_records_and_says_when_no_more_are_to_follow(training: Any, store: Path) -> None:
+    optimizer = training.sgd()
+    with nm.Monitor(training.model, optimizer, training.symmetries, store, every=1, strict=True):
+        training.run(optimizer, range(3))
+        assert read_tally(store) == Tally(segments=1, records=3, closed=False)
+    assert read_tally(store) == Tally(segments=1, records=4, closed=True)
 
 
 def test_a_path_that_is_no_run(tmp_path: Path) -> None:

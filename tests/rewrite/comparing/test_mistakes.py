@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuralmechanics.rewrite.comparing import equivalent
+from neuralmechanics.rewrite.comparing import Element, Equivalence, equivalent
 
 from .conversions import MISTAKES
 
@@ -52,3 +52,11 @@ def test_what_the_batch_does_not_reach_is_left_undecided() -> None:
     assert sure.decided
     assert str(sure).startswith("not equivalent: ")
     assert unsure.tensors == sure.tensors == ("0.weight",)
+
+
+@pytest.mark.parametrize(("change", "decided"), [(0.0, False), (1e-9, False), (2e-9, True), (float("nan"), True)])
+def test_a_difference_is_decided_once_the_function_is_seen_to_differ(change: float, decided: bool) -> None:
+    """An output that is no number any more is seen to differ."""
+    found = Equivalence(False, ("w",), change, Element(), {"w": 1.0}, bound=1e-9)
+    assert found.decided is decided
+    assert str(found).startswith("not equivalent: " if decided else "undecided: ")

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from neuralmechanics import find_symmetries
 from neuralmechanics.rewrite.comparing import Element, align, assert_equivalent, distance, equivalent
+from neuralmechanics.rewrite.comparing.align import _Between
+from neuralmechanics.rewrite.comparing.checkpoints import rounding
 
 from .conversions import MISTAKES
 from .planting import distance as gap
@@ -189,3 +191,28 @@ def test_integers_are_no_weights() -> None:
     name = next(iter(state))
     with pytest.raises(ValueError, match=r"is torch.int32 there, torch.float64 here"):
         equivalent(model, batch, state, state | {name: state[name].to(torch.int32)})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "bound"),
+    [
+        ({torch.float64}, {torch.float64}, 1e-9),
+        ({torch.float64}, {torch.float32}, 1e3 * 2.0**-23),
+        ({torch.float32, torch.float64}, {torch.float64}, 1e3 * 2.0**-23),
+        ({torch.float32}, {torch.bfloat16, torch.float32}, 0.05),
+    ],
+)
+def test_what_rounding_may_leave_goes_by_the_coarsest_type(
+    before: set[torch.dtype], after: set[torch.dtype], bound: float
+) -> None:
+    first, second = ({str(t): torch.zeros(2, dtype=t) for t in types} for types in (before, after))
+    assert rounding(first, second) == pytest.approx(bound, rel=1e-12)
+    assert rounding(first | {"whole": torch.zeros(2, dtype=torch.int64)}, second) == rounding(second, first)
+
+
+def test_half_way_a_network_is_held_against_the_mean_of_both_ends() -> None:
+    """Of θ² at 1 and 3 the mean is 5, and half way there is 4; a function that is linear leaves nothing."""
+    ends: list[dict[str, Tensor]] = [{"w": torch.tensor([x], dtype=torch.float64)} for x in (1.0, 3.0)]
+    for function, expected in ((lambda p: p["w"] ** 2, 1.0), (lambda p: 7 * p["w"], 0.0)):
+        assert _Between(*ends, function)(Element()) == pytest.approx(expected, abs=1e-15)  # type: ignore[arg-type]
+    assert _Between(*ends, None)(Element()) == pytest.approx(2.0)

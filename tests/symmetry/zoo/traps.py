@@ -185,7 +185,16 @@ image_trap("power-average-pool", lambda: nn.LPPool2d(2, 2), nn.ReLU)
 image_trap("local-response-norm", lambda: nn.LocalResponseNorm(3), nn.ReLU)
 image_trap("layer-norm-of-everything", lambda: nn.LayerNorm([4, 4, 4]), nn.ReLU)
 image_trap("group-norm-one-group", lambda: nn.GroupNorm(1, 4), nn.GELU)
-add("norm-in-evaluation", lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5).eval(), nn.Tanh(), nn.Linear(5, 3)))
+
+
+class Settled(nn.BatchNorm1d):
+    """Batch norm that stays in evaluation mode whatever the model around it does."""
+
+    def train(self, mode: bool = True) -> Settled:
+        return super().train(False)
+
+
+add("norm-in-evaluation", lambda: nn.Sequential(nn.Linear(4, 5), Settled(5).eval(), nn.Tanh(), nn.Linear(5, 3)))
 
 
 class FrozenNorm(nn.Module):

@@ -15,7 +15,7 @@ from neuralmechanics.laws.coefficients import Coefficients
 class StepOscillator:
     """ẍ + 2Γẋ + Ω²x = F, time counted in steps, and how the momentum buffer sets the slope ẋ = ησ:
 
-        (1+β)σ = -offset·x - 2·memory·C,    C = ⟨θ,v⟩ (translations ⟨v,1_A⟩, and half the memory)
+        (1+β)σ = -offset·x - 4·memory·C,    C = ⟨θ,v⟩, memory = b (translations ⟨v,1_A⟩, and half the memory)
 
     `damping` Γ, `stiffness` Ω²/η (finite where η = 0), `kick` what torch's undampened first step adds to -offset.
     """
@@ -29,13 +29,13 @@ class StepOscillator:
 
     def slope(self, x: Tensor, companion: Tensor) -> Tensor:
         """σ from the charge and its companion."""
-        return -(self.offset * x + 2 * self.memory * companion) / self.inertia
+        return -(self.offset * x + 4 * self.memory * companion) / self.inertia
 
     def companion(self, x: Tensor, slope: Tensor) -> Tensor:
         """C from the charge and σ; 0 where the buffer takes no part."""
         idle = self.memory == 0
         return torch.where(
-            idle, 0.0, -(self.inertia * slope + self.offset * x) / torch.where(idle, 1.0, 2 * self.memory)
+            idle, 0.0, -(self.inertia * slope + self.offset * x) / torch.where(idle, 1.0, 4 * self.memory)
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -42,8 +41,5 @@ def moment_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> MomentSett
     momentum = group.get("momentum", betas[0] if betas else 0.0)
     if not float(momentum):
         return None
-    muon = getattr(torch.optim, "Muon", None)
-    decoupled = setting.decoupled or (muon is not None and isinstance(optimizer, muon))
-    return MomentSetting(
-        float(momentum), 1 - float(setting.learning_rate) * float(setting.weight_decay) if decoupled else 1.0
-    )
+    shrink = 1 - float(setting.learning_rate) * float(setting.weight_decay) if setting.decoupled else 1.0
+    return MomentSetting(float(momentum), shrink)

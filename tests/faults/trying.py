@@ -1,0 +1,104 @@
+"""The tests of one fault, run against the source that has it: in a child that finds the libraries loaded."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.fault import Fault
+from tests.faults.planting import PACKAGE, ROOT
+
+__all__ = ["Outcome", "preload", "tried"]
+
+_LONGEST = 900  # seconds of processor time
+# What most tests load, each of them a part of a second.
+_LIBRARIES = (
+    "pytest",
+    "scipy.sparse.linalg",
+    "pandas",
+    "xarray",
+    "torch._dynamo",
+    "torch.export",
+    "torch.func",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a test failed, which one (or what else is known), and the processor time of all that were run."""
+
+    caught: bool
+    said: str
+    seconds: float
+
+
+def preload() -> None:
+    """Load what children would load one after the other; the package itself must not be among it."""
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+    loaded = [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
+    if loaded:
+        raise RuntimeError(f"{loaded[0]} is loaded already, from a source without faults; start python -m tests.faults")
+
+
+def tried(fault: Fault, source: Path) -> Outcome:
+    """What the fault's tests say of a source in which it is planted."""
+    with tempfile.TemporaryFile("w+") as said:
+        child = os.fork()
+        if not child:
+            _run(fault, source, said.fileno())
+        _, status, usage = os.wait4(child, 0)
+        said.seek(0)
+        text = said.read()
+    seconds = usage.ru_utime + usage.ru_stime
+    if os.WIFSIGNALED(status):
+        ended = signal.Signals(os.WTERMSIG(status)).name
+        return Outcome(True, f"caught: the tests were ended by {ended}", seconds)
+    return _outcome(os.waitstatus_to_exitcode(status), text, seconds)
+
+
+def _outcome(status: int, text: str, seconds: float) -> Outcome:
+    if status == 0:
+        return Outcome(False, "survived", seconds)
+    told = [line for line in text.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    failed = [line.partition(" ")[2].partition(" - ")[0] for line in told]
+    if status == 1 and failed:
+        return Outcome(True, f"caught by {failed[0].removeprefix('tests/')}", seconds)
+    if "neuralmechanics" in text and status == 2 and failed:
+        return Outcome(True, f"caught: {failed[0].removeprefix('tests/')} cannot be loaded", seconds)
+    return Outcome(False, f"nothing is known: pytest ended with {status}: {' '.join(text.split())[-300:]}", seconds)
+
+
+def _run(fault: Fault, source: Path, said: int) -> None:
+    """The child: never returns."""
+    status = 70
+    try:
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (_LONGEST, _LONGEST + 10))
+        os.environ |= {"PYTHONPATH": f"{source}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+        sys.path[:0] = [str(source), str(ROOT)]
+        os.chdir(ROOT)
+        pytest = importlib.import_module("pytest")
+        # Doctests lie in the copy: its place must not make pytest look for its settings above both.
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-o", f"timeout={_LONGEST}"]
+        options += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+        status = int(pytest.main([*options, str(source / PACKAGE / fault.file), *fault.tests]))
+        package = sys.modules.get(PACKAGE)
+        if package is None or not str(package.__file__).startswith(str(source)):
+            print(f"{PACKAGE} was not loaded from {source}")
+            status = 71
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
