@@ -127,7 +127,7 @@ def _cotangent(step: Step, values: dict[str, Tensor], point: dict[str, Tensor] |
         return action.transform(values, torch.linalg.inv(action.read_element(amount, amount.device)).mT)
     if isinstance(action, Rotation) and not action.inputs:
         given = action.read_element(amount, amount.device)
-        matrix = given if given.ndim == 2 else torch.linalg.matrix_exp(action.matrix(given))
+        matrix = given if given.ndim >= 2 else torch.linalg.matrix_exp(action.matrix(given))
         return action.transform(values, torch.linalg.inv(matrix).mT)
     if point is None or isinstance(action, Rotation):
         remedy = "fold the gains first" if isinstance(action, Rotation) else "give params="

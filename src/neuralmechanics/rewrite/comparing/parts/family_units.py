@@ -72,6 +72,8 @@ def family_unit(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Family
     if isinstance(action, LinearBlocks):
         return FamilyUnit(family, regions, _blocks)
     if isinstance(action, Rotation):
+        if not action.whole:  # slices and heads: a space has the same group
+            return None
         return FamilyUnit(family, tuple(Region(t.parameter) for t in action.terms), _rotation)
     if isinstance(action, (Diagonal, AffineDiagonal)):
         centred = action.centred if isinstance(action, AffineDiagonal) else action
