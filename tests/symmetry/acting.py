@@ -31,6 +31,7 @@ from neuralmechanics.symmetry.families.actions import (
     ShearTerm,
     Shift,
 )
+from neuralmechanics.symmetry.families.actions.terms.placement import Digit, Placement
 
 __all__ = ["INSTANCES", "Instance"]
 
@@ -317,6 +318,33 @@ def stream(width: int) -> Instance:
     )
 
 
+def slice_of_a_stream() -> Instance:
+    """Channels 2 to 4 of five, which a reader of their own reads."""
+    part = Placement(0, 2, (Digit(3, 1),))
+    terms = (RotationTerm("w", 0, place=part), RotationTerm("v", 1, dual=True))
+    return Instance(
+        Rotation(terms, 3),
+        {"w": (5, 3), "v": (2, 3)},
+        lambda p: torch.cat([t.reshape(-1) for t in (p["v"] @ p["w"][2:], p["w"][2:].mT @ p["w"][2:], p["w"][:2])]),
+    )
+
+
+def heads_by_themselves() -> Instance:
+    """Queries of two heads in one dimension, keys with the heads in a dimension of their own."""
+    terms = (
+        RotationTerm("q", 1, place=Placement(1, 0, (Digit(2, 3, 0), Digit(3, 1)))),
+        RotationTerm(
+            "k", 2, dual=True, place=Placement(2, 0, (Digit(3, 1),)), beside=(Placement(0, 0, (Digit(2, 1, 0),)),)
+        ),
+    )
+
+    def invariant(p: Params) -> Tensor:
+        q, k = p["q"].reshape(4, 2, 3).movedim(1, 0), p["k"]
+        return torch.cat([t.reshape(-1) for t in (q @ k.mT, q.square().sum(-1), k.square().sum(-1))])
+
+    return Instance(Rotation(terms, 3, copies=(2,)), {"q": (4, 6), "k": (2, 5, 3)}, invariant)
+
+
 def centred() -> Instance:
     """Rotations about the all-ones vector."""
     terms = (RotationTerm("w", 0), RotationTerm("v", 1, dual=True))
@@ -469,6 +497,8 @@ INSTANCES: dict[str, Instance] = {
     "three rotary pairs": rotary(3, 2),
     "plane": stream(2),
     "stream": stream(4),
+    "slice of a stream": slice_of_a_stream(),
+    "heads by themselves": heads_by_themselves(),
     "centred": centred(),
     "turned pairs": turned_pairs(),
     "stream through a gain": gained(),

@@ -30,7 +30,7 @@ DIMENSIONS: dict[str, str] = {**_BOTH}
 _ROUTED = "the linear block of the stream is not followed through products that rows of data choose"
 
 FIBRE: dict[str, str] = {
-    "cross-attention": "a packed projection of which pieces read different tensors: no linear block for a piece",
+    "cross-attention": "a piece of a packed bias answers no shift of the stream that its piece of the weight reads",
     "vit": "the head reads one token, whose query is a constant: the query map moves in its null space, dependent on θ",
     **_BOTH,
     "masked-tokens-with-number": "a linear block is not followed through a mask of whole tokens",
@@ -41,8 +41,7 @@ FIBRE: dict[str, str] = {
     "experts-grouped-biases": _ROUTED,
     "experts-batched-gate-biases": _ROUTED,
     "triangular-factors": "triangular matrices mix channels: there is no action of their group",
-    "padded-with-minus-infinity": "no shift is followed through minus infinities around what a maximum is taken of",
-    "rotary-conjugate-keys": "keys turn as the conjugates of queries: rotations that are no common complex factor",
+    "slices-every-other-channel": "channels of slices that alternate are one space: both slices turn alike",
 }
 
 # Finite transformations of whole architectures.

@@ -12,6 +12,7 @@ from . import (
     masked,
     moved,
     norms,
+    packed,
     pairs,
     recurrent,
     refusals,
@@ -19,6 +20,7 @@ from . import (
     routing,
     sequences,
     shears,
+    sliced,
     tables,
     vision,
 )
@@ -39,6 +41,7 @@ __all__ = [
     "masked",
     "moved",
     "norms",
+    "packed",
     "pairs",
     "recurrent",
     "refusals",
@@ -46,6 +49,7 @@ __all__ = [
     "routing",
     "sequences",
     "shears",
+    "sliced",
     "tables",
     "vision",
 ]

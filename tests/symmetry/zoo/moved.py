@@ -303,3 +303,13 @@ add(
     "ah",
     lambda m, x: m.h(functional.pad(m.a(x), (0, 0, 1, 1), value=-torch.inf).unfold(1, 3, 1).amax(-1)),
 )
+add(
+    "padded-with-minus-infinity-behind",
+    "ah",
+    lambda m, x: m.h(torch.maximum(functional.pad(m.a(x), (0, 0, 0, 1), value=-torch.inf)[:, 1:], m.a(x))),
+)
+add(
+    "padded-channels-with-minus-infinity",
+    "ah",
+    lambda m, x: m.h(functional.pad(m.a(x), (1, 1), value=-torch.inf).unfold(-1, 3, 1).amax(-1)),
+)

@@ -101,6 +101,40 @@ def rotary_conjugate_keys() -> nn.Module:
     return Turned(halves, reflected)
 
 
+def backwards(x: Tensor) -> Tensor:
+    """Turned by the opposite angles, the halves changed over."""
+    cos, sin = (f(_angles(x.shape[-2], x.shape[-1] // 2)).to(x) for f in (torch.cos, torch.sin))
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((second * cos - first * sin, first * cos + second * sin), dim=-1)
+
+
+def uneven(x: Tensor) -> Tensor:
+    """No rotation: one sine is twice as large."""
+    cos, sin = (f(_angles(x.shape[-2], x.shape[-1] // 2)).to(x) for f in (torch.cos, torch.sin))
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - 2 * second * sin, second * cos + first * sin), dim=-1)
+
+
+@small("rotary-keys-backwards", (32, _LENGTH, _WIDTH))
+def rotary_keys_backwards() -> nn.Module:
+    return Turned(halves, backwards)
+
+
+@small("rotary-keys-flipped", (32, _LENGTH, _WIDTH))
+def rotary_keys_flipped() -> nn.Module:
+    return Turned(halves, lambda x: halves(x).flip(-1))
+
+
+@small("rotary-keys-uneven", (32, _LENGTH, _WIDTH))
+def rotary_keys_uneven() -> nn.Module:
+    return Turned(halves, uneven)
+
+
+@small("rotary-keys-in-other-pairs", (32, _LENGTH, _WIDTH))
+def rotary_keys_in_other_pairs() -> nn.Module:
+    return Turned(halves, interleaved)
+
+
 class Tables(Turned):
     """Cosines and sines of all channels as the model's own tensors, the same for both channels of a pair."""
 

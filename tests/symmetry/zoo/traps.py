@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ..network import prepared
 from .architectures import Case, Loss
+from .packed import Packed
 
 TRAPS: dict[str, Callable[[], Case]] = {}
 
@@ -417,3 +418,44 @@ class Quadratic(nn.Module):
 
 
 add("difference-squared", Quadratic)
+
+for _how in ("overlapping", "one stream"):
+    add(f"packed-rows-{_how.replace(' ', '-')}", lambda how=_how: Packed(how), shape=(24, 3))  # type: ignore[misc]
+
+
+def _padded(x: Tensor, value: float) -> Tensor:
+    """Windows of two over the rows of a batch, behind two rows of one number: the first window is of padding alone."""
+    around = functional.pad(x, (0, 0, 2, 0), value=value)
+    return torch.exp(torch.maximum(around[1:], around[:-1]))[: len(x)]
+
+
+for _value in (-torch.inf, -2.0):
+    add(f"padded-rows-with-{_value}", rows(lambda x, value=_value: _padded(x, value)))  # type: ignore[misc]
+
+
+class Turned(nn.Module):
+    """Two slices under norms of their own: ``how`` says what keeps them from turning."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.write, self.first, self.second, self.how = nn.Linear(4, 5), nn.Linear(3, 2), nn.Linear(3, 2), how
+        self.gains = nn.Parameter(torch.zeros(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.write(x)
+        a, b = h[..., :3] if self.how == "overlapping" else functional.pad(h[..., :2], (0, 1)), h[..., 2:]
+        if self.how == "gains of others":
+            b = b * self.gains[:3]
+            a = a * self.gains[2:]
+        if self.how == "entries":
+            a = torch.tanh(a)
+            b = torch.cat([b[..., :1].abs(), b[..., 1:]], -1)
+        if self.how == "fourth powers":
+            a, b = (t / (t**4).sum(-1, keepdim=True) ** 0.25 for t in (a, b))
+        a, b = (functional.rms_norm(t, (3,), eps=1e-20) for t in (a, b))
+        out: Tensor = self.first(a) + torch.tanh(self.second(b))
+        return out
+
+
+for _how in ("overlapping", "gains of others", "entries", "fourth powers"):
+    add(f"slices-{_how.replace(' ', '-')}", lambda how=_how: Turned(how))  # type: ignore[misc]

@@ -43,6 +43,7 @@ class Mixings(Scales):
             original.groups,
             original.contracted,
             original.single,
+            original.pieces,
         )
         matrix = space.matrix
         count = np.diff(matrix.indptr)
@@ -238,12 +239,16 @@ class Mixings(Scales):
         return super().cat(xs, dim)
 
     def paired(self, x: Label, first: Sequence[int], second: Sequence[int]) -> None:
-        """Notes channels ``first`` and ``second`` along the last dimension as the parts of complex numbers."""
+        """Notes channels ``first`` and ``second`` along the last dimension as the parts of complex numbers.
+
+        Which is the real part does not matter: what scales and turns the pair commutes with turns either way round, so
+        that queries may meet keys turned as conjugates.
+        """
         for term in x.terms:
             basis = self._basis[term.ids]
             if basis.shape[-1] == x.shape[-1] > 1:
                 both = np.stack([basis[..., list(part)].reshape(-1) for part in (first, second)], axis=1)
-                self._pairs.append(np.unique(both[(both >= 0).all(axis=1)], axis=0))
+                self._pairs.append(np.unique(np.sort(both[(both >= 0).all(axis=1)], axis=1), axis=0))
 
     # --- the result ---------------------------------------------------------------------------------------------
 

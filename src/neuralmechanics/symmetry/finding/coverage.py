@@ -69,7 +69,7 @@ def _described(node: fx.Node | None) -> str:
 
 def _reasons(captured: Captured, program: Program, read: ParameterUses, names: Sequence[str]) -> Mapping[str, Reason]:
     """For each of the parameters that is not shown to be free, what keeps it from being so."""
-    scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
+    scales = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single, read.pieces)
     shifts = Shifts(captured.shapes, complex=captured.complex, single=read.single, lenient=True)
     notes = [Lenient(scales, program), Lenient(shifts, program)]
     for lenient in notes:

@@ -110,7 +110,12 @@ def analyse(captured: Captured) -> Symmetries:
     walk_about = partial(interpret, about.program)
     read_about = read if about.program is program else parameter_uses(about.program)
     scales = Scales(
-        captured.shapes, read_about.elementwise, read_about.groups, read_about.contracted, read_about.single
+        captured.shapes,
+        read_about.elementwise,
+        read_about.groups,
+        read_about.contracted,
+        read_about.single,
+        read_about.pieces,
     )
     walk_about(scales)
     space = distinct_scalings(scales)
@@ -118,9 +123,9 @@ def analyse(captured: Captured) -> Symmetries:
         captured, lowered.program, walk_about, read_about, scales, space, requires, about, own
     )
     forgotten = partial(forgotten_constants, captured, program, single=read.single)
-    turns, shears = gauge_families(captured, walk, read, mixing, requires, forgotten)
-    families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     spaces = spaces_of(captured, program, requires)
+    turns, shears = gauge_families(captured, walk, read, mixing, spaces, requires, forgotten)
+    families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     named = tuple(
         with_kept_zeros(with_negative_factors(with_padding_rows(unique_names(families), program), spaces), zeros)
     )
@@ -153,7 +158,7 @@ def _linear(
     turned_over = through_rotations(program, own.entries)
     if turned_over is None:
         return linear, terms, mixed
-    through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single)
+    through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single, read.pieces)
     looked_through = rewritten(turned_over.program)
     tables = own.names(turned_over.looked_at)
     requires = (*requires, *(f"{name} keeps the values that it had" for name in sorted(tables)))

@@ -68,7 +68,14 @@ def dressing_factor(dressing: Dressing, width: int) -> Factor | None:
     if not dressing:
         return None
     powers = (
-        Power(g.parameter, np.arange(width), np.full(width, power), g.factor, g.offset, not float(power).is_integer())
+        Power(
+            g.parameter,
+            g.start + np.arange(width),
+            np.full(width, power),
+            g.factor,
+            g.offset,
+            not float(power).is_integer(),
+        )
         for g, power in dressing
     )
     return Factor(None, tuple(powers))

@@ -70,6 +70,8 @@ def family_unit(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Family
     if isinstance(action, LinearBlocks):
         return FamilyUnit(family, regions, partial(_blocks, action))
     if isinstance(action, Rotation):
+        if not action.whole:  # slices and heads: a space has the same group
+            return None
         return FamilyUnit(family, tuple(Region(t.parameter) for t in action.terms), partial(_rotation, action))
     return None
 

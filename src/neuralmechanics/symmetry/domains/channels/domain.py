@@ -15,7 +15,7 @@ from typing import Any
 
 from neuralmechanics.symmetry.domains.channels import elementwise, movement, sums
 from neuralmechanics.symmetry.domains.channels.axes import Axes, broadcast, data_axes, same_axes
-from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, data, mapped, same
+from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Sum, data, mapped, same
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 from neuralmechanics.symmetry.program import primitives as p
@@ -94,9 +94,19 @@ class Channels(Meeting):
             wide = [layout for layout in layouts if layout.width > 1]
             gain = (Gain(name), 1.0) if len(wide) == 1 else None
             self.parameters[name] = Axes(layouts, gain)
+            if gain is not None:
+                self._placed(name, wide[0])
             if name in self.complex:
                 self.hold(self.parameters[name])
         return self.current(self.parameters[name])
+
+    def _placed(self, name: str, layout: Layout) -> None:
+        """Notes where each run of a vector starts."""
+        start = 0
+        for part in layout.parts if isinstance(layout, Sum) else (layout,):
+            if isinstance(part, Leaf) and part.scale:
+                self.starts[part.scale[0][0]] = name, start
+            start += part.width
 
     def buffer(self, name: str, shape: Sequence[int]) -> Axes:
         """Channels of a buffer, such as running statistics, which are permuted and nothing else."""

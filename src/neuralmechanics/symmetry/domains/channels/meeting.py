@@ -34,7 +34,8 @@ class Meeting:
 
     ``nodes``: which channels are permuted alike; ``mixing``: with which matrices they may mix; ``factors``: how they
     may be multiplied; ``gains``: the vectors that multiply channels; ``known``: values that are data, by their indices;
-    ``drawn``: spaces whose channels random masks multiply.
+    ``drawn``: spaces whose channels random masks multiply; ``starts``: where in its vector each leaf of a parameter
+    stands, by its variable.
     """
 
     shapes: Mapping[str, Shape]
@@ -44,6 +45,7 @@ class Meeting:
     gains: set[str] = field(default_factory=set)
     known: dict[int, Axes] = field(default_factory=dict)
     drawn: set[int] = field(default_factory=set)
+    starts: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.nodes.merge = self.alike
@@ -179,17 +181,25 @@ class Meeting:
 
     def through_gain(self, one: Leaf, gain: Leaf, by: tuple[Gain, float]) -> Leaf:
         """A product with a gain, which stays where it is when channels mix."""
-        whole = gain.width == math.prod(self.shapes[by[0].parameter])
-        if one.node is None or gain.node is None or one.mixing is None or not whole:
+        part = self._part_of_gain(gain, by[0])
+        if one.node is None or gain.node is None or one.mixing is None or part is None:
             return self.times(one, gain)
         self.nodes.tie(one, gain)
         self.mixing.fix(gain.mixing)
         return replace(
             one,
-            mixing=one.mixing.times(*by),
+            mixing=one.mixing.times(part, by[1]),
             scale=sum_of(one.scale, gain.scale),
             sign=one.sign ^ gain.sign,
         )
+
+    def _part_of_gain(self, leaf: Leaf, gain: Gain) -> Gain | None:
+        """The entries of a vector of gains that the leaf is; None where it is no run of them."""
+        size = math.prod(self.shapes[gain.parameter])
+        if leaf.width == size:
+            return gain
+        name, start = self.starts.get(leaf.scale[0][0] if len(leaf.scale) == 1 else -1, ("", 0))
+        return replace(gain, start=start, stop=start + leaf.width) if name == gain.parameter else None
 
     def against(self, one: Leaf, other: Leaf) -> Leaf:
         """Channels over which a product is summed."""

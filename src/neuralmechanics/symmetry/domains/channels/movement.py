@@ -33,8 +33,7 @@ def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
         except MismatchError:
             c.held(c.nodes.resolved(layouts[view.dim]))
             layouts[view.dim] = data(len(view.positions))
-        whole = layouts[view.dim] == x.layouts[view.dim]
-        return replace(x, layouts=tuple(layouts), gain=x.gain if whole or x.shape[view.dim] == 1 else None)
+        return replace(x, layouts=tuple(layouts))  # a vector of gains knows the entries that are taken by its leaves
     return reshaped(c, view, x)
 
 

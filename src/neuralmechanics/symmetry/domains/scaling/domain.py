@@ -8,14 +8,13 @@ rescale symmetries.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.domains.scaling.constraints import LabelConstraints
 from neuralmechanics.symmetry.domains.scaling.indexed_rows import (
     choices_of,
     chosen,
@@ -25,6 +24,7 @@ from neuralmechanics.symmetry.domains.scaling.indexed_rows import (
     viewed_chosen,
 )
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm, lettered, simpler, without_dims
+from neuralmechanics.symmetry.domains.scaling.parameter_labels import ParameterLabels
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
 from neuralmechanics.symmetry.program.attributes.views import Expand, Take, View, paired_rows
@@ -35,50 +35,13 @@ Shape = tuple[int, ...]
 JOINED_LIMIT = 1 << 16  # entries along a concatenated dimension, times rows, up to which the rows stay apart
 
 
-class Scales(LabelConstraints):
+class Scales(ParameterLabels):
     """The scale interpreter of the primitives (see ``domain.Domain``)."""
-
-    def __init__(
-        self,
-        shapes: Mapping[str, Shape],
-        elementwise: Mapping[str, tuple[int, ...]] | None = None,
-        groups: Mapping[str, int] | None = None,
-        contracted: Mapping[str, Sequence[tuple[int, ...]]] | None = None,
-        single: frozenset[str] = frozenset(),
-    ) -> None:
-        super().__init__()
-        self.shapes = shapes
-        self.parameters: dict[str, Label] = {}
-        self.breakings: list[tuple[np.ndarray, Breaking]] = []
-        self.elementwise = dict(elementwise or {})  # dimensions along which each entry has a variable of its own
-        self.groups = dict(groups or {})
-        self.contracted = dict(contracted or {})
-        self.single = single  # parameters that one operation reads, directly
-        self._stacked: dict[str, int] = {}  # parameters read one slice at a time, and along which dimension
 
     # --- leaves -------------------------------------------------------------------------------------------------
 
     def constant(self, shape: Sequence[int]) -> Label:
         return Label(tuple(shape))
-
-    def parameter(self, name: str) -> Label:
-        """One variable a row, a column, … ; a variable an entry where only elementwise operations read it."""
-        if name not in self.parameters:
-            shape = self.shapes[name]
-            terms = []
-            for position, support in enumerate(self._supports(name, shape)):
-                sizes = [n if d in support else 1 for d, n in enumerate(shape)]
-                ids = self.system.new(math.prod(sizes)).reshape(sizes)
-                terms.append(LabelTerm(Fraction(1), ids, (name, position)))
-            groups = self.groups.get(name, 1)
-            if groups > 1 and len(terms) > 1:  # grouped convolution: input channels of each group apart
-                inner = self.system.new(groups * shape[1]).reshape(groups, shape[1], *(1,) * (len(shape) - 2))
-                for position, term in enumerate(terms):
-                    if term.ids.shape[1] > 1:
-                        terms[position] = replace(term, ids=np.repeat(inner, shape[0] // groups, axis=0))
-            self.parameters[name] = Label(shape, tuple(terms))
-            self.gauges.open(name, self._extents(name, terms))
-        return self.parameters[name]
 
     def unread(self, name: str, view: Take) -> None:
         """Entries of a parameter that no output depends on do not scale: any change of them is a translation.
@@ -95,26 +58,6 @@ class Scales(LabelConstraints):
                 dead = term.ids.take(np.asarray(view.positions, dtype=np.int64), axis=view.dim)
                 self.system.add([1, -1], paired_rows(dead, term.ids.take([read], axis=view.dim)), self.cause)
 
-    def _supports(self, name: str, shape: Shape) -> list[tuple[int, ...]]:
-        wide = [d for d, n in enumerate(shape) if n > 1]
-        if name in self.elementwise:
-            return [self.elementwise[name]]
-        if len(wide) <= 1:
-            return [tuple(wide)]
-        if name in self.contracted:
-            return [dims for dims in self.contracted[name] if any(shape[d] > 1 for d in dims)]
-        if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
-            return [(0, 1), (0, 2)]
-        return [(d,) for d in wide]
-
-    def _extents(self, name: str, terms: Sequence[LabelTerm]) -> list[int]:
-        """For every term but the first, how many numbers it can pass to the first without changing the sum."""
-        found = []
-        for term in terms[1:]:
-            shared = math.prod(min(pair) for pair in zip(terms[0].ids.shape, term.ids.shape, strict=True))
-            found.append(self.groups[name] if shared > 1 and name in self.groups else shared)
-        return found
-
     def moves(self, x: Label) -> bool:
         """Whether anything is left of the label after what is known by now."""
         return bool(x.terms) and bool(self._compact(x.terms))
@@ -122,6 +65,11 @@ class Scales(LabelConstraints):
     # --- primitives ---------------------------------------------------------------------------------------------
 
     def view(self, x: Label, view: View) -> Label:
+        name = next((t.origin[0] for t in x.terms if t.origin), "")
+        if isinstance(view, Take) and name in self.pieces and x is self.parameters[name]:
+            run = self._run(x, name, view)
+            if run is not None:
+                return Label(tuple(view.output_shape(x.shape)), run)
         terms = []
         for t in self._sliced(x, view):
             moved = viewed_chosen(t, view, x.shape) if t.choice else replace(t, ids=view.apply(t.ids, x.shape))
@@ -129,23 +77,6 @@ class Scales(LabelConstraints):
                 return self.view(self._common_row(x), view)
             terms.append(moved)
         return Label(tuple(view.output_shape(x.shape)), tuple(terms))
-
-    def _sliced(self, x: Label, view: View) -> tuple[LabelTerm, ...]:
-        """Terms of one matrix of a parameter that stacks several: each has a gauge of its own."""
-        name = next((t.origin[0] for t in x.terms if t.origin), "")
-        if not isinstance(view, Take) or len(view.positions) != 1 or x is not self.parameters.get(name):
-            return x.terms
-        used = not self.gauges.is_open(name, len(x.terms)) and self._stacked.get(name) != view.dim
-        if used or name in self.groups or any(t.ids.shape[view.dim] == 1 for t in x.terms):
-            return x.terms
-        part = f"{name}[{view.dim}: {view.positions[0]}]"
-        self.gauges.close(name, len(x.terms))
-        self._stacked[name] = view.dim
-        if part not in self._stacked:
-            self._stacked[part] = view.dim
-            matrix = [replace(t, ids=t.ids.take([0], axis=view.dim)) for t in x.terms]
-            self.gauges.open(part, self._extents(name, matrix), of_closed=True)
-        return tuple(replace(t, origin=(part, k)) for k, t in enumerate(x.terms))
 
     def cat(self, xs: Sequence[Label], dim: int) -> Label:
         shape = list(xs[0].shape)

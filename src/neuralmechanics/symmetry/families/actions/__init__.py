@@ -8,13 +8,14 @@ from neuralmechanics.symmetry.families.actions.charge_terms import ChargeShare, 
 from neuralmechanics.symmetry.families.actions.diagonal import Diagonal
 from neuralmechanics.symmetry.families.actions.mixing.complex_pairs import ComplexPairs
 from neuralmechanics.symmetry.families.actions.mixing.linear_blocks import BlockLabels, LinearBlocks
-from neuralmechanics.symmetry.families.actions.mixing.rotation import Rotation, RotationTerm
+from neuralmechanics.symmetry.families.actions.mixing.rotation import Rotation
 from neuralmechanics.symmetry.families.actions.mixing.shear import Shear, ShearTerm
 from neuralmechanics.symmetry.families.actions.own import Field, Finite, Own
 from neuralmechanics.symmetry.families.actions.plain_data import action_from_dict, action_to_dict
 from neuralmechanics.symmetry.families.actions.shift import Shift
 from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 from neuralmechanics.symmetry.families.actions.terms.gram_terms import GramTerm
+from neuralmechanics.symmetry.families.actions.terms.rotation_terms import RotationTerm
 
 __all__ = [
     "FORMS",

@@ -15,8 +15,8 @@ from torch import Tensor
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 from neuralmechanics.symmetry.families.breaking import Breaking
 from neuralmechanics.symmetry.families.spaces.element import Element, monomial
+from neuralmechanics.symmetry.families.spaces.entry import Entry
 from neuralmechanics.symmetry.families.spaces.groups import MATRIX_GROUPS, Copies, Direction, SpaceGroup
-from neuralmechanics.symmetry.families.spaces.placement import Entry
 
 __all__ = ["Space"]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from neuralmechanics.symmetry.domains.representation.domain import Transport
 from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear, ShearTerm
 from neuralmechanics.symmetry.families.family import Family
+from neuralmechanics.symmetry.families.spaces import Entry, Space
 from neuralmechanics.symmetry.finding.reading.naming import named_family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses
@@ -20,6 +21,7 @@ def gauge_families(
     walk: Callable[[Transport], None],
     read: ParameterUses,
     mixed: Sequence[GramTerm],
+    spaces: Sequence[Space],
     requires: tuple[str, ...],
     forgotten: Callable[[dict[str, int]], Collection[str]],
 ) -> tuple[list[Family], list[Family]]:
@@ -28,9 +30,9 @@ def gauge_families(
     ``walk`` runs the graph through an interpreter of the primitives; ``forgotten`` tells of weights, by the number of
     their outputs, which may add a constant vector to these without effect.
 
-    Rotations: spaces that norms (or a tensor that both writes and reads a space) see by length only. General mixings:
-    spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is added
-    along the all-ones vector of a space that is read by centring norms, where others read the space too.
+    Rotations: ``spaces`` that norms (or a tensor that both writes and reads a space) see by length only. General
+    mixings: spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is
+    added along the all-ones vector of a space that is read by centring norms, where others read the space too.
     """
     turned, blind = (
         Transport(
@@ -40,14 +42,7 @@ def gauge_families(
     )
     for transport in (turned, blind):
         walk(transport)
-    found: list[Rotation] = []
-    for root, terms in _spaces(turned).items():
-        width, orthogonal = turned.spaces.widths[root], root in turned.spaces.orthogonal
-        centred = root in turned.spaces.ones
-        if orthogonal and width > (2 if centred else 1):
-            found.append(Rotation(terms, width, "centred" if centred else "orthogonal"))
-        elif not orthogonal and not centred and width > 1 and len({t.dressing for t in terms}) > 1:
-            found += [] if _known(terms, mixed) else [Rotation(terms, width, "general")]
+    found = [turn for space in spaces if (turn := _rotation(space, mixed)) is not None]
     for root, terms in _spaces(blind).items():
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
         if marked and any(t.dual for t in terms):
@@ -87,6 +82,30 @@ def _spaces(transport: Transport) -> dict[int, tuple[RotationTerm, ...]]:
                 root = transport.spaces.find(leg)
                 members.setdefault(root.node, []).append(RotationTerm(name, d, root.dual, root.dressing))
     return {root: tuple(terms) for root, terms in members.items()}
+
+
+def _rotation(space: Space, mixed: Sequence[GramTerm]) -> Rotation | None:
+    """The connected group of a space's matrices, but for scalings; None where it is no more than the identity."""
+    terms = tuple(_term(entry, space) for entry in space.entries if entry.mixes)
+    copies = space.copies_shape
+    if space.group == "orthogonal" and space.width > 1:
+        return Rotation(terms, space.width, "orthogonal", copies=copies)
+    if space.group == "ones-preserving orthogonal" and space.width > 2:
+        return Rotation(terms, space.width, "centred", copies=copies)
+    dressed = space.group == "general linear" and space.width > 1 and len({term.dressing for term in terms}) > 1
+    return Rotation(terms, space.width, "general", copies=copies) if dressed and not _known(terms, mixed) else None
+
+
+def _term(entry: Entry, space: Space) -> RotationTerm:
+    whole = entry.whole and not space.copies
+    return RotationTerm(
+        entry.parameter,
+        entry.axis,
+        entry.inverse_transposed,
+        entry.dressing,
+        None if whole else entry.place,
+        entry.beside,
+    )
 
 
 def _known(terms: Collection[RotationTerm], mixed: Sequence[GramTerm]) -> bool:

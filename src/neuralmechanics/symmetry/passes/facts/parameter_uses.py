@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
@@ -14,6 +15,7 @@ from neuralmechanics.symmetry.program.value import Value
 __all__ = ["ParameterUses", "parameter_uses"]
 
 Dims = tuple[int, ...]
+Runs = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class ParameterUses:
     which several sums of products read parts, each against data of its own. With each the dimensions along which its
     entries may scale differently: not those over which one of its readers sums or normalises.
 
+    ``pieces``: matrices that are read in runs of rows, each against data of its own: where each run starts and stops.
     ``groups``: convolutions in groups. ``contracted``: the sets of dimensions that a sum of products treats as one:
     those that it keeps and those that it sums, each with those that it shares with the other factor and keeps.
     ``single``: parameters that one instruction reads, once. ``answering``: the places in the program where a parameter
@@ -33,6 +36,7 @@ class ParameterUses:
     contracted: dict[str, list[Dims]]
     single: frozenset[str]
     answering: frozenset[int]
+    pieces: dict[str, Runs]
 
 
 @naming_the_operation
@@ -43,13 +47,16 @@ def parameter_uses(program: Program) -> ParameterUses:
     groups: dict[str, int] = {}
     contracted: dict[str, list[Dims]] = {}
     single: set[str] = set()
+    pieces: dict[str, Runs] = {}
     for instruction in program.instructions:
         if not isinstance(instruction.primitive, p.Parameter) or instruction.result is None:
             continue
         name, value = instruction.primitive.name, instruction.result
         ends = _ends(value, readers)
         summed = any(isinstance(read.primitive, (p.Contract, p.Gather)) for _, read in ends)
-        if not summed or _in_pieces(ends, makers):
+        if runs := _runs(value, ends, makers):
+            pieces[name] = runs
+        elif not summed or _in_pieces(ends, makers):
             alike = _alike(value, readers)
             elementwise[name] = tuple(d for d, n in enumerate(value.shape) if n > 1 and d not in alike)
         if _read_once(value, readers):
@@ -62,7 +69,7 @@ def parameter_uses(program: Program) -> ParameterUses:
                 groups[name] = count
             elif not how.windows and (sets := _sets_of(value, _index_sets(how, place), held, makers)):
                 contracted.setdefault(name, sets)
-    return ParameterUses(elementwise, groups, contracted, frozenset(single), _answering(program, readers))
+    return ParameterUses(elementwise, groups, contracted, frozenset(single), _answering(program, readers), pieces)
 
 
 def _answering(program: Program, readers: dict[int, list[Instruction]]) -> frozenset[int]:
@@ -117,6 +124,28 @@ def _in_pieces(ends: list[tuple[Value, Instruction]], makers: dict[int, Instruct
             return False
         others.add(_root(read.operands[1 if read.operands[0] is held else 0], makers))
     return len(others) > 1
+
+
+def _runs(value: Value, ends: list[tuple[Value, Instruction]], makers: dict[int, Instruction]) -> Runs:
+    """The runs of rows in which a matrix is read; none where they overlap, or where all are read against one value."""
+    if len(value.shape) != 2 or not _in_pieces(ends, makers):
+        return ()
+    found = {_first_run(held, value, makers) for held, _ in ends}
+    known = sorted(run for run in found if run is not None)
+    apart = all(one[1] <= other[0] for one, other in pairwise(known))
+    return tuple(known) if len(known) == len(found) and apart and min(value.shape) > 1 else ()
+
+
+def _first_run(held: Value, value: Value, makers: dict[int, Instruction]) -> tuple[int, int] | None:
+    """The rows that the first rearrangement takes on the way from a matrix; None where it takes no run of them."""
+    maker = makers[held.index]
+    while maker.operands and maker.operands[0].index != value.index:
+        maker = makers[maker.operands[0].index]
+    view = maker.primitive.view if isinstance(maker.primitive, p.Rearrange) else None
+    if not isinstance(view, Take) or view.dim != 0:
+        return None
+    start, stop = view.positions[0], view.positions[0] + len(view.positions)
+    return (start, stop) if view.positions == tuple(range(start, stop)) else None
 
 
 def _is_part(value: Value, makers: dict[int, Instruction]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -24,32 +24,18 @@ from neuralmechanics.symmetry.families.actions.action import (
     accumulate,
     detached,
 )
-from neuralmechanics.symmetry.families.actions.terms.gain import (
-    Dressing,
-    adjoint_by_differentiation,
-    dressing_from,
-    gain_values,
-)
+from neuralmechanics.symmetry.families.actions.terms.gain import adjoint_by_differentiation
+from neuralmechanics.symmetry.families.actions.terms.rotation_terms import RotationTerm
 
-__all__ = ["Rotation", "RotationTerm"]
+__all__ = ["Rotation"]
 
 Group = Literal["orthogonal", "centred", "general", "blind", "paired"]
 _ALLOWED = 1e-9  # departure of a matrix from its group: what float64 leaves of a product of rotations, not float32
 
 
 @dataclass(frozen=True)
-class RotationTerm:
-    """A dimension of a parameter that transforms with D A D⁻¹, or with D A⁻ᵀ D⁻¹ where ``dual`` is set."""
-
-    parameter: str
-    dim: int
-    dual: bool = False
-    dressing: Dressing = ()
-
-
-@dataclass(frozen=True)
 class Rotation(Action):
-    """One matrix A = exp(M) for all channels of a space.
+    """One matrix A = exp(M) for all channels of a space, or one for each of its ``copies`` (heads).
 
     ``group``: "orthogonal", M antisymmetric; "centred", those with M·1 = 0; "general", M with a zero diagonal (the
     diagonal ones are rescalings); "blind", M = 1·vᵀ, which a centring norm removes; "paired", antisymmetric within the
@@ -61,10 +47,16 @@ class Rotation(Action):
     width: int
     group: Group = "orthogonal"
     pairs: tuple[tuple[int, int], ...] = ()
+    copies: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
         """Number of generators."""
+        return math.prod(self.copies) * self._each
+
+    @property
+    def _each(self) -> int:
+        """Number of generators of one copy."""
         n = self.width
         sizes = {"orthogonal": n * (n - 1) // 2, "centred": (n - 1) * (n - 2) // 2, "general": n * (n - 1), "blind": n}
         return sizes.get(self.group, len(self.pairs))
@@ -118,39 +110,49 @@ class Rotation(Action):
             "general": "general linear",
         }.get(self.group, "")
 
-    def matrix(self, weights: Float64[Tensor, " size"]) -> Float64[Tensor, "width width"]:
-        """M of the weights.
+    @property
+    def whole(self) -> bool:
+        """Whether one matrix acts, along whole dimensions."""
+        return not self.copies and all(term.place is None for term in self.terms)
+
+    def matrix(self, weights: Float64[Tensor, " size"]) -> Float64[Tensor, "*copies width width"]:
+        """M of the weights, one for each copy.
 
         >>> Rotation((), 2).matrix(torch.tensor([1.0], dtype=torch.float64)).tolist()
         [[0.0, 1.0], [-1.0, 0.0]]
         """
-        n = self.width
+        n, weights = self.width, weights.reshape(*self.copies, self._each)
         if self.group == "blind":
-            return weights.expand(n, n)
+            return weights[..., None, :].expand(*self.copies, n, n)
         if self.group == "general":
-            out = weights.new_zeros(n, n)
-            out[~torch.eye(n, dtype=torch.bool, device=weights.device)] = weights
+            out = weights.new_zeros(*self.copies, n, n)
+            out[..., ~torch.eye(n, dtype=torch.bool, device=weights.device)] = weights
             return out
         if self.group == "orthogonal":
             return _antisymmetric(weights, n)
         if self.group == "paired":
             first, second = torch.tensor(self.pairs, device=weights.device).T
-            half = weights.new_zeros(n, n).index_put((first, second), weights)
+            half = weights.new_zeros(*self.copies, n, n)
+            half[..., first, second] = weights
             return half - half.mT
         basis = _without_ones(n).to(weights.device)
         return basis @ _antisymmetric(weights, n - 1) @ basis.mT
 
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
-        """Weights, or a matrix A of the group itself, of shape [width, width] and with any determinant but zero."""
+        """Weights, or a matrix A of the group itself, of shape [width, width] and with any determinant but zero.
+
+        Where there are copies, one for all of them or one for each.
+        """
         matrix = torch.as_tensor(given, dtype=torch.float64, device=device)
-        if matrix.shape != (self.width, self.width):
+        full = (*self.copies, self.width, self.width)
+        if tuple(matrix.shape) not in (full[-2:], full):
             return self.read_weights(matrix, device)
         off, law = _departure(matrix, self.group, self.pairs)
         if not off <= _ALLOWED:
             raise ValueError(
                 f"the matrix given is off by {off:.1e} from {law}, at most {_ALLOWED:g} is allowed; make it in float64"
             )
-        return matrix
+        return matrix.expand(full)
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """D M D⁻¹ θ, or -D Mᵀ D⁻¹ θ, along the dimensions of the terms."""
@@ -159,11 +161,12 @@ class Rotation(Action):
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
         """D A D⁻¹ θ, or D A⁻ᵀ D⁻¹ θ, with A = exp M where the element is given by its weights."""
-        forward = element if element.ndim == 2 else torch.linalg.matrix_exp(self.matrix(element))
+        forward = element if element.ndim >= 2 else torch.linalg.matrix_exp(self.matrix(element))
         backward = torch.linalg.inv(forward).mT if any(t.dual for t in self.terms) else forward
         out = detached(params, (*self.parameters, *self.inputs))
         for term in self.terms:
-            out[term.parameter] = _along(term, out, backward if term.dual else forward)
+            chosen = backward if term.dual else forward
+            out[term.parameter] = term.acted(out, chosen, self.copies, out[term.parameter])
         return dict(params) | {name: out[name].to(params[name].dtype) for name in self.parameters}
 
     def inverse(self, element: Tensor) -> Tensor:
@@ -208,34 +211,37 @@ class Rotation(Action):
         return self.generator({**detached(params, self.inputs), **xi}, weights)
 
     def to_dict(self) -> dict[str, Any]:
-        """The terms, the width and the group, as a gauge; pairs where there are any."""
-        fields = asdict(self)
-        return {"gauge": {"type": "turn"} | {k: v for k, v in fields.items() if k != "pairs" or self.pairs}}
+        """The terms, the width and the group, as a gauge; pairs and copies where there are any."""
+        fields = {"terms": [term.to_dict() for term in self.terms], "width": self.width, "group": self.group}
+        fields |= {"pairs": [list(pair) for pair in self.pairs]} if self.pairs else {}
+        fields |= {"copies": list(self.copies)} if self.copies else {}
+        return {"gauge": {"type": "turn"} | fields}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rotation:
         """The action that was written."""
         gauge = data["gauge"]
-        terms = (
-            RotationTerm(t["parameter"], t["dim"], t["dual"], dressing_from(t["dressing"])) for t in gauge["terms"]
-        )
+        terms = tuple(RotationTerm.from_dict(term) for term in gauge["terms"])
         pairs = tuple((int(i), int(j)) for i, j in gauge.get("pairs", ()))
-        return cls(tuple(terms), gauge["width"], gauge["group"], pairs)
+        return cls(terms, gauge["width"], gauge["group"], pairs, tuple(gauge.get("copies", ())))
 
     def _steps(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """The generator in float64, differentiable in θ."""
         matrix = self.matrix(weights)
         out: Tensors = {}
         for term in self.terms:
-            accumulate(out, term.parameter, _along(term, params, -matrix.mT if term.dual else matrix))
+            still = torch.zeros_like(params[term.parameter], dtype=torch.float64)
+            moved = term.acted(params, -matrix.mT if term.dual else matrix, self.copies, still)
+            accumulate(out, term.parameter, moved)
         return out
 
 
 def _departure(matrix: Tensor, group: Group, pairs: tuple[tuple[int, int], ...]) -> tuple[float, str]:
     """How far a matrix is from the group, and the law that it misses."""
-    unit, n = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), len(matrix)
+    n = matrix.shape[-1]
+    unit = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
     if group == "blind":
-        off = float((matrix - unit - (matrix - unit)[0]).abs().max())
+        off = float((matrix - unit - (matrix - unit)[..., :1, :]).abs().max())
         return (off if _invertible(matrix) else math.inf), "an invertible 1 + 1·vᵀ, all rows of A - 1 alike"
     if group == "general":
         return (0.0 if _invertible(matrix) else math.inf), "an invertible matrix"
@@ -249,17 +255,17 @@ def _departure(matrix: Tensor, group: Group, pairs: tuple[tuple[int, int], ...])
         return max(off, beside, float((matrix @ quarter - quarter @ matrix).abs().max())), "a rotation within each pair"
     if group == "orthogonal":
         return off, "AᵀA = 1"
-    return max(off, float((matrix.sum(1) - 1).abs().max()) / n**0.5), "AᵀA = 1 and A·1 = 1"
+    return max(off, float((matrix.sum(-1) - 1).abs().max()) / n**0.5), "AᵀA = 1 and A·1 = 1"
 
 
 def _invertible(matrix: Tensor) -> bool:
-    return bool(matrix.isfinite().all()) and bool(torch.linalg.cond(matrix) < 1 / _ALLOWED)
+    return bool(matrix.isfinite().all()) and bool((torch.linalg.cond(matrix) < 1 / _ALLOWED).all())
 
 
 def _antisymmetric(weights: Tensor, n: int) -> Tensor:
     rows, columns = torch.triu_indices(n, n, 1, device=weights.device)
-    out = weights.new_zeros(n, n)
-    out[rows, columns] = weights
+    out = weights.new_zeros(*weights.shape[:-1], n, n)
+    out[..., rows, columns] = weights
     return out - out.mT
 
 
@@ -269,12 +275,3 @@ def _without_ones(n: int) -> Float64[Tensor, "n rest"]:
     above = torch.arange(n)[:, None] < k
     basis = above.double() - torch.where(torch.arange(n)[:, None] == k, k, 0.0)
     return basis / (k * (k + 1)).sqrt()
-
-
-def _along(term: RotationTerm, params: Mapping[str, Tensor], matrix: Tensor) -> Tensor:
-    """The parameter with its dimension multiplied by D·matrix·D⁻¹, in float64."""
-    value = params[term.parameter].double()
-    gain = gain_values(term.dressing, params, value)
-    if gain is not None:
-        matrix = gain[:, None] * matrix / gain
-    return torch.movedim(torch.tensordot(matrix, value, dims=([1], [term.dim])), 0, term.dim)

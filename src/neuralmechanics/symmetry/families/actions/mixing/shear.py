@@ -16,6 +16,7 @@ from neuralmechanics.symmetry.families.actions.terms.gain import (
     Dressing,
     adjoint_by_differentiation,
     dressing_from,
+    dressing_to,
     gain_values,
 )
 
@@ -96,7 +97,11 @@ class Shear(Action):
 
     def to_dict(self) -> dict[str, Any]:
         """The term and the width, as a gauge."""
-        return {"gauge": {"type": "shear"} | asdict(self)}
+        term = asdict(self.term) | {
+            "dressing": dressing_to(self.term.dressing),
+            "shifts": [[name, dressing_to(since)] for name, since in self.term.shifts],
+        }
+        return {"gauge": {"type": "shear", "term": term, "width": self.width}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Shear:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,16 +12,26 @@ from torch import Tensor
 
 from neuralmechanics.symmetry.families.actions.action import Tensors
 
-__all__ = ["Dressing", "Gain", "adjoint_by_differentiation", "dressing_from", "gain_values"]
+__all__ = ["Dressing", "Gain", "adjoint_by_differentiation", "dressing_from", "dressing_to", "gain_values"]
 
 
 @dataclass(frozen=True, order=True)
 class Gain:
-    """A vector factor·γ + offset that multiplies channels, γ a parameter."""
+    """A vector factor·γ + offset that multiplies channels, γ a parameter or its entries ``start`` to ``stop``.
+
+    A ``stop`` of zero is the end.
+    """
 
     parameter: str
     factor: float = 1.0
     offset: float = 0.0
+    start: int = 0
+    stop: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; of a whole parameter without start and stop."""
+        data = asdict(self)
+        return data if self.stop else {k: v for k, v in data.items() if k not in ("start", "stop")}
 
 
 Dressing = tuple[tuple[Gain, float], ...]
@@ -31,10 +41,16 @@ def gain_values(dressing: Dressing, params: Mapping[str, Tensor], like: Tensor) 
     """The diagonal of D = Π gain^power; None for the identity. Even roots are taken of sizes."""
     total: Tensor | None = None
     for gain, power in dressing:
-        value = gain.factor * params[gain.parameter].double().reshape(-1).to(like.device) + gain.offset
+        entries = params[gain.parameter].double().reshape(-1)[gain.start : gain.stop or None]
+        value = gain.factor * entries.to(like.device) + gain.offset
         value = value**power if float(power).is_integer() else value.abs() ** power
         total = value if total is None else total * value
     return total
+
+
+def dressing_to(dressing: Dressing) -> list[list[Any]]:
+    """The gains and powers as plain data."""
+    return [[gain.to_dict(), power] for gain, power in dressing]
 
 
 def dressing_from(data: Iterable[Any]) -> Dressing:

@@ -43,11 +43,11 @@ def padded(d: Builder, node: fx.Node, x: Value, pad: Sequence[int], *rest: Any) 
 def _surrounded(d: Builder, x: Value, dim: int, before: int, after: int, number: float) -> Value:
     """One number around the entries along a dimension: a concatenation with tensors that are filled with it.
 
-    Minus infinity, around what a maximum is taken of, scales with anything as zero does.
+    Minus infinity, around what a maximum is taken of, scales and shifts with anything: so it does with its neighbour.
     """
     if number == 0:
         return d.zero_padded(x, dim, before, after)
-    if math.isinf(number):
+    if math.isinf(number) and x.shape[dim]:
         inside = (slice(None),) * dim + (slice(before, before + x.shape[dim]),)
 
         def filled(x: torch.Tensor) -> torch.Tensor:
@@ -55,9 +55,11 @@ def _surrounded(d: Builder, x: Value, dim: int, before: int, after: int, number:
             out[inside] = x[inside]
             return out
 
-        zeros = d.zero_padded(x, dim, before, after)
+        repeated = take(
+            d, x, dim, [_source(k, x.shape[dim], "replicate") for k in range(-before, x.shape[dim] + after)]
+        )
         how = (number, dim, before, after)
-        return d.masked(zeros, number, zeros.shape, function_of("filled around", filled, settings=how))
+        return d.masked(repeated, number, repeated.shape, function_of("filled around", filled, settings=how))
     shapes = [(*x.shape[:dim], n, *x.shape[dim + 1 :]) for n in (before, after)]
     first, last = (d.constant(shape, number) for shape in shapes)
     return d.cat([*([first] if before else []), x, *([last] if after else [])], dim)
