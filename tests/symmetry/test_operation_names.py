@@ -41,7 +41,6 @@ def test_prose_and_other_tables_are_no_names_of_operations(tmp_path: Path) -> No
     assert len(house().names_of_operations(file)) == 3
 
 
-@pytest.mark.xfail(reason="passes over the captured graph still ask for operations by name", strict=True)
 def test_operations_are_named_in_the_rules_alone() -> None:
     found = house().naming_operations(ROOT)
     assert not found, {str(path.relative_to(ROOT)): lines[:3] for path, lines in found.items()}
