@@ -41,7 +41,7 @@ def known(n: Any) -> int | None:
 
 def undecided_sizes(graph: fx.Graph) -> Callable[[int], bool]:
     """Tells which numbers stand for sizes of a captured graph that the data decide, or for multiples of such sizes."""
-    found = set()
+    found: set[int] = set()
     for node in graph.nodes:
         value = node.meta.get("val")
         for tensor in value if isinstance(value, (tuple, list)) else (value,):

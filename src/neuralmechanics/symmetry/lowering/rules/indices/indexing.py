@@ -21,7 +21,8 @@ from neuralmechanics.symmetry.lowering.rules.indices.index_arguments import (
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import Operand, rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
-from neuralmechanics.symmetry.program.attributes.function import INDEX, Function
+from neuralmechanics.symmetry.program.attributes.function import INDEX, ONE_HOT, Function
+from neuralmechanics.symmetry.program.attributes.index import Places
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import PaddingRow
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason
@@ -76,7 +77,8 @@ def indexed(d: Builder, node: Any, x: Value, indices: Any) -> Value:
         return reshape(d, take(d, joined.flattened(d, x), joined.place, positions), shape)
     places = joined.places(node.args[1], x.shape)
     some = any(is_narrow(n) for n in node.args[1])
-    return d.gather(joined.flattened(d, x), joined.place, picked, used, places, joined.how, some)
+    how = joined.how if positions is None else Places(positions)
+    return d.gather(joined.flattened(d, x), joined.place, picked, used, places, how, some)
 
 
 @rule("masked_select")
@@ -192,7 +194,11 @@ def _picked(d: Builder, x: Value, dim: int, shape: Sequence[int], index: Value, 
 def one_hot(d: Builder, node: fx.Node, x: Value, *_: object) -> Value:
     """Ones in the places that the entries name, which may not move."""
     d.fix(x)
-    return d.constant(meta_shape(node), nonnegative=True, function=outcome(node))
+    if x.depends:
+        return d.constant(meta_shape(node), nonnegative=True, function=outcome(node))
+    shape = meta_shape(node)
+    ones = function_of(ONE_HOT, lambda places: torch.nn.functional.one_hot(places, shape[-1]), node.args[0])
+    return d.computed(shape, (ONE_HOT, shape[-1]), False, ones, [x])
 
 
 @rule("bernoulli", "normal")
