@@ -8,8 +8,8 @@ from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import INDEX, ONE_HOT, Function
-from neuralmechanics.symmetry.program.attributes.index import Index
-from neuralmechanics.symmetry.program.attributes.views import Permute
+from neuralmechanics.symmetry.program.attributes.index import Index, Places
+from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, Take
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
@@ -57,11 +57,16 @@ def _picked(tape: Tape, held: Instruction, makers: dict[int, Instruction], numbe
         if x.shape[other.index(letter)] != own.shape[-1]:
             continue
         (index,) = maker.operands
+        dim, sizes = other.index(letter), own.shape[:-1]
         places = replace(function, name=INDEX, apply=lambda index: index, settings=())
-        gather = p.Gather(
-            other.index(letter), own.shape[:-1], Index((index.index,)), index.index in numbers, places
-        )  # fmt: skip
-        value = tape.new(held.cause, gather, x)
+        known = [entry for entry in maker.primitive.computed or () if isinstance(entry, Places)]  # type: ignore[attr-defined]
+        if known:
+            taken = tape.new(held.cause, p.Rearrange(Take(dim, known[0].first)), x)
+            shape = (*x.shape[:dim], *sizes, *x.shape[dim + 1 :])
+            value = tape.new(held.cause, p.Rearrange(Reshape(shape)), taken)
+        else:
+            gather = p.Gather(dim, sizes, Index((index.index,)), index.index in numbers, places)
+            value = tape.new(held.cause, gather, x)
         order = tuple(left.index(one) for one in how.out)
         ordered = order == tuple(range(len(order)))
         return value if ordered else tape.new(held.cause, p.Rearrange(Permute(order)), value)

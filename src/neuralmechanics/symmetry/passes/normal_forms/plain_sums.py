@@ -12,10 +12,10 @@ import numpy as np
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
+from neuralmechanics.symmetry.passes.normal_forms.plain_products import kept_dimensions, of_parameter, plain_product
 from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.attributes.contraction import Contraction
-from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.value import Value
 
@@ -46,7 +46,7 @@ class _Writer:
             if isinstance(primitive, p.Add):
                 value = self._sum(held, primitive, result)
             elif isinstance(primitive, p.Contract):
-                value = self._product(held, primitive, result)
+                value = plain_product(self.tape, held)
             elif isinstance(primitive, (p.Rearrange, p.Reduce)):
                 value = self._parameter(held, result)
         if value is None or result is None:
@@ -68,7 +68,7 @@ class _Writer:
             y, scale = maker.operands[0], 1.0
         narrow = self._narrowest(y, x.shape, result.shape)
         x, y = (x, narrow) if narrow is not y else (self._narrowest(x, y.shape, result.shape), y)
-        lowered = self._without_front(held.cause, x, y, scale)
+        lowered = self._before_ones(held.cause, x, y, scale)
         if lowered is not None:
             return self.tape.new(held.cause, p.Rearrange(Reshape(result.shape)), lowered)
         if (x, y) == held.operands and scale == primitive.scale:
@@ -82,79 +82,74 @@ class _Writer:
             front = len(x.shape) - len(before.shape)
             padded = isinstance(view, Reshape) and front > 0 and x.shape == (*(1,) * front, *before.shape)
             fits = padded or isinstance(view, Expand)
-            if not fits or not self._of_parameter(before) or np.broadcast_shapes(before.shape, beside) != out:
+            if not fits or not of_parameter(self.tape, before) or np.broadcast_shapes(before.shape, beside) != out:
                 break
             x = before
         return x
 
-    def _of_parameter(self, x: Value) -> bool:
-        while (maker := self._maker(x)) is not None and isinstance(maker.primitive, p.Rearrange):
-            x = maker.operands[0]
-        return maker is not None and isinstance(maker.primitive, p.Parameter)
-
-    def _without_front(self, cause: Location, x: Value, y: Value, scale: float) -> Value | None:
-        """The sum of a product, before it was given a first dimension of one entry, and of a vector."""
+    def _before_ones(self, cause: Location, x: Value, y: Value, scale: float) -> Value | None:
+        """The sum of a product, before it was given dimensions of one entry, and of a parameter without these."""
         for one, other in ((x, y), (y, x)):
             maker = self._maker(one)
-            if maker is None or not isinstance(maker.primitive, p.Rearrange) or len(other.shape) > 1:
+            if maker is None or not isinstance(maker.primitive, p.Rearrange):
                 continue
-            before, view = maker.operands[0], maker.primitive.view
-            product = self._maker(before)
-            if product is None or not isinstance(product.primitive, p.Contract) or not isinstance(view, Reshape):
+            before = maker.operands[0]
+            product, kept = self._maker(before), kept_dimensions(before.shape, one.shape)
+            front = len(one.shape) - len(other.shape)
+            if product is None or not isinstance(product.primitive, p.Contract) or kept is None or front < 0:
                 continue
-            if view.shape == (1, *before.shape) and len(before.shape) > 1:
-                pair = (before, other) if one is x else (other, before)
-                return self.tape.new(cause, p.Add(scale), *pair)
+            seen = (*(1,) * front, *other.shape)
+            if not of_parameter(self.tape, other) or any(n > 1 and d not in kept for d, n in enumerate(seen)):
+                continue
+            plain = self._reshaped(cause, other, tuple(seen[d] for d in kept))
+            return self.tape.new(cause, p.Add(scale), *((before, plain) if one is x else (plain, before)))
         return None
 
-    # --- products -------------------------------------------------------------------------------------------------
-
-    def _product(self, held: Instruction, primitive: p.Contract, result: Value) -> Value | None:
-        """The sum of products without a first dimension of one entry that both factors and the result have."""
-        how, (x, y) = primitive.how, held.operands
-        letter = how.out[:1]
-        if not letter or how.windows or primitive.function is not None or how.x[0] != letter or how.y[0] != letter:
-            return None
-        if x.shape[0] != 1 or y.shape[0] != 1 or len(how.out) < 2 or len(how.x) < 2 or len(how.y) < 2:
-            return None
-        plain = p.Contract(Contraction(how.x[1:], how.y[1:], how.out[1:]))
-        made = self.tape.new(held.cause, plain, *(self._first(held.cause, v) for v in (x, y)))
-        return self.tape.new(held.cause, p.Rearrange(Reshape(result.shape)), made)
-
-    def _first(self, cause: Location, x: Value) -> Value:
-        """x without its first dimension, which has one entry."""
-        maker = self._maker(x)
-        reshaped = maker is not None and isinstance(maker.primitive, p.Rearrange)
-        before = maker.operands[0] if maker is not None and reshaped else x
-        if before.shape == x.shape[1:] and self._keeps_order(maker.primitive if maker else None, before.shape):
-            return before
-        return self.tape.new(cause, p.Rearrange(Reshape(x.shape[1:])), x)
+    def _reshaped(self, cause: Location, x: Value, shape: Shape) -> Value:
+        """A parameter's entries in this shape, less the dimensions of one entry in front."""
+        while len(shape) > 1 and shape[0] == 1:
+            shape = shape[1:]
+        base = self._in_order(x)
+        return base if base.shape == shape else self.tape.new(cause, p.Rearrange(Reshape(shape)), base)
 
     # --- parameters -----------------------------------------------------------------------------------------------
 
     def _parameter(self, held: Instruction, result: Value) -> Value | None:
         """A parameter of which the entries stay in their order, as one reshape or as it is."""
         (x,), primitive = held.operands, held.primitive
-        if not self._keeps_order(primitive, x.shape) or not self._of_parameter(x):
+        if isinstance(primitive, p.Rearrange) and (same := self._same(x, primitive.view, result.shape)) is not None:
+            return same
+        if not _keeps_order(primitive, x.shape) or not of_parameter(self.tape, x):
             return None
-        base = x
-        while (maker := self._maker(base)) is not None and maker.operands:
-            if not self._keeps_order(maker.primitive, maker.operands[0].shape):
-                break
-            base = maker.operands[0]
-        if base is x and isinstance(primitive, p.Rearrange) and isinstance(primitive.view, Reshape):
-            return None if x.shape != result.shape else x
-        return (
-            base if base.shape == result.shape else self.tape.new(held.cause, p.Rearrange(Reshape(result.shape)), base)
-        )
+        base = self._in_order(x)
+        if base.shape == result.shape:
+            return base
+        plain = base is x and isinstance(primitive, p.Rearrange) and isinstance(primitive.view, Reshape)
+        return None if plain else self.tape.new(held.cause, p.Rearrange(Reshape(result.shape)), base)
 
-    def _keeps_order(self, primitive: p.Primitive | None, shape: Shape) -> bool:
-        """Whether all entries stay, in their order: a reshape, or only dimensions of one entry move or are summed."""
-        if isinstance(primitive, p.Reduce):
-            return primitive.function is None and all(shape[d] == 1 for d in primitive.dims)
-        if not isinstance(primitive, p.Rearrange):
-            return False
-        if isinstance(primitive.view, Permute):
-            wide = [d for d in primitive.view.order if shape[d] > 1]
-            return wide == sorted(wide)
-        return isinstance(primitive.view, Reshape)
+    def _same(self, x: Value, view: View, shape: Shape) -> Value | None:
+        """What a rearrangement gives back as it was."""
+        if isinstance(view, Permute) or (isinstance(view, Take) and view.positions != tuple(range(x.shape[view.dim]))):
+            return x if isinstance(view, Permute) and view.order == tuple(range(len(shape))) else None
+        base = self._in_order(x) if isinstance(view, Reshape) else x
+        return base if base.shape == shape else None
+
+    def _in_order(self, x: Value) -> Value:
+        """What x is, in the same order of entries, before all that keeps it."""
+        while (maker := self._maker(x)) is not None and maker.operands:
+            if not _keeps_order(maker.primitive, maker.operands[0].shape):
+                break
+            x = maker.operands[0]
+        return x
+
+
+def _keeps_order(primitive: p.Primitive, shape: Shape) -> bool:
+    """Whether all entries stay, in their order: a reshape, or only dimensions of one entry move or are summed."""
+    if isinstance(primitive, p.Reduce):
+        return primitive.function is None and all(shape[d] == 1 for d in primitive.dims)
+    if not isinstance(primitive, p.Rearrange):
+        return False
+    if isinstance(primitive.view, Permute):
+        wide = [d for d in primitive.view.order if shape[d] > 1]
+        return wide == sorted(wide)
+    return isinstance(primitive.view, Reshape)

@@ -33,6 +33,9 @@ from neuralmechanics.symmetry.program.value import Value, is_value
 def embedding(d: Builder, node: Any, weight: Value, index: Value, padding: int = -1, *_: object, **__: object) -> Value:
     """Row index[…] of the table."""
     d.fix(index)
+    positions = positions_in(node.args[1], weight.shape[0]) if padding < 0 else None
+    if positions is not None and len(positions) == math.prod(index.shape):
+        return reshape(d, take(d, weight, 0, positions), (*index.shape, *weight.shape[1:]))
     rows = d.gather(weight, 0, tuple(index.shape), [index], _read(node.args[1]))
     if padding >= 0:
         d.requires(PaddingRow(weight.index, padding))
@@ -191,14 +194,15 @@ def _picked(d: Builder, x: Value, dim: int, shape: Sequence[int], index: Value, 
 
 
 @rule("one_hot")
-def one_hot(d: Builder, node: fx.Node, x: Value, *_: object) -> Value:
+def one_hot(d: Builder, node: Any, x: Value, *_: object) -> Value:
     """Ones in the places that the entries name, which may not move."""
     d.fix(x)
     if x.depends:
         return d.constant(meta_shape(node), nonnegative=True, function=outcome(node))
     shape = meta_shape(node)
     ones = function_of(ONE_HOT, lambda places: torch.nn.functional.one_hot(places, shape[-1]), node.args[0])
-    return d.computed(shape, (ONE_HOT, shape[-1]), False, ones, [x])
+    places = positions_in(node.args[0], shape[-1])
+    return d.computed(shape, (ONE_HOT, shape[-1], places and Places(places)), False, ones, [x])
 
 
 @rule("bernoulli", "normal")
