@@ -337,10 +337,16 @@ PENDING = {
     ("affine map behind a norm", "input by input"): "a sum of products with columns is not one with the matrix",
 }
 PAIRS = [(name, spelling) for name, f in FUNCTIONS.items() for spelling in list(f.steps)[1:]]
-EXPECTED = [
-    pytest.param(*pair, marks=pytest.mark.xfail(reason=PENDING[pair], strict=True) if pair in PENDING else ())
-    for pair in PAIRS
-]
+
+
+def _marks(name: str, spelling: str) -> list[pytest.MarkDecorator]:
+    """One spelling of each function by default, all when slow ones are asked for."""
+    marks = [] if spelling == list(FUNCTIONS[name].steps)[1] else [pytest.mark.slow]
+    reason = PENDING.get((name, spelling))
+    return marks if reason is None else [*marks, pytest.mark.xfail(reason=reason, strict=True)]
+
+
+EXPECTED = [pytest.param(*pair, marks=_marks(*pair)) for pair in PAIRS]
 
 
 @cache
@@ -358,7 +364,6 @@ def test_the_first_spelling_is_right(name: str) -> None:
     assert verdict.sound, verdict
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "spelling"), EXPECTED)
 def test_every_spelling_has_the_same_symmetries(name: str, spelling: str) -> None:
     first, expected = reference(name)
