@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.held_numbers import Held
 from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
-from neuralmechanics.symmetry.passes.rewriting.zero_factors import Held
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.attributes.views import Take
