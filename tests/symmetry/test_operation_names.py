@@ -10,6 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+
+from neuralmechanics import find_symmetries
+from neuralmechanics.symmetry.lowering.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,14 +54,26 @@ def test_prose_and_other_tables_are_no_names_of_operations(tmp_path: Path) -> No
     assert len(house().names_of_operations(file)) == 3
 
 
-@pytest.mark.xfail(reason="passes over the captured graph still ask for operations by name", strict=True)
 def test_operations_are_named_in_the_rules_alone() -> None:
     found = naming()
     assert not found, {str(path.relative_to(ROOT)): lines[:3] for path, lines in found.items()}
 
 
-def test_what_still_names_them_is_known() -> None:
-    """One look at torch's own list of operations, where regions of a model are captured."""
-    found = naming()
-    told = {path.name: [line.partition(": ")[2] for line in lines] for path, lines in found.items()}
-    assert told == {"regions.py": ["torch.ops.aten"]}
+def test_one_function_in_one_file_is_all_that_an_operation_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else names it; without the function it is unknown, and with it all is known that follows."""
+    source = ROOT / "src" / "neuralmechanics"
+    naming = [path for path in source.rglob("*.py") if "logsumexp" in path.read_text(encoding="utf-8")]
+    assert [path.parent.parent.name for path in naming] == ["rules"]
+
+    def normalised(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        scores = x @ w["a"]
+        return scores - torch.logsumexp(scores, 1, keepdim=True)
+
+    weights, x = {"a": torch.zeros(3, 4)}, torch.zeros(5, 3)
+    found = find_symmetries(normalised, x, params=weights)
+    assert found.unknown == ()
+    assert found.count()["translation"] == 3  # one for each input: what is added to all outputs cancels
+    monkeypatch.delitem(RULES, "aten.logsumexp")
+    without = find_symmetries(normalised, x, params=weights)
+    assert [entry.operation for entry in without.unknown] == ["aten.logsumexp"]
+    assert not len(without)

@@ -20,6 +20,7 @@ from neuralmechanics.symmetry.lowering.capture import tracing
 from neuralmechanics.symmetry.lowering.capture.exporting import exported
 from neuralmechanics.symmetry.lowering.replay import Replayed, comparing, replayed
 from neuralmechanics.symmetry.lowering.replay.graph_run import Conversion, run_graph
+from neuralmechanics.symmetry.lowering.rules.gradients import NO_GRADIENT
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -289,7 +290,7 @@ def _planted(change: Callable[[Any, Any], bool]) -> Replayed:
     whole, batch = Whole(model, None), torch.randn(4, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        captured = exported(whole, batch)
+        captured = exported(whole, batch, NO_GRADIENT)
     assert replayed(captured, whole, batch) == Replayed()
     changed = [node for node in list(captured.graph.nodes) if change(captured.graph, node)]
     assert changed
@@ -512,7 +513,7 @@ def test_a_region_of_reduced_precision_is_run_in_it_again() -> None:
                 return self.b(torch.relu(self.a(x))).float()
 
     whole, batch = Whole(Net(), None), torch.randn(3, 5)
-    captured = exported(whole, batch)
+    captured = exported(whole, batch, NO_GRADIENT)
     given = {name: p.detach() for name, p in whole.named_parameters()}
 
     def value(source: Any) -> Tensor:

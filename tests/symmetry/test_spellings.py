@@ -1,8 +1,7 @@
 """One function has one answer, whichever way it is written.
 
 Every function below is written first as most people would write it, a spelling that the null space of its Jacobian
-confirms, and then in other ways that compute the same numbers from the same parameters. Spellings that are not seen
-through yet are expected to fail, strictly, each with what is missing.
+confirms, and then in other ways that compute the same numbers from the same parameters.
 """
 
 from __future__ import annotations
@@ -749,41 +748,10 @@ FUNCTIONS: dict[str, Function] = {
     "rows of a table": Function(_table, _looked_up, _TABLES, (32, 4), words=5),
 }
 
-_STATUS = "the same symmetries, but where none is found it is said that none was looked for"
-_ONE_OPERATION = "a bias answers a shift only where one operation holds it with its weight"
-
-PENDING: dict[tuple[str, str], str] = {
-    (name, spelling): reason
-    for name, reason, spellings in (
-        ("one channel", "zeros of a mask are numbers: what they leave is not followed", ("masked",)),
-        ("one channel", "channels that are read apart join no linear block", ("stack of unbind",)),
-        ("one token", "a product with numbers of the model, some of which are zero", ("one-hot product",)),
-        ("affine map behind a norm", _ONE_OPERATION, (
-            "baddbmm", "difference", "in halves",
-            "a column of ones",
-        )),
-        ("relu", _STATUS, ("where", "masked_fill")),
-        ("concatenation", "a sum with zeros that padding puts there", ("sum of padded",)),
-        ("two heads", "the same symmetries, cut into families by head", ("columns", "in the batch")),
-        ("direction", _STATUS, ("root mean square",)),
-        ("difference", _STATUS, ("stacked",)),
-        ("rows of a table", "rows that an index chooses are answered by no bias", ("one-hot product",)),
-    )
-    for spelling in spellings
-}  # fmt: skip
-
 # --- the tests ------------------------------------------------------------------------------------------------------
 
 
-def pairs(pending: Mapping[tuple[str, str], str]) -> list[Any]:
-    """Every function with every spelling but the first."""
-    cases = [(name, spelling) for name, f in FUNCTIONS.items() for spelling in list(f.steps)[1:]]
-    stray = set(pending) - set(cases)
-    assert not stray, f"pending spellings that are not in the table: {sorted(stray)}"
-    return [
-        pytest.param(*case, marks=pytest.mark.xfail(reason=pending[case], strict=True) if case in pending else ())
-        for case in cases
-    ]
+PAIRS = [(name, spelling) for name, f in FUNCTIONS.items() for spelling in list(f.steps)[1:]]
 
 
 def _search(network: Network) -> Symmetries:
@@ -806,7 +774,7 @@ def found(name: str, spelling: str) -> Symmetries:
 
 def test_the_table_is_large_enough() -> None:
     assert len(FUNCTIONS) >= 6
-    assert len(pairs({})) >= 25
+    assert len(PAIRS) >= 25
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -831,26 +799,13 @@ def assert_same_function(first: Network, second: Network) -> None:
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10), (found - expected).abs().max()
 
 
-@pytest.mark.parametrize(("name", "spelling"), one_in(2, pairs(PENDING)))
+@pytest.mark.parametrize(("name", "spelling"), one_in(2, PAIRS))
 def test_every_spelling_has_the_same_symmetries(name: str, spelling: str) -> None:
     first, expected = reference(name)
     assert_same_symmetries(expected, found(name, spelling), first.module)
 
 
-@pytest.mark.parametrize(("name", "spelling"), PENDING)
-def test_what_is_found_of_a_pending_spelling_is_true(name: str, spelling: str) -> None:
-    """At any point its orbit lies in that of the first spelling, which is right."""
-    network, expected = reference(name)
-    randomise(network.module, torch.Generator().manual_seed(7))
-    here = {key: p.detach() for key, p in trainable(network.module).items()}
-    first, other = (
-        [ray for family in symmetries for ray in one_by_one(family, here)]
-        for symmetries in (expected, found(name, spelling))
-    )
-    assert rank(torch.stack([*first, *other], dim=1)) == rank(torch.stack(first, dim=1))
-
-
-@pytest.mark.parametrize(("name", "spelling"), pairs({}))
+@pytest.mark.parametrize(("name", "spelling"), PAIRS)
 def test_no_spelling_calls_free_what_moves(name: str, spelling: str) -> None:
     """What cannot be seen through is not sought: nothing that a translation or a scale moves is said to be free."""
     families = reference(name)[1].of_kind("translation", "scale", "rescale", "linear")

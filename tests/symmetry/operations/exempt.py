@@ -145,30 +145,29 @@ NOT_DERIVED: dict[str, str] = {
 # Rules around which not all symmetries of bare parameters are looked for: what is read at places that the shapes alone
 # decide (windows, strides, masks), single entries, sizes of one, and what rules give up.
 _NOT_ALL = """_adaptive_avg_pool2d _adaptive_avg_pool3d _batch_norm_with_update _batch_norm_with_update_functional
-_conj _conj_physical _embedding_bag _fused_rms_norm _index_put_impl _local_scalar_dense
-_native_batch_norm_legit _native_batch_norm_legit_functional _pack_padded_sequence
-_pad_packed_sequence _prelu_kernel _prelu_kernel_backward _unsafe_index_put
-_upsample_nearest_exact2d _weight_norm _weight_norm_interface adaptive_avg_pool1d
-adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
-addbmm addmm addmv adjoint aminmax avg_pool1d avg_pool2d avg_pool3d baddbmm bilinear
-binary_cross_entropy binary_cross_entropy_with_logits bmm clamp clamp_max clamp_min clip col2im conj
-constant_pad_nd conv1d convolution copysign cosine_embedding_loss cosine_similarity
-cross_entropy_loss ctc_loss cummax cummin cumprod cumsum diagonal dot einsum elu_backward
-embedding_bag fft_fft fft_fft2 fft_fftn fft_hfft fft_ifft fft_ifft2 fft_ifftn fft_ihfft fft_irfft
-fft_irfft2 fft_irfftn fft_rfft fft_rfft2 fft_rfftn fill fix fmax fmod frac fractional_max_pool2d
-frobenius_norm gather group_norm gru_cell hardshrink hardshrink_backward hardsigmoid hardtanh
-hardtanh_backward hinge_embedding_loss im2col imag index index_add index_copy index_put kthvalue
-linalg_matmul linalg_vector_norm linear logaddexp logaddexp2 logcumsumexp logsumexp lstm_cell mH
+_conj _conj_physical _embedding_bag _fused_rms_norm _index_put_impl _native_batch_norm_legit
+_native_batch_norm_legit_functional _pack_padded_sequence _pad_packed_sequence _prelu_kernel
+_prelu_kernel_backward _unsafe_index_put _upsample_nearest_exact2d _weight_norm
+_weight_norm_interface adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d addbmm addmm addmv adjoint aminmax
+avg_pool1d avg_pool2d avg_pool3d baddbmm bilinear binary_cross_entropy
+binary_cross_entropy_with_logits clamp clamp_max clamp_min clip col2im conj conv1d convolution
+copysign cosine_embedding_loss cosine_similarity cross_entropy_loss ctc_loss cumprod cumsum dot
+einsum elu_backward embedding_bag fft_fft fft_fft2 fft_fftn fft_hfft fft_ifft fft_ifft2 fft_ifftn
+fft_ihfft fft_irfft fft_irfft2 fft_irfftn fft_rfft fft_rfft2 fft_rfftn fill fix fmax fmod frac
+fractional_max_pool2d frobenius_norm gather group_norm gru_cell hardshrink hardshrink_backward
+hardsigmoid hardtanh hardtanh_backward im2col imag index index_add index_copy index_put
+linalg_matmul linalg_vector_norm linear logaddexp logaddexp2 logcumsumexp lstm_cell mH
 margin_ranking_loss masked_fill masked_scatter masked_select matmul matrix_H max_pool1d
 max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices
-maximum mean median mode multi_margin_loss multilabel_margin_loss mv nan_to_num nanmedian
+maximum mean median multi_margin_loss multilabel_margin_loss mv nan_to_num nanmedian
 native_batch_norm native_batch_norm_backward native_dropout_backward native_group_norm
 native_layer_norm new_zeros nextafter nll_loss nll_loss2d nll_loss_backward nll_loss_forward
 nll_loss_nd norm norm_except_dim pairwise_distance prelu prod real relu relu6 remainder
 repeat_interleave rms_norm rnn_relu_cell scatter scatter_add softshrink softshrink_backward
-special_xlog1py special_xlogy std std_mean sum sym_storage_offset take_along_dim threshold
-threshold_backward topk tril triplet_margin_loss triu trunc upsample_bicubic2d upsample_bilinear2d
-upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var
-var_mean vdot view_as_complex view_as_real where xlogy zeros_like inner linalg_multi_dot chain_matmul
+special_xlog1py special_xlogy std std_mean sum sym_storage_offset threshold threshold_backward tril
+triplet_margin_loss triu trunc upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean vdot
+view_as_complex view_as_real where xlogy zeros_like inner linalg_multi_dot chain_matmul
 linalg_vecdot matrix_exp linalg_matrix_exp diag diag_embed quantile nanquantile"""
 PARTIAL = frozenset(f"aten.{name}" for name in _NOT_ALL.split())

@@ -39,6 +39,7 @@ from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
+from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors
 from neuralmechanics.symmetry.program.interpret import interpret
@@ -99,7 +100,8 @@ def analyse(captured: Captured) -> Symmetries:
     captured = live(captured)
     lowered = lower(captured)
     own = model_entries(captured, lowered)
-    zeros = with_zero_factors(lowered.program, own)
+    known = with_known_factors(lowered.program, own)
+    zeros = with_zero_factors(known.program, own)
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
@@ -127,7 +129,7 @@ def analyse(captured: Captured) -> Symmetries:
     turns, shears = gauge_families(captured, walk, read, mixing, spaces, requires, forgotten)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     named = tuple(
-        with_kept_zeros(with_negative_factors(with_padding_rows(unique_names(families), program), spaces), zeros)
+        with_kept_zeros(with_negative_factors(with_padding_rows(unique_names(families), program), spaces), zeros, known)
     )
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, notes(captured), described(captured), spaces)

@@ -7,6 +7,7 @@ from typing import Any
 
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.passes.normal_forms.known_factors import KnownFactors
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import ZeroFactors
 from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow
 from neuralmechanics.symmetry.program.primitives import Parameter
@@ -41,12 +42,12 @@ def with_padding_rows(families: list[Family], program: Program) -> list[Family]:
     return padded
 
 
-def with_kept_zeros(families: list[Family], zeros: ZeroFactors) -> list[Family]:
+def with_kept_zeros(families: list[Family], zeros: ZeroFactors, known: KnownFactors) -> list[Family]:
     """Families that owe something to zeros of a buffer: that the buffer keeps them is said."""
     masked = []
     for family in families:
         shifted = family.parameters if family.kind == "translation" else ()
-        names = zeros.ending.union(*(zeros.buffers.get(parameter, set()) for parameter in shifted))
+        names = zeros.ending.union(known.buffers, *(zeros.buffers.get(parameter, set()) for parameter in shifted))
         texts = [f"{name} keeps its zeros" for name in sorted(names)]
         masked.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return masked

@@ -18,6 +18,7 @@ from neuralmechanics.functional.calling import LossFunction, Whole, require_sepa
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, RouteError, Source, first_line
 from neuralmechanics.symmetry.lowering.capture.exporting import exported, exported_with_checkpoints
 from neuralmechanics.symmetry.lowering.capture.in_place import written_placeholders
+from neuralmechanics.symmetry.lowering.capture.regions import Operation
 from neuralmechanics.symmetry.lowering.capture.repeated import merge_repeated
 from neuralmechanics.symmetry.lowering.capture.tracing import (
     traced,
@@ -26,12 +27,13 @@ from neuralmechanics.symmetry.lowering.capture.tracing import (
 )
 from neuralmechanics.symmetry.lowering.inlining import inlined
 from neuralmechanics.symmetry.lowering.replay import is_large, replayed
+from neuralmechanics.symmetry.lowering.rules.gradients import NO_GRADIENT
 
 __all__ = ["capture"]
 
 _LARGEST = 1 << 16  # entries of a buffer of which the values are kept
 
-Route = Callable[[Whole, Any], Captured]
+Route = Callable[[Whole, Any, Operation], Captured]
 
 ROUTES: dict[str, Route] = {
     "export": exported,
@@ -64,7 +66,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
             continue
         try:
             with left_as_found(whole, batch, parameters=route not in _EXPORTS), _silent():
-                captured = route(whole, batch)
+                captured = route(whole, batch, NO_GRADIENT)
         except RouteError as error:  # whatever one route cannot do, the next one may
             reasons[name] = str(error)
             continue

@@ -18,7 +18,7 @@ from neuralmechanics.symmetry.lowering.graph.known_entries import note_known_ent
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome, parity
 from neuralmechanics.symmetry.lowering.rules.registry import settings
-from neuralmechanics.symmetry.lowering.sizes import shape_of
+from neuralmechanics.symmetry.lowering.sizes import shape_of, undecided_sizes
 from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.program import Location, Program
@@ -58,7 +58,7 @@ class _Lowering:
         place_arguments(self.captured.graph)
         note_known_entries(self.captured)
         self.numbers: set[fx.Node] = set()
-        self.builder = Builder()
+        self.builder = Builder(undecided_sizes(self.captured.graph))
         self.values: dict[fx.Node, Any] = {}
         self.sources: dict[int, fx.Node] = {}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx
 
-__all__ = ["known", "meta_shape", "meta_shape_of", "shape_of", "size_of"]
+__all__ = ["known", "meta_shape", "meta_shape_of", "shape_of", "size_of", "undecided_sizes"]
 
 _FIRST = 169  # prime(169) = 1009: no usual width is a prime of that size, so a stand-in never equals a true size
 
@@ -36,6 +37,17 @@ def known(n: Any) -> int | None:
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
     return None if free_unbacked_symbols(n) else int(n)
+
+
+def undecided_sizes(graph: fx.Graph) -> Callable[[int], bool]:
+    """Tells which numbers stand for sizes of a captured graph that the data decide, or for multiples of such sizes."""
+    found: set[int] = set()
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        for tensor in value if isinstance(value, (tuple, list)) else (value,):
+            sizes = tensor.shape if isinstance(tensor, torch.Tensor) else ()
+            found.update(size_of(n) for n in sizes if known(n) is None)
+    return lambda size: any(size == n or (n > 1 and size % n == 0) for n in found)
 
 
 def shape_of(value: Any) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any, NoReturn
@@ -23,19 +23,14 @@ from neuralmechanics.symmetry.program.value import Value, is_value
 __all__ = ["Builder"]
 
 
-def _covers(x: Value, other: Value) -> bool:
-    """Whether ``other`` broadcasts to the shape of x."""
-    front = len(x.shape) - len(other.shape)
-    return front >= 0 and all(n in (1, m) for n, m in zip(other.shape, x.shape[front:], strict=True))
-
-
 _NOWHERE = Location(-1, "nothing", "nowhere")
 
 
 class Builder:
     """Writes a program, one instruction a call; operands that do not fit raise ``UnsupportedFormError``."""
 
-    def __init__(self) -> None:
+    def __init__(self, undecided: Callable[[int], bool] = lambda size: False) -> None:
+        self._undecided = undecided  # tells the numbers that stand for sizes which the data decide
         self.cause = _NOWHERE
         self._tape: list[Instruction] = []
         self._values = 0
@@ -216,9 +211,9 @@ class Builder:
     def add(self, x: Any, y: Any, scale: float = 1.0) -> Value:
         """x + scale·y; what is filled with one number counts as the number."""
         fits = is_value(x) and is_value(y)
-        if fits and (number := y.constant_number()) is not None and _covers(x, y):
+        if fits and (number := y.constant_number()) is not None and x.covers(y):
             return self.add_number(x, scale * number)
-        if fits and (number := x.constant_number()) is not None and _covers(y, x):
+        if fits and (number := x.constant_number()) is not None and y.covers(x):
             return self.add_number(self.scaled(y, scale) if scale != 1 else y, number)
         return self._value(p.Add(scale), x, y)
 
@@ -237,7 +232,7 @@ class Builder:
         fits = is_value(x) and is_value(y)
         for one, other in ((x, y), (y, x)) if fits else ():
             number = other.constant_number()
-            if number is not None and math.isfinite(number) and _covers(one, other):
+            if number is not None and math.isfinite(number) and one.covers(other):
                 return self.scaled(one, number)
         return self._value(p.Multiply(), x, y)
 
@@ -269,7 +264,7 @@ class Builder:
     def larger(self, x: Any, y: Any, largest: bool = True) -> Value:
         """The larger or the smaller of two tensors; with zeros, the positive or the negative part."""
         for one, other in ((x, y), (y, x)) if is_value(x) and is_value(y) else ():
-            if other.constant_number() == 0 and _covers(one, other):
+            if other.constant_number() == 0 and one.covers(other):
                 return self.homogeneous(one, largest, POSITIVE if largest else NEGATIVE)
         return self._value(p.Maximum(largest), x, y)
 
@@ -341,10 +336,20 @@ class Builder:
         turned = self.view(total, Permute(order)) if order != tuple(range(len(order))) else total
         held = dict(zip(letters, x.shape, strict=True))
         beside = self.view(turned, Reshape(tuple(held.get(k, 1) for k in out)))
-        count = math.prod(n for k, n in sizes.items() if k not in out and held.get(k, 1) != n)
-        return self.view(self.scaled(beside, number * count), Expand(tuple(sizes[k] for k in out)))
+        counts = [n for k, n in sizes.items() if k not in out and held.get(k, 1) != n]
+        return self.view(self._counted(beside, counts, number), Expand(tuple(sizes[k] for k in out)))
+
+    def _counted(self, x: Value, counts: Sequence[int], number: float = 1.0) -> Value:
+        """number·x as often as the counts say; what of that the data decide is a number of theirs."""
+        decided = [n for n in counts if not self._undecided(n)]
+        x = self.scaled(x, number * math.prod(decided))
+        return x if len(decided) == len(counts) else self.mul(x, self.constant(()))
 
     def reduce(self, x: Any, dims: Sequence[int], keepdim: bool, mean: bool, function: Function | None = None) -> Value:
+        """The sum or the mean; a sum over as many entries as the data decide is the mean times a number of the data."""
+        counts = [n for d, n in enumerate(x.shape) if {d, d - len(x.shape)} & {*dims}] if is_value(x) else []
+        if not mean and function is None and any(map(self._undecided, counts)):
+            return self._counted(self.reduce(x, dims, keepdim, True), counts)
         return self._value(p.Reduce(tuple(dims), keepdim, mean, function), x)
 
     def extremum(self, x: Any, dims: Sequence[int], keepdim: bool, largest: bool = True) -> Value:

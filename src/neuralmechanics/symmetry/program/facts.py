@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.function import ONE_HOT
 from neuralmechanics.symmetry.program.value import Value
 
 __all__ = ["is_nonnegative", "number_of"]
@@ -40,7 +41,8 @@ _KEEPING = (p.Rearrange, p.Concatenate, p.Gather, p.Spread, p.Order)
 def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
     """Whether no entry of the result can be negative, whatever the data and the parameters are."""
     if isinstance(primitive, p.Constant):
-        return primitive.nonnegative or (primitive.number is not None and primitive.number >= 0)
+        ones = primitive.function is not None and primitive.function.name == ONE_HOT
+        return primitive.nonnegative or ones or (primitive.number is not None and primitive.number >= 0)
     if isinstance(primitive, (p.Homogeneous, p.Nonlinear)):
         return primitive.nonnegative
     if isinstance(primitive, p.Power):

@@ -27,6 +27,11 @@ class Value:
         """The number that fills it, where no parameter reaches it; zero also where one does (a product with zeros)."""
         return None if self.depends and self.number != 0 else self.number
 
+    def covers(self, other: Value) -> bool:
+        """Whether ``other`` broadcasts to its shape."""
+        front = len(self.shape) - len(other.shape)
+        return front >= 0 and all(n in (1, m) for n, m in zip(other.shape, self.shape[front:], strict=True))
+
 
 def is_value(x: Any) -> bool:
     """Whether x stands for a tensor of the program."""

@@ -59,7 +59,9 @@ class Transport:
         self.cause = self.position = -1
         self._complex, self._single, self._blind = complex, single, blind
         self._answering = answering  # where a bias is added to a product that nothing else reads
-        self._waiting: dict[int, tuple[str, Carried]] = {}  # weights and products that await a bias
+        self._waiting: dict[
+            int, tuple[str, Carried, int]
+        ] = {}  # weights, products that await a bias, outputs from behind
 
     # --- leaves -------------------------------------------------------------------------------------------------
 
@@ -156,11 +158,15 @@ class Transport:
 
     def _answer(self, product: Carried, bias: Carried, scale: float) -> None:
         """Notes the bias that is added to a product, to take back what a shear of the weight leaves."""
-        name, held = self._waiting.get(id(product), ("", None))
+        name, held, place = self._waiting.get(id(product), ("", None, 0))
         if product is not held or scale != 1 or self.position not in self._answering:
             return
-        if bias.source is not None and bias.source[0] in self._single and bias.shape == product.shape[-1:]:
-            self.shears[name] = replace(self.shears[name], absorber=bias.source[0])
+        whole = bias.gain is not None and bias.gain == (Gain(bias.gain[0].parameter), 1.0)
+        along = [d - len(bias.shape) for d in bias.wide()]
+        if not whole or bias.gain is None or along != [place] or bias.shape[place] != product.shape[place]:
+            return
+        if bias.gain[0].parameter in self._single:
+            self.shears[name] = replace(self.shears[name], absorber=bias.gain[0].parameter)
 
     def _keep_ones(self, leg: Leg) -> None:
         if self._blind:
@@ -273,8 +279,7 @@ class Transport:
         self.shears[name] = ShearTerm(
             name, places[1 - column], places[column], data.hollow.dressing, data.hollow.shifts
         )  # fmt: skip
-        if how.out.endswith(theirs[1 - column]):
-            self._waiting[id(result)] = (name, result)
+        self._waiting[id(result)] = (name, result, how.out.index(theirs[1 - column]) - len(how.out))
 
     def reduce(self, x: Carried, dims: Sequence[int], keepdim: bool, mean: bool) -> Carried:
         bound = {d % len(x.shape) for d in dims} if x.shape else set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +49,21 @@ def mapped_constant(t: ChangeTerm) -> Mapped | None:
     return mapped if isinstance(mapped, Mapped) and taken else None
 
 
-def parameter_behind(name: Hashable) -> tuple[str, bool]:
-    """The parameter that a value is, up to reshapes, broadcasts and entries that are taken; and whether it is whole."""
-    whole = True
+def parameter_behind(name: Hashable, shapes: Mapping[str, Sequence[int]]) -> tuple[str, bool]:
+    """The parameter that a value is, up to reshapes, broadcasts and entries that are taken; and whether it is whole.
+
+    A permutation of dimensions leaves the entries of a vector in their order, and of nothing else.
+    """
+    whole, permuted = True, False
     while isinstance(name, tuple) and name and name[0] in ("view", "expand"):
-        if name[0] == "view" and isinstance(name[2], Permute):
-            return "", False
+        permuted = permuted or (name[0] == "view" and isinstance(name[2], Permute))
         whole = whole and not (name[0] == "view" and isinstance(name[2], Take))
         name = name[1]
-    return (str(name[1]), whole) if isinstance(name, tuple) and name[:1] == ("parameter",) else ("", False)
+    if not (isinstance(name, tuple) and name[:1] == ("parameter",)):
+        return "", False
+    parameter = str(name[1])
+    several = sum(n > 1 for n in shapes[parameter]) > 1
+    return ("", False) if permuted and several else (parameter, whole)
 
 
 def maps_of(t: ChangeTerm) -> tuple[Mapped | Gained, ...]:
@@ -94,7 +100,7 @@ def _keeps_order(step: Sequence[Any]) -> bool:
 
 
 def _of_parameter(name: Hashable) -> bool:
-    """Whether a value is a parameter, rearranged."""
-    while isinstance(name, tuple) and name and name[0] in ("view", "expand"):
+    """Whether a value is a parameter, rearranged, or a multiple of one."""
+    while isinstance(name, tuple) and name and name[0] in ("view", "expand", "scaled"):
         name = name[1]
     return isinstance(name, tuple) and name[:1] == ("parameter",)

@@ -18,7 +18,7 @@ import numpy as np
 
 from neuralmechanics.symmetry.domains.shift.answers import Absorbed, Answer, mapped_constant, maps_of, parameter_behind
 from neuralmechanics.symmetry.domains.shift.constraints import ShiftConstraints
-from neuralmechanics.symmetry.domains.shift.movement import placed_in, viewed_dims, viewed_term, viewed_zero
+from neuralmechanics.symmetry.domains.shift.movement import placed_in, viewed_dims, viewed_term, viewed_whole
 from neuralmechanics.symmetry.domains.shift.products import contracted_term, one_along, times, zero_along
 from neuralmechanics.symmetry.domains.shift.variation import (
     Change,
@@ -130,7 +130,8 @@ class Shifts(ShiftConstraints):
         varies = viewed_dims(x.varies, view, x.shape, shape)
         terms = tuple(viewed_term(t, view, x.shape, shape) for t in x.terms)
         told = x.shape[view.dim : view.dim + 1] if isinstance(view, Take) else ()  # of how many entries some are taken
-        return Change(shape, varies, Name("view", x.name, view, *told), terms, None, viewed_zero(x, view, shape))
+        one, zero = (viewed_whole(dim, x, view, shape) for dim in (x.sums_to_one, x.sums_to_zero))
+        return Change(shape, varies, Name("view", x.name, view, *told), terms, one, zero)
 
     def cat(self, xs: Sequence[Change], dim: int) -> Change:
         shape = list(xs[0].shape)
@@ -146,15 +147,18 @@ class Shifts(ShiftConstraints):
     def add(self, x: Change, y: Change, scale: float = 1.0) -> Change:
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = aligned(x, shape), aligned(y, shape)
-        if scale == 1:
-            x, y = self._absorb(x, y), self._absorb(y, x)
+        if scale:
+            x, y = self._absorb(x, y, 1 / scale), self._absorb(y, x, scale)
         other = y.terms if scale == 1 else tuple(replace(t, factor=t.factor * scale) for t in y.terms)
         terms = (*x.terms, *other)
         return Change(shape, x.varies | y.varies, Name("add", x.name, y.name, scale), self._combined(terms))
 
-    def _absorb(self, x: Change, bias: Change) -> Change:
-        """x without the terms that a shift of the bias can answer: images of a constant under linear maps in a row."""
-        name, whole = parameter_behind(bias.name)
+    def _absorb(self, x: Change, bias: Change, times: float) -> Change:
+        """x without the terms that a shift of the bias can answer: images of a constant under linear maps in a row.
+
+        ``times``: by how much more the bias has to change, as it may be added with a factor.
+        """
+        name, whole = parameter_behind(bias.name, self.shapes)
         if not name or name in self._complex or len(bias.varies) != 1 or not x.terms:
             return x
         answering = len(wide_dims(self.shapes[name])) == 1
@@ -164,7 +168,7 @@ class Shifts(ShiftConstraints):
             steps = maps_of(t) if alone else ()
             step = mapped_constant(t)
             if steps:
-                self.absorbed.append(Absorbed(name, steps, t.ids.reshape(-1), t.factor))
+                self.absorbed.append(Absorbed(name, steps, t.ids.reshape(-1), t.factor * times))
             elif step is None or t.varies != bias.varies:
                 kept.append(t)
             else:
@@ -186,7 +190,7 @@ class Shifts(ShiftConstraints):
 
     def scaled(self, x: Change, factor: float) -> Change:
         terms = tuple(replace(t, factor=t.factor * factor) for t in x.terms) if factor else ()
-        return Change(x.shape, x.varies, Name("scaled", x.name, factor), terms)
+        return Change(x.shape, x.varies, Name("scaled", x.name, factor), terms, None, x.sums_to_zero)
 
     def mul(self, x: Change, y: Change) -> Change:
         """The product rule; each change is now a function of the other factor too."""

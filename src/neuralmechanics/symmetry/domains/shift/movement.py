@@ -38,9 +38,8 @@ def viewed_dims(dims: frozenset[int], view: View, shape: Shape, out: Shape) -> f
     return frozenset(touched)
 
 
-def viewed_zero(x: Change, view: View, out: Shape) -> int | None:
-    """Where the dimension along which x adds up to zero has gone, if it is whole."""
-    dim = x.sums_to_zero
+def viewed_whole(dim: int | None, x: Change, view: View, out: Shape) -> int | None:
+    """Where a dimension of x along which the entries add up to something has gone, if it is whole."""
     if dim is None or isinstance(view, Take):
         return None
     if isinstance(view, Permute):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, M
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.finding.reading.grouping import Exponents, collapse, family_terms, members_alike, read_off
 from neuralmechanics.symmetry.finding.reading.naming import SliceLabels, named_family
-from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, View
+from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, View, dimension_groups
 
 __all__ = ["affine_families"]
 
@@ -45,7 +46,7 @@ def affine_families(
     candidates = np.setdiff1d(answered, refused)
     fresh = _beyond(entries, candidates, translations)
     chosen = [_only(e, fresh) for e in entries]
-    marks = [space.basis_of(a.ids) for a, _ in maps]  # shifts with different answers are different families
+    marks = _answered_alike(maps, space)  # shifts with different answers are different families
     sets = [members for members, _ in members_alike(chosen, space.count, marks, signed=False)]
     return [
         named_family("affine", AffineShift(tuple(terms), answers), SliceLabels(terms, len(members)), requires)
@@ -53,6 +54,14 @@ def affine_families(
             sets, family_terms(chosen, sets, space.count), _answers(maps, sets, space), strict=True
         )
     ]
+
+
+def _answered_alike(maps: Sequence[tuple[Absorbed, Maps]], space: NullSpace) -> list[np.ndarray]:
+    """For each bias and map, the basis vectors that it answers, in however many pieces that is written."""
+    alike: dict[Hashable, list[np.ndarray]] = {}
+    for absorbed, found in maps:
+        alike.setdefault((absorbed.absorber, found), []).append(space.basis_of(absorbed.ids))
+    return [np.unique(np.concatenate(parts)) for parts in alike.values()]
 
 
 def _touched(absorbed: Sequence[Absorbed], space: NullSpace) -> np.ndarray:
@@ -63,61 +72,97 @@ def _touched(absorbed: Sequence[Absorbed], space: NullSpace) -> np.ndarray:
 def _maps(absorbed: Absorbed, shapes: Mapping[str, tuple[int, ...]]) -> Maps | None:
     """The weights behind the linear maps in a row, and whether the inputs of the first are told apart."""
     found = [_gain(step, shapes) if isinstance(step, Gained) else _weight(step, shapes) for step in absorbed.steps]
-    factors = tuple(factor for factor in found if factor is not None)
+    factors = tuple(one[0] for one in found if one is not None)
     told = bool(absorbed.steps[0].absorbed)
     first = factors[0] if len(factors) == len(found) else None
     if first is None or any(step.absorbed for step in absorbed.steps[1:]):
         return None
-    return Maps(factors, told) if len(absorbed.ids) == (first.inputs if told else 1) else None
+    times = math.prod(one[1] for one in found if one is not None)
+    return Maps(factors, told, times) if len(absorbed.ids) == (first.inputs if told else 1) else None
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Linear maps in a row; ``told``: the same shift does not enter every input of the first."""
+    """Linear maps in a row, and a number; ``told``: the same shift does not enter every input of the first."""
 
     factors: tuple[MapFactor, ...]
     told: bool
+    times: float
 
 
-def _gain(step: Gained, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
-    """A vector of gains, entry by entry."""
-    name, whole = parameter_behind(step.other)
-    wide = [d for d, n in enumerate(shapes[name]) if n > 1] if name and whole else []
-    return MapFactor(SliceView(name, shapes[name], (wide[0],)), True) if len(wide) == 1 else None
+def _gain(step: Gained, shapes: Mapping[str, tuple[int, ...]]) -> tuple[MapFactor, float] | None:
+    """A vector of gains, entry by entry, and the number that it is multiplied by."""
+    name, times = _unscaled(step.other)
+    parameter, whole = parameter_behind(name, shapes)
+    wide = [d for d, n in enumerate(shapes[parameter]) if n > 1] if parameter and whole else []
+    return (MapFactor(SliceView(parameter, shapes[parameter], (wide[0],)), True), times) if len(wide) == 1 else None
 
 
-def _weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
-    """The weight behind a linear map as a view that keeps outputs and inputs."""
-    views: list[View] = []
-    name = step.other
+def _unscaled(name: Hashable) -> tuple[Hashable, float]:
+    """What a value is a multiple of, and which."""
+    times = 1.0
+    while isinstance(name, tuple) and name and name[0] == "scaled":
+        times *= name[2]
+        name = name[1]
+    return name, times
+
+
+def _weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> tuple[MapFactor, float] | None:
+    """The weight behind a linear map as a view that keeps outputs and inputs, and the number that multiplies it."""
     grouped = _grouped_weight(step, shapes)
     if grouped is not None:
-        return grouped
+        return grouped, 1.0
+    views: list[View] = []
+    name, times = _unscaled(step.other)
     while isinstance(name, tuple) and name and name[0] == "view":
-        if not isinstance(name[2], Permute):
-            return None
         views.insert(0, name[2])
-        name = name[1]
+        name, more = _unscaled(name[1])
+        times *= more
     if not (isinstance(name, tuple) and name[:1] == ("parameter",)):
         return None
     parameter = str(name[1])
+    places = _places(shapes[parameter], views)
     letters = step.how.y if step.letters == step.how.x else step.how.x
-    places = list(range(len(shapes[parameter])))
-    for view in views:
-        places = [places[d] for d in view.order] if isinstance(view, Permute) else places
     inner = {w.kernel for w in step.how.windows}
-    outputs = [places[k] for k, letter in enumerate(letters) if letter in step.how.out]
-    inputs = [places[k] for k, letter in enumerate(letters) if letter not in step.how.out and letter not in inner]
+    found = [(letter, d) for letter, d in zip(letters, places or (), strict=False) if d is not None]
+    outputs = [d for letter, d in found if letter in step.how.out]
+    inputs = [d for letter, d in found if letter not in step.how.out and letter not in inner]
     if len(outputs) != 1 or len(inputs) != 1:
         return None
     kept = tuple(sorted((outputs[0], inputs[0])))
-    return MapFactor(SliceView(parameter, shapes[parameter], kept), outputs[0] < inputs[0])
+    return MapFactor(SliceView(parameter, shapes[parameter], kept), outputs[0] < inputs[0]), times
+
+
+def _places(shape: Sequence[int], views: Sequence[View]) -> list[int | None] | None:
+    """For each dimension of a rearranged parameter the parameter's own, None for one that a reshape put in.
+
+    None as a whole where entries are picked or repeated, or dimensions merge or split.
+    """
+    places: list[int | None] = list(range(len(shape)))
+    seen = tuple(shape)
+    for view in views:
+        if isinstance(view, Permute):
+            places = [places[d] for d in view.order]
+        elif isinstance(view, Reshape):
+            moved: list[int | None] = [None] * len(view.shape)
+            for inside, outside in dimension_groups(seen, view.shape):
+                before, after = [d for d in inside if seen[d] > 1], [d for d in outside if view.shape[d] > 1]
+                if len(before) > 1 or len(after) > 1:
+                    return None
+                pairs = zip(before, after, strict=True) if before else zip(inside, outside, strict=False)
+                for d, k in pairs:
+                    moved[k] = places[d]
+            places = moved
+        else:
+            return None
+        seen = tuple(view.output_shape(seen))
+    return places
 
 
 def _grouped_weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> MapFactor | None:
     """The kernel of a convolution in groups, of which the rows are split into groups that read inputs of their own."""
     name = step.other
-    behind, whole = parameter_behind(name)
+    behind, whole = parameter_behind(name, shapes)
     if not behind or not whole or not (isinstance(name, tuple) and name[0] == "view" and isinstance(name[2], Reshape)):
         return None
     shape, seen = shapes[behind], tuple(name[2].shape)
@@ -207,7 +252,7 @@ def _answers(
         for inside in np.split(order, np.flatnonzero(np.diff(owner[basis[order]])) + 1) if len(order) else ():
             family = int(owner[basis[inside[0]]])
             inputs, generators = place[inside], number[basis[inside]]
-            coefficients = values[inside] * absorbed.factor
+            coefficients = values[inside] * (absorbed.factor * found.times)
             if not found.told:  # the same shift enters every input column
                 columns = found.factors[0].inputs
                 inputs = np.tile(np.arange(columns), len(generators))

@@ -14,25 +14,25 @@ from torch.fx import config
 from neuralmechanics.functional.calling import Whole, names_of
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, RouteError, Source, first_line
 from neuralmechanics.symmetry.lowering.capture.in_place import needs_functional_form, written_placeholders
-from neuralmechanics.symmetry.lowering.capture.regions import written_out
+from neuralmechanics.symmetry.lowering.capture.regions import Operation, written_out
 
 __all__ = ["exported", "exported_with_checkpoints"]
 
 
-def exported(whole: Whole, batch: Any) -> Captured:
+def exported(whole: Whole, batch: Any, no_gradient: Operation) -> Captured:
     """The graph of ``torch.export`` in non-strict mode, without mutation where the walk could misread it."""
-    return _exported(whole, batch, recomputed=False)
+    return _exported(whole, batch, no_gradient, recomputed=False)
 
 
-def exported_with_checkpoints(whole: Whole, batch: Any) -> Captured:
+def exported_with_checkpoints(whole: Whole, batch: Any, no_gradient: Operation) -> Captured:
     """The same, with every region without gradients taken for a reentrant checkpoint, which has them after all."""
-    return _exported(whole, batch, recomputed=True)
+    return _exported(whole, batch, no_gradient, recomputed=True)
 
 
-def _exported(whole: Whole, batch: Any, *, recomputed: bool) -> Captured:
+def _exported(whole: Whole, batch: Any, no_gradient: Operation, *, recomputed: bool) -> Captured:
     with _no_stack_traces():
         program = _exported_program(whole, batch)
-        written_out(program.graph_module, recomputed=recomputed)
+        written_out(program.graph_module, no_gradient, recomputed=recomputed)
         written = written_placeholders(program.graph)
         if needs_functional_form(program.graph):
             program = _functional(program)

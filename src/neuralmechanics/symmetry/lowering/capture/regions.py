@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import fx
 
-__all__ = ["DETACH", "cut_gradients", "written_out"]
+__all__ = ["Operation", "cut_gradients", "written_out"]
 
-DETACH = torch.ops.aten.detach.default  # how a graph says that no gradient passes: torch's own word for it
+Operation = Callable[..., torch.Tensor]
 
 
-def written_out(module: fx.GraphModule, *, recomputed: bool = False) -> None:
+def written_out(module: fx.GraphModule, no_gradient: Operation, *, recomputed: bool = False) -> None:
     """Puts every region of the module's graph in the place of the one operation that it was captured as.
 
-    What leaves a region without gradients is read through ``detach``: training sees no function there. Reentrant
-    checkpoints too run their layers without gradients, but run them again on the way back; ``recomputed`` takes every
-    such region for one of those. Which it is shows in the gradients, when the graph is run beside the model.
+    What leaves a region without gradients is read through the operation ``no_gradient``: training sees no function
+    there. Reentrant checkpoints too run their layers without gradients, but run them again on the way back;
+    ``recomputed`` takes every such region for one of those. Which it is shows in the gradients, when the graph is run
+    beside the model.
     """
     regions = [node for node in module.graph.nodes if _kind(node) in _REGIONS]
     silent = _written_out(module)
     if not recomputed:
-        _cut(module.graph, silent)
+        _cut(module.graph, silent, no_gradient)
     if regions:
         module.recompile()
 
@@ -47,8 +48,8 @@ def _written_out(module: fx.GraphModule) -> list[fx.Node]:
     return silent
 
 
-def cut_gradients(graph: fx.Graph) -> None:
-    """Ends the gradient where a traced stretch without gradients is left: its results are read through ``detach``."""
+def cut_gradients(graph: fx.Graph, no_gradient: Operation) -> None:
+    """Ends the gradient where a traced stretch without gradients is left: ``no_gradient`` reads its results."""
     stretch: list[fx.Node] = []
     enabled = True
     for node in list(graph.nodes):
@@ -57,17 +58,17 @@ def cut_gradients(graph: fx.Graph) -> None:
             graph.erase_node(node)
         elif not enabled and node.op == "call_function":
             stretch.append(node)
-    _cut(graph, stretch)
+    _cut(graph, stretch, no_gradient)
 
 
-def _cut(graph: fx.Graph, stretch: Sequence[fx.Node]) -> None:
+def _cut(graph: fx.Graph, stretch: Sequence[fx.Node], no_gradient: Operation) -> None:
     inside = set(stretch)
     for node in stretch:
         value = node.meta.get("val")
         readers = [user for user in node.users if user not in inside]
         if readers and isinstance(value, torch.Tensor) and value.is_floating_point():
             with graph.inserting_after(node):
-                cut = graph.call_function(DETACH, (node,))
+                cut = graph.call_function(no_gradient, (node,))
             cut.meta = dict(node.meta)
             for reader in readers:
                 reader.replace_input_with(node, cut)

@@ -32,7 +32,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import (
 )
 from neuralmechanics.symmetry.lowering.capture.in_place import needs_functional_form, written_placeholders
 from neuralmechanics.symmetry.lowering.capture.outside import calling_outside, mark_outside
-from neuralmechanics.symmetry.lowering.capture.regions import DETACH, cut_gradients
+from neuralmechanics.symmetry.lowering.capture.regions import Operation, cut_gradients
 
 __all__ = ["SEED", "seeded", "traced", "traced_below_autograd", "traced_with_outside_functions"]
 
@@ -41,23 +41,30 @@ SEED = 20210503  # of every run that must draw the same random numbers as anothe
 Run = Callable[[list[Tensor], list[Tensor]], tuple[Any, ...]]
 
 
-def traced(whole: Whole, batch: Any) -> Captured:
+def traced(whole: Whole, batch: Any, no_gradient: Operation) -> Captured:
     """The operations that the model calls, as they stand above autograd."""
-    return _captured(whole, batch, below_autograd=False)
+    return _captured(whole, batch, no_gradient, below_autograd=False)
 
 
-def traced_below_autograd(whole: Whole, batch: Any) -> Captured:
+def traced_below_autograd(whole: Whole, batch: Any, no_gradient: Operation) -> Captured:
     """The operations that are left when autograd has done its part: inner gradients are operations like others."""
-    return _captured(whole, batch, below_autograd=True)
+    return _captured(whole, batch, no_gradient, below_autograd=True)
 
 
-def traced_with_outside_functions(whole: Whole, batch: Any) -> Captured:
+def traced_with_outside_functions(whole: Whole, batch: Any, no_gradient: Operation) -> Captured:
     """As ``traced``, with every ``autograd.Function`` that is not torch's own as one operation without a rule."""
     with calling_outside(whole.model) as functions:
-        return _captured(whole, batch, below_autograd=False, outside=functions)
+        return _captured(whole, batch, no_gradient, below_autograd=False, outside=functions)
 
 
-def _captured(whole: Whole, batch: Any, *, below_autograd: bool, outside: Sequence[Outside] = ()) -> Captured:
+def _captured(
+    whole: Whole,
+    batch: Any,
+    no_gradient: Operation,
+    *,
+    below_autograd: bool,
+    outside: Sequence[Outside] = (),
+) -> Captured:
     names = names_of(whole)
     moved = [f"model.{name}" for name in names.shapes]
     params: list[Tensor] = [whole.get_parameter(name) for name in moved]
@@ -75,9 +82,9 @@ def _captured(whole: Whole, batch: Any, *, below_autograd: bool, outside: Sequen
         held = _constants(module)
         module = _without_mutation(module, params, rest, held)
     mark_outside(module.graph, outside)
-    cut_gradients(module.graph)
+    cut_gradients(module.graph, no_gradient)
     if below_autograd:
-        _drop_detach(module.graph)
+        _drop(module.graph, no_gradient)
     sources = [Source("parameter", name) for name in moved]
     for name, value in others.items():
         sources.append(Source("parameter" if _is_parameter(whole, name) else "buffer", name, value=value))
@@ -190,12 +197,12 @@ class _Holding(fx.Interpreter):
         return self._held[target] if target in self._held else super().fetch_attr(target)
 
 
-def _drop_detach(graph: fx.Graph) -> None:
-    """Below autograd a saved tensor passes through ``detach``, which says nothing about gradients there.
+def _drop(graph: fx.Graph, no_gradient: Operation) -> None:
+    """Below autograd a saved tensor passes through ``no_gradient``, which says nothing about gradients there.
 
-    Whether a model's own ``detach`` was dropped with them shows in the replay, where gradients are compared.
+    Whether one of the model's own was dropped with them shows in the replay, where gradients are compared.
     """
     for node in list(graph.nodes):
-        if node.op == "call_function" and node.target is DETACH:
+        if node.op == "call_function" and node.target is no_gradient:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)

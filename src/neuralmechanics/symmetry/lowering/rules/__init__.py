@@ -1,7 +1,15 @@
 """One rule for each ATen operation, in terms of the primitives of ``neuralmechanics.symmetry.program.primitives``."""
 
 # Importing a file registers its rules.
-from neuralmechanics.symmetry.lowering.rules import arithmetic, backward, elementwise, masks, prims, recurrent  # noqa: F401
+from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401
+    arithmetic,
+    backward,
+    elementwise,
+    gradients,
+    masks,
+    prims,
+    recurrent,
+)
 from neuralmechanics.symmetry.lowering.rules.contracting import (  # noqa: F401
     attention,
     contractions,

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.passes.facts.stabilisers import stabilised
+from neuralmechanics.symmetry.passes.normal_forms.one_hot import with_picked_entries
+from neuralmechanics.symmetry.passes.normal_forms.parts import with_whole_tensors
+from neuralmechanics.symmetry.passes.normal_forms.plain_sums import with_plain_sums
+from neuralmechanics.symmetry.passes.normal_forms.sigmoids import with_sigmoids
+from neuralmechanics.symmetry.passes.normal_forms.signs import with_sign_functions
 from neuralmechanics.symmetry.passes.rewriting.expert_axis import with_expert_axis
 from neuralmechanics.symmetry.passes.rewriting.needed_entries import only_needed_entries
 from neuralmechanics.symmetry.passes.rewriting.softmaxes import with_softmaxes
@@ -17,6 +22,8 @@ __all__ = ["rewritten"]
 
 def rewritten(program: Program) -> Program:
     """The program after all passes; it computes the same."""
-    live = with_softmaxes(without_dead_values(program))
+    picked = with_picked_entries(with_sigmoids(with_sign_functions(without_dead_values(program))))
+    plain = with_plain_sums(with_whole_tensors(picked))
+    live = with_softmaxes(plain)
     summed = with_summed_products(without_zero_terms(stabilised(with_expert_axis(live))))
     return only_needed_entries(with_squared_distances(summed))

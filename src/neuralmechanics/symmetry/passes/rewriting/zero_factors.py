@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.held_numbers import Held
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["Held", "ZeroFactors", "with_zero_factors"]
+__all__ = ["ZeroFactors", "with_zero_factors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,22 +27,6 @@ class ZeroFactors:
     program: Program
     buffers: Mapping[str, set[str]] = field(default_factory=dict)
     ending: frozenset[str] = frozenset()
-
-
-class Held(Protocol):
-    """What is known of tensors that are made of the model's own numbers, by value or by the operation's name."""
-
-    def entries(self, value: Value) -> np.ndarray | None:
-        """The entries; None where they are not known."""
-
-    def names(self, values: Iterable[int]) -> frozenset[str]:
-        """The buffers and frozen parameters that values are made of, by their indices."""
-
-    def named(self, name: str) -> Tensor | None:
-        """The tensor of an operation."""
-
-    def behind(self, names: Iterable[str]) -> frozenset[str]:
-        """The buffers and frozen parameters that operations are made of."""
 
 
 @naming_the_operation

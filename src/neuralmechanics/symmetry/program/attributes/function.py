@@ -11,6 +11,7 @@ __all__ = [
     "GROUPS",
     "INDEX",
     "NEGATIVE",
+    "ONE_HOT",
     "PARTS",
     "POSITIVE",
     "RESULT",
@@ -24,6 +25,7 @@ UNITS = "units"  # the numbers 1 and i, along one dimension
 COUNTS = "counts"  # how often each of the numbers 0, 1, … occurs among the entries
 GROUPS = "groups"  # the group of each row, by where the rows of each group end
 INDEX = "index"  # the entries themselves, as places
+ONE_HOT = "one-hot"  # one in the place that each entry names, zero elsewhere, along a new last dimension
 SORTED = "sort"  # the entries, smallest first
 TRIANGLE = "triangle"  # a lower triangle of ones: running sums
 RESULT = "result"  # what an operation gives in a run of the model, of which no more is known

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-__all__ = ["Index"]
+__all__ = ["Index", "Places"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The first entries that are picked, where the model's code holds them: they may be all, unknown to the capture."""
+
+    first: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from neuralmechanics.symmetry.lowering.rules.indices.index_arguments import (
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import Operand, rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
-from neuralmechanics.symmetry.program.attributes.function import INDEX, Function
+from neuralmechanics.symmetry.program.attributes.function import INDEX, ONE_HOT, Function
+from neuralmechanics.symmetry.program.attributes.index import Places
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import PaddingRow
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, Reason
@@ -32,6 +33,9 @@ from neuralmechanics.symmetry.program.value import Value, is_value
 def embedding(d: Builder, node: Any, weight: Value, index: Value, padding: int = -1, *_: object, **__: object) -> Value:
     """Row index[…] of the table."""
     d.fix(index)
+    positions = positions_in(node.args[1], weight.shape[0]) if padding < 0 else None
+    if positions is not None and len(positions) == math.prod(index.shape):
+        return reshape(d, take(d, weight, 0, positions), (*index.shape, *weight.shape[1:]))
     rows = d.gather(weight, 0, tuple(index.shape), [index], _read(node.args[1]))
     if padding >= 0:
         d.requires(PaddingRow(weight.index, padding))
@@ -76,7 +80,8 @@ def indexed(d: Builder, node: Any, x: Value, indices: Any) -> Value:
         return reshape(d, take(d, joined.flattened(d, x), joined.place, positions), shape)
     places = joined.places(node.args[1], x.shape)
     some = any(is_narrow(n) for n in node.args[1])
-    return d.gather(joined.flattened(d, x), joined.place, picked, used, places, joined.how, some)
+    how = joined.how if positions is None else Places(positions)
+    return d.gather(joined.flattened(d, x), joined.place, picked, used, places, how, some)
 
 
 @rule("masked_select")
@@ -189,10 +194,15 @@ def _picked(d: Builder, x: Value, dim: int, shape: Sequence[int], index: Value, 
 
 
 @rule("one_hot")
-def one_hot(d: Builder, node: fx.Node, x: Value, *_: object) -> Value:
+def one_hot(d: Builder, node: Any, x: Value, *_: object) -> Value:
     """Ones in the places that the entries name, which may not move."""
     d.fix(x)
-    return d.constant(meta_shape(node), nonnegative=True, function=outcome(node))
+    if x.depends:
+        return d.constant(meta_shape(node), nonnegative=True, function=outcome(node))
+    shape = meta_shape(node)
+    ones = function_of(ONE_HOT, lambda places: torch.nn.functional.one_hot(places, shape[-1]), node.args[0])
+    places = positions_in(node.args[0], shape[-1])
+    return d.computed(shape, (ONE_HOT, shape[-1], places and Places(places)), False, ones, [x])
 
 
 @rule("bernoulli", "normal")

@@ -173,14 +173,6 @@ def ordered(d: Builder, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tup
     return d.ordered(x, dim, shape, function), d.constant(shape, function=outcome(node, 1))
 
 
-@rule("detach")
-def detached(d: Builder, node: fx.Node, x: Value) -> Value:
-    """The value sees x and the gradient does not: no symmetry may move it."""
-    if not x.depends:
-        return x
-    raise NotSoughtError("the value is detached: no gradient passes", hides=True)
-
-
 @rule("logsumexp", "special_logsumexp")
 def log_sum_of_exponentials(d: Builder, node: fx.Node, x: Value, dim: Dims = None, keepdim: bool = False) -> Value:
     """log Σ_k exp(x_k) = x_0 - log_softmax(x)_0 over ``dim``, several dimensions joined into one."""
