@@ -15,6 +15,7 @@ from scipy import sparse
 
 from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.rows import row_counts
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 
@@ -42,22 +43,26 @@ def distinct_shifts(shifts: Shifts, space: NullSpace) -> NullSpace:
 
 def _independent(space: NullSpace, tensors: Sequence[Sequence[Addend]]) -> NullSpace:
     """The space without vectors that others make up on all elements; what moves the fewest is kept first."""
-    moved = sparse.vstack([part for addends in tensors for part in _moved(addends, space)], format="csr")
-    order = np.argsort(np.diff(moved.tocsc().indptr), kind="stable")
+    parts, times = zip(*(found for addends in tensors for found in _moved(addends, space)), strict=True)
+    moved = sparse.csr_matrix(sparse.vstack(parts, format="csr"))
+    moved.eliminate_zeros()
+    elements = np.repeat(np.concatenate(times), np.diff(moved.indptr))
+    order = np.argsort(np.bincount(moved.indices, elements, moved.shape[1]), kind="stable")
     kept = np.sort(order[independent_columns(moved[:, order])])
     return replace(space, distinct=space.distinct[:, kept])
 
 
-def _moved(addends: Sequence[Addend], space: NullSpace) -> Iterator[sparse.csr_matrix]:
+def _moved(addends: Sequence[Addend], space: NullSpace) -> Iterator[tuple[sparse.csr_matrix, np.ndarray]]:
     """By how much every basis vector moves elements of a tensor, enough of them to know it of all.
 
     A sum of functions of some of the coordinates each is zero where it is zero on all elements of which the coordinates
-    that one function does not see are zero.
+    that one function does not see are zero. Elements that all vectors move alike are one row, given with their number.
     """
     for _, seen in addends:
-        part = sparse.csr_matrix((seen.size, space.count))
-        for factor, ids in addends:
-            first = tuple(slice(0, 1) if n == 1 else slice(None) for n in seen.shape)
-            places = np.broadcast_to(ids[first], seen.shape).reshape(-1)
-            part = part + factor * space.distinct[space.place[places]]
-        yield part
+        first = tuple(slice(0, 1) if n == 1 else slice(None) for n in seen.shape)
+        places = [np.broadcast_to(space.place[ids[first]], seen.shape).reshape(-1) for _, ids in addends]
+        kinds, times = row_counts(np.stack(places, axis=1))
+        part = sparse.csr_matrix((len(kinds), space.count))
+        for (factor, _), rows in zip(addends, kinds.T, strict=True):
+            part = part + factor * space.distinct[rows]
+        yield part, times
