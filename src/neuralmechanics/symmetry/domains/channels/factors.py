@@ -24,20 +24,23 @@ def sum_of(first: Exponents, second: Exponents, times: Fraction = Fraction(1)) -
 
 @dataclass(eq=False)
 class Factors:
-    """What must vanish: sums of exponents over the rationals, sums of signs modulo two.
+    """What must vanish: sums of exponents over the rationals, sums of signs modulo two, by one of their variables.
 
+    The variables of an equation belong to channels that are permuted alike, so that one of them tells whose it is.
     ``breakings``: a constant such as an eps breaks what has a factor there.
     """
 
-    scales: list[Exponents] = field(default_factory=list)
-    signs: list[frozenset[int]] = field(default_factory=list)
+    scales: dict[int, list[Exponents]] = field(default_factory=dict)
+    signs: dict[int, list[frozenset[int]]] = field(default_factory=dict)
     breakings: list[tuple[Exponents, Breaking]] = field(default_factory=list)
 
     def no_scale(self, *found: Leaf) -> None:
-        self.scales += [leaf.scale for leaf in found if leaf.scale]
+        for leaf in found:
+            self._vanishes(leaf.scale)
 
     def no_sign(self, *found: Leaf) -> None:
-        self.signs += [leaf.sign for leaf in found if leaf.sign]
+        for leaf in found:
+            self._is_even(leaf.sign)
 
     def none(self, *found: Leaf) -> None:
         """Neither factor nor sign."""
@@ -46,13 +49,22 @@ class Factors:
 
     def equal(self, one: Leaf, other: Leaf) -> None:
         """Both are multiplied by the same."""
-        self.scales.append(sum_of(one.scale, other.scale, Fraction(-1)))
-        self.signs.append(one.sign ^ other.sign)
+        if one.scale is not other.scale:
+            self._vanishes(sum_of(one.scale, other.scale, Fraction(-1)))
+        self._is_even(one.sign ^ other.sign)
 
     def opposite(self, one: Leaf, other: Leaf) -> None:
         """The product is left as it is."""
-        self.scales.append(sum_of(one.scale, other.scale))
-        self.signs.append(one.sign ^ other.sign)
+        self._vanishes(sum_of(one.scale, other.scale))
+        self._is_even(one.sign ^ other.sign)
+
+    def _vanishes(self, exponents: Exponents) -> None:
+        if exponents:
+            self.scales.setdefault(exponents[0][0], []).append(exponents)
+
+    def _is_even(self, sign: frozenset[int]) -> None:
+        if sign:
+            self.signs.setdefault(next(iter(sign)), []).append(sign)
 
     def breaks(self, leaf: Leaf, broken_by: Breaking | None) -> None:
         if broken_by is not None and leaf.scale:
@@ -63,21 +75,23 @@ class Factors:
 
         ``modulus`` 0: of factors; 2: of signs, whose exponents are 0 and 1.
         """
-        own = set(variables)
         rows: list[Exponent] = [{v: Fraction(1)} for v in zero]
         if modulus:
-            rows += [{v: Fraction(1) for v in e} for e in self.signs if e and next(iter(e)) in own]
+            rows += [dict.fromkeys(e, Fraction(1)) for v in variables for e in dict.fromkeys(self.signs.get(v, ()))]
         else:
-            rows += [dict(e) for e in self.scales if e and e[0][0] in own]
+            rows += [dict(e) for v in variables for e in dict.fromkeys(self.scales.get(v, ()))]
         return null_space(variables, rows, modulus)
 
 
 def independent(vector: Exponent, others: Sequence[Exponent], modulus: int) -> bool:
     """Whether a vector is no combination of others."""
-    places = sorted({v for e in (vector, *others) for v in e})
     columns = [*others, vector]
-    equations = [{k: e[v] for k, e in enumerate(columns) if e.get(v)} for v in places]
-    solutions = null_space(range(len(columns)), equations, modulus)
+    equations: dict[int, dict[int, Fraction]] = {}
+    for k, column in enumerate(columns):
+        for variable, power in column.items():
+            if power:
+                equations.setdefault(variable, {})[k] = power
+    solutions = null_space(range(len(columns)), equations.values(), modulus)
     return not any(found.get(len(others)) for found in solutions)
 
 

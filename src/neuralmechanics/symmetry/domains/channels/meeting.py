@@ -101,6 +101,9 @@ class Meeting:
         ``letters``: what the dimensions are called, where several tensors meet. ``coupled``: dimensions whose entries
         are mixed with each other.
         """
+        spaces = (leaf.node for x in xs for layout in x.layouts for leaf in leaves(self.nodes.resolved(layout)))
+        if all(node is None or self.nodes.depends_on_none(node) for node in spaces):
+            return
         named = [tuple(letters[k]) if letters else tuple(range(len(x.layouts))) for k, x in enumerate(xs)]
         mixed = set(coupled)
         places: dict[int, list[object]] = {}

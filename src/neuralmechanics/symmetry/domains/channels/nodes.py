@@ -71,6 +71,8 @@ class Nodes:
 
     def resolved(self, layout: Layout) -> Layout:
         """The layout in terms of spaces that are not made of others."""
+        if not self._made_of:  # so it is in every interpretation but the first ones
+            return layout
         if all(leaf.node is None or self.find(leaf.node) not in self._made_of for leaf in leaves(layout)):
             return layout
         return mapped(layout, self._resolved)
@@ -134,6 +136,11 @@ class Nodes:
 
     def is_rigid(self, node: int) -> bool:
         return self.find(node) in self.rigid
+
+    def depends_on_none(self, node: int) -> bool:
+        """Whether what permutes the space is known to depend on no index."""
+        known = self.within[self.find(node)]
+        return known is not None and not known
 
     def depends_at_most(self, node: int, others: Iterable[int]) -> None:
         """What permutes the space may depend on the indices of these spaces only."""
