@@ -33,6 +33,7 @@ class Factors:
     scales: dict[int, list[Exponents]] = field(default_factory=dict)
     signs: dict[int, list[frozenset[int]]] = field(default_factory=dict)
     breakings: list[tuple[Exponents, Breaking]] = field(default_factory=list)
+    _broken: dict[int, list[int]] = field(default_factory=dict)  # the numbers of the breakings that a variable enters
 
     def no_scale(self, *found: Leaf) -> None:
         for leaf in found:
@@ -68,7 +69,15 @@ class Factors:
 
     def breaks(self, leaf: Leaf, broken_by: Breaking | None) -> None:
         if broken_by is not None and leaf.scale:
+            for variable, _ in leaf.scale:
+                self._broken.setdefault(variable, []).append(len(self.breakings))
             self.breakings.append((leaf.scale, broken_by))
+
+    def broken_by(self, direction: Mapping[int, Fraction]) -> tuple[Breaking, ...]:
+        """What breaks factors with these exponents."""
+        met = sorted({number for variable in direction for number in self._broken.get(variable, ())})
+        found = (self.breakings[number] for number in met)
+        return tuple(dict.fromkeys(by for exponents, by in found if _value(exponents, direction)))
 
     def directions(self, variables: Sequence[int], modulus: int, zero: Sequence[int] = ()) -> list[Exponent]:
         """A basis of the exponents of these variables that satisfy all equations among them; ``zero``: further zeros.
@@ -81,6 +90,10 @@ class Factors:
         else:
             rows += [dict(e) for v in variables for e in dict.fromkeys(self.scales.get(v, ()))]
         return null_space(variables, rows, modulus)
+
+
+def _value(exponents: Exponents, direction: Mapping[int, Fraction]) -> Fraction:
+    return sum((power * direction.get(v, Fraction(0)) for v, power in exponents), Fraction(0))
 
 
 def independent(vector: Exponent, others: Sequence[Exponent], modulus: int) -> bool:
