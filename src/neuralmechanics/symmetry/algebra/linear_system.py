@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy import sparse
@@ -132,12 +132,14 @@ class ConstraintSystem:
 
     def resolve(self, ids: np.ndarray) -> np.ndarray:
         """The variables by which equalities and zeros, as far as they are known by now, replace ``ids``."""
-        found: np.ndarray = self._parent[ids]
-        following = self._parent[found]
+        found: np.ndarray = self._parent.take(ids)
+        if (found == ids).all():
+            return found
+        following = self._parent.take(found)
         if (found == following).all():
             return found
         while (found != following).any():
-            found, following = following, self._parent[following]
+            found, following = following, self._parent.take(following)
         # The way is shortened for the next who asks; what became zero keeps by whom (see ``causes``).
         known = found != 0
         self._parent[ids[known]] = found[known]
@@ -296,6 +298,7 @@ def _followed(
     return np.repeat(followers, count), terms[at], factors[at] * np.repeat(sign[followers], count)
 
 
+@lru_cache(maxsize=4096, typed=True)
 def _exact(value: Fraction | int | float) -> Coefficient:
     """The simple fraction that a float stands for (1/5, not its binary neighbour), or the float itself."""
     if isinstance(value, float):
@@ -318,7 +321,7 @@ def _collect(
     different = list(dict.fromkeys(coefficients))
     kind = np.array([different.index(c) for c in coefficients])
     pattern = np.hstack([variables == 0, variables[:, 1:] == variables[:, :-1], signs > 0, kind[order]])
-    for rows in row_kinds(pattern, max(variables.shape[1], len(different))):
+    for rows in row_kinds(pattern, max(1, len(different) - 1)):
         totals: dict[int, Coefficient] = {}
         start, before = 0, 0
         example = (variables[rows[0]], order[rows[0]], signs[rows[0]])
