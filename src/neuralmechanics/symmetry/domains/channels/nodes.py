@@ -137,11 +137,6 @@ class Nodes:
     def is_rigid(self, node: int) -> bool:
         return self.find(node) in self.rigid
 
-    def depends_on_none(self, node: int) -> bool:
-        """Whether what permutes the space is known to depend on no index."""
-        known = self.within[self.find(node)]
-        return known is not None and not known
-
     def depends_at_most(self, node: int, others: Iterable[int]) -> None:
         """What permutes the space may depend on the indices of these spaces only."""
         node = self.find(node)
