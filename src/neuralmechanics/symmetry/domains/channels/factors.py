@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from neuralmechanics.symmetry.algebra.elimination import Coefficient, quotient
 from neuralmechanics.symmetry.domains.channels.layout import Exponents, Leaf
 from neuralmechanics.symmetry.families.breaking import Breaking
 
 __all__ = ["Exponent", "Factors", "independent", "null_space", "sum_of"]
 
-Exponent = dict[int, Fraction]
+Exponent = dict[int, Coefficient]
 
 
 def sum_of(first: Exponents, second: Exponents, times: Fraction = Fraction(1)) -> Exponents:
@@ -73,7 +74,7 @@ class Factors:
                 self._broken.setdefault(variable, []).append(len(self.breakings))
             self.breakings.append((leaf.scale, broken_by))
 
-    def broken_by(self, direction: Mapping[int, Fraction]) -> tuple[Breaking, ...]:
+    def broken_by(self, direction: Mapping[int, Coefficient]) -> tuple[Breaking, ...]:
         """What breaks factors with these exponents."""
         met = sorted({number for variable in direction for number in self._broken.get(variable, ())})
         found = (self.breakings[number] for number in met)
@@ -84,22 +85,22 @@ class Factors:
 
         ``modulus`` 0: of factors; 2: of signs, whose exponents are 0 and 1.
         """
-        rows: list[Exponent] = [{v: Fraction(1)} for v in zero]
+        rows: list[Exponent] = [{v: 1} for v in zero]
         if modulus:
-            rows += [dict.fromkeys(e, Fraction(1)) for v in variables for e in dict.fromkeys(self.signs.get(v, ()))]
+            rows += [dict.fromkeys(e, 1) for v in variables for e in dict.fromkeys(self.signs.get(v, ()))]
         else:
             rows += [dict(e) for v in variables for e in dict.fromkeys(self.scales.get(v, ()))]
         return null_space(variables, rows, modulus)
 
 
-def _value(exponents: Exponents, direction: Mapping[int, Fraction]) -> Fraction:
-    return sum((power * direction.get(v, Fraction(0)) for v, power in exponents), Fraction(0))
+def _value(exponents: Exponents, direction: Mapping[int, Coefficient]) -> Coefficient:
+    return sum(power * direction.get(v, 0) for v, power in exponents)
 
 
 def independent(vector: Exponent, others: Sequence[Exponent], modulus: int) -> bool:
     """Whether a vector is no combination of others."""
     columns = [*others, vector]
-    equations: dict[int, dict[int, Fraction]] = {}
+    equations: dict[int, Exponent] = {}
     for k, column in enumerate(columns):
         for variable, power in column.items():
             if power:
@@ -108,37 +109,38 @@ def independent(vector: Exponent, others: Sequence[Exponent], modulus: int) -> b
     return not any(found.get(len(others)) for found in solutions)
 
 
-def null_space(variables: Sequence[int], equations: Iterable[Mapping[int, Fraction]], modulus: int) -> list[Exponent]:
+def null_space(
+    variables: Sequence[int], equations: Iterable[Mapping[int, Coefficient]], modulus: int
+) -> list[Exponent]:
     """A basis of the solutions, over the rationals (``modulus`` 0) or modulo 2: one vector a free variable.
 
     >>> null_space([0, 1, 2], [{0: Fraction(1), 2: Fraction(1)}], 0)
-    [{0: Fraction(1, 1), 2: Fraction(-1, 1)}, {1: Fraction(1, 1)}]
+    [{0: 1, 2: -1}, {1: 1}]
     """
-    solved: dict[int, dict[int, Fraction]] = {}  # variable = Σ of others
+    solved: dict[int, Exponent] = {}  # variable = Σ of others
     for equation in equations:
-        row: dict[int, Fraction] = {}
+        row: Exponent = {}
         for variable, power in equation.items():
-            for v, p in solved.get(variable, {variable: Fraction(1)}).items():
-                row[v] = row.get(v, Fraction(0)) + power * p
+            exact = power.numerator if power.denominator == 1 else power
+            for v, p in solved.get(variable, {variable: 1}).items():
+                row[v] = row.get(v, 0) + exact * p
         row = _reduced(row, modulus)
         if not row:
             continue
         lead = max(row)
         factor = row.pop(lead)
-        definition = _reduced({v: -p / factor for v, p in row.items()}, modulus)
+        definition = _reduced({v: quotient(-p, factor) for v, p in row.items()}, modulus)
         for v, old in solved.items():
             if lead in old:
                 times = old.pop(lead)
-                merged = {
-                    k: old.get(k, Fraction(0)) + times * definition.get(k, Fraction(0)) for k in {*old, *definition}
-                }
+                merged = {k: old.get(k, 0) + times * definition.get(k, 0) for k in {*old, *definition}}
                 solved[v] = _reduced(merged, modulus)
         solved[lead] = definition
     free = [v for v in variables if v not in solved]
-    return [{f: Fraction(1)} | {v: d[f] for v, d in solved.items() if f in d} for f in free]
+    return [{f: 1} | {v: d[f] for v, d in solved.items() if f in d} for f in free]
 
 
-def _reduced(row: Mapping[int, Fraction], modulus: int) -> dict[int, Fraction]:
+def _reduced(row: Mapping[int, Coefficient], modulus: int) -> Exponent:
     if modulus:
         row = {v: p % modulus for v, p in row.items()}
     return {v: p for v, p in row.items() if p}
