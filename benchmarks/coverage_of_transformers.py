@@ -174,7 +174,7 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
             reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:120]
     else:
         return {"state": "not built", "reason": reason}
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         found = find_symmetries(model, batch, logits_of)
     except Exception as error:  # noqa: BLE001 - counted and printed
@@ -185,7 +185,7 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
         "state": "found",
         "size": attempt,
         "first": reason,
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.process_time() - start, 1),
         "count": found.count(),
         "unknown": Counter(u.operation for u in found.unknown),
         "covered": sum(c.status == "covered" for c in found.coverage),

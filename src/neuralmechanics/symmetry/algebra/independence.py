@@ -9,6 +9,7 @@ from scipy import sparse
 
 __all__ = ["independent_columns"]
 
+_MIXED = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)  # odd, with bits all over
 _ZERO = 1e-8  # what is left of a column of unit size when all of it cancels
 
 
@@ -42,7 +43,9 @@ def _distinct_rows(matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, n
     matrix = sparse.csr_matrix(matrix)
     matrix.eliminate_zeros()
     probes = np.random.default_rng(0).standard_normal((matrix.shape[1], 2))
-    _, first = np.unique(matrix @ probes, axis=0, return_index=True)
+    bits = np.ascontiguousarray(matrix @ probes).view(np.uint64)
+    # One whole number stands for both products: numbers are sorted many times as fast as rows.
+    _, first = np.unique(bits @ _MIXED, return_index=True)
     kept = matrix[first].tocoo()
     return kept.row.astype(np.int64), kept.col.astype(np.int64), kept.data
 

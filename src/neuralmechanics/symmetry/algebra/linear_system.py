@@ -134,13 +134,15 @@ class ConstraintSystem:
 
     def resolve(self, ids: np.ndarray) -> np.ndarray:
         """The variables by which equalities and zeros, as far as they are known by now, replace ``ids``."""
-        found: np.ndarray = self._parent[ids]
-        following = self._parent[found]
+        found: np.ndarray = self._parent.take(ids)
+        if (found == ids).all():
+            return found
+        following = self._parent.take(found)
         if (found == following).all():
             return found
         # All chains of replacements are followed at once, one link a round.
         while (found != following).any():
-            found, following = following, self._parent[following]
+            found, following = following, self._parent.take(following)
         # The way is shortened for the next who asks; what became zero keeps by whom (see ``causes``).
         known = found != 0
         self._parent[ids[known]] = found[known]
@@ -258,11 +260,26 @@ def _basis(root: np.ndarray, sign: np.ndarray, general: Rows, asked: np.ndarray)
     direct = np.flatnonzero(column[root] >= 0)
     rows, columns, values = [direct], [column[root[direct]]], [sign[direct].astype(float)]
     if solved:
-        followers = np.flatnonzero(np.isin(root, np.fromiter(solved, dtype=np.int64)))
-        for variable, r, s in zip(followers, root[followers].tolist(), sign[followers].tolist(), strict=True):
-            definition = solved[r]
-            rows.append(np.full(len(definition), variable))
-            columns.append(column[np.fromiter(definition, dtype=np.int64, count=len(definition))])
-            values.append(np.array([float(value) * s for value in definition.values()]))
+        followers, variables, factors = _followed(solved, root, sign)
+        rows.append(followers)
+        columns.append(column[variables])
+        values.append(factors)
     entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
     return sparse.csr_matrix(entries, shape=(len(root), len(free)))
+
+
+def _followed(
+    solved: dict[int, Equation], root: np.ndarray, sign: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sets whose leader is solved for, what it is made of, and by which factors: one entry a set and term."""
+    length = np.fromiter(map(len, solved.values()), np.int64, len(solved))
+    terms = np.fromiter((term for row in solved.values() for term in row), np.int64, length.sum())
+    factors = np.fromiter((float(c) for row in solved.values() for c in row.values()), np.float64, length.sum())
+    number = np.full(len(root), -1, dtype=np.int64)  # of the definition of each variable that has one
+    number[np.fromiter(solved, np.int64, len(solved))] = np.arange(len(solved))
+    followers = np.flatnonzero(number[root] >= 0)
+    defined = number[root[followers]]
+    count = length[defined]
+    start = np.cumsum(length)[defined] - count
+    at = np.arange(count.sum()) + np.repeat(start - (np.cumsum(count) - count), count)
+    return np.repeat(followers, count), terms[at], factors[at] * np.repeat(sign[followers], count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
@@ -34,6 +35,7 @@ def simplify(root: np.ndarray, sign: np.ndarray, rows: Rows) -> tuple[list[np.nd
     return pairs, [(kept, unique_rows(np.vstack(tables))) for kept, tables in rest.items()]
 
 
+@lru_cache(maxsize=4096, typed=True)
 def exact_coefficient(value: Fraction | int | float) -> Coefficient:
     """The simple fraction that a float stands for (1/5, not its binary neighbour), or the float itself."""
     if isinstance(value, float):
@@ -56,7 +58,7 @@ def _collect(
     different = list(dict.fromkeys(coefficients))
     kind = np.array([different.index(c) for c in coefficients])
     pattern = np.hstack([variables == 0, variables[:, 1:] == variables[:, :-1], signs > 0, kind[order]])
-    for rows in row_kinds(pattern, max(variables.shape[1], len(different))):
+    for rows in row_kinds(pattern, max(1, len(different) - 1)):
         totals: dict[int, Coefficient] = {}
         start, before = 0, 0
         example = (variables[rows[0]], order[rows[0]], signs[rows[0]])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["distinct_along", "row_kinds", "unique_rows", "unique_rows_inverse"]
+__all__ = ["distinct_along", "row_counts", "row_kinds", "unique_rows", "unique_rows_inverse"]
 
 
 def unique_rows(table: np.ndarray) -> np.ndarray:
@@ -33,6 +33,19 @@ def unique_rows_inverse(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inverse = np.empty(len(table), dtype=np.int64)
     inverse[order] = np.cumsum(new) - 1
     return ordered[new], inverse
+
+
+def row_counts(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of a table, and how often each occurs.
+
+    >>> [found.tolist() for found in row_counts(np.array([[2, 1], [0, 5], [2, 1]]))]
+    [[[0, 5], [2, 1]], [1, 2]]
+    """
+    if table.shape[1] == 1:
+        values, counts = np.unique(table[:, 0], return_counts=True)
+        return values[:, None], counts
+    kinds, inverse = unique_rows_inverse(table)
+    return kinds, np.bincount(inverse)
 
 
 def row_kinds(pattern: np.ndarray, bound: int) -> list[np.ndarray]:

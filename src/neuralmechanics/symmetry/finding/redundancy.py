@@ -7,7 +7,7 @@ could not, the null space has vectors too many, and every one of them would be a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy import sparse
 
 from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.rows import row_counts
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 
@@ -40,24 +41,35 @@ def distinct_shifts(shifts: Shifts, space: NullSpace) -> NullSpace:
     return _independent(space, tensors) if doubled else space
 
 
-def _independent(space: NullSpace, tensors: Sequence[Sequence[Addend]]) -> NullSpace:
+def _independent(space: NullSpace, tensors: Iterable[Sequence[Addend]]) -> NullSpace:
     """The space without vectors that others make up on all elements; what moves the fewest is kept first."""
-    moved = sparse.vstack([part for addends in tensors for part in _moved(addends, space)], format="csr")
-    order = np.argsort(np.diff(moved.tocsc().indptr), kind="stable")
+    moved, times = _moved(tensors, space)
+    elements = np.repeat(times, np.diff(moved.indptr))
+    order = np.argsort(np.bincount(moved.indices, elements, space.count), kind="stable")
     kept = np.sort(order[independent_columns(moved[:, order])])
     return replace(space, distinct=space.distinct[:, kept])
 
 
-def _moved(addends: Sequence[Addend], space: NullSpace) -> Iterator[sparse.csr_matrix]:
-    """By how much every basis vector moves elements of a tensor, enough of them to know it of all.
+def _moved(tensors: Iterable[Sequence[Addend]], space: NullSpace) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """By how much every basis vector moves elements of the tensors, enough of them to know it of all.
 
     A sum of functions of some of the coordinates each is zero where it is zero on all elements of which the coordinates
-    that one function does not see are zero.
+    that one function does not see are zero. Elements that all vectors move alike are one row, given with their number.
     """
-    for _, seen in addends:
-        part = sparse.csr_matrix((seen.size, space.count))
-        for factor, ids in addends:
+    tables: dict[tuple[float, ...], list[np.ndarray]] = {}
+    for addends in tensors:
+        for _, seen in addends:
             first = tuple(slice(0, 1) if n == 1 else slice(None) for n in seen.shape)
-            places = np.broadcast_to(ids[first], seen.shape).reshape(-1)
-            part = part + factor * space.distinct[space.place[places]]
-        yield part
+            places = [np.broadcast_to(space.place[ids[first]], seen.shape).reshape(-1) for _, ids in addends]
+            tables.setdefault(tuple(factor for factor, _ in addends), []).append(np.stack(places, axis=1))
+    parts, times = [sparse.csr_matrix((0, space.count))], [np.zeros(0, np.int64)]
+    for factors, found in tables.items():
+        kinds, count = row_counts(np.concatenate(found))
+        part = sparse.csr_matrix((len(kinds), space.count))
+        for factor, rows in zip(factors, kinds.T, strict=True):
+            part = part + factor * space.distinct[rows]
+        parts.append(part)
+        times.append(count)
+    moved = sparse.csr_matrix(sparse.vstack(parts, format="csr"))
+    moved.eliminate_zeros()
+    return moved, np.concatenate(times)

@@ -247,12 +247,8 @@ class _Reader:
         variables = [m.variable for m in members]
         if kind == "sign":
             return Direction("sign", tuple(float(vector.get(v, 0) % 2) for v in variables), own)
-        broken = dict.fromkeys(b for e, b in self.channels.factors.breakings if _value(e, vector))
-        return Direction("scale", tuple(float(vector.get(v, 0)) for v in variables), own, tuple(broken))
-
-
-def _value(exponents: Sequence[tuple[int, Fraction]], direction: Mapping[int, Fraction]) -> Fraction:
-    return sum((power * direction.get(v, Fraction(0)) for v, power in exponents), Fraction(0))
+        broken = self.channels.factors.broken_by(vector)
+        return Direction("scale", tuple(float(vector.get(v, 0)) for v in variables), own, broken)
 
 
 def _monomial(directions: Sequence[Direction]) -> SpaceGroup:

@@ -46,6 +46,7 @@ class Meeting:
     known: dict[int, Axes] = field(default_factory=dict)
     drawn: set[int] = field(default_factory=set)
     starts: dict[int, tuple[str, int]] = field(default_factory=dict)
+    _said: set[object] = field(default_factory=set)  # which spaces stood beside each other in what has been seen
 
     def __post_init__(self) -> None:
         self.nodes.merge = self.alike
@@ -103,8 +104,12 @@ class Meeting:
         ``letters``: what the dimensions are called, where several tensors meet. ``coupled``: dimensions whose entries
         are mixed with each other.
         """
+        mixed = frozenset(coupled)
+        said = tuple(tuple(map(self._spaces, x.layouts)) for x in xs), tuple(map(tuple, letters)), mixed
+        if said in self._said:  # it restricts nothing that it has not restricted before
+            return
+        self._said.add(said)
         named = [tuple(letters[k]) if letters else tuple(range(len(x.layouts))) for k, x in enumerate(xs)]
-        mixed = set(coupled)
         places: dict[int, list[object]] = {}
         found: list[list[tuple[object, _Path]]] = []
         for x, own in zip(xs, named, strict=True):
@@ -124,6 +129,13 @@ class Meeting:
                     if at != letter and set(places[other]) == {at} and (at not in mixed or letter in mixed)
                 }
                 self.nodes.depends_at_most(path.node, allowed | path.beside)
+
+    def _spaces(self, layout: Layout) -> object:
+        """The spaces of a dimension as they are put together, all that ``_paths`` reads."""
+        layout = self.nodes.resolved(layout)
+        if isinstance(layout, Leaf):
+            return None if layout.node is None else self.nodes.find(layout.node)
+        return (isinstance(layout, Sum), *map(self._spaces, layout.parts))
 
     def _paths(self, layout: Layout) -> list[_Path]:
         """Each space of a dimension, and those by which it is multiplied there."""

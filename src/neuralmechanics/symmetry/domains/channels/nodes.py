@@ -69,6 +69,8 @@ class Nodes:
 
     def resolved(self, layout: Layout) -> Layout:
         """The layout in terms of spaces that are not made of others."""
+        if not self._made_of:  # so it is in every interpretation but the first ones
+            return layout
         if all(leaf.node is None or self.find(leaf.node) not in self._made_of for leaf in leaves(layout)):
             return layout
         return mapped(layout, self._resolved)

@@ -15,6 +15,7 @@ from neuralmechanics.functional.calling import Whole, names_of
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, RouteError, Source, first_line
 from neuralmechanics.symmetry.lowering.capture.in_place import needs_functional_form, written_placeholders
 from neuralmechanics.symmetry.lowering.capture.regions import Operation, written_out
+from neuralmechanics.symmetry.lowering.capture.uncompiled import compiled_when_called
 
 __all__ = ["exported", "exported_with_checkpoints"]
 
@@ -30,7 +31,7 @@ def exported_with_checkpoints(whole: Whole, batch: Any, no_gradient: Operation) 
 
 
 def _exported(whole: Whole, batch: Any, no_gradient: Operation, *, recomputed: bool) -> Captured:
-    with _no_stack_traces():
+    with _no_stack_traces(), compiled_when_called():
         program = _exported_program(whole, batch)
         written_out(program.graph_module, no_gradient, recomputed=recomputed)
         written = written_placeholders(program.graph)
