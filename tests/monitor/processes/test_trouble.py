@@ -43,7 +43,8 @@ def test_nothing_is_communicated_between_records(name: str, way: str, optimizer:
     records = {1, *(n for s in range(EVERY, STEPS + 1, EVERY) for n in (s, s + 1)), STEPS + 1}
     for answer in together(2, count, tmp_path, name, way, networks.symmetries(name).to_dict(), optimizer):
         assert set(answer["messages"]) <= records | {0}
-        assert answer["messages"].get(EVERY + 1, 0) <= 8
+        # The norm's eps of the VGG is seen, and then the sizes of gradients and parameters are asked for.
+        assert answer["messages"].get(EVERY + 1, 0) <= (12 if name == "vgg" else 8)
         assert bool(answer["messages"]) == (way != "ddp")  # each replica follows the whole model by itself
         for number, (without, with_monitor) in enumerate(zip(answer["False"], answer["True"], strict=True), start=1):
             assert sum(without.values()) > 0 or way == "ddp"  # whose collectives do not pass the dispatcher
