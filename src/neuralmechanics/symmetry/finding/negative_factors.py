@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 
@@ -52,11 +51,11 @@ def _places(spaces: Sequence[Space]) -> Places:
 
 def _signs(space: Space) -> list[Exponent]:
     """A spanning set of the signs of one channel, entry by entry."""
-    out = [
-        {k: Fraction(1) for k, power in enumerate(d.exponents) if power} for d in space.directions if d.kind == "sign"
+    out: list[Exponent] = [
+        {k: 1 for k, power in enumerate(d.exponents) if power} for d in space.directions if d.kind == "sign"
     ]
     if space.group in ("orthogonal", "general linear"):
-        out.append({k: Fraction(1) for k, entry in enumerate(space.entries) if entry.mixes})
+        out.append({k: 1 for k, entry in enumerate(space.entries) if entry.mixes})
     return out
 
 
@@ -82,7 +81,7 @@ def _flips(action: Diagonal, places: Places, signs: Sequence[Sequence[Exponent]]
             return False
         channel = own
         spaces.add(number)
-        pattern[entry] = Fraction(1)
+        pattern[entry] = 1
     if channel is None:
         return True
     return len(spaces) == 1 and not independent(pattern, signs[spaces.pop()], 2)

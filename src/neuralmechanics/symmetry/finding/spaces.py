@@ -219,7 +219,8 @@ class _Reader:
         group, chosen = self.matrices[root]
         if group is None or group == "ones-preserving orthogonal" or (kind == "scale" and group == "orthogonal"):
             return []
-        mixing, out = self.channels.mixing, {}
+        mixing = self.channels.mixing
+        out: Exponent = {}
         for member in self.members[root]:
             if member.leaf.mixing is not None and (leg := mixing.find(member.leaf.mixing)).node == chosen:
                 out[member.variable] = Fraction(-1 if leg.dual and kind == "scale" else 1)

@@ -138,7 +138,7 @@ def null_space(
                 solved[v] = _reduced(merged, modulus)
         solved[lead] = definition
     free = [v for v in variables if v not in solved]
-    return [{f: 1} | {v: d[f] for v, d in solved.items() if f in d} for f in free]
+    return [Exponent({f: 1}) | {v: d[f] for v, d in solved.items() if f in d} for f in free]
 
 
 def _reduced(row: Mapping[int, Coefficient], modulus: int) -> Exponent:

@@ -23,7 +23,7 @@ def compiled_when_called() -> Iterator[None]:
 
     torch has this for the modules of its compiler (``torch.fx._lazy_graph_module``), not for those of an export.
     """
-    before = fx.GraphModule.recompile
+    before: Any = fx.GraphModule.recompile
     if before is _postpone:  # another capture of this process puts it back
         yield
         return
