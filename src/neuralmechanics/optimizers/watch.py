@@ -291,8 +291,7 @@ class StepWatch:
         return None if buffer is None else written(buffer)
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
-        state = self._optimizer.state.get(parameter)  # asked for twice a parameter and step
-        buffer = None if state is None else state.get(_BUFFER)
+        buffer = self._state(parameter).get(_BUFFER)
         return buffer if isinstance(buffer, Tensor) else None
 
     def _state(self, parameter: Tensor) -> Mapping[str, Any]:
