@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -76,11 +77,11 @@ class StepHooks:
         self._optimizer = optimizer
         self._before = optimizer.register_step_pre_hook(uncompiled(before))
         self._after = optimizer.register_step_post_hook(uncompiled(after))
-        optimizer._optimizer_step_post_hooks.move_to_end(self._after.id, last=False)
+        _ordered(optimizer._optimizer_step_post_hooks).move_to_end(self._after.id, last=False)
 
     def close_in(self) -> bool:
         """After a step: be the last before the next again. Whether others had come between in the step that ended."""
-        hooks = self._optimizer._optimizer_step_pre_hooks
+        hooks = _ordered(self._optimizer._optimizer_step_pre_hooks)
         between = next(reversed(hooks)) != self._before.id
         if between:
             hooks.move_to_end(self._before.id)
@@ -90,6 +91,13 @@ class StepHooks:
         """Let go of the optimiser."""
         self._before.remove()
         self._after.remove()
+
+
+def _ordered(hooks: Mapping[int, Any]) -> OrderedDict[int, Any]:
+    # Torch's type says dict; what it makes is ordered, and lets an entry be moved to either end.
+    if not isinstance(hooks, OrderedDict):
+        raise TypeError(f"an optimiser keeps its hooks in an OrderedDict, here in a {type(hooks).__name__}")
+    return hooks
 
 
 def uncompiled(hook: Callable[[Optimizer, Any, Any], None]) -> Callable[[Optimizer, Any, Any], None]:

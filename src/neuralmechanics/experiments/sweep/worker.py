@@ -42,7 +42,7 @@ def serve(pipe: Connection, train: Trains, directory: str, device: str | None) -
 def _empty_caches() -> None:
     import torch
 
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
 

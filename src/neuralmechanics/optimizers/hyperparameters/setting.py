@@ -77,6 +77,8 @@ def follows_sgd(optimizer: Optimizer) -> bool:
 
 
 def _number(value: Any) -> Any:
+    if value is None:
+        return math.nan  # a rate that the optimiser works out for itself
     # On the host it costs nothing to read; on an accelerator the host would have to wait.
     if isinstance(value, Tensor) and value.device.type == "cpu":
         return float(value)
