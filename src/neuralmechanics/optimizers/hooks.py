@@ -82,7 +82,7 @@ class StepHooks:
     def close_in(self) -> bool:
         """After a step: be the last before the next again. Whether others had come between in the step that ended."""
         hooks = _ordered(self._optimizer._optimizer_step_pre_hooks)
-        between = next(reversed(hooks)) != self._before.id
+        between: bool = next(reversed(hooks)) != self._before.id
         if between:
             hooks.move_to_end(self._before.id)
         return between
