@@ -43,6 +43,9 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 8),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_source_positions"), 32),
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input", "type_vocab_size"), WORDS),
+    **dict.fromkeys(("d_latents",), 16),  # Perceiver's stream
+    **dict.fromkeys(("num_latents",), 8),
+    **dict.fromkeys(("num_self_attends_per_block", "num_self_attention_heads", "num_cross_attention_heads"), 2),
     **dict.fromkeys(("image_size",), IMAGE),
     **dict.fromkeys(("patch_size",), 8),
     **dict.fromkeys(("state_size", "mamba_d_state"), 4),
