@@ -87,8 +87,10 @@ def _run(fault: Fault, source: Path, said: int) -> None:
         sys.path[:0] = [str(source), str(ROOT)]
         os.chdir(ROOT)
         pytest = importlib.import_module("pytest")
-        # Doctests lie in the copy: its place must not make pytest look for its settings above both.
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-o", f"timeout={_LONGEST}"]
+        # Doctests lie in the copy: its place must not make pytest look for its settings above both. With duplicates:
+        # a function before its file, or a file before its folder, would else wait there for its turn.
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--keep-duplicates"]
+        options += ["-o", f"timeout={_LONGEST}"]
         options += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
         status = int(pytest.main([*options, str(source / PACKAGE / fault.file), *fault.tests]))
         package = sys.modules.get(PACKAGE)
