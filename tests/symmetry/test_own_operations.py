@@ -176,6 +176,26 @@ def test_what_a_rule_raises_fixes_everything_and_is_told() -> None:
     assert {c.status for c in found.coverage} == {"not sought"}
 
 
+@pytest.mark.parametrize("error", [NotSoughtError, UnsupportedFormError])
+def test_what_a_rule_had_written_before_it_gave_up_is_not_in_the_program(error: type[Exception]) -> None:
+    """It would demand of what enters what only a rule that goes through may demand."""
+
+    def rule(d: Builder, node: fx.Node, x: Value) -> Value:
+        raise error("nobody looks")
+
+    def late(d: Builder, node: fx.Node, x: Value) -> Value:
+        d.fix(d.softmax(x, 1, False))
+        raise error("nobody looks")
+
+    programs = []
+    for function in (rule, late):
+        nm.symmetry.rule("nmtest::rectify")(function)
+        torch.manual_seed(0)
+        programs.append(str(nm.symmetry.lowered_program(Layer(one_hidden, (3, 4), (4, 2)), X)))
+    assert programs[0] == programs[1]
+    assert "nobody looks" in programs[0]
+
+
 def swiglu_rule(d: Builder, node: fx.Node, x: Value, gate: Value, up: Value) -> Value:
     product = Contraction("az", "zy", "ay")
     passed = d.nonlinear(d.contract(x, gate, product), function=Function("silu", functional.silu))

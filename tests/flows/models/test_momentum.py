@@ -123,3 +123,17 @@ def test_the_modified_loss_is_itself_a_loss() -> None:
     series = ModifiedFlow(loss, learning_rate=0.01, momentum=0.6, nesterov=True, order=2, shift_start=False)
     for name, value in velocity(heavy, loss.theta0).items():
         assert torch.allclose(value, velocity(series, loss.theta0)[name], rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("settings", [{}, {"nesterov": True}, {"dampening": 0.4}], ids=["heavy", "nesterov", "damped"])
+def test_on_a_slope_the_flow_starts_where_the_initial_layer_leaves_the_iterates(settings: dict) -> None:
+    """Without curvature nothing else tells them apart: after 200 steps, β^200 = 4e-20, both are at one place."""
+    slope = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    weight = torch.tensor([3.0, 5.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.8, **settings)
+    flow = ModifiedFlow(lambda p: p["w"] @ slope, learning_rate=0.1, momentum=0.8, order=2, **settings)
+    path = integrate(flow, {"w": weight.detach().clone()}, [0.0, 200 * flow.sgd.time_step])
+    for _ in range(200):
+        weight.grad = slope.clone()
+        optimizer.step()
+    assert torch.allclose(path.final["w"], weight.detach(), rtol=1e-11, atol=0)
