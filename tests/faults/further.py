@@ -274,7 +274,7 @@ FURTHER: tuple[Fault, ...] = (
         "more tensors are named than need be",
         "            if smaller and self.holds(smaller):\n                hidden = smaller\n",
         "            if not smaller:\n                hidden = smaller\n",
-        "rewrite/comparing/test_mistakes.py",
+        "rewrite/comparing/test_mistakes.py::test_none_of_the_named_tensors_can_be_left_out",
         "rewrite/comparing",
     ),
     # --- monitor, its store and what it explains --------------------------------------------------------------------

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from neuralmechanics.rewrite.comparing import Element, Equivalence, equivalent
+from neuralmechanics.rewrite.comparing.solving.suspects import _Trials
 
 from .conversions import MISTAKES
 
@@ -60,3 +61,18 @@ def test_a_difference_is_decided_once_the_function_is_seen_to_differ(change: flo
     found = Equivalence(False, ("w",), change, Element(), {"w": 1.0}, bound=1e-9)
     assert found.decided is decided
     assert str(found).startswith("not equivalent: " if decided else "undecided: ")
+
+
+class Needs(_Trials):
+    """What is left is one orbit wherever a and c are hidden."""
+
+    def __init__(self) -> None:
+        """Nothing is matched."""
+
+    def holds(self, hidden: frozenset[str]) -> bool:
+        return hidden >= {"a", "c"}
+
+
+@pytest.mark.parametrize("hidden", ["abcd", "acz", "ac"])
+def test_none_of_the_named_tensors_can_be_left_out(hidden: str) -> None:
+    assert Needs().shrunk(frozenset(hidden)) == {"a", "c"}
