@@ -97,6 +97,15 @@ def test_a_damaged_shard_is_named_and_the_others_are_readable(training: Any, sto
     assert "1 damaged" in repr(run)
 
 
+def test_a_law_is_not_replayed_across_a_lost_record(training: Any, store: Path) -> None:
+    """The drives of steps 5 and 6 are gone with the record of step 6; those around it are no history."""
+    record(training, store, range(10), every=2, drives=True)
+    assert len(nm.open_run(store).drive_history()) == 10
+    shards(segments(store)[0])[3].path.unlink()
+    with pytest.raises(ValueError, match=r"has no drives of step 5: a law cannot be replayed across the gap"):
+        nm.open_run(store, skip_damaged=True).drive_history()
+
+
 def test_damaged_descriptions_are_named(training: Any, store: Path) -> None:
     record(training, store, range(2))
     for name in ("segment-0000/segment.json", "segment-0000/start.safetensors"):
