@@ -43,6 +43,6 @@ def test_answers_and_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     assert main(["equivalent", *TARGET, str(tmp_path / "bad.safetensors"), str(tmp_path)]) == 2
-    assert "is no safetensors file" in capsys.readouterr().err
+    assert "is not a readable safetensors file" in capsys.readouterr().err
     assert main(["align", *TARGET, str(tmp_path / "none"), str(tmp_path)]) == 2
     assert capsys.readouterr().err.endswith("none'; give a safetensors file, or a folder with some\n")

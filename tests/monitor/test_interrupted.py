@@ -218,10 +218,10 @@ def test_a_failed_merge_is_no_failure(training: Any, store: Path, monkeypatch: p
 
     write = run_store.write_shard
 
-    def failing(path: Path, *arguments: Any) -> None:
+    def failing(path: Path, *arguments: Any, **options: Any) -> None:
         if "00000000-00000003" in path.name:
             raise OSError(28, "No space left on device")
-        write(path, *arguments)
+        write(path, *arguments, **options)
 
     monkeypatch.setattr(run_store, "MERGED", 4)
     monkeypatch.setattr(run_store, "write_shard", failing)

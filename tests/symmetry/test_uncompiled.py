@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from neuralmechanics.symmetry import lowered_program
 from neuralmechanics.symmetry.lowering.capture.uncompiled import compiled_when_called
 from neuralmechanics.symmetry.lowering.capturing import capture
 
@@ -73,3 +74,19 @@ def test_torch_is_put_back_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), compiled_when_called():
         raise ZeroDivisionError
     assert fx.GraphModule.recompile is before
+
+
+def test_inputs_keep_their_names_where_a_constant_is_lifted() -> None:
+    """Torch reads them off the arguments of a module whose code is not there yet."""
+
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(2, 3)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.a(tokens) * torch.tensor([1.0, 1.0, 0.5])
+
+    text = lowered_program(Weighted(), torch.randn(4, 2)).to_text()
+    assert "batch [4, 2]" in text
+    assert "args" not in text

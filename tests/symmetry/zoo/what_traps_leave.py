@@ -5,6 +5,10 @@ from __future__ import annotations
 __all__ = ["LEFT"]
 
 _NAMES: dict[str, list[str]] = {
+    "rescale 4, translation 4": ["packed-rows-overlapping"],
+    "linear 6, translation 2": ["packed-rows-one-stream"],
+    "rescale 3, scale 4": ["slices-gains-of-others"],
+    "scale 2": ["slices-fourth-powers"],
     "rescale 5": [
         "where-above-zero",
         "plus-one",
@@ -35,7 +39,15 @@ _NAMES: dict[str, list[str]] = {
         "triangular",
     ],
     "affine 1": ["maximum-one-hot", "pool-positions", "median-position", "argmin-of-differences", "log-sum-exp"],
-    "scale 1": ["divided-by-sum", "divided-by-maximum", "norm-order-one", "lp-normalised", "layer-deviation"],
+    "scale 1": [
+        "slices-overlapping",
+        "slices-entries",
+        "divided-by-sum",
+        "divided-by-maximum",
+        "norm-order-one",
+        "lp-normalised",
+        "layer-deviation",
+    ],
     "linear 15, translation 5": ["batch-softmax"],
     "translation 8": ["softmax-of-scaled"],
     "translation 5": ["centred", "batch-centred", "centred-on-first", "maximum-of-batch"],

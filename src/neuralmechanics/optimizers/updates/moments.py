@@ -33,6 +33,7 @@ def first_moment(optimizer: Optimizer, parameter: Tensor) -> Tensor | None:
 def moment_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> MomentSetting | None:
     """What a group does to the moment; None for an optimiser that keeps none.
 
+    >>> import torch
     >>> adamw = torch.optim.AdamW([torch.zeros(1)], lr=0.1, betas=(0.8, 0.99), weight_decay=0.5)
     >>> moment_setting(adamw, adamw.param_groups[0])
     MomentSetting(momentum=0.8, shrink=0.95)

@@ -6,8 +6,11 @@ nobody calls that code: of a long graph it takes a third of the export.
 
 from __future__ import annotations
 
+import inspect
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import CodeType, MethodType
 from typing import Any
 
 from torch import fx
@@ -41,9 +44,34 @@ def _postpone(module: fx.GraphModule) -> None:
         module._in_spec, module._out_spec = structure.in_spec, structure.out_spec
     if not hasattr(module, "_code"):
         module._code = ""
-    type(module).forward = _compile_and_call  # every module of a graph has a class of its own
+    type(module).forward = _Postponed(module)  # every module of a graph has a class of its own
 
 
-def _compile_and_call(module: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
-    _compile(module)
-    return module.forward(*args, **kwargs)
+class _Postponed:
+    """A ``forward`` that is compiled when it is called, or when its arguments are asked for: torch names inputs so."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self._module = weakref.ref(module)
+
+    def __get__(self, module: fx.GraphModule | None, owner: type) -> Any:
+        return self if module is None else MethodType(self, module)
+
+    def __call__(self, module: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+        _compile(module)
+        return module.forward(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._compiled())
+
+    @property
+    def __code__(self) -> CodeType:
+        code: CodeType = self._compiled().__code__
+        return code
+
+    def _compiled(self) -> Any:
+        module = self._module()
+        assert module is not None
+        if type(module).forward is self:
+            _compile(module)
+        return type(module).forward

@@ -26,7 +26,9 @@ def plain_product(tape: Tape, held: Instruction) -> Value | None:
     if not isinstance(primitive, p.Contract) or primitive.function is not None or result is None:
         return None
     how, (x, y) = primitive.how, held.operands
-    single = [w for w in how.windows if _is_one_tap(w) and y.shape[how.y.index(w.kernel)] == 1]
+    # Kernels in groups are products for each group already, and known as such by their windows.
+    grouped = set(how.x) & set(how.y) & set(how.out)
+    single = [w for w in how.windows if not grouped and _is_one_tap(w) and y.shape[how.y.index(w.kernel)] == 1]
     rest = tuple(w for w in how.windows if w not in single)
     names = {w.x: w.out for w in single}
     left, right = "".join(names.get(letter, letter) for letter in how.x), how.y
