@@ -80,6 +80,7 @@ def _run(fault: Fault, source: Path, said: int) -> None:
     """The child: never returns."""
     status = 70
     try:
+        os.setsid()  # tests end and stop whole groups of processes
         os.dup2(said, 1)
         os.dup2(said, 2)
         resource.setrlimit(resource.RLIMIT_CPU, (_LONGEST, _LONGEST + 10))
