@@ -59,8 +59,11 @@ def tried(fault: Fault, source: Path) -> Outcome:
         text = said.read()
     seconds = usage.ru_utime + usage.ru_stime
     if os.WIFSIGNALED(status):
-        ended = signal.Signals(os.WTERMSIG(status)).name
-        return Outcome(True, f"caught: the tests were ended by {ended}", seconds)
+        # Work without end, or a crash; a kill from outside says nothing.
+        ended = signal.Signals(os.WTERMSIG(status))
+        if ended in (signal.SIGXCPU, signal.SIGSEGV, signal.SIGABRT):
+            return Outcome(True, f"caught: the tests were ended by {ended.name}", seconds)
+        return Outcome(False, f"nothing is known: something ended the tests by {ended.name}", seconds)
     return _outcome(os.waitstatus_to_exitcode(status), text, seconds)
 
 
@@ -80,6 +83,7 @@ def _run(fault: Fault, source: Path, said: int) -> None:
     """The child: never returns."""
     status = 70
     try:
+        os.setsid()  # tests end and stop whole groups of processes
         os.dup2(said, 1)
         os.dup2(said, 2)
         resource.setrlimit(resource.RLIMIT_CPU, (_LONGEST, _LONGEST + 10))
