@@ -45,4 +45,4 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.Captur
     assert main(["equivalent", *TARGET, str(tmp_path / "bad.safetensors"), str(tmp_path)]) == 2
     assert "is not a readable safetensors file" in capsys.readouterr().err
     assert main(["align", *TARGET, str(tmp_path / "none"), str(tmp_path)]) == 2
-    assert capsys.readouterr().err.endswith("none'; give a safetensors file, or a folder with some\n")
+    assert capsys.readouterr().err.endswith("none'; give a file of weights, or a folder with one or with shards\n")
