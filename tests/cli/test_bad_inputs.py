@@ -140,6 +140,26 @@ def test_ctrl_c_is_130_and_one_line(tmp_path: Path, started: str, wait: float) -
     assert err == "neuralmechanics: error: interrupted\n"
 
 
+@pytest.mark.parametrize("then", ["raise ImportError('an extension failed to load')", "pass"])
+def test_ctrl_c_that_a_loading_module_makes_something_else_of(tmp_path: Path, then: str) -> None:
+    """C extensions that are interrupted while they load say ImportError, and others go on without what they tried."""
+    lines = f"import signal\ntry: signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt: {then}"
+    command = [
+        sys.executable,
+        "-c",
+        STARTED.format(started=f"exec({lines!r})"),
+        "train",
+        "--steps",
+        "1",
+        "--out",
+        "run",
+    ]
+    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, **ignored)  # type: ignore[call-overload]
+    assert (done.returncode, done.stderr) == (130, "neuralmechanics: error: interrupted\n")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     training.session(tmp_path / "run", 0, 3)
     command = f"{sys.executable} -m neuralmechanics.cli errors run --csv | true; echo ${{PIPESTATUS[0]}}"

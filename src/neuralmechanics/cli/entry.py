@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from neuralmechanics.cli.terminal.interrupts import no_interrupt_lost
+from neuralmechanics.cli.terminal.interrupts import Interrupts, no_interrupt_lost
 from neuralmechanics.cli.terminal.text import one_line, plain_output
 
 _INTERRUPTED = 130
@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     debug = bool(os.environ.get("NEURALMECHANICS_DEBUG"))
     try:
-        with no_interrupt_lost(), plain_output(sys.stdout):
-            return _run(list(sys.argv[1:] if arguments is None else arguments), debug=debug)
+        with no_interrupt_lost() as interrupts, plain_output(sys.stdout):
+            return _run(list(sys.argv[1:] if arguments is None else arguments), interrupts, debug=debug)
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
     except BrokenPipeError:
@@ -33,31 +33,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
 
 
-def _run(words: list[str], *, debug: bool) -> int:
-    # Loaded here, so that Ctrl-C while they load ends as it does later.
-    from neuralmechanics.cli.commands import commands, run
-    from neuralmechanics.cli.terminal.parsing import UsageError, parse
-
+def _run(words: list[str], interrupts: Interrupts, *, debug: bool) -> int:
     try:
-        command = parse(commands(words), words)
-        if command is not None:
-            return run(command)
-    except UsageError as error:
-        return _fail(str(error))
+        # Loaded here, so that Ctrl-C while they load ends as it does later.
+        from neuralmechanics.cli.commands import commands, run
+        from neuralmechanics.cli.terminal.parsing import UsageError, parse
+
+        if interrupts.came:
+            raise KeyboardInterrupt  # what was loading took it for a failure of its own, and went on
+        try:
+            command = parse(commands(words), words)
+            return 0 if command is None else run(command)
+        except UsageError as error:
+            return _fail(str(error))
     except BrokenPipeError:
         raise
-    except (ValueError, TypeError, OSError, ArithmeticError, ImportError, NotImplementedError) as error:
-        if debug:
-            raise
-        return _fail(str(error) or type(error).__name__)
     except Exception as error:
+        if interrupts.came:
+            raise KeyboardInterrupt from error  # a C extension that is interrupted while it loads says ImportError
         if debug:
             raise
-        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
-            return _fail(f"not enough memory for this; make it smaller ({one_line(str(error))[:200]})")
-        where = "NEURALMECHANICS_DEBUG=1 shows where"
-        return _fail(f"{type(error).__name__}: {str(error) or 'no more is known'} (unexpected; {where})")
-    return 0
+        return _fail(_told(error))
+
+
+def _told(error: Exception) -> str:
+    """An error in words; one that nothing here raises on purpose is said to be unexpected."""
+    if isinstance(error, (ValueError, TypeError, OSError, ArithmeticError, ImportError, NotImplementedError)):
+        return str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+        return f"not enough memory for this; make it smaller ({one_line(str(error))[:200]})"
+    where = "NEURALMECHANICS_DEBUG=1 shows where"
+    return f"{type(error).__name__}: {str(error) or 'no more is known'} (unexpected; {where})"
 
 
 def _fail(message: str, status: int = 2) -> int:

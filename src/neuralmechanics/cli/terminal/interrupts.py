@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 # Long enough for the destructor to be over, too short to be noticed.
 _LATER = 0.01
 
 
+@dataclass
+class Interrupts:
+    """Whether Ctrl-C has come, whatever became of its exception: a module that loads may put its own in the place."""
+
+    came: bool = False
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """What Python does at Ctrl-C, and the memory of it."""
+        self.came = True
+        signal.default_int_handler(number, frame)
+
+
 @contextmanager
-def no_interrupt_lost() -> Iterator[None]:
+def no_interrupt_lost() -> Iterator[Interrupts]:
     """In the block a `KeyboardInterrupt` that falls into a destructor, or into what runs when one ends, comes again.
 
     Importing a module runs such code by the thousand. Without this the interrupt is printed as an exception that was
-    ignored, and the command goes on.
+    ignored, and the command goes on. What is given tells of one that another exception has taken the place of.
     """
+    heard = Interrupts()
+    with _heard_by(heard), _raised_again():
+        yield heard
+
+
+@contextmanager
+def _heard_by(heard: Interrupts) -> Iterator[None]:
+    # Only where Python's own handler stands: the caller's is the caller's, and other threads may set none.
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, heard.hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def _raised_again() -> Iterator[None]:
     before = sys.unraisablehook
 
     def hand_on(ignored: Any) -> None:
