@@ -112,6 +112,9 @@ def _memory(value: object) -> int | None:
     """The memory behind a tensor, as a number."""
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return None
+    # The tensors of a derivative that is being taken are wrapped, once a level, and have the memory of what they wrap.
+    while torch._C._functorch.is_functorch_wrapped_tensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
     return int(value.untyped_storage()._cdata)
 
 
