@@ -77,17 +77,18 @@ class Loop:
 
     row: str
     column: str
+    device: str = "cpu"
     model: nn.Sequential = field(init=False)
     optimizers: list[Optimizer] = field(init=False)
 
     def __post_init__(self) -> None:
         torch.manual_seed(3)
         dtype = torch.float32 if self.column == "autocast" else torch.float64
-        self.model = network().to(dtype)
+        self.model = network().to(self.device, dtype)
         with torch.no_grad():
             self.model[5].weight.mul_(2)
-        self.inputs = torch.randn(SAMPLES, INPUTS, dtype=dtype)
-        self.targets = torch.randint(CLASSES, (SAMPLES,))
+        self.inputs = torch.randn(SAMPLES, INPUTS, dtype=dtype).to(self.device)
+        self.targets = torch.randint(CLASSES, (SAMPLES,)).to(self.device)
         self.optimizers = self._optimizers()
         self._call: Callable[..., Any] = self.model
         if self.column == "compiled model":
@@ -126,16 +127,17 @@ class Loop:
         for optimizer in self.optimizers:
             for each in optimizer.state.values():
                 tensors += [value for value in each.values() if isinstance(value, Tensor)]
-        return [*(t.to_dense() for t in tensors), torch.get_rng_state()]
+        random = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self.device == "cuda" else [])]
+        return [*(t.to_dense() for t in tensors), *random]
 
     def _gradients(self) -> Tensor:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         chosen = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(len(self.targets)))
         parts = chosen.split(SAMPLES // 2) if self.column == "accumulation" else [chosen]
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         for part in parts:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.column == "autocast"):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.column == "autocast"):
                 loss = loss_fn(self._call, (self.inputs[part], self.targets[part])) / len(parts)
             loss.backward()
             total = total + loss.detach()

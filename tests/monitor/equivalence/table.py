@@ -1,6 +1,6 @@
 """The table: every optimiser in every situation, monitored, against a training without a monitor.
 
-    python -m tests.monitor.equivalence.table
+    python -m tests.monitor.equivalence.table [--device cuda]
 
 The reference is the same training made anew without a monitor; its parameters are saved after every iteration, and its
 charges are recomputed from these in double precision by their definition.
@@ -26,9 +26,9 @@ CHARGE = 1e-10
 
 
 @cache
-def symmetries() -> nm.Symmetries:
+def symmetries(device: str = "cpu") -> nm.Symmetries:
     """Those of the network, in the order that the reference has."""
-    loop = Loop("SGD", "plain")
+    loop = Loop("SGD", "plain", device)
     found = nm.find_symmetries(loop.model, (loop.inputs, loop.targets), loss_fn)
     assert found.labels == LABELS
     return found
@@ -71,14 +71,15 @@ class Cell:
         return "right" if not self.withheld else f"right, {self.withheld} withheld"
 
 
-def cell(row: str, column: str) -> Cell:
+def cell(row: str, column: str, device: str = "cpu") -> Cell:
     """One optimiser in one situation."""
-    known, state = _reference(row, column)
+    known, state = _reference(row, column, device)
     torch._dynamo.reset()  # what was compiled before decides how numbers are compiled after
-    loop = Loop(row, column)
+    loop = Loop(row, column, device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MonitorWarning)
-        with nm.Monitor(loop.model, loop.optimizers, symmetries(), every=EVERY, residuals=True, strict=True) as monitor:
+        followed = symmetries(device)
+        with nm.Monitor(loop.model, loop.optimizers, followed, every=EVERY, residuals=True, strict=True) as monitor:
             for _ in loop.steps():
                 pass
     same = loop.state()
@@ -103,13 +104,13 @@ def cell(row: str, column: str) -> Cell:
     )
 
 
-def _reference(row: str, column: str) -> tuple[np.ndarray, list[torch.Tensor]]:
+def _reference(row: str, column: str, device: str) -> tuple[np.ndarray, list[torch.Tensor]]:
     """The charges after every iteration of the training without a monitor, and its last state."""
     torch._dynamo.reset()
-    symmetries()  # found before: both trainings begin with the same random state
-    loop = Loop(row, column)
-    first = charges(loop.params).numpy()
-    return np.stack([first, *(charges(loop.params).numpy() for _ in loop.steps())]), loop.state()
+    symmetries(device)  # found before: both trainings begin with the same random state
+    loop = Loop(row, column, device)
+    first = charges(loop.params).cpu().numpy()
+    return np.stack([first, *(charges(loop.params).cpu().numpy() for _ in loop.steps())]), loop.state()
 
 
 def _largest(values: np.ndarray) -> float:
@@ -127,11 +128,12 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=list(ROWS))
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS))
     parser.add_argument("--reasons", action="store_true", help="print what was said")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     chosen = [(r, c) for r, c in cells() if r in options.rows and c in options.columns]
     wrong = 0
     for row, column in chosen:
-        found = cell(row, column)
+        found = cell(row, column, options.device)
         wrong += bool(found.problems)
         print(
             f"{row:22s} {column:16s} {found!s:22s} charges {found.charge_error:.0e} exact {found.exact_error:.0e} "
