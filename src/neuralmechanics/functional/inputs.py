@@ -13,10 +13,14 @@ __all__ = ["call", "pick", "resample", "signature", "stack", "to_double"]
 
 
 def to_double(batch: Any) -> Any:
-    """The batch with every floating tensor in float64."""
-    return pytree.tree_map(
-        lambda leaf: leaf.detach().double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, batch
-    )
+    """The batch on the processor, with every floating tensor in float64."""
+
+    def doubled(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return leaf.detach().to("cpu", torch.float64 if leaf.is_floating_point() else leaf.dtype)
+
+    return pytree.tree_map(doubled, batch)
 
 
 def resample(batch: Any, generator: torch.Generator, count: int) -> Any:

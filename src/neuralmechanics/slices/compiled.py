@@ -25,7 +25,18 @@ from torch import Tensor
 
 from neuralmechanics.slices.blocks import AdamStep, Derived, Operand, first_of, row_column_sums
 
-__all__ = ["JOB", "OPERANDS", "PAIRS", "TYPES", "Library", "addresses_of", "fill_constants", "fill_job", "library"]
+__all__ = [
+    "JOB",
+    "OPERANDS",
+    "PAIRS",
+    "TYPES",
+    "Library",
+    "addresses_of",
+    "compiling",
+    "fill_constants",
+    "fill_job",
+    "library",
+]
 
 # The same as in products.cpp, whose `job_bytes` is compared with the size of a job here.
 OPERANDS, PAIRS = 6, 16
@@ -85,10 +96,15 @@ class Library:
         )
 
 
+def compiling() -> bool:
+    """Whether anything may be compiled: not where NEURALMECHANICS_COMPILE=0."""
+    return os.environ.get(_SWITCH, "1") != "0"
+
+
 @cache
 def library() -> Library | None:
     """The library, compiled the first time on a machine; None where it cannot be had or NEURALMECHANICS_COMPILE=0."""
-    if os.environ.get(_SWITCH, "1") == "0" or sys.platform == "win32" or sys.byteorder != "little":
+    if not compiling() or sys.platform == "win32" or sys.byteorder != "little":
         return None
     try:
         found = Library(_compiled())

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from neuralmechanics.slices.accelerated import Tables, device_sums, sent
 from neuralmechanics.slices.blocks import Operand, Pair, Sort, row_column_sums, sort_of
 from neuralmechanics.slices.compiled import JOB, OPERANDS, PAIRS, TYPES, addresses_of, fill_constants, fill_job, library
 from neuralmechanics.slices.layout import MatrixLayout, matrix_layouts
@@ -85,6 +86,8 @@ class _Written:
         self.where = int(jobs.ctypes.data)
         self.weights_at = int(self.weights.ctypes.data)
         self._recipes: list[Recipe] = []
+        self.tables: Tables | None = None
+        """what an accelerator is given of the jobs"""
         jobs["addresses"] = np.cumsum(jobs["operands"]) - jobs["operands"]
 
     def weigh(self, recipes: list[Recipe], each: Callable[[], Iterator[Bilinear]]) -> None:
@@ -100,7 +103,8 @@ class ProductPlan:
     """The sums over slices of all parameters on one device as one vector, and the sparse map from it to charges.
 
     A parameter is read once for all forms of its operands (twice where it has translations too, which are few). On a
-    processor the compiled library does all of it in one call, where there is one.
+    processor the compiled library does all of it in one call, on a CUDA device its kernels do it in a few launches,
+    where they can be had.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class ProductPlan:
         )
         self._source, self._charge, self._weight = [], [], []
         self._library = library() if device.type == "cpu" else None
+        self._accelerated = device_sums(device)
         self._written: dict[_Key, _Written] = {}
         self._last: tuple[list[str], list[Recipe], _Key] | None = None
         self._spread: dict[int, tuple[Tensor, ...]] = {}
@@ -137,12 +142,16 @@ class ProductPlan:
         """Every form of every charge; parameters that are not given contribute nothing."""
         # Made anew: between steps a model of many charges has other uses for this memory.
         sums = torch.zeros(forms, self.places, dtype=torch.float64, device=self._device)
-        if self._library is None or not self._compiled(given, sums):
+        compiled = self._library is not None or self._accelerated is not None
+        if not compiled or not self._compiled(given, sums):
             self._plain(given, sums)
         out = torch.zeros(forms, self.charges, dtype=torch.float64, device=self._device)
         source, charge, weight = self._map
         if self._library is not None:
             self._library.add_mixed(sums, source, charge, weight, out)
+            return out
+        if self._accelerated is not None:
+            self._accelerated.mix(sums, *self._by_charge, out)
             return out
         place, target, scale = self._tiled(forms)
         out.view(-1).index_add_(0, target, sums.view(-1)[place] * scale)
@@ -155,6 +164,14 @@ class ProductPlan:
                 bilinear = products.recipe.linear if slot.linear else products.recipe.quadratic
                 if bilinear.pairs:
                     yield products, slot, bilinear
+
+    @cached_property
+    def _by_charge(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The map in the order of the charges: where the entries of each begin, their places and coefficients."""
+        source, charge, weight = (each.cpu().numpy() for each in self._map)
+        order = np.argsort(charge, kind="stable")
+        first = np.searchsorted(charge[order], np.arange(self.charges + 1)).astype(np.int32)
+        return sent(first, self._device), sent(source[order], self._device), sent(weight[order], self._device)
 
     def _tiled(self, forms: int) -> tuple[Tensor, ...]:
         """The map for all forms one after the other."""
@@ -173,7 +190,10 @@ class ProductPlan:
             shape = (slot.layout.rows, slot.layout.columns)
             operands = [ordered(operand, slot.layout.order) for operand in products.operands]
             rows, columns = row_column_sums(operands, bilinear.pairs, shape)
-            weights = torch.as_tensor(bilinear.weights, dtype=torch.float64, device=self._device)
+            weights = bilinear.weights
+            if not isinstance(weights, Tensor):
+                weights = sent(np.asarray(weights, dtype=np.float64), self._device)
+            weights = weights.to(self._device, torch.float64)
             if slot.row_place >= 0:
                 sums[:, slot.row_place : slot.row_place + shape[0]] = weights @ rows
             if slot.column_place >= 0:
@@ -181,7 +201,6 @@ class ProductPlan:
 
     def _compiled(self, given: Mapping[str, Products], sums: Tensor) -> bool:
         """All sums by the library; False where it does not know a type, or cannot hold what is wanted."""
-        assert self._library is not None
         recipes = [products.recipe for products in given.values()]
         written = self._writing(given, len(sums), recipes)
         if not written.whole:
@@ -200,6 +219,13 @@ class ProductPlan:
                 addresses += addresses_of(plain)
                 if not isinstance(plain, Tensor):
                     fill_constants(written.jobs[number]["operand"][k], plain)
+        if self._accelerated is not None:
+            written.tables = written.tables or self._accelerated.prepare(written.jobs)
+            if written.tables is None:
+                return False
+            self._accelerated.sums(written.tables, written.jobs, addresses, written.weights, sums)
+            return True
+        assert self._library is not None
         self._library.sums(
             written.where,
             len(written.jobs),
