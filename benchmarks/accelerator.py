@@ -1,24 +1,26 @@
 """What following a training costs on an accelerator, and how exactly its laws hold there.
 
     python benchmarks/accelerator.py cost   [--models vgg16 vgg16-bn] [--batch 256] [--out accelerator.json]
-    python benchmarks/accelerator.py errors [--steps 2000]
+    python benchmarks/accelerator.py errors [--training-steps 3000] [--momentum .9] [--learning-rate .1]
 
 `cost`: milliseconds of a training step at 64×64 pixels with and without a monitor, in blocks of steps in turn, the
 median over the blocks, by the clock with the device waited for at the ends of a block; heavy ball and AdamW, in float32
 and under bfloat16 autocast, records between the blocks alone. Then the milliseconds of one record, and whether a step
 between records made the processor wait for the device. `errors`: VGG-16-BN on
-textures under the paper's heavy ball, and the largest error of every law over records and charges, by kind.
+crops of photographs (`photographs.py`) under the paper's heavy ball, and the error of every law by kind and by layer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -151,29 +153,35 @@ def _milliseconds(work: Callable[[], object], repeats: int = 5) -> float:
 
 
 def errors(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row a precision, kind and law; then the training's loss at its start and end."""
+    """One row a precision, family and law; the losses of the training beside them."""
     rows = []
-    for precision in ("float32", "bfloat16"):
+    for precision in options.precisions:
         config = TrainConfig(
             model="vgg16-bn",
-            data="textures",
-            steps=options.steps,
+            data="photographs:photographs",
+            steps=options.training_steps,
             batch_size=options.batch,
             device="cuda",
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             initialisation="paper",
-            optimizer=OptimizerConfig(learning_rate=0.1, momentum=0.9, weight_decay=5e-4),
-            record=RecordConfig(every=max(1, options.steps // 100), residuals=True),
+            optimizer=OptimizerConfig(
+                learning_rate=options.learning_rate, momentum=options.momentum, weight_decay=options.weight_decay
+            ),
+            record=RecordConfig(every=max(1, options.training_steps // 100)),
         )
         folder = options.folder / precision
         begun = time.perf_counter()
         result = train(config, folder)
-        print(f"# {precision}: {time.perf_counter() - begun:.0f} s, {result.performance}", flush=True)
+        seconds = time.perf_counter() - begun
         run = open_run(folder)
-        table = run.errors(by="kind")
-        print(table.to_string(), flush=True)
+        losses = run.scalars["loss"].dropna().to_numpy()
+        print(f"# {precision}: {seconds:.0f} s, {result.performance}", flush=True)
+        print(f"# losses {losses[:3]} … {losses[-3:]}", flush=True)
+        print(run.errors(by="kind").to_string(), flush=True)
         print(*(note.message for note in run.warnings), sep="\n", flush=True)
-        rows += [{"precision": precision, **row} for row in json.loads(table.to_json(orient="records"))]
+        about = {"precision": precision, "seconds": seconds, "performance": asdict(result.performance)}
+        table = json.loads(run.errors().to_json(orient="records"))
+        rows.append(about | {"losses": [float(x) for x in losses], "errors": table})
     return rows
 
 
@@ -185,19 +193,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--blocks", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("accelerator.json"))
+    parser.add_argument("--training-steps", type=int, default=3000)
+    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--momentum", type=float, default=0.9)
+    parser.add_argument("--weight-decay", type=float, default=5e-4)
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--folder", type=Path, default=Path("runs/accelerator"))
     options = parser.parse_args()
     warnings.simplefilter("ignore", nm.monitor.MonitorWarning)
     print(f"# {torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     rows = {"cost": cost, "errors": errors}[options.part](options)
-    about = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "python": _python()}
+    about = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "python": platform.python_version()}
     options.out.write_text(json.dumps({"about": about, "part": options.part, "rows": rows}, indent=1))
-
-
-def _python() -> str:
-    import platform
-
-    return platform.python_version()
 
 
 if __name__ == "__main__":

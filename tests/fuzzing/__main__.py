@@ -1,7 +1,11 @@
-"""`python -m tests.fuzzing [minutes] [reader …]`: each for so long, in processor time; failures are kept here."""
+"""`python -m tests.fuzzing [minutes] [reader …] [--seed N]`: each for so long, in processor time.
+
+What fails is kept in the folder `found`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import resource
@@ -94,16 +98,20 @@ def main() -> int:
     """Search each reader and print what came of it."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    minutes, names = float((sys.argv[1:] or ["10"])[0]), sys.argv[2:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("minutes", nargs="?", type=float, default=10.0)
+    parser.add_argument("readers", nargs="*")
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs: two processes search different ones")
+    given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     os.environ["NEURALMECHANICS_CACHE"] = str(folder / "cache")
     failures = 0
     try:
         for name, reader in all_readers(folder).items():
-            if names and name not in names:
+            if given.readers and name not in given.readers:
                 continue
-            search = Search(reader, folder)
-            search.run(60 * minutes)
+            search = Search(reader, folder, given.seed)
+            search.run(60 * given.minutes)
             failures += len(search.failures)
             print(f"{name}: {search.summary()}", flush=True)
             shutil.rmtree(folder / "cache", ignore_errors=True)

@@ -117,6 +117,17 @@ def test_default_step_follows_the_curvature() -> None:
     assert abs(float(path.final["x"])) < 1e-15
 
 
+def test_a_tolerance_is_kept_or_refused(exact: torch.Tensor) -> None:
+    """Fixed steps have none: asked for one, the usual method is one that keeps it."""
+    for given in ({"rtol": 1e-12}, {"atol": 1e-14}):
+        with pytest.raises(ValueError, match="takes fixed steps, which keep no rtol or atol"):
+            integrate(FLOW, START, [0, END], method="rk4", **given)
+    usual = integrate(FLOW, START, [0, END]).final["x"]
+    fine = integrate(FLOW, START, [0, END], rtol=1e-12, atol=1e-14).final["x"]
+    assert float((fine - exact).abs().max()) < 1e-11
+    assert float((usual - exact).abs().max()) > 1e-9
+
+
 def test_times_and_settings_are_refused_in_one_line() -> None:
     for times in ([], [0, 0], [1, 0], [0, float("nan")]):
         with pytest.raises(ValueError, match="times"):

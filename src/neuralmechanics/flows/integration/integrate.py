@@ -60,9 +60,10 @@ def integrate(
 
     ``method``: "euler" (order 1), "midpoint" (2), "rk4" (4), "dopri5-fixed" (5), "dop853-fixed" (8); "gauss2",
     "gauss4", which keep quadratic charges to rounding on smooth losses; or, adaptive to ``rtol`` and ``atol`` (1e-8 and
-    1e-10) with dense output, "dopri5" and, for smooth losses and fine tolerances, "dop853". "auto" is "rk4", but for a
-    modified flow of order 5 and more "dop853" ("dopri5" where the loss has kinks) to 1e-12 and 1e-14: with the
-    optimiser's step "rk4" would leave an error of order 4 where the flow has one of order 8.
+    1e-10) with dense output, "dopri5" and, for smooth losses and fine tolerances, "dop853". "auto" is "rk4", but
+    "dopri5" where a tolerance is given, and for a modified flow of order 5 and more "dop853" ("dopri5" where the loss
+    has kinks) to 1e-12 and 1e-14: with the optimiser's step "rk4" would leave an error of order 4 where the flow has
+    one of order 8. A tolerance for a method of fixed steps raises ValueError: it would not be kept.
     Fixed steps meet each time exactly, are at most ``step`` long (default: the time of one optimiser step, or half
     the inverse of the field's slope at θ0) and carry an error estimate that costs half as much again.
 
@@ -92,13 +93,17 @@ def integrate(
         raise ValueError(f"max_evaluations is {max_evaluations}, expected 1 or more")
     system = flow.system(theta0)
     fine = method == "auto" and system.order is not None and system.order > _USUAL_ORDER
+    to_a_tolerance = rtol is not None or atol is not None
     if method == "auto":
-        method = _USUAL if not fine else "dop853" if _events(flow.loss, system, "auto") is None else "dopri5"
+        usual = "dopri5" if to_a_tolerance else _USUAL
+        method = usual if not fine else "dop853" if _events(flow.loss, system, "auto") is None else "dopri5"
     tolerance = _FINE if fine else _COARSE
     rtol, atol = tolerance[0] if rtol is None else rtol, tolerance[1] if atol is None else atol
     guard = Guard(max_evaluations, system.initial, max_size)
     recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
     adaptive = method in _ADAPTIVE
+    if to_a_tolerance and not adaptive:
+        raise ValueError(f"method={method!r} takes fixed steps, which keep no rtol or atol: give step, or use 'dopri5'")
     events = _events(flow.loss, system, kinks) if adaptive else None
     if events is not None and method != "dopri5":
         raise ValueError(
