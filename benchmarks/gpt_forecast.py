@@ -1,19 +1,28 @@
 """A GPT on real text, AdamW with warm-up and cosine: norms and rotation from the first fifth against the end.
 
-    python benchmarks/gpt_forecast.py                                    # a small one, minutes on two cores
-    python benchmarks/gpt_forecast.py --width 256 --depth 4 --steps 4000 # a few million parameters
+    python benchmarks/gpt_forecast.py                          # a small one, minutes on two cores
+    python benchmarks/gpt_forecast.py --device cuda --width 256 --depth 6 --heads 8 --length 256 --batch 64 \\
+        --steps 6000 --lr 2e-3 --json gpt.json                 # five million parameters, minutes on an accelerator
 
-The text is Python's own language reference, which the standard library ships. Queries and keys are normalised, so that
-their projections are scale-free, a group a head. Printed for these groups: the error of the forecast's norm at the last
-step and of its rotation half way, the part of the norms inside the interval, and how far the growth of their gradients
-over the last half is that of 1/|θ| (the gradient of a scale-free loss is what it is at unit norm, over |θ|).
+The text is what packages ship: `--text topics`, the half million bytes of Python's own language reference, or `torch`,
+some forty million bytes of the installed torch's sources, which a larger model does not learn by heart. Queries and
+keys are normalised, so that their projections are scale-free, a group a head; so is all that is added to the stream.
+
+Told of these groups: the error of the forecast's norm at the last step and of its rotation half way, the part of the
+norms inside the interval, and the growth of their gradients over the last half. The gradient of a scale-free loss is
+ĝ/|θ| with ĝ at unit norm, so that ln|g| grows by what -ln|θ| does, which decay and rate set, and by what ln|ĝ| does,
+which the data and the other parameters set. `--decay-follows-rate` multiplies the decay by the schedule's factor, which
+holds the norms where they are (Defazio, 2025): what then is left of the growth is not of the norms.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
+from contextlib import nullcontext
+from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
@@ -25,6 +34,7 @@ from torch.nn import functional
 import neuralmechanics as nm
 
 Batch = tuple[Tensor, Tensor]
+Numbers = dict[str, Any]
 
 
 class Attention(nn.Module):
@@ -82,10 +92,20 @@ def loss_of(model: nn.Module, batch: Batch) -> Tensor:
     return functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
 
 
+def text_of(source: str) -> Tensor:
+    """Bytes that a package ships."""
+    if source == "topics":
+        data = "\n".join(topics.values()).encode()
+    else:
+        files = sorted(Path(torch.__file__).parent.rglob("*.py"))
+        data = b"\n".join(file.read_bytes() for file in files)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
 def batches(text: Tensor, size: int, length: int) -> Batch:
-    """Random windows of the text, and the same one byte on."""
-    starts = torch.randint(len(text) - length - 1, (size,))
-    window = text[starts[:, None] + torch.arange(length + 1)]
+    """Random windows of the text, and the same one byte on; drawn where the text lies."""
+    starts = torch.randint(len(text) - length - 1, (size, 1), device=text.device)
+    window = text[starts + torch.arange(length + 1, device=text.device)].long()
     return window[:, :-1], window[:, 1:]
 
 
@@ -103,65 +123,113 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--weight-decay", type=float, default=0.5)
+    parser.add_argument("--text", choices=("topics", "torch"), default="topics")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--autocast", action="store_true", help="compute in bfloat16")
+    parser.add_argument("--decay-follows-rate", action="store_true")
+    parser.add_argument("--json", type=Path, help="write all numbers there, with the series of every group")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    run, gradients = trained(options)
-    report(run, gradients, options.steps)
+    run, gradients, known = trained(options)
+    found = known | forecasts(run, options.steps) | growth(run, gradients, options.steps)
+    for name, value in found.items():
+        if not isinstance(value, list):
+            print(f"{name:38s} {value}")
+    if options.json:
+        found["options"] = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+        options.json.write_text(json.dumps(found))
 
 
-def trained(options: Any) -> tuple[nm.Run, dict[int, Tensor]]:
-    """The run, and |g| of the scale-free tensors at its records."""
-    text = torch.tensor(list("\n".join(topics.values()).encode()), dtype=torch.long)
-    model = GPT(options.width, options.depth, options.heads, options.length)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(text):,} bytes of text")
+def trained(options: Any) -> tuple[nm.Run, np.ndarray[Any, Any], Numbers]:
+    """The run, |g|² of its scale-free groups at its records but the first, and what was trained."""
+    text = text_of(options.text).to(options.device)
+    model = GPT(options.width, options.depth, options.heads, options.length).to(options.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.lr, weight_decay=options.weight_decay, betas=(0.9, 0.95)
     )
     symmetries = nm.find_symmetries(model, batches(text, 2, options.length), loss_of).of_kind("scale")
-    names = list(dict.fromkeys(name for family in symmetries for name in family.parameters))
-    tensors, gradients, begun = dict(model.named_parameters()), {}, time.process_time()
+    tensors = {n: p for n, p in model.named_parameters() if n in set(symmetries.parameters)}
+    # Squares and losses stay on the device until the training is over: nothing waits for it between records.
+    squares, losses, begun = [], [], time.perf_counter()
+    kind = torch.device(options.device).type
     with nm.Monitor(model, optimizer, symmetries, every=options.every) as monitor:
         for step in range(options.steps):
+            factor = schedule(step, options.steps, options.steps // 20)
             for group in optimizer.param_groups:
-                group["lr"] = options.lr * schedule(step, options.steps, options.steps // 20)
+                group["lr"] = options.lr * factor
+                if options.decay_follows_rate:
+                    group["weight_decay"] = options.weight_decay * factor
             optimizer.zero_grad()
-            loss = loss_of(model, batches(text, options.batch, options.length))
-            loss.backward()
-            gradients[step] = torch.stack([tensors[name].grad.norm() for name in names])  # type: ignore[union-attr]
+            with torch.autocast(kind, torch.bfloat16) if options.autocast else nullcontext():
+                loss = loss_of(model, batches(text, options.batch, options.length))
+            loss.backward()  # type: ignore[no-untyped-call]
+            if (step + 1) % options.every == 0:
+                gradients = {n: p.grad for n, p in tensors.items() if p.grad is not None}
+                squares.append(symmetries.charge(gradients))
+                losses.append(loss.detach())
             optimizer.step()
-            monitor.log(loss=loss.detach())
-    print(f"loss {float(loss):.3f}, {time.process_time() - begun:.0f} s of processor time")
-    return monitor.run, gradients
+    seconds = time.perf_counter() - begun
+    known: Numbers = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "bytes of text": len(text),
+        "seconds": round(seconds, 1),
+        "loss at the end": float(torch.stack(losses)[-max(1, len(losses) // 20) :].mean()),
+        "losses": torch.stack(losses).tolist(),
+    }
+    return monitor.run, torch.stack(squares).cpu().numpy(), known
 
 
-def report(run: nm.Run, gradients: dict[int, Tensor], steps: int) -> None:
-    """Print forecast against end, and what the norms explain of the gradients' growth."""
+def forecasts(run: nm.Run, steps: int) -> Numbers:
+    """Norms at the end and rotation half way, from the first fifth."""
     data = run.data
     told = run.forecast(learned_until=steps // 5)
     at = {str(label): k for k, label in enumerate(data["label"].values)}
     mine = [at[str(label)] for label in told.scales["label"]]
     end = np.sqrt(data["charge"].to_numpy()[-1, mine])
-    away = np.abs(told.scales["norm_at_end"].to_numpy() / end - 1)
-    inside = ((told.scales["low"] <= end) & (end <= told.scales["high"])).mean()
-    print(
-        f"norms of {len(end)} groups: median error {np.median(away):.1%}, worst {away.max():.1%}, inside {inside:.0%}"
-    )
+    norm = told.scales["norm_at_end"].to_numpy() / end - 1
+    inside = (told.scales["low"] <= end) & (end <= told.scales["high"])
     # The rotation dies with the learning rate: it is compared where the cosine has fallen by half.
     half = run.forecast(to=steps // 2, learned_until=steps // 5)
-    turned = run.turning()["rotation"].to_numpy()
-    rows = np.abs(run.turning()["step"].to_numpy() - steps // 2) <= steps // 20
-    measured = np.sqrt(np.mean(turned[rows] ** 2, axis=0))
-    angle = np.abs(half.scales["rotation_at_end"].to_numpy() / measured - 1)
-    print(f"rotation at half way: median error {np.median(angle):.1%}, worst {angle.max():.1%}")
-    late = {k: g for k, g in gradients.items() if k >= steps // 2}
-    size = torch.stack(list(late.values())).double()
-    window = max(1, len(size) // 10)
-    grown = torch.log(size[-window:].mean(0) / size[:window].mean(0)).mean()
-    norms = np.sqrt(data["charge"].to_numpy()[:, mine])
-    middle = int(np.searchsorted(data["step"].to_numpy(), steps // 2))
-    shrunk = float(np.log(norms[middle] / norms[-1]).mean())
-    print(f"gradients over the last half: ×{math.exp(grown):.3f}; 1/|θ| alone: ×{math.exp(shrunk):.3f}")
-    print(f"  of the growth in logarithms, |θ| explains {shrunk / float(grown):.0%}")
+    turned = run.turning()
+    rows = np.abs(turned["step"].to_numpy() - steps // 2) <= steps // 20
+    measured = np.sqrt(np.mean(turned["rotation"].to_numpy()[rows] ** 2, axis=0))
+    angle = half.scales["rotation_at_end"].to_numpy() / measured - 1
+    return {
+        "groups": len(end),
+        "norm, median error": f"{np.median(np.abs(norm)):.1%}",
+        "norm, worst error": f"{np.abs(norm).max():.1%}",
+        "norms inside the interval": f"{inside.mean():.0%}",
+        "rotation half way, median error": f"{np.median(np.abs(angle)):.1%}",
+        "rotation half way, worst error": f"{np.abs(angle).max():.1%}",
+        "labels": [str(label) for label in told.scales["label"]],
+        "norm errors": norm.tolist(),
+        "rotation errors": angle.tolist(),
+        "rotations": turned["rotation"].to_numpy().tolist(),
+        "norms": np.sqrt(data["charge"].to_numpy()[:, mine]).tolist(),
+        "steps": data["step"].to_numpy().tolist(),
+        "rates": np.nanmax(data["learning_rate"].to_numpy(), axis=1).tolist(),
+    }
+
+
+def growth(run: nm.Run, squares: np.ndarray[Any, Any], steps: int) -> Numbers:
+    """How far 1/|θ| is the growth of the gradients, from half way to the last twentieth of the steps."""
+    norms = np.sqrt(run.data["charge"].to_numpy()[1:])
+    window = max(1, len(squares) // 20)
+    middle, late = (
+        slice(len(squares) // 2 - window // 2, len(squares) // 2 + window - window // 2),
+        slice(-window, None),
+    )
+    grown = np.log(squares[late].mean(0) / squares[middle].mean(0)) / 2
+    shrunk = np.log(norms[middle].mean(0) / norms[late].mean(0))
+    unit = np.log((squares * norms**2)[late].mean(0) / (squares * norms**2)[middle].mean(0)) / 2
+    return {
+        "gradients, last half": f"×{math.exp(grown.mean()):.3f}",
+        "of 1/|θ|": f"×{math.exp(shrunk.mean()):.3f}",
+        "of gradients at unit norm": f"×{math.exp(unit.mean()):.3f}",
+        "part that 1/|θ| explains": f"{shrunk.mean() / grown.mean():.0%}",
+        "part explained in the median group": f"{np.median(shrunk / grown):.0%}",
+        "gradients": np.sqrt(squares).tolist(),
+    }
 
 
 if __name__ == "__main__":
