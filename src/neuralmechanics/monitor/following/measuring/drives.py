@@ -161,7 +161,7 @@ class DriveMeter:
         return total.unbind(0)
 
     def _add_apart(self, out: Float64[Tensor, "forms charges"], name: str, products: Products) -> None:
-        """The charges of linear blocks, which are no slice sums: one product of matrices for each pair."""
+        """The charges that no plan measures: one product for each pair."""
         quadratic = products.recipe.quadratic
         wide = [widened(o) if isinstance(o, Tensor) else o.whole() for o in products.operands]
         weights = torch.as_tensor(quadratic.weights, dtype=torch.float64, device=out.device)
