@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import neuralmechanics as nm
 from neuralmechanics.experiments import build_model
-from neuralmechanics.slices.compiled import library
+from neuralmechanics.slices.native.library import library
 
 Batch = tuple[Tensor, Tensor]
 Times = tuple[float, float]

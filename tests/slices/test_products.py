@@ -22,9 +22,11 @@ from neuralmechanics.slices import (
     SliceView,
     slice_products,
 )
-from neuralmechanics.slices import compiled as compiling
 from neuralmechanics.slices.blocks import row_column_sums
 from neuralmechanics.slices.layout import matrix_layouts
+from neuralmechanics.slices.native import library as compiling
+from neuralmechanics.slices.native import trial
+from neuralmechanics.slices.native.job_layout import JOB, addresses_of, fill_job
 
 HOST = torch.device("cpu")
 # A tensor's shape with the views of it: shape and kept dimensions.
@@ -190,10 +192,10 @@ def test_threads_share_a_matrix_without_losing_any_of_it(shape: tuple[int, int],
     if library is None:
         pytest.skip("no compiler here")
     x = [tensor(shape, seed, torch.float32) for seed in range(2)]
-    job = np.zeros(1, dtype=compiling.JOB)
-    compiling.fill_job(job[0], x, [(0, 0), (1, 0)], shape, (0, shape[0]), forms=2, weights=0)
+    job = np.zeros(1, dtype=JOB)
+    fill_job(job[0], x, [(0, 0), (1, 0)], (*shape, 0, shape[0]), forms=2, weights=0)
     out, weights = torch.zeros(2, sum(shape), dtype=torch.float64), np.eye(2)
-    addresses = np.array([a for t in x for a in compiling.addresses_of(t)])
+    addresses = np.array([a for t in x for a in addresses_of(t)])
     library.sums(job.ctypes.data, 1, addresses, weights.ctypes.data, out, threads)
     rows, columns = row_column_sums(x, [(0, 0), (1, 0)], shape)
     assert torch.allclose(out, torch.cat([rows, columns], 1), rtol=1e-12, atol=1e-10)
@@ -214,7 +216,7 @@ def test_without_the_library_there_is_the_plain_version(
     elif trouble == "no place":
         (tmp_path / "neuralmechanics").write_text("a file in the place of the folder")
     else:
-        monkeypatch.setattr(compiling, "_same", lambda *arguments: False)
+        monkeypatch.setattr(trial, "_sums_agree", lambda *arguments: False)
     assert compiling.library.__wrapped__() is None
     assert not list(tmp_path.rglob(".building-*"))
 

@@ -320,7 +320,7 @@ def test_charges_are_sums_over_parameters(case: Instance) -> None:
         for name in action.parameters:
             sums.add_sums_(out, name, a[name])
             products.add_products_(out, name, a[name], b[name])
-            for share in terms.shares:
+            for share in (*terms.grams, *terms.shares):
                 if share.parameter == name:
                     share.add_(out, a[name], b[name])
         return out

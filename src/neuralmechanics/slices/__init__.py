@@ -7,8 +7,10 @@ views of a tensor, whatever the number of charges.
 """
 
 from neuralmechanics.slices.blocks import AdamStep, Derived, Operand, first_of
+from neuralmechanics.slices.grams import GramBlocks
+from neuralmechanics.slices.jobs import Bilinear, Products, Recipe
 from neuralmechanics.slices.mix import SliceMix
-from neuralmechanics.slices.plan import Bilinear, ProductPlan, Products, Recipe
+from neuralmechanics.slices.plan import ProductPlan
 from neuralmechanics.slices.sums import slice_products, slice_sums, widened
 from neuralmechanics.slices.views import SliceTerm, SliceView, spread
 
@@ -16,6 +18,7 @@ __all__ = [
     "AdamStep",
     "Bilinear",
     "Derived",
+    "GramBlocks",
     "Operand",
     "ProductPlan",
     "Products",

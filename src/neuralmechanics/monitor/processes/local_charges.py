@@ -9,7 +9,7 @@ together from whole tensors where a record is taken.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,10 +20,9 @@ from torch import Tensor
 
 from neuralmechanics.monitor.processes.holding import Holding, Indices, everybodys
 from neuralmechanics.monitor.processes.local_views import local_view
-from neuralmechanics.slices import ProductPlan, SliceMix, SliceTerm, SliceView
+from neuralmechanics.slices import GramBlocks, ProductPlan, SliceMix, SliceTerm, SliceView
 from neuralmechanics.symmetry import Family, Symmetries
 from neuralmechanics.symmetry.families.actions import ChargeTerms
-from neuralmechanics.symmetry.families.actions.terms.gram_terms import GramShare, GramTerm
 from neuralmechanics.symmetry.families.displacement import Displacement
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -40,7 +39,7 @@ class LocalCharges:
     labels: Sequence[str]
     sums: tuple[SliceTerm, ...]
     products: tuple[SliceTerm, ...]
-    shares: tuple[GramShare, ...]
+    grams: tuple[GramBlocks, ...]
     unknown: tuple[SliceTerm, ...]
     cut: Mask
     displaced: ChargeTerms = field(default_factory=ChargeTerms)
@@ -51,21 +50,16 @@ class LocalCharges:
         linear, quadratic, by_name = self._parts
         return tuple(dict.fromkeys((*linear.parameters, *quadratic.parameters, *by_name)))
 
-    @property
-    def apart(self) -> frozenset[str]:
-        """Names of the parameters that enter linear blocks."""
-        return frozenset(self._parts[2])
+    apart = frozenset[str]()
 
     def accumulate_apart_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
-        """Adds parameter ``name``'s share of the charges of linear blocks."""
-        for share in self._parts[2].get(name, ()):
-            share.add_(out, a, b)
+        """Nothing: charges that are no sums over slices are not followed in shards."""
 
     def product_plan(self, params: Mapping[str, Tensor], device: torch.device) -> ProductPlan:
-        """What measures all other charges in one read of what is held here, on one device."""
+        """What measures the charges in one read of what is held here, on one device."""
         _, quadratic, _ = self._parts
         linear = SliceMix(len(self.labels), (*self.sums, *self.displaced.offsets))
-        return ProductPlan(len(self.labels), quadratic, linear, params, device)
+        return ProductPlan(len(self.labels), quadratic, linear, params, device, self.grams)
 
     @cached_property
     def displacement(self) -> Displacement:
@@ -74,10 +68,11 @@ class LocalCharges:
 
     def accumulate_pair_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
         """Adds parameter ``name``'s share of ``pair(a, b)`` to ``out`` on its device, without host synchronisation."""
-        linear, quadratic, _ = self._parts
+        linear, quadratic, grams = self._parts
         linear.add_sums_(out, name, a)
         quadratic.add_products_(out, name, a, b)
-        self.accumulate_apart_(out, name, a, b)
+        for blocks in grams.get(name, ()):
+            blocks.add_(out, a, b)
 
     def size_sums(self, values: Mapping[str, Tensor], *, of_tangents: bool = False) -> Float64[Tensor, " charges"]:
         """Σ |c_i| θ_i² of every charge, for blocks the Gram matrices of both sides together.
@@ -85,29 +80,29 @@ class LocalCharges:
         `Symmetries.charge_scale` is a function of these sums over the whole tensors, see `size_of_sums`; of gradients
         and steps (`of_tangents`) `Symmetries.tangent_scale`.
         """
-        mix, shares = self._positive
+        mix, grams = self._positive
         device = next(iter(values.values())).device if values else torch.device("cpu")
         out = torch.zeros(len(self.labels), dtype=torch.float64, device=device)
         for name in mix.parameters:
             mix.add_products_(out, name, values[name], values[name])
-        for share in shares:
-            share.add_(out, values[share.parameter], values[share.parameter])
+        for blocks in grams:
+            blocks.add_(out, values[blocks.parameter], values[blocks.parameter])
         if of_tangents:
             return out
         sizes = Displacement.of([self.displaced.sizes()], len(self.labels))
         return sizes.completed(out, sizes.sums(values))
 
     @cached_property
-    def _parts(self) -> tuple[SliceMix, SliceMix, dict[str, list[GramShare]]]:
-        charges, by_name = len(self.labels), dict[str, list[GramShare]]()
-        for share in self.shares:
-            by_name.setdefault(share.parameter, []).append(share)
+    def _parts(self) -> tuple[SliceMix, SliceMix, dict[str, list[GramBlocks]]]:
+        charges, by_name = len(self.labels), dict[str, list[GramBlocks]]()
+        for blocks in self.grams:
+            by_name.setdefault(blocks.parameter, []).append(blocks)
         return SliceMix(charges, self.sums), SliceMix(charges, (*self.products, *self.unknown)), by_name
 
     @cached_property
-    def _positive(self) -> tuple[SliceMix, list[GramShare]]:
+    def _positive(self) -> tuple[SliceMix, list[GramBlocks]]:
         mix = SliceMix(len(self.labels), (*self.sums, *self.products)).absolute()
-        return mix, [replace(share, term=share.term.positive()) for share in self.shares]
+        return mix, [blocks.positive() for blocks in self.grams]
 
 
 def local_charges(
@@ -118,7 +113,7 @@ def local_charges(
     shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
     sums: list[SliceTerm] = []
     products: list[SliceTerm] = []
-    shares: list[GramShare] = []
+    grams: list[GramBlocks] = []
     offsets: list[SliceTerm] = []
     constants: list[SliceTerm] = []
     cut = np.zeros(symmetries.charges, dtype=bool)
@@ -128,19 +123,18 @@ def local_charges(
         products += [_slices(t, shapes[n], held[n]) for t in terms.products if (n := t.view.parameter) in held]
         offsets += [_slices(t, shapes[n], held[n]) for t in terms.offsets if (n := t.view.parameter) in held]
         constants += [_slices(t, shapes[n], held[n]) for t in terms.constants if (n := t.view.parameter) in held]
-        for share in terms.shares:
-            if not isinstance(share, GramShare):
-                raise ValueError(
-                    f"family {family.name!r} has charges that cannot be followed in shards; monitor this training in "
-                    "one process"
-                )
-            each = family.charges // share.blocks
-            cut[offset : offset + family.charges] |= np.repeat(_cut_blocks(share, params), each)
-            if share.parameter in held:
-                shares += _grams(share, shapes[share.parameter], held[share.parameter])
+        if terms.shares:
+            raise ValueError(
+                f"family {family.name!r} has charges that cannot be followed in shards; monitor this training in one "
+                "process"
+            )
+        for blocks in terms.grams:
+            cut[blocks.charges[_cut_blocks(blocks, params)].reshape(-1)] = True
+            if blocks.parameter in held:
+                grams += _grams(blocks, shapes[blocks.parameter], held[blocks.parameter])
     unknown = [_unknown(np.flatnonzero(cut), *one) for one in _matrices(held)[:1]] if cut.any() else []
     displaced = ChargeTerms(offsets=tuple(offsets), constants=tuple(constants))
-    return LocalCharges(symmetries.labels, tuple(sums), tuple(products), tuple(shares), tuple(unknown), cut, displaced)
+    return LocalCharges(symmetries.labels, tuple(sums), tuple(products), tuple(grams), tuple(unknown), cut, displaced)
 
 
 def size_of_sums(symmetries: Symmetries, sums: Float64[Tensor, " charges"]) -> Float64[Tensor, " charges"]:
@@ -189,14 +183,14 @@ def _slices(term: SliceTerm, shape: tuple[int, ...], held: Holding) -> SliceTerm
     return SliceTerm(local.view, charges, part, coefficients * held.share)
 
 
-def _grams(share: GramShare, shape: tuple[int, ...], held: Holding) -> Iterator[GramShare]:
+def _grams(blocks: GramBlocks, shape: tuple[int, ...], held: Holding) -> Iterator[GramBlocks]:
     """The blocks that are held here as a whole."""
-    term, local = share.term, local_view(share.term.view, shape, held.indices)
-    rows = _rows(term, local.whole)
+    local = local_view(blocks.view, shape, held.indices)
+    rows = _rows(blocks, local.whole)
     full = (rows >= 0).all(axis=1) & local.aligned
     if full.any():
-        signs = np.asarray(term.signs)[full] * held.share
-        yield replace(share, term=GramTerm(local.view, rows[full], np.asarray(term.blocks)[full], signs))
+        signs = np.asarray(blocks.signs)[full] * held.share
+        yield GramBlocks(local.view, rows[full], np.asarray(blocks.places)[full], signs)
 
 
 def _unknown(charges: Numbers, name: str, held: Holding) -> SliceTerm:
@@ -209,24 +203,24 @@ def _matrices(held: Mapping[str, Holding]) -> list[tuple[str, Holding]]:
     return [(name, one) for name, one in held.items() if len(one.indices) > 1]
 
 
-def _cut_blocks(share: GramShare, params: Mapping[str, Tensor]) -> Mask:
+def _cut_blocks(blocks: GramBlocks, params: Mapping[str, Tensor]) -> Mask:
     """The linear blocks that are divided between processes, wherever; the same answer in each of them."""
-    cut = np.zeros(share.blocks, dtype=bool)
-    parameter = params[share.parameter]
-    for indices in everybodys(share.parameter, parameter):
-        cut[np.asarray(share.term.blocks)[_divided(share.term, tuple(parameter.shape), indices)]] = True
+    cut = np.zeros(len(blocks.slices), dtype=bool)
+    parameter = params[blocks.parameter]
+    for indices in everybodys(blocks.parameter, parameter):
+        cut |= _divided(blocks, tuple(parameter.shape), indices)
     return cut
 
 
-def _divided(term: GramTerm, shape: tuple[int, ...], indices: Indices) -> Mask:
-    local = local_view(term.view, shape, indices)
-    there = _rows(term, local.whole) >= 0
+def _divided(blocks: GramBlocks, shape: tuple[int, ...], indices: Indices) -> Mask:
+    local = local_view(blocks.view, shape, indices)
+    there = _rows(blocks, local.whole) >= 0
     return np.asarray(there.any(axis=1) & ~(there.all(axis=1) & local.aligned))
 
 
-def _rows(term: GramTerm, whole: Numbers) -> Numbers:
+def _rows(blocks: GramBlocks, whole: Numbers) -> Numbers:
     """The local slices that a block's channels are, -1 where they lie elsewhere."""
-    place = np.full(term.view.size, -1, dtype=np.int64)
+    place = np.full(blocks.view.size, -1, dtype=np.int64)
     place[whole] = np.arange(len(whole))
-    found: Numbers = place[np.asarray(term.slices)]
+    found: Numbers = place[np.asarray(blocks.slices)]
     return found

@@ -30,13 +30,13 @@ class ChargeSums(Protocol):
 
     @property
     def apart(self) -> frozenset[str]:
-        """Names of the parameters that enter charges which are neither slice sums nor slice energies."""
+        """Names of the parameters that enter charges which `product_plan` does not measure."""
 
     def accumulate_apart_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
         """Adds parameter ``name``'s share of ``pair(a, b)`` for those charges to ``out``."""
 
     def product_plan(self, params: Mapping[str, Tensor], device: torch.device) -> ProductPlan:
-        """What measures the rest of ``pair`` in one read of ``params``, which is what is held here, on one device."""
+        """What measures ``pair`` in one read of ``params``, which is what is held here, on one device."""
 
     @property
     def displacement(self) -> Displacement:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.slices import ProductPlan, SliceMix
+from neuralmechanics.slices import GramBlocks, ProductPlan, SliceMix
 from neuralmechanics.symmetry.families.actions import ChargeShare, ChargeTerms
 from neuralmechanics.symmetry.families.coverage import Coverage, UnknownOperation
 from neuralmechanics.symmetry.families.displacement import Displacement
@@ -158,6 +158,15 @@ class Symmetries(Sequence[Family]):
         return Displacement.of([part.sizes() for part in self._parts], self.charges)
 
     @cached_property
+    def _grams(self) -> dict[str, list[GramBlocks]]:
+        """The blocks of channels of every parameter that enters charges of linear blocks."""
+        out: dict[str, list[GramBlocks]] = {}
+        for part in self._parts:
+            for blocks in part.grams:
+                out.setdefault(blocks.parameter, []).append(blocks)
+        return out
+
+    @cached_property
     def _shares(self) -> dict[str, list[ChargeShare]]:
         out: dict[str, list[ChargeShare]] = {}
         for part in self._parts:
@@ -169,17 +178,19 @@ class Symmetries(Sequence[Family]):
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that enter any charge."""
         linear, quadratic = self._mixes
-        return tuple(dict.fromkeys((*linear.parameters, *quadratic.parameters, *self._shares)))
+        return tuple(dict.fromkeys((*linear.parameters, *quadratic.parameters, *self._grams, *self._shares)))
 
     def accumulate_pair_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
         """Adds parameter ``name``'s share of ``pair(a, b)`` to ``out`` on its device, without host synchronisation."""
         linear, quadratic = self._mixes
         linear.add_sums_(out, name, a)
         quadratic.add_products_(out, name, a, b)
+        for blocks in self._grams.get(name, ()):
+            blocks.add_(out, a, b)
         self.accumulate_apart_(out, name, a, b)
 
     def accumulate_apart_(self, out: Float64[Tensor, " charges"], name: str, a: Tensor, b: Tensor) -> None:
-        """The part of ``accumulate_pair_`` that is neither slice sums nor slice energies (linear blocks)."""
+        """The part of ``accumulate_pair_`` that is none of what ``product_plan`` measures."""
         for share in self._shares.get(name, ()):
             share.add_(out, a, b)
 
@@ -192,6 +203,7 @@ class Symmetries(Sequence[Family]):
         if any(math.prod(term.view.shape) != like.numel() for term in terms):
             raise ValueError(f"parameter {name!r} has {like.numel()} elements, its slices others")
         numbers = [np.asarray(term.charges)[np.asarray(term.coefficients) != 0] for term in terms]
+        numbers += [blocks.charges.reshape(-1) for blocks in self._grams.get(name, ())]
         if name in self._shares:
             generator = torch.Generator().manual_seed(0)
             probe = torch.rand(like.shape, generator=generator, dtype=torch.float64) + 0.5
@@ -206,13 +218,13 @@ class Symmetries(Sequence[Family]):
         for mix in self._mixes:
             out += mix.elements()
         for family, part, offset in zip(self.charged, self._parts, self.offsets[:-1], strict=True):
-            if part.shares:
+            if part.grams or part.shares:
                 out[offset : offset + family.charges] = torch.inf
         return out
 
     @property
     def apart(self) -> frozenset[str]:
-        """Names of the parameters that enter charges which are neither slice sums nor slice energies."""
+        """Names of the parameters that enter charges which ``product_plan`` does not measure."""
         return frozenset(self._shares)
 
     def product_plan(self, params: Mapping[str, Tensor], device: torch.device) -> ProductPlan:
@@ -222,7 +234,8 @@ class Symmetries(Sequence[Family]):
         """
         _, quadratic = self._mixes
         linear = SliceMix(self.charges, [t for part in self._parts for t in (*part.sums, *part.offsets)])
-        return ProductPlan(self.charges, quadratic, linear, params, device)
+        grams = [blocks for held in self._grams.values() for blocks in held]
+        return ProductPlan(self.charges, quadratic, linear, params, device, grams)
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨a, M b⟩ of every quadratic charge (symmetrised) and ⟨a, 1_A⟩ of every translation charge."""
@@ -257,7 +270,7 @@ class Symmetries(Sequence[Family]):
         energies = linear.products({n: params[n] for n in linear.parameters}, {n: params[n] for n in linear.parameters})
         out += (energies * linear.elements().to(device)).sqrt()
         for family, part, offset in zip(self.charged, self._parts, self.offsets[:-1], strict=True):
-            if part.shares:
+            if part.grams or part.shares:
                 out[offset : offset + family.charges] = family.action.scale(params, params)
         return out
 

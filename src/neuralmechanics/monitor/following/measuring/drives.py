@@ -27,6 +27,7 @@ from neuralmechanics.slices import (
     first_of,
     widened,
 )
+from neuralmechanics.slices.sending import weighed
 
 ALL_DRIVES = tuple(field.name for field in fields(Drives))
 DONE, CLAIMED = "done", "claimed"
@@ -161,10 +162,10 @@ class DriveMeter:
         return total.unbind(0)
 
     def _add_apart(self, out: Float64[Tensor, "forms charges"], name: str, products: Products) -> None:
-        """The charges of linear blocks, which are no slice sums: one product of matrices for each pair."""
+        """The charges that no plan measures: one product for each pair."""
         quadratic = products.recipe.quadratic
         wide = [widened(o) if isinstance(o, Tensor) else o.whole() for o in products.operands]
-        weights = torch.as_tensor(quadratic.weights, dtype=torch.float64, device=out.device)
+        weights = weighed(quadratic.weights, out.device)
         for number, (left, right) in enumerate(quadratic.pairs):
             found = torch.zeros_like(out[0])
             self._symmetries.accumulate_apart_(found, name, wide[left], wide[right])

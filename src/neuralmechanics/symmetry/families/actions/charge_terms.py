@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceTerm
+from neuralmechanics.slices import GramBlocks, SliceTerm
 
 __all__ = ["ChargeShare", "ChargeTerms"]
 
@@ -28,13 +28,14 @@ class ChargeShare(Protocol):
 class ChargeTerms:
     """The charges of an action as sums over parameters, by how they are evaluated.
 
-    ``sums``: mixes of slice sums Σ θ. ``products``: mixes of slice energies Σ θ². ``shares``: whatever else. Where a
-    charge is one of θ + c, ``offsets`` hold M c, of which it has twice the slice sums Σ (M c) θ beside its products,
-    and ``constants`` what each element adds whatever θ: c M c.
+    ``sums``: mixes of slice sums Σ θ. ``products``: mixes of slice energies Σ θ². ``grams``: entries of Gram matrices
+    of slices. ``shares``: whatever else. Where a charge is one of θ + c, ``offsets`` hold M c, of which it has twice
+    the slice sums Σ (M c) θ beside its products, and ``constants`` what each element adds whatever θ: c M c.
     """
 
     sums: tuple[SliceTerm, ...] = ()
     products: tuple[SliceTerm, ...] = ()
+    grams: tuple[GramBlocks, ...] = ()
     shares: tuple[ChargeShare, ...] = ()
     offsets: tuple[SliceTerm, ...] = ()
     constants: tuple[SliceTerm, ...] = ()

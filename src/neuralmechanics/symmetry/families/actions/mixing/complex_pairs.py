@@ -17,7 +17,6 @@ from neuralmechanics.symmetry.families.actions.action import Action, Form, Tenso
 from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 from neuralmechanics.symmetry.families.actions.mixing.linear_blocks import LinearBlocks
 from neuralmechanics.symmetry.families.actions.terms.gram_terms import (
-    GramShare,
     GramTerm,
     energies,
     gram_terms_from,
@@ -139,7 +138,7 @@ class ComplexPairs(Action):
 
     def charge_terms(self, offset: int) -> ChargeTerms:
         """A part for each parameter."""
-        return ChargeTerms(shares=tuple(GramShare(t, self.blocks, offset, _trace) for t in self.terms))
+        return ChargeTerms(products=tuple(term.traces(offset) for term in self.terms))
 
     def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
         """w̄ g and -w g."""

@@ -16,7 +16,6 @@ from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate
 from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
 from neuralmechanics.symmetry.families.actions.terms.gram_terms import (
-    GramShare,
     GramTerm,
     act,
     energies,
@@ -194,7 +193,7 @@ class LinearBlocks(Action):
 
     def charge_terms(self, offset: int) -> ChargeTerms:
         """A part of C for each parameter."""
-        return ChargeTerms(shares=tuple(GramShare(t, self.blocks, offset, self._upper) for t in self.terms))
+        return ChargeTerms(grams=tuple(term.entries(offset) for term in self.terms))
 
     def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
         """Mᵀ g and -M g."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.slices import SliceTerm, SliceView, widened
+from neuralmechanics.slices import GramBlocks, SliceTerm, SliceView, widened
 from neuralmechanics.symmetry.families.actions.terms.slice_terms import integers, view_from
 
-__all__ = ["GramShare", "GramTerm", "act", "energies", "gram", "gram_terms_from", "gram_terms_to", "infinitesimal"]
+__all__ = ["GramTerm", "act", "energies", "gram", "gram_terms_from", "gram_terms_to", "infinitesimal"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,17 @@ class GramTerm:
         charges = self.blocks[:, None] * count + inside
         powers = np.broadcast_to(self.signs[:, None], charges.shape)
         return SliceTerm(self.view, charges.reshape(-1), self.slices.reshape(-1), powers.reshape(-1).astype(float))
+
+    def entries(self, offset: int) -> GramBlocks:
+        """Its part in the charges of all blocks: the upper triangles of their matrices, from ``offset`` on."""
+        width = self.slices.shape[1]
+        return GramBlocks(self.view, self.slices, offset + self.blocks * (width * (width + 1) // 2), self.signs)
+
+    def traces(self, offset: int) -> SliceTerm:
+        """Its part in the traces of these matrices, one a block: ± the energies of the block's channels."""
+        width = self.slices.shape[1]
+        charges, powers = np.repeat(offset + self.blocks, width), np.repeat(self.signs.astype(float), width)
+        return SliceTerm(self.view, charges, self.slices.reshape(-1), powers)
 
     def positive(self) -> GramTerm:
         """The same channels with every sign +1: its Gram matrices are those of both sides together."""
@@ -85,29 +96,6 @@ def energies(terms: Sequence[GramTerm], blocks: int, a: Mapping[str, Tensor]) ->
             0, torch.as_tensor(term.blocks, device=device), squares[torch.as_tensor(term.slices, device=device)]
         )
     return total
-
-
-@dataclass(frozen=True)
-class GramShare:
-    """What one parameter adds to the charges of blocks, which ``entries`` reads out of their charge matrices."""
-
-    term: GramTerm
-    blocks: int
-    offset: int
-    entries: Callable[[Tensor], Tensor]
-
-    @property
-    def parameter(self) -> str:
-        """Name of the parameter."""
-        return self.term.view.parameter
-
-    def add_(self, out: Float64[Tensor, " charges"], a: Tensor, b: Tensor) -> None:
-        """Adds its charges from ``offset`` on."""
-        width = self.term.slices.shape[1]
-        matrices = torch.zeros(self.blocks, width, width, dtype=torch.float64, device=out.device)
-        add_gram_(matrices, self.term, a, b)
-        entries = self.entries(matrices)
-        out[self.offset : self.offset + entries.numel()] += entries
 
 
 def act(term: GramTerm, tensor: Tensor, matrices: Float64[Tensor, "blocks width width"]) -> Tensor:

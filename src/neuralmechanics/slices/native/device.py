@@ -6,7 +6,7 @@ of them), tried against the plain version before it is used, and left alone wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.slices.blocks import AdamStep, Derived, Operand, row_column_sums
-from neuralmechanics.slices.compiled import JOB, OPERANDS, TYPES, addresses_of, compiling, fill_job
+from neuralmechanics.slices.native.job_layout import JOB, OPERANDS, TYPES, addresses_of, fill_job
+from neuralmechanics.slices.native.library import compiling
+from neuralmechanics.slices.sending import sent
 
-__all__ = ["DeviceSums", "Tables", "device_sums", "sent"]
+__all__ = ["DeviceSums", "Tables", "device_sums"]
 
 _SOURCE = Path(__file__).with_name("products.cu")
 _TYPES = {TYPES[torch.float32]: "float", TYPES[torch.float64]: "double", TYPES[torch.bfloat16]: "unsigned short"}
@@ -106,12 +108,10 @@ class DeviceSums:
             groups.append(_group(kernels, jobs[numbers], first[numbers], len(kind[1]), self._device))
         return Tables(groups, _used(jobs), self._device)
 
-    def sums(
-        self, tables: Tables, jobs: np.ndarray, addresses: Sequence[int], weights: np.ndarray, out: Tensor
-    ) -> None:
+    def sums(self, tables: Tables, jobs: np.ndarray, addresses: np.ndarray, weights: np.ndarray, out: Tensor) -> None:
         """Fill `out` [forms, places] for every job, on the current stream; `addresses`: two of each operand."""
         with torch.cuda.device(self._device):
-            operands, factors = tables.send(jobs, np.array(addresses, dtype=np.int64), weights)
+            operands, factors = tables.send(jobs, addresses, weights)
             for group in tables.groups:
                 group.launch(operands, factors, out)
 
@@ -135,20 +135,14 @@ def device_sums(device: torch.device) -> DeviceSums | None:
         return None
 
 
-def sent(values: np.ndarray, device: torch.device) -> Tensor:
-    """A copy on the device for which the host does not wait."""
-    here = torch.from_numpy(np.ascontiguousarray(values))
-    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here.to(device)
-
-
 def _group(
     kernels: tuple[Kernel, Kernel], given: np.ndarray, operands: np.ndarray, pairs: int, device: torch.device
 ) -> _Group:
     """Tiles and shares of the matrices of one kind."""
     jobs = np.zeros(len(given), dtype=_JOB)
-    for name in ("rows", "columns", "row_place", "column_place", "weights"):
-        jobs[name] = given[name]
-    jobs["operands"] = operands
+    for place, name in enumerate(("rows", "columns", "row_place", "column_place")):
+        jobs[name] = given["numbers"][:, place]
+    jobs["weights"], jobs["operands"] = given["weights"], operands
     # One column is one row: its elements lie beside each other.
     thin = jobs["columns"] == 1
     for one, other in (("rows", "columns"), ("row_place", "column_place")):
@@ -221,7 +215,7 @@ def _agrees(kernels: tuple[Kernel, Kernel], kind: Kind, shape: tuple[int, int], 
         operands.append(first if how == 0 else Derived(first, second, adam))
     jobs = np.zeros(1, dtype=JOB)
     rows, columns = shape
-    fill_job(jobs[0], operands, pairs, shape, (0, rows), forms=len(pairs), weights=0)
+    fill_job(jobs[0], operands, pairs, (rows, columns, 0, rows), forms=len(pairs), weights=0)
     group = _group(kernels, jobs, np.zeros(1, dtype=np.int64), len(pairs), device)
     addresses = np.array([a for operand in operands for a in addresses_of(operand)])
     table, weights = Tables([group], _used(jobs), device).send(jobs, addresses, np.eye(len(pairs)).reshape(-1))
