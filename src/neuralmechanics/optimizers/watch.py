@@ -84,7 +84,7 @@ class StepWatch:
                 self._made[name] = steps_made(self._state(parameter))
             if self._tried and self._trial is not None:
                 self._trial.note(name, parameter, self._buffer(parameter))
-            if name in wanted or self._tried or self._scaled or not self._computable(parameter, setting):
+            if name in wanted or self._tried or self._scaled or not self._computable(name, parameter, setting):
                 self._keep_copy(name, parameter)
             else:
                 self._copies.pop(name, None)
@@ -256,10 +256,12 @@ class StepWatch:
         # Torch skips a parameter without a gradient; a closure may have set it to None only afterwards.
         return self.known and parameter.grad is None and parameter._version == self._versions[name]
 
-    def _computable(self, parameter: Tensor, setting: Setting) -> bool:
+    def _computable(self, name: str, parameter: Tensor, setting: Setting) -> bool:
         if self._exact or parameter.dtype not in _TRUSTED:
             return False
         if self._formula is not None:
+            if self._made[name] is None:
+                return False  # a compiled step keeps its count on the device
             group = self._groups.group(parameter)
             dense_gradient = parameter.grad is None or parameter.grad.layout == torch.strided
             return dense_gradient and not is_addend(parameter.grad) and self._formula.applies(group, setting, parameter)

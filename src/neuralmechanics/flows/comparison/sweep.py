@@ -17,6 +17,7 @@ from neuralmechanics.flows.equation.charges import Charges
 from neuralmechanics.flows.equation.objective import Loss
 from neuralmechanics.flows.equation.system import Flow
 from neuralmechanics.flows.integration.descend import natural_step
+from neuralmechanics.flows.integration.integrate import ADAPTIVE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,15 +73,18 @@ def sweep_learning_rates(
     method: str = "auto",
     step: float | None = None,
     records: int = 10,
-    rtol: float = 1e-10,
-    atol: float = 1e-12,
+    rtol: float | None = None,
+    atol: float | None = None,
 ) -> OrderSweep:
     """Compares at each learning rate over the same time ``horizon``; ``optimizer(tensors, lr=η)`` makes one.
 
     ``flows(η)`` names the models, default those that match. The horizon must be a whole number of steps at every η,
     because a flow meets the optimiser only at whole steps. The error at a rate is the largest distance at about
-    ``records`` equally spaced times. ``method`` and what follows go to ``integrate``.
+    ``records`` equally spaced times. ``method`` and what follows go to ``integrate``; adaptive methods keep 1e-10 and
+    1e-12 where no tolerance is given.
     """
+    if method in ADAPTIVE:
+        rtol, atol = 1e-10 if rtol is None else rtol, 1e-12 if atol is None else atol
     errors: dict[str, list[float]] = {}
     reasons: dict[str, list[str]] = {}
     for rate in learning_rates:

@@ -31,8 +31,8 @@ from neuralmechanics.progress import Meter
 
 __all__ = ["METHODS", "checked_times", "integrate"]
 
-_ADAPTIVE: dict[str, Scheme] = {"dopri5": DORMAND_PRINCE, "dop853": DOP853}
-METHODS = ("auto", *STEPPERS, *_ADAPTIVE)
+ADAPTIVE: dict[str, Scheme] = {"dopri5": DORMAND_PRINCE, "dop853": DOP853}
+METHODS = ("auto", *STEPPERS, *ADAPTIVE)
 # What "auto" takes at the step of the optimiser, up to which order of a series, and the tolerance beyond that order.
 _USUAL, _USUAL_ORDER, _FINE = "rk4", 4, (1e-12, 1e-14)
 _COARSE = (1e-8, 1e-10)
@@ -101,7 +101,7 @@ def integrate(
     rtol, atol = tolerance[0] if rtol is None else rtol, tolerance[1] if atol is None else atol
     guard = Guard(max_evaluations, system.initial, max_size)
     recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
-    adaptive = method in _ADAPTIVE
+    adaptive = method in ADAPTIVE
     if to_a_tolerance and not adaptive:
         raise ValueError(f"method={method!r} takes fixed steps, which keep no rtol or atol: give step, or use 'dopri5'")
     events = _events(flow.loss, system, kinks) if adaptive else None
@@ -118,7 +118,7 @@ def integrate(
             require_positive("step", step)
         if adaptive:
             track = _track(flow.loss, system, events)
-            scheme = _ADAPTIVE[method]
+            scheme = ADAPTIVE[method]
             yield from adaptive_steps(
                 system, instants, guard, rtol=rtol, atol=atol, first_step=step, scheme=scheme, track=track
             )

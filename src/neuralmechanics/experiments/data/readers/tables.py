@@ -16,6 +16,7 @@ _DEEPEST = 8
 _BATCH = 64
 # An image and its label take more bytes than this in a file; a file that promises more rows is no data set.
 _FEWEST_BYTES_A_ROW = 8
+_READERS_ERRORS = (ValueError, OSError, TypeError, LookupError, ArithmeticError, NotImplementedError, MemoryError)
 _WORDS = {
     "train": "train",
     "training": "train",
@@ -97,7 +98,7 @@ class _naming:  # noqa: N801 - used as a statement
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError | OSError | TypeError | LookupError | NotImplementedError | MemoryError):
+        if isinstance(error, _READERS_ERRORS):
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"cannot read the data set in {str(self._path)!r}: {reason}") from None
 
