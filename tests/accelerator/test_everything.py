@@ -99,6 +99,36 @@ def test_the_same_symmetries_are_found_and_hold(name: str, device: torch.device)
     assert nm.check_symmetries(found, model, loss, [inputs]).ok
 
 
+@pytest.mark.parametrize("name", ["perceptron", "convolutions", "attention", "recurrent"])
+def test_charges_of_each_kind_alone_are_those_of_the_processor(name: str, device: torch.device) -> None:
+    """A model may have no translation, or no quadratic charge: sums over nothing lie on the device, too."""
+    model, inputs = networks()[name]
+
+    def loss(m: nn.Module, x: Tensor) -> Tensor:
+        out = m(x)
+        return (out[0] if isinstance(out, tuple) else out).square().mean()
+
+    found = nm.find_symmetries(model.double(), inputs.double(), loss)
+    here = {n: p.detach() for n, p in model.named_parameters()}
+    there = {n: p.to(device) for n, p in here.items()}
+    assert found.kinds
+    for kind in found.kinds:
+        part = found.of_kind(kind)
+        for measure in (part.charge, part.charge_scale, part.tangent_scale, lambda p, part=part: part.residual(p, p)):
+            value = measure(there)
+            assert value.device == device
+            assert torch.allclose(value.cpu(), measure(here), rtol=1e-12, atol=1e-12)
+        model.to(device)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        with nm.Monitor(model, optimizer, part, every=2, strict=True) as monitor:
+            for _ in range(4):
+                optimizer.zero_grad()
+                loss(model, inputs.double().to(device)).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        assert monitor.run.errors().query("law == 'identity'")["max_error"].max() < 1e-10
+        model.to("cpu")
+
+
 def test_rewrites_and_comparisons(device: torch.device) -> None:
     model = perceptron().eval().double().to(device)
     batch = torch.randn(4, 2, dtype=torch.float64, device=device), torch.randn(4, 2, dtype=torch.float64, device=device)

@@ -268,7 +268,7 @@ class Symmetries(Sequence[Family]):
         for name in quadratic.parameters:
             quadratic.add_products_(out, name, params[name], params[name])
         energies = linear.products({n: params[n] for n in linear.parameters}, {n: params[n] for n in linear.parameters})
-        out += (energies * linear.elements().to(device)).sqrt()
+        out += (energies.to(device) * linear.elements().to(device)).sqrt()
         for family, part, offset in zip(self.charged, self._parts, self.offsets[:-1], strict=True):
             if part.grams or part.shares:
                 out[offset : offset + family.charges] = family.action.scale(params, params)
