@@ -43,6 +43,14 @@ def test_the_page_is_what_the_command_makes_of_its_numbers() -> None:
     assert PAGE.read_text() == _module(BENCHMARKS / "suite" / "page.py").page(found)
 
 
+def test_the_page_of_accelerators_is_what_the_command_makes_of_its_numbers() -> None:
+    found = json.loads((DOCS / "about" / "accelerators.json").read_text())
+    assert (DOCS / "about" / "accelerators.md").read_text() == _module(BENCHMARKS / "accelerators" / "page.py").page(
+        found
+    )
+    assert all(row["waits"] == 0 for row in found["cost"])
+
+
 def test_every_section_is_there_and_every_number_is_one() -> None:
     found = json.loads(DATA.read_text())
     sections = _module(BENCHMARKS / "suite" / "__init__.py").SECTIONS

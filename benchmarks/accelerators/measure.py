@@ -1,7 +1,7 @@
 """What following a training costs on an accelerator, and how exactly its laws hold there.
 
-    python benchmarks/accelerator.py cost   [--models vgg16 vgg16-bn] [--batch 256] [--out accelerator.json]
-    python benchmarks/accelerator.py errors [--training-steps 3000] [--momentum .9] [--learning-rate .1]
+    python benchmarks/accelerators/measure.py cost   [--models vgg16 vgg16-bn] [--batch 256] [--out accelerator.json]
+    python benchmarks/accelerators/measure.py errors [--training-steps 3000] [--momentum .9] [--learning-rate .1]
 
 `cost`: milliseconds of a training step at 64×64 pixels with and without a monitor, in blocks of steps in turn, the
 median over the blocks, by the clock with the device waited for at the ends of a block; heavy ball and AdamW, in float32
@@ -185,6 +185,14 @@ def errors(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def _setting(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("batch", "learning_rate", "momentum", "weight_decay")
+    return {name: getattr(options, name) for name in names} | {
+        "steps": options.training_steps,
+        "examples": "20,000 crops of the two photographs that scikit-learn ships, told apart by their 200 places",
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("cost", "errors"))
@@ -204,7 +212,8 @@ def main() -> None:
     print(f"# {torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     rows = {"cost": cost, "errors": errors}[options.part](options)
     about = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "python": platform.python_version()}
-    options.out.write_text(json.dumps({"about": about, "part": options.part, "rows": rows}, indent=1))
+    found = {"about": about, "part": options.part, "setting": _setting(options), "rows": rows}
+    options.out.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
