@@ -260,11 +260,10 @@ class StepWatch:
         if self._exact or parameter.dtype not in _TRUSTED:
             return False
         if self._formula is not None:
-            if self._made[name] is None:
-                return False  # a compiled step keeps its count on the device
-            group = self._groups.group(parameter)
-            dense_gradient = parameter.grad is None or parameter.grad.layout == torch.strided
-            return dense_gradient and not is_addend(parameter.grad) and self._formula.applies(group, setting, parameter)
+            group, slope = self._groups.group(parameter), parameter.grad
+            here = self._made[name] is not None  # a compiled step keeps its count on the device
+            dense_gradient = (slope is None or slope.layout == torch.strided) and not is_addend(slope)
+            return here and dense_gradient and self._formula.applies(group, setting, parameter)
         if is_addend(parameter.grad) and (not setting.has_momentum or setting.nesterov):
             return False  # the update is computed from a gradient that no process holds
         return self.known and solvable(setting)
