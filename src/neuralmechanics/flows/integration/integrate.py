@@ -97,7 +97,7 @@ def integrate(
     tolerance = _FINE if fine else _COARSE
     rtol, atol = tolerance[0] if rtol is None else rtol, tolerance[1] if atol is None else atol
     guard = Guard(max_evaluations, system.initial, max_size)
-    recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
+    recorder = Recorder(flow.loss, flow.label, system.layout, symmetries, system.beside)
     adaptive = method in _ADAPTIVE
     events = _events(flow.loss, system, kinks) if adaptive else None
     if events is not None and method != "dopri5":
