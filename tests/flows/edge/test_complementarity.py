@@ -47,7 +47,7 @@ def test_of_gradients_that_nearly_depend_on_each_other(size: int) -> None:
     constant = _symmetric(size, 0)
     x = solve_complementarity(constant, (forms + forms.T) / 2)
     slack, length = constant + _apply(forms, x), float(x.norm())
-    assert length > 100
+    assert length > 10
     assert float(torch.linalg.eigvalsh(x)[0]) >= -1e-9 * length
     assert float(torch.linalg.eigvalsh(slack)[0]) >= -1e-6
     assert abs(float((x * slack).sum())) <= 1e-6 * length
