@@ -114,9 +114,11 @@ def integrate(
         if adaptive:
             track = _track(flow.loss, system, events)
             scheme = _ADAPTIVE[method]
+            # At a kink the order is lost, and with it what a run with longer steps would say.
             yield from adaptive_steps(
-                system, instants, guard, rtol=rtol, atol=atol, first_step=step, scheme=scheme, track=track
-            )
+                system, instants, guard, rtol=rtol, atol=atol, first_step=step, scheme=scheme, track=track,
+                estimate_error=estimate_error and events is None,
+            )  # fmt: skip
         else:
             length = step or system.time_step or _natural_step(system, instants, guard)
             yield from fixed_steps(system, instants, STEPPERS[method], length, guard, estimate_error=estimate_error)
