@@ -1,29 +1,52 @@
 """Flows past the edge of stability against the time average of training: loss, sharpness, distance and charges.
 
-    python benchmarks/edge_of_stability.py --model mlp --steps 500
+    python benchmarks/edge_of_stability.py --model mlp
+    python benchmarks/edge_of_stability.py --model vit --optimizer rmsprop --flows rod,edge
     python benchmarks/edge_of_stability.py --model pair --charges
+    python benchmarks/edge_of_stability.py --acceptance --device cuda
 
-A smooth network is trained on scikit-learn's digits by full-batch gradient descent until ``--after`` steps beyond the
-first at which its sharpness passes 2/η. From the average of the iterates there, over ``--window`` steps, each flow runs
-for ``--steps`` more, and its predictions are compared with the averages of the training over the same window.
+A smooth network is trained on scikit-learn's digits, full batch, until ``--after`` steps beyond the first at which its
+sharpness passes the edge: 2/η for descent, 2 for the preconditioned Hessian of RMSprop. From there each flow runs for
+``--steps`` more, the central flow from the average of ``--window`` iterates, rod and edge flow from the rod between
+two. Their losses and sharpnesses, as the iterates have them, are compared with those of the training, on average over
+all steps. With ``--acceptance`` all models, optimisers and flows run, and the table says what was asked.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuralmechanics import find_symmetries
-from neuralmechanics.experiments.measuring.curvature import top_eigenvalues
-from neuralmechanics.flows import CentralFlow, GradientFlow, Path, integrate, module_loss
+from neuralmechanics.flows import (
+    CentralFlow,
+    CentralRMSpropFlow,
+    EdgeFlow,
+    EdgeRMSpropFlow,
+    GradientFlow,
+    ModuleLoss,
+    Path,
+    RodFlow,
+    RodRMSpropFlow,
+    integrate,
+    module_loss,
+)
+from neuralmechanics.flows.edge.unstable_space import largest_curvature
 from neuralmechanics.flows.equation.layout import Layout
+from neuralmechanics.flows.equation.objective import Objective
 
 Batch = tuple[Tensor, Tensor]
+ALPHA, EPS = 0.99, 1e-8
+RATES = {("mlp", "descent"): 0.5, ("pair", "descent"): 0.5, ("vit", "descent"): 0.2}
+USUAL_RATE = 0.0005  # of RMSprop
+AFTER = {"descent": 170, "rmsprop": 100}
+ASKED = {"loss": 0.02, "sharpness": 0.03, "charges": 0.05}
 
 
 def squares(model: nn.Module, batch: Batch) -> Tensor:
@@ -72,120 +95,202 @@ def digits(count: int) -> Batch:
     return x / x.std(), nn.functional.one_hot(torch.tensor(data.target[:count]), 10).double()
 
 
+@dataclass
 class Training:
-    """Iterates of gradient descent with their losses and sharpnesses."""
+    """Iterates of full-batch training with their averages of squares, and sharpness where it is asked for."""
 
-    def __init__(self, model: nn.Module, batch: Batch, rate: float, charges: Any) -> None:
-        self.params = list(model.parameters())
-        self.names = [name for name, _ in model.named_parameters()]
-        self.loss: Callable[[], Tensor] = lambda: squares(model, batch)
-        self.rate, self.charges = rate, charges
-        self.losses: list[float] = []
-        self.sharpnesses: list[float] = []
-        self.states: list[Tensor] = []
-        self.values: list[Tensor] = []
+    loss: ModuleLoss
+    optimizer: str
+    rate: float
+    states: list[Tensor] = field(default_factory=list)
+    averages: list[Tensor] = field(default_factory=list)
 
-    def step(self, *, record: bool) -> None:
-        """One step of descent."""
-        value = self.loss()
-        slopes = torch.autograd.grad(value, self.params)
+    def __post_init__(self) -> None:
+        self.layout = Layout.of(self.loss.theta0)
+        self.objective = Objective(self.loss, self.layout)
+        self.at = self.layout.flatten(self.loss.theta0)
+        self.squares = torch.zeros_like(self.at)
+        self.guess: Any = largest_curvature(self.objective)
+
+    def step(self, *, record: bool = False) -> None:
+        """One step; what is kept is the iterate before it and, as torch has it after, the average of squares."""
         if record:
-            self.losses.append(value.item())
-            self.sharpnesses.append(self.sharpness())
-            self.states.append(torch.cat([p.detach().reshape(-1) for p in self.params]))
-            if self.charges is not None:
-                named = dict(zip(self.names, (p.detach() for p in self.params), strict=True))
-                self.values.append(self.charges.charge(named))
-        with torch.no_grad():
-            for p, slope in zip(self.params, slopes, strict=True):
-                p -= self.rate * slope
+            self.states.append(self.at)
+        slope = self.objective.gradient(self.at)
+        if self.optimizer == "rmsprop":
+            self.squares = ALPHA * self.squares + (1 - ALPHA) * slope.square()
+            slope = slope / (self.squares.sqrt() + EPS)
+        self.at = self.at - self.rate * slope
+        if record:
+            self.averages.append(self.squares)
 
-    def sharpness(self) -> float:
-        """The largest eigenvalue of the Hessian."""
-        return float(top_eigenvalues(self.loss, self.params, 1, iterations=24)[0])
+    def sharpness(self, x: Tensor, average: Tensor) -> float:
+        """The largest eigenvalue of H, or of P⁻¹H."""
+        if self.optimizer == "descent":
+            return float(self.guess(x))
+        root = (self.rate / (average.sqrt() + EPS)).sqrt()
+        return largest_curvature(self.objective, root)(x)
+
+    @property
+    def threshold(self) -> float:
+        """The edge."""
+        return 2 / self.rate if self.optimizer == "descent" else 2.0
+
+    def reach_the_edge(self) -> int:
+        """Trains until the sharpness is past the edge, looked at every ten steps."""
+        for onset in range(20_000):
+            if onset % 10 == 0 and (onset or self.optimizer == "descent"):
+                sharpness = self.sharpness(self.at, self.squares)
+                if sharpness > self.threshold and (onset >= 20 or self.optimizer == "descent"):
+                    return onset
+            self.step()
+        raise SystemExit(f"sharpness {sharpness:.3g} stays below {self.threshold:g}: raise --rate")
 
 
-def averages(values: Tensor, steps: int, half: int, every: int) -> Tensor:
-    """Means over the window about each recorded step."""
-    return torch.stack([values[k : k + 2 * half + 1].mean(0) for k in range(0, steps + 1, every)])
+def flows_from(training: Training, loss: ModuleLoss, middle: int, half: int, wanted: list[str]) -> Iterator[Any]:
+    """Each flow with its start: the average about ``middle``, or the rod that begins there."""
+    layout, rate, states = training.layout, training.rate, training.states
+    mean = torch.stack(states[middle - half : middle + half + 1]).mean(0)
+    rod, swing = (states[middle] + states[middle + 1]) / 2, (states[middle + 1] - states[middle]) / 2
+    average = torch.stack(training.averages[middle - half : middle + half + 1]).mean(0)
+    named = {"swing": layout.unflatten(swing), "squares": layout.unflatten(training.averages[middle])}
+    rms: dict[str, Any] = {"learning_rate": rate, "smoothing": ALPHA, "eps": EPS}
+    made: dict[str, tuple[Any, Tensor]]
+    if training.optimizer == "descent":
+        made = {
+            "central": (CentralFlow(loss, learning_rate=rate), mean),
+            "rod": (RodFlow(loss, learning_rate=rate, swing=named["swing"]), rod),
+            "edge": (EdgeFlow(loss, learning_rate=rate, swing=named["swing"]), rod),
+            "gradient": (GradientFlow(loss), mean),
+        }
+    else:
+        made = {
+            "central": (CentralRMSpropFlow(loss, squares=layout.unflatten(average), **rms), mean),
+            "rod": (RodRMSpropFlow(loss, **named, **rms), rod),
+            "edge": (EdgeRMSpropFlow(loss, **named, **rms), rod),
+        }
+    for name in wanted:
+        if name in made:
+            yield name, made[name][0], layout.unflatten(made[name][1])
+
+
+def compare(given: argparse.Namespace, model_name: str, optimizer: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """Relative errors of each flow on one network under one optimiser, printed as they come."""
+    device = torch.device(given.device)
+    model, batch = build(model_name).to(device), digits(given.examples)
+    loss = module_loss(model, squares, (batch[0].to(device), batch[1].to(device)))
+    rate = given.rate or RATES.get((model_name, optimizer), USUAL_RATE)
+    training, half = Training(loss, optimizer, rate), given.window // 2
+    onset = training.reach_the_edge()
+    print(f"\n{model_name}, {optimizer}: {training.layout.size} parameters, past the edge at step {onset}", flush=True)
+    for _ in range((given.after or AFTER[optimizer]) - half):
+        training.step()
+    for _ in range(given.steps + 2 * half + 2):
+        training.step(record=True)
+    sampled = range(0, given.steps + 1, given.every)
+    real_loss, real_sharpness = averages_of(training, half, sampled)
+    charges = find_symmetries(build(model_name), batch, squares) if given.charges else None
+    times = [rate * step for step in sampled]
+    for name, flow, start in flows_from(training, loss, half, half, given.flows.split(",")):
+        begun = time.process_time()
+        method = "euler" if name == "central" else "rk4"
+        path = integrate(flow, start, times, None, method, step=rate, estimate_error=False)
+        path.require_completed()
+        found = (
+            [] if name == "gradient" else [flow.oscillation(path.at(k), **path.beside(k)) for k in range(len(times))]
+        )
+        losses = [about.loss for about in found] if found else path.losses.tolist()
+        plain = largest_curvature(training.objective)
+        sharp = (
+            [about.sharpness_of_iterates for about in found]
+            if found
+            else [plain(training.layout.flatten(path.at(k))) for k in range(len(times))]
+        )
+        errors = {
+            "loss": sum(losses) / len(losses) / real_loss - 1,
+            "sharpness": sum(sharp) / len(sharp) / real_sharpness - 1,
+        }
+        if found:
+            errors["centre's sharpness"] = sum(a.sharpness for a in found) / len(found) / real_sharpness - 1
+        if charges is not None:
+            errors["charges"] = charges_error(training, path, found, charges, half)
+        end = torch.stack(training.states[-2 * half - 1 :]).mean(0)
+        if path.companions.get("swing"):
+            end = (training.states[half + given.steps] + training.states[half + given.steps + 1]) / 2
+        moved = float((end - training.layout.flatten(start)).norm())
+        errors["distance"] = float((training.layout.flatten(path.final) - end).norm()) / moved
+        line = "  ".join(f"{key} {value:+.2%}" for key, value in errors.items())
+        print(
+            f"  {flow.label}: {line}  ({path.evaluations} evaluations, {time.process_time() - begun:.0f} s)", flush=True
+        )
+        yield name, errors
+
+
+def averages_of(training: Training, half: int, sampled: range) -> tuple[float, float]:
+    """Loss and sharpness of training, averaged over both iterates of the rods at the sampled steps."""
+    losses, sharpnesses = [], []
+    for step in sampled:
+        for k in (half + step, half + step + 1):
+            losses.append(training.objective.value(training.states[k]))
+            sharpnesses.append(training.sharpness(training.states[k], training.averages[half + step]))
+    real_loss, real_sharpness = sum(losses) / len(losses), sum(sharpnesses) / len(sharpnesses)
+    print(
+        f"  training: loss {real_loss:.5f}, sharpness {real_sharpness / training.threshold:.4f} of the edge", flush=True
+    )
+    return real_loss, real_sharpness
+
+
+def charges_error(training: Training, path: Path, found: list[Any], charges: Any, half: int) -> float:
+    """How far the predicted change of all charges is from the measured one, relative to it."""
+    layout = training.layout
+
+    def measured(step: int) -> Tensor:
+        near = range(step, step + 2) if path.companions.get("swing") else range(step - half, step + half + 1)
+        values = [charges.charge(layout.unflatten(training.states[k].cpu())).double() for k in near]
+        return torch.stack(values).mean(0)
+
+    def predicted(k: int) -> Tensor:
+        value: Tensor = charges.charge({name: value.cpu() for name, value in path.at(k).items()}).double()
+        return value + found[k].spread(charges) if found else value
+
+    steps = len(training.states) - 2 - 2 * half
+    moved = measured(half + steps) - measured(half)
+    return float(((predicted(-1) - predicted(0)) - moved).norm() / moved.norm())
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("mlp", "pair", "vit"), default="mlp")
-    parser.add_argument("--rate", type=float, default=0.5)
+    parser.add_argument("--optimizer", choices=tuple(AFTER), default="descent")
+    parser.add_argument("--flows", default="central,rod,edge,gradient")
+    parser.add_argument("--rate", type=float, help="learning rate: .5 for descent (vit .2), .0005 for RMSprop")
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--after", type=int, default=170)
+    parser.add_argument("--after", type=int, help="steps beyond the edge before the flows begin: 170, or 100")
     parser.add_argument("--window", type=int, default=41)
+    parser.add_argument("--every", type=int, default=10, help="steps between two points of an average")
     parser.add_argument("--examples", type=int, default=200)
-    parser.add_argument("--method", default="euler")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--charges", action="store_true")
+    parser.add_argument("--acceptance", action="store_true", help="all models and optimisers, against what was asked")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    model, batch = build(given.model), digits(given.examples)
-    loss = module_loss(model, squares, batch)
-    symmetries = find_symmetries(model, batch, squares) if given.charges else None
-    training = Training(model, batch, given.rate, symmetries)
-    half, onset = given.window // 2, 0
-    while onset % 10 or training.sharpness() < 2 / given.rate:
-        training.step(record=False)
-        onset += 1
-        if onset > 20_000:
-            raise SystemExit(f"sharpness {training.sharpness():.3g} stays below 2/η = {2 / given.rate:g}: raise --rate")
-    print(f"{given.model}: {sum(p.numel() for p in training.params)} parameters, sharpness passes 2/η at step {onset}")
-    for _ in range(given.after - half):
-        training.step(record=False)
-    for _ in range(given.steps + 2 * half + 1):
-        training.step(record=True)
-    states = averages(torch.stack(training.states), given.steps, half, 10)
-    start = Layout.of(loss.theta0).unflatten(states[0])
-    times = [given.rate * step for step in range(0, given.steps + 1, 10)]
-    central = CentralFlow(loss, learning_rate=given.rate)
-    for flow in (central, GradientFlow(loss)):
-        begun = time.process_time()
-        method = given.method if flow is central else "rk4"
-        path = integrate(flow, start, times, symmetries, method, step=given.rate, estimate_error=False)
-        print(f"\n{flow.label}: {path.reason}, {path.evaluations} evaluations, {time.process_time() - begun:.0f} s")
-        report(training, states, path, flow, central, given, half)
-
-
-def report(
-    training: Training,
-    states: Tensor,
-    path: Path,
-    flow: CentralFlow | GradientFlow,
-    central: CentralFlow,
-    given: argparse.Namespace,
-    half: int,
-) -> None:
-    """Relative errors of one flow."""
-    found = [central.oscillation(path.at(k)) for k in range(len(path.times))]
-    oscillates = flow is central
-    losses = torch.tensor([o.loss for o in found]) if oscillates else path.losses
-    sharp = torch.tensor([o.sharpness for o in found])
-    real = averages(torch.tensor(training.losses), given.steps, half, 10)
-    real_sharp = averages(torch.tensor(training.sharpnesses), given.steps, half, 10)
-    final = Layout.of(path.final).flatten(path.final)
-    print(
-        f"  loss {float(losses.mean()):.6f} of {float(real.mean()):.6f}: {float(losses.mean() / real.mean() - 1):+.2%}"
-    )
-    print(f"  windows' loss: mean |error| {float((losses / real - 1).abs().mean()):.2%}")
-    print(
-        f"  sharpness {float(sharp.mean()):.4f} of {float(real_sharp.mean()):.4f}: "
-        f"{float(sharp.mean() / real_sharp.mean() - 1):+.2%}, largest {float((sharp / real_sharp - 1).abs().max()):.2%}"
-    )
-    print(f"  distance {float((final - states[-1]).norm()):.4f} of {float((states[-1] - states[0]).norm()):.4f} moved")
-    print(f"  eigenvalues at the edge at the end: {int((found[-1].values > 0.999 * central.threshold).sum())}")
-    if training.charges is not None and path.charges is not None:
-        values = averages(torch.stack(training.values), given.steps, half, 10)
-        spread = torch.stack([o.spread(training.charges) for o in found]) if oscillates else torch.zeros_like(values)
-        predicted = path.charges + spread
-        moved, miss = values[-1] - values[0], (predicted[-1] - predicted[0]) - (values[-1] - values[0])
-        error = float(miss.norm() / moved.norm())
-        print(f"  charges: moved {float(moved.norm()):.5f} in all, predicted within {error:.2%}")
-        size = float(values[0].norm())
-        print(f"  relative to their size {size:.4f}: moved {float(moved.norm()) / size:.2%}")
+    if not given.acceptance:
+        for _ in compare(given, given.model, given.optimizer):
+            pass
+        return
+    rows = []
+    for model, optimizer in (("mlp", "descent"), ("vit", "descent"), ("mlp", "rmsprop"), ("vit", "rmsprop")):
+        rows += [(model, optimizer, name, errors) for name, errors in compare(given, model, optimizer)]
+    given.charges = True
+    rows += [("pair", "descent", name, errors) for name, errors in compare(given, "pair", "descent")]
+    print("\n| network | optimiser | flow | loss (2 %) | sharpness (3 %) | charges (5 %) |\n|---|---|---|---|---|---|")
+    for model, optimizer, name, errors in rows:
+        cells = [
+            f"{errors[key]:+.2%}{'' if abs(errors[key]) <= bound else ' missed'}" if key in errors else ""
+            for key, bound in ASKED.items()
+        ]
+        print(f"| {model} | {optimizer} | {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from neuralmechanics.flows.comparison.sweep import OrderSweep, sweep_learning_ra
 from neuralmechanics.flows.curvature.spectrum import HessianSpectrum, hessian_spectrum, sharpness
 from neuralmechanics.flows.edge.central_flow import CentralFlow
 from neuralmechanics.flows.edge.central_rmsprop import CentralRMSpropFlow
+from neuralmechanics.flows.edge.edge_flow import EdgeFlow, EdgeRMSpropFlow
 from neuralmechanics.flows.edge.oscillation import Oscillation
+from neuralmechanics.flows.edge.rod_flow import RodFlow, RodRMSpropFlow
 from neuralmechanics.flows.equation.module_loss import ModuleLoss, module_loss, module_losses
 from neuralmechanics.flows.equation.stop import StopReason
 from neuralmechanics.flows.equation.system import Flow, velocity
@@ -36,6 +38,8 @@ __all__ = [
     "CentralFlow",
     "CentralRMSpropFlow",
     "Comparison",
+    "EdgeFlow",
+    "EdgeRMSpropFlow",
     "Flow",
     "FlowConfig",
     "FlowReport",
@@ -52,6 +56,8 @@ __all__ = [
     "Path",
     "PrincipalFlow",
     "RMSpropFlow",
+    "RodFlow",
+    "RodRMSpropFlow",
     "Schedule",
     "StochasticFlow",
     "StopReason",

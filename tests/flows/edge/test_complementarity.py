@@ -37,6 +37,22 @@ def test_solution_meets_the_conditions(size: int, seed: int) -> None:
     assert abs(float((x * slack).sum())) <= 1e-7 * unit * float(x.norm())
 
 
+@pytest.mark.parametrize("size", [3, 8, 12])
+def test_of_gradients_that_nearly_depend_on_each_other(size: int) -> None:
+    """B next to singular, condition 1e6: the solution is large and still meets the conditions."""
+    pairs = size * (size + 1) // 2
+    generator = torch.Generator().manual_seed(size)
+    turned = torch.linalg.qr(torch.randn(pairs, pairs, generator=generator, dtype=torch.float64))[0]
+    forms = turned @ torch.diag(torch.logspace(0, -6, pairs, dtype=torch.float64)) @ turned.T
+    constant = _symmetric(size, 0)
+    x = solve_complementarity(constant, (forms + forms.T) / 2)
+    slack, length = constant + _apply(forms, x), float(x.norm())
+    assert length > 10
+    assert float(torch.linalg.eigvalsh(x)[0]) >= -1e-9 * length
+    assert float(torch.linalg.eigvalsh(slack)[0]) >= -1e-6
+    assert abs(float((x * slack).sum())) <= 1e-6 * length
+
+
 def test_the_identity_projects() -> None:
     """With B = 1 the solution is the positive part of -A."""
     constant = _symmetric(4, 0)

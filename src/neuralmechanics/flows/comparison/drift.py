@@ -10,6 +10,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.flows.edge.central_flow import CentralFlow
+from neuralmechanics.flows.edge.edge_flow import EdgeFlow
+from neuralmechanics.flows.edge.rod_flow import RodFlow
 from neuralmechanics.flows.equation.charges import Charges, PairedCharges
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Objective
@@ -71,7 +73,7 @@ def drift_table(
 
 
 def law_rate(
-    flow: GradientFlow | MomentumFlow | ModifiedLoss | ModifiedFlow | CentralFlow,
+    flow: GradientFlow | MomentumFlow | ModifiedLoss | ModifiedFlow | CentralFlow | RodFlow | EdgeFlow,
     params: Mapping[str, Tensor],
     symmetries: PairedCharges,
 ) -> Float64[Tensor, " charges"]:
@@ -82,10 +84,11 @@ def law_rate(
     Q' = -2cλQ, c = 1/(1+β) for heavy ball, and goes on by the oscillator m Q'' + (1-β)Q' + 2λQ = 2mW of
     ``laws.ModifiedFlowLaw``. A series of order n has no closed law. Source: theory, sections 3.1 and 3.2.
     Central flow: Q' = -2λQ + 2tr(M(H-λ)Σ), which is (4/η - 2λ)tr(MΣ) at the edge: what descent's η⟨g, Mg⟩ is on average
-    over the oscillation, the rest η⟨ḡ, Mḡ⟩ apart.
+    over the oscillation, the rest η⟨ḡ, Mḡ⟩ apart. Rod and edge flow, at their start from ``params``: the same with
+    ⟨v, M(g₊ - g₋)/2⟩ for tr(MHΣ), exactly.
     """
-    if isinstance(flow, CentralFlow):
-        return _central_rate(flow, params, symmetries)
+    if isinstance(flow, CentralFlow | RodFlow | EdgeFlow):
+        return _oscillating_rate(flow, params, symmetries)
     if isinstance(flow, ModifiedFlow):
         if flow.order is not None:
             raise ValueError(f"{flow.label} has no closed law: measure its drift with drift_table")
@@ -108,8 +111,15 @@ def law_rate(
     return rate / (1 - momentum)
 
 
-def _central_rate(flow: CentralFlow, params: Mapping[str, Tensor], symmetries: PairedCharges) -> Tensor:
-    about = flow.oscillation(params)
+def _oscillating_rate(
+    flow: CentralFlow | RodFlow | EdgeFlow, params: Mapping[str, Tensor], symmetries: PairedCharges
+) -> Tensor:
+    if isinstance(flow, CentralFlow):
+        about = flow.oscillation(params)
+    else:
+        layout = Layout.of(params)
+        params, swing = map(layout.unflatten, torch.split(flow.system(params).initial, layout.size))
+        about = flow.oscillation(params, swing)
     charge = symmetries.residual(params, params).to(torch.float64)  # of one about zero
     factor = torch.where(symmetries.quadratic.to(torch.bool), 2.0, 1.0).to(torch.float64)
     work = about.work(symmetries) - flow.weight_decay * about.spread(symmetries)

@@ -28,13 +28,15 @@ def largest_eigenpairs(
     start: Float64[Tensor, "size started"] | None = None,
     tolerance: float = 1e-6,
     most_products: int = 4000,
+    device: torch.device | None = None,
 ) -> tuple[Float64[Tensor, " count"], Float64[Tensor, "size count"]]:
     """The ``count`` algebraically largest eigenvalues, falling, and orthonormal eigenvectors as columns.
 
     Rayleigh-Ritz on a space that grows by the residuals of its best pairs (block Davidson), so that an eigenvalue is
-    found as often as it occurs. ``start`` holds guesses, such as the eigenvectors at a point nearby. Ends when every
-    residual |Av - λv| is below ``tolerance`` times the largest |λ|: the eigenvalues' error is then its square over the
-    gap. Raises ``ArithmeticError`` where that takes more than ``most_products`` products.
+    found as often as it occurs. ``start`` holds guesses, such as the eigenvectors at a point nearby. ``device`` is that
+    of the vectors; eigenvalues come back to the processor. Ends when every residual |Av - λv| is below ``tolerance``
+    times the largest |λ|: the eigenvalues' error is then its square over the gap. Raises ``ArithmeticError`` where
+    that takes more than ``most_products`` products.
 
     >>> matrix = torch.diag(torch.tensor([1.0, 3.0, 3.0, -7.0], dtype=torch.float64))
     >>> largest_eigenpairs(lambda v: matrix @ v, 4, 2)[0]
@@ -43,10 +45,10 @@ def largest_eigenpairs(
     if not 1 <= count <= size:
         raise ValueError(f"count is {count}, expected 1 to {size}, the number of dimensions")
     if size <= max(_DENSE, (_WIDEST + 2) * count):
-        return _dense(product, size, count)
+        return _dense(product, size, count, device)
     # One more than is wanted: the gap below the last decides how fast it is found.
     block = count + 1
-    basis = _orthonormal(_guesses(start, size, block))
+    basis = _orthonormal(_guesses(start, size, block).to(device))
     images = _images(product, basis)
     products = block
     while True:
@@ -56,7 +58,7 @@ def largest_eigenpairs(
         rest = images @ inner[:, :block] - basis @ inner[:, :block] * values[:block]
         missed = rest.norm(dim=0) / scale > tolerance
         if not bool(missed[:count].any()):
-            return values[:count], basis @ inner[:, :count]
+            return values[:count].cpu(), basis @ inner[:, :count]
         if products >= most_products:
             raise ArithmeticError(
                 f"the {count} largest eigenvalues were not found with {products} products (residual "
@@ -70,7 +72,7 @@ def largest_eigenpairs(
 
 
 def _guesses(start: Tensor | None, size: int, count: int) -> Tensor:
-    known = torch.empty(size, 0, dtype=torch.float64) if start is None else start[:, :count]
+    known = torch.empty(size, 0, dtype=torch.float64) if start is None else start[:, :count].cpu()
     random = torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return torch.cat([known, random], 1)[:, :count]
 
@@ -94,10 +96,10 @@ def _images(product: Product, columns: Tensor) -> Tensor:
     return torch.stack([product(column) for column in columns.T], 1)
 
 
-def _dense(product: Product, size: int, count: int) -> tuple[Tensor, Tensor]:
-    matrix = _images(product, torch.eye(size, dtype=torch.float64))
+def _dense(product: Product, size: int, count: int, device: torch.device | None) -> tuple[Tensor, Tensor]:
+    matrix = _images(product, torch.eye(size, dtype=torch.float64, device=device))
     values, vectors = torch.linalg.eigh(_symmetric(matrix))
-    return values.flip(0)[:count], vectors.flip(1)[:, :count]
+    return values.flip(0)[:count].cpu(), vectors.flip(1)[:, :count]
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

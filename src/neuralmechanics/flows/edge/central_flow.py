@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuralmechanics.flows.edge.complementarity import solve_complementarity, symmetric_matrix, symmetric_pairs
 from neuralmechanics.flows.edge.oscillation import Oscillation
-from neuralmechanics.flows.edge.unstable_space import UnstableSpace, entry_gradients
+from neuralmechanics.flows.edge.unstable_space import UnstableSpace, entry_gradients, largest_curvature
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.stop import Halt, StopReason
@@ -74,6 +74,7 @@ class _Field:
     def __init__(self, flow: CentralFlow, objective: Objective) -> None:
         self.flow, self.objective = flow, objective
         self.space = UnstableSpace(flow.threshold, flow.most_directions)
+        self.largest = largest_curvature(objective)
 
     def at(self, x: Tensor) -> Oscillation:
         """Everything about the point x."""
@@ -87,15 +88,25 @@ class _Field:
                 rows = entry_gradients(point, slope, vectors[:, :near])
                 covariance[:near, :near] = self._covariance(rows, gradient, values[:near])
                 pairs = symmetric_pairs(near)
-                velocity = velocity - (covariance[pairs[0], pairs[1]] * pairs[2]) @ rows / 2
-        loss = averaged_loss(self.objective, x, values, covariance)
-        return Oscillation(values, vectors, covariance, gradient, velocity, loss, self.objective.layout)
+                velocity = velocity - (covariance[pairs[0], pairs[1]] * pairs[2]).to(rows.device) @ rows / 2
+        return Oscillation(
+            values=values,
+            directions=vectors,
+            covariance=covariance.to(vectors.device),
+            curved=vectors * values.to(vectors.device),
+            gradient=gradient,
+            velocity=velocity,
+            loss=averaged_loss(self.objective, x, values, covariance),
+            centre=x,
+            largest=self.largest,
+            layout=self.objective.layout,
+        )
 
     def _covariance(self, rows: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
         """X of 0 ⪯ X ⊥ (2/η - Λ)/τ + d(-UᵀHU)/dt ⪰ 0."""
         room = (self.flow.threshold - values) / (self.flow.relaxation * self.flow.learning_rate)
-        constant = torch.diag(room) + symmetric_matrix(rows @ gradient, len(values))
-        return require_covariance(constant, rows @ rows.T / 2)
+        constant = torch.diag(room) + symmetric_matrix((rows @ gradient).cpu(), len(values))
+        return require_covariance(constant, (rows @ rows.T / 2).cpu())
 
 
 def averaged_loss(objective: Objective, x: Tensor, values: Tensor, covariance: Tensor) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuralmechanics.flows.edge.central_flow import averaged_loss, require_covariance
 from neuralmechanics.flows.edge.complementarity import symmetric_matrix, symmetric_pairs
 from neuralmechanics.flows.edge.oscillation import Oscillation
-from neuralmechanics.flows.edge.unstable_space import UnstableSpace, entry_gradients
+from neuralmechanics.flows.edge.unstable_space import UnstableSpace, entry_gradients, largest_curvature
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.system import System, steady
@@ -63,7 +63,8 @@ class CentralRMSpropFlow:
         start = objective.require(layout.flatten(theta0), 3)
         squares = objective.gradient(start).square() if self.squares is None else layout.flatten(self.squares)
         field = _Field(self, objective)
-        return System(layout, torch.cat([start, squares]), steady(lambda state: field.at(state)[1]), self.learning_rate)
+        state = torch.cat([start, squares])
+        return System(layout, state, steady(lambda x: field.at(x)[1]), self.learning_rate, beside=("squares",))
 
     def oscillation(self, params: Mapping[str, Tensor], squares: Mapping[str, Tensor]) -> Oscillation:
         """Preconditioned sharpness, covariance and average loss at a point and its averages of squares."""
@@ -88,8 +89,9 @@ class _Field:
         gradient = slope.detach()
         growth = (1 - self.flow.smoothing) / (self.flow.smoothing * self.flow.learning_rate)
         velocity, change = -gradient / divisor, growth * (gradient.square() - squares)
+        root = (self.flow.learning_rate / divisor).sqrt()
         with torch.enable_grad():
-            values, vectors = self.space.find(point, slope, (self.flow.learning_rate / divisor).sqrt())
+            values, vectors = self.space.find(point, slope, root)
             near = self.space.near(values)
             covariance = torch.zeros(len(values), len(values), dtype=torch.float64)
             if near:
@@ -102,18 +104,28 @@ class _Field:
                 rates = products @ (lever * change) - rows @ velocity
                 forms = (products * lever) @ lifted.T + (rows / divisor) @ rows.T / 2
                 room = (_THRESHOLD - values[:near]) / (self.flow.relaxation * self.flow.learning_rate)
-                constant = torch.diag(room) + symmetric_matrix(rates, near)
-                covariance[:near, :near] = require_covariance(constant, (forms + forms.T) / 2)
+                constant = torch.diag(room) + symmetric_matrix(rates.cpu(), near)
+                covariance[:near, :near] = require_covariance(constant, (forms + forms.T).cpu() / 2)
                 pairs = symmetric_pairs(near)
-                entries = covariance[pairs[0], pairs[1]] * pairs[2]
+                entries = (covariance[pairs[0], pairs[1]] * pairs[2]).to(rows.device)
                 velocity = velocity - (entries @ rows) / (2 * divisor)
                 change = change + entries @ lifted
-        loss = averaged_loss(self.objective, x, values, covariance)
-        about = Oscillation(values, vectors, covariance, gradient, velocity, loss, self.objective.layout)
+        about = Oscillation(
+            values=values,
+            directions=vectors,
+            covariance=covariance.to(vectors.device),
+            curved=vectors * values.to(vectors.device) / root.square()[:, None],
+            gradient=gradient,
+            velocity=velocity,
+            loss=averaged_loss(self.objective, x, values, covariance),
+            centre=x,
+            largest=largest_curvature(self.objective, root),
+            layout=self.objective.layout,
+        )
         return about, torch.cat([velocity, change])
 
 
 def _products(vectors: Tensor) -> Tensor:
     """uᵢuⱼ elementwise, a row for each pair i ≤ j, times √2 off the diagonal."""
     rows, columns, weight = symmetric_pairs(vectors.shape[1])
-    return (vectors[:, rows] * vectors[:, columns] * weight).T
+    return (vectors[:, rows] * vectors[:, columns] * weight.to(vectors.device)).T

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.flows.curvature.eigenpairs import largest_eigenpairs
 from neuralmechanics.flows.edge.complementarity import symmetric_pairs
-from neuralmechanics.flows.equation.objective import derivative
+from neuralmechanics.flows.equation.objective import Objective, derivative
 from neuralmechanics.flows.equation.stop import Halt, StopReason
 
-__all__ = ["UnstableSpace", "entry_gradients"]
+__all__ = ["UnstableSpace", "entry_gradients", "largest_curvature"]
 
 # Eigenvalues within this share of the threshold may reach it within a step or two.
 _NEAR = 0.05
@@ -37,15 +39,12 @@ class UnstableSpace:
         ``slope`` is the gradient at ``point`` on the tape, ``root`` the diagonal P^{-1/2}, absent for P = 1.
         """
 
-        def product(vector: Tensor) -> Tensor:
-            along = vector if root is None else root * vector
-            image = derivative(slope.dot(along), point, graph=False)
-            return image if root is None else root * image
-
-        size = len(point)
+        product, size = _product(point, slope, root), len(point)
         most, count = min(self.most, size), min(self.count, size)
         while True:
-            values, vectors = largest_eigenpairs(product, size, count, start=self.guess, tolerance=_RESIDUAL)
+            values, vectors = largest_eigenpairs(
+                product, size, count, start=self.guess, tolerance=_RESIDUAL, device=point.device
+            )
             near = self.near(values)
             self.guess, self.count = vectors, min(max(2, near + 1), size)
             if near < count or count == size:
@@ -59,6 +58,32 @@ class UnstableSpace:
             count = min(2 * count, most)
 
 
+def _product(point: Tensor, slope: Tensor, root: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """v ↦ P^{-1/2} H P^{-1/2} v."""
+
+    def product(vector: Tensor) -> Tensor:
+        along = vector if root is None else root * vector
+        image = derivative(slope.dot(along), point, graph=False)
+        return image if root is None else root * image
+
+    return product
+
+
+def largest_curvature(objective: Objective, root: Tensor | None = None) -> Callable[[Tensor], float]:
+    """x ↦ the largest eigenvalue of P⁻¹H there, each found from the eigenvectors of the one before."""
+    guess: list[Tensor | None] = [None]
+
+    def largest(x: Tensor) -> float:
+        point, slope = objective.recorded_gradient(x, 2)
+        with torch.enable_grad():
+            values, guess[0] = largest_eigenpairs(
+                _product(point, slope, root), len(x), 1, start=guess[0], tolerance=_RESIDUAL, device=x.device
+            )
+        return float(values[0])
+
+    return largest
+
+
 def entry_gradients(
     point: Tensor, slope: Tensor, vectors: Float64[Tensor, "parameters directions"]
 ) -> Float64[Tensor, "pairs parameters"]:
@@ -69,4 +94,4 @@ def entry_gradients(
         derivative(products[j].dot(vectors[:, i]), point, graph=False)
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
     ]
-    return torch.stack(found) * weight[:, None]
+    return torch.stack(found) * weight.to(point.device)[:, None]

@@ -33,7 +33,8 @@ class System:
 
     ``pieces(a, b)`` tiles [a, b]; ``time_step`` is the time of one optimiser step, where there is one: integrators
     take it as their default step. ``order`` is the power of that step to which descent follows the equation, where it
-    is a series: an integrator of a lower order, at that step, would show its own error in its place.
+    is a series: an integrator of a lower order, at that step, would show its own error in its place. ``beside`` names
+    what the state holds behind the parameters, each as large as they are.
     """
 
     layout: Layout
@@ -41,6 +42,7 @@ class System:
     pieces: Callable[[float, float], Iterator[Piece]]
     time_step: float | None = None
     order: int | None = None
+    beside: tuple[str, ...] = ()
 
     def parameters(self, state: Float64[Tensor, " state"]) -> dict[str, Tensor]:
         """The parameters that a state holds, by name."""

@@ -100,7 +100,7 @@ def integrate(
     tolerance = _FINE if fine else _COARSE
     rtol, atol = tolerance[0] if rtol is None else rtol, tolerance[1] if atol is None else atol
     guard = Guard(max_evaluations, system.initial, max_size)
-    recorder = Recorder(flow.loss, flow.label, system.layout, symmetries)
+    recorder = Recorder(flow.loss, flow.label, system.layout, symmetries, system.beside)
     adaptive = method in ADAPTIVE
     if to_a_tolerance and not adaptive:
         raise ValueError(f"method={method!r} takes fixed steps, which keep no rtol or atol: give step, or use 'dopri5'")
@@ -119,9 +119,11 @@ def integrate(
         if adaptive:
             track = _track(flow.loss, system, events)
             scheme = ADAPTIVE[method]
+            # At a kink the order is lost, and with it what a run with longer steps would say.
             yield from adaptive_steps(
-                system, instants, guard, rtol=rtol, atol=atol, first_step=step, scheme=scheme, track=track
-            )
+                system, instants, guard, rtol=rtol, atol=atol, first_step=step, scheme=scheme, track=track,
+                estimate_error=estimate_error and events is None,
+            )  # fmt: skip
         else:
             length = step or system.time_step or _natural_step(system, instants, guard)
             yield from fixed_steps(system, instants, STEPPERS[method], length, guard, estimate_error=estimate_error)

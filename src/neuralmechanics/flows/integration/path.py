@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -21,6 +22,7 @@ class Path:
     of the field, those of the estimate included. ``pattern_changes`` counts activations of rectifiers that switched
     since the time before, None where the loss has no rectifier. ``event_times`` are the instants at which kinks were
     located and crossed, None where none were looked for; at ``slides`` of them the flow began to slide along a kink.
+    ``companions`` holds what a flow at the edge of stability carries beside the parameters, by name and as they are.
     """
 
     times: Float64[Tensor, " times"]
@@ -35,10 +37,15 @@ class Path:
     label: str = ""
     event_times: Float64[Tensor, " events"] | None = None
     slides: int = 0
+    companions: Mapping[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def at(self, index: int) -> dict[str, Tensor]:
         """The parameters at one of the times."""
         return {name: values[index] for name, values in self.params.items()}
+
+    def beside(self, index: int) -> dict[str, dict[str, Tensor]]:
+        """What the flow carries beside the parameters at one of the times, as ``flow.oscillation`` takes it by name."""
+        return {kind: {name: values[index] for name, values in held.items()} for kind, held in self.companions.items()}
 
     @property
     def final(self) -> dict[str, Tensor]:

@@ -36,11 +36,14 @@ class Visit:
 class Recorder:
     """Parameters, losses, charges and activation patterns at each time that was reached."""
 
-    def __init__(self, loss: Loss, label: str, layout: Layout, symmetries: Charges | None) -> None:
+    def __init__(
+        self, loss: Loss, label: str, layout: Layout, symmetries: Charges | None, beside: tuple[str, ...] = ()
+    ) -> None:
         self.loss = loss
         self.label = label
         self.layout = layout
         self.symmetries = symmetries
+        self.beside = beside
         self.losses: list[float] = []
         self._times: list[float] = []
         self._states: list[Tensor] = []
@@ -61,19 +64,16 @@ class Recorder:
         if self.symmetries is not None:
             self._charges.append(self.symmetries.charge(params).detach().to(torch.float64))
         self._times.append(time)
-        self._states.append(point)
+        self._states.append(state.detach()[: self.layout.size * (1 + len(self.beside))])
         self._errors.append(error)
 
     def path(self, evaluations: int, reason: StopReason, message: str) -> Path:
         """All that was recorded."""
         layout = self.layout
         count = len(self._times)
-        states = torch.stack(self._states) if count else torch.empty(0, layout.size, dtype=torch.float64)
-        parts = torch.split(states, [shape.numel() for shape in layout.shapes], dim=1)
-        params = {
-            name: part.reshape(count, *shape)
-            for name, part, shape in zip(layout.names, parts, layout.shapes, strict=True)
-        }
+        width = layout.size * (1 + len(self.beside))
+        states = torch.stack(self._states) if count else torch.empty(0, width, dtype=torch.float64)
+        params, *held = [self._named(block) for block in torch.split(states, layout.size, dim=1)]
         return Path(
             times=torch.tensor(self._times, dtype=torch.float64),
             params=params,
@@ -85,7 +85,17 @@ class Recorder:
             error_estimate=torch.tensor(self._errors, dtype=torch.float64),
             pattern_changes=torch.tensor(self._changes, dtype=torch.int64) if self._pattern is not None else None,
             label=self.label,
+            companions=dict(zip(self.beside, held, strict=True)),
         )
+
+    def _named(self, states: Tensor) -> dict[str, Tensor]:
+        """Vectors as rows, by the names of the parameters."""
+        layout = self.layout
+        parts = torch.split(states, [shape.numel() for shape in layout.shapes], dim=1)
+        return {
+            name: part.reshape(len(states), *shape)
+            for name, part, shape in zip(layout.names, parts, layout.shapes, strict=True)
+        }
 
 
 def follow(
