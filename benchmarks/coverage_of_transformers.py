@@ -6,7 +6,7 @@ process of its own, so that one that hangs costs its time limit only; ``--worker
 
 ``--null-space`` builds each once more, smaller still, and holds what is found against the null space of its Jacobian
 (``null_spaces.py``) where that model has at most 3,600 parameters. ``--lines FILE`` appends one JSON object an
-architecture as soon as it is known and leaves out those that the file has; ``--page FILE`` writes the table of all
+answer as soon as it is known and leaves out those that the file has; ``--page FILE`` writes the table of all
 that is in the lines. So an interrupted run goes on where it stopped; ``--only-page`` runs nothing.
 """
 
@@ -285,7 +285,9 @@ def _drawn(model: Any, head: str, like: dict[str, Any], generator: Any) -> tuple
     import torch
 
     out = {}
-    for name, tensor in like.items():
+    many = 16 if head in ("sequence_classification", "image_classification") else 1  # few logits an input
+    for name, one in like.items():
+        tensor = one.repeat(many, *[1] * (one.ndim - 1))
         if tensor.is_floating_point():
             out[name] = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
         elif name == "bbox":
@@ -298,11 +300,6 @@ def _drawn(model: Any, head: str, like: dict[str, Any], generator: Any) -> tuple
         words[words == last] = 0  # a word that ends the text stands at its end alone
         words[:, -1] = last
     return tuple(out.values())
-
-
-def both(kind: str, head: str, name: str) -> dict[str, Any]:
-    """What is found, and the null space beside it."""
-    return look(kind, head, name) | {"null space": null_space(kind, head, name)}
 
 
 def results(cases: list[Case], limit: float, workers: int = 1) -> Any:
@@ -320,28 +317,27 @@ def _written(path: str | None) -> dict[str, dict[str, Any]]:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        out[entry["kind"]] = entry
+        out.setdefault(entry["kind"], {}).update(entry)
     return out
 
 
-def told(kind: str, name: str, answer: dict[str, Any]) -> str:
-    """One line of the printed table, and one more for the null space."""
-    if answer["state"] == "found":
-        blind = ", ".join(f"{op} ×{n}" for op, n in answer["unknown"].items()) or "-"
-        kinds = " ".join(f"{k[:2]}={n}" for k, n in answer["count"].items())
-        how = f"{answer['route']}, {answer['size']}"
-        line = f"{kind:28s} {name:44s} {answer['seconds']:6.1f} s  {how:16s} {kinds}  {blind}"
-    else:
-        line = f"{kind:28s} {name:44s} {answer['state']}: {answer['reason']}"
-    beside = answer.get("null space")
-    if beside is None:
-        return line
-    if beside["state"] != "measured":
-        return f"{line}\n    null space: {beside['state']}: {beside['reason']}"
-    counts = "  ".join(f"{k} {beside[k][0]} of {beside[k][1]}" for k in ("translations", "diagonal", "fibre"))
-    kernels = "; ".join(f"{n} × {text}" for text, n in beside["kernels"].items()) or "-"
-    false = f"  FALSE: {beside['false']}" if beside["false"] else ""
-    return f"{line}\n    {beside['parameters']} parameters: {counts}  unexplained: {kernels}{false}"
+def told(line: dict[str, Any]) -> str:
+    """One line of the printed tables: of the search, or of the null space."""
+    start = f"{line['kind']:28s} {line['class']:44s}"
+    beside = line.get("null space")
+    if beside is not None and beside["state"] == "measured":
+        counts = "  ".join(f"{k} {beside[k][0]} of {beside[k][1]}" for k in ("translations", "diagonal", "fibre"))
+        kernels = "; ".join(f"{n} × {text}" for text, n in beside["kernels"].items()) or "-"
+        false = f"  FALSE: {beside['false']}" if beside["false"] else ""
+        return f"{start} {beside['parameters']} parameters: {counts}  unexplained: {kernels}{false}"
+    if beside is not None:
+        return f"{start} null space: {beside['state']}: {beside['reason']}"
+    if line["state"] == "found":
+        blind = ", ".join(f"{op} ×{n}" for op, n in line["unknown"].items()) or "-"
+        kinds = " ".join(f"{k[:2]}={n}" for k, n in line["count"].items())
+        how = f"{line['route']}, {line['size']}"
+        return f"{start} {line['seconds']:6.1f} s  {how:16s} {kinds}  {blind}"
+    return f"{start} {line['state']}: {line['reason']}"
 
 
 def main() -> None:
@@ -350,7 +346,8 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", help="model types of transformers; all when none is given")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds an architecture may take")
     parser.add_argument("--workers", type=int, default=1, help="architectures at a time")
-    parser.add_argument("--null-space", action="store_true", help="measure null spaces, too (give a --limit of 600)")
+    parser.add_argument("--null-space", action="store_true", help="measure null spaces, too")
+    parser.add_argument("--null-limit", type=float, default=900.0, help="seconds that a null space may take")
     parser.add_argument("--lines", help="append every answer to this file; leave out what it has")
     parser.add_argument("--page", help="write the table in Markdown to this file")
     parser.add_argument("--only-page", action="store_true", help="run nothing, write the page of the lines")
@@ -366,17 +363,21 @@ def main() -> None:
     if arguments.null_space:
         import null_spaces  # noqa: F401 - likewise
     found = _written(arguments.lines)
-    cases = [case for case in architectures() if not arguments.kinds or case[0] in arguments.kinds]
-    cases = [] if arguments.only_page else [case for case in cases if case[0] not in found]
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    for (kind, _, name), answer in answers_of(
-        both if arguments.null_space else look, cases, arguments.limit, arguments.workers
-    ):
-        found[kind] = {"kind": kind, "class": name, **answer, **versions}
-        print(told(kind, name, answer), flush=True)
-        if arguments.lines:
-            with open(arguments.lines, "a", encoding="utf-8") as file:
-                file.write(json.dumps(found[kind]) + "\n")
+    cases = [case for case in architectures() if not arguments.kinds or case[0] in arguments.kinds]
+    tasks = [("state", look, arguments.limit)]
+    tasks += [("null space", null_space, arguments.null_limit)] if arguments.null_space else []
+    for entry, task, limit in [] if arguments.only_page else tasks:
+        left = [case for case in cases if entry not in found.get(case[0], {})]
+        for (kind, head, name), answer in answers_of(task, left, limit, arguments.workers):
+            line = {"kind": kind, "head": head, "class": name, **versions}
+            line |= answer if entry == "state" else {entry: answer}
+            found.setdefault(kind, {}).update(line)
+            print(told(line), flush=True)
+            if arguments.lines:
+                with open(arguments.lines, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+    found = {kind: answer for kind, answer in found.items() if "state" in answer}
     print(summary(found, transformers.__version__))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:

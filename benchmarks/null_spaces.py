@@ -223,7 +223,7 @@ def _named(
     place: int,
     directions: Tensor,
 ) -> dict[str, int]:
-    """Kernels by what they move (many parameters: numbers of layers as #) and whether a finite step along them is unseen, too."""
+    """Kernels by what they move (of many, layers' numbers as #) and whether a finite step along them is unseen."""
     named = trainable(model)
     theta = measured.thetas[place]
     counts: Counter[str] = Counter()
