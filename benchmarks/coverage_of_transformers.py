@@ -2,7 +2,12 @@
 
 ``python benchmarks/coverage_of_transformers.py [architecture …]`` prints one line an architecture (seconds, charges by
 kind, operations without a rule or the exception) and a summary. Nothing is downloaded. Each architecture runs in a
-process of its own, so that one that hangs costs its time limit only.
+process of its own, so that one that hangs costs its time limit only; ``--workers N`` runs N at a time.
+
+``--null-space`` builds each once more, smaller still, and holds what is found against the null space of its Jacobian
+(``null_spaces.py``) where that model has at most 3,600 parameters. ``--lines FILE`` appends one JSON object an
+answer as soon as it is known and leaves out those that the file has; ``--page FILE`` writes the table of all
+that is in the lines. So an interrupted run goes on where it stopped; ``--only-page`` runs nothing.
 """
 
 from __future__ import annotations
@@ -10,17 +15,23 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import multiprocessing
 import os
+import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from coverage_page import page
+from processes import answers as answers_of
+
+Case = tuple[str, str, str]  # model type, head, class
 
 HEADS = ("causal_lm", "masked_lm", "sequence_classification", "image_classification")
 WORDS, LENGTH, BATCH, IMAGE = 37, 6, 2, 32
@@ -53,7 +64,10 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def architectures() -> list[tuple[str, str, str]]:
+SMALLEST = {16: 8, 24: 12, 12: 8, WORDS: 11}  # what becomes of the sizes where every element counts
+
+
+def architectures() -> list[Case]:
     """(model type, head, class) for each type with a head that takes tokens or images, the first of ``HEADS``."""
     from transformers.models.auto import modeling_auto
 
@@ -73,15 +87,29 @@ def _kinds() -> list[str]:
     return list(CONFIG_MAPPING_NAMES)
 
 
-def _shrunk(config: Any, lists: bool, depth: int = 0) -> None:
+def _sizes(smallest: bool) -> dict[str, int]:
+    if not smallest:
+        return SIZES
+    special = {"image_size": 16, "num_experts": 2, "num_local_experts": 2, "n_routed_experts": 2, "moe_num_experts": 2}
+    heads = dict.fromkeys(
+        ("head_dim", "d_kv", "kv_channels", "attention_head_dim", "qk_nope_head_dim", "v_head_dim"), 4
+    )
+    rest = dict.fromkeys(("q_lora_rank", "kv_lora_rank", "mamba_d_head", "mamba_head_dim", "num_latents"), 4)
+    places = dict.fromkeys(
+        ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_source_positions"), 8
+    )
+    return {name: SMALLEST.get(size, size) for name, size in SIZES.items()} | special | heads | rest | places
+
+
+def _shrunk(config: Any, lists: bool, smallest: bool = False, depth: int = 0) -> None:
     """Known sizes of a configuration set small, in place; nested configurations too."""
-    for name, size in SIZES.items():
+    for name, size in _sizes(smallest).items():
         value = vars(config).get(name, "absent")
         absent = value is None and name in ("pad_token_id", "head_dim", "num_key_value_heads")
         if absent or (type(value) is int and value > size):
             setattr(config, name, size)
     if "qk_rope_head_dim" in vars(config):
-        config.qk_rope_head_dim = config.head_dim = 8
+        config.qk_rope_head_dim = config.head_dim = 4 if smallest else 8
     for name, value in list(vars(config).items()):
         if "dropout" in name and isinstance(value, float):
             setattr(config, name, 0.0)
@@ -90,7 +118,7 @@ def _shrunk(config: Any, lists: bool, depth: int = 0) -> None:
         elif lists and isinstance(value, list) and value and all(type(v) is int for v in value):
             setattr(config, name, _short(name, value))
         elif depth < 2 and hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            _shrunk(value, lists, depth + 1)
+            _shrunk(value, lists, smallest, depth + 1)
     if hasattr(config, "use_cache"):
         config.use_cache = False
 
@@ -106,7 +134,7 @@ LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_blocks", "encoder_l
 ATTEMPTS = ("tiny", "tiny, own lists", "two layers")
 
 
-def built(name: str, attempt: str) -> Any:
+def built(name: str, attempt: str, smallest: bool = False) -> Any:
     """The model with small sizes, or (where it does not take them) as published with two layers, without memory."""
     import torch
     import transformers
@@ -114,7 +142,7 @@ def built(name: str, attempt: str) -> Any:
     cls = getattr(transformers, name)
     config = cls.config_class()
     if attempt != "two layers":
-        _shrunk(config, attempt == "tiny")
+        _shrunk(config, attempt == "tiny", smallest)
     else:
         if "layer_types" not in vars(config):
             for entry in LAYERS:
@@ -197,29 +225,119 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
     }
 
 
-def _into(pipe: Any, case: tuple[str, str, str]) -> None:
-    try:
-        pipe.send(look(*case))
-    except BaseException as error:  # noqa: BLE001 - a process must answer
-        pipe.send({"state": "exception", "reason": f"{type(error).__name__}: {error}"[:300]})
+def null_space(kind: str, head: str, name: str, most: int = 3600) -> dict[str, Any]:
+    """The architecture at its smallest beside the null space of its Jacobian; or why not."""
+    import torch
+    from null_spaces import Logits, compared, idealised
 
+    from neuralmechanics import find_symmetries
 
-def results(cases: list[tuple[str, str, str]], limit: float) -> Iterator[tuple[tuple[str, str, str], dict[str, Any]]]:
-    """One process an architecture, one after the other."""
-    context = multiprocessing.get_context("fork")
-    for case in cases:
-        mine, theirs = context.Pipe()
-        process = context.Process(target=_into, args=(theirs, case))
-        process.start()
-        theirs.close()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    reasons = []
+    for smallest, attempt in ((True, "tiny"), (True, "tiny, own lists"), (False, "tiny"), (False, "tiny, own lists")):
         try:
-            answer = mine.recv() if mine.poll(limit) else {"state": "too slow", "reason": f"more than {limit:.0f} s"}
-        except EOFError:
-            answer = {"state": "exception", "reason": "the process died"}
-        if process.is_alive():
-            process.terminate()
-        process.join()
-        yield case, answer
+            model = built(name, attempt, smallest)
+            batch = batch_for(model, head, "cpu")
+            with torch.no_grad():
+                logits_of(model, batch)
+        except Exception as error:  # noqa: BLE001 - the next attempt, or the reason in the table
+            reasons.append(_told(error))
+            continue
+        size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        if size <= most:
+            break
+        reasons.append(f"{size:,} parameters at the smallest")
+    else:
+        return {"state": "not measured", "reason": next((r for r in reasons if "parameters" in r), reasons[0])}
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # grouped products know no float64
+    model = idealised(model)
+    module = Logits(model, list(batch), logits_of)
+    start = time.process_time()
+    try:
+        found = find_symmetries(model, {n: _wide(x) for n, x in batch.items()}, _double_logits)
+        answer = compared(module, lambda generator: _drawn(model, head, batch, generator), found)
+    except Exception as error:  # noqa: BLE001 - counted and printed
+        return {"state": "exception", "reason": _told(error), "parameters": size}
+    unknown = Counter(u.operation for u in found.unknown)
+    return {"state": "measured", "seconds": round(time.process_time() - start, 1), "unknown": unknown, **answer}
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
+
+
+def _wide(tensor: Any) -> Any:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _double_logits(model: Any, batch: dict[str, Any]) -> Any:
+    """The logits in float64, whatever the model asks for inside."""
+    from tests.symmetry.precision import DoublePrecision
+
+    with DoublePrecision():
+        return logits_of(model, batch)
+
+
+def _drawn(model: Any, head: str, like: dict[str, Any], generator: Any) -> tuple[Any, ...]:
+    """A batch of the same form drawn anew; words from all that there are, for each must be met."""
+    import torch
+
+    out = {}
+    many = 16 if head in ("sequence_classification", "image_classification") else 1  # few logits an input
+    for name, one in like.items():
+        tensor = one.repeat(many, *[1] * (one.ndim - 1))
+        if tensor.is_floating_point():
+            out[name] = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        elif name == "bbox":
+            out[name] = torch.sort(torch.randint(0, 8, tensor.shape, generator=generator), dim=-1).values
+        else:
+            words = min(getattr(model.config.get_text_config(), "vocab_size", WORDS) or WORDS, WORDS)
+            out[name] = torch.randint(0, words, tensor.shape, generator=generator)
+    if head == "sequence_classification" and "input_ids" in out:
+        words, last = out["input_ids"], like["input_ids"][0, -1]
+        words[words == last] = 0  # a word that ends the text stands at its end alone
+        words[:, -1] = last
+    return tuple(out.values())
+
+
+def results(cases: list[Case], limit: float, workers: int = 1) -> Any:
+    """One process an architecture; at most ``workers`` at a time."""
+    return answers_of(look, cases, limit, workers)
+
+
+def _written(path: str | None) -> dict[str, dict[str, Any]]:
+    """The answers in a file of JSON lines; a last line that was cut off is left out."""
+    if path is None or not os.path.exists(path):
+        return {}
+    out = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        out.setdefault(entry["kind"], {}).update(entry)
+    return out
+
+
+def told(line: dict[str, Any]) -> str:
+    """One line of the printed tables: of the search, or of the null space."""
+    start = f"{line['kind']:28s} {line['class']:44s}"
+    beside = line.get("null space")
+    if beside is not None and beside["state"] == "measured":
+        counts = "  ".join(f"{k} {beside[k][0]} of {beside[k][1]}" for k in ("translations", "diagonal", "fibre"))
+        kernels = "; ".join(f"{n} × {text}" for text, n in beside["kernels"].items()) or "-"
+        false = f"  FALSE: {beside['false']}" if beside["false"] else ""
+        return f"{start} {beside['parameters']} parameters: {counts}  unexplained: {kernels}{false}"
+    if beside is not None:
+        return f"{start} null space: {beside['state']}: {beside['reason']}"
+    if line["state"] == "found":
+        blind = ", ".join(f"{op} ×{n}" for op, n in line["unknown"].items()) or "-"
+        kinds = " ".join(f"{k[:2]}={n}" for k, n in line["count"].items())
+        how = f"{line['route']}, {line['size']}"
+        return f"{start} {line['seconds']:6.1f} s  {how:16s} {kinds}  {blind}"
+    return f"{start} {line['state']}: {line['reason']}"
 
 
 def main() -> None:
@@ -227,6 +345,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kinds", nargs="*", help="model types of transformers; all when none is given")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds an architecture may take")
+    parser.add_argument("--workers", type=int, default=1, help="architectures at a time")
+    parser.add_argument("--null-space", action="store_true", help="measure null spaces, too")
+    parser.add_argument("--null-limit", type=float, default=900.0, help="seconds that a null space may take")
+    parser.add_argument("--lines", help="append every answer to this file; leave out what it has")
+    parser.add_argument("--page", help="write the table in Markdown to this file")
+    parser.add_argument("--only-page", action="store_true", help="run nothing, write the page of the lines")
     parser.add_argument("--json", help="write everything to this file too")
     arguments = parser.parse_args()
     import torch
@@ -236,22 +360,30 @@ def main() -> None:
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    if arguments.null_space:
+        import null_spaces  # noqa: F401 - likewise
+    found = _written(arguments.lines)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     cases = [case for case in architectures() if not arguments.kinds or case[0] in arguments.kinds]
-    answers = {}
-    for (kind, _, name), answer in results(cases, arguments.limit):
-        answers[kind] = answer
-        if answer["state"] == "found":
-            blind = ", ".join(f"{op} ×{n}" for op, n in answer["unknown"].items()) or "-"
-            kinds = " ".join(f"{k[:2]}={n}" for k, n in answer["count"].items())
-            how = f"{answer['route']}, {answer['size']}"
-            print(f"{kind:28s} {name:44s} {answer['seconds']:6.1f} s  {how:16s} {kinds}  {blind}")
-        else:
-            print(f"{kind:28s} {name:44s} {answer['state']}: {answer['reason']}")
-        print(end="", flush=True)
-    print(summary(answers, transformers.__version__))
+    tasks = [("state", look, arguments.limit)]
+    tasks += [("null space", null_space, arguments.null_limit)] if arguments.null_space else []
+    for entry, task, limit in [] if arguments.only_page else tasks:
+        left = [case for case in cases if entry not in found.get(case[0], {})]
+        for (kind, head, name), answer in answers_of(task, left, limit, arguments.workers):
+            line = {"kind": kind, "head": head, "class": name, **versions}
+            line |= answer if entry == "state" else {entry: answer}
+            found.setdefault(kind, {}).update(line)
+            print(told(line), flush=True)
+            if arguments.lines:
+                with open(arguments.lines, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+    found = {kind: answer for kind, answer in found.items() if "state" in answer}
+    print(summary(found, transformers.__version__))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(answers, file, indent=1)
+            json.dump(found, file, indent=1)
+    if arguments.page:
+        Path(arguments.page).write_text(page(list(found.values())), encoding="utf-8")
 
 
 def summary(answers: dict[str, dict[str, Any]], version: str) -> str:
