@@ -113,6 +113,27 @@ def test_numbers_that_are_changed_change_the_equilibrium_as_the_formulas_say() -
     json.dumps(now.to_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize("falls", [pytest.param("before and after", marks=pytest.mark.slow), "after"])
+def test_a_decay_that_has_a_schedule_is_followed(falls: str) -> None:
+    """λ falls to a quarter: norms go to √2 of what they were (SGD, λ^-1/4), told from before the fall or within it."""
+    begins = 100 if falls == "before and after" else 320
+
+    def change(step: int, optimizer: torch.optim.Optimizer) -> None:
+        part = min(max((step - begins) / 400, 0.0), 1.0)
+        optimizer.param_groups[0]["weight_decay"] = 0.04 * (1 - 0.75 * part)
+
+    run, _ = followed(lambda p: torch.optim.SGD(p, lr=0.1), 1000, norm=4.7, rows=2, every=20, change=change)
+    told = run.forecast(learned_until=300)
+    end = np.sqrt(run.data["charge"].to_numpy()[-1])
+    assert end.min() > 1.25 * 4.7
+    assert np.abs(told.scales["norm_at_end"] / end - 1).max() < 0.02
+    # What is changed from here on holds at once, and stays.
+    other = run.what_if(weight_decay=0.04, to=3000)
+    assert np.allclose(other.scales["equilibrium_rotation"], np.sqrt(2 * 0.1 * 0.04), rtol=5e-3)
+    still = run.what_if(schedule=lambda step: 0.1, to=3000)
+    assert np.allclose(still.scales["equilibrium_rotation"], np.sqrt(2 * 0.1 * 0.01), rtol=5e-3)
+
+
 def test_without_decay_norms_only_grow() -> None:
     run, _ = followed(lambda p: torch.optim.SGD(p, lr=0.5), 400, norm=2.0, rows=2, every=20)
     told = run.forecast(learned_until=200)
@@ -168,7 +189,7 @@ def test_the_interval_of_an_equilibrium_is_that_of_its_noise(response: Response)
         )
         motion = Motion(response, Sgd(0.1, 5e-3), follows_sgd=response == "gradient", gain=1.0)
         one = np.ones(1)
-        ahead = Ahead(np.array([200]), 100 * one, 100 * one, one)
+        ahead = Ahead(np.array([200]), 100 * one, 100 * one, one, one)
         names = {name: np.array(["a", "b"]) for name in ("layer", "family", "label")}
         return _scales(motion, known, ahead, names, None)[0].set_index("label")
 

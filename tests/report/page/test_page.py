@@ -64,6 +64,9 @@ def test_the_policy_allows_the_pages_own_scripts_only(page: Path) -> None:
     assert allowed == [base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in scripts]
     charts = {"training", "settings", "parameters", "laws", "residual", "errors"}
     assert set(json.loads(data)["charts"]) == charts
+    # Of plotly's text the browser makes nothing before a figure is drawn.
+    kinds = [attributes.get("type") for tag, attributes in outline.tags if tag == "script"]
+    assert kinds == ["application/json", "text/plain", None]
 
 
 def test_tables_hold_every_family_law_and_setting(page: Path, run: StandInRun) -> None:

@@ -19,7 +19,7 @@ from neuralmechanics.monitor.explaining.budget import layers, rows_of
 from neuralmechanics.monitor.explaining.forecasting.decaying import decaying
 from neuralmechanics.monitor.explaining.forecasting.learning import Learned, learned, remembered
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
-from neuralmechanics.monitor.explaining.forecasting.settings import Ahead, Changes, Schedule, ahead
+from neuralmechanics.monitor.explaining.forecasting.settings import Ahead, Changes, ahead
 from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 if TYPE_CHECKING:
@@ -99,9 +99,8 @@ def forecast(run: Run, to: int | None, learned_until: int | None, changes: Chang
         known = learned(books, data, motion, chosen, until)
         withheld += _without_decay_known(motion, known)
         base = float(np.nanmax(known.rate_at)) if len(known.rate_at) else 0.0
-        asked = _asked(changes, base, until)
         changed_motion, changed = _changed(motion, known, changes)
-        future = ahead(data, until, end, asked, base)
+        future = ahead(data, until, end, changes, base)
         own = {k: v[chosen] for k, v in names.items()}
         surprise = _surprise(books, data, motion, chosen, until, own["family"])
         if surprise is None:
@@ -133,7 +132,7 @@ def _surprise(
         known = learned(books, data, motion, chosen, half)
     except ValueError:
         return None
-    future = ahead(data, half, until, None, float(np.nanmax(known.rate_at, initial=0.0)))
+    future = ahead(data, half, until, Changes(), float(np.nanmax(known.rate_at, initial=0.0)))
     row = int(np.searchsorted(steps, until))
     with np.errstate(invalid="ignore", divide="ignore"):
         came = np.log(data["charge"].to_numpy()[row, chosen]) / 2
@@ -149,13 +148,6 @@ def _without_decay_known(motion: Motion, known: Learned) -> list[str]:
     if motion.follows_sgd or motion.hyper.weight_decay == 0 or (known.decay > 0).any():
         return []
     return ["equilibria: weight decay passes through the preconditioner here, so what it takes is not told apart"]
-
-
-def _asked(changes: Changes, base: float, until: int) -> Schedule | None:
-    if changes.schedule is not None:
-        return changes.schedule
-    rate = changes.learning_rate
-    return None if rate is None else (lambda step: float(rate))
 
 
 def _changed(motion: Motion, known: Learned, changes: Changes) -> tuple[Motion, Learned]:
@@ -197,7 +189,7 @@ def _scales(
     bands = _bands(motion, known, future, surprise)
     η = known.rate_at * future.factor[-1]
     growth = known.at(future.steps[-1:].astype(float))[0]
-    rate = known.decay * η
+    rate = known.decay * η * future.decay_share[-1]
     settled = settled_norm(rate, η**2 * growth, motion.response)
     width = _WIDTH * known.spread / (4 if motion.response == "gradient" else 2)
     width = width if surprise is None else np.hypot(width, _WIDTH * surprise)

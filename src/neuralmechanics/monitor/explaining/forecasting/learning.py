@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion
+from neuralmechanics.monitor.explaining.forecasting.settings import decay_shares
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,8 +25,9 @@ _FEW = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """Per charge: K of |d|² = η²K/n or η²K, gain, decay in units of η, the norm's square, and the trend of ln K.
+    """Per charge: K of |d|² = η²K/n or η²K, gain, decay, the norm's square, and the trend of ln K.
 
+    Decay in units of η and of the largest λ so far.
     K ∝ (step)^-trend, or e^{-trend·(step - now)/now} where `falls` says that gradients die out.
     """
 
@@ -65,13 +67,14 @@ def learned(budget: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: Vector
     parts = {str(p): budget["change"].sel(part=p).to_numpy()[rows] for p in budget["part"].to_numpy()}
     ends = budget["step"].to_numpy()[rows]
     begins = ends - _lengths(ends, data)
-    charge, rate = (data[name].isel(charge=chosen) for name in ("charge", "learning_rate"))
+    charge, rate, rated = (data[name].isel(charge=chosen) for name in ("charge", "learning_rate", "weight_decay"))
     at = {int(step): k for k, step in enumerate(data["step"].to_numpy())}
     before, after = ([at[int(s)] for s in steps] for steps in (begins, ends))
     n, η = charge.to_numpy(), rate.to_numpy()
     middle = (n[before] + n[after]) / 2
     squares = (ends - begins)[:, None] * (η[before] ** 2 + η[before] * η[after] + η[after] ** 2) / 3
-    single = (ends - begins)[:, None] * (η[before] + η[after]) / 2
+    share = decay_shares(rated.to_numpy(), data["step"].to_numpy() <= until)
+    single = (ends - begins)[:, None] * _mean_product(η[before], η[after], share[before], share[after])
     weight = middle if motion.response == "gradient" else np.ones_like(middle)
     if motion.response == "proportional":
         weight = 1 / middle
@@ -96,6 +99,12 @@ def learned(budget: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: Vector
         falls=fit.falls,
         recent=recent,
     )
+
+
+def _mean_product(a: Vector, b: Vector, c: Vector, d: Vector) -> Vector:
+    """The mean of a product of two lines, from a to b and from c to d."""
+    product: Vector = (2 * (a * c + b * d) + a * d + b * c) / 6
+    return product
 
 
 def _lengths(ends: np.ndarray[Any, Any], data: xr.Dataset) -> np.ndarray[Any, Any]:

@@ -19,6 +19,16 @@ function numbers(position) {
   return decoded.get(position);
 }
 
+// Plotly takes longer to begin than all the rest of the page: its text runs when the first figure is drawn.
+function plotly() {
+  if (!window.Plotly) {
+    const script = document.createElement("script");
+    script.textContent = element("plotly").textContent;
+    document.head.appendChild(script);
+  }
+  return window.Plotly;
+}
+
 function state() {
   const value = (id) => (element(id) ? element(id).value : "");
   const on = (id) => Boolean(element(id) && element(id).checked);
@@ -111,7 +121,7 @@ function draw(name) {
   const traces = shown.map(({ x, y, trace }) => ({ ...trace, line: { ...trace.line }, x: numbers(x), y: numbers(y) }));
   const drawn = [...traces, ...(choice.layout.barmode ? [] : marks())];
   const options = { responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d"] };
-  return Plotly.react(plot, drawn, layoutOf(choice, drawn), options);
+  return plotly().react(plot, drawn, layoutOf(choice, drawn), options);
 }
 
 // Names are written for plotly, which reads three signs as HTML.
@@ -238,3 +248,5 @@ const watcher = new IntersectionObserver((entries) => {
 }, { rootMargin: "300px" });
 update();
 for (const plot of all(".frame")) watcher.observe(plot);
+// Where no figure is near at first, it runs once the page has been shown, so that scrolling need not wait for it.
+if (window.requestIdleCallback) window.addEventListener("load", () => requestIdleCallback(plotly));
