@@ -38,7 +38,7 @@ class RunSource:
 
 
 def read_source(path: Path) -> RunSource:
-    """Verify a whole run; what is damaged or missing is left out and listed. Records are read when they are asked for."""
+    """Verify a whole run: what is damaged or missing is left out and listed. Records are read when asked for."""
     content = read_run_file(path)
     seen = settled(path, content)
     recent, number = Recent(), count()

@@ -86,7 +86,7 @@ class Part(Mapping[str, Array]):
         if name not in self._stored:
             away = ERROR_PREFIX + name.removeprefix(LAW_PREFIX)
             return self.width(away if name.startswith(LAW_PREFIX) else "charge")
-        return self._shape(name)[1]
+        return int(np.prod(self._shape(name)[1:]))
 
     def _shape(self, name: str) -> tuple[int, ...]:
         if isinstance(self._stored, StoredArrays):

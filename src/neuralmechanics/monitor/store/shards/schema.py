@@ -62,7 +62,7 @@ def require_start(arrays: Mapping[str, Kind], name: str) -> None:
 
 
 def _require_row(key: str, arrays: Mapping[str, Kind], name: str) -> None:
-    """The first or the last row of an array that is kept in fewer bytes, which is there unless it follows from others."""
+    """One row of an array that is kept in fewer bytes, which is there unless it follows from the others."""
     if arrays[key].shape != (1, arrays["charge"].shape[1]):
         raise CorruptShardError(f"shard {name}: array {key!r} has the shape {arrays[key].shape}")
     needed = key.removeprefix(LAST_PREFIX) if key.startswith(LAST_PREFIX) else LEFT

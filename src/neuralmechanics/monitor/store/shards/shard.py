@@ -33,6 +33,7 @@ __all__ = ["Arrays", "CorruptShardError", "Link", "Shard", "open_shard", "read_s
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
+
 @dataclass(frozen=True)
 class Link:
     """A shard's place: its run, its segment, the records before it there, those in it, where its segment starts."""
@@ -85,8 +86,8 @@ def _ordered(content: bytes) -> bytes:
 def open_shard(path: Path, *, keep: bool = False) -> tuple[StoredArrays, Link | None]:
     """A shard's arrays, every one verified now and read when it is asked for, and its place; `keep`: see `open_arrays`.
 
-    `CorruptShardError` names the shard and what is wrong with it. Raises FileNotFoundError where there is none: a merged
-    shard may have taken its place.
+    `CorruptShardError` names the shard and what is wrong with it. Raises FileNotFoundError where there is none: a
+    merged shard may have taken its place.
     """
     arrays = open_arrays(path, keep=keep)
     try:
