@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from neuralmechanics.laws import BUDGET_PARTS, MEASURED_PARTS
-from neuralmechanics.monitor.store.run_store import merged
+from neuralmechanics.monitor.reading.rows import Array, Columns, Index, Rows, in_blocks
 from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, SINCE
-from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource, Segment
 from neuralmechanics.symmetry import Symmetries
 
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 By = Literal["charge", "family", "layer"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Stretch:
-    """The intervals between the records of one segment: their last steps, ΔX, and each cause's part in it."""
-
-    step: np.ndarray[Any, np.dtype[np.int64]]
-    measured: Matrix
-    parts: dict[str, Matrix]
 
 
 def budget(source: RunSource, symmetries: Symmetries, by: By = "charge") -> xr.Dataset:
@@ -42,21 +32,22 @@ def budget(source: RunSource, symmetries: Symmetries, by: By = "charge") -> xr.D
     """
     import xarray as xr
 
+    from neuralmechanics.monitor.reading.lazy import lazy_variable
+
     if not source.content["configuration"]["monitor"].get("budget"):
         raise ValueError(f"run {source.path} keeps no budget: it was recorded before there was one; record it anew")
     charges = len(symmetries.labels)
-    stretches = list(_stretches(source, charges))
-    step = np.concatenate([s.step for s in stretches] or [np.zeros(0, dtype=np.int64)])
-    measured = np.concatenate([s.measured for s in stretches] or [np.zeros((0, charges))])
-    parts = np.stack(
-        [np.concatenate([s.parts[name] for s in stretches] or [np.zeros((0, charges))]) for name in BUDGET_PARTS]
-    )
+    intervals = _Intervals(list(_stretches(source, charges)), charges)
+    shape = (len(intervals.step), charges)
     labels = {"kind": symmetries.kinds, "family": symmetries.family_names, "label": symmetries.labels}
     data = xr.Dataset(
-        {"change": (("part", "step", "charge"), parts), "measured": (("step", "charge"), measured)},
+        {
+            "change": lazy_variable(("part", "step", "charge"), (len(BUDGET_PARTS), *shape), intervals.change),
+            "measured": lazy_variable(("step", "charge"), shape, intervals.measured),
+        },
         coords={
             "part": np.array(BUDGET_PARTS, dtype=object),
-            "step": step,
+            "step": intervals.step,
             "layer": ("charge", np.array(layers(symmetries), dtype=object)),
             **{name: ("charge", np.array(texts, dtype=object)) for name, texts in labels.items()},
         },
@@ -76,17 +67,23 @@ def gathered(data: xr.Dataset, by: str) -> xr.Dataset:
 
     keys = list(zip(data[by].to_numpy(), data["kind"].to_numpy(), strict=True))
     groups = {key: np.array([k == key for k in keys]) for key in dict.fromkeys(keys)}
-    names = [str(name) for name in data.data_vars]
-    sums = {
-        name: (
-            (*data[name].dims[:-1], by),
-            np.stack([data[name].to_numpy()[..., mine].sum(-1) for mine in groups.values()], axis=-1),
-        )
-        for name in names
-    }
+    sums = {}
+    for name in map(str, data.data_vars):
+        whole = data[[name]]
+        blocks = in_blocks(whole) if "step" in whole.dims else [whole]
+        rows = [_sums(block[name].to_numpy(), list(groups.values())) for block in blocks]
+        axis = data[name].dims.index("step") if "step" in data[name].dims else 0
+        empty = np.zeros((*data[name].shape[:-1], len(groups)))
+        sums[name] = ((*data[name].dims[:-1], by), np.concatenate(rows, axis=axis) if rows else empty)
     kinds = (by, np.array([kind for _, kind in groups], dtype=object))
     coordinates = {name: data[name] for name in ("part", "step") if name in data.coords}
     return xr.Dataset(sums, coords={**coordinates, by: np.array([n for n, _ in groups], dtype=object), "kind": kinds})
+
+
+def _sums(values: Matrix, groups: Sequence[Array]) -> Matrix:
+    """The sums over the last axis of each group's members."""
+    found: Matrix = np.stack([values[..., mine].sum(-1) for mine in groups], axis=-1)
+    return found
 
 
 def totals(data: xr.Dataset) -> pd.DataFrame:
@@ -96,10 +93,22 @@ def totals(data: xr.Dataset) -> pd.DataFrame:
     axis = str(data["measured"].dims[-1])
     name = "label" if axis == "charge" else axis
     columns: dict[str, Any] = {axis: data[name].to_numpy(), "kind": data["kind"].to_numpy()}
-    columns["change"] = data["measured"].sum("step").to_numpy()
-    change = data["change"].sum("step")
-    columns |= {str(part): change.sel(part=part).to_numpy() for part in data["part"].to_numpy()}
+    measured, change = _over_the_run(data)
+    columns["change"] = measured
+    columns |= {str(part): row for part, row in zip(data["part"].to_numpy(), change, strict=True)}
     return pd.DataFrame(columns)
+
+
+def _over_the_run(data: xr.Dataset) -> tuple[Matrix, Matrix]:
+    """The sums over all intervals of what was measured and of each part; what is not known adds nothing."""
+    measured, change = (
+        np.zeros(data["measured"].shape[1:]),
+        np.zeros((data.sizes["part"], data.sizes[data["measured"].dims[-1]])),
+    )
+    for block in in_blocks(data):
+        measured = measured + np.nansum(block["measured"].to_numpy(), axis=0)
+        change = change + np.nansum(block["change"].transpose("part", "step", ...).to_numpy(), axis=1)
+    return measured, change
 
 
 def _stretches(source: RunSource, charges: int) -> Iterator[_Stretch]:
@@ -112,34 +121,91 @@ def _stretches(source: RunSource, charges: int) -> Iterator[_Stretch]:
 
 
 def _stretch(segment: Segment, end: int | None, charges: int) -> _Stretch:
-    rows = merged(segment.parts)
-    kept = np.ones(len(rows["step"]), dtype=bool) if end is None else rows["step"] <= end
-    step, charge = rows["step"][kept].astype(np.int64), rows["charge"][kept]
+    kept = [np.flatnonzero(part["step"] <= (np.inf if end is None else end)) for part in segment.parts]
+    rows = Rows(segment.parts, kept)
+    step = rows.column("step", np.int64)
     begin, start = int(segment.info["start_step"]), segment.start.get("charge")
-    if start is not None and len(start) == charges and begin < step[0]:
+    if start is None or len(start) != charges or begin >= step[0]:
+        start = None
+    else:
         # The record of the start is lost; what it held is written beside the segment.
-        step, charge = np.r_[begin, step], np.concatenate([start[None], charge])
-    measured = np.diff(charge, axis=0)
-    count = len(measured)
-    parts = {name: _filled(rows, BUDGET_PREFIX + name, charges)[kept][-count:] for name in MEASURED_PARTS}
-    parts["outside"] = _filled(rows, "outside", charges)[kept][-count:]
-    if not count:
-        parts = {name: values[:0] for name, values in parts.items()}
-    elif SINCE in rows:
-        # Between these two a record is lost, and with it what is known of the causes.
-        lost = rows[SINCE][kept][-count:] != step[:-1]
-        parts = {name: np.where(lost[:, None], np.nan, values) for name, values in parts.items()}
-    parts["rounding"] = measured - sum(parts.values())
-    return _Stretch(step[1:], measured, parts)
+        step = np.r_[begin, step]
+    # Where a record is lost between two, what is known of the causes is lost with it.
+    lost = np.zeros(len(step) - 1, dtype=bool)
+    if SINCE in rows and len(lost):
+        lost = rows.column(SINCE)[-len(lost) :] != step[:-1]
+    return _Stretch(rows, start, step, lost)
 
 
-def _filled(rows: Arrays, name: str, charges: int) -> Matrix:
-    """The rows of an array, 0 where nothing was written: nothing happened there."""
-    count = len(rows["step"])
-    if name not in rows:
-        return np.zeros((count, charges))
-    wide: Matrix = np.broadcast_to(rows[name], (count, charges))
-    return np.where(np.isnan(wide), 0.0, wide)
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """The intervals between the records of one segment: `step` begins with that of its start, whose charges are `start`
+    where the first record is not of it; `lost`: intervals within which a record is missing."""
+
+    rows: Rows
+    start: Array | None
+    step: np.ndarray[Any, np.dtype[np.int64]]
+    lost: np.ndarray[Any, np.dtype[np.bool_]]
+
+    @property
+    def count(self) -> int:
+        """How many intervals there are."""
+        return len(self.step) - 1
+
+    def part(self, name: str, wanted: Index, columns: Columns, charges: int) -> Matrix:
+        """What a cause did in some intervals: 0 where nothing was written, nan where a record is lost."""
+        record = wanted + 1 - (self.start is not None)
+        values = self.rows.read(name, record, columns, charges, missing=0.0)
+        return np.where(self.lost[wanted][:, None], np.nan, values)
+
+    def charge(self, wanted: Index, columns: Columns, charges: int) -> Matrix:
+        """The charges at the ends of intervals, the start's first."""
+        if self.start is None:
+            return self.rows.read("charge", wanted, columns, charges)
+        found = self.rows.read("charge", np.maximum(wanted - 1, 0), columns, charges)
+        found[wanted == 0] = self.start[columns]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Intervals:
+    """Every interval of a run, read as far as it is asked for."""
+
+    stretches: Sequence[_Stretch]
+    charges: int
+
+    @property
+    def step(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The last step of each."""
+        return np.concatenate([s.step[1:] for s in self.stretches] or [np.zeros(0, dtype=np.int64)])
+
+    def measured(self, layer: int, wanted: Index, columns: Columns) -> Matrix:
+        """ΔX over some intervals."""
+        return self._each(
+            wanted,
+            columns,
+            lambda s, mine: s.charge(mine + 1, columns, self.charges) - s.charge(mine, columns, self.charges),
+        )
+
+    def change(self, layer: int, wanted: Index, columns: Columns) -> Matrix:
+        """What one of `BUDGET_PARTS` did in some intervals; `rounding` is what all others leave of the change."""
+        name = BUDGET_PARTS[layer]
+        if name != "rounding":
+            key = name if name == "outside" else BUDGET_PREFIX + name
+            return self._each(wanted, columns, lambda s, mine: s.part(key, mine, columns, self.charges))
+        others = (self.change(BUDGET_PARTS.index(n), wanted, columns) for n in (*MEASURED_PARTS, "outside"))
+        rest: Matrix = self.measured(0, wanted, columns) - sum(others)
+        return rest
+
+    def _each(self, wanted: Index, columns: Columns, read: Callable[[_Stretch, Index], Matrix]) -> Matrix:
+        """Rows that are read from the stretches which they stand in."""
+        found = np.empty((len(wanted), len(np.arange(self.charges)[columns])))
+        ends = np.cumsum([0, *(s.count for s in self.stretches)])
+        owner = np.searchsorted(ends, wanted, side="right") - 1
+        for number in np.unique(owner).tolist():
+            mine = owner == number
+            found[mine] = read(self.stretches[number], wanted[mine] - ends[number])
+        return found
 
 
 def rows_of(table: pd.DataFrame) -> Sequence[dict[str, Any]]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuralmechanics.monitor.reading.rows import Array, Columns, Index, Rows
 from neuralmechanics.monitor.reading.scale import start_scale
-from neuralmechanics.monitor.store.run_store import merged, stacked
+from neuralmechanics.monitor.store.run_store import merged
 from neuralmechanics.monitor.store.shards.compact import LAW_PREFIX
+from neuralmechanics.monitor.store.shards.part import Part
 from neuralmechanics.monitor.store.shards.record import HYPER_PREFIX, HYPERPARAMETERS, SCALAR_PREFIX, shown_name
-from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, DRIVE_PREFIX, ROTATION_PREFIX
+from neuralmechanics.monitor.store.shards.schema import DRIVE_PREFIX, ROTATION_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError
 from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.symmetry import Symmetries
@@ -22,34 +25,35 @@ if TYPE_CHECKING:
 
 
 def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
-    """All records in the order of their steps; where segments overlap, what was recorded last."""
+    """All records in the order of their steps; where segments overlap, what was recorded last.
+
+    What has a value a charge is read when it is asked for.
+    """
     import xarray as xr
 
     charges = len(symmetries.labels)
     _require_width(source, charges)
-    parts = list(current_parts(source, without=(BUDGET_PREFIX, DRIVE_PREFIX)))
+    rows, segment = current_rows(source)
     scale = start_scale(source, symmetries)
-    steps = _column(parts, "step", dtype=np.int64)
-    flat = ("step", "charge")
     configured = source.content["configuration"]["monitor"]["laws"]
-    laws = sorted(_names(parts, LAW_PREFIX), key=lambda n: configured.index(n) if n in configured else len(configured))
-    predicted = [_matrix(parts, LAW_PREFIX + law, charges) for law in laws]
+    known = _names(rows.parts, LAW_PREFIX)
+    laws = sorted(known, key=lambda n: configured.index(n) if n in configured else len(configured))
     variables: dict[str, Any] = {
-        "charge": (flat, _matrix(parts, "charge", charges)),
-        "predicted": (("law", *flat), np.stack(predicted) if laws else np.zeros((0, len(steps), charges))),
-        "residual": (flat, _matrix(parts, "residual", charges)),
-        "outside": (flat, _matrix(parts, "outside", charges, missing=0.0)),
+        "charge": _matrix(rows, ["charge"], charges),
+        "predicted": _matrix(rows, [LAW_PREFIX + law for law in laws], charges, layer="law"),
+        "residual": _matrix(rows, ["residual"], charges),
+        "outside": _matrix(rows, ["outside"], charges, missing=0.0),
         "scale": ("charge", scale.values),
     }
-    variables |= {name: (flat, _matrix(parts, HYPER_PREFIX + name, charges)) for name in HYPERPARAMETERS}
-    variables |= {shown: ("step", _column(parts, SCALAR_PREFIX + n)) for n, shown in scalar_names(source).items()}
+    variables |= {name: _matrix(rows, [HYPER_PREFIX + name], charges) for name in HYPERPARAMETERS}
+    variables |= {shown: ("step", rows.column(SCALAR_PREFIX + n)) for n, shown in scalar_names(source).items()}
     return xr.Dataset(
         variables,
         coords={
             "law": np.array(laws, dtype=object),
-            "step": steps,
-            "time": ("step", _column(parts, "time")),
-            "segment": ("step", _column(parts, "segment", dtype=np.int64)),
+            "step": rows.column("step", np.int64),
+            "time": ("step", rows.column("time")),
+            "segment": ("step", segment),
             "kind": ("charge", np.array(symmetries.kinds, dtype=object)),
             "family": ("charge", np.array(symmetries.family_names, dtype=object)),
             "label": ("charge", np.array(symmetries.labels, dtype=object)),
@@ -70,21 +74,21 @@ def angular_momentum(source: RunSource) -> xr.Dataset:
     families = source.content["configuration"]["monitor"].get("rotations")
     if not families:
         raise ValueError(f"run {source.path} followed no rotations: give the monitor laws=['rotation'] among others")
-    parts, names = list(current_parts(source)), [name for name, count in families for _ in range(int(count))]
-    flat = ("step", "rotation")
-    rows = {name: _matrix(parts, ROTATION_PREFIX + name, len(names)) for name in ("measured", "predicted", "size")}
+    names = [name for name, count in families for _ in range(int(count))]
+    rows, _ = current_rows(source)
+    every = np.arange(rows.count)
+    read = {
+        n: rows.read(ROTATION_PREFIX + n, every, slice(None), len(names)) for n in ("measured", "predicted", "size")
+    }
     return xr.Dataset(
-        {name: (flat, values) for name, values in rows.items()},
-        coords={
-            "step": _column(parts, "step", dtype=np.int64),
-            "family": ("rotation", np.array(names, dtype=object)),
-        },
+        {name: (("step", "rotation"), values) for name, values in read.items()},
+        coords={"step": rows.column("step", np.int64), "family": ("rotation", np.array(names, dtype=object))},
     )
 
 
 def scalar_names(source: RunSource) -> dict[str, str]:
     """Each logged scalar and its name in the dataset; ValueError where two would have the same."""
-    names = _names([part for segment in source.segments for part in segment.parts], SCALAR_PREFIX)
+    names = _names((part for segment in source.segments for part in segment.parts), SCALAR_PREFIX)
     shown = {name: shown_name(name) for name in names}
     if twice := [name for name in names if shown_name(name) != name and shown_name(name) in names]:
         raise ValueError(
@@ -93,25 +97,31 @@ def scalar_names(source: RunSource) -> dict[str, str]:
     return shown
 
 
-def current_parts(source: RunSource, without: tuple[str, ...] = ()) -> Iterator[Arrays]:
-    """The shards with only those rows that no later segment has replaced, each row with its segment.
-
-    Arrays whose names begin as one of `without` are left out.
-    """
+def current_rows(source: RunSource) -> tuple[Rows, np.ndarray[Any, Any]]:
+    """The records that no later segment has replaced, and the segment of each."""
+    parts: list[Part] = []
+    kept, numbers = [], []
     for number, (segment, end) in enumerate(zip(source.segments, _replaced_from(source), strict=True)):
-        drives_end = np.inf if end is None else end
+        for part in segment.parts:
+            # A later segment begins with a record of its own at its first step.
+            rows = np.arange(part.count) if end is None else np.flatnonzero(part["step"] < end)
+            parts.append(part)
+            kept.append(rows)
+            numbers.append(np.full(len(rows), number, dtype=np.int64))
+    return Rows(parts, kept), np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.int64)
+
+
+def current_drives(source: RunSource) -> list[Arrays]:
+    """What the laws were fed at each step, segment by segment, as far as no later segment has replaced it."""
+    out = []
+    for segment, end in zip(source.segments, _replaced_from(source), strict=True):
         if not segment.parts:
             continue
-        part = merged([{n: a for n, a in each.items() if not n.startswith(without)} for each in segment.parts])
-        # A later segment begins with a record of its own at its first step.
-        keep = np.ones(len(part["step"]), dtype=bool) if end is None else part["step"] < end
-        used = np.ones(0, dtype=bool) if "drives/step" not in part else part["drives/step"] <= drives_end
-        rows = {
-            name: array[used if name.startswith("drives/") else keep]
-            for name, array in part.items()
-            if not name.startswith("state/")
-        }
-        yield rows | {"segment": np.full(int(keep.sum()), number, dtype=np.int64)}
+        together = merged([{n: a for n, a in part.items() if n.startswith(DRIVE_PREFIX)} for part in segment.parts])
+        if f"{DRIVE_PREFIX}step" in together:
+            used = together[f"{DRIVE_PREFIX}step"] <= (np.inf if end is None else end)
+            out.append({name: array[used] for name, array in together.items()})
+    return out
 
 
 def _replaced_from(source: RunSource) -> list[int | None]:
@@ -130,27 +140,45 @@ def _replaced_from(source: RunSource) -> list[int | None]:
 def _require_width(source: RunSource, charges: int) -> None:
     for segment in source.segments:
         for part in segment.parts:
-            if part["charge"].shape[1] != charges:
+            if part.width("charge") != charges:
                 raise CorruptShardError(
-                    f"run {source.path}: its records hold {part['charge'].shape[1]} charges, its symmetries {charges}"
+                    f"run {source.path}: its records hold {part.width('charge')} charges, its symmetries {charges}"
                 )
 
 
-def _names(parts: list[Arrays], prefix: str) -> list[str]:
+def _names(parts: Iterable[Part], prefix: str) -> list[str]:
     return list(dict.fromkeys(n.removeprefix(prefix) for part in parts for n in part if n.startswith(prefix)))
 
 
-def _matrix(parts: list[Arrays], name: str, charges: int, missing: float = np.nan) -> np.ndarray[Any, Any]:
-    """One row a record. What is one number for all charges, or was never recorded, takes no memory: not to be written.
+def _matrix(
+    rows: Rows, names: Sequence[str], charges: int, missing: float = np.nan, layer: str | None = None
+) -> xr.Variable:
+    """[step, charge], behind an axis `layer` of all names if that is given, else of the one name.
 
-    `missing`: what stands where nothing was recorded.
+    What is one number for all charges, or was never recorded (`missing`), takes no memory: it is not to be written.
     """
-    if not any(name in part for part in parts):
-        return np.broadcast_to(np.float64(missing), (sum(len(p["step"]) for p in parts), charges))
-    rows = stacked(parts, name)
-    rows = rows if np.isnan(missing) else np.where(np.isnan(rows), missing, rows)
-    return np.broadcast_to(rows, (len(rows), charges)) if rows.shape[1] != charges else rows
+    import xarray as xr
+
+    from neuralmechanics.monitor.reading.lazy import lazy_variable
+
+    dims, shape = ("step", "charge"), (rows.count, charges)
+    if layer is not None:
+        return lazy_variable((layer, *dims), (len(names), *shape), _RowsOf(rows, names, charges))
+    (name,) = names
+    if rows.width(name) in (0, 1) and charges != 1:
+        single = rows.read(name, np.arange(rows.count), slice(None), 1, missing)
+        return xr.Variable(dims, np.broadcast_to(single, shape))
+    return lazy_variable(dims, shape, _RowsOf(rows, names, charges, missing))
 
 
-def _column(parts: list[Arrays], name: str, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
-    return stacked(parts, name).astype(dtype) if parts else np.zeros(0, dtype=dtype)
+@dataclass(frozen=True)
+class _RowsOf:
+    """Reads rows and columns of the arrays of some names, each a layer."""
+
+    rows: Rows
+    names: Sequence[str]
+    charges: int
+    missing: float = np.nan
+
+    def __call__(self, layer: int, wanted: Index, columns: Columns) -> Array:
+        return self.rows.read(self.names[layer], wanted, columns, self.charges, self.missing)

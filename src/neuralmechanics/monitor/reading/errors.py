@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+
+from neuralmechanics.monitor.reading.rows import Array, in_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +18,7 @@ COLUMNS = ("family", "kind", "law", "charges", "max_error", "rms_error", "nonfin
 By = Literal["family", "kind"]
 
 Errors = np.ndarray[Any, np.dtype[np.float64]]
+Spoken = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def error_table(data: xr.Dataset, rotations: xr.Dataset | None = None, by: By = "family") -> pd.DataFrame:
@@ -34,14 +38,23 @@ def error_table(data: xr.Dataset, rotations: xr.Dataset | None = None, by: By = 
         groups = [(family, kind, (families == family) & (kinds == kind)) for family, kind in _pairs(families, kinds)]
     else:
         groups = [("", kind, kinds == kind) for kind in dict.fromkeys(kinds)]
-    relative, spoken = relative_errors(data)
-    rows: list[tuple[str, str, str, int, float, float, int | None]] = []
-    for family, kind, chosen in groups:
-        for law, errors, known in zip(data["law"].to_numpy(), relative, spoken, strict=True):
-            if (row := _summary(errors[1:, chosen], known[1:, chosen])) is not None:
-                rows.append((family, kind, law, *row, nonfinite_step(data, chosen)))
-    rows += [] if rotations is None else list(_rotation_rows(rotations, by))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    names = [str(law) for law in data["law"].to_numpy()]
+    tallies = [[_Tally.nothing(int(chosen.sum())) for _ in names] for _, _, chosen in groups]
+    first: list[int | None] = [None] * len(groups)
+    for errors, known, steps, lost in _in_stretches(data):
+        for number, (_, _, chosen) in enumerate(groups):
+            if first[number] is None and (rows := lost[:, chosen].any(axis=1)).any():
+                first[number] = int(steps[rows][0])
+            for law, tally in enumerate(tallies[number]):
+                tally.add(errors[law][:, chosen], known[law][:, chosen])
+    told = [
+        (family, kind, law, *row, step)
+        for (family, kind, _), each, step in zip(groups, tallies, first, strict=True)
+        for law, tally in zip(names, each, strict=True)
+        if (row := tally.summary()) is not None
+    ]
+    told += [] if rotations is None else list(_rotation_rows(rotations, by))
+    table = pd.DataFrame(told, columns=list(COLUMNS))
     table = table if by == "family" else table.drop(columns="family")
     return table.astype({"nonfinite_step": "Int64"})
 
@@ -59,47 +72,112 @@ def _rotation_rows(rotations: xr.Dataset, by: By) -> Iterator[tuple[str, str, st
             yield (name, "rotation", "rotation", *row, None)
 
 
-def relative_errors(data: xr.Dataset) -> tuple[Errors, np.ndarray[Any, np.dtype[np.bool_]]]:
+def relative_errors(data: xr.Dataset) -> tuple[Errors, Spoken]:
     """|predicted - measured| / scale and where a law speaks, both [law, step, charge].
 
     A charge measured as nan or infinite has an infinite error, under every law that spoke of it at the last finite
     measurement; nan where a law does not speak, or where the scale is not known.
     """
+    relative, spoken, _ = _stretch(data, np.ones((data.sizes["law"], data.sizes["charge"]), dtype=bool))
+    return relative, spoken
+
+
+def _in_stretches(data: xr.Dataset) -> Iterator[tuple[Errors, Spoken, Array, Spoken]]:
+    """The same some records at a time, without the first, where nothing is predicted yet.
+
+    With the steps of these records, and where their charges are not finite.
+    """
+    before = np.ones((data.sizes["law"], data.sizes["charge"]), dtype=bool)
+    begin = 1
+    for block in in_blocks(data):
+        relative, spoken, before = _stretch(block, before)
+        lost = ~np.isfinite(block["charge"].transpose("step", "charge").to_numpy())
+        yield relative[:, begin:], spoken[:, begin:], block["step"].to_numpy(), lost
+        begin = 0
+
+
+def _stretch(data: xr.Dataset, before: Spoken) -> tuple[Errors, Spoken, Spoken]:
+    """Relative errors, where a law speaks, and whether it did at the last finite measurement: `before`, and since."""
     charge = data["charge"].transpose("step", "charge").to_numpy()
     predicted = data["predicted"].transpose("law", "step", "charge").to_numpy()
     lost = ~np.isfinite(charge)
     spoken = ~np.isnan(predicted)
-    spoken |= lost & _carried(spoken, lost)
+    if lost.any():
+        carried = _carried(spoken, lost, before)
+        spoken |= lost & carried
+        before = carried[:, -1]
+    elif len(charge):
+        before = spoken[:, -1]
     with np.errstate(invalid="ignore", over="ignore"):
-        relative = np.abs(predicted - charge) / data["scale"].to_numpy()
-    return np.where(spoken & lost, np.inf, np.where(spoken, relative, np.nan)), spoken
+        relative = np.abs(predicted - charge)
+        relative /= data["scale"].to_numpy()
+    relative[~spoken] = np.nan
+    relative[spoken & lost] = np.inf
+    return relative, spoken, before
 
 
 def nonfinite_step(data: xr.Dataset, chosen: np.ndarray[Any, Any] | None = None) -> int | None:
     """The first recorded step at which one of the chosen charges is not finite; None where all are at every step."""
-    charge = data["charge"].transpose("step", "charge").to_numpy()
-    rows = np.flatnonzero(~np.isfinite(charge if chosen is None else charge[:, chosen]).all(axis=1))
-    return int(data["step"].to_numpy()[rows[0]]) if len(rows) else None
+    for block in in_blocks(data):
+        finite = np.isfinite(block["charge"].transpose("step", "charge").to_numpy())
+        rows = np.flatnonzero(~(finite if chosen is None else finite[:, chosen]).all(axis=1))
+        if len(rows):
+            return int(block["step"].to_numpy()[rows[0]])
+    return None
 
 
-def _carried(spoken: np.ndarray[Any, Any], lost: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Whether a law spoke at the last record before each at which the charge was finite; true where there is none."""
+def _carried(spoken: Spoken, lost: Spoken, before: Spoken) -> Spoken:
+    """Whether a law spoke at the last record, each one included, at which the charge was finite; `before` the first."""
     rows = np.arange(lost.shape[0])[:, None]
     last = np.maximum.accumulate(np.where(lost, -1, rows), axis=0)
     carried = np.take_along_axis(spoken, np.broadcast_to(np.maximum(last, 0), spoken.shape), axis=1)
-    return carried | (last < 0)
+    found: Spoken = np.where(last < 0, before[:, None], carried)
+    return found
 
 
 def _pairs(families: np.ndarray[Any, Any], kinds: np.ndarray[Any, Any]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(zip(families, kinds, strict=True)))
 
 
-def _summary(errors: Errors, spoken: np.ndarray[Any, Any]) -> tuple[int, float, float] | None:
-    """Charges spoken of, maximum, root mean square. A law that diverged to infinity keeps its infinity."""
-    if not spoken.any():
-        return None
-    values = errors[spoken]
-    largest = float(values.max())
-    # Scaled first, so that squares of a law that ran away do not overflow.
-    rms = largest * float(np.sqrt(np.mean((values / largest) ** 2))) if 0 < largest < np.inf else largest
-    return int(spoken.any(axis=0).sum()), largest, rms
+def _summary(errors: Errors, spoken: Spoken) -> tuple[int, float, float] | None:
+    """Charges spoken of, maximum, root mean square; None where a law speaks of none."""
+    tally = _Tally.nothing(errors.shape[1])
+    tally.add(errors, spoken)
+    return tally.summary()
+
+
+@dataclass
+class _Tally:
+    """What is known of the errors that were seen: which charges a law spoke of, how often, the largest, and the sum of
+    squares in units of the largest, so that those of a law that ran away do not overflow."""
+
+    spoken: Spoken
+    count: int
+    largest: float
+    squares: float
+
+    @classmethod
+    def nothing(cls, charges: int) -> _Tally:
+        """Before any."""
+        return cls(np.zeros(charges, dtype=bool), 0, 0.0, 0.0)
+
+    def add(self, errors: Errors, spoken: Spoken) -> None:
+        """Take in some records."""
+        values = errors[spoken]
+        if not values.size:
+            return
+        self.spoken = self.spoken | spoken.any(axis=0)
+        self.count += values.size
+        largest = float(np.maximum(self.largest, values.max()))
+        if 0 < largest < np.inf:
+            self.squares *= (self.largest / largest) ** 2
+            self.squares += float(np.sum((values / largest) ** 2))
+        self.largest = largest
+
+    def summary(self) -> tuple[int, float, float] | None:
+        """Charges spoken of, maximum, root mean square. A law that diverged to infinity keeps its infinity."""
+        if not self.count:
+            return None
+        finite = 0 < self.largest < np.inf
+        rms = self.largest * float(np.sqrt(self.squares / self.count)) if finite else self.largest
+        return int(self.spoken.sum()), self.largest, rms

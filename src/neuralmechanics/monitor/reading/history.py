@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neuralmechanics.laws import DriveHistory, Drives, Hyperparameters
-from neuralmechanics.monitor.reading.dataset import current_parts
+from neuralmechanics.monitor.reading.dataset import current_drives
 from neuralmechanics.monitor.store.run_store import stacked
 from neuralmechanics.monitor.store.shards.record import HYPERPARAMETERS
 from neuralmechanics.monitor.store.shards.schema import DRIVE_PREFIX
@@ -21,7 +21,7 @@ _FLAGS = {"nesterov", "decoupled", "first_step", "active"}
 
 def drive_history(source: RunSource) -> DriveHistory:
     """All steps from the start of the run. Raises ValueError when drives were not stored, or steps are missing."""
-    parts = [part for part in current_parts(source) if f"{DRIVE_PREFIX}step" in part]
+    parts = current_drives(source)
     if not parts:
         raise ValueError(f"run {source.path} holds no drives; record it with Monitor(…, drives=True)")
     steps = stacked(parts, f"{DRIVE_PREFIX}step").astype(np.int64)

@@ -19,11 +19,16 @@ from neuralmechanics.monitor.store.layout import (
     shards,
 )
 from neuralmechanics.monitor.store.shards.schema import require_records, require_start
-from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError, Link, Shard, read_shard
+from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError, Link, open_shard
+from neuralmechanics.monitor.store.shards.stored import StoredArrays
 from neuralmechanics.monitor.store.tally import TALLY_FILE, Tally, read_tally
 
 # A gap of more segments than this is a made-up number, and is named as one.
 _MOST_GAPS = 10_000
+# Of a run so many bytes stay in memory, as they are stored; what is beyond is read from its files again.
+_KEPT_BYTES = 64 << 20
+
+_Shard = tuple[StoredArrays, Link | None]
 
 
 @dataclass
@@ -33,7 +38,7 @@ class SeenSegment:
     number: int
     info: Mapping[str, Any] | None = None
     start: Arrays = field(default_factory=dict)
-    parts: dict[int, Arrays] = field(default_factory=dict)
+    parts: dict[int, StoredArrays] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
     listed: bool = False
@@ -77,9 +82,11 @@ def look(path: Path, content: Mapping[str, Any] | None, known: dict[str, Any]) -
     chained = content is None or content.get("format") != 1
     seen = Seen()
     tally = _tally(path, seen) if chained else None
-    reader = _Reader(content, known, seen)
-    following = 0
-    for folder in segments(path):
+    following, folders = 0, segments(path)
+    closed = tally is not None and tally.closed
+    written = -1 if closed or not folders else segment_number(folders[-1])
+    reader = _Reader(content, known, seen, written)
+    for folder in folders:
         number = segment_number(folder)
         _lose_segments(seen, following, number)
         following = number + 1
@@ -95,10 +102,12 @@ def look(path: Path, content: Mapping[str, Any] | None, known: dict[str, Any]) -
 class _Reader:
     """Reads the files of a run, each once."""
 
-    def __init__(self, content: Mapping[str, Any] | None, known: dict[str, Any], seen: Seen) -> None:
+    def __init__(self, content: Mapping[str, Any] | None, known: dict[str, Any], seen: Seen, written: int) -> None:
         self._run = content.get("run") if content else None
         self._known = known
         self._seen = seen
+        self._written = written
+        self._room = _KEPT_BYTES
 
     def segment(self, folder: Path) -> SeenSegment:
         """Everything in the folder of one segment."""
@@ -109,15 +118,15 @@ class _Reader:
         self._description(folder, found)
         self._notes(folder, found)
         start = self._shard(folder / START_FILE, found, None)
-        found.start = start.arrays if start is not None else {}
+        found.start = dict(start[0]) if start is not None else {}
         for shard in shards(folder):
             if shard.first > found.end:
                 self._gap(found.number, found.end, shard.first)
             found.end = max(found.end, shard.last + 1)
             part = self._shard(shard.path, found, shard)
             if part is not None:
-                found.parts[shard.first] = part.arrays
-                found.links += [part.link] if part.link is not None else []
+                found.parts[shard.first], link = part
+                found.links += [link] if link is not None else []
         return found
 
     def _gap(self, segment: int, first: int, end: int) -> None:
@@ -147,14 +156,14 @@ class _Reader:
         except ValueError as error:
             self._seen.files.append((name, str(error)))
 
-    def _shard(self, path: Path, found: SeenSegment, records: ShardFile | None) -> Shard | None:
+    def _shard(self, path: Path, found: SeenSegment, records: ShardFile | None) -> _Shard | None:
         name = f"{path.parent.name}/{path.name}"
         try:
             if name not in self._known:
-                shard = read_shard(path)
+                shard = open_shard(path, keep=self._keeps(path, found, records))
                 self._require_place(shard, found.number, name, records)
                 self._known[name] = shard
-            result: Shard = self._known[name]
+            result: _Shard = self._known[name]
         except FileNotFoundError:
             self._seen.lose(name, f"shard {name} is missing")
             return None
@@ -164,12 +173,23 @@ class _Reader:
         self._seen.files.append((name, ""))
         return result
 
-    def _require_place(self, shard: Shard, segment: int, name: str, records: ShardFile | None) -> None:
+    def _keeps(self, path: Path, found: SeenSegment, records: ShardFile | None) -> bool:
+        """Whether a shard stays in memory: the first few bytes of a run, and records that a writer may merge soon."""
+        if records is None or (records.count == 1 and found.number == self._written):
+            return True
+        size = path.stat().st_size
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
+
+    def _require_place(self, shard: _Shard, segment: int, name: str, records: ShardFile | None) -> None:
+        arrays, link = shard
+        kinds = {key: arrays.kind(key) for key in arrays}
         if records is None:
-            require_start(shard.arrays, name)
+            require_start(kinds, name)
         else:
-            require_records(shard.arrays, records.count, name)
-        link = shard.link
+            require_records(kinds, records.count, name)
         if link is None:
             if self._run is not None:
                 raise CorruptShardError(f"shard {name}: it says nothing of its place in the run")

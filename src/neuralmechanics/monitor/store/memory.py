@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.monitor.store.shards.compact import expanded
+from neuralmechanics.monitor.store.shards.part import Part
+from neuralmechanics.monitor.store.shards.schema import STATE_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource, Segment
 from neuralmechanics.monitor.warning import Note
@@ -24,7 +25,7 @@ class MemoryStore:
         self._content = dict(content)
         self._info: dict[str, Any] = {}
         self._start: Arrays = {}
-        self._parts: list[Arrays] = []
+        self._parts: list[Part] = []
         self._notes: list[dict[str, Any]] = []
 
     @property
@@ -44,8 +45,7 @@ class MemoryStore:
 
     def append(self, number: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Keep record `number`, without the laws' state that only a resume would need."""
-        part = {name: array for name, array in expanded(arrays).items() if not name.startswith("state/")}
-        self._parts[number:] = [part]
+        self._parts[number:] = [Part({n: a for n, a in arrays.items() if not n.startswith(STATE_PREFIX)})]
 
     def note(self, note: Note) -> None:
         """Keep what the monitor said."""

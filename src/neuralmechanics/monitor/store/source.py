@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from neuralmechanics.monitor.store.chain import Seen, look, missing_files
 from neuralmechanics.monitor.store.layout import RUN_FILE, read_run_file
-from neuralmechanics.monitor.store.shards.compact import expanded
+from neuralmechanics.monitor.store.shards.part import Part, Recent
 from neuralmechanics.monitor.store.shards.shard import Arrays
 
 # A writer that merges makes one look in two hundred incomplete, and never two in a row in the same place.
@@ -22,7 +23,7 @@ class Segment:
 
     info: Mapping[str, Any]
     start: Arrays
-    parts: list[Arrays]
+    parts: list[Part]
     notes: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -37,11 +38,14 @@ class RunSource:
 
 
 def read_source(path: Path) -> RunSource:
-    """Read and verify a whole run; what is damaged or missing is left out and listed."""
+    """Verify a whole run: what is damaged or missing is left out and listed. Records are read when asked for."""
     content = read_run_file(path)
     seen = settled(path, content)
+    recent, number = Recent(), count()
     segments = [
-        Segment(s.described(), s.start, [expanded(part) for _, part in sorted(s.parts.items())], s.notes)
+        Segment(
+            s.described(), s.start, [Part(part, next(number), recent) for _, part in sorted(s.parts.items())], s.notes
+        )
         for s in seen.segments
     ]
     return RunSource(str(path), content, segments, [problem for _, problem in seen.problems])

@@ -8,11 +8,11 @@ as floats, and predictions as their differences from the charges as floats: to 6
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from neuralmechanics.monitor.store.shards.narrow import broadened
+from neuralmechanics.monitor.store.shards.narrow import broadened, broadened_array, broadened_names
 from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, DRIVE_PREFIX, ERROR_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays
 
@@ -46,21 +46,29 @@ def compacted(arrays: Mapping[str, np.ndarray], *, single: bool) -> Arrays:
 def expanded(arrays: Mapping[str, np.ndarray]) -> Arrays:
     """What was written, as it was measured: float64 throughout, one entry a charge."""
     arrays = broadened(arrays)
-    charge = arrays["charge"]
-    out: Arrays = {}
-    for name, array in arrays.items():
-        if name.startswith(ERROR_PREFIX):
-            law = LAW_PREFIX + name.removeprefix(ERROR_PREFIX)
-            predicted = charge + array
-            # Rows of records that kept the prediction itself stand beside those that kept its difference.
-            out[law] = np.where(np.isnan(array), arrays[law], predicted) if law in arrays else predicted
-        elif name not in out and not name.startswith(STATE_PREFIX):
-            narrow = array.dtype == np.float32 and not name.startswith(DRIVE_PREFIX)
-            out[name] = array.astype(np.float64) if narrow else array
+    out = {name: expanded_array(arrays, name) for name in expanded_names(arrays)}
     for name, array in arrays.items():
         if name.startswith(STATE_PREFIX):
-            out |= _restored(name, array, out, charge.shape[-1])
+            out |= _restored(name, array, out, arrays["charge"].shape[-1])
     return out
+
+
+def expanded_names(stored: Iterable[str]) -> list[str]:
+    """The names of what was measured at a record, from those of what is stored; the laws' state is none of it."""
+    names = [name for name in broadened_names(stored) if not name.startswith(STATE_PREFIX)]
+    laws = [LAW_PREFIX + name.removeprefix(ERROR_PREFIX) for name in names if name.startswith(ERROR_PREFIX)]
+    return list(dict.fromkeys([*(name for name in names if not name.startswith(ERROR_PREFIX)), *laws]))
+
+
+def expanded_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """One array as it was measured, in float64; of the others only those are read that it follows from."""
+    if name.startswith(LAW_PREFIX) and (away := ERROR_PREFIX + name.removeprefix(LAW_PREFIX)) in arrays:
+        error = broadened_array(arrays, away)
+        predicted: np.ndarray = broadened_array(arrays, "charge") + error
+        # Rows of records that kept the prediction itself stand beside those that kept its difference.
+        return np.where(np.isnan(error), arrays[name], predicted) if name in arrays else predicted
+    array = broadened_array(arrays, name)
+    return array.astype(np.float64) if array.dtype == np.float32 and not name.startswith(DRIVE_PREFIX) else array
 
 
 def _is_noise(broken: np.ndarray, arrays: Mapping[str, np.ndarray], *, single: bool) -> bool:

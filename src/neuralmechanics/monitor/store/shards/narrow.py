@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, ERROR_PREFIX, FIRST_PREFIX, LAST_PREFIX
+from neuralmechanics.monitor.store.shards.schema import BUDGET_PREFIX, ERROR_PREFIX, FIRST_PREFIX, LAST_PREFIX, LEFT
 from neuralmechanics.monitor.store.shards.shard import Arrays
 
-_ROUNDING, _OUTSIDE = f"{BUDGET_PREFIX}rounding", "outside"
+_OUTSIDE = "outside"
 _LARGEST = 1e37
 _HALF = np.dtype(np.uint16)
 
@@ -43,20 +43,35 @@ def narrowed(arrays: Mapping[str, np.ndarray]) -> Arrays:
 
 def broadened(arrays: Mapping[str, np.ndarray]) -> Arrays:
     """The same arrays as they were measured, in their own types."""
-    out = dict(arrays)
-    for name in [n.removeprefix(LAST_PREFIX) for n in arrays if n.startswith(LAST_PREFIX)]:
-        last = out.pop(LAST_PREFIX + name)
+    return {name: broadened_array(arrays, name) for name in broadened_names(arrays)}
+
+
+def broadened_names(stored: Iterable[str]) -> list[str]:
+    """The names of what was measured, from those of what is stored."""
+    names = list(stored)
+    derived = [name.removeprefix(FIRST_PREFIX) for name in names if name.startswith(FIRST_PREFIX)]
+    hidden = (FIRST_PREFIX, LAST_PREFIX, *((LEFT,) if derived else ()))
+    return [*(name for name in names if not name.startswith(hidden)), *derived]
+
+
+def broadened_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """One array as it was measured, in its own type; of the others only those are read that it follows from."""
+    if FIRST_PREFIX + name in arrays:
+        return _greatest(arrays, name)
+    array = arrays[name]
+    if LAST_PREFIX + name in arrays:
+        last = arrays[LAST_PREFIX + name]
         if name == "charge":
-            out[name] = last + out[name].astype(np.float64)
-        else:
-            out[name] = np.concatenate([_lengthened(out[name][:-1]), last])
-    return _broadened_budget(out)
+            whole: np.ndarray = last + array.astype(np.float64)
+            return whole
+        return np.concatenate([_lengthened(array[:-1]), last])
+    return _lengthened(array) if name.startswith(BUDGET_PREFIX) and array.dtype == _HALF else array
 
 
 def _narrowed_budget(arrays: Arrays, change: np.ndarray) -> Arrays:
     """The parts in 16 bits, what they leave of the change in place of the greatest; as they are where one ran away."""
     parts = {name: array for name, array in arrays.items() if name.startswith(BUDGET_PREFIX)}
-    if not parts or _ROUNDING in parts or any((np.abs(array) > _LARGEST).any() for array in parts.values()):
+    if not parts or LEFT in parts or any((np.abs(array) > _LARGEST).any() for array in parts.values()):
         return arrays
     greatest = max(parts, key=lambda name: float(np.nansum(np.abs(parts[name]), dtype=np.float64)))
     left = np.zeros(parts[greatest].shape)
@@ -65,27 +80,22 @@ def _narrowed_budget(arrays: Arrays, change: np.ndarray) -> Arrays:
     out = {name: array for name, array in arrays.items() if name != greatest}
     out |= {name: _shortened(array) for name, array in parts.items() if name != greatest}
     out[FIRST_PREFIX + greatest] = parts[greatest][:1].copy()
-    out[_ROUNDING] = _shortened(left)
+    out[LEFT] = _shortened(left)
     return out
 
 
-def _broadened_budget(arrays: Arrays) -> Arrays:
-    """The parts from what was written of them, the greatest from all others."""
-    first = next((name for name in arrays if name.startswith(FIRST_PREFIX)), None)
-    if first is None:
-        return arrays
-    out = dict(arrays)
-    begin, left = out.pop(first), _lengthened(out.pop(_ROUNDING))
-    others = [name for name in out if name.startswith(BUDGET_PREFIX)]
-    out |= {name: _lengthened(out[name]) for name in others}
-    rest = _change(out) - _sum([out[name][1:] for name in others]) - left[1:]
-    out[first.removeprefix(FIRST_PREFIX)] = np.concatenate([begin.astype(np.float64), rest])
-    return out
+def _greatest(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """The part of the budget that follows from all others."""
+    others = [n for n in broadened_names(arrays) if n.startswith(BUDGET_PREFIX) and n != name]
+    rest = _change({n: broadened_array(arrays, n) for n in ("charge", _OUTSIDE) if n in arrays})
+    rest -= _sum([broadened_array(arrays, n)[1:] for n in others])
+    rest -= _lengthened(arrays[LEFT])[1:]
+    return np.concatenate([arrays[FIRST_PREFIX + name].astype(np.float64), rest])
 
 
 def _change(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """What moved each charge from record to record, but for what came from outside."""
-    change: np.ndarray = np.diff(arrays["charge"], axis=0)
+    change: np.ndarray = np.diff(arrays["charge"], axis=0).astype(np.float64, copy=False)
     return change - _sum([arrays[_OUTSIDE][1:]]) if _OUTSIDE in arrays else change
 
 

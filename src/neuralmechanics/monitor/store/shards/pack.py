@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-__all__ = ["pack", "packs", "unpack"]
+__all__ = ["pack", "packs", "require_packed", "unpack"]
 
 # Below this a header outweighs what is won.
 _FEWEST = 4096
@@ -43,22 +43,19 @@ def pack(array: np.ndarray) -> np.ndarray:
     return np.frombuffer(bytes(out), dtype=np.uint8)
 
 
+def require_packed(packed: np.ndarray, dtype: str, shape: tuple[int, int]) -> None:
+    """`ValueError` unless the bytes have the form of packed rows of that type and shape; codes are not followed."""
+    _stored_planes(packed, dtype, shape)
+
+
 def unpack(packed: np.ndarray, dtype: str, shape: tuple[int, int]) -> np.ndarray:
     """The array of that type and shape; `ValueError` where the bytes are not those of one."""
-    if dtype not in _KINDS or min(shape) < 1 or packed.dtype != np.uint8 or packed.ndim != 1:
-        raise ValueError(f"packed rows of type {dtype} and shape {list(shape)}")
+    planes = _stored_planes(packed, dtype, shape)
     kind, (rows, columns) = np.dtype(dtype), shape
     size = rows * columns
-    if size * kind.itemsize > _GREATEST_RATIO * packed.size:
-        raise ValueError(f"{packed.size} bytes cannot be {size} packed numbers")
     out = np.empty((rows, columns, kind.itemsize), dtype=np.uint8)
-    content, at = memoryview(packed.tobytes()), 0
-    for number in range(kind.itemsize):
-        (length,) = _SIZE.unpack_from(content, at)
-        at += _SIZE.size
-        stored = content[at : at + length]
-        at += length
-        plane = np.frombuffer(stored if length == size else _inflated(stored, size), dtype=np.uint8)
+    for number, stored in enumerate(planes):
+        plane = np.frombuffer(stored if len(stored) == size else _inflated(stored, size), dtype=np.uint8)
         if plane.size != size:
             raise ValueError(f"{plane.size} packed bytes in place of {size}")
         place = out[:, :, kind.itemsize - 1 - number]
@@ -66,9 +63,27 @@ def unpack(packed: np.ndarray, dtype: str, shape: tuple[int, int]) -> np.ndarray
             np.cumsum(plane.reshape(shape), axis=0, dtype=np.uint8, out=place)
         else:
             place[...] = plane.reshape(shape)
+    return out.view(kind)[:, :, 0]
+
+
+def _stored_planes(packed: np.ndarray, dtype: str, shape: tuple[int, int]) -> list[memoryview]:
+    """What is stored of each plane, the most significant first."""
+    if dtype not in _KINDS or min(shape) < 1 or packed.dtype != np.uint8 or packed.ndim != 1:
+        raise ValueError(f"packed rows of type {dtype} and shape {list(shape)}")
+    size, width = shape[0] * shape[1], np.dtype(dtype).itemsize
+    if size * width > _GREATEST_RATIO * packed.size:
+        raise ValueError(f"{packed.size} bytes cannot be {size} packed numbers")
+    content, at, planes = memoryview(np.ascontiguousarray(packed)), 0, []
+    for _ in range(width):
+        (length,) = _SIZE.unpack_from(content, at)
+        at += _SIZE.size
+        planes.append(content[at : at + length])
+        if len(planes[-1]) != length or length > size:
+            raise ValueError(f"{length} bytes of one plane of {size} packed numbers")
+        at += length
     if at != len(content):
         raise ValueError(f"{len(content) - at} bytes after the packed numbers")
-    return out.view(kind)[:, :, 0]
+    return planes
 
 
 def _planes(array: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,20 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.files import parse_json, read_regular
+from neuralmechanics.files import parse_json
 from neuralmechanics.monitor.store.atomic import publish
-from neuralmechanics.monitor.store.shards.pack import pack, packs, unpack
+from neuralmechanics.monitor.store.shards.pack import pack, packs
+from neuralmechanics.monitor.store.shards.stored import (
+    FORMATS,
+    CorruptShardError,
+    StoredArrays,
+    checksum,
+    open_arrays,
+    shard_title,
+)
+
+__all__ = ["Arrays", "CorruptShardError", "Link", "Shard", "open_shard", "read_shard", "write_shard"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-_Kind = tuple[str, tuple[int, int]]
-
-_FORMATS = ("neuralmechanics-shard-1", "neuralmechanics-shard-2", "neuralmechanics-shard-3")
-# The most that is read as one shard, and as its table of contents.
-_BYTES, _HEADER = 4 << 30, 64 << 20
-
-
-class CorruptShardError(ValueError):
-    """A shard whose bytes do not match their checksums. The message names the shard and the array."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def write_shard(
     place = "" if link is None else json.dumps(asdict(link), sort_keys=True)
     kinds = {n: (a.dtype.str, a.shape) for n, a in contiguous.items() if packed and link is not None and packs(a)}
     contiguous |= {name: pack(contiguous[name]) for name in kinds}
-    checksums = {name: _checksum(place, name, array, kinds.get(name)) for name, array in contiguous.items()}
+    checksums = {name: checksum(place, name, array, kinds.get(name)) for name, array in contiguous.items()}
     form = 2 if kinds else int(link is not None)
-    metadata = {"format": _FORMATS[form], "crc32": json.dumps(checksums, sort_keys=True)}
+    metadata = {"format": FORMATS[form], "crc32": json.dumps(checksums, sort_keys=True)}
     if link is not None:
         metadata["link"] = place
     if kinds:
@@ -83,67 +83,20 @@ def _ordered(content: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + content[end:]
 
 
-def read_shard(path: Path) -> Shard:
-    """A shard, every array verified; `CorruptShardError` names the shard and what is wrong with it.
+def open_shard(path: Path, *, keep: bool = False) -> tuple[StoredArrays, Link | None]:
+    """A shard's arrays, every one verified now and read when it is asked for, and its place; `keep`: see `open_arrays`.
 
-    Raises FileNotFoundError where there is none: a merged shard may have taken its place.
+    `CorruptShardError` names the shard and what is wrong with it. Raises FileNotFoundError where there is none: a
+    merged shard may have taken its place.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
+    arrays = open_arrays(path, keep=keep)
     try:
-        content = read_regular(path, _BYTES)
-        place, checksums, kinds = _metadata(content)
-        link = None if place == "" else Link(**parse_json(place.encode()))
-        arrays: Arrays = load(content)
-    except FileNotFoundError:
-        raise
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        reason = " ".join(str(error).split())
-        raise CorruptShardError(f"{_name(path)}: cannot be read ({reason})") from None
-    if set(arrays) != set(checksums):
-        odd = sorted(set(arrays) ^ set(checksums))
-        raise CorruptShardError(f"{_name(path)}: array {odd[0]!r} is missing or has no checksum")
-    for name, array in arrays.items():
-        if _checksum(place, name, array, kinds.get(name)) != checksums[name]:
-            raise CorruptShardError(f"{_name(path)}: array {name!r} does not match its checksum")
-    return Shard(arrays | _unpacked(path, arrays, kinds), link)
+        return arrays, None if arrays.link == "" else Link(**parse_json(arrays.link.encode()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CorruptShardError(f"{shard_title(path)}: cannot be read ({error})") from None
 
 
-def _unpacked(path: Path, arrays: Arrays, kinds: Mapping[str, _Kind]) -> Arrays:
-    out: Arrays = {}
-    for name, (dtype, shape) in kinds.items():
-        try:
-            out[name] = unpack(arrays[name], dtype, shape)
-        except (ValueError, KeyError, struct.error) as error:
-            raise CorruptShardError(f"{_name(path)}: array {name!r} cannot be unpacked ({error})") from None
-    return out
-
-
-def _metadata(content: bytes) -> tuple[str, dict[str, int], dict[str, _Kind]]:
-    (length,) = struct.unpack("<Q", content[:8])
-    if length > min(_HEADER, len(content) - 8):
-        raise ValueError("its header runs past the end of the file")
-    metadata = parse_json(content[8 : 8 + length])["__metadata__"]
-    if metadata["format"] not in _FORMATS:
-        raise ValueError(f"format {metadata['format']!r}, expected {_FORMATS[-1]!r}")
-    place = metadata["link"] if metadata["format"] != _FORMATS[0] else ""
-    checksums = parse_json(metadata["crc32"].encode())
-    if not isinstance(checksums, dict):
-        raise ValueError("its checksums are not a table")
-    packed = parse_json(metadata["packed"].encode()) if metadata["format"] == _FORMATS[2] else {}
-    return (
-        place,
-        checksums,
-        {name: (str(dtype), (int(rows), int(row))) for name, (dtype, (rows, row)) in packed.items()},
-    )
-
-
-def _checksum(place: str, name: str, array: np.ndarray[Any, Any], kind: _Kind | None) -> int:
-    dtype, shape = (array.dtype.str, array.shape) if kind is None else kind
-    description = f"{place}{name}|{dtype}|{shape}".encode(errors="surrogatepass")
-    return zlib.crc32(array.reshape(-1).view(np.uint8).data if array.size else b"", zlib.crc32(description))
-
-
-def _name(path: Path) -> str:
-    return f"shard {path.parent.name}/{path.name}"
+def read_shard(path: Path) -> Shard:
+    """A shard with all its arrays in memory, unpacked; raises as `open_shard` does."""
+    arrays, link = open_shard(path, keep=True)
+    return Shard(dict(arrays), link)
