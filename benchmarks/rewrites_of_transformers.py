@@ -1,9 +1,10 @@
 """Every causal language model of Transformers, tiny and with random weights, through every rewrite: exact or refused.
 
-``python benchmarks/rewrites_of_transformers.py [architecture …]`` prints one line an architecture and a summary. An
-action is *exact* where it changed tensors and its certificate holds, and the logits were compared once more here, by
-loading the rewritten tensors into a copy of the model in float64; *refused* where it did not act and said why. Gains
-and biases are random, some of the gains negative. Nothing is downloaded; one process an architecture.
+``python benchmarks/rewrites_of_transformers.py [architecture …] [--page docs/about/rewrites.md]`` prints one line an
+architecture and a summary; this library's networks for images go through, too. An action is *exact* where it changed
+tensors and its certificate holds, and the logits were compared once more here, by loading the rewritten tensors into a
+copy of the model in float64; *refused* where it did not act and said why. Gains and biases are random, some of the
+gains negative. Nothing is downloaded; one process an architecture.
 """
 
 from __future__ import annotations
@@ -25,9 +26,20 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import coverage_of_transformers as coverage
+from processes import answers as answers_of
 
 ACTIONS = ("fold", "rotate", "head", "smooth", "untie", "centre", "permute")
 BOUND_EXACT, BOUND_CASTS = 1e-10, 1e-6
+PICTURED = (
+    "convnet",
+    "convnet-bn",
+    "vgg-small",
+    "vgg-small-bn",
+    "vgg11-bn",
+    "resnet18",
+    "resnet18-nobn",
+    "vit",
+)
 
 
 def causal() -> list[tuple[str, str, str]]:
@@ -36,6 +48,31 @@ def causal() -> list[tuple[str, str, str]]:
 
     names = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     return [(kind, "causal_lm", name if isinstance(name, str) else name[0]) for kind, name in names.items()]
+
+
+def pictured() -> list[tuple[str, str, str]]:
+    """The same of this library's networks for images."""
+    return [(name, "images", name) for name in PICTURED]
+
+
+def picture_model(name: str) -> tuple[Any, Any]:
+    """A network for images with random gains, biases and running averages, in evaluation mode, and a batch."""
+    import torch
+
+    from neuralmechanics.experiments import build_model
+
+    model = disturbed(build_model(name, input_shape=(3, 32, 32), classes=10))
+    draw = torch.Generator().manual_seed(2)
+    for part in model.modules():
+        if getattr(part, "running_mean", None) is not None:
+            part.running_mean.normal_(generator=draw)
+            part.running_var.uniform_(0.5, 2.0, generator=draw)
+    return model.eval(), torch.randn(2, 3, 32, 32, generator=draw)
+
+
+def plain_logits(model: Any, batch: Any) -> Any:
+    """The logits of a network for images, which takes its batch in its own precision."""
+    return model(batch.to(next(model.parameters()).dtype))
 
 
 def acted(action: str, subject: Any) -> Any:
@@ -82,7 +119,7 @@ def loaded(model: Any, plan: Any) -> Any:
     return after
 
 
-def change(model: Any, plan: Any, batch: Any) -> tuple[float, str]:
+def change(model: Any, plan: Any, batch: Any, logits_of: Any) -> tuple[float, str]:
     """The greatest difference of logits over the greatest logit, in float64 where the model runs so, else as it is."""
     import torch
 
@@ -90,7 +127,7 @@ def change(model: Any, plan: Any, batch: Any) -> tuple[float, str]:
         try:
             with torch.no_grad():
                 before = copy.deepcopy(model).double() if how == "float64" else model
-                first, second = (coverage.logits_of(m, batch).double() for m in (before, loaded(before, plan)))
+                first, second = (logits_of(m, batch).double() for m in (before, loaded(before, plan)))
             return float((first - second).abs().max() / first.abs().max()), how
         except (RuntimeError, TypeError, ValueError) as error:
             if how == "own":
@@ -104,6 +141,9 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    if head == "images":
+        model, batch = picture_model(name)
+        return {"state": "looked at", **through(model, batch, plain_logits)}
     reason = ""
     for attempt in coverage.ATTEMPTS[:2]:
         try:
@@ -118,10 +158,15 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
             reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
     else:
         return {"state": "not built", "reason": reason}
+    return {"state": "looked at", **through(model, batch, coverage.logits_of)}
+
+
+def through(model: Any, batch: Any, logits_of: Any) -> dict[str, Any]:
+    """All actions on one capture of a model."""
     from neuralmechanics.rewrite.actions.looking.subject import Subject
 
-    subject = Subject(model, batch, coverage.logits_of)
-    return {"state": "looked at", "actions": {action: tried(action, subject) for action in ACTIONS}}
+    subject = Subject(model, batch, logits_of)
+    return {"actions": {action: tried(action, subject) for action in ACTIONS}}
 
 
 def tried(action: str, subject: Any) -> dict[str, Any]:
@@ -145,7 +190,7 @@ def tried(action: str, subject: Any) -> dict[str, Any]:
     done = turned if action == "rotate" else bool(rewritten.plan.changes)
     if not done:
         return answer | {"state": "refused" if rewritten.refused else "silent"}
-    moved, how = change(subject.model, rewritten.plan, subject.batch)
+    moved, how = change(subject.model, rewritten.plan, subject.batch, subject.loss_fn)
     comparisons = [(c.point, c.precision, c.change, c.bound) for c in rewritten.certificate.comparisons]
     bound = BOUND_CASTS if how == "float64" else rewritten.certificate.comparisons[-1].bound
     state = "exact" if rewritten.certificate.ok and moved <= bound else "changed"
@@ -157,7 +202,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kinds", nargs="*", help="model types of transformers; all when none is given")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds an architecture may take")
+    parser.add_argument("--workers", type=int, default=1, help="architectures at a time")
     parser.add_argument("--json", help="write everything to this file too")
+    parser.add_argument("--page", help="write the table in Markdown to this file")
     arguments = parser.parse_args()
     import torch
     import transformers
@@ -166,10 +213,9 @@ def main() -> None:
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    cases = [case for case in causal() if not arguments.kinds or case[0] in arguments.kinds]
-    coverage.look = look
+    cases = [case for case in [*causal(), *pictured()] if not arguments.kinds or case[0] in arguments.kinds]
     answers = {}
-    for (kind, _, _), answer in coverage.results(cases, arguments.limit):
+    for (kind, _, _), answer in answers_of(look, cases, arguments.limit, arguments.workers):
         answers[kind] = answer
         if answer["state"] != "looked at":
             print(f"{kind:28s} {answer['state']}: {answer['reason']}", flush=True)
@@ -179,7 +225,10 @@ def main() -> None:
         for action, found in answer["actions"].items():
             if found["state"] in ("stopped", "exception", "changed", "silent"):
                 print(f"    {action}: {found.get('reason', found)}", flush=True)
-    print(summary(answers, transformers.__version__))
+    told = summary(answers, transformers.__version__)
+    print(told)
+    if arguments.page:
+        Path(arguments.page).write_text(page(answers, told), encoding="utf-8")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(answers, file, indent=1)
@@ -200,6 +249,32 @@ def summary(answers: dict[str, dict[str, Any]], version: str) -> str:
         ]
         lines.append(f"{action:8s} {dict(counts)}; greatest change of the logits {max(changes, default=0.0):.1e}")
     return "\n".join(lines)
+
+
+def page(answers: dict[str, dict[str, Any]], told: str) -> str:
+    """The table in Markdown: what each action does to each architecture, and what changed by more than it may."""
+    head, *counts = told.splitlines()
+    lines = [
+        "# Rewrites of published architectures",
+        "",
+        "Made by `python benchmarks/rewrites_of_transformers.py --page`; no number on this page is written by hand.",
+        "Each architecture is tiny, with random weights, gains and biases. *exact*: the action changed tensors, its",
+        "certificate holds, and logits in float64 were compared once more; *refused*: it did not act and said why;",
+        "*stopped*: the check on the rewritten tensors failed, or could not be made, and nothing was returned.",
+        "",
+        f"{head}.",
+        "",
+        *(f"- {line}" for line in counts),
+        "",
+        f"| architecture | {' | '.join(ACTIONS)} |",
+        f"| --- {'| --- ' * len(ACTIONS)}|",
+    ]
+    for kind, answer in sorted(answers.items()):
+        if answer["state"] != "looked at":
+            continue
+        lines.append(f"| {kind} | {' | '.join(answer['actions'][action]['state'] for action in ACTIONS)} |")
+    missing = [f"{kind} ({a['state']})" for kind, a in sorted(answers.items()) if a["state"] != "looked at"]
+    return "\n".join([*lines, "", f"Not looked at: {', '.join(missing) or 'none'}.", ""])
 
 
 if __name__ == "__main__":
