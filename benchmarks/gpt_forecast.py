@@ -2,7 +2,7 @@
 
     python benchmarks/gpt_forecast.py                          # a small one, minutes on two cores
     python benchmarks/gpt_forecast.py --device cuda --width 256 --depth 6 --heads 8 --length 256 --batch 64 \\
-        --steps 6000 --lr 2e-3 --json gpt.json                 # five million parameters, minutes on an accelerator
+        --steps 6000 --lr 2e-3 --text torch --json gpt.json    # five million parameters, minutes on an accelerator
 
 The text is what packages ship: `--text topics`, the half million bytes of Python's own language reference, or `torch`,
 some forty million bytes of the installed torch's sources, which a larger model does not learn by heart. Queries and

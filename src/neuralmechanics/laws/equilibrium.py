@@ -23,6 +23,7 @@ __all__ = [
     "effective_learning_rate",
     "equilibrium_norm",
     "equilibrium_rotation",
+    "gradient_over_norm",
     "half_life",
     "memory_gain",
     "norm_after",
@@ -90,6 +91,20 @@ def strength_of_noise(energy: Value, hyper: Sgd[float]) -> Value:
         return energy * ((1 + β) ** 2 + β**4 / (1 - β * β))
     gain = 1 - hyper.dampening if β else 1.0
     return energy * (gain * gain / (1 - β * β))
+
+
+def gradient_over_norm(hyper: Sgd[float]) -> float:
+    """|g|/|θ| where SGD has settled, for gradients that are not correlated: √(2λ/η), heavy ball √(2λ(1-β)/(η(1-α))).
+
+    It rises as the rate falls, which is why gradients grow near the end of a decaying schedule: with |g| = ĝ/|θ| both
+    |θ| ∝ η^(1/4) and |g| follow. Of Adam and its kin it is √(2λ/η) of their steps instead, |θ| ∝ η^(1/2), and nothing
+    is said of gradients but that they are ĝ/|θ|. Source: Defazio, "Why gradients rapidly increase near the end of
+    training" (2025).
+
+    >>> f"{gradient_over_norm(Sgd(0.1, 5e-3)):.4f} {gradient_over_norm(Sgd(0.02, 5e-3, 0.9)):.4f}"
+    '0.3162 0.2236'
+    """
+    return equilibrium_rotation(hyper) / (hyper.learning_rate * float(np.sqrt(strength_of_noise(1.0, hyper))))
 
 
 def equilibrium_norm(hyper: Sgd[float], strength: Value, response: Response) -> Value:
