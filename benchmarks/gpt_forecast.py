@@ -238,20 +238,26 @@ def growth(run: nm.Run, energies: Series) -> Numbers:
 
     def grown(series: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Half the logarithm: of lengths, from squares."""
-        found: np.ndarray[Any, Any] = np.log(series[late].mean(0) / series[middle].mean(0)) / 2
+        first, last = series[middle].mean(0), series[late].mean(0)
+        # A difference of two measured energies need not be positive where little is left.
+        known = (first > 0) & (last > 0)
+        found: np.ndarray[Any, Any] = np.log(np.where(known, last / np.where(known, first, 1.0), np.nan)) / 2
         return found
 
+    # Medians over the groups: a head that dies out would outweigh the others.
     noise = energies["gradient"] - energies["mean"]
-    all_of_it, shrunk, at_unit = grown(energies["gradient"]), -grown(squared), grown(noise * squared)
+    all_of_it, shrunk, noisy = grown(energies["gradient"]), -grown(squared), grown(noise)
+    at_unit = grown(noise * squared)
     rest = all_of_it - shrunk - at_unit
     curved = grown(energies["curvature"] * squared)
     share = [np.median(energies["mean"][k].sum(0) / energies["gradient"][k].sum(0)) for k in (middle, late)]
     factors = {"gradients, last half": all_of_it, "1/|θ|": shrunk, "noise at unit norm": at_unit}
     factors |= {"the mean gradient beside it": rest, "√tr F at unit norm, for comparison": curved}
     return {
-        **{name: f"×{math.exp(values.mean()):.3f}" for name, values in factors.items()},
+        **{name: f"×{math.exp(np.nanmedian(values)):.3f}" for name, values in factors.items()},
         "mean gradient's part of |g|²": f"{share[0]:.0%} half way, {share[1]:.0%} at the end",
-        "part of the growth that 1/|θ| is": f"{shrunk.mean() / all_of_it.mean():.0%}",
+        "part of the growth that 1/|θ| is": f"{np.median(shrunk) / np.median(all_of_it):.0%}",
+        "part of the noise's growth that 1/|θ| is": f"{np.median(shrunk) / np.nanmedian(noisy):.0%}",
         "growths": {name: values.tolist() for name, values in factors.items()},
         "energies": {name: values.tolist() for name, values in energies.items()},
     }
