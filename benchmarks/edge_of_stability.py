@@ -46,6 +46,7 @@ ALPHA, EPS = 0.99, 1e-8
 RATES = {("mlp", "descent"): 0.5, ("pair", "descent"): 0.5, ("vit", "descent"): 0.2}
 USUAL_RATE = 0.0005  # of RMSprop
 AFTER = {"descent": 170, "rmsprop": 100}
+SPARSE = 4  # of the points of an average, every fourth has its sharpness taken
 ASKED = {"loss": 0.02, "sharpness": 0.03, "charges": 0.05}
 
 
@@ -196,22 +197,18 @@ def compare(given: argparse.Namespace, model_name: str, optimizer: str) -> Itera
         method = "euler" if name == "central" else "rk4"
         path = integrate(flow, start, times, None, method, step=rate, estimate_error=False)
         path.require_completed()
-        found = (
-            [] if name == "gradient" else [flow.oscillation(path.at(k), **path.beside(k)) for k in range(len(times))]
-        )
-        losses = [about.loss for about in found] if found else path.losses.tolist()
-        plain = largest_curvature(training.objective)
-        sharp = (
-            [about.sharpness_of_iterates for about in found]
-            if found
-            else [plain(training.layout.flatten(path.at(k))) for k in range(len(times))]
-        )
-        errors = {
-            "loss": sum(losses) / len(losses) / real_loss - 1,
-            "sharpness": sum(sharp) / len(sharp) / real_sharpness - 1,
-        }
-        if found:
-            errors["centre's sharpness"] = sum(a.sharpness for a in found) / len(found) / real_sharpness - 1
+        errors, found = {}, []
+        if name == "gradient":
+            losses = path.losses.tolist()
+            sharp = [largest_curvature(training.objective)(training.layout.flatten(path.at(k))) for k in (0, -1)]
+        else:
+            found = [flow.oscillation(path.at(k), **path.beside(k)) for k in range(len(times))]
+            losses = [about.loss for about in found]
+            sharp = [about.sharpness_of_iterates for about in found[::SPARSE]]
+            centres = [about.sharpness for about in found[::SPARSE]]
+            errors["centre's sharpness"] = sum(centres) / len(centres) / real_sharpness - 1
+        errors["loss"] = sum(losses) / len(losses) / real_loss - 1
+        errors["sharpness"] = sum(sharp) / len(sharp) / real_sharpness - 1
         if charges is not None:
             errors["charges"] = charges_error(training, path, found, charges, half)
         end = torch.stack(training.states[-2 * half - 1 :]).mean(0)
@@ -227,16 +224,17 @@ def compare(given: argparse.Namespace, model_name: str, optimizer: str) -> Itera
 
 
 def averages_of(training: Training, half: int, sampled: range) -> tuple[float, float]:
-    """Loss and sharpness of training, averaged over both iterates of the rods at the sampled steps."""
-    losses, sharpnesses = [], []
-    for step in sampled:
-        for k in (half + step, half + step + 1):
-            losses.append(training.objective.value(training.states[k]))
-            sharpnesses.append(training.sharpness(training.states[k], training.averages[half + step]))
+    """Loss of training over all steps, and sharpness of both ends of the rods where that of the flows is looked at."""
+    walked = range(half, half + sampled[-1] + 2)
+    losses = [training.objective.value(training.states[k]) for k in walked]
+    sharpnesses = [
+        training.sharpness(training.states[k], training.averages[half + step])
+        for step in sampled[::SPARSE]
+        for k in (half + step, half + step + 1)
+    ]
     real_loss, real_sharpness = sum(losses) / len(losses), sum(sharpnesses) / len(sharpnesses)
-    print(
-        f"  training: loss {real_loss:.5f}, sharpness {real_sharpness / training.threshold:.4f} of the edge", flush=True
-    )
+    edge = real_sharpness / training.threshold
+    print(f"  training: loss {real_loss:.5f}, sharpness {edge:.4f} of the edge", flush=True)
     return real_loss, real_sharpness
 
 
@@ -268,7 +266,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--after", type=int, help="steps beyond the edge before the flows begin: 170, or 100")
     parser.add_argument("--window", type=int, default=41)
-    parser.add_argument("--every", type=int, default=10, help="steps between two points of an average")
+    parser.add_argument("--every", type=int, default=5, help="steps between two points of an average")
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--charges", action="store_true")

@@ -51,4 +51,4 @@ def test_what_a_row_names_exists(row: list[str]) -> None:
 
 
 def test_every_row_is_read() -> None:
-    assert len(_rows()) == 11
+    assert len(_rows()) == 13

@@ -23,7 +23,9 @@ def _distance(path: Path, other: Path, k: int) -> float:
     return max(float((path.at(k)[name] - value).abs().max()) for name, value in other.at(k).items())
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize(
+    "problem", ["valley", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tanh network", "heavy ball"))]
+)
 def test_it_is_the_error_within_a_factor_of_ten(problem: str) -> None:
     flow, start, times = PROBLEMS[problem]
     right = integrate(flow, start, times, None, "dop853", rtol=1e-12, atol=1e-14, estimate_error=False)

@@ -86,11 +86,11 @@ class Oscillation:
 
     def _paired(self, charges: PairedCharges, images: Tensor) -> Tensor:
         """Σ_ij X_ij ⟨u_i, M b_j⟩ for the columns b of ``images``."""
-        weights, turned = torch.linalg.eigh(self.covariance)
+        # On the processor, where charges are summed.
+        weights, turned = torch.linalg.eigh(self.covariance.cpu())
+        axes, turned_images = (self.directions.cpu() @ turned).T, (images.cpu() @ turned).T
         total = torch.zeros(len(charges.kinds), dtype=torch.float64)
-        for weight, axis, image in zip(
-            weights.tolist(), (self.directions @ turned).T, (images @ turned).T, strict=True
-        ):
+        for weight, axis, image in zip(weights.tolist(), axes, turned_images, strict=True):
             paired = charges.pair(self.layout.unflatten(axis), self.layout.unflatten(image))
-            total = total + weight * torch.where(charges.quadratic.to(torch.bool), paired, 0.0).cpu()
+            total = total + weight * torch.where(charges.quadratic.to(torch.bool), paired, 0.0)
         return total

@@ -65,7 +65,8 @@ def integrate(
     has kinks) to 1e-12 and 1e-14: with the optimiser's step "rk4" would leave an error of order 4 where the flow has
     one of order 8. A tolerance for a method of fixed steps raises ValueError: it would not be kept.
     Fixed steps meet each time exactly, are at most ``step`` long (default: the time of one optimiser step, or half
-    the inverse of the field's slope at θ0) and carry an error estimate that costs half as much again.
+    the inverse of the field's slope at θ0). ``estimate_error`` runs steps of twice the length beside those taken, fixed
+    or adaptive, at half the cost again; without it adaptive steps give the sum of their local errors.
 
     ``kinks`` says what "dopri5" does where a unit switches (ReLU and its kin, max-pooling, absolute values,
     comparisons): "locate" finds the instant on the dense output, integrates the smooth field up to it and the other

@@ -17,11 +17,12 @@ __all__ = ["Path"]
 class Path:
     """A trajectory at the times that were asked for, as far as it came.
 
-    ``error_estimate`` is the estimated largest error of any parameter at each time: by step doubling (fixed steps)
-    or as the sum of local errors (Dormand-Prince); NaN where none was asked for. ``evaluations`` counts evaluations
-    of the field, those of the estimate included. ``pattern_changes`` counts activations of rectifiers that switched
-    since the time before, None where the loss has no rectifier. ``event_times`` are the instants at which kinks were
-    located and crossed, None where none were looked for; at ``slides`` of them the flow began to slide along a kink.
+    ``error_estimate`` is the estimated largest error of any parameter at each time: by step doubling, or, between kinks
+    and where adaptive steps are not to be doubled, the sum of local errors; NaN where none was asked for of fixed
+    steps. ``evaluations`` counts those of the field, the estimate's included. ``pattern_changes`` counts activations of
+    rectifiers that switched since the time before, None where the loss has no rectifier. ``event_times`` are the
+    instants at which kinks were located and crossed, None where none were looked for; at ``slides`` of them the flow
+    began to slide along a kink.
     ``companions`` holds what a flow at the edge of stability carries beside the parameters, by name and as they are.
     """
 
