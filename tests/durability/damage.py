@@ -13,7 +13,7 @@ from tests.durability import training
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError
-from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store import merging, run_store
 from neuralmechanics.monitor.store.layout import read_run_file
 from neuralmechanics.monitor.store.lock import LOCK_FILE
 from neuralmechanics.monitor.store.shards.shard import read_shard
@@ -23,7 +23,7 @@ from neuralmechanics.monitor.store.tally import read_tally
 def make_run(path: Path) -> Path:
     """Three segments, merged and single shards, the second resumed in the middle of the first; steps 0 to 20."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_store, "MERGED", 4)
+        patch.setattr(merging, "MERGED", 4)
         for first, count in ((0, 10), (7, 6), (12, 9)):
             training.session(path, first, count)
     return path

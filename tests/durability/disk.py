@@ -13,7 +13,7 @@ import torch
 from tests.durability import faults, training
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store import merging
 from neuralmechanics.monitor.store.atomic import is_leftover
 
 STEPS = 11
@@ -28,7 +28,7 @@ def single_errors(folder: Path, kind: str, length: int = 1, error: int = 28, ste
         fault = faults.FailAt(kind, number, length, error)
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("ignore", nm.monitor.MonitorWarning)
-            patch.setattr(run_store, "MERGED", 4)
+            patch.setattr(merging, "MERGED", 4)
             faults.install(fault, patch)
             mine, trained, monitor = _train(path, length, steps)
         assert monitor is not None

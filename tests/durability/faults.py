@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from neuralmechanics.files import publishing
-from neuralmechanics.monitor.store import lock, run_store, tally
+from neuralmechanics.monitor.store import lock, merging, tally
 
-MODULES = (publishing, lock, run_store, tally)
+MODULES = (publishing, lock, merging, tally)
 KINDS = ("create", "write", "fsync", "replace", "mkdir", "unlink")
 
 # Called as hand(point, after): before and after the call that the point names.

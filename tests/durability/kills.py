@@ -14,9 +14,9 @@ from tests.durability import faults, training
 from tests.durability.process import Ended, Forge, send_after
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store import merging
 from neuralmechanics.monitor.store.atomic import is_leftover
-from neuralmechanics.monitor.store.run_store import MERGED
+from neuralmechanics.monitor.store.merging import MERGED
 
 _MORE = 5
 
@@ -26,7 +26,7 @@ def points(folder: Path, merged: int = MERGED) -> list[tuple[str, int]]:
     listen = faults.Listen()
     with pytest.MonkeyPatch.context() as patch:
         faults.install(listen, patch)
-        patch.setattr(run_store, "MERGED", merged)
+        patch.setattr(merging, "MERGED", merged)
         training.session(folder / "dry", 0, merged + 2)
     found = []
     for point in dict.fromkeys(listen.points):

@@ -90,9 +90,9 @@ def _say(line: str) -> None:
 def _job(job: dict[str, Any]) -> None:
     from tests.durability import faults, training
 
-    from neuralmechanics.monitor.store import run_store
+    from neuralmechanics.monitor.store import merging
 
-    run_store.MERGED = job.get("merged", run_store.MERGED)
+    merging.MERGED = job.get("merged", merging.MERGED)
     if "kill" in job:
         faults.install(faults.KillAt(*job["kill"]))
 

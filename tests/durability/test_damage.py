@@ -11,7 +11,7 @@ from tests.durability import damage, training
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, MonitorWarning
-from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store import merging
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_damaged_run_is_continued(run: Path) -> None:
     (run / "segment-0002" / "records-00000008-00000008.safetensors").unlink()
     (run / "tally.txt").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_store, "MERGED", 4)
+        patch.setattr(merging, "MERGED", 4)
         training.session(run, 19, 3)
     opened = nm.open_run(run, skip_damaged=True)
     names = set(opened.verify().query("not sound")["shard"])

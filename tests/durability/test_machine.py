@@ -16,7 +16,7 @@ from tests.durability import faults, training
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError
-from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store import merging
 from neuralmechanics.monitor.store.layout import START_FILE, all_shards, segments, shards
 from neuralmechanics.monitor.store.lock import LOCK_FILE
 from neuralmechanics.monitor.store.run_store import RunStore
@@ -39,7 +39,7 @@ class RunMachine(RuleBasedStateMachine):
         self.broken: dict[Path, bytes] = {}
         self.unsaid: set[Path] = set()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(run_store, "MERGED", 4)
+        self.patch.setattr(merging, "MERGED", 4)
 
     @initialize()
     def make(self) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from neuralmechanics.experiments.data import Position
 from neuralmechanics.experiments.training.checkpoints import save_checkpoint
 from neuralmechanics.experiments.training.runfolder import write_json
-from neuralmechanics.monitor.store import atomic, run_store
+from neuralmechanics.monitor.store import atomic, merging
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_every_new_folder_is_made_durable_up_to_the_first_that_existed(spy: faul
 
 
 def test_a_record_is_acknowledged_last(spy: faults.Listen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_store, "MERGED", 4)
+    monkeypatch.setattr(merging, "MERGED", 4)
     training.session(tmp_path / "run", 0, 4, lambda step: spy.points.append(f"safe {step}"))
     mark = [n for n, point in enumerate(spy.points) if point.startswith("safe")]
     opening, first = spy.points[: mark[0]], spy.points[mark[0] + 1 : mark[1]]

@@ -11,7 +11,7 @@ from tests.durability import faults, readers, training
 from tests.durability.process import Forge
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store import merging
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_a_read_at_every_moment_of_a_merge(tmp_path: Path, monkeypatch: pytest.M
             assert len(steps) >= len(safe), point
             reads.append(len(steps))
 
-    monkeypatch.setattr(run_store, "MERGED", 4)
+    monkeypatch.setattr(merging, "MERGED", 4)
     faults.install(read, monkeypatch)
     training.session(path, 0, 9, safe.append)
     assert reads[-1] == 9

@@ -12,7 +12,7 @@ from tests.durability import faults, training
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import RunBusyError
-from neuralmechanics.monitor.store import lock, run_store
+from neuralmechanics.monitor.store import lock, merging
 
 
 class _Second:
@@ -45,7 +45,7 @@ def interleavings(folder: Path) -> Iterator[str]:
         second, steps, refused = _Second(path, number), [], ""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lock, "_PATIENCE", 0.0)
-            patch.setattr(run_store, "MERGED", 4)
+            patch.setattr(merging, "MERGED", 4)
             faults.install(second, patch)
             try:
                 training.session(path, 0, 5, steps.append)

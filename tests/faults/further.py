@@ -407,10 +407,10 @@ FURTHER: tuple[Fault, ...] = (
     ),
     of(
         "store",
-        "monitor/store/run_store.py",
+        "monitor/store/merging.py",
         "single shards go though none was merged",
-        "if done or (len(singles) == self._block and self._merged(segment, first, singles)):",
-        "if done or len(singles) == self._block:",
+        "                yield from _merge(singles, segment / shard_name(first, first + block - 1), link)\n",
+        "",
         "durability/test_order.py",
     ),
     of(

@@ -214,21 +214,21 @@ def test_names_that_an_export_cannot_hold_are_refused(training: Any, store: Path
 
 
 def test_a_failed_merge_is_no_failure(training: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from neuralmechanics.monitor.store import run_store
+    from neuralmechanics.monitor.store import merging
 
-    write = run_store.write_shard
+    write = merging.publish_shard
 
     def failing(path: Path, *arguments: Any, **options: Any) -> None:
         if "00000000-00000003" in path.name:
             raise OSError(28, "No space left on device")
         write(path, *arguments, **options)
 
-    monkeypatch.setattr(run_store, "MERGED", 4)
-    monkeypatch.setattr(run_store, "write_shard", failing)
+    monkeypatch.setattr(merging, "MERGED", 4)
+    monkeypatch.setattr(merging, "publish_shard", failing)
     optimizer = training.sgd()
     with nm.Monitor(training.model, optimizer, training.symmetries, store, every=1) as monitor:
         training.run(optimizer, range(6))
-        monkeypatch.setattr(run_store, "write_shard", write)
+        monkeypatch.setattr(merging, "publish_shard", write)
         training.run(optimizer, range(6, 12))
     assert monitor.failure is None
     run = nm.open_run(store)

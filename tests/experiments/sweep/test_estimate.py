@@ -46,6 +46,14 @@ def test_the_bytes_of_records_are_those_of_a_training(tmp_path):
     assert (disk, memory) == (4 * (cost.records + cost.checkpoints), 2 * cost.memory)
 
 
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def test_the_bytes_of_records_that_are_merged_are_those_of_a_training_within_a_sixth(tmp_path, precision):
+    config = TrainConfig(model="mlp", steps=130, batch_size=16, precision=precision, record=RecordConfig(every=1))
+    train(config, tmp_path / "run")
+    written = sum(path.stat().st_size for path in (tmp_path / "run").glob("segment-*/records-*"))
+    assert written / cost_of(config, "cpu").records == pytest.approx(1.0, abs=1 / 6)
+
+
 def test_published_data_is_known_without_being_here(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     config = paper_sweep("fig5", "paper", tmp_path).points[0].config

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import neuralmechanics as nm
-from neuralmechanics.monitor.store.run_store import merged
+from neuralmechanics.monitor.store.merging import merged
 from neuralmechanics.monitor.store.shards.compact import compacted, expanded
 from neuralmechanics.monitor.store.shards.narrow import broadened, narrowed
 from neuralmechanics.monitor.store.shards.shard import Arrays

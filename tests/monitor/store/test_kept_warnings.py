@@ -12,7 +12,7 @@ import pytest
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, MonitorWarning
-from neuralmechanics.monitor.store import run_store
+from neuralmechanics.monitor.store import merging, run_store
 from neuralmechanics.monitor.store.atomic import publish_json
 from neuralmechanics.monitor.store.layout import NOTES_FILE, segments
 
@@ -145,7 +145,7 @@ def test_a_record_inside_a_merged_shard_is_found_and_its_laws_begin_anew(
     make: Callable[..., Any], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shard of several records keeps the state of its last: at another of its records that is said, and kept."""
-    monkeypatch.setattr(run_store, "MERGED", 4)
+    monkeypatch.setattr(merging, "MERGED", 4)
     first = make()
     optimizer = first.sgd()
     saved: dict[str, Any] = {}

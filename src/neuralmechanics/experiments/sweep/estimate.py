@@ -24,7 +24,9 @@ from neuralmechanics.experiments.training.loop import train
 from neuralmechanics.experiments.training.observer import Training
 from neuralmechanics.experiments.training.plan import Plan
 from neuralmechanics.functional.as_found import left_as_found
-from neuralmechanics.monitor.store.shards.shard import read_shard
+from neuralmechanics.monitor.store.merging import block_of, merged
+from neuralmechanics.monitor.store.shards.narrow import narrowed
+from neuralmechanics.monitor.store.shards.shard import read_shard, write_shard
 from neuralmechanics.monitor.warning import MonitorWarning
 
 # Steps of a probe: the first one is slower than those after it.
@@ -49,9 +51,9 @@ class Cost:
 def cost_of(config: TrainConfig, device: str | None = None) -> Cost:
     """The cost of a training, from a few steps of it on random images of its size; its data need not be here.
 
-    On the CPU the steps are of 8 examples and their time is scaled to the batch. The bytes of a record are those that a
-    monitor writes in the probe, at most: of records that go to the disk together the laws' state is written once. The
-    last and the last but one checkpoint of a training are kept.
+    On the CPU the steps are of 8 examples and their time is scaled to the batch. The bytes of records are those that a
+    monitor writes in the probe, of single ones and of what they are merged into. The last and the last but one
+    checkpoint of a training are kept.
     """
     shape, classes, examples = _data_of(config)
     total = Plan(config, examples).total_steps()
@@ -61,7 +63,22 @@ def cost_of(config: TrainConfig, device: str | None = None) -> Cost:
     seconds = step * config.batch_size / batch
     kept = 2 if config.checkpoint_every is not None else 1
     records = total // config.record.every + 1
-    return Cost(total, seconds, records * record, kept * checkpoint, memory_of(config))
+    return Cost(total, seconds, record.of(records), kept * checkpoint, memory_of(config))
+
+
+@dataclass(frozen=True)
+class _RecordBytes:
+    """Bytes of a record that stands alone, of a shard of `block` records, and of what is measured beside a record."""
+
+    single: int
+    shard: int
+    block: int
+    beside: int
+
+    def of(self, records: int) -> int:
+        """What so many records take: whole blocks are merged, the others stand alone."""
+        whole, alone = divmod(records, self.block)
+        return whole * self.shard + alone * self.single + records * self.beside
 
 
 def memory_of(config: TrainConfig) -> int:
@@ -99,8 +116,10 @@ def _data_of(config: TrainConfig) -> tuple[tuple[int, ...], int, int]:
 
 
 @cache
-def _probe(kind: TrainConfig, shape: tuple[int, ...], classes: int, device: str | None) -> tuple[float, int, int]:
-    """Seconds a step, bytes a record, bytes of a checkpoint."""
+def _probe(
+    kind: TrainConfig, shape: tuple[int, ...], classes: int, device: str | None
+) -> tuple[float, _RecordBytes, int]:
+    """Seconds a step, bytes of records, bytes of a checkpoint."""
     config = replace(
         kind,
         steps=_STEPS,
@@ -113,22 +132,25 @@ def _probe(kind: TrainConfig, shape: tuple[int, ...], classes: int, device: str 
         warnings.simplefilter("ignore", MonitorWarning)
         out = Path(folder) / "run"
         train(config, out, observer=watch, data=_random(kind.data, shape, classes, kind.batch_size), device=device)
-        record = _record_bytes(max(out.glob("segment-*/records-*")))
         metrics = sum(path.stat().st_size for path in out.glob("metrics/step-*"))
+        record = _record_bytes(sorted(out.glob("segment-*/records-*")), metrics // _STEPS)
         checkpoint = sum(path.stat().st_size for path in out.glob("checkpoints/*.pt"))
-    return watch.seconds, record + metrics // _STEPS, checkpoint
+    return watch.seconds, record, checkpoint
 
 
-def _record_bytes(shard: Path) -> int:
-    """What a record takes that goes to the disk alone: its row of every series, the laws' state, and the header.
+def _record_bytes(shards: Sequence[Path], beside: int) -> _RecordBytes:
+    """What records take: the last of these alone, and a whole block of them merged.
 
     Later than in these few steps two laws have left the charges so far that their own state is kept beside them.
     """
-    arrays = read_shard(shard).arrays
-    rows = len(arrays["step"])
-    series: int = sum(array.nbytes for array in arrays.values() if array.ndim and len(array) == rows)
-    left = 2 * int(arrays["charge"][-1].nbytes)
-    return shard.stat().st_size - series * (rows - 1) // rows + left
+    parts = [read_shard(path) for path in shards]
+    left = 2 * int(parts[-1].arrays["charge"][-1].nbytes)
+    block = block_of(parts[0].arrays)
+    # The same few records over and over: rows beside one another differ as they will, and no code sees further.
+    rows = [parts[len(parts) - 1 - k % (len(parts) - 1)].arrays for k in range(block)]
+    path = shards[-1].with_name("merged")
+    write_shard(path, narrowed(merged(rows)), parts[-1].link, packed=True)
+    return _RecordBytes(shards[-1].stat().st_size + left, path.stat().st_size + left, block, beside)
 
 
 class _StopWatch:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neuralmechanics.monitor.reading.rows import Array, Columns, Index, Rows
 from neuralmechanics.monitor.reading.scale import start_scale
-from neuralmechanics.monitor.store.run_store import merged
+from neuralmechanics.monitor.store.merging import merged
 from neuralmechanics.monitor.store.shards.compact import LAW_PREFIX
 from neuralmechanics.monitor.store.shards.part import Part
 from neuralmechanics.monitor.store.shards.record import HYPER_PREFIX, HYPERPARAMETERS, SCALAR_PREFIX, shown_name

@@ -10,7 +10,7 @@ import torch
 
 from neuralmechanics.laws import DriveHistory, Drives, Hyperparameters
 from neuralmechanics.monitor.reading.dataset import current_drives
-from neuralmechanics.monitor.store.run_store import stacked
+from neuralmechanics.monitor.store.merging import stacked
 from neuralmechanics.monitor.store.shards.record import HYPERPARAMETERS
 from neuralmechanics.monitor.store.shards.schema import DRIVE_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays

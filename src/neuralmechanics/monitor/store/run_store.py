@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +20,6 @@ from neuralmechanics.monitor.store.layout import (
     SEGMENT_FILE,
     START_FILE,
     ShardFile,
-    all_shards,
     is_unborn,
     read_run_file,
     segment_name,
@@ -31,18 +29,14 @@ from neuralmechanics.monitor.store.layout import (
     shards,
 )
 from neuralmechanics.monitor.store.lock import WriterLock
+from neuralmechanics.monitor.store.merging import MERGED, block_of, merge_blocks
 from neuralmechanics.monitor.store.shards.compact import expanded
-from neuralmechanics.monitor.store.shards.narrow import broadened, narrowed
 from neuralmechanics.monitor.store.shards.schema import DRIVE_PREFIX, STATE_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays, CorruptShardError, Link, read_shard, write_shard
 from neuralmechanics.monitor.store.source import RunSource, read_source
 from neuralmechanics.monitor.store.tally import Tally, publish_tally, read_tally, write_tally
 from neuralmechanics.monitor.warning import Note, announce
 
-# Records merged into one shard: few enough to lose to one bad sector, many enough to keep folders small.
-MERGED = 64
-# And so few that the training does not wait long: what is read and written again at once, with the fewest records.
-_MERGED_BYTES, _FEWEST = 40 << 20, 4
 _MOST_SEGMENTS = 1_000_000
 
 
@@ -61,6 +55,7 @@ class RunStore:
         self._link = Link("", 0, 0, 0, 0)
         self._notes: list[dict[str, Any]] = []
         self._block = MERGED
+        self._merging: Iterator[None] = iter(())
 
     @classmethod
     def open(cls, path: str | Path, content: Mapping[str, Any]) -> RunStore:
@@ -114,6 +109,7 @@ class RunStore:
         try:
             if self._segment is not None and self._lock is not None:
                 self._lock.require()
+                self._go_on_merging(to_the_end=True)
                 write_tally(self.path, self._tally(self._link.before, closed=True), durable=True)
         finally:
             self._segment = None
@@ -149,12 +145,13 @@ class RunStore:
         publish_folder(self.path / segment_name(number), fill)
         publish_tally(self.path, Tally(number + 1, 0, closed=False))
         self._segment, self._link, self._notes = self.path / segment_name(number), link, []
+        self._merging = iter(())
 
     def append(self, number: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Publish record `number` of the segment: arrays with one row, and under `drives/` one row a step before it.
 
-        After a failure the same record may be given again. Every 64 records are merged, fewer where records are large;
-        where that fails, the single ones stay.
+        After a failure the same record may be given again. Every 64 records are merged, fewer where records are large,
+        at once or, where that is much work, piece by piece in the calls that follow; where it fails, they stay.
         """
         if self._segment is None or self._lock is None:
             raise RuntimeError("a record needs a segment: call begin_segment first")
@@ -163,10 +160,12 @@ class RunStore:
         write_tally(self.path, self._tally(number + 1, closed=False))
         self._link = self._place(number + 1, 0)
         if number == 0:
-            self._block = _block_of(sum(array.nbytes for array in arrays.values()))
+            self._block = block_of(arrays)
         if (number + 1) % self._block == 0:
-            with suppress(OSError):
-                self._merge(self._segment)
+            self._go_on_merging(to_the_end=True)
+            link = self._link
+            self._merging = merge_blocks(self._segment, self._block, link.run, link.segment, link.start_step)
+        self._go_on_merging()
 
     def note(self, note: Note) -> None:
         """Publish what the monitor said, with all it said before in this segment; after a failure, again."""
@@ -214,58 +213,14 @@ class RunStore:
                 counts[tally.segments - 1] = max(counts[tally.segments - 1], tally.records)
         return counts
 
-    def _merge(self, segment: Path) -> None:
-        """Put every whole block of single shards into one, those that an earlier attempt left included."""
-        files = all_shards(segment)
-        blocks: dict[int, list[ShardFile]] = {}
-        for file in files:
-            if file.count == 1:
-                blocks.setdefault(file.first - file.first % self._block, []).append(file)
-        for first, singles in blocks.items():
-            done = any(file.first == first and file.count == self._block and _sound(file) for file in files)
-            if done or (len(singles) == self._block and self._merged(segment, first, singles)):
-                for file in singles:
-                    os.unlink(file.path)
-
-    def _merged(self, segment: Path, first: int, singles: list[ShardFile]) -> bool:
+    def _go_on_merging(self, *, to_the_end: bool = False) -> None:
+        """One piece of what is to be merged, or all; where it fails, the single shards stay."""
         try:
-            parts = [read_shard(file.path).arrays for file in singles]
-        except CorruptShardError:
-            # A reader will name the damaged shard; merging would only lose its neighbours with it.
-            return False
-        together = narrowed(merged([broadened(part) for part in parts]))
-        path, place = segment / shard_name(first, first + len(parts) - 1), self._place(first, len(parts))
-        write_shard(path, together, place, packed=True)
-        return True
-
-
-def _block_of(size: int) -> int:
-    """How many records of so many bytes are merged at once."""
-    block = MERGED
-    while block > _FEWEST and block * size > _MERGED_BYTES:
-        block //= 2
-    return block
-
-
-def merged(parts: list[Arrays]) -> Arrays:
-    """Shards put one after the other: rows stacked, gaps nan, the laws' state of the last record alone."""
-    names = dict.fromkeys(name for part in parts for name in part if not name.startswith(STATE_PREFIX))
-    out = {name: stacked(parts, name) for name in names}
-    out |= {name: array for name, array in parts[-1].items() if name.startswith(STATE_PREFIX)}
-    return out
-
-
-def stacked(parts: list[Arrays], name: str) -> np.ndarray[Any, Any]:
-    """One array over all parts; a part without it gives nan rows, a width of 1 stands for any width."""
-    rows = "drives/step" if name.startswith(DRIVE_PREFIX) else "step"
-    known = [part[name] for part in parts if name in part]
-    width = max((a.shape[1] for a in known if a.ndim == 2), default=None)
-    pieces = []
-    for part in parts:
-        count = len(part[rows]) if rows in part else 0
-        shape = (count,) if width is None else (count, width)
-        pieces.append(np.broadcast_to(part.get(name, np.float64(np.nan)), shape))
-    return np.concatenate(pieces)
+            for _ in self._merging:
+                if not to_the_end:
+                    return
+        except OSError:
+            self._merging = iter(())
 
 
 def until(arrays: Arrays, step: int) -> Arrays:
@@ -274,14 +229,6 @@ def until(arrays: Arrays, step: int) -> Arrays:
     if count == len(arrays["step"]):
         return arrays
     return {name: array[:count] for name, array in arrays.items() if not name.startswith((STATE_PREFIX, DRIVE_PREFIX))}
-
-
-def _sound(file: ShardFile) -> bool:
-    try:
-        read_shard(file.path)
-    except CorruptShardError:
-        return False
-    return True
 
 
 def _readable(file: ShardFile) -> Arrays | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neuralmechanics.laws import MEASURED_PARTS
 from neuralmechanics.monitor.explaining.budget import layers
-from neuralmechanics.monitor.store.run_store import merged
+from neuralmechanics.monitor.store.merging import merged
 from neuralmechanics.monitor.store.shards.schema import OBSERVED_PREFIX
 from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.monitor.warning import Note

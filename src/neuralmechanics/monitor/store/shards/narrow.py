@@ -9,7 +9,7 @@ the parts add up as they did when they were measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -26,19 +26,42 @@ def narrowed(arrays: Mapping[str, np.ndarray]) -> Arrays:
 
     >>> rows = {"charge": np.linspace(1, 2, 10).reshape(5, 2), "residual": np.ones((5, 2), np.float32)}
     >>> {name: array.dtype.name for name, array in narrowed(rows).items()}
-    {'charge': 'float32', 'residual': 'uint16', 'last/residual': 'float32', 'last/charge': 'float64'}
+    {'charge': 'float32', 'last/charge': 'float64', 'residual': 'uint16', 'last/residual': 'float32'}
     """
-    out, charge = dict(arrays), arrays["charge"]
-    # Residuals are floats where every parameter is: see `compacted`.
-    if len(charge) < 2 or out.get("residual", charge).dtype != np.float32 or charge.dtype != np.float64:
-        return out
-    for name in [n for n in out if n == "residual" or n.startswith(ERROR_PREFIX)]:
-        out[name], out[LAST_PREFIX + name] = _shortened(out[name]), out[name][-1:].copy()
-    if np.isfinite(charge).all() and np.abs(charge).max(initial=0.0) < _LARGEST:
-        out["charge"] = (charge - charge[-1:]).astype(np.float32)
-        out[f"{LAST_PREFIX}charge"] = charge[-1:].copy()
-        out = _narrowed_budget(out, _change(arrays))
+    out: Arrays = {}
+    for piece in narrowing(list(arrays), arrays.__getitem__):
+        out |= piece
     return out
+
+
+def narrowing(names: Sequence[str], read: Callable[[str], np.ndarray]) -> Iterator[Arrays]:
+    """The same array by array: `read` gives one, some of them twice, and what is finished is yielded.
+
+    So is nothing, where as much work was done as for an array.
+    """
+    charge = read("charge")
+    yield {}
+    # Residuals are floats where every parameter is: see `compacted`.
+    floats = "residual" in names and read("residual").dtype == np.float32
+    if len(charge) < 2 or not floats or charge.dtype != np.float64:
+        yield from ({name: read(name)} for name in names)
+        return
+    yield {}
+    finite = bool(np.isfinite(charge).all() and np.abs(charge).max(initial=0.0) < _LARGEST)
+    budget = [name for name in names if finite and name.startswith(BUDGET_PREFIX)]
+    for name in names:
+        if name == "charge" and finite:
+            yield {name: (charge - charge[-1:]).astype(np.float32), LAST_PREFIX + name: charge[-1:].copy()}
+        elif name == "residual" or name.startswith(ERROR_PREFIX):
+            array = read(name)
+            yield {name: _shortened(array), LAST_PREFIX + name: array[-1:].copy()}
+        elif name not in budget:
+            yield {name: read(name)}
+    if budget:
+        outside = {_OUTSIDE: read(_OUTSIDE)} if _OUTSIDE in names else {}
+        change = _change({"charge": charge, **outside})
+        yield {}
+        yield from _narrowing_budget(budget, read, change)
 
 
 def broadened(arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -68,20 +91,30 @@ def broadened_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return _lengthened(array) if name.startswith(BUDGET_PREFIX) and array.dtype == _HALF else array
 
 
-def _narrowed_budget(arrays: Arrays, change: np.ndarray) -> Arrays:
+def _narrowing_budget(names: Sequence[str], read: Callable[[str], np.ndarray], change: np.ndarray) -> Iterator[Arrays]:
     """The parts in 16 bits, what they leave of the change in place of the greatest; as they are where one ran away."""
-    parts = {name: array for name, array in arrays.items() if name.startswith(BUDGET_PREFIX)}
-    if not parts or LEFT in parts or any((np.abs(array) > _LARGEST).any() for array in parts.values()):
-        return arrays
-    greatest = max(parts, key=lambda name: float(np.nansum(np.abs(parts[name]), dtype=np.float64)))
-    left = np.zeros(parts[greatest].shape)
-    left[1:] = change - _sum([array[1:] for array in parts.values()])
-    left[np.isnan(parts[greatest])] = np.nan
-    out = {name: array for name, array in arrays.items() if name != greatest}
-    out |= {name: _shortened(array) for name, array in parts.items() if name != greatest}
-    out[FIRST_PREFIX + greatest] = parts[greatest][:1].copy()
-    out[LEFT] = _shortened(left)
-    return out
+    total, sizes, far = np.zeros_like(change), {}, LEFT in names
+    yield {}
+    for name in names:
+        array = read(name)
+        known = np.where(np.isnan(array), 0.0, array)
+        total += known[1:]
+        np.abs(known, out=known)
+        far |= bool(known.max(initial=0.0) > _LARGEST)
+        sizes[name] = float(known.sum(dtype=np.float64))
+        yield {}
+    if far or not names:
+        yield from ({name: read(name)} for name in names)
+        return
+    greatest = max(names, key=sizes.__getitem__)
+    for name in names:
+        array = read(name)
+        if name == greatest:
+            left = np.concatenate([np.zeros_like(change[:1]), change - total])
+            left[np.isnan(array)] = np.nan
+            yield {FIRST_PREFIX + name: array[:1].copy(), LEFT: _shortened(left)}
+        else:
+            yield {name: _shortened(array)}
 
 
 def _greatest(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:

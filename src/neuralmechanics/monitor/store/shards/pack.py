@@ -73,7 +73,7 @@ def _stored_planes(packed: np.ndarray, dtype: str, shape: tuple[int, int]) -> li
     size, width = shape[0] * shape[1], np.dtype(dtype).itemsize
     if size * width > _GREATEST_RATIO * packed.size:
         raise ValueError(f"{packed.size} bytes cannot be {size} packed numbers")
-    content, at, planes = memoryview(np.ascontiguousarray(packed)), 0, []
+    content, at, planes = np.ascontiguousarray(packed).data, 0, []
     for _ in range(width):
         (length,) = _SIZE.unpack_from(content, at)
         at += _SIZE.size

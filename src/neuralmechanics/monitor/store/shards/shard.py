@@ -29,7 +29,18 @@ from neuralmechanics.monitor.store.shards.stored import (
     shard_title,
 )
 
-__all__ = ["Arrays", "CorruptShardError", "Link", "Shard", "open_shard", "read_shard", "write_shard"]
+__all__ = [
+    "Arrays",
+    "CorruptShardError",
+    "Link",
+    "Shard",
+    "Written",
+    "open_shard",
+    "publish_shard",
+    "read_shard",
+    "write_shard",
+    "written",
+]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -53,24 +64,42 @@ class Shard:
     link: Link | None
 
 
+@dataclass(frozen=True)
+class Written:
+    """An array as it is written, and what it is unpacked to where it is packed."""
+
+    stored: np.ndarray[Any, Any]
+    packed: tuple[str, tuple[int, ...]] | None = None
+
+
+def written(array: np.ndarray[Any, Any], *, packed: bool) -> Written:
+    """What is written of an array; `packed`: packed where that is worth it."""
+    if packed and packs(array):
+        return Written(pack(array), (array.dtype.str, array.shape))
+    return Written(np.ascontiguousarray(array))
+
+
 def write_shard(
     path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], link: Link | None = None, *, packed: bool = False
 ) -> None:
     """Publish the arrays as one shard: absent or complete, never in between. `packed`: rows of numbers packed."""
+    publish_shard(path, {n: written(a, packed=packed and link is not None) for n, a in arrays.items()}, link)
+
+
+def publish_shard(path: Path, arrays: Mapping[str, Written], link: Link | None) -> None:
+    """Publish what is to be written as one shard: absent or complete, never in between."""
     from safetensors.numpy import save
 
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     place = "" if link is None else json.dumps(asdict(link), sort_keys=True)
-    kinds = {n: (a.dtype.str, a.shape) for n, a in contiguous.items() if packed and link is not None and packs(a)}
-    contiguous |= {name: pack(contiguous[name]) for name in kinds}
-    checksums = {name: checksum(place, name, array, kinds.get(name)) for name, array in contiguous.items()}
+    kinds = {name: array.packed for name, array in arrays.items() if array.packed is not None}
+    checksums = {name: checksum(place, name, array.stored, array.packed) for name, array in arrays.items()}
     form = 2 if kinds else int(link is not None)
     metadata = {"format": FORMATS[form], "crc32": json.dumps(checksums, sort_keys=True)}
     if link is not None:
         metadata["link"] = place
     if kinds:
         metadata["packed"] = json.dumps(kinds, sort_keys=True)
-    publish(path, _ordered(save(contiguous, metadata)))
+    publish(path, _ordered(save({name: array.stored for name, array in arrays.items()}, metadata)))
 
 
 def _ordered(content: bytes) -> bytes:

@@ -90,6 +90,9 @@ class StoredArrays(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._places)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._places  # Mapping would read the array to see whether it is there
+
     def _stored(self, name: str, place: _Place) -> Array:
         if self._content is not None:
             return _array(self._content[place.begin : place.end], place).copy()
@@ -108,9 +111,10 @@ class StoredArrays(Mapping[str, Array]):
         return array.copy()
 
 
-def open_arrays(path: Path, *, keep: bool) -> StoredArrays:
-    """The arrays of a shard, every one verified; `keep` holds all of its bytes, so that the file may go.
+def open_arrays(path: Path, *, keep: bool, verify: bool = True) -> StoredArrays:
+    """The arrays of a shard, every one verified, now or by `verify=False` when it is read.
 
+    `keep` holds all of its bytes, so that the file may go.
     `CorruptShardError` names the shard and what is wrong with it; FileNotFoundError where there is none.
     """
     try:
@@ -118,10 +122,10 @@ def open_arrays(path: Path, *, keep: bool) -> StoredArrays:
             size = os.fstat(file.fileno()).st_size
             if size > _BYTES:
                 raise ValueError(f"it is larger than the {_BYTES} bytes that are read of such a file")
-            content = file.read() if keep or size <= _AT_ONCE else None
+            content = file.read() if keep or (verify and size <= _AT_ONCE) else None
             begin, header = _header(file, content, size)
             link, places = _places(begin, size, header)
-            for name, place in places.items():
+            for name, place in places.items() if verify else ():
                 raw = _bytes(file, content, place)
                 array = _array(raw, place)
                 _require_checksum(path, link, name, array, place)
