@@ -235,7 +235,7 @@ def _states(node: fx.Node, depth: int, side: int) -> Function:
     weights, has_biases, _, dropout, train, bidirectional, *rest = node.args[at:]
     sides = 2 if bidirectional else 1
     size = len(weights) // (node.args[at + 2] * sides)  # type: ignore[arg-type,operator]
-    kept = list(weights)[: (depth + 1) * sides * size]  # type: ignore[arg-type]
+    kept = list(weights)[: (depth + 1) * sides * size]  # type: ignore[arg-type, index]
     read = list(node.all_input_nodes)
 
     def apply(_: torch.Tensor, *tensors: torch.Tensor) -> Any:
