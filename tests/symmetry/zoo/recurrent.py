@@ -72,6 +72,46 @@ def gru_module() -> nn.Module:
     return Last(nn.GRU(2, 3, batch_first=True))
 
 
+class Ended(nn.Module):
+    """A recurrent module with linear heads on the state that it ends with."""
+
+    def __init__(self, body: nn.Module, width: int) -> None:
+        super().__init__()
+        self.body, self.head = body, nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.cat(list(self.body(x)[1][0]), -1))
+
+
+@small("lstm-projected", _SEQUENCE)
+def lstm_projected() -> nn.Module:
+    return Ended(nn.LSTM(2, 4, batch_first=True, proj_size=2, bias=False), 2)
+
+
+@small("lstm-projected-directions", _SEQUENCE)
+def lstm_projected_directions() -> nn.Module:
+    return Ended(nn.LSTM(2, 3, batch_first=True, proj_size=2, bidirectional=True), 4)
+
+
+@small("lstm-projected-by-hand", _SEQUENCE)
+def lstm_projected_by_hand() -> nn.Module:
+    class ByHand(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.again = nn.Linear(2, 12), nn.Linear(2, 12, bias=False)
+            self.project, self.head = nn.Linear(3, 2, bias=False), nn.Linear(2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h, c = x.new_zeros(len(x), 2), x.new_zeros(len(x), 3)
+            for step in range(3):
+                enter, forget, new, out = (self.enter(x[:, step]) + self.again(h)).chunk(4, -1)
+                c = forget.sigmoid() * c + enter.sigmoid() * new.tanh()
+                h = self.project(out.sigmoid() * c.tanh())
+            return self.head(h)
+
+    return ByHand()
+
+
 @small("linear-recurrence", _SEQUENCE, "output")
 def linear_recurrence() -> nn.Module:
     class Cell(nn.Module):

@@ -9,6 +9,7 @@ _NAMES: dict[str, list[str]] = {
     "linear 6, translation 2": ["packed-rows-one-stream"],
     "rescale 3, scale 4": ["slices-gains-of-others"],
     "scale 2": ["slices-fourth-powers"],
+    "linear 12, translation 64": ["lstm-with-projection"],
     "rescale 5": [
         "where-above-zero",
         "plus-one",

@@ -213,8 +213,9 @@ class Builder:
         fits = is_value(x) and is_value(y)
         if fits and (number := y.constant_number()) is not None and x.covers(y):
             return self.add_number(x, scale * number)
-        if fits and (number := x.constant_number()) is not None and y.covers(x):
-            return self.add_number(self.scaled(y, scale) if scale != 1 else y, number)
+        if fits and (number := x.constant_number()) is not None and (y.covers(x) or x.covers(y)):
+            wide = y if y.covers(x) else self.view(y, Expand(x.shape))
+            return self.add_number(self.scaled(wide, scale) if scale != 1 else wide, number)
         return self._value(p.Add(scale), x, y)
 
     def add_number(self, x: Any, number: float) -> Value:

@@ -56,8 +56,8 @@ class Channels(Meeting):
             out = data_axes(result.shape)
         elif result is not None and not isinstance(primitive, p.Parameter) and 0 in result.shape:
             out = same_axes(result.shape)  # of no entries, whatever is said holds
-        elif result is not None and not result.depends and result.number is not None:
-            out = same_axes(result.shape)
+        elif result is not None and result.constant_number() is not None and not isinstance(primitive, p.Parameter):
+            out = same_axes(result.shape)  # zeros also where a parameter is met by zeros
         elif (
             result is not None
             and xs

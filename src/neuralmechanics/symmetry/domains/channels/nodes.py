@@ -26,6 +26,7 @@ from neuralmechanics.symmetry.program.attributes.views import dimension_groups
 __all__ = ["Nodes"]
 
 Combine = Callable[[Leaf, Leaf], Leaf]
+_RUNS = 32  # of entries taken, up to which each is followed as a part of its own
 
 
 @dataclass(eq=False)
@@ -257,7 +258,7 @@ class Nodes:
         return [summed([part[0] if part[0].width > 1 else Leaf(1, told=True) for part in parts]), *common]
 
     def taken(self, layout: Layout, positions: Sequence[int]) -> Layout:
-        """The entries at these positions: all of them repeated, or runs of equal length at equal distances."""
+        """The entries at these positions: all, repeated; runs of equal length at equal distances; or few runs."""
         layout = self.resolved(layout)
         n, count = layout.width, len(positions)
         if list(positions) == list(range(n)):
@@ -273,14 +274,24 @@ class Nodes:
         first = positions[0]
         run = next((k for k in range(1, count) if positions[k] != first + k), count)
         stride = positions[run] - first if run < count else n
-        if stride < run or n % stride or count != run * (n // stride) or first + run > stride:
-            raise MismatchError(f"{count} of {n} entries")
-        if any(p != first % stride + stride * (k // run) + k % run for k, p in enumerate(positions)):
-            raise MismatchError(f"{count} of {n} entries")
+        even = stride >= run and n % stride == 0 and count == run * (n // stride) and first + run <= stride
+        if not even or any(p != first % stride + stride * (k // run) + k % run for k, p in enumerate(positions)):
+            return self._runs(layout, positions)
         outer, inner = self.factored(layout, [n // stride, stride]) if stride < n else (same(1), layout)
         _, rest = self.cut(inner, first)
         kept, _ = self.cut(rest, run)
         return product([outer, kept])
+
+    def _runs(self, layout: Layout, positions: Sequence[int]) -> Layout:
+        """Runs of entries one after the other, some of them perhaps the same."""
+        starts = [k for k, p in enumerate(positions) if not k or p != positions[k - 1] + 1]
+        if len(starts) > _RUNS:
+            raise MismatchError(f"{len(positions)} of {layout.width} entries in {len(starts)} runs")
+        parts = []
+        for start, end in zip(starts, [*starts[1:], len(positions)], strict=True):
+            _, rest = self.cut(layout, positions[start])
+            parts.append(self.cut(rest, end - start)[0])
+        return summed([self.resolved(part) for part in parts])
 
     def skeleton(self, layout: Layout) -> Layout:
         """The shape of the resolved layout, without nodes."""

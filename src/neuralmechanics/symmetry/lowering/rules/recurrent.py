@@ -1,4 +1,4 @@
-"""Recurrent layers as one operation: the two biases of a gate only ever appear as a sum."""
+"""Recurrent layers and cells, written out: two steps of each layer tell what ties its weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, reshape, take
+from neuralmechanics.symmetry.lowering.rules.recurrent_steps import step, tanh
 from neuralmechanics.symmetry.lowering.rules.registry import Operand, number_in, rule
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
-from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.function import RESULT, Function
 from neuralmechanics.symmetry.program.attributes.views import Permute
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
@@ -67,15 +69,19 @@ def _gated(d: Builder, node: fx.Node, operands: Sequence[Any], separate: int) ->
     ``separate``: one part in so many of a layer's rows has its two sums apart; 0 for none.
     """
     packed = _packed(node)
-    x, state, weights, has_biases, count, _, _, bidirectional = [
+    x, state, weights, has_biases, count, dropout, train, bidirectional = [
         v for k, v in enumerate(operands) if not (packed and k == 1)
     ][:8]
     initial = _leaves(state)
-    steps = x.shape[1 if len(operands) > 8 and operands[8] else 0] if len(x.shape) > 2 else 2
+    time = 1 if len(operands) > 8 and operands[8] else 0
+    steps = x.shape[time] if len(x.shape) > 2 else 2
     zeros = steps == 1 and all(number_in(n) == 0 for n in initial)
     sides = 2 if bidirectional else 1
-    if len(weights) != count * sides * (4 if has_biases else 2):
-        raise UnsupportedFormError("projections of the state")
+    projected = len(weights) != count * sides * (4 if has_biases else 2)
+    if not packed and not zeros:
+        return _written_out(d, node, x, initial, weights, has_biases, count, dropout if train else 0.0, sides, time)
+    if projected:
+        raise UnsupportedFormError("projections of the state of a packed sequence, or of a single step")
     layers = _layers(weights, has_biases)
     for depth in range(count):
         for weight in layers[depth * sides : (depth + 1) * sides]:
@@ -86,6 +92,89 @@ def _gated(d: Builder, node: fx.Node, operands: Sequence[Any], separate: int) ->
         x = d.constant((*x.shape[:-1], sides * width))
     d.fix(*_flat_values(state))
     return _constants(d, node)
+
+
+def _written_out(
+    d: Builder,
+    node: fx.Node,
+    x: Value,
+    initial: Sequence[Any],
+    weights: Sequence[Any],
+    has_biases: bool,
+    count: int,
+    dropout: float,
+    sides: int,
+    time: int,
+) -> Any:
+    """Two steps of each layer: from the initial state, and from a state that a step has made; the others are alike."""
+    kind = operation_name(node).removeprefix("aten.")
+    size = len(weights) // (count * sides)
+    layers = [weights[k : k + size] for k in range(0, len(weights), size)]
+    ends: list[list[Value]] = [[] for _ in initial]
+    for depth in range(count):
+        if depth and dropout:
+            x = d.noise(x, IDENTITY)
+        x = d.spread_along(x, time)
+        outs = []
+        for side in range(sides):
+            place = depth * sides + side
+            given = [_given(d, v, place, time) for v in initial]
+            known = None if dropout and count > 1 else _states(node, depth, side)
+            state = _steps(d, x, given, layers[place], has_biases, time, known, kind)
+            outs.append(state[0])
+            for end, part in zip(ends, state, strict=True):
+                end.append(_moved_in_front(d, part, time, 0 if side else x.shape[time] - 1))
+        x = outs[0] if sides == 1 else d.cat(outs, 2)
+    outs = [x, *(end[0] if len(end) == 1 else d.cat(end, 0) for end in ends)]
+    told = 0 if dropout and count > 1 else 2  # what is left to be told from a run
+    return (
+        *outs[:told],
+        *(d.nonlinear(v, function=_of_run(node, k), parity=-1) for k, v in enumerate(outs) if k >= told),
+    )
+
+
+def _given(d: Builder, state: Any, place: int, time: int) -> Value | None:
+    """A layer's part of the initial state; None for zeros."""
+    number = number_in(state)
+    if number is None:
+        return _state(d, state, place, time)
+    return d.constant(_state(d, state, place, time).shape) if number else None
+
+
+def _steps(
+    d: Builder,
+    x: Value,
+    given: Sequence[Value | None],
+    weights: Sequence[Any],
+    has_biases: bool,
+    time: int,
+    known: Function | None,
+    kind: str,
+) -> list[Value]:
+    """The state after a step, all times at once, in the order in which it is given: h, and the cells of an LSTM."""
+    w, v = weights[0], d.view(weights[1], Permute((0, 1)))  # read at every step
+    biases = weights[2:4] if has_biases else ()
+    projection = None if len(weights) == 2 + len(biases) else weights[-1]
+    read = d.contract(x, w, _READ)
+    read = d.add(read, biases[0]) if biases else read
+    state: list[Value | None] = list(given)
+    for _ in range(2 if x.shape[time] != 1 else 1):
+        h = state[0]
+        seen = d.contract(h, v, _READ) if h is not None else None
+        if biases:
+            seen = expand(d, biases[1], read.shape) if seen is None else d.add(seen, biases[1])
+        new = step(d, read, seen, state, kind)
+        if projection is not None:
+            new[0] = d.contract(new[0], projection, _READ, None if known is None else _second(known))
+        elif known is not None:
+            new[0] = d.nonlinear(new[0], function=known, parity=-1)
+        state = list(new)
+    return [part for part in state if part is not None]
+
+
+def _second(known: Function) -> Function:
+    """The states in the place of a function of two operands."""
+    return replace(known, apply=lambda _, __, *tensors: known.apply(_, *tensors))
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -145,12 +234,15 @@ def _states(node: fx.Node, depth: int, side: int) -> Function:
     at = 3 if packed else 2  # where the weights stand
     weights, has_biases, _, dropout, train, bidirectional, *rest = node.args[at:]
     sides = 2 if bidirectional else 1
-    kept = list(weights)[: (depth + 1) * sides * (4 if has_biases else 2)]  # type: ignore[arg-type]
+    size = len(weights) // (node.args[at + 2] * sides)  # type: ignore[arg-type,operator]
+    kept = list(weights)[: (depth + 1) * sides * size]  # type: ignore[arg-type, index]
     read = list(node.all_input_nodes)
 
     def apply(_: torch.Tensor, *tensors: torch.Tensor) -> Any:
         values = dict(zip(read, tensors, strict=True))
-        state = values[node.args[at - 1]][: (depth + 1) * sides]  # type: ignore[index]
+        given = node.args[at - 1]
+        pair = [values[n][: (depth + 1) * sides] for n in _leaves(given)]
+        state = pair if isinstance(given, (list, tuple)) else pair[0]
         front = [values[n] for n in node.args[: at - 1]]  # type: ignore[index]
         settings = (has_biases, depth + 1, dropout, train, bidirectional, *rest)
         out = node.target(*front, state, [values[n] for n in kept], *settings)[0]  # type: ignore[operator]
@@ -158,7 +250,7 @@ def _states(node: fx.Node, depth: int, side: int) -> Function:
         states = out[..., side * width : (side + 1) * width]
         return states[None] if packed else states
 
-    return Function("rnn_relu", apply, tuple(n.name for n in read), (node.name, depth, side))
+    return Function(RESULT, apply, tuple(n.name for n in read), (node.name, depth, side))
 
 
 def _rectified(
@@ -245,7 +337,7 @@ def lstm_cell(
     b: Value | None = None,
     c: Value | None = None,
 ) -> Any:
-    return _cell(d, node, x, state, [w, v] if b is None else [w, v, b, c], 0)
+    return tuple(_cell(d, x, state, [w, v] if b is None or c is None else [w, v, b, c], "lstm"))
 
 
 @rule("gru_cell")
@@ -259,14 +351,24 @@ def gru_cell(
     b: Value | None = None,
     c: Value | None = None,
 ) -> Any:
-    return _cell(d, node, x, [state], [w, v] if b is None else [w, v, b, c], w.shape[0] // 3)
+    return _cell(d, x, [state], [w, v] if b is None or c is None else [w, v, b, c], "gru")[0]
 
 
-def _cell(d: Builder, node: fx.Node, x: Value, state: Sequence[Any], weights: Sequence[Any], separate: int) -> Any:
-    """One step: the hidden state is read by V, and all of the state enters the result."""
-    d.fix(*state)
-    _gates(d, x, state[0], weights, separate, all(number_in(v) == 0 for v in state))
-    return _constants(d, node)
+def _cell(d: Builder, x: Value, state: Sequence[Any], weights: Sequence[Value], kind: str) -> list[Value]:
+    """One step, written out."""
+    letters = "abcd"[: len(x.shape) - 1]
+    how = Contraction(letters + "z", "yz", letters + "y")
+    numbers = [number_in(part) for part in state]
+    given = [
+        part if number is None else d.constant(part.shape) if number else None
+        for part, number in zip(state, numbers, strict=True)
+    ]
+    read = d.contract(x, weights[0], how)
+    seen = None if given[0] is None else d.contract(given[0], weights[1], how)
+    if len(weights) > 2:
+        read = d.add(read, weights[2])
+        seen = expand(d, weights[3], read.shape) if seen is None else d.add(seen, weights[3])
+    return step(d, read, seen, given, kind)
 
 
 @rule("rnn_tanh_cell", "rnn_relu_cell")
@@ -289,4 +391,4 @@ def rnn_cell(
     total = total if c is None else d.add(total, c)
     if "relu" in str(node.target):
         return d.homogeneous(total, True, function_of("relu", torch.relu))
-    return d.nonlinear(total, function=function_of("tanh", torch.tanh))
+    return tanh(d, total)

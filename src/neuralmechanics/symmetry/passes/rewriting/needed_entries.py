@@ -8,7 +8,7 @@ needed ones; the output is the same, and every interpreter then sees only what i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -183,18 +183,33 @@ class _Writer:
 
 
 def _repetitions(part: Needed, shape: Shape) -> tuple[Take, ...]:
-    """Along each dimension, unneeded entries replaced by the needed one before them (or the first needed one)."""
-    takes = []
-    for dim, (entries, n) in enumerate(zip(part, shape, strict=True)):
-        if not entries or len(entries) == n:
-            continue
-        last = min(entries)
-        positions = []
-        for k in range(n):
-            last = k if k in entries else last
-            positions.append(last)
-        takes.append(Take(dim, tuple(positions)))
-    return tuple(takes)
+    """Along each dimension, unneeded entries replaced by needed ones."""
+    return tuple(
+        Take(dim, _filled(entries, n))
+        for dim, (entries, n) in enumerate(zip(part, shape, strict=True))
+        if entries and len(entries) < n
+    )
+
+
+def _filled(needed: Collection[int], n: int) -> tuple[int, ...]:
+    """0 … n - 1 with each run of unneeded numbers replaced by as many needed ones before it, else by those behind it.
+
+    Whole runs, so that channels of which some are cut off are still permuted as others are; where no run fits, the
+    needed number before (or the first one) stands for all. {0, 1, 4} of 6: 0 1 0 1 4 4.
+    """
+    out: list[int] = []
+    last = min(needed)
+    while len(out) < n:
+        start = len(out)
+        alive = start in needed
+        end = next((k for k in range(start, n) if (k in needed) != alive), n)
+        run, before, behind = range(start, end), range(2 * start - end, start), range(end, 2 * end - start)
+        if alive:
+            out += run
+            last = end - 1
+        else:
+            out += next((r for r in (before, behind) if all(k in needed for k in r)), [last] * len(run))
+    return tuple(out)
 
 
 def _complements(part: Needed, shape: Shape) -> tuple[Take, ...]:
