@@ -126,7 +126,7 @@ def analyse(captured: Captured) -> Symmetries:
     )
     forgotten = partial(forgotten_constants, captured, program, single=read.single)
     spaces = spaces_of(captured, program, requires)
-    turns, shears = gauge_families(captured, walk, read, mixing, spaces, requires, forgotten)
+    turns, shears = gauge_families(captured, walk, read, mixing, spaces, translations + affine, requires, forgotten)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     named = tuple(
         with_kept_zeros(with_negative_factors(with_padding_rows(unique_names(families), program), spaces), zeros, known)

@@ -40,7 +40,7 @@ class Transport:
     """The interpreter of the primitives (see ``domain.Domain``) that carries whole spaces.
 
     ``answering``: where a bias is added to a product that nothing else reads. ``blind``: a centring norm does not
-    rotate but is invariant to what is added along the all-ones vector.
+    rotate but is invariant to what is added along the all-ones vector, and the matrices 1 + v·1ᵀ leave what it makes.
     """
 
     def __init__(
@@ -323,6 +323,8 @@ class Transport:
                 self.spaces.keep_length(leg)
                 if center:
                     self.spaces.keep_ones(leg)
+        if self._blind and center and len(wide) == 1:
+            legs[wide[0]] = self.spaces.hollow(x.shape[wide[0]])
         return replace(plain(x.shape, legs, x), hollow=Hollow(wide[0]) if center and len(wide) == 1 else None)
 
     def deviation(self, x: Carried, dims: Sequence[int], keepdim: bool) -> Carried:

@@ -22,6 +22,7 @@ def gauge_families(
     read: ParameterUses,
     mixed: Sequence[GramTerm],
     spaces: Sequence[Space],
+    shifted: Sequence[Family],
     requires: tuple[str, ...],
     forgotten: Callable[[dict[str, int]], Collection[str]],
 ) -> tuple[list[Family], list[Family]]:
@@ -32,7 +33,9 @@ def gauge_families(
 
     Rotations: ``spaces`` that norms (or a tensor that both writes and reads a space) see by length only. General
     mixings: spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is
-    added along the all-ones vector of a space that is read by centring norms, where others read the space too.
+    added along the all-ones vector of a space that is read by centring norms, where others read the space too; and
+    1 + v·1ᵀ, which leave what a centring norm makes, so that its bias moves and readers without a bias move against it.
+    ``shifted`` are translations and affine families: shifts of the bias that they know need no such matrix.
     """
     turned, blind = (
         Transport(
@@ -42,13 +45,13 @@ def gauge_families(
     )
     for transport in (turned, blind):
         walk(transport)
+    widths = {name: turned.shapes[name][term.outputs] for name, term in turned.shears.items()}
+    shears = [Shear(term, widths[term.weight]) for term in _answered(turned.shears, widths, forgotten)]
     found = [turn for space in spaces if (turn := _rotation(space, mixed)) is not None]
     for root, terms in _spaces(blind).items():
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
-        if marked and any(t.dual for t in terms):
+        if marked and any(t.dual for t in terms) and not _answered_by_shears(terms, shears, shifted):
             found.append(Rotation(terms, blind.spaces.widths[root], "blind"))
-    widths = {name: turned.shapes[name][term.outputs] for name, term in turned.shears.items()}
-    shears = [Shear(term, widths[term.weight]) for term in _answered(turned.shears, widths, forgotten)]
     return (
         [named_family("linear", turn, (), requires) for turn in found],
         [named_family("affine", shear, (), requires) for shear in shears],
@@ -112,6 +115,17 @@ def _known(terms: Collection[RotationTerm], mixed: Sequence[GramTerm]) -> bool:
     """Whether a linear block mixes these channels already."""
     known = {(t.view.parameter, t.view.kept) for t in mixed}
     return any((t.parameter, (t.dim,)) in known for t in terms)
+
+
+def _answered_by_shears(terms: Collection[RotationTerm], shears: Sequence[Shear], shifted: Sequence[Family]) -> bool:
+    """Whether 1 + v·1ᵀ is a shift of a norm's bias that is known, and shears of all that reads the norm."""
+    biases = [t.parameter for t in terms if t.dual]
+    sheared = {(shear.term.weight, shear.term.inputs) for shear in shears}
+    if len(biases) != 1 or not all((t.parameter, t.dim) in sheared for t in terms if not t.dual):
+        return False
+    known = [t for f in shifted for t in f.action.shift_terms if t.view.parameter == biases[0]]
+    slices = {number for t in known for number in t.slices.tolist()}
+    return bool(known) and all(t.view.kept for t in known) and len(slices) == known[0].view.size
 
 
 def _answered(
