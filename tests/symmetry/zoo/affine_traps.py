@@ -42,6 +42,10 @@ _NORMS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], T
     "times-the-stream": (_centred, lambda y, h: y * h),
     "of-half-the-channels": (_centred, lambda y, h: functional.pad(y[:, 1:], (1, 0))),
     "centred-twice": (lambda h: _centred(h) ** 2, lambda y, h: y),
+    "centred-on-other-rows": (lambda h: h - h.flip(0).mean(-1, keepdim=True), lambda y, h: y),
+    "centred-on-a-part": (lambda h: h - h[:, :3].mean(-1, keepdim=True), lambda y, h: y),
+    "centred-with-a-plus": (lambda h: h + h.mean(-1, keepdim=True), lambda y, h: y),
+    "centred-on-its-square": (lambda h: h - (h**2).mean(-1, keepdim=True), lambda y, h: y),
     "centred-before-a-square": (_centred, lambda y, h: y**2),
 }
 for _name, (_norm, _between) in _NORMS.items():

@@ -117,3 +117,39 @@ class Attention(nn.Module):
 @small("norm-bias-behind-attention-without-biases", _TOKENS, "mse", slow=True)
 def norm_bias_behind_attention_without_biases() -> nn.Module:
     return Attention()
+
+
+class WrittenOut(nn.Module):
+    """A norm by its formula: the mean is taken away, and the length or the deviation divided by."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.write, self.read, self.last = nn.Linear(4, 4), nn.Linear(4, 3, bias=False), nn.Linear(3, 2)
+        self.gain, self.bias, self.how = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(4)), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.write(x))
+        if self.how == "deviation":
+            h = (h - h.mean(-1, keepdim=True)) / h.std(-1, keepdim=True, unbiased=False)
+        elif self.how == "squares":
+            h = h - h.sum(-1)[:, None] / 4
+            h = h * h.pow(2).mean(-1, keepdim=True).rsqrt()
+        else:
+            h = torch.sub(h, h.mean(-1).unsqueeze(1))
+        out: Tensor = self.last(torch.tanh(self.read(torch.addcmul(self.bias, h, self.gain))))
+        return out
+
+
+@small("norm-bias-behind-a-deviation", _ROWS, "mse", slow=True)
+def norm_bias_behind_a_deviation() -> nn.Module:
+    return WrittenOut("deviation")
+
+
+@small("norm-bias-behind-a-root-of-squares", _ROWS, "mse", slow=True)
+def norm_bias_behind_a_root_of_squares() -> nn.Module:
+    return WrittenOut("squares")
+
+
+@small("norm-bias-behind-a-centring", _ROWS, "mse", slow=True)
+def norm_bias_behind_a_centring() -> nn.Module:
+    return WrittenOut("centring")
