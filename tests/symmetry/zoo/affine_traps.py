@@ -50,3 +50,24 @@ _NORMS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], T
 }
 for _name, (_norm, _between) in _NORMS.items():
     add(f"norm-bias-{_name}", lambda norm=_norm, between=_between: Reader(norm, between), slow=True)  # type: ignore[misc]
+
+
+class PackedRows(nn.Module):
+    """Two streams whose constants rows of one bias would answer, but for rows that are read by both, or twice."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.one, self.other, self.packed = nn.Linear(4, 2), nn.Linear(4, 2), nn.Linear(2, 5)
+        self.last, self.how = nn.Linear(3, 3), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other, (w, b) = self.one(x), self.other(torch.sin(x)), (self.packed.weight, self.packed.bias)
+        above, below = one @ w[:3].T + b[:3], other @ w[2:].T + b[2:]
+        if self.how == "others":
+            above, below = one @ w[:3].T + b[2:], other @ w[2:].T + b[:3]
+        out: Tensor = self.last(torch.tanh(above) * torch.sin(below))
+        return out
+
+
+for _how in ("shared", "others"):
+    add(f"packed-biases-{_how}", lambda how=_how: PackedRows(how), slow=True)  # type: ignore[misc]

@@ -75,6 +75,7 @@ _NAMES: dict[str, list[str]] = {
         "norm-bias-centred-with-a-plus",
         "norm-bias-centred-on-its-square",
     ],
+    "linear 3": ["packed-biases-shared", "packed-biases-others"],
     "rescale 3, translation 5": ["norm-bias-of-half-the-channels", "copied-into-a-buffer"],
     "rescale 4, scale 1, translation 1": ["layer-norm-of-everything"],
     "scale 1, translation 1": ["group-norm-one-group"],

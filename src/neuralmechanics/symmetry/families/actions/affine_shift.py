@@ -57,6 +57,7 @@ class AffineTerm:
 
     The shift enters the map in its input columns ``inputs`` with ``coefficients`` times the weight of ``generators``.
     ``output_first`` and ``groups`` as those of ``MapFactor``. ``then``: maps that follow, so that M is their product.
+    ``rows``: the outputs of M that the bias absorbs; none for all.
     """
 
     absorber: str
@@ -67,6 +68,7 @@ class AffineTerm:
     coefficients: np.ndarray
     then: tuple[MapFactor, ...] = ()
     groups: int = 1
+    rows: tuple[int, ...] = ()
 
     @property
     def factors(self) -> tuple[MapFactor, ...]:
@@ -97,6 +99,10 @@ class AffineTerm:
         """-M u."""
         for factor in self.factors:
             shift = factor.matrix(params) @ shift
+        if self.rows:
+            chosen = torch.zeros_like(shift)
+            chosen[list(self.rows)] = 1.0
+            shift = shift * chosen
         return -shift
 
     def _shift(self, weights: Tensor) -> Float64[Tensor, " inputs"]:
@@ -194,7 +200,8 @@ def _answer_to(term: AffineTerm) -> dict[str, Any]:
     arrays = {name: getattr(term, name).tolist() for name in ("inputs", "generators", "coefficients")}
     head = {"absorber": term.absorber, "weight": asdict(term.weight), "output_first": term.output_first}
     then = {"then": [asdict(factor) for factor in term.then]} if term.then else {}
-    return head | arrays | then | ({"groups": term.groups} if term.groups > 1 else {})
+    more = ({"groups": term.groups} if term.groups > 1 else {}) | ({"rows": list(term.rows)} if term.rows else {})
+    return head | arrays | then | more
 
 
 def _answer_from(data: Mapping[str, Any]) -> AffineTerm:
@@ -207,4 +214,5 @@ def _answer_from(data: Mapping[str, Any]) -> AffineTerm:
         np.asarray(data["coefficients"], dtype=float),
         tuple(MapFactor(view_from(f["view"]), f["output_first"], f["groups"]) for f in data.get("then", ())),
         data.get("groups", 1),
+        tuple(data.get("rows", ())),
     )

@@ -95,16 +95,20 @@ def _maps(absorbed: Absorbed, shapes: Mapping[str, tuple[int, ...]]) -> Maps | N
     if first is None or any(step.absorbed for step in absorbed.steps[1:]):
         return None
     times = math.prod(one[1] for one in found if one is not None)
-    return Maps(factors, told, times) if len(absorbed.ids) == (first.inputs if told else 1) else None
+    return Maps(factors, told, times, absorbed.rows) if len(absorbed.ids) == (first.inputs if told else 1) else None
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Linear maps in a row, and a number; ``told``: the same shift does not enter every input of the first."""
+    """Linear maps in a row, and a number; ``told``: the same shift does not enter every input of the first.
+
+    ``rows``: the outputs that are answered; none for all.
+    """
 
     factors: tuple[MapFactor, ...]
     told: bool
     times: float
+    rows: tuple[int, ...] = ()
 
 
 def _gain(step: Gained, shapes: Mapping[str, tuple[int, ...]]) -> tuple[MapFactor, float] | None:
@@ -277,7 +281,7 @@ def _answers(
             first, *then = found.factors
             term = AffineTerm(
                 absorbed.absorber, first.view, first.output_first, inputs, generators, coefficients, tuple(then),
-                first.groups,
+                first.groups, found.rows,
             )  # fmt: skip
             answers[family].append(term)
     return [tuple(terms) for terms in answers]
