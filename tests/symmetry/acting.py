@@ -236,6 +236,18 @@ def affine_through_maps_in_a_row() -> Instance:
     return Instance(action, {"b": (3,), "m": (3, 4), "g": (4,), "k": (2, 2, 3), "c": (2,)}, invariant)
 
 
+def affine_in_rows() -> Instance:
+    """Two of the three entries of a packed bias take back what their rows of the packed weight make of a shift."""
+    two = np.arange(2)
+    view = SliceView("m", (3, 2), (0, 1))
+    answer = AffineTerm("c", view, True, two, two, np.ones(2), rows=(1, 2))
+    return Instance(
+        AffineShift((slices("b", (2,), (0,), each(2, 1.0)),), (answer,)),
+        {"b": (2,), "m": (3, 2), "c": (3,)},
+        lambda p: torch.cat([p["m"][1:] @ p["b"] + p["c"][1:], p["c"][:1], p["m"].reshape(-1)]),
+    )
+
+
 def affine_in_groups() -> Instance:
     """A kernel whose groups of outputs read inputs of their own, then gains."""
     four = np.arange(4)
@@ -507,6 +519,7 @@ INSTANCES: dict[str, Instance] = {
     "affine through a kernel": affine_kernel(),
     "affine through maps in a row": affine_through_maps_in_a_row(),
     "affine in groups": affine_in_groups(),
+    "affine in rows": affine_in_rows(),
     "two layers": pair_of_layers(),
     "heads": heads(),
     "channels in the middle": three_dimensions(),
