@@ -236,6 +236,18 @@ def affine_through_maps_in_a_row() -> Instance:
     return Instance(action, {"b": (3,), "m": (3, 4), "g": (4,), "k": (2, 2, 3), "c": (2,)}, invariant)
 
 
+def affine_in_rows() -> Instance:
+    """Two of the three entries of a packed bias take back what their rows of the packed weight make of a shift."""
+    two = np.arange(2)
+    view = SliceView("m", (3, 2), (0, 1))
+    answer = AffineTerm("c", view, True, two, two, np.ones(2), rows=(1, 2))
+    return Instance(
+        AffineShift((slices("b", (2,), (0,), each(2, 1.0)),), (answer,)),
+        {"b": (2,), "m": (3, 2), "c": (3,)},
+        lambda p: torch.cat([p["m"][1:] @ p["b"] + p["c"][1:], p["c"][:1], p["m"].reshape(-1)]),
+    )
+
+
 def affine_in_groups() -> Instance:
     """A kernel whose groups of outputs read inputs of their own, then gains."""
     four = np.arange(4)
@@ -403,7 +415,8 @@ def shear(with_bias: bool) -> Instance:
     """The reader of a centring norm with a gain, and with a shift that its bias takes back."""
     dressing = ((Gain("gamma"), 1.0),)
     shifts = (("beta", ()),) if with_bias else ()
-    term = ShearTerm("w", 0, 1, dressing, shifts, "b" if with_bias else None)
+    taken = (slices("b", (2,), (0,), each(2, -1.0)),) if with_bias else ()
+    action = Shear(ShearTerm(slices("w", (2, 1), (0,), each(2, 1.0)), 1, dressing, shifts), AffineShift(taken, ()))
     points = torch.randn(5, 3, generator=torch.Generator().manual_seed(7)).double()
     points = points - points.mean(1, keepdim=True)
 
@@ -412,19 +425,35 @@ def shear(with_bias: bool) -> Instance:
         return torch.cat([(read @ p["w"].mT + (p["b"] if with_bias else 0)).reshape(-1), p["gamma"]])
 
     shapes = {"w": (2, 3), "gamma": (3,)} | ({"beta": (3,), "b": (2,)} if with_bias else {})
-    return Instance(Shear(term, 2), shapes, invariant)
+    return Instance(action, shapes, invariant)
 
 
 def shear_of_columns() -> Instance:
-    """The weight with its inputs first; the shift passes a second gain."""
+    """The weight with its inputs first; the shift passes a second gain, a map, and a bias takes it back behind that."""
     gains = (Gain("gamma"), Gain("delta", 2.0, 0.5))
-    term = ShearTerm("w", 1, 0, ((gains[0], 1.0), (gains[1], 1.0)), (("beta", ((gains[1], 1.0),)),), "b")
+    after = AffineTerm("b", SliceView("v", (4, 2), (0, 1)), True, np.arange(2), np.arange(2), np.ones(2))
+    term = ShearTerm(
+        slices("w", (1, 2), (1,), each(2, 1.0)), 0, ((gains[0], 1.0), (gains[1], 1.0)), (("beta", ((gains[1], 1.0),)),)
+    )  # fmt: skip
     points = torch.randn(6, 3, generator=torch.Generator().manual_seed(8)).double()
     points = points - points.mean(1, keepdim=True)
     return Instance(
-        Shear(term, 2),
-        {"w": (3, 2), "gamma": (3,), "delta": (3,), "beta": (3,), "b": (2,)},
-        lambda p: (points * p["gamma"] + p["beta"]) * (2 * p["delta"] + 0.5) @ p["w"] + p["b"],
+        Shear(term, AffineShift((), (after,))),
+        {"w": (3, 2), "gamma": (3,), "delta": (3,), "beta": (3,), "v": (4, 2), "b": (4,)},
+        lambda p: ((points * p["gamma"] + p["beta"]) * (2 * p["delta"] + 0.5) @ p["w"]) @ p["v"].mT + p["b"],
+    )
+
+
+def shear_of_a_kernel() -> Instance:
+    """A kernel of two taps, of which the first output only may shift."""
+    term = slices("w", (2, 1, 2), (0, 2), each(2, 1.0))
+    taken = (slices("b", (2,), (0,), [(0, 0, -1.0), (1, 0, -1.0)]),)
+    points = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(9)).double()
+    points = points - points.mean(1, keepdim=True)
+    return Instance(
+        Shear(ShearTerm(term, 1, ((Gain("gamma"), 1.0),), (("beta", ()),)), AffineShift(taken, ())),
+        {"w": (2, 3, 2), "gamma": (3,), "beta": (3,), "b": (2,)},
+        lambda p: torch.nn.functional.conv1d(points * p["gamma"][:, None] + p["beta"][:, None], p["w"], p["b"]),
     )
 
 
@@ -490,6 +519,7 @@ INSTANCES: dict[str, Instance] = {
     "affine through a kernel": affine_kernel(),
     "affine through maps in a row": affine_through_maps_in_a_row(),
     "affine in groups": affine_in_groups(),
+    "affine in rows": affine_in_rows(),
     "two layers": pair_of_layers(),
     "heads": heads(),
     "channels in the middle": three_dimensions(),
@@ -507,4 +537,5 @@ INSTANCES: dict[str, Instance] = {
     "shear": shear(False),
     "shear with a bias": shear(True),
     "shear of columns": shear_of_columns(),
+    "shear of a kernel": shear_of_a_kernel(),
 }

@@ -30,9 +30,9 @@ DIMENSIONS: dict[str, str] = {**_BOTH}
 _ROUTED = "the linear block of the stream is not followed through products that rows of data choose"
 
 FIBRE: dict[str, str] = {
-    "cross-attention": "a piece of a packed bias answers no shift of the stream that its piece of the weight reads",
     "vit": "the head reads one token, whose query is a constant: the query map moves in its null space, dependent on θ",
     **_BOTH,
+    "packed-biases-of-two-streams-chunks": "two runs of rows of one matrix that read one stream form no linear block",
     "masked-tokens-with-number": "a linear block is not followed through a mask of whole tokens",
     "selected-tokens": "a linear block is not followed through a choice between two tensors",
     "weight-norm": "of g·v/|v| neither column shifts nor rescalings of single inputs are linear in g and v",

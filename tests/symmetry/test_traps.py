@@ -13,17 +13,15 @@ from neuralmechanics import find_symmetries
 from .agreement import amounts, change, flatten, one_by_one
 from .nullspace import randomise, trainable
 from .pending import TRAPPED
-from .zoo.traps import TRAPS
+from .test_zoo import marks
+from .zoo.affine_traps import TRAPS
 from .zoo.what_traps_leave import LEFT
 
 
 def cases() -> list[object]:
     unknown = set(TRAPPED) - set(TRAPS)
     assert not unknown, f"pending traps that do not exist: {sorted(unknown)}"
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(reason=TRAPPED[name], strict=True)) if name in TRAPPED else name
-        for name in TRAPS
-    ]
+    return [pytest.param(name, marks=marks(name, TRAPPED)) for name in TRAPS]
 
 
 @pytest.mark.parametrize("name", cases())

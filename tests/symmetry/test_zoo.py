@@ -15,7 +15,7 @@ from .network import Network
 from .nullspace import moved_parameters
 from .pending import DIMENSIONS, FIBRE, FREE
 from .test_classical import assert_transformations
-from .zoo import SMALL
+from .zoo import SLOW, SMALL
 
 
 @cache
@@ -32,17 +32,19 @@ def verdict_of(name: str) -> Verdict:
 def cases(pending: dict[str, str]) -> list[object]:
     unknown = set(pending) - set(SMALL)
     assert not unknown, f"pending networks that the zoo lacks: {sorted(unknown)}"
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(reason=pending[name], strict=True)) if name in pending else name
-        for name in SMALL
-    ]
+    return [pytest.param(name, marks=marks(name, pending)) for name in SMALL]
+
+
+def marks(name: str, pending: dict[str, str]) -> list[pytest.MarkDecorator]:
+    slow = [pytest.mark.slow] if name in SLOW else []
+    return [*slow, pytest.mark.xfail(reason=pending[name], strict=True)] if name in pending else slow
 
 
 def test_the_zoo_is_large_enough() -> None:
     assert len(SMALL) >= 45
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases({}))
 def test_no_false_symmetry(name: str) -> None:
     verdict = verdict_of(name)
     assert verdict.truth.clear
@@ -68,7 +70,7 @@ def observed(network: Network, params: dict[str, Tensor]) -> Tensor:
     return out
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases({}))
 def test_elements_of_spaces_leave_the_output_unchanged(name: str) -> None:
     """Random permutations, signs, factors and matrices of every space, and negative factors of signed families."""
     network, symmetries = found(name)
@@ -105,6 +107,6 @@ def test_every_continuous_symmetry_is_explained(name: str) -> None:
     assert verdict.orbit == verdict.truth.fibre, verdict
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases({}))
 def test_finite_transformations(name: str) -> None:
     assert_transformations(*found(name), tolerance=1e-11)

@@ -11,6 +11,7 @@ from . import (
     language,
     masked,
     moved,
+    norm_biases,
     norms,
     packed,
     pairs,
@@ -25,10 +26,11 @@ from . import (
     vision,
 )
 from .architectures import FULL
-from .registry import SMALL
+from .registry import SLOW, SMALL
 
 __all__ = [
     "FULL",
+    "SLOW",
     "SMALL",
     "architectures",
     "attention",
@@ -40,6 +42,7 @@ __all__ = [
     "language",
     "masked",
     "moved",
+    "norm_biases",
     "norms",
     "packed",
     "pairs",

@@ -108,3 +108,90 @@ def kernels_in_groups_of_one_dimension() -> nn.Module:
 @small("kernel-before-kernels-in-groups", (20, 2, 6), "mse")
 def kernel_before_kernels_in_groups() -> nn.Module:
     return Convolutions(nn.Conv1d(4, 4, 2), nn.Conv1d(4, 4, 1, groups=2), nn.Conv1d(2, 4, 1))
+
+
+class Heads(nn.Module):
+    """Attention behind a norm with a gain and a bias, in one packed map without a bias; ``how`` it is taken apart."""
+
+    def __init__(self, how: str, answers: bool = True) -> None:
+        super().__init__()
+        self.write, self.norm, self.how = nn.Linear(4, 4), nn.LayerNorm(4, eps=_EPS), how
+        self.packed, self.out = nn.Linear(4, 12, bias=False), nn.Linear(4, 4, bias=answers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(torch.tanh(self.write(x)))
+        if self.how == "einsum":
+            q, k, v = torch.einsum("bti,phci->pbhtc", h, self.packed.weight.view(3, 2, 2, 4))
+        elif self.how == "rows":
+            q, k, v = (functional.linear(h, w).unflatten(-1, (2, 2)).transpose(1, 2) for w in self._rows())
+        else:
+            q, k, v = self.packed(h).unflatten(-1, (3, 2, 2)).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        out: Tensor = torch.tanh(self.out(mixed.transpose(1, 2).flatten(2)))
+        return out
+
+    def _rows(self) -> tuple[Tensor, ...]:
+        return self.packed.weight.chunk(3)
+
+
+@small("packed-heads-without-biases-behind-a-norm", _TOKENS, "mse")
+def packed_heads_without_biases_behind_a_norm() -> nn.Module:
+    """Keys may shift alike; so may values, and the bias behind the heads takes it back."""
+    return Heads("whole")
+
+
+@small("packed-heads-in-one-sum-behind-a-norm", _TOKENS, "mse", slow=True)
+def packed_heads_in_one_sum_behind_a_norm() -> nn.Module:
+    return Heads("einsum")
+
+
+@small("packed-heads-row-by-row-behind-a-norm", _TOKENS, "mse", slow=True)
+def packed_heads_row_by_row_behind_a_norm() -> nn.Module:
+    return Heads("rows")
+
+
+@small("packed-heads-without-any-bias-behind-a-norm", _TOKENS, "mse", slow=True)
+def packed_heads_without_any_bias_behind_a_norm() -> nn.Module:
+    return Heads("whole", answers=False)
+
+
+@small("multi-head-module-without-biases-behind-a-norm", _TOKENS, "mse", slow=True)
+def multi_head_module_without_biases_behind_a_norm() -> nn.Module:
+    class Modular(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.write, self.norm = nn.Linear(4, 4), nn.LayerNorm(4, eps=_EPS)
+            self.attention = nn.MultiheadAttention(4, 2, bias=False, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.norm(torch.tanh(self.write(x)))
+            return torch.tanh(self.attention(h, h, h, need_weights=False)[0])
+
+    return Modular()
+
+
+@small("two-maps-behind-a-norm", _ROWS, "mse", slow=True)
+def two_maps_behind_a_norm() -> nn.Module:
+    """What the first, without a bias, adds to its outputs the bias of the second takes back."""
+    return nn.Sequential(
+        nn.Linear(4, 4), nn.Tanh(), nn.LayerNorm(4, eps=_EPS), nn.Linear(4, 3, bias=False),
+        nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2),
+    )  # fmt: skip
+
+
+@small("a-kernel-behind-a-norm", (20, 4, 4), "mse")
+def a_kernel_behind_a_norm() -> nn.Module:
+    """Each tap takes a shear of its own."""
+
+    class Convolved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.write, self.norm = nn.Conv1d(4, 4, 1), nn.LayerNorm(4, eps=_EPS)
+            self.kernel, self.last = nn.Conv1d(4, 3, 2), nn.Linear(9, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.norm(torch.tanh(self.write(x)).mT).mT
+            out: Tensor = self.last(torch.tanh(self.kernel(h)).flatten(1))
+            return out
+
+    return Convolved()

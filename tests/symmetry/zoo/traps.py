@@ -16,6 +16,7 @@ from torch.nn import functional
 from ..network import prepared
 from .architectures import Case, Loss
 from .packed import Packed
+from .registry import SLOW
 
 TRAPS: dict[str, Callable[[], Case]] = {}
 
@@ -37,8 +38,15 @@ def squared_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return functional.mse_loss(model(batch[0]), batch[1])
 
 
-def add(name: str, module: Callable[[], nn.Module], loss: Loss = squared_error, shape: tuple[int, ...] = _ROWS) -> None:
+def add(
+    name: str,
+    module: Callable[[], nn.Module],
+    loss: Loss = squared_error,
+    shape: tuple[int, ...] = _ROWS,
+    slow: bool = False,
+) -> None:
     """Registers a trap; the target of the default loss is random."""
+    SLOW.update([name] if slow else [])
 
     def case() -> Case:
         model = prepared(module())

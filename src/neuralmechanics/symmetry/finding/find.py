@@ -20,10 +20,11 @@ from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.actions import GramTerm, Shift
 from neuralmechanics.symmetry.families.family import Family, Kind
 from neuralmechanics.symmetry.families.symmetries import Symmetries
+from neuralmechanics.symmetry.finding.answered_constants import answered_constants
 from neuralmechanics.symmetry.finding.coverage import coverage_of
-from neuralmechanics.symmetry.finding.forgotten import forgotten_constants
 from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
+from neuralmechanics.symmetry.finding.reading.absorbing import absorbed_shifts
 from neuralmechanics.symmetry.finding.reading.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.reading.displaced import Displaced, displaced
 from neuralmechanics.symmetry.finding.reading.gauges import gauge_families, turned_pairs
@@ -124,9 +125,9 @@ def analyse(captured: Captured) -> Symmetries:
     linear, mixing, mixed = _linear(
         captured, lowered.program, walk_about, read_about, scales, space, requires, about, own
     )
-    forgotten = partial(forgotten_constants, captured, program, single=read.single)
+    answered = partial(answered_constants, captured, program, single=read.single)
     spaces = spaces_of(captured, program, requires)
-    turns, shears = gauge_families(captured, walk, read, mixing, spaces, requires, forgotten)
+    turns, shears = gauge_families(captured, walk, read, mixing, spaces, translations + affine, requires, answered)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     named = tuple(
         with_kept_zeros(with_negative_factors(with_padding_rows(unique_names(families), program), spaces), zeros, known)
@@ -198,16 +199,15 @@ def _shifted(
         named_family("translation", action, group.labels, requires)
         for action, group in zip(actions, groups, strict=True)
     ]
-    answers = dict(shifts.answerable)
-    if not shifts.absorbed and not answers:
+    if not shifts.absorbed and not shifts.answerable:
         return translations, []
+    answers = [*shifts.answerable]
     del shifts  # its variables take much memory, and so will those of the next walk
-    known = -1
-    while known < len(answers):  # what one bias answers may meet others further on, which then have to answer, too
-        known = len(answers)
-        absorbing = Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single, answers=[*answers])
-        walk(absorbing)
-        answers |= absorbing.answerable
+    absorbing = absorbed_shifts(
+        lambda known: Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single, answers=known),
+        walk,
+        answers,
+    )
     space = distinct_shifts(absorbing, absorbing.system.solve(absorbing.read()))
     return translations, affine_families(absorbing, space, actions, requires)
 

@@ -12,7 +12,6 @@ from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
 from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import Shear, Shift
-from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = ["centred", "is_readable", "rescaled"]
 
@@ -74,11 +73,9 @@ def _amounts(families: Sequence[Family], params: Mapping[str, Tensor], hidden: C
     """The shifts after which nothing is left along the families."""
     action = families[0].action
     if isinstance(action, Shear):
-        term = action.term
-        weight = params[term.weight] if term.outputs < term.inputs else params[term.weight].mT
-        gain = gain_values(term.dressing, params, weight)
-        gain = torch.ones(weight.shape[1], dtype=torch.float64) if gain is None else gain
-        return [-(weight @ gain) / weight.shape[1]]
+        weight, inputs = action.term.weight, action.term.inputs
+        along = {weight: (params[weight].double() / action.term.columns(params)).mean(inputs, keepdim=True)}
+        return _projected([Shift((action.term.slices,))], along, ())
     return _projected([Shift(f.action.shift_terms) for f in families], params, hidden)
 
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from neuralmechanics.symmetry.domains.representation.shears import Shears
 from neuralmechanics.symmetry.domains.representation.spaces import Leg, Spaces
 from neuralmechanics.symmetry.domains.representation.tensor_type import (
     Carried,
     Hollow,
+    centred_along,
     narrow,
     places_of,
     plain,
@@ -24,7 +26,6 @@ from neuralmechanics.symmetry.domains.representation.tensor_type import (
     shifted_hollow,
     viewed,
 )
-from neuralmechanics.symmetry.families.actions.mixing.shear import ShearTerm
 from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
@@ -40,7 +41,7 @@ class Transport:
     """The interpreter of the primitives (see ``domain.Domain``) that carries whole spaces.
 
     ``answering``: where a bias is added to a product that nothing else reads. ``blind``: a centring norm does not
-    rotate but is invariant to what is added along the all-ones vector.
+    rotate but is invariant to what is added along the all-ones vector, and the matrices 1 + v·1ᵀ leave what it makes.
     """
 
     def __init__(
@@ -55,13 +56,10 @@ class Transport:
         self.shapes = shapes
         self.spaces = Spaces()
         self.parameters: dict[str, Carried] = {}
-        self.shears: dict[str, ShearTerm] = {}
+        self.shears = Shears(single)
         self.cause = self.position = -1
-        self._complex, self._single, self._blind = complex, single, blind
+        self._complex, self._blind = complex, blind
         self._answering = answering  # where a bias is added to a product that nothing else reads
-        self._waiting: dict[
-            int, tuple[str, Carried, int]
-        ] = {}  # weights, products that await a bias, outputs from behind
 
     # --- leaves -------------------------------------------------------------------------------------------------
 
@@ -105,8 +103,14 @@ class Transport:
         self.fix(x)
         return plain(x.shape, None, x)
 
+    def _still(self, x: Carried) -> Carried:
+        """x without the leg along which its entries add up to zero: matrices 1 + v·1ᵀ leave it as it is."""
+        if not self._blind or x.hollow is None or x.hollow.dressing or x.hollow.shifts:
+            return x
+        return replace(x, legs=tuple(None if d == x.hollow.dim else leg for d, leg in enumerate(x.legs)))
+
     def _ended(self, shape: Sequence[int], *xs: Carried) -> Carried:
-        self.fix(*xs)
+        self.fix(*map(self._still, xs))
         return plain(shape, None, *xs)
 
     # --- rearrangements -----------------------------------------------------------------------------------------
@@ -140,9 +144,10 @@ class Transport:
         if scale == 0:
             return x
         shape = np.broadcast_shapes(x.shape, y.shape)
-        self._answer(x, y, scale)
-        if scale == 1:
-            self._answer(y, x, scale)
+        centred = centred_along(x, y, scale)
+        if scale == 1 and self.position in self._answering:
+            self.shears.answer(x, y)
+            self.shears.answer(y, x)
         x, y = (narrow(self._aligned(self._linear(v), shape)) for v in (x, y))
         legs: list[Leg | None] = []
         for d, n in enumerate(shape):
@@ -154,19 +159,14 @@ class Transport:
             elif n > 1 and leg is not None:
                 self._keep_ones(leg)
             legs.append(leg)
+        if centred is not None:
+            return self._left_by_centring(plain(shape, legs, x, y), centred)
         return replace(plain(shape, legs, x, y), hollow=shifted_hollow(x, y, scale) or shifted_hollow(y, x, scale))
 
-    def _answer(self, product: Carried, bias: Carried, scale: float) -> None:
-        """Notes the bias that is added to a product, to take back what a shear of the weight leaves."""
-        name, held, place = self._waiting.get(id(product), ("", None, 0))
-        if product is not held or scale != 1 or self.position not in self._answering:
-            return
-        whole = bias.gain is not None and bias.gain == (Gain(bias.gain[0].parameter), 1.0)
-        along = [d - len(bias.shape) for d in bias.wide()]
-        if not whole or bias.gain is None or along != [place] or bias.shape[place] != product.shape[place]:
-            return
-        if bias.gain[0].parameter in self._single:
-            self.shears[name] = replace(self.shears[name], absorber=bias.gain[0].parameter)
+    def _left_by_centring(self, x: Carried, dim: int) -> Carried:
+        """x, the entries of which add up to zero along a dimension."""
+        legs = [self.spaces.hollow(n) if self._blind and d == dim else x.legs[d] for d, n in enumerate(x.shape)]
+        return replace(x, legs=tuple(legs), hollow=Hollow(dim))
 
     def _keep_ones(self, leg: Leg) -> None:
         if self._blind:
@@ -193,7 +193,8 @@ class Transport:
         if gain is not None and gain[1] == 1:
             gain = (replace(gain[0], factor=gain[0].factor * factor, offset=gain[0].offset * factor), 1.0)
         hollow = x.hollow if x.hollow is not None and not x.hollow.shifts else None
-        return replace(x, gain=gain, source=None, hollow=hollow)
+        total = None if x.sum_of is None else (*x.sum_of[:2], x.sum_of[2] * factor)
+        return replace(x, gain=gain, source=None, hollow=hollow, sum_of=total)
 
     def mul(self, x: Carried, y: Carried) -> Carried:
         shape = np.broadcast_shapes(x.shape, y.shape)
@@ -216,6 +217,7 @@ class Transport:
     def power(self, x: Carried, exponent: float) -> Carried:
         if exponent == 1:
             return x
+        x = self._still(x)
         gain = None if x.gain is None else (x.gain[0], x.gain[1] * exponent)
         carried = frozenset(d for d, leg in enumerate(x.legs) if leg is not None)
         # Squares may still be summed to a length, which rotations keep (``reduce``).
@@ -261,25 +263,9 @@ class Transport:
             elif (leg := one or other) is not None:
                 self._keep_ones(leg)
         result = plain(how.output_shape(x.shape, y.shape), (out.get(k) for k in how.out), x, y)
-        self._shear(x, how.x, y, how.y, how, result)
-        self._shear(y, how.y, x, how.x, how, result)
+        self.shears.note(x, how.x, y, how.y, how, result, self.position)
+        self.shears.note(y, how.y, x, how.x, how, result, self.position)
         return result
-
-    def _shear(self, data: Carried, mine: str, weight: Carried, theirs: str, how: Contraction, result: Carried) -> None:
-        """A weight, read nowhere else, whose columns read what a centring norm and a gain left."""
-        if data.hollow is None or weight.source is None or how.windows or len(theirs) != 2:
-            return
-        name, places = weight.source
-        letter = mine[data.hollow.dim]
-        if name not in self._single or letter not in theirs or letter in how.out or not data.hollow.dressing:
-            return
-        column = theirs.index(letter)
-        if theirs[1 - column] not in how.out or theirs[1 - column] in mine:
-            return
-        self.shears[name] = ShearTerm(
-            name, places[1 - column], places[column], data.hollow.dressing, data.hollow.shifts
-        )  # fmt: skip
-        self._waiting[id(result)] = (name, result, how.out.index(theirs[1 - column]) - len(how.out))
 
     def reduce(self, x: Carried, dims: Sequence[int], keepdim: bool, mean: bool) -> Carried:
         bound = {d % len(x.shape) for d in dims} if x.shape else set()
@@ -302,11 +288,14 @@ class Transport:
             hollow = None
         elif not keepdim:
             hollow = replace(hollow, dim=hollow.dim - sum(d < hollow.dim for d in bound))
-        return replace(plain([n for n, _ in kept], (leg for _, leg in kept), x), hollow=hollow)
+        total = [(x, d, 1 / x.shape[d] if mean else 1.0) for d in bound if len(bound) == 1 and x.shape[d]]
+        return replace(
+            plain([n for n, _ in kept], (leg for _, leg in kept), x), hollow=hollow, sum_of=(*total, None)[0]
+        )
 
     def normalise(self, x: Carried, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> Carried:
         """Lengths, and the mean where it is removed, are kept; other dimensions are told apart."""
-        x = self._linear(x)
+        x = self._linear(self._still(x))
         bound = {d % len(x.shape) for d in dims}
         wide = [d for d in sorted(bound) if x.shape[d] > 1]
         legs: list[Leg | None] = list(x.legs)
@@ -323,7 +312,8 @@ class Transport:
                 self.spaces.keep_length(leg)
                 if center:
                     self.spaces.keep_ones(leg)
-        return replace(plain(x.shape, legs, x), hollow=Hollow(wide[0]) if center and len(wide) == 1 else None)
+        out = plain(x.shape, legs, x)
+        return self._left_by_centring(out, wide[0]) if center and len(wide) == 1 else out
 
     def deviation(self, x: Carried, dims: Sequence[int], keepdim: bool) -> Carried:
         bound = [d % len(x.shape) for d in dims]

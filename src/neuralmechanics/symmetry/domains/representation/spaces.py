@@ -116,6 +116,12 @@ class Spaces:
         """The leg's matrix may add multiples of the all-ones vector only."""
         self._restrict(leg, self.blind)
 
+    def hollow(self, width: int) -> Leg:
+        """A leg whose matrices 1 + v·1ᵀ leave every vector that adds up to zero as it is."""
+        leg = self.new(width)
+        self.blind_to_ones(leg)
+        return leg.partner
+
     def turn_pairs(self, leg: Leg, pairs: tuple[tuple[int, int], ...]) -> None:
         """The leg's matrix commutes with a quarter turn of each pair, and leaves other channels as they are."""
         root = self.find(leg)

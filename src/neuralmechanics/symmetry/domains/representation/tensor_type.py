@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.domains.representation.spaces import Leg, dressed
 from neuralmechanics.symmetry.families.actions.terms.gain import Dressing, Gain
-from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Take, View, dimension_groups
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
-__all__ = ["Carried", "Hollow", "narrow", "places_of", "plain", "scaled_hollow", "shifted_hollow", "viewed"]
+__all__ = [
+    "Carried",
+    "Hollow",
+    "centred_along",
+    "narrow",
+    "places_of",
+    "plain",
+    "scaled_hollow",
+    "shifted_hollow",
+    "viewed",
+]
 
 Shape = tuple[int, ...]
 Legs = tuple[Leg | None, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Hollow:
     """Σ_j x_j/D_j over dimension ``dim`` is a constant, Σ_j β_j/D_j over all ``shifts`` β."""
 
@@ -29,8 +40,10 @@ class Carried:
     """One leg a dimension (None: it does not transform), and what is known of the tensor's value.
 
     ``terms`` is empty for data. ``gain``: the value is gain^power along its one wide dimension. ``squares``: the value
-    is the square of what the legs say, to be summed along those dimensions. ``source``: it is that parameter, its
-    dimensions in that order. ``same``: dimensions along which the value was repeated.
+    is the square of what the legs say, to be summed along those dimensions. ``source``: it is that parameter,
+    rearranged, with the parameter's own for each dimension that is whole. ``same``: dimensions along which the value
+    was repeated. ``sum_of``: it is that multiple of the sum of a tensor along one dimension, in the order of its
+    entries.
     """
 
     shape: Shape
@@ -38,9 +51,10 @@ class Carried:
     terms: tuple[int, ...] = (1,)
     gain: tuple[Gain, float] | None = None
     squares: frozenset[int] = frozenset()
-    source: tuple[str, tuple[int, ...]] | None = None
+    source: tuple[str, tuple[int | None, ...]] | None = None
     hollow: Hollow | None = None
     same: frozenset[int] = frozenset()
+    sum_of: tuple[Carried, int, float] | None = None
 
     def wide(self) -> list[int]:
         """Dimensions of more than one entry."""
@@ -102,6 +116,16 @@ def shifted_hollow(x: Carried, y: Carried, scale: float) -> Hollow | None:
     return replace(hollow, shifts=(*hollow.shifts, (y.gain[0].parameter, ())))
 
 
+def centred_along(x: Carried, mean: Carried, scale: float) -> int | None:
+    """The dimension along which x + scale·mean adds up to zero, where the mean is that of x."""
+    if mean.sum_of is None or mean.sum_of[0] is not x:
+        return None
+    _, dim, factor = mean.sum_of
+    sizes = tuple(1 if d == dim else n for d, n in enumerate(x.shape))
+    zero = math.isclose(scale * factor * x.shape[dim], -1.0, rel_tol=1e-9)
+    return dim if zero and mean.shape == sizes and x.shape[dim] > 1 else None
+
+
 def viewed(x: Carried, view: View, shape: Shape, place: dict[int, int]) -> Carried:
     """x rearranged; ``place`` says where each dimension goes that stays whole, the legs of others are ended before."""
     legs: list[Leg | None] = [None] * len(shape)
@@ -113,14 +137,17 @@ def viewed(x: Carried, view: View, shape: Shape, place: dict[int, int]) -> Carri
         out = replace(out, gain=x.gain)
     if x.squares:
         out = replace(out, squares=frozenset(place[d] for d in x.squares if d in place))
-    if x.source is not None and isinstance(view, Permute):
-        out = replace(out, source=(x.source[0], tuple(x.source[1][d] for d in view.order)))
-    elif x.source is not None and shape == x.shape and not isinstance(view, Take):
-        out = replace(out, source=x.source)
+    if x.source is not None:
+        after: list[int | None] = [None] * len(shape)
+        for d, k in place.items():
+            after[k] = x.source[1][d] if shape[k] == x.shape[d] else None
+        out = replace(out, source=(x.source[0], tuple(after)))
     if isinstance(view, Expand):
         front = len(shape) - len(x.shape)
         same = {d + front for d in x.same} | {d + front for d, n in enumerate(x.shape) if n == 1 != shape[d + front]}
         out = replace(out, same=frozenset(same) | frozenset(range(front)))
+    if isinstance(view, Reshape):
+        out = replace(out, sum_of=x.sum_of)
     if x.hollow is not None and x.hollow.dim in place:
         out = replace(out, hollow=replace(x.hollow, dim=place[x.hollow.dim]))
     return out

@@ -12,33 +12,37 @@ from neuralmechanics.symmetry.domains.shift.products import Gained, Mapped
 from neuralmechanics.symmetry.domains.shift.variation import ChangeTerm
 from neuralmechanics.symmetry.program.attributes.views import Permute, Take
 
-__all__ = ["Absorbed", "Answer", "mapped_constant", "maps_of", "parameter_behind"]
+__all__ = ["Absorbed", "Answer", "mapped_constant", "maps_of", "parameter_behind", "rows_alike"]
 
 
 @dataclass(frozen=True, eq=False)
 class Absorbed:
     """A change that the bias ``absorber`` answers: -factor·Σ_k u[ids[k]]·(column k of the linear map).
 
-    The map is the product of those of ``steps``, the first one first: sums of products, and gains.
+    The map is the product of those of ``steps``, the first one first: sums of products, and gains. ``rows``: the
+    entries of the bias that answer; none for all.
     """
 
     absorber: str
     steps: tuple[Mapped | Gained, ...]
     ids: np.ndarray
     factor: float
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Answer:
     """Images W a that a bias read in several places may take on: the step of the linear map W, and how many a has.
 
-    ``axis``: which axis of the step's functions the outputs of W lie along.
+    ``axis``: which axis of the step's functions the outputs of W lie along. ``rows``: the entries of the bias that do
+    so, where these are read apart from the others; none for all.
     """
 
     bias: str
     step: Mapped
     axis: int
     count: int
+    rows: tuple[int, ...] = ()
 
 
 def mapped_constant(t: ChangeTerm) -> Mapped | None:
@@ -64,6 +68,16 @@ def parameter_behind(name: Hashable, shapes: Mapping[str, Sequence[int]]) -> tup
     parameter = str(name[1])
     several = sum(n > 1 for n in shapes[parameter]) > 1
     return ("", False) if permuted and several else (parameter, whole)
+
+
+def rows_alike(t: ChangeTerm, name: Hashable) -> tuple[int, ...]:
+    """The rows that were taken of a mapped constant and of the vector that is added to it, if they are the same."""
+    while isinstance(name, tuple) and name[0] in ("expand", "view") and not isinstance(name[2], Take):
+        name = name[1]
+    if not (isinstance(name, tuple) and name[0] == "view" and isinstance(take := name[2], Take)):
+        return ()
+    whole = isinstance(name[1], tuple) and name[1][:1] == ("parameter",) and len(t.key) == 3
+    return take.positions if whole and t.key[2] == ("take", t.along[0][1], take.positions) else ()
 
 
 def maps_of(t: ChangeTerm) -> tuple[Mapped | Gained, ...]:

@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.domains.shift.answers import Absorbed, Answer, mapped_constant, maps_of, parameter_behind
+from neuralmechanics.symmetry.domains.shift.answers import (
+    Absorbed,
+    Answer,
+    mapped_constant,
+    maps_of,
+    parameter_behind,
+    rows_alike,
+)
 from neuralmechanics.symmetry.domains.shift.constraints import ShiftConstraints
 from neuralmechanics.symmetry.domains.shift.movement import placed_in, viewed_dims, viewed_term, viewed_whole
 from neuralmechanics.symmetry.domains.shift.products import contracted_term, one_along, times, zero_along
@@ -130,8 +137,8 @@ class Shifts(ShiftConstraints):
         varies = viewed_dims(x.varies, view, x.shape, shape)
         terms = tuple(viewed_term(t, view, x.shape, shape) for t in x.terms)
         told = x.shape[view.dim : view.dim + 1] if isinstance(view, Take) else ()  # of how many entries some are taken
-        one, zero = (viewed_whole(dim, x, view, shape) for dim in (x.sums_to_one, x.sums_to_zero))
-        return Change(shape, varies, Name("view", x.name, view, *told), terms, one, zero)
+        whole = (viewed_whole(dim, x, view, shape) for dim in (x.sums_to_one, x.sums_to_zero))
+        return Change(shape, varies, Name("view", x.name, view, *told), terms, *whole)
 
     def cat(self, xs: Sequence[Change], dim: int) -> Change:
         shape = list(xs[0].shape)
@@ -169,20 +176,19 @@ class Shifts(ShiftConstraints):
             step = mapped_constant(t)
             if steps:
                 self.absorbed.append(Absorbed(name, steps, t.ids.reshape(-1), t.factor * times))
-            elif step is None or t.varies != bias.varies:
-                kept.append(t)
-            else:
-                kept.append(t)
-                if answering:
-                    self.answerable[Answer(name, step, t.along[0][1], t.ids.shape[-1])] = None
+                continue
+            kept.append(t)
+            if answering and step is not None and t.varies == bias.varies:
+                rows = rows_alike(t, bias.name)
+                self.answerable[Answer(name, step, t.along[0][1], t.ids.shape[-1], rows)] = None
         return replace(x, terms=tuple(kept)) if self.absorbing else x
 
     def _taken_on(self, answer: Answer, shape: Shape) -> ChangeTerm:
-        """The bias's own change by an image W a, the same wherever it is read."""
+        """The bias's own change by an image W a, or by some rows of it, the same wherever it is read."""
         ids = self.system.new(answer.count)
-        self.absorbed.append(Absorbed(answer.bias, (answer.step,), ids, -1.0))
+        self.absorbed.append(Absorbed(answer.bias, (answer.step,), ids, -1.0, answer.rows))
         (dim,) = wide_dims(shape)
-        key = ("constant", answer.step)
+        key = ("constant", answer.step, *([("only", answer.axis, answer.rows)] if answer.rows else []))
         return ChangeTerm(key, ids.reshape((1,) * len(shape) + (answer.count,)), ((dim, answer.axis),))
 
     def add_number(self, x: Change, number: float, broken_by: Breaking | None = None) -> Change:

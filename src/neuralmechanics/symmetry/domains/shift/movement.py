@@ -71,7 +71,12 @@ def taken_term(t: ChangeTerm, take: Take) -> ChangeTerm:
     """The term at some entries along a dimension where its functions vary: said of their own axis, wherever it lies."""
     axis = dict(t.along)[take.dim]
     left = t.along if len(take.positions) > 1 else tuple(pair for pair in t.along if pair[0] != take.dim)
-    return replace(t, key=(*t.key, ("take", axis, take.positions)), along=left)
+    key, last = t.key, t.key[-1]
+    if isinstance(last, tuple) and last[:2] == ("only", axis):  # a function that is zero but for some entries
+        if not set(take.positions) & set(last[2]):
+            return replace(t, ids=np.zeros_like(t.ids), along=left)
+        key = key[:-1] if set(take.positions) <= set(last[2]) else key
+    return replace(t, key=(*key, ("take", axis, take.positions)), along=left)
 
 
 def _reshaped_term(t: ChangeTerm, shape: Shape, out: Shape) -> ChangeTerm:

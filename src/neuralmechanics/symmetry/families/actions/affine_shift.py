@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -26,12 +26,13 @@ class MapFactor:
     """A linear map: a weight summed over all but its two kept dimensions, the outputs ``output_first`` or last.
 
     With one kept dimension a diagonal matrix: gains. In ``groups`` each of as many sets of outputs reads inputs of its
-    own.
+    own. ``rows``: the outputs that it makes, all others being zero; none for all.
     """
 
     view: SliceView
     output_first: bool
     groups: int = 1
+    rows: tuple[int, ...] = ()
 
     @property
     def inputs(self) -> int:
@@ -40,6 +41,14 @@ class MapFactor:
 
     def matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "outputs inputs"]:
         """The map, outputs first."""
+        whole = self._whole(params)
+        if not self.rows:
+            return whole
+        made = torch.zeros(len(whole), 1, dtype=whole.dtype, device=whole.device)
+        made[list(self.rows)] = 1.0
+        return whole * made
+
+    def _whole(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "outputs inputs"]:
         weight = params[self.view.parameter].double().reshape(self.view.shape)
         if self.view.summed:
             weight = weight.sum(dim=self.view.summed)
@@ -57,6 +66,7 @@ class AffineTerm:
 
     The shift enters the map in its input columns ``inputs`` with ``coefficients`` times the weight of ``generators``.
     ``output_first`` and ``groups`` as those of ``MapFactor``. ``then``: maps that follow, so that M is their product.
+    ``rows``: the outputs of M that the bias absorbs; none for all.
     """
 
     absorber: str
@@ -67,11 +77,13 @@ class AffineTerm:
     coefficients: np.ndarray
     then: tuple[MapFactor, ...] = ()
     groups: int = 1
+    rows: tuple[int, ...] = ()
 
     @property
     def factors(self) -> tuple[MapFactor, ...]:
         """The maps in their order."""
-        return (MapFactor(self.weight, self.output_first, self.groups), *self.then)
+        *before, last = MapFactor(self.weight, self.output_first, self.groups), *self.then
+        return (*before, replace(last, rows=self.rows))
 
     def add_generator_(self, out: Tensors, params: Mapping[str, Tensor], weights: Tensor) -> None:
         """Adds the absorbing bias's answer -M u to ``out``."""
@@ -190,11 +202,16 @@ class AffineShift(Action):
         return Shift(self.terms)
 
 
+def _factor_to(factor: MapFactor) -> dict[str, Any]:
+    return {"view": asdict(factor.view), "output_first": factor.output_first, "groups": factor.groups}
+
+
 def _answer_to(term: AffineTerm) -> dict[str, Any]:
     arrays = {name: getattr(term, name).tolist() for name in ("inputs", "generators", "coefficients")}
     head = {"absorber": term.absorber, "weight": asdict(term.weight), "output_first": term.output_first}
-    then = {"then": [asdict(factor) for factor in term.then]} if term.then else {}
-    return head | arrays | then | ({"groups": term.groups} if term.groups > 1 else {})
+    then = {"then": [_factor_to(factor) for factor in term.then]} if term.then else {}
+    more = ({"groups": term.groups} if term.groups > 1 else {}) | ({"rows": list(term.rows)} if term.rows else {})
+    return head | arrays | then | more
 
 
 def _answer_from(data: Mapping[str, Any]) -> AffineTerm:
@@ -207,4 +224,5 @@ def _answer_from(data: Mapping[str, Any]) -> AffineTerm:
         np.asarray(data["coefficients"], dtype=float),
         tuple(MapFactor(view_from(f["view"]), f["output_first"], f["groups"]) for f in data.get("then", ())),
         data.get("groups", 1),
+        tuple(data.get("rows", ())),
     )

@@ -21,39 +21,56 @@ from neuralmechanics.symmetry.finding.reading.grouping import Exponents, collaps
 from neuralmechanics.symmetry.finding.reading.naming import SliceLabels, named_family
 from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, View, dimension_groups
 
-__all__ = ["affine_families"]
+__all__ = ["ShiftReading", "affine_families"]
 
 
 def affine_families(
     shifts: Shifts, space: NullSpace, translations: Sequence[Shift], requires: tuple[str, ...]
 ) -> list[Family]:
     """Families of the shifts in the null space of an absorbing walk, without those that are translations already."""
-    entries = []
-    for name, arrays in shifts.parameters.items():
-        for ids in arrays:
-            kept = collapse(ids, space)
-            entry = read_off(name, shifts.shapes[name], kept, 1.0, space)
-            if entry is not None:
-                entries.append(entry)
-    maps = [(a, found) for a in shifts.absorbed if (found := _maps(a, shifts.shapes)) is not None]
-    unreadable = [a for a in shifts.absorbed if _maps(a, shifts.shapes) is None]
-    answered = _touched([a for a, _ in maps], space)
-    weights = {factor.view.parameter for _, found in maps for factor in found.factors}
-    maps_moved = [e.basis for e in entries if e.view.parameter in weights]
-    refused = np.concatenate(
-        [_touched(unreadable, space), *maps_moved]
-    )  # a map that moves itself gives no affine shift
-    candidates = np.setdiff1d(answered, refused)
-    fresh = _beyond(entries, candidates, translations)
-    chosen = [_only(e, fresh) for e in entries]
-    marks = _answered_alike(maps, space)  # shifts with different answers are different families
-    sets = [members for members, _ in members_alike(chosen, space.count, marks, signed=False)]
-    return [
-        named_family("affine", AffineShift(tuple(terms), answers), SliceLabels(terms, len(members)), requires)
-        for members, terms, answers in zip(
-            sets, family_terms(chosen, sets, space.count), _answers(maps, sets, space), strict=True
-        )
-    ]
+    reading = ShiftReading.of(shifts, space)
+    candidates = np.setdiff1d(_touched([a for a, _ in reading.maps], space), reading.refused)
+    found = reading.actions(_beyond(reading.entries, candidates, translations))
+    return [named_family("affine", action, SliceLabels(action.terms, count), requires) for action, count in found]
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftReading:
+    """What each basis vector of an absorbing walk does to parameters (``entries``), and what biases take back of it.
+
+    ``refused``: vectors that a map answers which is no parameter, or which moves itself and so gives no affine shift.
+    """
+
+    space: NullSpace
+    entries: list[Exponents]
+    maps: list[tuple[Absorbed, Maps]]
+    refused: np.ndarray
+
+    @classmethod
+    def of(cls, shifts: Shifts, space: NullSpace) -> ShiftReading:
+        """The reading of a walk."""
+        entries = []
+        for name, arrays in shifts.parameters.items():
+            for ids in arrays:
+                entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space)
+                entries += [entry] if entry is not None else []
+        found = [(a, _maps(a, shifts.shapes)) for a in shifts.absorbed]
+        maps = [(a, known) for a, known in found if known is not None]
+        weights = {factor.view.parameter for _, known in maps for factor in known.factors}
+        moved = [e.basis for e in entries if e.view.parameter in weights]
+        unreadable = _touched([a for a, known in found if known is None], space)
+        return cls(space, entries, maps, np.unique(np.concatenate([unreadable, *moved])))
+
+    def actions(self, basis: np.ndarray) -> list[tuple[AffineShift, int]]:
+        """The shifts of these basis vectors, those that move the same alike in one action, with their number."""
+        chosen = [_only(e, basis) for e in self.entries]
+        marks = _answered_alike(self.maps, self.space)  # shifts with different answers are different families
+        sets = [members for members, _ in members_alike(chosen, self.space.count, marks, signed=False)]
+        terms, answers = family_terms(chosen, sets, self.space.count), _answers(self.maps, sets, self.space)
+        return [
+            (AffineShift(tuple(own), answer), len(members))
+            for members, own, answer in zip(sets, terms, answers, strict=True)
+        ]
 
 
 def _answered_alike(maps: Sequence[tuple[Absorbed, Maps]], space: NullSpace) -> list[np.ndarray]:
@@ -78,16 +95,20 @@ def _maps(absorbed: Absorbed, shapes: Mapping[str, tuple[int, ...]]) -> Maps | N
     if first is None or any(step.absorbed for step in absorbed.steps[1:]):
         return None
     times = math.prod(one[1] for one in found if one is not None)
-    return Maps(factors, told, times) if len(absorbed.ids) == (first.inputs if told else 1) else None
+    return Maps(factors, told, times, absorbed.rows) if len(absorbed.ids) == (first.inputs if told else 1) else None
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Linear maps in a row, and a number; ``told``: the same shift does not enter every input of the first."""
+    """Linear maps in a row, and a number; ``told``: the same shift does not enter every input of the first.
+
+    ``rows``: the outputs that are answered; none for all.
+    """
 
     factors: tuple[MapFactor, ...]
     told: bool
     times: float
+    rows: tuple[int, ...] = ()
 
 
 def _gain(step: Gained, shapes: Mapping[str, tuple[int, ...]]) -> tuple[MapFactor, float] | None:
@@ -260,7 +281,7 @@ def _answers(
             first, *then = found.factors
             term = AffineTerm(
                 absorbed.absorber, first.view, first.output_first, inputs, generators, coefficients, tuple(then),
-                first.groups,
+                first.groups, found.rows,
             )  # fmt: skip
             answers[family].append(term)
     return [tuple(terms) for terms in answers]

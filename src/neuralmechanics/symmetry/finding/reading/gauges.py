@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 
 from neuralmechanics.symmetry.domains.representation.domain import Transport
-from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear, ShearTerm
+from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.spaces import Entry, Space
 from neuralmechanics.symmetry.finding.reading.naming import named_family
+from neuralmechanics.symmetry.finding.reading.shears import Answering, shears_of, whole_shears
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses
 
@@ -22,17 +22,20 @@ def gauge_families(
     read: ParameterUses,
     mixed: Sequence[GramTerm],
     spaces: Sequence[Space],
+    shifted: Sequence[Family],
     requires: tuple[str, ...],
-    forgotten: Callable[[dict[str, int]], Collection[str]],
+    answered: Answering,
 ) -> tuple[list[Family], list[Family]]:
     """Turns, of kind linear, and shears, of kind affine; ``mixed`` are the channels of known linear blocks.
 
-    ``walk`` runs the graph through an interpreter of the primitives; ``forgotten`` tells of weights, by the number of
-    their outputs, which may add a constant vector to these without effect.
+    ``walk`` runs the graph through an interpreter of the primitives; ``answered`` tells which constant vectors weights
+    may add to what they make, and which biases take them back.
 
     Rotations: ``spaces`` that norms (or a tensor that both writes and reads a space) see by length only. General
     mixings: spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is
-    added along the all-ones vector of a space that is read by centring norms, where others read the space too.
+    added along the all-ones vector of a space that is read by centring norms, where others read the space too; and
+    1 + v·1ᵀ, which leave what a centring norm makes, so that its bias moves and readers without a bias move against it.
+    ``shifted`` are translations and affine families: shifts of the bias that they know need no such matrix.
     """
     turned, blind = (
         Transport(
@@ -42,13 +45,12 @@ def gauge_families(
     )
     for transport in (turned, blind):
         walk(transport)
+    shears = shears_of(turned.shears.settled(read.reads), captured.shapes, answered)
     found = [turn for space in spaces if (turn := _rotation(space, mixed)) is not None]
     for root, terms in _spaces(blind).items():
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
-        if marked and any(t.dual for t in terms):
+        if marked and any(t.dual for t in terms) and not _answered_by_shears(terms, shears, shifted):
             found.append(Rotation(terms, blind.spaces.widths[root], "blind"))
-    widths = {name: turned.shapes[name][term.outputs] for name, term in turned.shears.items()}
-    shears = [Shear(term, widths[term.weight]) for term in _answered(turned.shears, widths, forgotten)]
     return (
         [named_family("linear", turn, (), requires) for turn in found],
         [named_family("affine", shear, (), requires) for shear in shears],
@@ -114,11 +116,12 @@ def _known(terms: Collection[RotationTerm], mixed: Sequence[GramTerm]) -> bool:
     return any((t.parameter, (t.dim,)) in known for t in terms)
 
 
-def _answered(
-    shears: Mapping[str, ShearTerm], widths: Mapping[str, int], forgotten: Callable[[dict[str, int]], Collection[str]]
-) -> list[ShearTerm]:
-    """Shears that leave no constant, whose constant a bias takes back, or whose constant is forgotten."""
-    open_ones = {name: widths[name] for name, term in shears.items() if term.shifts and term.absorber is None}
-    known = forgotten(open_ones) if open_ones else ()
-    terms = (replace(term, shifts=()) if name in known else term for name, term in shears.items())
-    return [term for term in terms if not term.shifts or term.absorber is not None]
+def _answered_by_shears(terms: Collection[RotationTerm], shears: Sequence[Shear], shifted: Sequence[Family]) -> bool:
+    """Whether 1 + v·1ᵀ is a shift of a norm's bias that is known, and shears of all that reads the norm."""
+    biases = [t.parameter for t in terms if t.dual]
+    sheared = whole_shears(shears)
+    if len(biases) != 1 or not all((t.parameter, t.dim) in sheared for t in terms if not t.dual):
+        return False
+    known = [t for f in shifted for t in f.action.shift_terms if t.view.parameter == biases[0]]
+    slices = {number for t in known for number in t.slices.tolist()}
+    return bool(known) and all(t.view.kept for t in known) and len(slices) == known[0].view.size

@@ -28,7 +28,8 @@ class ParameterUses:
     ``groups``: convolutions in groups. ``contracted``: the sets of dimensions that a sum of products treats as one:
     those that it keeps and those that it sums, each with those that it shares with the other factor and keeps.
     ``single``: parameters that one instruction reads, once. ``answering``: the places in the program where a parameter
-    that nothing else reads is added to a sum of products that nothing else reads.
+    that nothing else reads is added to a sum of products that nothing else reads. ``reads``: how many instructions read
+    each parameter, directly or rearranged.
     """
 
     elementwise: dict[str, Dims]
@@ -37,6 +38,7 @@ class ParameterUses:
     single: frozenset[str]
     answering: frozenset[int]
     pieces: dict[str, Runs]
+    reads: dict[str, int]
 
 
 @naming_the_operation
@@ -48,11 +50,13 @@ def parameter_uses(program: Program) -> ParameterUses:
     contracted: dict[str, list[Dims]] = {}
     single: set[str] = set()
     pieces: dict[str, Runs] = {}
+    reads: dict[str, int] = {}
     for instruction in program.instructions:
         if not isinstance(instruction.primitive, p.Parameter) or instruction.result is None:
             continue
         name, value = instruction.primitive.name, instruction.result
         ends = _ends(value, readers)
+        reads[name] = reads.get(name, 0) + len(ends)
         summed = any(isinstance(read.primitive, (p.Contract, p.Gather)) for _, read in ends)
         if runs := _runs(value, ends, makers):
             pieces[name] = runs
@@ -69,7 +73,8 @@ def parameter_uses(program: Program) -> ParameterUses:
                 groups[name] = count
             elif not how.windows and (sets := _sets_of(value, _index_sets(how, place), held, makers)):
                 contracted.setdefault(name, sets)
-    return ParameterUses(elementwise, groups, contracted, frozenset(single), _answering(program, readers), pieces)
+    answering = _answering(program, readers)
+    return ParameterUses(elementwise, groups, contracted, frozenset(single), answering, pieces, reads)
 
 
 def _answering(program: Program, readers: dict[int, list[Instruction]]) -> frozenset[int]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, detached
-from neuralmechanics.symmetry.families.actions.shift import own_size, shifted
+from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
+from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift
+from neuralmechanics.symmetry.families.actions.shift import Shift, own_size, shifted
 from neuralmechanics.symmetry.families.actions.terms.gain import (
     Dressing,
     adjoint_by_differentiation,
@@ -19,42 +23,67 @@ from neuralmechanics.symmetry.families.actions.terms.gain import (
     dressing_to,
     gain_values,
 )
+from neuralmechanics.symmetry.families.actions.terms.slice_terms import slice_terms_from, slice_terms_to
 
 __all__ = ["Shear", "ShearTerm"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShearTerm:
-    """A weight whose columns read n·γ + β, where Σ n = 0 over the channels: W + u·(1/γ)ᵀ reads the same but for a
-    constant u·Σ β/γ, which the bias ``absorber`` takes back. ``shifts`` names β, each with the gains since it entered.
+    """A weight whose columns read n·γ + β, where Σ n = 0 over the channels: W + (S u)·(1/γ)ᵀ reads the same but for a
+    constant S u·Σ β/γ. ``slices`` holds S, with one entry along the dimension ``inputs`` on which the columns lie;
+    ``shifts`` names β, each with the gains since it entered.
     """
 
-    weight: str
-    outputs: int
+    slices: SliceTerm
     inputs: int
     dressing: Dressing
     shifts: tuple[tuple[str, Dressing], ...] = ()
-    absorber: str | None = None
+
+    @property
+    def weight(self) -> str:
+        """Its name."""
+        return self.slices.view.parameter
+
+    def columns(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "*ones columns *ones"]:
+        """1/γ, along the inputs of the weight."""
+        weight = params[self.weight]
+        gain = gain_values(self.dressing, params, weight)
+        width = weight.shape[self.inputs]
+        inverse = torch.ones(width, dtype=torch.float64, device=weight.device) if gain is None else 1 / gain
+        return inverse.reshape([width if d == self.inputs else 1 for d in range(weight.ndim)])
+
+    def constant(self, params: Mapping[str, Tensor]) -> Float64[Tensor, ""]:
+        """Σ β/γ."""
+        weight, inverse = params[self.weight], self.columns(params).reshape(-1)
+        total = torch.zeros((), dtype=torch.float64, device=weight.device)
+        for name, since in self.shifts:
+            value, later = params[name].double().reshape(-1), gain_values(since, params, weight)
+            total = total + (inverse * (value if later is None else value * later)).sum()
+        return total
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shear(Action):
-    """W → W + u·(1/γ)ᵀ, b → b - u·Σ β/γ: one number u for each of ``width`` outputs, and no charge."""
+    """W → W + (S u)·(1/γ)ᵀ, and Σ β/γ times what ``answer`` does for u: the biases that take the constant back.
+
+    One number u for each way in which the outputs of the weight may shift, and no charge.
+    """
 
     linear: ClassVar[bool] = False
     additive: ClassVar[bool] = True
     term: ShearTerm
-    width: int
+    answer: AffineShift
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
-        """One number an output of the weight."""
-        return (self.width,)
+        """One number a shift of the outputs."""
+        return self._shift.weights_shape
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that move."""
-        return (self.term.weight,) if self.term.absorber is None else (self.term.weight, self.term.absorber)
+        return (self.term.weight, *self.answer.parameters)
 
     @property
     def anchors(self) -> tuple[str, ...]:
@@ -63,65 +92,108 @@ class Shear(Action):
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the gains γ and shifts β."""
+        """Names of the gains γ and shifts β, and of the maps that the constant passes."""
+        return tuple(dict.fromkeys((*self._read, *self.answer.inputs)))
+
+    @cached_property
+    def _read(self) -> tuple[str, ...]:
         names = [gain.parameter for gain, _ in self.term.dressing]
         for name, since in self.term.shifts:
             names += [name, *(gain.parameter for gain, _ in since)]
         return tuple(dict.fromkeys(names))
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
-        """u ⊗ 1/γ for the weight, -u·Σ β/γ for the bias."""
-        steps = self._steps(detached(params, (*self.parameters, *self.inputs)), weights)
-        return {name: step.to(params[name].dtype) for name, step in steps.items()}
+        """S u ⊗ 1/γ for the weight, Σ β/γ times the answers for biases."""
+        own = detached(params, (*self.parameters, *self.inputs))
+        out = self._turned(own, weights)
+        total = self.term.constant(own)
+        for name, step in self.answer.generator(own, weights).items():
+            accumulate(out, name, total * step.double())
+        return {name: step.to(params[name].dtype) for name, step in out.items()}
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
         """θ + ξ: the generator does not depend on what moves."""
-        return shifted(params, self._steps(detached(params, (*self.parameters, *self.inputs)), element))
+        return shifted(params, self.generator(params, element))
 
     def units(self, form: Form) -> Iterator[Tensor]:
-        """One an output; none is the gradient of a charge, for γ moves under training."""
-        yield from torch.eye(self.width, dtype=torch.float64) if form == "other" else ()
+        """One a shift; none is the gradient of a charge, for γ moves under training."""
+        yield from torch.eye(*self.weights_shape, dtype=torch.float64) if form == "other" else ()
 
     def random_elements(self, amount: float, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         """Normal shifts."""
-        yield "shift", amount * torch.randn(self.width, generator=generator, dtype=torch.float64)
+        yield "shift", amount * torch.randn(self.weights_shape, generator=generator, dtype=torch.float64)
 
     def reach(self, params: Mapping[str, Tensor]) -> float:
-        """The root mean square of the weight and the bias."""
+        """The root mean square of the weight and the biases."""
         return own_size(params, self.parameters)
 
     def adjoint(self, gradients: Mapping[str, Tensor], weights: Tensor, params: Mapping[str, Tensor]) -> Tensors:
-        """By differentiating ⟨g, ξ⟩, which depends on γ and β."""
-        names = (*self.parameters, *self.inputs)
-        return adjoint_by_differentiation(lambda p: self._steps(p, weights), names, gradients, params)
+        """By differentiating ⟨g, ξ⟩, which depends on γ and β, and on the maps where Σ β/γ times an answer does."""
+        own = detached(params, (*self.parameters, *self.inputs))
+        answers = self.answer.generator(own, weights)
+        met = sum(((gradients[n].double() * step).sum() for n, step in answers.items()), torch.zeros(()).double())
+        name = self.term.weight
+
+        def stepped(leaves: Tensors) -> Tensors:
+            values = own | leaves
+            return {name: self._turned(values, weights)[name], "": met * self.term.constant(values)}
+
+        seen = {name: gradients[name], "": torch.ones((), dtype=torch.float64)}
+        out = adjoint_by_differentiation(stepped, (*self.parameters, *self._read), seen, own)
+        total = self.term.constant(own)
+        for other, step in self.answer.adjoint(gradients, weights, params).items():
+            accumulate(out, other, total * step)
+        return out
 
     def to_dict(self) -> dict[str, Any]:
-        """The term and the width, as a gauge."""
-        term = asdict(self.term) | {
-            "dressing": dressing_to(self.term.dressing),
-            "shifts": [[name, dressing_to(since)] for name, since in self.term.shifts],
-        }
-        return {"gauge": {"type": "shear", "term": term, "width": self.width}}
+        """The term and the answer, as a gauge; short where each output shifts by itself, and one bias answers."""
+        term, biases = self.term, self.answer.terms
+        rest: dict[str, Any] = {"inputs": term.inputs, "dressing": dressing_to(term.dressing)}
+        rest["shifts"] = [[name, dressing_to(since)] for name, since in term.shifts]
+        alone = not self.answer.answers and len(biases) < 2 and all(_is_each(t, -1.0, 1) for t in biases)
+        if alone and _is_each(term.slices, 1.0, 2):
+            absorber = biases[0].view.parameter if biases else None
+            rest |= {"weight": term.weight, "outputs": 1 - term.inputs, "absorber": absorber}
+            return {"gauge": {"type": "shear", "term": rest, "width": term.slices.view.size}}
+        (slices,) = slice_terms_to([term.slices])
+        return {"gauge": {"type": "shear", "term": {"slices": slices} | rest, "answer": self.answer.to_dict()}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Shear:
         """The action that was written."""
-        term = dict(data["gauge"]["term"])
-        term["dressing"] = dressing_from(term["dressing"])
-        term["shifts"] = tuple((name, dressing_from(since)) for name, since in term["shifts"])
-        return cls(ShearTerm(**term), data["gauge"]["width"])
+        gauge, term = data["gauge"], data["gauge"]["term"]
+        shifts = tuple((name, dressing_from(since)) for name, since in term["shifts"])
+        if "slices" in term:
+            (slices,) = slice_terms_from([term["slices"]])
+            answer = AffineShift.from_dict(gauge["answer"])
+        else:
+            width, outputs = gauge["width"], term["outputs"]
+            shape = (width, 1) if outputs < term["inputs"] else (1, width)
+            slices = _each(SliceView(term["weight"], shape, (outputs,)), 1.0)
+            name = term["absorber"]
+            answer = AffineShift(() if name is None else (_each(SliceView(name, (width,), (0,)), -1.0),), ())
+        return cls(ShearTerm(slices, term["inputs"], dressing_from(term["dressing"]), shifts), answer)
 
-    def _steps(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
-        """The generator in float64, differentiable in θ."""
-        term, weight = self.term, params[self.term.weight]
-        gain = gain_values(term.dressing, params, weight)
-        inverse = weights.new_ones(weight.shape[term.inputs]) if gain is None else 1 / gain
-        step = torch.outer(weights, inverse)
-        out = {term.weight: step if term.outputs < term.inputs else step.mT}
-        if term.absorber is not None:
-            total = weights.new_zeros(())
-            for name, since in term.shifts:
-                value, later = params[name].double().reshape(-1), gain_values(since, params, weight)
-                total = total + (inverse * (value if later is None else value * later)).sum()
-            out[term.absorber] = (-total * weights).reshape(params[term.absorber].shape)
-        return out
+    @cached_property
+    def _shift(self) -> Shift:
+        return Shift((self.term.slices,))
+
+    def _turned(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
+        """S u ⊗ 1/γ in float64, differentiable in γ."""
+        name = self.term.weight
+        first = params[name].narrow(self.term.inputs, 0, 1).double()
+        return {name: self._shift.generator({name: first}, weights)[name] * self.term.columns(params)}
+
+
+def _each(view: SliceView, value: float) -> SliceTerm:
+    numbers = np.arange(view.size)
+    return SliceTerm(view, numbers, numbers, np.full(view.size, value))
+
+
+def _is_each(term: SliceTerm, value: float, rank: int) -> bool:
+    """Whether each entry along the one wide dimension shifts by itself, times ``value``."""
+    each = np.arange(term.view.size)
+    alone = np.array_equal(term.charges, each) and np.array_equal(term.slices, each)
+    return (
+        alone and bool((term.coefficients == value).all()) and (len(term.view.shape), len(term.view.kept)) == (rank, 1)
+    )
