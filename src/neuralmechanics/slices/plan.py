@@ -115,7 +115,7 @@ class ProductPlan:
             for slot in self._slots[name]:
                 bilinear = products.recipe.linear if slot.linear else products.recipe.quadratic
                 if bilinear.pairs:
-                    yield Part(products, slot, bilinear)
+                    yield Part(name, products, slot, bilinear)
 
     @cached_property
     def _by_charge(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,7 +138,7 @@ class ProductPlan:
         return self._spread[forms]
 
     def _plain(self, given: Mapping[str, Products], sums: Tensor) -> None:
-        for products, target, bilinear in self._parts(given):
+        for _, products, target, bilinear in self._parts(given):
             *shape, row_place, column_place = target.numbers
             operands = [ordered(operand, target.order) for operand in products.operands]
             rows, columns = row_column_sums(operands, bilinear.pairs, (shape[0], shape[1]))
@@ -152,10 +152,10 @@ class ProductPlan:
         """All sums by what is compiled; False where that does not know a type, or cannot hold what is wanted."""
         if self._library is None and self._device_sums is None:
             return False
-        ready = self._jobs.ready(given, len(sums))
-        if ready is None:
+        written = self._jobs.ready(given, len(sums))
+        if written is None:
             return False
-        written, addresses, copies = ready
+        addresses, copies = written.locate(given.values())
         if self._library is not None:
             threads = torch.get_num_threads()
             self._library.sums(written.where, len(written.jobs), addresses, written.weights_at, sums, threads)
@@ -163,7 +163,9 @@ class ProductPlan:
             written.tables = written.tables or self._device_sums.prepare(written.jobs)
             if written.tables is None:
                 return False
-            self._device_sums.sums(written.tables, written.jobs, addresses, written.weights, sums)
+            self._device_sums.sums(
+                written.tables, written.jobs, np.array(addresses, dtype=np.int64), written.weights, sums
+            )
         del copies  # until here they were read
         return True
 
