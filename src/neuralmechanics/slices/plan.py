@@ -91,8 +91,13 @@ class ProductPlan:
         """Whether it was made for all of these parameters."""
         return self._slots.keys() >= names if isinstance(names, Set) else all(name in self._slots for name in names)
 
-    def measure(self, given: Mapping[str, Products], forms: int) -> Float64[Tensor, "forms charges"]:
-        """Every form of every charge; parameters that are not given contribute nothing."""
+    def measure(
+        self, given: Mapping[str, Products], forms: int, *, absolute: bool = False
+    ) -> Float64[Tensor, "forms charges"]:
+        """Every form of every charge; parameters that are not given contribute nothing.
+
+        `absolute`: with the sizes of all coefficients in their place, and without linear blocks.
+        """
         # Made anew: between steps a model of many charges has other uses for this memory.
         sums = torch.zeros(forms, self.places, dtype=torch.float64, device=self._device)
         if not self._compiled(given, sums):
@@ -100,13 +105,15 @@ class ProductPlan:
         out = torch.zeros(forms, self.charges, dtype=torch.float64, device=self._device)
         source, charge, weight = self._map
         if self._library is not None:
-            self._library.add_mixed(sums, source, charge, weight, out)
+            self._library.add_mixed(sums, source, charge, weight.abs() if absolute else weight, out)
         elif self._device_sums is not None:
-            self._device_sums.mix(sums, *self._by_charge, out)
+            first, places, scale = self._by_charge
+            self._device_sums.mix(sums, first, places, scale.abs() if absolute else scale, out)
         else:
             place, target, scale = self._tiled(forms)
-            out.view(-1).index_add_(0, target, sums.view(-1)[place] * scale)
-        self._grams.add_(out, given)
+            out.view(-1).index_add_(0, target, sums.view(-1)[place] * (scale.abs() if absolute else scale))
+        if not absolute:
+            self._grams.add_(out, given)
         return out
 
     def _parts(self, given: Mapping[str, Products]) -> Iterator[Part]:
@@ -139,14 +146,14 @@ class ProductPlan:
 
     def _plain(self, given: Mapping[str, Products], sums: Tensor) -> None:
         for _, products, target, bilinear in self._parts(given):
-            *shape, row_place, column_place = target.numbers
+            height, width, row_place, column_place = target.numbers
             operands = [ordered(operand, target.order) for operand in products.operands]
-            rows, columns = row_column_sums(operands, bilinear.pairs, (shape[0], shape[1]))
+            rows, columns = row_column_sums(operands, bilinear.pairs, (height, width))
             weights = weighed(bilinear.weights, self._device)
             if row_place >= 0:
-                sums[:, row_place : row_place + shape[0]] = weights @ rows
+                sums[:, row_place : row_place + height] = weights @ rows
             if column_place >= 0:
-                sums[:, column_place : column_place + shape[1]] = weights @ columns
+                sums[:, column_place : column_place + width] = weights @ columns
 
     def _compiled(self, given: Mapping[str, Products], sums: Tensor) -> bool:
         """All sums by what is compiled; False where that does not know a type, or cannot hold what is wanted."""
