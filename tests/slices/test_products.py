@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -195,7 +196,7 @@ def test_threads_share_a_matrix_without_losing_any_of_it(shape: tuple[int, int],
     job = np.zeros(1, dtype=JOB)
     fill_job(job[0], x, [(0, 0), (1, 0)], (*shape, 0, shape[0]), forms=2, weights=0)
     out, weights = torch.zeros(2, sum(shape), dtype=torch.float64), np.eye(2)
-    addresses = np.array([a for t in x for a in addresses_of(t)])
+    addresses = array("q", [a for t in x for a in addresses_of(t)])
     library.sums(job.ctypes.data, 1, addresses, weights.ctypes.data, out, threads)
     rows, columns = row_column_sums(x, [(0, 0), (1, 0)], shape)
     assert torch.allclose(out, torch.cat([rows, columns], 1), rtol=1e-12, atol=1e-10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int8
 from torch import Tensor
 
 from neuralmechanics.laws.coefficients import Coefficients, identity, resolve
@@ -54,10 +54,10 @@ class LawState:
         return self._last[2]
 
     @property
-    def degree(self) -> Float64[Tensor, " charges"]:
+    def degree(self) -> Int8[Tensor, " charges"]:
         """2 for quadratic charges, 1 for translations."""
         if self._degree is None:
-            self._degree = 1 + self["quadratic"].double()
+            self._degree = 1 + self["quadratic"].to(torch.int8)
         return self._degree
 
     def move(self, active: Bool[Tensor, " *charges"] | None, **after: Tensor) -> None:

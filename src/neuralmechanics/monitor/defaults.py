@@ -14,8 +14,9 @@ __all__ = ["own_defaults"]
 def own_defaults() -> Iterator[None]:
     """No gradients are recorded, and what names no device lies on the host."""
     with torch.no_grad():
-        # A device context costs every torch function a call: only where the loop has set another device.
-        if torch.get_default_device().type == "cpu":
+        # A device context costs every torch function a call: only where the loop has set another device, which an empty
+        # tensor tells in a tenth of the time that torch.get_default_device() takes.
+        if torch.empty(0).device.type == "cpu":
             yield
         else:
             with torch.device("cpu"):

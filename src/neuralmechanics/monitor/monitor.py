@@ -197,8 +197,9 @@ class Monitor:
         state: dict[str, Any] = {}
 
         def gather() -> None:
-            self._record_now()
-            state["charge"], state["laws"] = self._follower.charge(), self._follower.state()
+            charge = self._record_now()
+            state["charge"] = self._follower.charge() if charge is None else charge
+            state["laws"] = self._follower.state()
             if (residual := self._follower.residual) is not None:
                 state["laws"][LAST_RESIDUAL] = residual
             state["scalars"] = dict(self._recorder.scalars)
@@ -305,15 +306,18 @@ class Monitor:
             self._recorder.hold(self._follower.record())
         self._recorder.flush()
 
-    def _record_now(self) -> None:
-        """A record of this very step, due or not."""
+    def _record_now(self) -> Tensor | None:
+        """A record of this very step, due or not; the charges as they are, where it was taken here."""
         self._begin()
         if not self._follower.between:
             self._end_iteration()
         self._complete()
-        if self._recorder.taken_step != self._follower.step and not self._follower.swapped:
-            self._recorder.hold(self._follower.record())
-            self._recorder.flush()
+        if self._recorder.taken_step == self._follower.step or self._follower.swapped:
+            return None
+        record = self._follower.record()
+        self._recorder.hold(record)
+        self._recorder.flush()
+        return record.charge.clone()
 
     def _finish(self) -> None:
         if self._follower.interrupted:

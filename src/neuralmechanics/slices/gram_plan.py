@@ -59,6 +59,8 @@ class GramPlan:
 
     def add_(self, out: Float64[Tensor, "forms charges"], given: Mapping[str, Products]) -> None:
         """Adds every form of the parameters that are given."""
+        if not self._slots and not self._plain:
+            return
         compiled = {name: products for name, products in given.items() if name in self._slots}
         plain = {name: self._plain[name] for name in given if name in self._plain}
         if compiled and not self._compiled(out, compiled):
@@ -74,13 +76,13 @@ class GramPlan:
             bilinear = products.recipe.quadratic
             if bilinear.pairs:
                 for slot in self._slots[name]:
-                    yield Part(products, slot, bilinear)
+                    yield Part(name, products, slot, bilinear)
 
     def _compiled(self, out: Tensor, given: Mapping[str, Products]) -> bool:
-        ready = self._jobs.ready(given, len(out))
-        if ready is None:
+        written = self._jobs.ready(given, len(out))
+        if written is None:
             return False
-        written, addresses, copies = ready
+        addresses, copies = written.locate(given.values())
         slots = [slot for name in given for slot in self._slots[name] if given[name].recipe.quadratic.pairs]
         if slots != self._table.slots:
             self._table = _Table(slots, _tabled([slot.blocks for slot in slots]))

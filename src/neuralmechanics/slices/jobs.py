@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -68,9 +69,17 @@ class Target(Protocol):
 class Part(NamedTuple):
     """A tensor's operands, one way of reading them, and what is wanted of them."""
 
+    name: str
     products: Products
     target: Target
     bilinear: Bilinear
+
+
+class _Read(NamedTuple):
+    """One job of a tensor: its number, and the order of the dimensions that it reads."""
+
+    number: int
+    order: tuple[int, ...] | None
 
 
 class _Key(NamedTuple):
@@ -83,9 +92,11 @@ class _Key(NamedTuple):
 class Written:
     """Jobs as they were written down once; from step to step addresses change, weights now and then."""
 
-    def __init__(self, jobs: np.ndarray, sorts: list[Sort], *, whole: bool) -> None:
+    def __init__(self, jobs: np.ndarray, sorts: list[Sort], reads: list[list[_Read]], *, whole: bool) -> None:
         self.jobs = jobs
         self.sorts = sorts
+        self.reads = reads
+        """one list for each tensor that is given: its jobs"""
         self.whole = whole
         self.weights = np.zeros(0)
         self.where = int(jobs.ctypes.data)
@@ -104,39 +115,40 @@ class Written:
         self.weights = np.concatenate(weights) if weights else np.zeros(0)
         self.weights_at = int(self.weights.ctypes.data)
 
+    def locate(self, given: Iterable[Products]) -> tuple[array[int], list[Operand]]:
+        """Where the tensors of all jobs lie, two addresses an operand; and copies, to be kept until all is read."""
+        addresses: list[int] = []
+        kept: list[Operand] = []
+        for products, reads in zip(given, self.reads, strict=True):
+            for number, order in reads:
+                for k, operand in enumerate(products.operands):
+                    if order is None and isinstance(operand, Tensor) and operand.is_contiguous():  # nearly always
+                        addresses += (operand.data_ptr(), 0)
+                        continue
+                    plain = in_memory(operand, order)
+                    kept.append(plain)
+                    addresses += addresses_of(plain)
+                    if not isinstance(plain, Tensor):
+                        fill_constants(self.jobs[number]["operand"][k], plain)
+        return array("q", addresses), kept
+
 
 class Jobs:
-    """The jobs of a plan: `parts` are those of the tensors given in a step."""
+    """The jobs of a plan: `parts` are those of the tensors given in a step, one tensor after the other."""
 
     def __init__(self, parts: Callable[[Mapping[str, Products]], Iterator[Part]]) -> None:
         self._parts = parts
         self._written: dict[_Key, Written] = {}
         self._last: tuple[list[str], list[Recipe], _Key] | None = None
 
-    def ready(self, given: Mapping[str, Products], forms: int) -> tuple[Written, np.ndarray, list[Operand]] | None:
-        """The jobs of this step, where their tensors lie, and copies to be kept until all is read.
-
-        None where the library does not know a type, or cannot hold what is wanted.
-        """
+    def ready(self, given: Mapping[str, Products], forms: int) -> Written | None:
+        """The jobs of this step; None where the library does not know a type, or cannot hold what is wanted."""
         recipes = [products.recipe for products in given.values()]
         written = self._writing(given, forms, recipes)
         if not written.whole:
             return None
         written.weigh(recipes, lambda: self._parts(given))
-        addresses: list[int] = []
-        kept: list[Operand] = []
-        for number, (products, target, _) in enumerate(self._parts(given)):
-            order = target.order
-            for k, operand in enumerate(products.operands):
-                if order is None and isinstance(operand, Tensor) and operand.is_contiguous():  # nearly always
-                    addresses += (operand.data_ptr(), 0)
-                    continue
-                plain = in_memory(operand, order)
-                kept.append(plain)
-                addresses += addresses_of(plain)
-                if not isinstance(plain, Tensor):
-                    fill_constants(written.jobs[number]["operand"][k], plain)
-        return written, np.array(addresses, dtype=np.int64), kept
+        return written
 
     def _writing(self, given: Mapping[str, Products], forms: int, recipes: list[Recipe]) -> Written:
         """The jobs for these tensors, written down the first time."""
@@ -146,7 +158,7 @@ class Jobs:
         if known is None or known.sorts != sorts:
             if len(self._written) >= _REMEMBERED:
                 self._written.clear()
-            known = self._written[key] = _write(list(self._parts(given)), forms, sorts)
+            known = self._written[key] = _write(list(self._parts(given)), list(given), forms, sorts)
         return known
 
     def _key(self, names: list[str], forms: int, recipes: list[Recipe]) -> _Key:
@@ -158,14 +170,16 @@ class Jobs:
         return last[2]
 
 
-def _write(parts: Sequence[Part], forms: int, sorts: list[Sort]) -> Written:
+def _write(parts: Sequence[Part], names: Sequence[str], forms: int, sorts: list[Sort]) -> Written:
     if not all(_known(part.products, part.bilinear) for part in parts):
-        return Written(np.zeros(0, dtype=JOB), sorts, whole=False)
+        return Written(np.zeros(0, dtype=JOB), sorts, [], whole=False)
     jobs, offset = np.zeros(len(parts), dtype=JOB), 0
-    for number, (products, target, bilinear) in enumerate(parts):
+    reads: dict[str, list[_Read]] = {name: [] for name in names}
+    for number, (name, products, target, bilinear) in enumerate(parts):
         fill_job(jobs[number], products.operands, bilinear.pairs, target.numbers, forms=forms, weights=offset)
+        reads[name].append(_Read(number, target.order))
         offset += forms * len(bilinear.pairs)
-    return Written(jobs, sorts, whole=True)
+    return Written(jobs, sorts, list(reads.values()), whole=True)
 
 
 def _same(some: list[Recipe], others: list[Recipe]) -> bool:

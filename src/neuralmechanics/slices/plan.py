@@ -91,8 +91,13 @@ class ProductPlan:
         """Whether it was made for all of these parameters."""
         return self._slots.keys() >= names if isinstance(names, Set) else all(name in self._slots for name in names)
 
-    def measure(self, given: Mapping[str, Products], forms: int) -> Float64[Tensor, "forms charges"]:
-        """Every form of every charge; parameters that are not given contribute nothing."""
+    def measure(
+        self, given: Mapping[str, Products], forms: int, *, absolute: bool = False
+    ) -> Float64[Tensor, "forms charges"]:
+        """Every form of every charge; parameters that are not given contribute nothing.
+
+        `absolute`: with the sizes of all coefficients in their place, and without linear blocks.
+        """
         # Made anew: between steps a model of many charges has other uses for this memory.
         sums = torch.zeros(forms, self.places, dtype=torch.float64, device=self._device)
         if not self._compiled(given, sums):
@@ -100,13 +105,15 @@ class ProductPlan:
         out = torch.zeros(forms, self.charges, dtype=torch.float64, device=self._device)
         source, charge, weight = self._map
         if self._library is not None:
-            self._library.add_mixed(sums, source, charge, weight, out)
+            self._library.add_mixed(sums, source, charge, weight.abs() if absolute else weight, out)
         elif self._device_sums is not None:
-            self._device_sums.mix(sums, *self._by_charge, out)
+            first, places, scale = self._by_charge
+            self._device_sums.mix(sums, first, places, scale.abs() if absolute else scale, out)
         else:
             place, target, scale = self._tiled(forms)
-            out.view(-1).index_add_(0, target, sums.view(-1)[place] * scale)
-        self._grams.add_(out, given)
+            out.view(-1).index_add_(0, target, sums.view(-1)[place] * (scale.abs() if absolute else scale))
+        if not absolute:
+            self._grams.add_(out, given)
         return out
 
     def _parts(self, given: Mapping[str, Products]) -> Iterator[Part]:
@@ -115,7 +122,7 @@ class ProductPlan:
             for slot in self._slots[name]:
                 bilinear = products.recipe.linear if slot.linear else products.recipe.quadratic
                 if bilinear.pairs:
-                    yield Part(products, slot, bilinear)
+                    yield Part(name, products, slot, bilinear)
 
     @cached_property
     def _by_charge(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,24 +145,24 @@ class ProductPlan:
         return self._spread[forms]
 
     def _plain(self, given: Mapping[str, Products], sums: Tensor) -> None:
-        for products, target, bilinear in self._parts(given):
-            *shape, row_place, column_place = target.numbers
+        for _, products, target, bilinear in self._parts(given):
+            height, width, row_place, column_place = target.numbers
             operands = [ordered(operand, target.order) for operand in products.operands]
-            rows, columns = row_column_sums(operands, bilinear.pairs, (shape[0], shape[1]))
+            rows, columns = row_column_sums(operands, bilinear.pairs, (height, width))
             weights = weighed(bilinear.weights, self._device)
             if row_place >= 0:
-                sums[:, row_place : row_place + shape[0]] = weights @ rows
+                sums[:, row_place : row_place + height] = weights @ rows
             if column_place >= 0:
-                sums[:, column_place : column_place + shape[1]] = weights @ columns
+                sums[:, column_place : column_place + width] = weights @ columns
 
     def _compiled(self, given: Mapping[str, Products], sums: Tensor) -> bool:
         """All sums by what is compiled; False where that does not know a type, or cannot hold what is wanted."""
         if self._library is None and self._device_sums is None:
             return False
-        ready = self._jobs.ready(given, len(sums))
-        if ready is None:
+        written = self._jobs.ready(given, len(sums))
+        if written is None:
             return False
-        written, addresses, copies = ready
+        addresses, copies = written.locate(given.values())
         if self._library is not None:
             threads = torch.get_num_threads()
             self._library.sums(written.where, len(written.jobs), addresses, written.weights_at, sums, threads)
@@ -163,7 +170,9 @@ class ProductPlan:
             written.tables = written.tables or self._device_sums.prepare(written.jobs)
             if written.tables is None:
                 return False
-            self._device_sums.sums(written.tables, written.jobs, addresses, written.weights, sums)
+            self._device_sums.sums(
+                written.tables, written.jobs, np.array(addresses, dtype=np.int64), written.weights, sums
+            )
         del copies  # until here they were read
         return True
 

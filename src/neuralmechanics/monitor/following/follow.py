@@ -68,7 +68,7 @@ class Follower:
         self._quadratic = symmetries.quadratic.to(self._device)
         self._meter = DriveMeter(portion.shares, params, self._device, self._quadratic)
         self._members = Members(symmetries, params, self._device)
-        self._squared = self._quadratic.double()
+        self._squared = self._quadratic.to(torch.int8)
         self._degree = 1 + self._squared
         self._sgd = any(watch.known for watch in self._watches)
         self._exact = all(watch.copies for watch in self._watches)
@@ -78,7 +78,7 @@ class Follower:
         self._spending = Spending(self._quadratic)
         self.observer = Observer(model, optimizers)
         self._roles = Roles(self._watches, self._members, self._params)
-        self._watchdog = Watchdog(model, symmetries, params, self._members, notes, portion)
+        self._watchdog = Watchdog(model, symmetries, params, self._members, notes, portion, self._meter.energies)
         self._every_drive = every_drive
         self._leaving = Leaving(symmetries, self._members, self._watches, notes)
         self._rates = Rates(self._watches)
@@ -237,7 +237,7 @@ class Follower:
         settings = self._roles.settings(self._rates.largest)
         tell_of_divergence(self.notes, self.step + 1, settings.strength)
         done = self._degree * drives.parameter_update
-        done.addcmul_(drives.update_energy, self._squared)
+        done.add_(drives.update_energy * self._squared)
         held = settings.rated is None or self._rates.held(self._roles.taken)
         leaving = self._leaving.at(self.step + 1, settings, held=held, twice=self._roles.twice)
         if self._roles.twice and drives.residual is not None:
@@ -302,7 +302,7 @@ class Follower:
         ended = self._watchdog.report(self.step, findings, None if self._exact else moved)
         if ended is not None:
             self._leaving.left |= ended.numpy()
-            self.tracker.leave(ended.to(self._device), self.share())
+            self.tracker.leave(ended.to(self._device), share.clone())
         self.residual, since, self._recorded = residual, self._recorded, self.step
         rotations = None if self._rotations is None else self._rotations.record(self.step, self._watchdog.unit)
         self._moving = False

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from neuralmechanics.optimizers import dense
 from neuralmechanics.slices import ProductPlan
-from neuralmechanics.symmetry import Symmetries
+from neuralmechanics.symmetry import Family, Symmetries
 from neuralmechanics.symmetry.families.displacement import Displacement
 
 Answer = TypeVar("Answer")
+# Σ |c| a² over the slices of every quadratic charge, and of every translation, without linear blocks.
+Energies = Callable[[Mapping[str, Tensor]], tuple[Float64[Tensor, " charges"], Float64[Tensor, " charges"]]]
 
 
 class ChargeSums(Protocol):
@@ -72,8 +75,13 @@ class Portion(Protocol):
     def largest(self, value: Tensor) -> Tensor:
         """The largest of what all measured, entry by entry."""
 
-    def sizes(self, values: Mapping[str, Tensor], *, of_tangents: bool = False) -> Float64[Tensor, " charges"]:
-        """The sizes of the charges (see `Symmetries.charge_scale`), or those of gradients or steps."""
+    def sizes(
+        self, values: Mapping[str, Tensor], *, energies: Energies, of_tangents: bool = False
+    ) -> Float64[Tensor, " charges"]:
+        """The sizes of the charges (see `Symmetries.charge_scale`), or those of gradients or steps.
+
+        `energies` measures them with a plan that is there already, of what this process holds.
+        """
 
     def agree(self, decide: Callable[[], Answer]) -> Answer:
         """What the writing process decides; the same in all, its ValueError included."""
@@ -113,14 +121,37 @@ class Whole:
         """The value itself."""
         return value
 
-    def sizes(self, values: Mapping[str, Tensor], *, of_tangents: bool = False) -> Float64[Tensor, " charges"]:
+    def sizes(
+        self, values: Mapping[str, Tensor], *, energies: Energies, of_tangents: bool = False
+    ) -> Float64[Tensor, " charges"]:
         """The sizes of the charges, in one pass over the parameters."""
         here = {name: dense(value.detach()) for name, value in values.items()}
         target = next(iter(here.values())).device
-        if len({value.device for value in here.values()}) > 1:
-            here = {name: value.cpu() for name, value in here.items()}
-        scale = self._symmetries.tangent_scale if of_tangents else self._symmetries.charge_scale
-        return scale(here).to(target)
+        if bool(self._symmetries.displaced.any()):
+            if len({value.device for value in here.values()}) > 1:
+                here = {name: value.cpu() for name, value in here.items()}
+            scale = self._symmetries.tangent_scale if of_tangents else self._symmetries.charge_scale
+            return scale(here).to(target)
+        products, sums = energies(here)
+        numbers, elements = (each.to(target) for each in self._translations)
+        out = products.index_copy(0, numbers, (sums[numbers] * elements).sqrt())
+        for family, begin in self._mixing:
+            own = {name: here[name].to(target) for name in family.parameters}
+            out[begin : begin + family.charges] = family.action.scale(own, own)
+        return out
+
+    @cached_property
+    def _translations(self) -> tuple[Int64[Tensor, " translations"], Float64[Tensor, " translations"]]:
+        """The numbers of all translations, and Σ|c| over the elements of each."""
+        numbers = torch.nonzero(~self._symmetries.quadratic).reshape(-1)
+        return numbers, self._symmetries.elements()[numbers]
+
+    @cached_property
+    def _mixing(self) -> list[tuple[Family, int]]:
+        """The families whose charges are no energies of slices, and where these begin."""
+        charged = zip(self._symmetries.charged, self._symmetries.offsets, strict=False)
+        parts = ((family, begin, family.action.charge_terms(0)) for family, begin in charged)
+        return [(family, begin) for family, begin, terms in parts if terms.grams or terms.shares]
 
     def agree(self, decide: Callable[[], Answer]) -> Answer:
         """What is decided here."""

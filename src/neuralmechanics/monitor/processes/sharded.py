@@ -14,7 +14,7 @@ from torch import Tensor
 from neuralmechanics.monitor.processes.holding import Holding, holding, ranks_of
 from neuralmechanics.monitor.processes.local_charges import local_charges, parameters_of, size_of_sums
 from neuralmechanics.monitor.processes.peers import Peers
-from neuralmechanics.monitor.processes.portion import Answer, ChargeSums, joined
+from neuralmechanics.monitor.processes.portion import Answer, ChargeSums, Energies, joined
 from neuralmechanics.optimizers import dense
 from neuralmechanics.symmetry import Symmetries
 
@@ -77,7 +77,9 @@ class Sharded:
         """The largest of what all measured."""
         return _parted(self._peers.maxima(joined((value,))), (value,))[0]
 
-    def sizes(self, values: Mapping[str, Tensor], *, of_tangents: bool = False) -> Float64[Tensor, " charges"]:
+    def sizes(
+        self, values: Mapping[str, Tensor], *, energies: Energies, of_tangents: bool = False
+    ) -> Float64[Tensor, " charges"]:
         """From the sums of all, and from whole tensors where charges are cut."""
         here = {name: dense(value.detach()) for name, value in values.items()}
         sums = self._local.size_sums(here, of_tangents=of_tangents)

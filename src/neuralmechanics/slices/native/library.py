@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from array import array
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -54,19 +55,19 @@ class Library:
         loaded.add_mixed.argtypes = [pointer, number, number, pointer, pointer, pointer, number, pointer, number]
         self._sums, self._grams, self._mixed = loaded.row_column_sums, loaded.gram_sums, loaded.add_mixed
 
-    def sums(self, jobs: int, count: int, addresses: np.ndarray, weights: int, out: torch.Tensor, threads: int) -> None:
+    def sums(self, jobs: int, count: int, addresses: array[int], weights: int, out: torch.Tensor, threads: int) -> None:
         """Fill `out` [forms, places] for every job; jobs and weights are given by where they lie in memory.
 
         `addresses`: of each operand of each job, two. The tensors have to be kept meanwhile.
         """
-        if self._sums(jobs, count, addresses.ctypes.data, weights, out.data_ptr(), out.stride(0), threads):
+        if self._sums(jobs, count, addresses.buffer_info()[0], weights, out.data_ptr(), out.stride(0), threads):
             raise MemoryError("no memory for the sums of a step")
 
     def grams(
         self,
         jobs: int,
         table: tuple[np.ndarray, np.ndarray, np.ndarray],
-        addresses: np.ndarray,
+        addresses: array[int],
         weights: int,
         out: torch.Tensor,
         threads: int,
@@ -74,7 +75,7 @@ class Library:
         """Add the forms of blocks to `out` [forms, charges]. `table`: blocks, where groups of them begin, channels."""
         blocks, groups, channels = table
         given = (jobs, blocks.ctypes.data, groups.ctypes.data, len(groups) - 1, channels.ctypes.data)
-        if self._grams(*given, addresses.ctypes.data, weights, out.data_ptr(), out.stride(0), threads):
+        if self._grams(*given, addresses.buffer_info()[0], weights, out.data_ptr(), out.stride(0), threads):
             raise MemoryError("no memory for the Gram matrices of a step")
 
     def add_mixed(

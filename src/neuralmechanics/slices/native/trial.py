@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,7 +69,7 @@ def _sums_agree(
     used = operands[: 1 + max(max(pair) for pair in pairs)]
     expected = torch.cat(row_column_sums(operands, pairs, shape), dim=1)
     weights, job = np.eye(len(pairs)), np.zeros(1, dtype=JOB)
-    addresses = np.array([a for operand in used for a in addresses_of(operand)])
+    addresses = array("q", [a for operand in used for a in addresses_of(operand)])
     for places in ((0, rows), (0, -1), (-1, rows)):
         fill_job(job[0], used, pairs, (*shape, *places), forms=len(pairs), weights=0)
         out = torch.zeros(len(pairs), rows + columns, dtype=torch.float64)
@@ -105,7 +106,7 @@ def _grams_agree(found: Library, operands: list[Operand], blocks: GramBlocks, ro
     charges = blocks.charges.size
     out, expected = torch.zeros(2, charges, dtype=torch.float64), torch.zeros(2, charges, dtype=torch.float64)
     groups, channels = np.arange(len(table) + 1), np.ascontiguousarray(blocks.slices, dtype=np.int64)
-    addresses = np.array([a for operand in operands for a in addresses_of(operand)])
+    addresses = array("q", [a for operand in operands for a in addresses_of(operand)])
     found.grams(job.ctypes.data, (table, groups, channels), addresses, weights.ctypes.data, out, 2)
     add_forms_(expected, blocks, operands, pairs, weights)
     return torch.allclose(out, expected, rtol=rounding, atol=1e-12)

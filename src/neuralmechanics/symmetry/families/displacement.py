@@ -28,15 +28,19 @@ class Displacement:
     def of(cls, parts: Iterable[ChargeTerms], charges: int) -> Displacement:
         """That of all charges together."""
         parts = list(parts)
+        terms = [term for part in parts for term in part.constants]
+        if not terms:  # one zero that stands for all
+            none = torch.zeros(1, dtype=torch.float64).expand(charges)
+            return cls(SliceMix(charges, [t for part in parts for t in part.offsets]), none)
         constants = np.zeros(charges)
-        for term in (term for part in parts for term in part.constants):
+        for term in terms:
             each = math.prod(term.view.shape) // max(term.view.size, 1)
             np.add.at(constants, term.charges, term.coefficients * each)
         return cls(SliceMix(charges, [t for part in parts for t in part.offsets]), torch.from_numpy(constants))
 
     def sums(self, a: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨a, Mc⟩; parameters that are not given add nothing."""
-        out = torch.zeros_like(self.constants)
+        out = torch.zeros(len(self.constants), dtype=torch.float64)
         for name in self.mix.parameters:
             if name in a:
                 part = torch.zeros(len(out), dtype=torch.float64, device=a[name].device)

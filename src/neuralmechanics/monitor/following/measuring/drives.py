@@ -121,6 +121,13 @@ class DriveMeter:
         constants = self._symmetries.displacement.constants.to(pair.device)
         return pair + torch.where(self._quadratic, sums + constants, 0.0)
 
+    def energies(self, values: Mapping[str, Tensor]) -> tuple[Float64[Tensor, " charges"], Float64[Tensor, " charges"]]:
+        """Σ |c| a² over the slices of every quadratic charge, and of every translation; linear blocks left out."""
+        names = [name for name in self._symmetries.parameters if name in values]
+        given = {name: Products((values[name],), _ENERGIES) for name in names}
+        products, sums = self._measured(given, 2, absolute=True)
+        return products, sums
+
     def _forms(self, update: Update, wanted: tuple[str, ...]) -> Forms:
         """What is made of the update's parts; the same object as long as its setting is the same."""
         kind, last = update.kind, self._last
@@ -144,7 +151,7 @@ class DriveMeter:
             plan = self._plans[device] = self._symmetries.product_plan(there, device)
         return plan
 
-    def _measured(self, given: Mapping[str, Products], forms: int) -> Sequence[Tensor]:
+    def _measured(self, given: Mapping[str, Products], forms: int, *, absolute: bool = False) -> Sequence[Tensor]:
         """One tensor [charges] a form."""
         devices: dict[torch.device, dict[str, Products]] = {}
         for name, products in given.items():
@@ -152,8 +159,8 @@ class DriveMeter:
                 devices.setdefault(first_of(products.operands[0]).device, {})[name] = products
         total: Tensor | None = None
         for device, here in devices.items():
-            out = self._plan(device, here.keys()).measure(here, forms)
-            for name in self._symmetries.apart & here.keys():
+            out = self._plan(device, here.keys()).measure(here, forms, absolute=absolute)
+            for name in () if absolute else self._symmetries.apart & here.keys():
                 self._add_apart(out, name, here[name])
             out = out.to(self._device, non_blocking=True)
             total = out if total is None else total + out
@@ -187,6 +194,7 @@ def _pair_recipe(*, same: bool) -> Recipe:
     return Recipe(Bilinear(((0, 0) if same else (0, 1),), one), Bilinear(((0, -1),), one))
 
 
+_ENERGIES = Recipe(Bilinear(((0, 0),), np.array([[1.0], [0.0]])), Bilinear(((0, 0),), np.array([[0.0], [1.0]])))
 # ⟨θ, Mθ⟩ with what is linear in θ; and that alone.
 _CHARGE = Recipe(Bilinear(((0, 0),), np.array([[1.0], [0.0]])), Bilinear(((0, -1),), np.ones((2, 1))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
@@ -26,7 +27,7 @@ class Spending:
 
     def __init__(self, quadratic: Bool[Tensor, " charges"]) -> None:
         self._budget = ChargeBudget(quadratic)
-        self._squared = quadratic.double()
+        self._squared = quadratic.to(torch.int8)
         self._degree = 1 + self._squared
         self._stored: StoredStep | None = None
         self._closed = self._distrusted = False

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from neuralmechanics.monitor.processes.portion import Portion
+from neuralmechanics.monitor.processes.portion import Energies, Portion
 from neuralmechanics.symmetry import Family, Symmetries
 
 # A norm's eps leaves eps/(σ² + eps) of the work that its output does in ⟨g,ξ⟩. Variances down to a thousandth, and at
@@ -38,15 +38,18 @@ class Cancellation:
     bounds them.
     """
 
-    def __init__(self, symmetries: Symmetries, single: Bool[Tensor, " charges"], portion: Portion) -> None:
+    def __init__(
+        self, symmetries: Symmetries, single: Bool[Tensor, " charges"], portion: Portion, energies: Energies
+    ) -> None:
+        self._energies = energies
         self._portion = portion
         self._symmetries = symmetries
         self._quadratic = symmetries.quadratic
         self._single = single.cpu()
-        shares = [share_of_constants(family) for family in symmetries.charged for _ in range(family.charges)]
-        self._share = torch.tensor(shares, dtype=torch.float64)
+        # One a family: what is kept of each charge is kept of very many.
+        self._shares = torch.tensor([share_of_constants(f) for f in symmetries.charged], dtype=torch.float64)
+        self._counts = torch.tensor([family.charges for family in symmetries.charged], dtype=torch.int64)
         self._bound = torch.zeros(len(symmetries.labels), dtype=torch.float64)
-        self._family = torch.tensor([k for k, f in enumerate(symmetries.charged) for _ in range(f.charges)]).long()
 
     def broken(
         self,
@@ -72,13 +75,14 @@ class Cancellation:
 
     def _largest(self, u: float) -> Tensor:
         """The largest residual that is taken for rounding."""
-        return torch.maximum(self._share.clamp(min=u**0.5) * self._bound, self._inherited(u))
+        share = self._shares.clamp(min=u**0.5).repeat_interleave(self._counts)
+        return torch.maximum(share.mul_(self._bound), self._inherited(u))
 
     def _inherited(self, u: float) -> Tensor:
         """The roundings that gradients hold from before their terms cancelled."""
-        largest = torch.zeros(len(self._symmetries.charged), dtype=torch.float64)
-        largest.scatter_reduce_(0, self._family, self._bound, "amax")
-        return _INHERITED * u * largest[self._family]
+        each = torch.split(self._bound, self._counts.tolist())
+        largest = torch.stack([bound.amax() for bound in each]) if each else self._bound
+        return (_INHERITED * u * largest.clamp(min=0.0)).repeat_interleave(self._counts)
 
     def whole_families(self, beyond: Tensor) -> Tensor:
         """A family that its eps breaks anyway is broken as a whole: single charges may lie below the bound by luck."""
@@ -92,9 +96,10 @@ class Cancellation:
     def _natural(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Tensor:
         """|g||ξ| of every charge: |g_A||θ_A| weighted by exponents, |g_A|√n for a translation."""
         names = self._symmetries.parameters
-        there = {name: params[name].detach().cpu() for name in names}
-        slopes = {n: gradients[n].detach().cpu() if n in gradients else torch.zeros_like(there[n]) for n in names}
-        own, of_slopes = self._portion.sizes(there), self._portion.sizes(slopes, of_tangents=True)
+        there = {name: params[name].detach() for name in names}
+        slopes = {n: gradients[n].detach() if n in gradients else torch.zeros_like(there[n]) for n in names}
+        own = self._portion.sizes(there, energies=self._energies).cpu()
+        of_slopes = self._portion.sizes(slopes, energies=self._energies, of_tangents=True).cpu()
         bound = torch.where(self._quadratic, (own * of_slopes).sqrt(), of_slopes)
         largest = max((float(g.abs().max()) for g in slopes.values() if g.numel()), default=0.0)
         largest = float(self._portion.largest(torch.tensor(largest, dtype=torch.float64)))

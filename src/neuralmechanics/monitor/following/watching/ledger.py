@@ -27,8 +27,8 @@ class Ledger:
     def __init__(self, precision: Float64[Tensor, " charges"], sizes: Callable[[], Tensor]) -> None:
         self._precision = precision
         self._sizes = sizes
-        self._size = torch.zeros_like(precision)
-        self._then = self._done = self._claimed = self._gross = torch.zeros_like(precision)
+        self._size = torch.zeros(len(precision), dtype=torch.float64, device=precision.device)
+        self._then = self._done = self._claimed = self._gross = self._size
         self._apart = False
         self._steps = 0
         self._exact = True
@@ -96,4 +96,5 @@ class Ledger:
 
     def _clear(self) -> None:
         self._done, self._gross = torch.zeros_like(self._then), torch.zeros_like(self._then)
+        self._claimed = self._done
         self._steps, self._exact, self._apart = 0, True, False

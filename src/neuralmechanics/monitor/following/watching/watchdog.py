@@ -15,7 +15,7 @@ from neuralmechanics.monitor.following.watching.cancellation import Cancellation
 from neuralmechanics.monitor.following.watching.ledger import Ledger
 from neuralmechanics.monitor.following.watching.precision import Precision
 from neuralmechanics.monitor.following.watching.reasons import Reason, why_broken
-from neuralmechanics.monitor.processes.portion import Portion
+from neuralmechanics.monitor.processes.portion import Energies, Portion
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import dense
 from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
@@ -49,7 +49,9 @@ class Watchdog:
         members: Members,
         notes: Notes,
         portion: Portion,
+        energies: Energies,
     ) -> None:
+        self._energies = energies
         self._model = model
         self._symmetries = symmetries
         self._params = dict(params)
@@ -59,15 +61,17 @@ class Watchdog:
         device = next(iter(params.values())).device
         storage = {name: float(torch.finfo(p.dtype).eps) for name, p in params.items()}
         self._portion = portion
-        self._ledger = Ledger(members.largest(storage).to(device), self.sizes)
-        self._cancellation = Cancellation(symmetries, members.single(), portion)
+        alike = len(set(storage.values())) == 1  # one number then stands for all
+        precision = torch.tensor(next(iter(storage.values()))) if alike else members.largest(storage)
+        self._ledger = Ledger(precision.double().expand(len(symmetries.labels)).to(device), self.sizes)
+        self._cancellation = Cancellation(symmetries, members.single(), portion, energies)
         sound = [share_of_constants(f) < _NEGLIGIBLE for f in symmetries.charged for _ in range(f.charges)]
         self._sound = torch.tensor(sound, dtype=torch.bool)
         self._unit = 0.0
-        self._spent = torch.zeros_like(members.largest(storage)).to(device)
+        self._spent = torch.zeros(len(symmetries.labels), dtype=torch.float64, device=device)
         self._reach: float | Tensor = 0.0
         self._gradients: Mapping[str, Tensor] = {}
-        self._sound_steps = torch.zeros(len(symmetries.labels), dtype=torch.int64, device=device)
+        self._sound_steps = torch.zeros(len(symmetries.labels), dtype=torch.int32, device=device)
         self._steps = self._step = 0
 
     def attach(self) -> None:
@@ -85,7 +89,7 @@ class Watchdog:
 
     def sizes(self) -> Float64[Tensor, " charges"]:
         """The sizes of the charges now, in one pass over the parameters."""
-        return self._portion.sizes(self._params)
+        return self._portion.sizes(self._params, energies=self._energies)
 
     def open(self, charge: Float64[Tensor, " charges"], size: Float64[Tensor, " charges"]) -> None:
         """Begin at measured charges."""
