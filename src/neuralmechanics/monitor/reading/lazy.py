@@ -46,6 +46,7 @@ class _LazyArray(BackendArray):
 
 def lazy_variable(dims: Sequence[Hashable], shape: tuple[int, ...], read: Read) -> xr.Variable:
     """A variable of float64 whose last two dimensions are rows and columns; see `_LazyArray`."""
-    array = indexing.CopyOnWriteArray(indexing.LazilyIndexedArray(_LazyArray(shape, read)))
+    wrappers: Any = indexing  # typed more narrowly than what xarray's own backends pass
+    array = wrappers.CopyOnWriteArray(wrappers.LazilyIndexedArray(_LazyArray(shape, read)))
     small = 8 * int(np.prod(shape)) <= _KEPT_BYTES
-    return xr.Variable(dims, indexing.MemoryCachedArray(array) if small else array)
+    return xr.Variable(dims, wrappers.MemoryCachedArray(array) if small else array)

@@ -97,7 +97,7 @@ class _Reader:
         return array
 
 
-def merged(parts: list[Arrays]) -> Arrays:
+def merged(parts: Sequence[Mapping[str, np.ndarray[Any, Any]]]) -> Arrays:
     """Shards put one after the other: rows stacked, gaps nan, the laws' state of the last record alone."""
     names = dict.fromkeys(name for part in parts for name in part if not name.startswith(STATE_PREFIX))
     out = {name: stacked(parts, name) for name in names}
