@@ -16,7 +16,9 @@ from neuralmechanics.monitor import CorruptShardError
 from neuralmechanics.monitor.reading import lazy
 from neuralmechanics.monitor.store import chain, merging
 from neuralmechanics.monitor.store.layout import segments, shards
+from neuralmechanics.monitor.store.shards import shard
 from neuralmechanics.monitor.store.shards.compact import expanded
+from neuralmechanics.monitor.store.shards.pack import pack
 from neuralmechanics.monitor.store.shards.shard import read_shard
 from neuralmechanics.monitor.store.shards.stored import StoredArrays
 
@@ -99,6 +101,24 @@ def test_a_shard_that_changes_or_goes_after_the_opening_is_named(kept: Path) -> 
         _ = data["charge"][:4].values, data["residual"][:4].values, data["predicted"][:, :4].values, run.budget().load()
     with pytest.raises(CorruptShardError, match=rf"shard segment-0000/{second.name} is gone since the run was opened"):
         _ = data["charge"][5].values
+
+
+def test_rows_that_were_packed_wrong_are_found_by_verify(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their checksum is right: it is that of the wrong bytes."""
+
+    def wrong(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        packed = pack(array).copy()
+        packed[8:40] ^= 255  # within the deflated bytes of the leading plane
+        return packed
+
+    monkeypatch.setattr(merging, "MERGED", 16)
+    with monkeypatch.context() as patched:
+        patched.setattr(shard, "pack", wrong)
+        recorded(store)
+    table = nm.open_run(store).verify()
+    assert not table["sound"].all()
+    assert set(table[~table["sound"]]["shard"]) <= {f"segment-0000/{s.path.name}" for s in shards(segments(store)[0])}
+    assert table[~table["sound"]]["problem"].str.contains("cannot be unpacked").all()
 
 
 def test_records_of_an_open_run_may_be_merged_while_it_is_read(

@@ -79,4 +79,7 @@ def describe(path: Path) -> list[tuple[str, str]]:
         problem = str(error)
     if not path.is_dir():
         return [(RUN_FILE, problem)]
-    return [(RUN_FILE, problem), *settled(path, content).files]
+    seen = settled(path, content)
+    # Opening checks every byte and the form of packed rows; what they are unpacked to is seen by unpacking them.
+    wrong = {part.name: part.problem() for segment in seen.segments for part in segment.parts.values()}
+    return [(RUN_FILE, problem), *((name, found or wrong.get(name, "")) for name, found in seen.files)]

@@ -74,6 +74,20 @@ class StoredArrays(Mapping[str, Array]):
         """Type and shape of an array, without reading it."""
         return self._places[name].kind
 
+    @property
+    def name(self) -> str:
+        """The file's name in the run."""
+        return f"{self._path.parent.name}/{self._path.name}"
+
+    def problem(self) -> str:
+        """What keeps an array from being read and unpacked; empty where nothing does."""
+        try:
+            for name in self:
+                self[name]
+        except CorruptShardError as error:
+            return str(error)
+        return ""
+
     def __getitem__(self, name: str) -> Array:
         place = self._places[name]
         stored = self._stored(name, place)
