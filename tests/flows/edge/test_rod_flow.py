@@ -32,7 +32,7 @@ def valley(params: dict[str, Tensor]) -> Tensor:
     return y * x.square() / 2 - PULL * y
 
 
-@pytest.mark.parametrize("rate", [0.1, 1.0])
+@pytest.mark.parametrize("rate", [pytest.param(0.1, marks=pytest.mark.slow), 1.0])
 def test_with_steps_of_euler_it_is_descent(rate: float) -> None:
     """Centre less or plus swing, in turn, are the iterates, on any loss and at any rate."""
     start = tanh_mlp_start()
@@ -105,6 +105,7 @@ def test_the_quartic_term_stops_it_at_the_cycle_of_two_steps() -> None:
     assert float(cycle.square().mean()) == pytest.approx(about.variance, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_balance_is_broken_at_the_edge_as_descent_breaks_it() -> None:
     """Q ← Q(1 - η²e²) on ½(xy - 1)²: the rod's charge goes the same way within a few per cent."""
     start, steps = point(2.0, 0.55), 80

@@ -44,13 +44,15 @@ def measured_order(loss: ModuleLoss, order: int, horizon: float) -> float:
     return float(((steps - steps.mean()) * (logs - logs.mean())).sum() / (steps - steps.mean()).square().sum())
 
 
-@pytest.mark.parametrize("order", [1, 2, *(pytest.param(order, marks=pytest.mark.slow) for order in (3, 4))])
+@pytest.mark.parametrize(
+    "order", [pytest.param(1), *(pytest.param(order, marks=pytest.mark.slow) for order in (2, 3, 4))]
+)
 def test_descent_follows_to_the_order_of_the_series(order: int) -> None:
     loss = vgg(nn.GELU, nn.AvgPool2d)
     assert measured_order(loss, order, 0.2) == pytest.approx(order, abs=0.05)
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_of_rectifiers_and_maxima_between_kinks(order: int) -> None:
     """As the paper has it, over a stretch on which no unit and no maximum changes sides."""
     loss = vgg(nn.ReLU, nn.MaxPool2d)
