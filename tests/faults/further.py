@@ -498,9 +498,9 @@ FURTHER: tuple[Fault, ...] = (
     of(
         "flows",
         "flows/edge/oscillation.py",
-        "a covariance weighted on one side",
-        "return self._paired(charges, (weighted + weighted.T) / 2)",
-        "return self._paired(charges, weighted)",
+        "axes of an oscillation of one size",
+        "total = total + weight * torch.where(",
+        "total = total + torch.where(",
         "flows/edge/test_central_flow.py::test_charges_move_by_the_oscillation_alone",
         "flows/edge",
     ),

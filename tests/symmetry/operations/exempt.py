@@ -98,10 +98,9 @@ logcumsumexp cumprod _unique2 unique_dim
 unique_consecutive masked_scatter linalg_matrix_exp matrix_exp"""
 _FRESH = """fill zeros_like ones_like full_like rand_like randn_like new_zeros new_ones new_full cauchy exponential
 log_normal uniform random geometric normal bernoulli"""
-_GATED = "lstm gru rnn_tanh lstm_cell gru_cell"
 _COUNTED = """all any argsort argwhere bucketize count_nonzero isfinite isinf isnan logical_and logical_not logical_or
 logical_xor nonzero nonzero_numpy nonzero_static searchsorted"""
-ENDING = frozenset(f"aten.{name}" for name in f"{_NOT_FOLLOWED} {_FRESH} {_GATED} {_COUNTED}".split()) | frozenset(
+ENDING = frozenset(f"aten.{name}" for name in f"{_NOT_FOLLOWED} {_FRESH} {_COUNTED}".split()) | frozenset(
     f"prims.{name}"
     for name in [
         "ceil",
