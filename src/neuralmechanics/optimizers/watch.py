@@ -222,7 +222,8 @@ class StepWatch:
                 return told
         buffer = self._buffer(parameter) if self.known else None
         velocity = None if buffer is None else held_velocity(name, buffer, parameter)
-        self._buffers |= {} if buffer is None else {name: buffer}
+        if buffer is not None:
+            self._buffers[name] = buffer
         used = velocity if setting.has_momentum else None
         by_velocity = used is not None and not setting.nesterov
         addend = is_addend(slope)
@@ -261,8 +262,7 @@ class StepWatch:
         if self._formula is not None:
             group, slope = self._groups.group(parameter), parameter.grad
             plain = (slope is None or slope.layout == torch.strided) and not is_addend(slope)
-            counted = self._made[name] is not None  # a compiled step keeps its count on the device
-            return plain and counted and self._formula.applies(group, setting, parameter)
+            return plain and self._made[name] is not None and self._formula.applies(group, setting, parameter)
         if is_addend(parameter.grad) and (not setting.has_momentum or setting.nesterov):
             return False  # the update is computed from a gradient that no process holds
         return self.known and solvable(setting)

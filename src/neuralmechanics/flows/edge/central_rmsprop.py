@@ -15,7 +15,7 @@ from neuralmechanics.flows.edge.unstable_space import UnstableSpace, entry_gradi
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.system import System, steady
-from neuralmechanics.optimizers.hyperparameters.bounds import require_fraction, require_nonnegative, require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_positive, require_rmsprop
 
 __all__ = ["CentralRMSpropFlow"]
 
@@ -49,12 +49,8 @@ class CentralRMSpropFlow:
     label: str = "central flow of RMSprop"
 
     def __post_init__(self) -> None:
-        require_positive("learning_rate", self.learning_rate)
-        require_positive("smoothing", self.smoothing)
-        require_fraction("smoothing", self.smoothing)
-        require_nonnegative("eps", self.eps)
+        require_rmsprop(self.learning_rate, self.smoothing, self.eps, self.weight_decay)
         require_positive("relaxation", self.relaxation)
-        require_nonnegative("weight_decay", self.weight_decay)
 
     def system(self, theta0: Mapping[str, Tensor]) -> System:
         """The equation of (θ, ν) started from θ0."""

@@ -11,7 +11,7 @@ from neuralmechanics.flows.edge.oscillation import Oscillation
 from neuralmechanics.flows.edge.two_ended import Averages, Ends, TwoEnded, two_ended
 from neuralmechanics.flows.equation.objective import Loss, Objective
 from neuralmechanics.flows.equation.system import System
-from neuralmechanics.optimizers.hyperparameters.bounds import require_fraction, require_nonnegative, require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_nonnegative, require_positive, require_rmsprop
 
 __all__ = ["RodFlow", "RodRMSpropFlow"]
 
@@ -85,11 +85,7 @@ class RodRMSpropFlow:
     label: str = "rod flow of RMSprop"
 
     def __post_init__(self) -> None:
-        require_positive("learning_rate", self.learning_rate)
-        require_positive("smoothing", self.smoothing)
-        require_fraction("smoothing", self.smoothing)
-        require_nonnegative("eps", self.eps)
-        require_nonnegative("weight_decay", self.weight_decay)
+        require_rmsprop(self.learning_rate, self.smoothing, self.eps, self.weight_decay)
 
     def system(self, theta0: Mapping[str, Tensor]) -> System:
         """The equation of (w, v, ν) started from θ0."""
