@@ -42,7 +42,7 @@ class Observer:
 
     def see(self) -> None:
         """Note what is there; values stay on their devices."""
-        gradients = {n: dense(p.grad.detach()) for n, p in self._parameters.items() if p.grad is not None}
+        gradients = {n: _real(dense(p.grad.detach())) for n, p in self._parameters.items() if p.grad is not None}
         lengths = {n: torch.linalg.vector_norm(g, dtype=_wide(g)) for n, g in gradients.items() if g.numel()}
         self._seen = lengths
         self._modes = [module.training for module in self._norms.values()]
@@ -59,6 +59,11 @@ class Observer:
             "training": np.array([self._modes], dtype=np.int8),
             "gradient_norm": np.array([total]),
         }
+
+
+def _real(gradient: Tensor) -> Tensor:
+    """It, or its real and imaginary parts, which have the same length."""
+    return torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient
 
 
 def _wide(gradient: Tensor) -> torch.dtype:

@@ -36,7 +36,7 @@ class Precision:
 
     def unit(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> float:
         """The spacing at one of the coarsest type in use."""
-        types = {p.dtype for p in params.values() if p.is_floating_point()}
+        types = {p.dtype.to_real() for p in params.values() if p.is_floating_point() or p.is_complex()}
         types |= {t for t in (self._autocast, in_low_precision(gradients)) if t is not None}
         if torch.float32 in types:
             cuda = any(p.is_cuda for p in params.values())
