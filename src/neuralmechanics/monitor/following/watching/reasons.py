@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,9 +34,8 @@ def why_broken(model: nn.Module, gradients: Mapping[str, Tensor], family: Family
     parameters = family.parameters
     if any("training mode" in need for need in family.requires) and (norm := _norm_in_evaluation(model)):
         return Reason("mode", f"{norm!r} is in evaluation mode, the symmetry holds for batch statistics")
-    clipped = [name for name in parameters if name in gradients and _clipped(gradients[name])]
-    if clipped:
-        return Reason("clipping", f"the gradient of {clipped[0]!r} is clipped by value")
+    if clipped := _clipped(gradients, parameters):
+        return Reason("clipping", f"the gradient of {clipped!r} is clipped by value")
     without = [name for name in parameters if gradients and (name not in gradients or not gradients[name].any())]
     if 0 < len(without) < len(parameters):
         return Reason("missing", f"{without[0]!r} has no gradient while others of its charges have")
@@ -52,10 +51,24 @@ def _norm_in_evaluation(model: nn.Module) -> str | None:
     return None
 
 
-def _clipped(gradient: Tensor) -> bool:
-    """Whether several elements have exactly the largest size, as after a clamp."""
+def _clipped(gradients: Mapping[str, Tensor], parameters: Iterable[str]) -> str | None:
+    """A parameter whose gradient was clamped: several elements have exactly the largest size, and it is the bound.
+
+    A clamp leaves the same bound everywhere. Where a second gradient has another size tied, or none, the ties of one
+    may be those of the loss: a bias behind a softmax that has become constant has one for each class of equal count.
+    """
+    bounds = {name: bound for name, gradient in gradients.items() if (bound := _tied_size(gradient))}
+    for name in parameters:
+        if name in bounds and (len(gradients) == 1 or sum(bound == bounds[name] for bound in bounds.values()) > 1):
+            return name
+    return None
+
+
+def _tied_size(gradient: Tensor) -> float:
+    """The largest size of an element if several have exactly it, else 0."""
     size = gradient.detach().abs()
     if size.numel() < _TIES:
-        return False
+        return 0.0
     largest = size.max()
-    return bool(largest > 0) and int((size == largest).sum()) >= _TIES and bool(torch.isfinite(largest))
+    tied = bool(torch.isfinite(largest)) and int((size == largest).sum()) >= _TIES
+    return float(largest) if tied else 0.0
