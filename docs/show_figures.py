@@ -1,49 +1,52 @@
-"""Puts the paper figures of `neuralmechanics figures --scale smoke` into the docs, and prints the tables of the page.
+"""Puts the figures that `neuralmechanics figures` made into the docs, and prints the tables of the page.
 
-    neuralmechanics figures --scale smoke --out figures
-    python docs/show_figures.py figures docs/images
+    neuralmechanics figures all --scale small --out figures
+    python docs/show_figures.py figures docs/images [--prefix small_] [figure …]
 
-Pictures are drawn again from the runs at the size of a page; the tables hold the largest errors of each kind.
+Pictures are made small enough for a page; the tables hold the largest errors of each kind.
 """
 
 from __future__ import annotations
 
-import sys
-from io import BytesIO
+import argparse
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
-from neuralmechanics.experiments.paper import PAPER_FIGURES, paper_sweep
-from neuralmechanics.monitor import open_run
-from neuralmechanics.report.paper import RUN_FIGURES
-from neuralmechanics.report.theory.figures import FIGURES
-
-DPI, LARGEST = 110, 300_000
+WIDTH, LARGEST = 1200, 300_000
 LAWS = ["exact", "first_order", "modified_flow", "modified_loss", "gradient_flow"]
+TABLES = {
+    "fig5": ["model", "weight_decay"],
+    "momentum": ["momentum", "dampening"],
+    "phase": ["model", "weight_decay"],
+    "schedules": ["schedule"],
+}
 
 
 def main() -> None:
-    """Draws and prints."""
-    made, images = Path(sys.argv[1]), Path(sys.argv[2])
-    for name, draw in FIGURES.items():
-        save(draw(), images / f"{name}.png")
-    tables = {}
-    for name in PAPER_FIGURES:
-        sweep = paper_sweep(name, "smoke", made / "runs" / "smoke" / name)
-        figure, tables[name] = RUN_FIGURES[name]([open_run(sweep.folder(point)) for point in sweep.points])
-        save(figure, images / f"{name}.png")
-    show(tables["fig5"], ["model", "weight_decay"])
-    for name, by in (("momentum", ["momentum"]), ("phase", ["model", "weight_decay"]), ("schedules", ["schedule"])):
-        show(tables[name], by)
+    """Shrinks the pictures and prints the tables of those that have one."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("made", type=Path, help="the folder that `neuralmechanics figures --out` was given")
+    parser.add_argument("images", type=Path)
+    parser.add_argument("names", nargs="*", help="figures; all that are there when none is given")
+    parser.add_argument("--prefix", default="", help="what the pictures' names begin with")
+    options = parser.parse_args()
+    names = options.names or sorted(path.stem for path in options.made.glob("*.png"))
+    for name in names:
+        save(options.made / f"{name}.png", options.images / f"{options.prefix}{name}.png")
+    for name, by in TABLES.items():
+        if name in names:
+            print(f"\n{name}")
+            show(pd.read_csv(options.made / f"{name}.csv"), by)
 
 
-def save(figure: object, path: Path) -> None:
+def save(made: Path, path: Path) -> None:
     """As PNG of 256 colours, which line drawings do not miss."""
-    content = BytesIO()
-    figure.savefig(content, dpi=DPI, facecolor="white")  # type: ignore[attr-defined]
-    picture = Image.open(content).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture = Image.open(made).convert("RGB")
+    if picture.width > WIDTH:
+        picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+    picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(path, optimize=True)
     if path.stat().st_size > LARGEST:
         raise SystemExit(f"{path} has {path.stat().st_size} bytes, more than {LARGEST}")
