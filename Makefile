@@ -12,6 +12,11 @@ EXTRAS := test,data,sweep
 WORKERS ?= 2
 MINUTES ?= 10
 
+# What is imported is compiled once, whatever the environment says of that: many tests start processes, each of which
+# would else compile a few thousand files of the libraries again, eight seconds of it.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
+
 # Two worker processes share the cores; more threads inside each would only make them wait for one another. A file is
 # run by one of them, in its own order: what its tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
