@@ -316,7 +316,6 @@ class Shifts(ShiftConstraints):
         return Change(x.shape, x.varies, self._fresh(), (), None, min(wide) if center and len(wide) == 1 else None)
 
     def softmax(self, x: Change, dim: int, log: bool) -> Change:
-        """Probabilities add up to one along ``dim``; their logarithms do not."""
         self._kill(x.terms, frozenset({dim}))
         return Change(x.shape, x.varies, self._fresh(), sums_to_one=None if log else dim)
 
