@@ -33,7 +33,7 @@ def _as_identity(domain: Any, node: Any, x: Any, *_: Any, **__: Any) -> Any:
 
 
 def _as_softmax(domain: Any, node: Any, x: Any, *_: Any, **__: Any) -> Any:
-    return domain.softmax(x, 1)
+    return domain.softmax(x, 1, False)
 
 
 def _as_normalisation(domain: Any, node: Any, x: Any, *_: Any, **__: Any) -> Any:
@@ -41,7 +41,7 @@ def _as_normalisation(domain: Any, node: Any, x: Any, *_: Any, **__: Any) -> Any
 
 
 def _as_cross_entropy(domain: Any, node: Any, x: Any, target: Any, *_: Any, **__: Any) -> Any:
-    domain.fix(domain.softmax(x, 1))
+    domain.fix(domain.softmax(x, 1, False))
     return domain.constant(())
 
 

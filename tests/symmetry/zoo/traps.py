@@ -34,6 +34,19 @@ class Between(nn.Module):
         return self.last(self.function(self.first(x)))
 
 
+class Taken(nn.Module):
+    """Rows of a table that the data choose, and two layers with a rectifier between them."""
+
+    def __init__(self, places: Callable[[Tensor], Tensor], table: nn.Module) -> None:
+        super().__init__()
+        self.places, self.table = places, table
+        self.last = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.table(self.places(x)))
+        return out
+
+
 def squared_error(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return functional.mse_loss(model(batch[0]), batch[1])
 
@@ -128,6 +141,8 @@ for _name, _function in {
     "divided-by-sum": lambda x: x.abs() / x.abs().sum(-1, keepdim=True),
     "divided-by-maximum": lambda x: x / x.abs().amax(-1, keepdim=True),
     "batch-softmax": lambda x: torch.softmax(x, dim=0),
+    "log-softmax": lambda x: torch.log_softmax(x, dim=-1),
+    "log-softmax-by-hand": lambda x: x - x.logsumexp(-1, keepdim=True),
     "softmax-of-scaled": lambda x: torch.softmax(3.0 * x, dim=-1),
     "centred": lambda x: torch.tanh(x - x.mean(-1, keepdim=True)),
     "batch-centred": lambda x: torch.tanh(x - x.mean(0, keepdim=True)),
@@ -376,6 +391,12 @@ add("masked-assignment", rows(masked_assignment))
 add("picked-by-argmax", rows(lambda x: x.gather(1, x.argmax(1, keepdim=True)).expand(-1, 5)))
 add("batch-rows-by-argsort", rows(lambda x: torch.relu(x)[x[:, 0].argsort()]))
 add("embedded-argmax", lambda: Between(lambda x: x.argmax(-1), nn.Linear(4, 6), nn.Embedding(6, 3)))
+for _name, _table in {
+    "rows-with-counted-gradients": lambda: nn.Embedding(6, 4, scale_grad_by_freq=True),
+    "bags-with-counted-gradients": lambda: nn.EmbeddingBag(6, 4, mode="sum", scale_grad_by_freq=True),
+}.items():
+    taken = (lambda x: x[:, 0].abs().long() % 6) if "rows" in _name else (lambda x: x[:, :2].abs().long() % 6)
+    add(_name, lambda taken=taken, table=_table: Taken(taken, table()))  # type: ignore[misc]
 add("masked-fill-number", rows(lambda x: x.masked_fill(torch.arange(5) < 2, 0.5)))
 add("masked-fill-zero", rows(lambda x: torch.relu(x).masked_fill(torch.arange(5) < 2, 0.0)))
 add("masked-fill-by-sign", rows(lambda x: x.masked_fill(x < 0, 0.0)))

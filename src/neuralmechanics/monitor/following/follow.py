@@ -223,6 +223,8 @@ class Follower:
         self._stepped.add(number)
         if self._rotations is not None:
             self._rotations.after_step(number)
+        if due and len(self._watches) > 1:
+            self.observer.note(number)
         ended = self.advance(due=due) if len(self._stepped) == len(self._watches) else None
         watch.finish()
         return ended

@@ -174,7 +174,8 @@ class Lenient:
     def _follow_sums(self, primitive: p.Primitive, xs: Sequence[Any], out: Any) -> None:
         """Notes what adds up to a constant along a dimension, and what is made of it by rearrangement."""
         moved = isinstance(primitive, _REARRANGING) and any(id(x) in self._sums for x in xs)
-        if moved or isinstance(primitive, p.Softmax) or (isinstance(primitive, p.Normalise) and primitive.center):
+        shares = isinstance(primitive, p.Softmax) and not primitive.log
+        if moved or shares or (isinstance(primitive, p.Normalise) and primitive.center):
             self._sums[id(out)] = out
 
     def _forgotten(self, x: Any) -> bool:

@@ -91,8 +91,8 @@ class Domain(Protocol[V]):
     def normalise(self, x: V, dims: Sequence[int], center: bool, broken_by: Breaking | None) -> V:
         """x divided by its size over ``dims`` (after removing its mean there when ``center``)."""
 
-    def softmax(self, x: V, dim: int) -> V:
-        """Softmax or log-softmax along ``dim``: invariant to what is constant along it."""
+    def softmax(self, x: V, dim: int, log: bool) -> V:
+        """Softmax along ``dim``, or its ``log``: invariant to what is constant along it."""
 
     def gather(self, x: V, dim: int, index_shape: Sequence[int], index: Hashable) -> V:
         """Entries along ``dim`` picked by data-dependent indices; the index dimensions take the place of ``dim``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,15 @@ class Observer:
     def __init__(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._norms = {name: m for name, m in model.named_modules() if getattr(m, "running_mean", None) is not None}
-        self._groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self._optimizers = list(optimizers)
+        self._noted: dict[str, Tensor] = {}
         self._seen: dict[str, Tensor] = {}
         self._modes: list[bool] = []
 
     def describe(self) -> dict[str, Any]:
         """Names in the order of the arrays, and the dimensions, type and decay of each parameter."""
-        decay = {id(p): group.get("weight_decay", 0.0) for group in self._groups for p in group["params"]}
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        decay = {id(p): group.get("weight_decay", 0.0) for group in groups for p in group["params"]}
         parameters = [
             {
                 "name": name,
@@ -40,11 +42,15 @@ class Observer:
         ]
         return {"parameters": parameters, "norms": list(self._norms)}
 
+    def note(self, number: int) -> None:
+        """Note the gradients of one of several optimisers that has stepped; they may be gone when the others have."""
+        moved = {id(p) for group in self._optimizers[number].param_groups for p in group["params"]}
+        self._noted |= _lengths({n: p for n, p in self._parameters.items() if id(p) in moved})
+
     def see(self) -> None:
-        """Note what is there; values stay on their devices."""
-        gradients = {n: _real(dense(p.grad.detach())) for n, p in self._parameters.items() if p.grad is not None}
-        lengths = {n: torch.linalg.vector_norm(g, dtype=_wide(g)) for n, g in gradients.items() if g.numel()}
-        self._seen = lengths
+        """The iteration has ended: note what is there, gradients where they were not noted before. Nothing waits."""
+        rest = {n: p for n, p in self._parameters.items() if n not in self._noted}
+        self._seen, self._noted = self._noted | _lengths(rest), {}
         self._modes = [module.training for module in self._norms.values()]
 
     def taken(self) -> Arrays:
@@ -59,6 +65,12 @@ class Observer:
             "training": np.array([self._modes], dtype=np.int8),
             "gradient_norm": np.array([total]),
         }
+
+
+def _lengths(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of the gradients that there are, on their devices."""
+    gradients = {n: _real(dense(p.grad.detach())) for n, p in parameters.items() if p.grad is not None}
+    return {n: torch.linalg.vector_norm(g, dtype=_wide(g)) for n, g in gradients.items() if g.numel()}
 
 
 def _real(gradient: Tensor) -> Tensor:

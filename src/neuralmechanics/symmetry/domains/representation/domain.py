@@ -323,7 +323,7 @@ class Transport:
 
     # --- the rest: nothing passes, or what no operation touches ---------------------------------------------------
 
-    def softmax(self, x: Carried, dim: int) -> Carried:
+    def softmax(self, x: Carried, dim: int, log: bool) -> Carried:
         return self._ended(x.shape, x)
 
     def extremum(self, x: Carried, dims: Sequence[int], keepdim: bool) -> Carried:

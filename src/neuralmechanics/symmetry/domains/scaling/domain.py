@@ -258,7 +258,7 @@ class Scales(ParameterLabels):
         self._forget(settled.terms)
         return Label(x.shape)
 
-    def softmax(self, x: Label, dim: int) -> Label:
+    def softmax(self, x: Label, dim: int, log: bool) -> Label:
         self.fix(x)
         return Label(x.shape)
 

@@ -315,9 +315,9 @@ class Shifts(ShiftConstraints):
         wide = bound & wide_dims(x.shape)
         return Change(x.shape, x.varies, self._fresh(), (), None, min(wide) if center and len(wide) == 1 else None)
 
-    def softmax(self, x: Change, dim: int) -> Change:
+    def softmax(self, x: Change, dim: int, log: bool) -> Change:
         self._kill(x.terms, frozenset({dim}))
-        return Change(x.shape, x.varies, self._fresh(), sums_to_one=dim)
+        return Change(x.shape, x.varies, self._fresh(), sums_to_one=None if log else dim)
 
     def gather(self, x: Change, dim: int, index_shape: Sequence[int], index: Any) -> Change:
         shape = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :])

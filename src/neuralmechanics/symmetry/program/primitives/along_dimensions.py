@@ -183,4 +183,4 @@ class Softmax:
         return xs[0]
 
     def interpreted(self, domain: Domain[V], *xs: V) -> V:
-        return domain.softmax(xs[0], self.dim)
+        return domain.softmax(xs[0], self.dim, self.log)

@@ -11,6 +11,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import is_node, operation_name
 from neuralmechanics.symmetry.lowering.rules.functions import function_of, outcome
+from neuralmechanics.symmetry.lowering.rules.indices.indexing import refuse_counted_gradients
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape_of, shape_of
@@ -37,6 +38,7 @@ def embedding_bag(
     padding_idx: int | None = None,
 ) -> tuple[Any, ...]:
     """Σ, mean or maximum over the rows of a bag; an empty bag is zero, whatever the table holds."""
+    refuse_counted_gradients(scale_grad_by_freq)
     d.fix(index, offsets)
     places = function_of(INDEX, lambda index: index, node.args[1])
     rows = d.gather(weight, 0, tuple(index.shape), [index], places)

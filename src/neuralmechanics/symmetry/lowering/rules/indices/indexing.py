@@ -30,8 +30,18 @@ from neuralmechanics.symmetry.program.value import Value, is_value
 
 
 @rule("embedding")
-def embedding(d: Builder, node: Any, weight: Value, index: Value, padding: int = -1, *_: object, **__: object) -> Value:
+def embedding(
+    d: Builder,
+    node: Any,
+    weight: Value,
+    index: Value,
+    padding: int = -1,
+    scale_grad_by_freq: bool = False,
+    *_: object,
+    **__: object,
+) -> Value:
     """Row index[…] of the table."""
+    refuse_counted_gradients(scale_grad_by_freq)
     d.fix(index)
     positions = positions_in(node.args[1], weight.shape[0]) if padding < 0 else None
     if positions is not None and len(positions) == math.prod(index.shape):
@@ -40,6 +50,12 @@ def embedding(d: Builder, node: Any, weight: Value, index: Value, padding: int =
     if padding >= 0:
         d.requires(PaddingRow(weight.index, padding))
     return rows
+
+
+def refuse_counted_gradients(by_count: bool) -> None:
+    """What the backward pass then gives is not the gradient, and keeps no charge."""
+    if by_count:
+        raise NotSoughtError("scale_grad_by_freq divides the gradient of each row by how often the batch takes it")
 
 
 def _read(index: Value) -> Function:
