@@ -76,6 +76,11 @@ CASES: dict[str, Case] = {
     "ravel": (lambda x, a, b: hidden(x, a).ravel().reshape(-1, 4) @ b.T, TWO),
     "as_strided": (lambda x, a, b: hidden(x, a).as_strided((3, 4), (8, 1), 4) @ b.T, TWO),
     "as_strided that overlaps": (lambda x, a, b: hidden(x, a).as_strided((7, 2, 4), (4, 4, 1)) @ b.T, TWO),
+    "as_strided of other memory": (
+        lambda x, a, b: hidden(x, a).T.as_strided((7, 2, 4), (4, 4, 1)).mean(1) @ b.T,
+        TWO,
+    ),
+    "as_strided across rows": (lambda x, a, b: hidden(x, a).T.as_strided((6, 4), (5, 1)) @ b.T, TWO),
     "diagonal": (lambda x, a, b: hidden(x, a)[:, :, None].expand(-1, -1, 4).diagonal(0, 1, 2) @ b.T, TWO),
     "diagonal of a weight": (lambda x, a, b: hidden(x, a) * a.diagonal() @ b.T, ((3, 3), (2, 3))),
     "linalg.diagonal": (

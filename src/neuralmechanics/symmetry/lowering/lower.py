@@ -18,7 +18,7 @@ from neuralmechanics.symmetry.lowering.graph.known_entries import note_known_ent
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome, parity
 from neuralmechanics.symmetry.lowering.rules.registry import settings
-from neuralmechanics.symmetry.lowering.sizes import shape_of, undecided_sizes
+from neuralmechanics.symmetry.lowering.sizes import demanded_shape, shape_of, undecided_sizes
 from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.program import Location, Program
@@ -118,7 +118,7 @@ class _Lowering:
         before = self.builder.length()
         if rule is not None and (dependent or _has_tensor(node)):
             try:
-                return self._kept_beside(node, _by_rule(rule, name, self.builder, node, args, kwargs))
+                return self._kept_beside(node, self._ruled(rule, name, node, args, kwargs))
             except NotSoughtError as given_up:
                 self.builder.roll_back(before)
                 if not dependent:
@@ -134,6 +134,39 @@ class _Lowering:
         if entry not in self.unknown:
             self.unknown.append(entry)
         return self._forgotten(node, flat_values((args, kwargs)), Reason("unknown", str(entry), text), True)
+
+    def _ruled(self, rule: Rule, name: str, node: Any, args: Any, kwargs: Any) -> Any:
+        """What the rule writes; of tensors whose sizes do not fit as they stand, at those that the run demands."""
+        before = self.builder.length()
+        try:
+            return _by_rule(rule, name, self.builder, node, args, kwargs)
+        except RuleError:
+            shapes = {n: demanded_shape(n.meta["val"]) for n in node.all_input_nodes if _is_tensor(n.meta.get("val"))}
+            moved = {n for n, shape in shapes.items() if shape != shape_of(n.meta["val"])}
+            if not moved:
+                raise
+            self.builder.roll_back(before)
+            values = self.values | {n: self._resized(self.values[n], shapes[n]) for n in moved}
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
+            return _by_rule(self._at_own_sizes(rule), name, self.builder, node, args, kwargs)
+
+    def _at_own_sizes(self, rule: Rule) -> Rule:
+        """The rule, of which a result at the sizes that the run demands is brought to those that it stands at."""
+
+        def applied(builder: Builder, node: Any, *args: Any, **kwargs: Any) -> Any:
+            made, value = rule(builder, node, *args, **kwargs), node.meta.get("val")
+            if isinstance(made, Value) and _is_tensor(value) and made.shape == demanded_shape(value):
+                return self._resized(made, shape_of(value))
+            return made
+
+        return applied
+
+    def _resized(self, x: Value, shape: tuple[int, ...]) -> Value:
+        """The tensor at other sizes along dimensions of which no entry is told from another."""
+        changed = [d for d, (n, m) in enumerate(zip(x.shape, shape, strict=True)) if n != m]
+        for dim in changed:
+            x = self.builder.spread_along(x, dim)
+        return self.builder.resized(x, shape) if changed else x
 
     def _kept_beside(self, node: Any, made: Any) -> Any:
         """Results, of which some (the places of an order) stay as they are by what the others demand.
@@ -230,6 +263,10 @@ def _fitting(made: Any, value: Any) -> Any:
 def _has_tensor(node: Any) -> bool:
     value = node.meta.get("val")
     return any(hasattr(v, "shape") for v in (value if isinstance(value, (tuple, list)) else [value]))
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def _draws(node: fx.Node) -> bool:

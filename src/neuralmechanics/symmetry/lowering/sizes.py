@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import fx
 
-__all__ = ["known", "meta_shape", "meta_shape_of", "shape_of", "size_of", "undecided_sizes"]
+__all__ = ["demanded_shape", "known", "meta_shape", "meta_shape_of", "shape_of", "size_of", "undecided_sizes"]
 
 _FIRST = 169  # prime(169) = 1009: no usual width is a prime of that size, so a stand-in never equals a true size
 
@@ -16,7 +17,8 @@ _FIRST = 169  # prime(169) = 1009: no usual width is a prime of that size, so a 
 def size_of(n: Any) -> int:
     """The size ``n``, with each data-dependent symbol (how many entries a mask keeps) replaced by its own prime.
 
-    Whatever is derived from one such size stays consistent with it: 8·u becomes 8·1009.
+    Whatever is derived from one such size stays consistent with it: 8·u becomes 8·1009, and where the run demands that
+    half of u be whole, u becomes 2·1009.
     """
     value = known(n)
     if value is not None:
@@ -24,7 +26,10 @@ def size_of(n: Any) -> int:
     from sympy import prime  # type: ignore[import-untyped]
 
     expression = n.node.expr
-    numbers = {symbol: prime(_FIRST + int(symbol.name.lstrip("uszf"))) for symbol in expression.free_symbols}
+    numbers = {
+        symbol: prime(_FIRST + int(symbol.name.lstrip("uszf"))) * _divisor(symbol, n)
+        for symbol in expression.free_symbols
+    }
     return int(expression.subs(numbers))
 
 
@@ -37,6 +42,23 @@ def known(n: Any) -> int | None:
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
     return None if free_unbacked_symbols(n) else int(n)
+
+
+def _divisor(symbol: Any, n: torch.SymInt) -> int:
+    """What the run demands a size to be a multiple of, such as 2 in u = 2·⌊u/2⌋."""
+    from torch.utils._sympy.functions import FloorDiv, Mod
+
+    found = 1
+    for part in (part for demand in _demands(symbol, n) for part in demand.atoms(FloorDiv, Mod)):
+        factor, by = part.args[0].coeff(symbol), part.args[1]
+        if factor.is_Integer and by.is_Integer:
+            found = math.lcm(found, abs(int(by)) // math.gcd(int(factor), int(by)))
+    return found
+
+
+def _demands(symbol: Any, n: torch.SymInt) -> Iterator[Any]:
+    """What must hold of sizes that the data decide, or else the model raises in its run."""
+    yield from (demand.expr for demand in n.node.shape_env.deferred_runtime_asserts.get(symbol, ()))
 
 
 def undecided_sizes(graph: fx.Graph) -> Callable[[int], bool]:
@@ -53,6 +75,26 @@ def undecided_sizes(graph: fx.Graph) -> Callable[[int], bool]:
 def shape_of(value: Any) -> tuple[int, ...]:
     """Shape of a captured tensor."""
     return tuple(size_of(n) for n in value.shape)
+
+
+def demanded_shape(value: Any) -> tuple[int, ...]:
+    """Shape of a captured tensor, with sizes that the data decide replaced by what their sums must be.
+
+    So of a tensor that is split into parts as long as the data say and joined again.
+    """
+    return tuple(total if (total := _total(n)) is not None else size_of(n) for n in value.shape)
+
+
+def _total(n: Any) -> int | None:
+    """The number that the run demands an expression in sizes to be."""
+    if known(n) is not None:
+        return known(n)
+    from sympy import Eq, Integer
+
+    expression = n.node.expr
+    demands = (demand for symbol in expression.free_symbols for demand in _demands(symbol, n))
+    sides = ((demand.lhs, demand.rhs) for demand in demands if isinstance(demand, Eq))
+    return next((int(b) for a, b in sides if isinstance(b, Integer) and (a - expression).expand() == 0), None)
 
 
 def meta_shape(node: fx.Node) -> tuple[int, ...]:

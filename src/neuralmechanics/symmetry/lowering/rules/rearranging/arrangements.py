@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import outcome
@@ -13,6 +14,7 @@ from neuralmechanics.symmetry.lowering.rules.rearranging.movement import flipped
 from neuralmechanics.symmetry.lowering.rules.rearranging.pieces import split
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
+from neuralmechanics.symmetry.program.attributes.views import Permute
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value
@@ -69,19 +71,65 @@ def flat(d: Builder, node: fx.Node, x: Value) -> Value:
 def strided(
     d: Builder, node: fx.Node, x: Value, size: Sequence[int], stride: Sequence[int], offset: int | None = None
 ) -> Value:
-    """Entry (i, j, …) is the one at ``offset + Σ i·stride`` in memory, which must hold x in order and nothing else."""
+    """Entry (i, j, …) is the one at ``offset + Σ i·stride`` in memory, which must hold x and nothing else."""
     base = node.args[0].meta["val"]  # type: ignore[union-attr]
-    numbers = [known(n) for n in (*size, *stride, offset or 0, base.storage_offset())]
-    if None in numbers or not base.is_contiguous() or base.storage_offset():
-        raise UnsupportedFormError("a view of memory that does not hold the tensor in order")
+    numbers = [known(n) for n in (*size, *stride, offset or 0, base.storage_offset(), *base.shape, *base.stride())]
+    if None in numbers or (order := _memory_order(base)) is None:
+        raise UnsupportedFormError("a view of memory that does not hold the tensor alone")
     if math.prod(meta_shape(node)) > LARGEST:
         raise NotSoughtError("which entries of memory are read is not followed in so large a tensor")
+    in_order = d.view(x, Permute(order)) if order != tuple(range(len(order))) else x
+    apart = _dimension_by_dimension(d, in_order, size, stride, int(offset or 0))
+    if apart is not None:
+        return apart
     places = [int(offset or 0)]
     for n, step in zip(size, stride, strict=True):
         places = [place + k * step for place in places for k in range(n)]
     if any(place >= math.prod(x.shape) for place in places):
         raise UnsupportedFormError("a view of memory beyond the tensor")
-    return reshape(d, take(d, reshape(d, x, (math.prod(x.shape),)), 0, places), meta_shape(node))
+    return reshape(d, take(d, reshape(d, in_order, (math.prod(x.shape),)), 0, places), meta_shape(node))
+
+
+def _memory_order(x: torch.Tensor) -> tuple[int, ...] | None:
+    """The dimensions from the outermost in memory to the innermost; None where memory holds anything between entries.
+
+    A dimension of one entry lies anywhere.
+    """
+    order = sorted((k for k, n in enumerate(x.shape) if n > 1), key=lambda k: -x.stride(k))
+    after = [math.prod(x.shape[k] for k in order[place + 1 :]) for place in range(len(order))]
+    if x.storage_offset() or [x.stride(k) for k in order] != after:
+        return None
+    return (*(k for k, n in enumerate(x.shape) if n == 1), *order)
+
+
+def _dimension_by_dimension(
+    d: Builder, x: Value, size: Sequence[int], stride: Sequence[int], offset: int
+) -> Value | None:
+    """The view as entries taken along each dimension of x by itself; None where steps in memory cross dimensions.
+
+    Σ i·stride = Σ_k s_k·p_k, where s_k is the step of dimension k in memory and p_k a sum over dimensions of the view
+    that stays within dimension k.
+    """
+    steps = [math.prod(x.shape[k + 1 :]) for k in range(len(x.shape))]
+    owners: list[list[int]] = [[] for _ in steps]
+    for dim, (n, step) in enumerate(zip(size, stride, strict=True)):
+        owner = next((k for k, own in enumerate(steps) if x.shape[k] > 1 and own <= step and step % own == 0), None)
+        if n > 1 and owner is None:
+            return None
+        if n > 1 and owner is not None:
+            owners[owner].append(dim)
+    for k, own in enumerate(steps):
+        places = [offset // own % x.shape[k]]
+        for dim in owners[k]:
+            places = [place + j * stride[dim] // own for place in places for j in range(size[dim])]
+        if max(places) >= x.shape[k]:
+            return None
+        if places != list(range(x.shape[k])):
+            x = take(d, x, k, places)
+    order = [dim for owned in owners for dim in owned]
+    split = reshape(d, x, [size[dim] for dim in order])
+    turned = d.view(split, Permute(tuple(sorted(range(len(order)), key=order.__getitem__))))
+    return reshape(d, turned, size)
 
 
 @rule("new_empty_strided", "empty_strided")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch import fx
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import moved, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
-from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, size_of
+from neuralmechanics.symmetry.lowering.sizes import known, meta_shape, shape_of, size_of
 from neuralmechanics.symmetry.program.builder import Builder
+from neuralmechanics.symmetry.program.runs import runs_along
 from neuralmechanics.symmetry.program.value import Value, is_value
 
 
@@ -51,12 +53,13 @@ def selected(d: Builder, node: fx.Node, x: Value, dim: int, index: Value) -> Val
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split")
 def split(d: Builder, node: fx.Node, x: Value, size: Any, dim: int = 0) -> tuple[Any, ...]:
-    out, start = [], 0
-    for part in node.meta["val"]:
-        length = size_of(part.shape[dim])
-        out.append(take(d, x, dim, range(start, start + length)))
-        start += length
-    return tuple(out)
+    dim %= len(x.shape)
+    sizes = [size_of(part.shape[dim]) for part in node.meta["val"]]
+    decided = all(known(part.shape[dim]) is not None for part in node.meta["val"])
+    if not decided and runs_along(d.program(), x, dim) != tuple(sizes):  # the data decide where a part ends
+        return tuple(d.resized(d.spread_along(x, dim), shape_of(part)) for part in node.meta["val"])
+    starts = accumulate(sizes, initial=0)
+    return tuple(take(d, x, dim, range(start, start + n)) for start, n in zip(starts, sizes, strict=False))
 
 
 @rule("unbind")
