@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from tests.durability import faults, training
 
 import neuralmechanics as nm
+from neuralmechanics.monitor.following import recorder
 from neuralmechanics.monitor.store import merging
 from neuralmechanics.monitor.store.atomic import is_leftover
 
@@ -22,6 +24,7 @@ STEPS = 11
 def single_errors(folder: Path, kind: str, length: int = 1, error: int = 28, steps: int = STEPS) -> Iterator[str]:
     """Let the n-th call of a kind fail, n = 1, 2, … until no call is left; yields what failed."""
     losses, model, _ = training.train(None, steps, monitored=False)
+    asked = cache(recorder.provenance)  # each time a process of git
     number = 1
     while True:
         path = folder / f"{kind}-{number}-{length}"
@@ -29,6 +32,7 @@ def single_errors(folder: Path, kind: str, length: int = 1, error: int = 28, ste
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("ignore", nm.monitor.MonitorWarning)
             patch.setattr(merging, "MERGED", 4)
+            patch.setattr(recorder, "provenance", asked)
             faults.install(fault, patch)
             mine, trained, monitor = _train(path, length, steps)
         assert monitor is not None

@@ -91,7 +91,13 @@ def random_signals(forge: Forge, folder: Path, how: signal.Signals, trials: int,
         ended = forge.run(job, send_after(how, records, chance.uniform(0, 0.01)))
         assert ended.status == (130 if how == signal.SIGINT else -how), ended
         if (path / "run.json").exists():
-            yield _require_true_run(nm.open_run(path), truth, ended)
+            run = nm.open_run(path)
+            last = _require_true_run(run, truth, ended)
+            if how == signal.SIGKILL:  # the others end a monitor, which records the last step
+                every = int(job["every"])
+                assert last <= ended.safe + every
+                assert np.array_equal(run.data["step"].values, np.arange(0, last + 1, every))
+            yield last
         else:
             assert ended.safe == -1
             yield -1
@@ -110,6 +116,7 @@ def _require_true_run(run: nm.Run, truth: nm.Run, ended: Ended) -> int:
     # A record of half a step would be off by a step's length: 1e-3 and more.
     exact = run.data["predicted"].sel(law="exact") - run.data["charge"]
     assert len(steps) < 2 or float(np.abs(exact / run.data["scale"]).max()) < 1e-12
+    assert np.isfinite(run.data["loss"].values[1:]).all()
     return last
 
 

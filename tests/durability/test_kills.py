@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.durability import kills
 from tests.durability.process import Forge
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    made = Forge()
-    yield made
-    made.close()
 
 
 def test_a_kill_at_each_named_point_of_publication(forge: Forge, tmp_path: Path) -> None:

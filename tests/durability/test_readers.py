@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,6 @@ from tests.durability.process import Forge
 
 import neuralmechanics as nm
 from neuralmechanics.monitor.store import merging
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    made = Forge()
-    yield made
-    made.close()
 
 
 def test_reads_beside_a_writer(forge: Forge, tmp_path: Path) -> None:

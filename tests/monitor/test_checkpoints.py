@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.children import loaded
+from tests.monitor import resuming
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import MonitorWarning
@@ -117,51 +116,21 @@ def test_after_a_failure_a_checkpoint_says_so_and_is_refused(
         fresh.load_state_dict(state)
 
 
-PROGRAM = """
-import sys, torch, neuralmechanics as nm
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.monitor.conftest import make_training
-folder = Path({folder!r})
-training = make_training()
-optimizer = training.sgd(momentum=0.9, weight_decay=1e-3)
-saved = folder / "checkpoint.pt"
-with nm.Monitor(training.model, optimizer, training.symmetries, folder / "run", every=4, residuals=True,
-                resume=saved.exists()) as monitor:
-    start = 0
-    if saved.exists():
-        state = torch.load(saved, weights_only=True)
-        training.model.load_state_dict(state["model"]); optimizer.load_state_dict(state["optimizer"])
-        monitor.load_state_dict(state["monitor"]); start = state["step"]
-    for step in range(start, {steps}):
-        training.run(optimizer, range(step, step + 1))
-        if step + 1 in (7, 13):
-            torch.save({{"step": step + 1, "model": training.model.state_dict(),
-                         "optimizer": optimizer.state_dict(), "monitor": monitor.state_dict()}}, saved)
-        print(step + 1, flush=True)
-        if step + 1 in (10, 15) and len(sys.argv) > 1:
-            sys.stdin.readline()
-"""
-
-
 def test_killed_and_resumed_from_the_checkpoint(make: Callable[..., Any], tmp_path: Path) -> None:
     """Twice killed without warning, in different places, then run to its end."""
-    root = str(Path(__file__).resolve().parents[2])
-    program = PROGRAM.format(root=root, folder=str(tmp_path), steps=STEPS)
-    for last in (10, 15):
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) == last:
-                break
-            if int(line) == 10 and process.stdin is not None:
-                process.stdin.write("\n")
-                process.stdin.flush()
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    for last in (10, 15, STEPS):
+        ours, theirs = loaded().Pipe()
+        given = tmp_path, STEPS, theirs, last < STEPS
+        process = loaded().Process(target=resuming.go_on, args=given, daemon=True)
+        process.start()
+        theirs.close()
+        for step in iter(ours.recv, last):
+            if step in resuming.WAITS:
+                ours.send("go on")
+        if last < STEPS:
+            process.kill()
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if last < STEPS else 0)
     training = make()
     optimizer = training.sgd(momentum=0.9, weight_decay=1e-3)
     with nm.Monitor(training.model, optimizer, training.symmetries, every=4, residuals=True) as monitor:

@@ -30,7 +30,10 @@ def functions(package: str) -> dict[str, Copies]:
     names = [package, *(found.name for found in pkgutil.walk_packages(getattr(top, "__path__", ()), f"{package}."))]
     files = {name: importlib.import_module(name).__file__ for name in names}
     by_code: dict[tuple[str, str, int], list[types.FunctionType]] = defaultdict(list)
-    for f in gc.get_objects():
+    gc.unfreeze()  # what is frozen is in no list
+    objects = gc.get_objects()
+    gc.freeze()
+    for f in objects:
         if type(f) is types.FunctionType and files.get(f.__module__, "") == f.__code__.co_filename:
             by_code[f.__module__, f.__qualname__, f.__code__.co_firstlineno].append(f)
     named: dict[str, Copies] = {}

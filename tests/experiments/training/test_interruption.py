@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from tests.children import loaded
+from tests.experiments.training.commands import command
 
 from neuralmechanics.experiments import load_config, train
 from neuralmechanics.experiments.config import TrainConfig
@@ -59,15 +58,17 @@ def test_resume_after_sigkill_is_bitwise(tmp_path, monkeypatch):
     config = load_config(tmp_path / "run.toml", TrainConfig)
     whole = train(config, tmp_path / "whole")
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "neuralmechanics.cli", "train", "run.toml", "--out", "killed"]
     checkpoint = killed / CHECKPOINTS / "step-000000030.pt"
-    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"WAIT_FOR": str(checkpoint)}) as process:
-        try:
-            while not checkpoint.exists():
-                assert process.poll() is None, "the training ended before it could be killed"
-                time.sleep(0.01)
-        finally:
-            process.kill()
+    words = ["train", "run.toml", "--out", "killed"]
+    process = loaded().Process(target=command, args=(words, {"WAIT_FOR": str(checkpoint)}))
+    process.start()
+    try:
+        while not checkpoint.exists():
+            assert process.is_alive(), "the training ended before it could be killed"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.join()
     assert not (killed / "result.json").exists()
     parts = train(config, killed, resume=True)
     for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):

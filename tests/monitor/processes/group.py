@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import traceback
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from tests.children import loaded
 
 # Seconds, longer than anything here takes on a busy machine; a process that waits for another waits longer still.
 PATIENCE, FOR_EVER = 240, timedelta(hours=1)
@@ -24,7 +24,7 @@ def together(processes: int, work: Callable[..., Any], folder: Path, *given: Any
 
     Raises what any of them raised, and AssertionError where one neither answers nor ends.
     """
-    context = multiprocessing.get_context("spawn")
+    context = loaded()
     answers: Any = context.Queue()
     meeting = str(folder / "meeting")
     started = [

@@ -25,11 +25,13 @@ def provenance(folder: Path | None = None) -> dict[str, Any]:
 
 def source_revision(folder: Path) -> dict[str, Any] | None:
     """`{"revision": …, "modified": …}` of the git work tree around a folder; None when there is none."""
-    revision = _git(folder, "rev-parse", "HEAD")
-    if revision is None:
+    # One process, for it takes longer to start than to answer: a line "# branch.oid …" and one for each change.
+    told = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    lines = [] if told is None else told.splitlines()
+    revision = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if revision == "(initial)":
         return None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"revision": revision, "modified": bool(changes)}
+    return {"revision": revision, "modified": not all(line.startswith("# ") for line in lines)}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
