@@ -35,7 +35,7 @@ def _exported(whole: Whole, batch: Any, no_gradient: Operation, *, recomputed: b
         program = _exported_program(whole, batch)
         written_out(program.graph_module, no_gradient, recomputed=recomputed)
         written = written_placeholders(program.graph)
-        if needs_functional_form(program.graph):
+        if needs_functional_form(program.graph) or _vectorised(program.graph):
             program = _functional(program)
     names = names_of(whole)
     sources = _sources(program)
@@ -76,8 +76,13 @@ def _exported_program(whole: Whole, batch: Any) -> torch.export.ExportedProgram:
         raise RouteError(first_line(error)) from error
 
 
+def _vectorised(graph: fx.Graph) -> bool:
+    """Whether operations stand in it as ``torch.func.vmap`` called them, for one entry of a batch."""
+    return any(getattr(node.target, "__name__", "") == "_add_batch_dim" for node in graph.nodes)
+
+
 def _functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The same without operations that write into their arguments."""
+    """The same for whole batches, without operations that write into their arguments."""
     try:
         functional: torch.export.ExportedProgram = program.run_decompositions({})
     except Exception as error:
