@@ -20,16 +20,26 @@ def completing(fibre: Tensor, known: Tensor, groups: Sequence[Tensor]) -> Tensor
     chosen = [fibre[:, :0]]
     for inside in [*groups, torch.ones(len(fibre), dtype=torch.bool)]:
         missing = fibre.shape[1] - span.shape[1]
-        if not missing:
+        if missing <= 0:
             break
-        alone = _echelon(_inside(fibre, inside))
-        outside = alone - span @ (span.T @ alone)
-        outside = outside - span @ (span.T @ outside)  # once more: what rounding left
+        within = _inside(fibre, inside)
+        if not bool(_outside(within, span).norm() > 1e-6):
+            continue
+        alone = _echelon(within)
+        beyond = _outside(alone, span)
         # of those that are not spanned, first the ones that move few elements
-        picked = _independent(outside / alone.norm(dim=0) / (alone != 0).sum(0).double().sqrt(), missing)
+        picked = _independent(beyond / alone.norm(dim=0) / (alone != 0).sum(0).double().sqrt(), missing)
         chosen.append(alone[:, picked])
-        span = _span(torch.cat([span, outside[:, picked] / outside[:, picked].norm(dim=0)], dim=1))
+        added = torch.linalg.qr(beyond[:, picked] / beyond[:, picked].norm(dim=0))[0]
+        span = torch.cat([span, torch.linalg.qr(_outside(added, span))[0]], dim=1)
     return torch.cat(chosen, dim=1)
+
+
+def _outside(vectors: Tensor, span: Tensor) -> Tensor:
+    """What vectors have beyond a span with an orthonormal basis; twice, for what rounding leaves the first time."""
+    for _ in range(2):
+        vectors = vectors - span @ (span.T @ vectors)
+    return vectors
 
 
 def _span(columns: Tensor) -> Tensor:
@@ -39,13 +49,19 @@ def _span(columns: Tensor) -> Tensor:
 
 
 def _inside(basis: Tensor, elements: Tensor) -> Tensor:
-    """The vectors of a space (an orthonormal basis) of which all other elements vanish."""
+    """The vectors of a space (an orthonormal basis) of which all other elements vanish.
+
+    Candidates are found among the few elements inside, where such a vector keeps its length; the others then decide.
+    """
     if bool(elements.all()) or not basis.shape[1]:
         return basis
-    _, sizes, right = torch.linalg.svd(basis[~elements], full_matrices=True)
+    _, lengths, right = torch.linalg.svd(basis[elements], full_matrices=False)
+    near = basis @ right[lengths > 1 - 1e-9].T
+    if not near.shape[1]:
+        return near
+    _, sizes, right = torch.linalg.svd(torch.linalg.qr(near[~elements], mode="r")[1], full_matrices=True)
     sizes = torch.cat([sizes, sizes.new_zeros(right.shape[0] - len(sizes))])
-    within = basis @ right[sizes < 1e-8].T
-    return torch.where(elements[:, None], within, 0.0)
+    return torch.where(elements[:, None], near @ right[sizes < 1e-8].T, 0.0)
 
 
 def _echelon(basis: Tensor) -> Tensor:

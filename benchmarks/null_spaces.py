@@ -3,7 +3,7 @@
 Nothing of the engine is used to measure: J is the derivative of the logits at random points, over random batches.
 translations = dim {v : J(θ)v = 0 at every θ}, diagonal = dim {D diagonal : J(θ)Dθ = 0 at every θ}, fibre = dim ker J
 at one generic θ. Elements whose derivative vanishes everywhere (rows of a table that nothing reads) stand apart.
-One singular value decomposition a model: at further points J is looked at within the kernel of the first alone.
+One singular value decomposition a model: fresh data, and J at further points, are looked at within its kernel alone.
 """
 
 from __future__ import annotations
@@ -12,27 +12,35 @@ import itertools
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from null_directions import completing
 from tests.symmetry.agreement import diagonal_dimension, is_displaced, one_by_one, rank, set_parameters
 from tests.symmetry.network import Network
-from tests.symmetry.nullspace import Kernel, jacobian_rows, kernel, randomise, trainable
+from tests.symmetry.nullspace import Kernel, jacobian_rows, kernel, randomise, svd, trainable
 from tests.symmetry.precision import DoublePrecision
 
-__all__ = ["Logits", "compared", "idealised"]
+__all__ = ["Ideal", "Logits", "compared", "idealised"]
 
 _POINTS, _MOST_POINTS = 4, 12
 _CUT = 1e-9  # relative size below which J moves nothing along a direction
 _TINY_EPS = 1e-20
+_EPS_PLACES: dict[Any, int] = {  # where each norm takes its eps, if not by name
+    functional.layer_norm: 4,
+    functional.group_norm: 4,
+    functional.rms_norm: 3,
+    functional.batch_norm: 7,
+    functional.instance_norm: 7,
+}
 
 
 class Logits(nn.Module):
@@ -45,8 +53,22 @@ class Logits(nn.Module):
         self.logits_of = logits_of
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        with DoublePrecision():
+        with Ideal():
             return self.logits_of(self.model, dict(zip(self.names, tensors, strict=True)))
+
+
+class Ideal(DoublePrecision):
+    """Everything in float64, and norms that are called with an eps of their own have next to none."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        place = _EPS_PLACES.get(function)
+        if place is not None and len(args) > place:
+            args = (*args[:place], _TINY_EPS, *args[place + 1 :])
+        elif place is not None:
+            kwargs = {**(kwargs or {}), "eps": _TINY_EPS}
+        return super().__torch_function__(function, types, args, kwargs)
 
 
 def idealised(model: nn.Module) -> nn.Module:
@@ -59,14 +81,14 @@ def idealised(model: nn.Module) -> nn.Module:
         for name, value in list(vars(holder).items()):
             if name.endswith(("eps", "epsilon")) and type(value) is float and 0 < value < 0.1:
                 setattr(holder, name, _TINY_EPS)
-        if isinstance(holder, nn.Embedding):
-            holder.padding_idx = None
+        if getattr(holder, "padding_idx", None) is not None and "weight" in getattr(holder, "_parameters", ()):
+            holder.padding_idx = None  # a table, torch's own or one written anew
     return model.double()
 
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """Points, square factors of the Jacobians there without the elements that nothing reads, and which those are."""
+    """Points, Jacobians there without the elements that nothing reads, and which those are."""
 
     thetas: list[Tensor]
     jacobians: list[Tensor]
@@ -79,26 +101,28 @@ class _Measured:
 
 def compared(model: Logits, draw: Callable[[torch.Generator], tuple[Tensor, ...]], found: Any) -> dict[str, Any]:
     """Dimensions by brute force beside what the families span, and the directions that no family explains by name."""
-    more = _points(Network("", model, draw))
+    network = Network("", model, draw)
+    more = _points(network)
     thetas, jacobians = map(list, zip(*itertools.islice(more, _POINTS), strict=True))
     lone = torch.stack([j.norm(dim=0) / j.norm(dim=0).max() for j in jacobians]).amax(0) <= 1e-12
     measured = _Measured(thetas, [_restricted(j, lone) for j in jacobians], lone)
-    first = kernel(measured.jacobians[0])
-    translations, diagonal = _common(measured, first, more)
+    first = _settled(network, measured, 0)
+    translations, diagonal, gap = _common(measured, first, more)
     families = [_generators(found, model, theta) for theta in thetas]
     moving = [[v for f, v in pairs if _scales(f)] for pairs in families[:3]]
     constant = [v[~lone] for f, v in families[0] if f.kind == "translation"]
     orbits = [_columns([v[~lone] for _, v in pairs], int((~lone).sum())) for pairs in families]
-    place, fibre = _lowest(measured, first, rank(orbits[0]))
+    place, fibre = _lowest(network, measured, first, rank(orbits[0]))
     return {
         "parameters": len(lone),
         "lone": int(lone.sum()),
         "translations": [rank(_columns(constant, int((~lone).sum()))), translations],
         "diagonal": [_diagonal(moving, thetas[:3], lone), diagonal],
         "fibre": [rank(orbits[place]), fibre.dimension],
-        "clear": bool(fibre.clear),
+        "clear": bool(fibre.clear and gap[0] > 1e-8 and gap[1] < 1e-10),
         "gap": [fibre.kept, fibre.dropped],
-        "false": _false(families, measured),
+        "common gap": gap,
+        "false": _false([[f for f, _ in pairs] for pairs in families], orbits, measured),
         "kernels": _named(model, draw, measured, place, completing(fibre.basis, orbits[place], _groups(model, lone))),
         "silent": _silent(model, lone),
     }
@@ -108,33 +132,63 @@ def _restricted(jacobian: Tensor, lone: Tensor) -> Tensor:
     return (jacobian / jacobian.abs().max())[:, ~lone]
 
 
-def _lowest(measured: _Measured, first: Kernel, explained: int) -> tuple[int, Kernel]:
+def _settled(network: Network, measured: _Measured, place: int) -> Kernel:
+    """The kernel of J at a point: of the rows at hand, then of fresh ones within it, until these take nothing away.
+
+    So there are no more rows than the rank needs, and fresh data have confirmed every direction that is left.
+    """
+    _put(network.module, measured.thetas[place])
+    found = kernel(torch.linalg.qr(measured.jacobians[place], mode="r")[1])
+    generator = torch.Generator().manual_seed(11 + place)
+    sizes = _sizes(measured.jacobians[place])
+    while found.dimension:
+        rows = jacobian_rows(network, generator, found.dimension + len(sizes) // 8)
+        within = _Within(found.basis, sizes)
+        within.add(_restricted(rows, measured.lone))
+        if within.dimension == found.dimension:
+            break
+        kept, dropped = within.gap
+        basis = within.basis()
+        found = replace(
+            found,
+            dimension=basis.shape[1],
+            basis=basis,
+            kept=min(found.kept, kept),
+            dropped=max(found.dropped, dropped),
+        )
+    return found
+
+
+def _lowest(network: Network, measured: _Measured, first: Kernel, explained: int) -> tuple[int, Kernel]:
     """The least kernel of several points, for units that no input switches enlarge it; further ones only if needed."""
     place, least = 0, first
     for at, jacobian in list(enumerate(measured.jacobians))[1:]:
         if least.dimension <= explained:
             break
-        other = kernel(jacobian)
-        if other.dimension < least.dimension:
-            place, least = at, other
+        if jacobian.shape[1] - rank(torch.linalg.qr(jacobian, mode="r")[1]) < least.dimension:
+            place, least = at, _settled(network, measured, at)
     return place, least
 
 
 def _points(network: Network) -> Iterator[tuple[Tensor, Tensor]]:
-    """Generic points, and a square factor of J at each that has its kernel; J has three rows an element.
-
-    Rows of one batch of words are far from independent, so that many more than elements are needed.
-    """
+    """Generic points, and half as many rows again of J at each as there are elements."""
     generator = torch.Generator().manual_seed(0)
     found = 0
     for tried in range(1, 4 * _MOST_POINTS):
         theta = randomise(network.module, generator)
-        jacobian = jacobian_rows(network, generator, 3 * len(theta))
+        jacobian = jacobian_rows(network, generator, len(theta) + len(theta) // 2)
         if bool(jacobian.isfinite().all()) and 0 < float(jacobian.abs().max()) < 1e6:
             found += 1
-            yield theta, torch.linalg.qr(jacobian, mode="r")[1]
+            yield theta, jacobian
         elif tried >= 4 * _POINTS and found < _POINTS:
             raise ValueError(f"only {found} of {tried} random points have finite derivatives below 1e6")
+
+
+def _put(module: nn.Module, theta: Tensor) -> None:
+    """Sets all parameters from one flat vector."""
+    named = trainable(module)
+    pieces = torch.split(theta, [p.numel() for p in named.values()])
+    set_parameters(module, {n: x.reshape(p.shape) for (n, p), x in zip(named.items(), pieces, strict=True)})
 
 
 def _scales(family: Any) -> bool:
@@ -158,51 +212,85 @@ def _generators(found: Any, model: Logits, theta: Tensor) -> list[tuple[Any, Ten
     return [(family, v) for family in found for v in one_by_one(family, params)]
 
 
-def _false(families: list[list[tuple[Any, Tensor]]], measured: _Measured) -> list[str]:
+def _false(families: list[list[Any]], orbits: list[Tensor], measured: _Measured) -> list[str]:
     """Families of which a generator changes the logits somewhere."""
     out: dict[str, float] = {}
-    for pairs, jacobian in zip(families, measured.jacobians, strict=False):
+    for pairs, orbit, jacobian in zip(families, orbits, measured.jacobians, strict=True):
         size = torch.linalg.matrix_norm(jacobian)
-        for family, v in pairs:
-            change = float((jacobian @ v[measured.kept]).norm() / (size * v.norm().clamp_min(1e-300)))
+        changes = (jacobian @ orbit).norm(dim=0) / (size * orbit.norm(dim=0).clamp_min(1e-300))
+        for family, change in zip(pairs, changes.tolist(), strict=True):
             if change > _CUT:
                 out[f"{family.kind} {family.name}"] = max(change, out.get(f"{family.kind} {family.name}", 0.0))
     return [f"{name}: {change:.1e}" for name, change in out.items()]
 
 
-def _common(measured: _Measured, first: Kernel, more: Iterator[tuple[Tensor, Tensor]]) -> tuple[int, int]:
-    """Dimensions of the kernels of J(θ) and of J(θ)·diag(θ) common to all points, within those of the first.
+def _common(
+    measured: _Measured, first: Kernel, more: Iterator[tuple[Tensor, Tensor]]
+) -> tuple[int, int, tuple[float, float]]:
+    """Dimensions of the kernels of J(θ) and of J(θ)·diag(θ) common to all points, within those of the first; the gap.
 
     Points are added until two in turn take nothing away.
     """
     kept = measured.kept
-    constant = first.basis
-    scaled = torch.linalg.qr(first.basis / measured.thetas[0][kept][:, None])[0]
+    sizes = torch.stack([_sizes(jacobian) for jacobian in measured.jacobians]).amax(0)
+    constant = _Within(first.basis, sizes)
+    scaled = _Within(first.basis / measured.thetas[0][kept][:, None], sizes)
     given = list(zip(measured.thetas[1:], measured.jacobians[1:], strict=True))
     further = ((theta, _restricted(jacobian, measured.lone)) for theta, jacobian in more)
-    history = [(constant.shape[1], scaled.shape[1])]
+    history = [(constant.dimension, scaled.dimension)]
     for theta, jacobian in itertools.islice(itertools.chain(given, further), _MOST_POINTS):
-        constant = _within(jacobian, constant)
-        scaled = _within(jacobian * theta[kept], scaled)
-        history.append((constant.shape[1], scaled.shape[1]))
+        constant.add(jacobian)
+        scaled.add(jacobian * theta[kept])
+        history.append((constant.dimension, scaled.dimension))
         if len(history) >= _POINTS and len(set(history[-3:])) == 1:
             break
-    return history[-1]
+    gaps = constant.gap, scaled.gap
+    return *history[-1], (min(g[0] for g in gaps), max(g[1] for g in gaps))
 
 
-def _within(jacobian: Tensor, basis: Tensor) -> Tensor:
-    """An orthonormal basis of the vectors of a space that J does not see, judged by the sizes of J's columns."""
-    if not basis.shape[1]:
-        return basis
+def _sizes(jacobian: Tensor) -> Tensor:
+    """The lengths of the columns, relative to the longest, but not below a millionth."""
     sizes = jacobian.norm(dim=0)
-    sizes = sizes / sizes.max()
-    scale = sizes.clamp_min(1e-6)
-    evened = torch.linalg.qr(basis * scale[:, None])[0]
-    reduced = torch.linalg.qr((jacobian / scale) @ evened, mode="r")[1]
-    _, values, right = torch.linalg.svd(reduced / torch.linalg.matrix_norm(jacobian / scale), full_matrices=True)
-    values = torch.cat([values, values.new_zeros(right.shape[0] - len(values))])
-    within = (evened @ right[values < _CUT].T) / scale[:, None]
-    return torch.linalg.qr(within)[0]
+    return (sizes / sizes.max()).clamp_min(1e-6)
+
+
+class _Within:
+    """The vectors of one space that several matrices do not see, judged by the sizes of their columns.
+
+    All are looked at in the coordinates of that space, so that errors of one step do not grow in the next.
+    """
+
+    def __init__(self, basis: Tensor, sizes: Tensor) -> None:
+        self._sizes = sizes
+        self._evened = torch.linalg.qr(basis * sizes[:, None])[0]
+        self._stack = torch.zeros(0, basis.shape[1], dtype=torch.float64)
+
+    def add(self, jacobian: Tensor) -> None:
+        """One more matrix."""
+        evened = jacobian / self._sizes
+        reduced = (evened @ self._evened) / torch.linalg.matrix_norm(evened)
+        self._stack = torch.linalg.qr(torch.cat([self._stack, reduced]), mode="r")[1]
+
+    @property
+    def dimension(self) -> int:
+        """How many are left."""
+        return self._evened.shape[1] - int((self._values() > _CUT).sum())
+
+    @property
+    def gap(self) -> tuple[float, float]:
+        """The smallest size of what is seen, and the largest of what is not."""
+        values = self._values()
+        seen, unseen = values[values > _CUT], values[values <= _CUT]
+        return (float(seen.min()) if len(seen) else 1.0, float(unseen.max()) if len(unseen) else 0.0)
+
+    def basis(self) -> Tensor:
+        """An orthonormal basis of those that are left."""
+        _, values, right = svd(self._stack)
+        values = torch.cat([values, values.new_zeros(right.shape[0] - len(values))])
+        return torch.linalg.qr((self._evened @ right[values <= _CUT].T) / self._sizes[:, None])[0]
+
+    def _values(self) -> Tensor:
+        return torch.linalg.svdvals(self._stack) if self._stack.numel() else self._stack.new_zeros(0)
 
 
 def _groups(model: Logits, lone: Tensor) -> list[Tensor]:
@@ -244,13 +332,10 @@ def _named(
 
 def _unseen(model: Logits, inputs: tuple[Tensor, ...], theta: Tensor, step: Tensor) -> bool:
     """Whether θ + tξ gives the same logits as θ for a step as long as the moved elements themselves."""
-    named = trainable(model)
-    cut = [p.numel() for p in named.values()]
     length = theta[step != 0].norm() / step.norm()
 
     def logits(at: Tensor) -> Tensor:
-        values = {n: x.reshape(p.shape) for (n, p), x in zip(named.items(), torch.split(at, cut), strict=True)}
-        set_parameters(model, values)
+        _put(model, at)
         with torch.no_grad():
             out: Tensor = model(*inputs)
         return out

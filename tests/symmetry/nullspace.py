@@ -152,7 +152,7 @@ def kernel(matrix: Tensor) -> Kernel:
     size = matrix.norm(dim=0)
     zero = size <= 1e-12 * size.max()
     scaled = torch.where(zero, 0.0, matrix / size.where(~zero, torch.ones(())))
-    _, values, right = torch.linalg.svd(scaled, full_matrices=True)
+    _, values, right = svd(scaled)
     values = torch.cat([values, values.new_zeros(right.shape[0] - values.shape[0])]) / values.max()
     null = values < _CUT
     basis = right[null].T / size.where(~zero, torch.ones(()))[:, None]
@@ -162,6 +162,17 @@ def kernel(matrix: Tensor) -> Kernel:
     dropped = float(values[null].max()) if null.any() else 0.0
     dubious = int(((size > 1e-13 * size.max()) & (size < 1e-9 * size.max())).sum())
     return Kernel(int(null.sum()), basis, kept, dropped, dubious)
+
+
+def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The singular value decomposition with whole bases; by QR iterations where to divide and conquer fails."""
+    try:
+        return torch.linalg.svd(matrix, full_matrices=True)  # type: ignore[no-any-return]
+    except torch.linalg.LinAlgError:
+        from scipy.linalg import svd as by_driver
+
+        left, values, right = by_driver(matrix.numpy(), full_matrices=True, lapack_driver="gesvd")
+        return torch.from_numpy(left), torch.from_numpy(values), torch.from_numpy(right)
 
 
 def common_kernels(network: Network, seed: int = 0, most: int = 14) -> tuple[Kernel, Kernel, list[Kernel], Tensor]:
