@@ -1,19 +1,18 @@
-"""Comparing checkpoints modulo symmetry, counted: planted elements, mistakes, networks trained apart, barriers.
+"""Comparing checkpoints modulo symmetry, counted: planted elements, mistakes, networks trained apart.
 
-Run as `python benchmarks/comparing.py planted|mistakes|apart|barrier`; the tables stand in docs/comparing.md.
+Run as `python benchmarks/comparing.py planted|mistakes|apart`; what they print stands in docs/comparing.md.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -23,12 +22,10 @@ from tests.rewrite.comparing.planting import planted, state_of
 from tests.symmetry.zoo import FULL, SMALL
 
 from neuralmechanics import find_symmetries
-from neuralmechanics.rewrite.comparing import align, distance, equivalent
+from neuralmechanics.rewrite.comparing import distance, equivalent
 from neuralmechanics.rewrite.comparing.align import aligned
 from neuralmechanics.rewrite.comparing.checkpoints import read
 from neuralmechanics.rewrite.comparing.parts.network import Network
-
-State = dict[str, Tensor]
 
 
 def networks() -> dict[str, Callable[[], tuple[nn.Module, Any, Any]]]:
@@ -80,95 +77,6 @@ def count_mistakes(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
     print(f"{named} of {total} named, {total - quiet} alarms on {total} exact conversions")
 
 
-def digits(flat: bool) -> tuple[Tensor, Tensor]:
-    """Handwritten digits of scikit-learn, as rows or as images."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    x = torch.tensor(images, dtype=torch.float64) / 16
-    return (x if flat else x.reshape(-1, 1, 8, 8)), torch.tensor(labels)
-
-
-def perceptron() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)).double()
-
-
-def small_vgg() -> nn.Module:
-    convolutions = (
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        nn.ReLU(),
-    )
-    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(128, 10)).double()
-
-
-def trained(make: Callable[[], nn.Module], x: Tensor, y: Tensor, seed: int, steps: int) -> tuple[nn.Module, State]:
-    torch.manual_seed(seed)
-    model = make()
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(steps):
-        chosen = torch.randint(len(x), (64,))
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
-        optimizer.step()
-    return model, state_of(model)
-
-
-def barrier(model: nn.Module, x: Tensor, y: Tensor, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """max over t of L((1 - t) a + t b) - ((1 - t) L(a) + t L(b))."""
-
-    def loss(params: State) -> float:
-        with torch.no_grad():
-            return float(nn.functional.cross_entropy(functional_call(model, params, (x,)), y))
-
-    ends = loss(dict(a)), loss(dict(b))
-    heights = (
-        loss({n: (1 - t) * a[n] + t * b[n] for n in a}) - (1 - t) * ends[0] - t * ends[1]
-        for t in torch.linspace(0, 1, 11).tolist()
-    )
-    return max(heights)
-
-
-def permuted(network: Network, a: State, b: State) -> State:
-    """b after permutations alone, by coordinate descent on Σ (a - g b)² (git re-basin's weight matching)."""
-    from scipy.optimize import linear_sum_assignment
-
-    out = dict(b)
-    for _ in range(30):
-        before = gap(a, out)
-        for space in network.symmetries.spaces:
-            costs = torch.zeros(space.width, space.width, dtype=torch.float64)
-            for entry in space.entries:
-                index = torch.as_tensor(entry.place.positions().reshape(-1))
-                rows = [
-                    t[entry.parameter].index_select(entry.axis, index).movedim(entry.axis, 0).reshape(space.width, -1)
-                    for t in (a, out)
-                ]
-                costs -= rows[0] @ rows[1].mT
-            out = space.transform(out, torch.as_tensor(linear_sum_assignment(costs.numpy())[1]))
-        if not gap(a, out) < before:
-            break
-    return out
-
-
-def measure_barriers(seeds: tuple[int, ...] = (0, 1, 2)) -> None:
-    """Between two trainings from different seeds: as they are, by permutations alone, by all symmetries."""
-    for name, make, flat, steps in (("perceptron", perceptron, True, 600), ("small VGG", small_vgg, False, 400)):
-        x, y = digits(flat)
-        for seed in seeds:
-            model, a = trained(make, x, y, 2 * seed, steps)
-            _, b = trained(make, x, y, 2 * seed + 1, steps)
-            network = Network.of(model, (x[:8],))
-            whole = align(model, (x[:64],), a, b).transform(b)
-            found = [barrier(model, x, y, a, moved) for moved in (b, permuted(network, a, b), whole)]
-            apart = distance(model, (x[:8],), a, b)
-            heights = ", ".join(f"{height:.3f}" for height in found)
-            pair = f"{name} {2 * seed}/{2 * seed + 1}"
-            print(f"{pair}: barrier as it is, permuted, aligned: {heights}; {apart:.2f} apart", flush=True)
-
-
 def count_apart() -> None:
     """Distances between networks with different random weights: the least of them."""
     least = float("inf")
@@ -186,5 +94,5 @@ def count_apart() -> None:
 
 
 if __name__ == "__main__":
-    tasks = {"planted": count_planted, "mistakes": count_mistakes, "apart": count_apart, "barrier": measure_barriers}
+    tasks = {"planted": count_planted, "mistakes": count_mistakes, "apart": count_apart}
     tasks[sys.argv[1]]()

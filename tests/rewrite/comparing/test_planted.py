@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import pytest
 import torch
 from tests.symmetry.spaces.networks import prepared, transformer
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from neuralmechanics import find_symmetries
 from neuralmechanics.rewrite.comparing import Element, align, assert_equivalent, distance, equivalent
 from neuralmechanics.rewrite.comparing.align import _Between
-from neuralmechanics.rewrite.comparing.checkpoints import rounding
+from neuralmechanics.rewrite.comparing.checkpoints import Function, rounding
 
 from .conversions import MISTAKES
 from .planting import distance as gap
@@ -210,9 +212,20 @@ def test_what_rounding_may_leave_goes_by_the_coarsest_type(
     assert rounding(first | {"whole": torch.zeros(2, dtype=torch.int64)}, second) == rounding(second, first)
 
 
+class Of(Function):
+    """A function of the tensors alone."""
+
+    def __init__(self, function: Callable[[dict[str, Tensor]], Tensor]) -> None:
+        super().__init__(nn.Identity(), None)
+        object.__setattr__(self, "function", function)
+
+    def __call__(self, params: Mapping[str, Tensor]) -> Tensor:
+        return self.function(dict(params))  # type: ignore[attr-defined, no-any-return]
+
+
 def test_half_way_a_network_is_held_against_the_mean_of_both_ends() -> None:
     """Of θ² at 1 and 3 the mean is 5, and half way there is 4; a function that is linear leaves nothing."""
     ends: list[dict[str, Tensor]] = [{"w": torch.tensor([x], dtype=torch.float64)} for x in (1.0, 3.0)]
     for function, expected in ((lambda p: p["w"] ** 2, 1.0), (lambda p: 7 * p["w"], 0.0)):
-        assert _Between(*ends, function)(Element()) == pytest.approx(expected, abs=1e-15)  # type: ignore[arg-type]
+        assert _Between(*ends, Of(function))(Element()) == pytest.approx(expected, abs=1e-15)
     assert _Between(*ends, None)(Element()) == pytest.approx(2.0)

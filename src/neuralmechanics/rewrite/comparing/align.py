@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, r
 from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.elements.steps import space_steps
 from neuralmechanics.rewrite.comparing.parts.network import Network
+from neuralmechanics.rewrite.comparing.solving.descending import descended
 from neuralmechanics.rewrite.comparing.solving.matching import Solver, distance_between, matched
 from neuralmechanics.rewrite.comparing.solving.reduced import reduced
 from neuralmechanics.symmetry import Element as SpaceElement
@@ -23,6 +25,7 @@ __all__ = ["Alignment", "align", "aligned", "aligned_checkpoint", "distance", "i
 _SAME = 1e-7  # relative gap of every tensor below which two networks are one orbit
 _SWEEPS = 60
 _STARTS = 4
+_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,17 @@ def align(
     loss_fn: LossFunction | None = None,
     *,
     starts: int = _STARTS,
+    steps: int = _STEPS,
 ) -> Element:
     """The symmetry g of the model after which b, trained apart from a, is nearest to it.
 
     Networks of one orbit are recognised, and g is exact. Else both are brought to their points of least norm, where
     only permutations, signs, phases and rotations remain: these are found space after space, by assignment and by
     Procrustes, until the distance falls no more; of several ``starts`` the nearest is kept (the joint problem is not
-    convex). The same is done where a and b are, without scales; of the two, that is returned half way to which the
-    network computes more nearly the mean of both on the batch.
+    convex). The same is done where a and b are, without scales; of the two, that is kept half way to which the network
+    computes more nearly the mean of both on the batch, and from it as many ``steps`` of descent are taken on what is
+    missing there (each one sweep over the group and one gradient; 0: none). With a ``loss_fn`` that gives one number
+    it is the loss half way that is made small.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
@@ -58,7 +64,7 @@ def align(
     >>> all(torch.equal(a[name], value) for name, value in g.transform(b).items())
     True
     """
-    return aligned_checkpoint(model, batch, a, b, loss_fn, starts).element
+    return aligned_checkpoint(model, batch, a, b, loss_fn, starts, steps).element
 
 
 def distance(
@@ -68,7 +74,7 @@ def distance(
 
     The minimum is searched as ``align`` does: for networks that are not equivalent it is an upper bound.
     """
-    return aligned_checkpoint(model, batch, a, b, loss_fn).distance
+    return aligned_checkpoint(model, batch, a, b, loss_fn, steps=0).distance
 
 
 def interpolate(
@@ -95,13 +101,14 @@ def aligned_checkpoint(
     b: Mapping[str, Tensor],
     loss_fn: LossFunction | None,
     starts: int = _STARTS,
+    steps: int = _STEPS,
 ) -> Alignment:
     """``align`` and ``distance`` at once."""
     network = Network.of(model, batch, loss_fn)
     a, b = without_common_strangers(model, a, b)
     old, new = (completed(network, model, x, w) for x, w in ((a, "a"), (b, "b")))
     names = [name for name in network.tensors if name in old]
-    return aligned(network, read(old, names), read(new, names), starts, Function(model, batch, loss_fn))
+    return aligned(network, read(old, names), read(new, names), starts, Function(model, batch, loss_fn), steps)
 
 
 def aligned(
@@ -110,8 +117,9 @@ def aligned(
     b: Mapping[str, Tensor],
     starts: int = _STARTS,
     function: Function | None = None,
+    steps: int = 0,
 ) -> Alignment:
-    """The same for float64 tensors of a network whose symmetries are known."""
+    """The same for float64 tensors of a network whose symmetries are known; ``steps`` need a function."""
     same = matched(network, a, b)
     if same.off <= _SAME:
         return Alignment(same.element, distance_between(a, same.element.transform(b)))
@@ -121,7 +129,11 @@ def aligned(
     there = target.element.inverse().compose(moved).compose(start.element)
     here, _ = _nearest(loose, a, b, starts)
     between = _Between(a, b, function)
-    return Alignment(min((there, here), key=between), apart)
+    nearest = min((there, here), key=between)
+    if function is None or steps <= 0:
+        return Alignment(nearest, apart)
+    further, _ = descended(loose, a, nearest.transform(b), between.objective, steps)
+    return Alignment(further.compose(nearest), apart)
 
 
 @dataclass(frozen=True)
@@ -136,9 +148,26 @@ class _Between:
         moved = element.transform(self.b)
         if self.function is None:
             return distance_between(self.a, moved)
-        half = {name: (value + moved[name]) / 2 for name, value in self.a.items()}
-        mean = (self.function(self.a) + self.function(moved)) / 2
-        return float((self.function(half) - mean).norm())
+        found = self.function({name: (value + moved[name]) / 2 for name, value in self.a.items()})
+        return float(self._missing(found, self.function))
+
+    def objective(self, half: Mapping[str, Tensor]) -> tuple[float, Mapping[str, Tensor]]:
+        """The same of a network half way, with its gradient."""
+        function = self.function
+        if function is None:
+            raise AssertionError("no function")
+        return function.pulled(half, lambda output: self._missing(output, function))
+
+    @cached_property
+    def _mean(self) -> Tensor:
+        return (self.function(self.a) + self.function(self.b)) / 2 if self.function is not None else torch.zeros(())
+
+    def _missing(self, output: Tensor, function: Function) -> Tensor:
+        """By how much a loss is above the mean of both ends; of any other output the distance to the mean."""
+        if function.loss_fn is not None and output.numel() == 1:
+            return (output - self._mean).sum()
+        distance: Tensor = torch.linalg.vector_norm(output - self._mean)
+        return distance
 
 
 def _nearest(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], starts: int) -> tuple[Element, float]:
@@ -159,7 +188,7 @@ def _begin(solver: Solver, number: int) -> None:
     if number == 0:
         solver.in_turn()
         return
-    solver.known |= {name for unit in solver.network.units for name in (unit.name, f"{unit.name} itself")}
+    solver.hold_all()
     draw = torch.Generator().manual_seed(number)
     for space in solver.network.symmetries.spaces if number > 1 else ():
         order = space.random_element(draw).permutation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,8 @@ class Function:
 
     def __call__(self, params: Mapping[str, Tensor]) -> Tensor:
         """The output at ``params``; tensors that are absent keep the model's own values."""
-        try:
-            return self._run(params, torch.float64)
-        except RuntimeError:  # a constant that the model makes in another precision
-            return self._run(params, None)
+        with torch.no_grad():
+            return self._whole(params)
 
     def change(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
         """‖f(after) - f(before)‖ / ‖f(before)‖."""
@@ -46,18 +44,37 @@ class Function:
         gap = float((new - old).norm())
         return gap / size if size else gap
 
+    def pulled(
+        self, params: Mapping[str, Tensor], value: Callable[[Tensor], Tensor]
+    ) -> tuple[float, dict[str, Tensor]]:
+        """``value`` of the output at ``params``, and its gradient by those that it depends on."""
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+        with torch.enable_grad():
+            found = value(self._whole(leaves))
+            if not found.requires_grad:
+                return float(found), {}
+            reached = torch.autograd.grad(found, list(leaves.values()), allow_unused=True)
+        gradients = zip(leaves, reached, strict=True)
+        return float(found.detach()), {name: gradient for name, gradient in gradients if gradient is not None}
+
+    def _whole(self, params: Mapping[str, Tensor]) -> Tensor:
+        try:
+            return self._run(params, torch.float64)
+        except RuntimeError:  # a constant that the model makes in another precision
+            return self._run(params, None)
+
     def _run(self, params: Mapping[str, Tensor], dtype: torch.dtype | None) -> Tensor:
         model = unwrapped(self.model)
         first = names_of(Whole(model, None)).canonical
         own = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
         state = {}
         for name, value in own.items():
-            given = params.get(name, params.get(first.get(name, name), value)).detach()
+            given = params.get(name, params.get(first.get(name, name), value.detach()))
             wanted = dtype if dtype is not None else value.dtype
             state[f"model.{name}"] = given.to(wanted).clone() if given.is_floating_point() else given.clone()
         batch = pytree.tree_map(lambda leaf: _cast(leaf, dtype), self.batch)
         kept = left_as_found(model, self.loss_fn, self.batch, parameters=False)
-        with kept, torch.no_grad(), fixed_randomness(0):
+        with kept, fixed_randomness(0):
             found = functional_call(Whole(model, self.loss_fn), state, (batch,), tie_weights=False)
         return torch.cat([part.double().reshape(-1) for part in found])
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, SpaceStep, Step
 from neuralmechanics.symmetry import Element as SpaceElement
+from neuralmechanics.symmetry import Space
 
 __all__ = ["joined"]
 
@@ -55,8 +56,27 @@ def _still(step: Step) -> bool:
 
 
 def _commute(a: Step, b: Step) -> bool:
-    """Whether the order of two steps is seen to make no difference: they move other tensors, or both add constants."""
-    return not {*a.parameters} & {*b.parameters} or (_adds_constants(a) and _adds_constants(b))
+    """Whether the order of two steps is seen to make no difference.
+
+    They move other tensors, or both add constants, or act along different dimensions of what they share.
+    """
+    shared = {*a.parameters} & {*b.parameters}
+    if not shared or (_adds_constants(a) and _adds_constants(b)):
+        return True
+    if not isinstance(a, SpaceStep) or not isinstance(b, SpaceStep) or _reads(a.space, b) or _reads(b.space, a):
+        return False
+    return all(_axes(a.space, name).isdisjoint(_axes(b.space, name)) for name in shared)
+
+
+def _axes(space: Space, name: str) -> set[int]:
+    """The dimensions along which a space tells entries of a tensor apart."""
+    entries = [entry for entry in space.entries if entry.parameter == name]
+    return {place.axis for entry in entries for place in (entry.place, *entry.beside)}
+
+
+def _reads(space: Space, step: Step) -> bool:
+    """Whether a space's matrices pass gains that the step moves."""
+    return any(gain.parameter in step.parameters for entry in space.entries for gain, _ in entry.dressing)
 
 
 def _adds_constants(step: Step) -> bool:
@@ -95,6 +115,8 @@ def _of_space(first: SpaceStep, then: SpaceStep) -> tuple[Step, ...] | None:
     if a.factors is not None and b.factors is not None and a.factors.shape == b.factors.shape:
         both = a.factors * b.factors
         return () if _ones(both) else (SpaceStep(first.space, SpaceElement(factors=both)),)
+    if a.matrix is not None and b.matrix is not None and a.matrix.shape == b.matrix.shape:
+        return (SpaceStep(first.space, SpaceElement(matrix=b.matrix @ a.matrix)),)
     return None
 
 

@@ -212,17 +212,24 @@ class Solver:
         found = gaps({n: v for n, v in self.a.items() if n not in self.hidden}, self.b)
         return max(found.values(), default=0.0)
 
+    def hold_all(self) -> None:
+        """Every part counts as known: each is solved from all entries, the others held where they are."""
+        self.known = {*self.network.late, *(n for u in self.network.units for n in (u.name, f"{u.name} itself"))}
+
+    def sweep(self) -> None:
+        """Each part once, from all entries that it moves."""
+        for unit in (*self.network.units, *(self.network.late.values() if self.free else ())):
+            self.apply(unit.solve(self.a, self.b, self.usable(unit, self._within(unit)), free=self.free))
+
     def finish(self, sweeps: int) -> None:
         """All parts again from all entries, while the greatest gap falls."""
-        late = self.network.late.values() if self.free else ()
         before = self.off()
         for _ in range(sweeps):
             if before < 1e-13:
                 return
             # A sweep that makes things worse is taken back.
             kept = dict(self.b), list(self.steps)
-            for unit in (*self.network.units, *late):
-                self.apply(unit.solve(self.a, self.b, self.usable(unit, self._within(unit)), free=self.free))
+            self.sweep()
             after = self.off()
             if not after < 0.99 * before:
                 if not after < before:

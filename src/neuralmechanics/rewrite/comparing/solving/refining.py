@@ -31,7 +31,7 @@ def refined(
     generators of all families at b; it is halved until the sum falls.
     """
     names = [name for name in a if name not in hidden]
-    sizes = {name: max(float(a[name].norm()), 1e-300) for name in names}
+    sizes = {name: float(a[name].norm()) or 1.0 for name in names}
     current, steps = dict(b), []
     error = _error(a, current, sizes)
     for _ in range(most_steps):
