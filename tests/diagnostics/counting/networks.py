@@ -73,3 +73,21 @@ def feed_forward(dim: int, hidden: int, activation: nn.Module, bias: bool = True
 def one(width: int) -> Tensor:
     """A batch of a single input."""
     return torch.zeros(1, width)
+
+
+class Block(nn.Module):
+    """A transformer block with norms before its parts: attention with packed projections, and a GELU network."""
+
+    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.packed, self.output = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            z.unflatten(-1, (self.heads, -1)).transpose(1, 2) for z in self.packed(self.first(x)).chunk(3, dim=-1)
+        )
+        x = x + self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + self.down(F.gelu(self.up(self.second(x))))

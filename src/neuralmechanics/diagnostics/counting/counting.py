@@ -10,15 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
+from neuralmechanics.diagnostics.counting.brackets.deepening import Deepening
+from neuralmechanics.diagnostics.counting.folding.folded_count import FoldedCount, folded_count
 from neuralmechanics.diagnostics.counting.generic_point import Place, column_scale, generic_place
 from neuralmechanics.diagnostics.counting.known_laws import KnownSymmetries, known_laws
-from neuralmechanics.diagnostics.counting.lie_brackets import bracket_with_scale
-from neuralmechanics.diagnostics.counting.optimizer_fields import OptimizerFlow, SignDescent, optimizer_flow
+from neuralmechanics.diagnostics.counting.optimizer_fields import (
+    GradientFlow,
+    OptimizerFlow,
+    SignDescent,
+    optimizer_flow,
+)
 from neuralmechanics.diagnostics.counting.potentials import Objective, Potentials
-from neuralmechanics.diagnostics.counting.rank import Gap, Span, matrix_rank
+from neuralmechanics.diagnostics.counting.rank import Span, matrix_rank, span_tolerance
 from neuralmechanics.diagnostics.counting.report import LawCount
 from neuralmechanics.diagnostics.counting.unexplained import unexplained_directions
 from neuralmechanics.functional.as_found import left_as_found
@@ -27,6 +32,8 @@ from neuralmechanics.functional.function_module import PlainFunction, as_module
 __all__ = ["count_laws"]
 
 Progress = Callable[[str], None]
+# Columns of the greatest matrix that is decomposed: minutes on two cores.
+LARGEST = 3000
 
 
 def count_laws(
@@ -37,13 +44,13 @@ def count_laws(
     data: Sequence[Any] | None = None,
     symmetries: KnownSymmetries | Sequence[Any] | None = None,
     *,
-    point: Literal["generic", "model"] = "generic",
+    point: Literal["generic", "model", "symmetric"] = "generic",
     patience: int = 50,
     max_level: int = 4,
     tolerance: float = 1e-9,
     norm_eps: float | None = None,
     seed: int = 0,
-    max_parameters: int = 3000,
+    max_parameters: int | None = None,
     progress: Progress | None = None,
     params: Mapping[str, Tensor] | None = None,
 ) -> LawCount:
@@ -60,96 +67,123 @@ def count_laws(
     symmetries: the known symmetries for the lower bound; None finds them, an empty tuple leaves the bound at 0.
     point: "generic" walks to a point of greatest Jacobian rank (a law on all of parameter space holds there too, while
         at a point with dead units there are more); a walk gives up after ``patience`` draws without a gain. "model"
-        takes the parameters as they are.
+        takes the parameters as they are. "symmetric" goes to a place that relabelings of channels leave as it is, where
+        the matrices fall apart into small parts: gradient flow on all inputs alone, and the way of every model of more
+        than 3000 parameters (``counting.folding``).
     max_level: deepest iterated bracket, 1 being [u, v]. Level k costs about 6^k gradients each.
     tolerance: singular values below this fraction of the natural scale are zeros; the gaps show how safe that is.
     params: the named tensors of a plain function ``model(params, batch)``.
     norm_eps: value to put for every norm's eps (0: the laws of the ideal norms); None leaves it.
+    max_parameters: more trainable parameters are refused. None: more than 3000 where no symmetric place serves.
 
-    Costs one SVD of (about 2D) × D in float64 and a few brackets more than the Lie algebra exceeds the gradients.
-    Raises ValueError where the model has more than ``max_parameters`` trainable parameters or its output is not finite.
+    Costs one SVD of (about 2D) × D in float64 and a few brackets more than the Lie algebra exceeds the gradients; at a
+    symmetric place of a group of |G| relabelings |G| of D/|G| columns. Raises ValueError where the model has too many
+    parameters or its output is not finite.
 
     >>> torch.manual_seed(0); layers = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 2, bias=False))
     <torch._C.Generator object at ...>
     >>> count_laws(layers, torch.zeros(4, 3), symmetries=()).upper  # UᵀU - VVᵀ, a symmetric 2 × 2 matrix
     3
     """
-    if point not in ("generic", "model"):
-        raise ValueError(f"point={point!r}; use 'generic' or 'model'")
+    if point not in ("generic", "model", "symmetric"):
+        raise ValueError(f"point={point!r}; use 'generic' or 'model', or 'symmetric' for large models")
     flow = optimizer_flow(optimizer)
     model = as_module(model, params)
+    tell = progress or (lambda text: None)
     with left_as_found(model, loss_fn, batch, data):
         potentials = Potentials(model, batch, loss_fn, data, seed, norm_eps)
-        if potentials.dimension > max_parameters:
-            raise ValueError(
-                f"the model has {potentials.dimension} trainable parameters, more than max_parameters={max_parameters} "
-                "(memory 16·D² bytes, time D³); count a narrower copy: laws come one a unit"
-            )
+        _require_countable(potentials, flow, point, max_parameters)
         if symmetries is None:
             from neuralmechanics.symmetry import find_symmetries
 
             symmetries = find_symmetries(model, batch, loss_fn)
-        tell = progress or (lambda text: None)
+        if point == "symmetric" or (potentials.dimension > LARGEST and not _unfolded(potentials, flow, point)):
+            found = folded_count(potentials, symmetries, LARGEST, max_level, tolerance, tell)
+            if found is not None:
+                return _at_symmetric_place(potentials, found)
+            if point == "symmetric" or max_parameters is None:
+                raise ValueError(
+                    f"the model has {potentials.dimension} trainable parameters, and no relabelings of channels were "
+                    f"found that split them into parts of at most {LARGEST}; count a narrower copy"
+                )
         place = generic_place(potentials, symmetries, patience if point == "generic" else 0, tolerance, tell)
-        z = flow.point(place.theta, potentials.generator)
-        laws, known = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
-        norms = laws.norm(dim=1, keepdim=True)
-        lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
-        gaps = [*place.gaps, law_gap]
-        rank, levels = _orbit_dimension(potentials, flow, z, place, lower, max_level, tolerance, gaps, tell)
-        fibre = potentials.dimension - place.rank
-        generators = place.generators
-        return LawCount(
-            lower=lower,
-            upper=int(z.numel()) - rank,
-            fibre=fibre,
-            generators=generators,
-            gaps=tuple(gaps),
-            parameters=potentials.dimension,
-            phase_dimension=int(z.numel()),
-            levels=levels,
-            optimizer=str(flow),
-            unexplained=unexplained_directions(potentials, place, symmetries, tolerance),
-            known=tuple(dict.fromkeys(known)),
+        return _at_place(potentials, flow, symmetries, place, point, max_level, tolerance, tell)
+
+
+def _unfolded(potentials: Potentials, flow: OptimizerFlow, point: str) -> str:
+    """Why laws are not counted at a symmetric place; empty where they may be."""
+    if not isinstance(flow, GradientFlow):
+        return f"{flow} is not counted at a symmetric place"
+    if potentials.data is not None:
+        return "a data set is not the same with its channels relabelled"
+    return "point='model' is no symmetric place" if point == "model" else ""
+
+
+def _require_countable(potentials: Potentials, flow: OptimizerFlow, point: str, limit: int | None) -> None:
+    """Raises ValueError where the model is too large, or what is asked for is not the same at a symmetric place."""
+    size, reason = potentials.dimension, _unfolded(potentials, flow, point)
+    if point == "symmetric" and reason:
+        raise ValueError(f"point='symmetric' is for gradient flow on all inputs, and {reason}; use point='generic'")
+    most = LARGEST if limit is None and reason else limit
+    if most is not None and size > most:
+        raise ValueError(
+            f"the model has {size} trainable parameters, more than max_parameters={most} (memory 16·D² bytes, time "
+            f"D³){reason and ', and ' + reason}; count a narrower copy: laws come one a unit"
         )
 
 
-def _orbit_dimension(
+def _at_symmetric_place(potentials: Potentials, found: FoldedCount) -> LawCount:
+    size = potentials.dimension
+    return LawCount(
+        lower=found.laws,
+        upper=size - found.directions,
+        fibre=size - found.gradients,
+        generators=found.generators,
+        gaps=found.gaps,
+        parameters=size,
+        phase_dimension=size,
+        levels=found.levels,
+        optimizer=str(GradientFlow()),
+        known=found.known,
+        place=f"symmetric ({found.group.order} parts of at most {found.group.orbits} columns)",
+    )
+
+
+def _at_place(
     potentials: Potentials,
     flow: OptimizerFlow,
-    z: Tensor,
+    symmetries: KnownSymmetries,
     place: Place,
-    lower: int,
+    point: str,
     max_level: int,
     tolerance: float,
-    gaps: list[Gap],
     tell: Progress,
-) -> tuple[int, int]:
-    """Dimension of the Lie algebra at z, and the deepest level used; gaps of the rounds are appended.
-
-    A level is drawn until a round adds nothing; the search ends with the first level that adds nothing in two rounds of
-    fresh inputs. Then [W, Δ] ⊆ Δ near a generic point, so no deeper bracket leaves Δ.
-    """
+) -> LawCount:
+    z = flow.point(place.theta, potentials.generator)
+    laws, known = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
+    norms = laws.norm(dim=1, keepdim=True)
+    lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
+    gaps = [*place.gaps, law_gap]
     rows = flow.rows(place.rows, z)
     scale = column_scale(rows)
     _, basis, gap = matrix_rank(rows / scale, tolerance, "fields")
     gaps.append(gap)
-    # A direction that was seen with the relative size s is known to 1e-16/s: residuals below that are no growth.
-    span = Span(basis, max(tolerance, 1e-13 / min(gap.kept for gap in gaps)))
-    if isinstance(flow, SignDescent):
-        return span.rank, 0
-    potentials.require_brackets(place.theta)
-    z = z.detach().requires_grad_()
-    target = int(z.numel()) - lower
-    for level in range(1, max_level + 1):
-        grown = quiet = 0
-        while span.rank < target and quiet < (1 if grown else 2):
-            fields = [[flow.draw(potentials, z) for _ in range(level + 1)] for _ in range(4)]
-            vectors = [v / s if s > 0 else v for v, s in (bracket_with_scale(draw, z) for draw in fields)]
-            more, gap = span.extend(torch.stack(vectors) / scale, f"brackets of level {level}")
-            gaps.append(gap)
-            grown, quiet = grown + more, quiet + (more == 0)
-            tell(f"level {level}: {span.rank} of {int(z.numel())} directions")
-        if span.rank >= target or not grown:
-            return span.rank, level
-    return span.rank, max_level
+    span, levels = Span(basis, span_tolerance(tolerance, gaps)), 0
+    if not isinstance(flow, SignDescent):
+        potentials.require_brackets(place.theta)
+        deepening = Deepening(potentials, flow, z, lambda vectors: vectors / scale, tell)
+        levels = deepening.extend(span, int(z.numel()) - lower, range(1, max_level + 1), gaps)
+    return LawCount(
+        lower=lower,
+        upper=int(z.numel()) - span.rank,
+        fibre=potentials.dimension - place.rank,
+        generators=place.generators,
+        gaps=tuple(gaps),
+        parameters=potentials.dimension,
+        phase_dimension=int(z.numel()),
+        levels=levels,
+        optimizer=str(flow),
+        unexplained=unexplained_directions(potentials, place, symmetries, tolerance),
+        known=tuple(dict.fromkeys(known)),
+        place=point,
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.diagnostics.counting.exchanges import exchanges
@@ -20,7 +22,15 @@ from neuralmechanics.diagnostics.counting.potentials import Potentials
 from neuralmechanics.diagnostics.counting.rank import Gap, matrix_rank
 from neuralmechanics.symmetry.families.actions import Form
 
-__all__ = ["KnownFamily", "KnownSymmetries", "generator_rows", "known_generators", "known_laws"]
+__all__ = [
+    "KnownFamily",
+    "KnownSymmetries",
+    "Unit",
+    "generator_rows",
+    "held_units",
+    "known_generators",
+    "known_laws",
+]
 
 
 class KnownFamily(Protocol):
@@ -33,6 +43,38 @@ class KnownFamily(Protocol):
 
 KnownSymmetries = Sequence[KnownFamily]
 _GRADIENTS: tuple[Form, ...] = ("constant", "diagonal", "symmetric")  # generators that are the gradient of a charge
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One generator of a family, by its weights, and its value ξ at the place where it was asked for."""
+
+    family: KnownFamily
+    form: Form
+    weights: Tensor
+    xi: Float64[Tensor, " D"]
+
+    @property
+    def conserved(self) -> bool:
+        """Whether ξ is the gradient of a charge, which gradient flow conserves."""
+        return self.form in _GRADIENTS
+
+    def at(self, potentials: Potentials, theta: Float64[Tensor, " D"]) -> Unit:
+        """The same at another place."""
+        return Unit(self.family, self.form, self.weights, _flat(potentials, self.family, theta, self.weights))
+
+
+def held_units(
+    potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, jacobian: Tensor, tolerance: float
+) -> list[Unit]:
+    """The generators that the functions' gradients at θ are orthogonal to; symmetries that fail there give none."""
+    out = []
+    for family in (*symmetries, *exchanges(symmetries)):
+        for form, weights in family.units():
+            xi = _flat(potentials, family, theta, weights)
+            if _annihilated(jacobian, xi, tolerance):
+                out.append(Unit(family, form, weights, xi))
+    return out
 
 
 def known_generators(
@@ -50,9 +92,7 @@ def generator_rows(
     potentials: Potentials, symmetries: KnownSymmetries, theta: Tensor, jacobian: Tensor, tolerance: float
 ) -> Tensor:
     """The generators at θ that the functions' gradients really are orthogonal to, one a row."""
-    known = (*symmetries, *exchanges(symmetries))
-    rows = [_flat(potentials, family, theta, weights) for family in known for _, weights in family.units()]
-    kept = [row for row in rows if _annihilated(jacobian, row, tolerance)]
+    kept = [unit.xi for unit in held_units(potentials, symmetries, theta, jacobian, tolerance)]
     return torch.stack(kept) if kept else theta.new_zeros(0, theta.numel())
 
 
@@ -66,26 +106,29 @@ def known_laws(
     translation. Sign descent: the generators that move at most two parameters, for those fix a sign relation between
     two gradients.
     """
-    theta = flow.parameters_at(z)
+    units = held_units(potentials, symmetries, flow.parameters_at(z), jacobian, tol)
     rows: list[Tensor] = []
     names: list[str] = []
-    for family in (*symmetries, *exchanges(symmetries)):
-        for form, weights in family.units():
-            xi = _flat(potentials, family, theta, weights)
-            if not _annihilated(jacobian, xi, tol):
-                continue
-            if isinstance(flow, SignDescent):
-                rows += _sign_relation(xi)
-            elif isinstance(flow, HeavyBall):
-                rows += _heavy_ball_laws(flow, potentials, family, form, weights, z, xi)
-            elif form not in _GRADIENTS:
-                continue
-            elif isinstance(flow, GradientFlow):
-                rows.append(xi)
-            elif isinstance(flow, WeightDecay) and _about_zero(potentials, family, form, theta, weights):
-                rows.append(torch.cat([(flow.weight_decay * theta @ xi)[None], xi]))
-        names += [getattr(family, "name", "an exchange of two vectors")] * (len(rows) - len(names))
+    for unit in units:
+        rows += _laws_of(flow, potentials, unit, z)
+        names += [getattr(unit.family, "name", "an exchange of two vectors")] * (len(rows) - len(names))
     return (torch.stack(rows) if rows else z.new_zeros(0, z.numel())), names
+
+
+def _laws_of(flow: OptimizerFlow, potentials: Potentials, unit: Unit, z: Tensor) -> list[Tensor]:
+    family, form, weights, xi = unit.family, unit.form, unit.weights, unit.xi
+    if isinstance(flow, SignDescent):
+        return _sign_relation(xi)
+    if isinstance(flow, HeavyBall):
+        return _heavy_ball_laws(flow, potentials, family, form, weights, z, xi)
+    if not unit.conserved:
+        return []
+    if isinstance(flow, GradientFlow):
+        return [xi]
+    theta = flow.parameters_at(z)
+    if isinstance(flow, WeightDecay) and _about_zero(potentials, family, form, theta, weights):
+        return [torch.cat([(flow.weight_decay * theta @ xi)[None], xi])]
+    return []
 
 
 def _about_zero(potentials: Potentials, family: KnownFamily, form: Form, theta: Tensor, weights: Tensor) -> bool:

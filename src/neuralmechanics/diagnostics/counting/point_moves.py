@@ -12,7 +12,7 @@ from neuralmechanics.diagnostics.counting.linear_pieces import uncorrelated_sign
 from neuralmechanics.diagnostics.counting.potentials import Potentials
 from neuralmechanics.functional.inputs import resample
 
-__all__ = ["fresh_place", "loosened", "redrawn"]
+__all__ = ["drawn", "fresh_place", "loosened", "redrawn"]
 
 # Inputs that a step towards uncorrelated signs looks at.
 _LOOKED_AT = 192
@@ -20,7 +20,7 @@ _LOOKED_AT = 192
 
 def fresh_place(potentials: Potentials) -> Float64[Tensor, " D"]:
     """θ drawn anew; of networks with kinks then moved so that units are on and off independently of each other."""
-    theta = _drawn(potentials)
+    theta = drawn(potentials, potentials.generator)
     if not potentials.kinked:
         return theta
 
@@ -36,7 +36,10 @@ def redrawn(potentials: Potentials, like: Float64[Tensor, " D"], share: float) -
     whole = _chance(potentials) < 0.5
     parts = []
     for old, new, rows in zip(
-        potentials.split(like), potentials.split(_drawn(potentials)), _rows(potentials), strict=True
+        potentials.split(like),
+        potentials.split(drawn(potentials, potentials.generator)),
+        _rows(potentials),
+        strict=True,
     ):
         odds = share if whole or _chance(potentials) < 0.5 else 0.0
         keep = torch.rand(rows, 1, generator=potentials.generator, dtype=torch.float64) >= odds
@@ -59,13 +62,13 @@ def loosened(
     chosen = torch.zeros(len(odds), dtype=torch.bool)
     chosen[torch.multinomial(odds, moved, generator=potentials.generator)] = True
     widths = torch.tensor([size // n for size, n in zip(potentials.sizes, counts, strict=True) for _ in range(n)])
-    new = _drawn(potentials)
+    new = drawn(potentials, potentials.generator)
     if _chance(potentials) < 0.5:
         new = like + 0.5 * new
     return torch.where(torch.repeat_interleave(chosen, widths), new, like)
 
 
-def _drawn(potentials: Potentials) -> Float64[Tensor, " D"]:
+def drawn(potentials: Potentials, generator: torch.Generator) -> Float64[Tensor, " D"]:
     """Rows of matrices normal of variance 1/fan-in with most of their mean taken out; vectors 0.4 of a normal away.
 
     A unit that reads rectified inputs through weights of one sign is always on or always off, which is no generic
@@ -73,7 +76,7 @@ def _drawn(potentials: Potentials) -> Float64[Tensor, " D"]:
     """
     parts = []
     for shape, value in zip(potentials.shapes, potentials.split(potentials.origin), strict=True):
-        noise = torch.randn(shape, generator=potentials.generator, dtype=torch.float64)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         if len(shape) > 1:
             rows = noise.reshape(shape[0], -1)
             parts.append(((rows - 0.8 * rows.mean(1, keepdim=True)) / math.sqrt(rows.shape[1])).reshape(-1))

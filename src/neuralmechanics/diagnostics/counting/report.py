@@ -21,7 +21,8 @@ class LawCount:
     ``fibre``: nullity of the Jacobian of the functions at θ, an upper bound for all continuous symmetries together.
     ``generators``: rank of the known generators at θ; ``unexplained``: fibre - generators directions that none of them
     explains, each with the parameters that it moves. ``gaps``: the singular values on both sides of every cut.
-    ``levels``: deepest bracket level evaluated. ``known``: the families whose charges are the known laws.
+    ``levels``: deepest bracket level evaluated. ``known``: the families whose charges are the known laws. ``place``:
+    where the ranks were taken; at a symmetric place unexplained directions are counted and not named.
     """
 
     lower: int
@@ -35,11 +36,25 @@ class LawCount:
     optimizer: str
     unexplained: tuple[Direction, ...] = field(default=(), repr=False)
     known: tuple[str, ...] = ()
+    place: str = "generic"
 
     @property
     def worst_gap(self) -> Gap:
         """The narrowest gap of all cuts, the one to look at first."""
         return min(self.gaps, key=lambda gap: gap.ratio)
+
+    @property
+    def margin(self) -> float:
+        """Smallest singular value that was counted over the bound of rounding, at the cut where that is least."""
+        return min(gap.margin for gap in self.gaps)
+
+    @property
+    def certificate(self) -> str:
+        """Which ranks bound the count, and by what margin they are clear of rounding."""
+        return (
+            f"rank of gradients and brackets in float64, {self.place} place; "
+            f"the smallest singular value counted is {self.margin:.0e} times rounding"
+        )
 
     @property
     def certified(self) -> bool:
@@ -76,6 +91,9 @@ class LawCount:
             "generators",
             "agreement",
             "parameters",
+            "place",
+            "certificate",
+            "margin",
         )
         return {name: getattr(self, name) for name in (*names, "phase_dimension", "levels", "verdict")} | {
             "known": list(self.known),
@@ -97,6 +115,7 @@ class LawCount:
             *(("known laws" if not k else "", name) for k, name in enumerate(self.known[:_SHOWN])),
             *(("moves" if not k else "", str(d)[10:-1]) for k, d in enumerate(self.unexplained[:_SHOWN])),
             ("narrowest gap", str(self.worst_gap)),
+            ("certificate", self.certificate),
         ]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

@@ -1,0 +1,1 @@
+"""Lie algebras of vector fields, level by level."""
