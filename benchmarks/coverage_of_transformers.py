@@ -30,41 +30,12 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from coverage_page import page
 from processes import answers as answers_of
+from tiny_configurations import ATTEMPTS, IMAGE, WORDS, built
 
 Case = tuple[str, str, str]  # model type, head, class
 
 HEADS = ("causal_lm", "masked_lm", "sequence_classification", "image_classification")
-WORDS, LENGTH, BATCH, IMAGE = 37, 6, 2, 32
-SIZES: dict[str, Any] = {
-    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "encoder_hidden_dim", "emb_dim"), 16),
-    **dict.fromkeys(("word_embed_proj_dim", "hidden_dim", "width", "lru_width", "attention_hidden_size"), 16),
-    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers"), 2),
-    **dict.fromkeys(("num_decoder_layers", "num_encoder_layers", "layers", "depth", "num_mem_blocks"), 2),
-    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "encoder_attention_heads", "num_heads", "heads"), 2),
-    **dict.fromkeys(("decoder_attention_heads", "num_key_value_heads", "num_kv_heads", "attention_heads"), 2),
-    **dict.fromkeys(("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_dim", "d_ff", "n_inner"), 24),
-    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "mlp_dim", "ffn_hidden_size"), 12),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
-    **dict.fromkeys(("num_experts_per_tok", "moe_k", "moe_topk"), 2),
-    **dict.fromkeys(("n_group", "topk_group", "n_shared_experts"), 1),
-    **dict.fromkeys(("head_dim", "d_kv", "kv_channels", "attention_head_dim", "qk_nope_head_dim", "v_head_dim"), 8),
-    **dict.fromkeys(("rotary_dim",), 4),
-    **dict.fromkeys(("mamba_n_heads", "mamba_num_heads"), 4),
-    **dict.fromkeys(("mamba_d_head", "mamba_head_dim"), 8),
-    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 8),
-    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_source_positions"), 32),
-    **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input", "type_vocab_size"), WORDS),
-    **dict.fromkeys(("d_latents",), 16),  # Perceiver's stream
-    **dict.fromkeys(("num_latents",), 8),
-    **dict.fromkeys(("num_self_attends_per_block", "num_self_attention_heads", "num_cross_attention_heads"), 2),
-    **dict.fromkeys(("image_size",), IMAGE),
-    **dict.fromkeys(("patch_size",), 8),
-    **dict.fromkeys(("state_size", "mamba_d_state"), 4),
-    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 1),
-}  # fmt: skip
-
-
-SMALLEST = {16: 8, 24: 12, 12: 8, WORDS: 11}  # what becomes of the sizes where every element counts
+LENGTH, BATCH = 6, 2
 
 
 def architectures() -> list[Case]:
@@ -85,72 +56,6 @@ def _kinds() -> list[str]:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return list(CONFIG_MAPPING_NAMES)
-
-
-def _sizes(smallest: bool) -> dict[str, int]:
-    if not smallest:
-        return SIZES
-    special = {"image_size": 16, "num_experts": 2, "num_local_experts": 2, "n_routed_experts": 2, "moe_num_experts": 2}
-    heads = dict.fromkeys(
-        ("head_dim", "d_kv", "kv_channels", "attention_head_dim", "qk_nope_head_dim", "v_head_dim"), 4
-    )
-    rest = dict.fromkeys(("q_lora_rank", "kv_lora_rank", "mamba_d_head", "mamba_head_dim", "num_latents"), 4)
-    places = dict.fromkeys(
-        ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_source_positions"), 8
-    )
-    return {name: SMALLEST.get(size, size) for name, size in SIZES.items()} | special | heads | rest | places
-
-
-def _shrunk(config: Any, lists: bool, smallest: bool = False, depth: int = 0) -> None:
-    """Known sizes of a configuration set small, in place; nested configurations too."""
-    for name, size in _sizes(smallest).items():
-        value = vars(config).get(name, "absent")
-        absent = value is None and name in ("pad_token_id", "head_dim", "num_key_value_heads")
-        if absent or (type(value) is int and value > size):
-            setattr(config, name, size)
-    if "qk_rope_head_dim" in vars(config):
-        config.qk_rope_head_dim = config.head_dim = 4 if smallest else 8
-    for name, value in list(vars(config).items()):
-        if "dropout" in name and isinstance(value, float):
-            setattr(config, name, 0.0)
-        elif isinstance(value, list) and name.endswith("_types"):
-            setattr(config, name, [value[0], value[-1]] if len(value) > 1 else value)
-        elif lists and isinstance(value, list) and value and all(type(v) is int for v in value):
-            setattr(config, name, _short(name, value))
-        elif depth < 2 and hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            _shrunk(value, lists, smallest, depth + 1)
-    if hasattr(config, "use_cache"):
-        config.use_cache = False
-
-
-def _short(name: str, sizes: list[int]) -> list[int]:
-    """Widths an eighth as large, at least eight; one layer a stage."""
-    if "depth" in name or "layers" in name:
-        return [1 for _ in sizes]
-    return [max(8, n // 8) for n in sizes] if min(sizes) >= 32 and ("size" in name or "dim" in name) else sizes
-
-
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_blocks", "encoder_layers", "decoder_layers")
-ATTEMPTS = ("tiny", "tiny, own lists", "two layers")
-
-
-def built(name: str, attempt: str, smallest: bool = False) -> Any:
-    """The model with small sizes, or (where it does not take them) as published with two layers, without memory."""
-    import torch
-    import transformers
-
-    cls = getattr(transformers, name)
-    config = cls.config_class()
-    if attempt != "two layers":
-        _shrunk(config, attempt == "tiny", smallest)
-    else:
-        if "layer_types" not in vars(config):
-            for entry in LAYERS:
-                if type(getattr(config, entry, None)) is int:
-                    setattr(config, entry, 2)
-    torch.manual_seed(0)
-    with torch.device("meta" if attempt == "two layers" else "cpu"):
-        return cls(config).train()
 
 
 def batch_for(model: Any, head: str, device: str) -> dict[str, Any]:
@@ -237,10 +142,9 @@ def null_space(kind: str, head: str, name: str, most: int = 3600) -> dict[str, A
     reasons = []
     for smallest, attempt in ((True, "tiny"), (True, "tiny, own lists"), (False, "tiny"), (False, "tiny, own lists")):
         try:
-            model = built(name, attempt, smallest)
+            model = _plain(built(name, attempt, smallest))
             batch = batch_for(model, head, "cpu")
-            with torch.no_grad():
-                logits_of(model, batch)
+            unread = _frozen(model, batch)
         except Exception as error:  # noqa: BLE001 - the next attempt, or the reason in the table
             reasons.append(_told(error))
             continue
@@ -250,18 +154,51 @@ def null_space(kind: str, head: str, name: str, most: int = 3600) -> dict[str, A
         reasons.append(f"{size:,} parameters at the smallest")
     else:
         return {"state": "not measured", "reason": next((r for r in reasons if "parameters" in r), reasons[0])}
-    if hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("eager")  # grouped products know no float64
     model = idealised(model)
     module = Logits(model, list(batch), logits_of)
     start = time.process_time()
     try:
+        mode = _settled_mode(model, module, [_wide(x) for x in batch.values()])
         found = find_symmetries(model, {n: _wide(x) for n, x in batch.items()}, _double_logits)
         answer = compared(module, lambda generator: _drawn(model, head, batch, generator), found)
     except Exception as error:  # noqa: BLE001 - counted and printed
         return {"state": "exception", "reason": _told(error), "parameters": size}
     unknown = Counter(u.operation for u in found.unknown)
-    return {"state": "measured", "seconds": round(time.process_time() - start, 1), "unknown": unknown, **answer}
+    seconds = round(time.process_time() - start, 1)
+    return {"state": "measured", "seconds": seconds, "unknown": unknown, "unread": unread, "mode": mode, **answer}
+
+
+def _plain(model: Any) -> Any:
+    """The model with experts as plain products: grouped ones know no float64 and no odd width."""
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")
+    return model
+
+
+def _frozen(model: Any, batch: dict[str, Any]) -> int:
+    """Parameters that no logit reaches (towers for images beside words, say) take no part: how many elements."""
+    import torch
+
+    with torch.enable_grad():
+        logits = logits_of(model, batch)
+    named = [p for p in model.parameters() if p.requires_grad]
+    met = torch.autograd.grad(logits.sum(), named, allow_unused=True)
+    unread = [p for p, gradient in zip(named, met, strict=True) if gradient is None]
+    for parameter in unread:
+        parameter.requires_grad_(False)
+    return sum(p.numel() for p in unread)
+
+
+def _settled_mode(model: Any, module: Any, tensors: list[Any]) -> str:
+    """Training; but evaluation for what draws at random in training, of which no derivative is that of a function."""
+    import torch
+
+    with torch.no_grad():
+        first, second = module(*tensors), module(*tensors)
+    if torch.equal(first, second):
+        return "training"
+    model.eval()
+    return "evaluation"
 
 
 def _told(error: BaseException) -> str:
@@ -274,9 +211,9 @@ def _wide(tensor: Any) -> Any:
 
 def _double_logits(model: Any, batch: dict[str, Any]) -> Any:
     """The logits in float64, whatever the model asks for inside."""
-    from tests.symmetry.precision import DoublePrecision
+    from null_spaces import Ideal
 
-    with DoublePrecision():
+    with Ideal():
         return logits_of(model, batch)
 
 
