@@ -21,12 +21,13 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 # run by one of them, in its own order: what its tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-all set-up torture fuzz faults benchmarks package lint docs clean
+.PHONY: help demo test test-all test-lowest set-up torture fuzz faults benchmarks package lint docs clean
 
 help:
 	@echo "make demo      train two networks on handwritten digits, follow every charge, write a page of pictures"
 	@echo "make test      lint, format, types, tests, doctests and README snippets (a quarter of an hour on two cores)"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make test-lowest  the tests in an environment with the lowest versions of the dependencies"
 	@echo "make torture   kills, disk errors, flipped bits, second writers by the hundred (at most a quarter of an hour)"
 	@echo "make fuzz      every reader fed with broken files, guided by coverage (MINUTES each, 10 by default)"
 	@echo "make faults    faults planted in a copy of the source, and by which test each is caught (half an hour)"
@@ -44,6 +45,9 @@ test: lint
 
 test-all: lint
 	$(PYTEST) -m "" --timeout 3600
+
+test-lowest:
+	PYTHON=$(PYTHON) WORKERS=$(WORKERS) bash .ci/lowest
 
 # Python's packages and the browser come from different places, at the same time.
 set-up:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,3 +35,15 @@ def pytest_collection_finish() -> None:
     """The collector of garbage looks through what the tests make, not each time through all that they are made of."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _this_folder_is_described_once() -> Iterator[None]:
+    """Every monitored run asks git for the revision of its folder; that of the tests does not change meanwhile."""
+    from neuralmechanics.monitor.following import provenance
+
+    ask, here = provenance._git, Path(__file__).parent
+    kept = cache(ask)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "_git", lambda folder, *words: (kept if folder == here else ask)(folder, *words))
+        yield

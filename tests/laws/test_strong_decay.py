@@ -102,7 +102,7 @@ def limit(hyper: Hyperparameters) -> float:
     return 2 * (1 + β) / (RATE * (1 + 2 * β if hyper.nesterov and β else a))
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("momentum", [0.0, pytest.param(0.5, marks=pytest.mark.slow), 0.9, 0.99])
 @pytest.mark.parametrize("mode", MODES)
 def test_exact_up_to_where_training_diverges(mode: str, momentum: float) -> None:
     if momentum == 0.0 and "nesterov" in mode:

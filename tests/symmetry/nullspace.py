@@ -90,7 +90,7 @@ def jacobian_rows(network: Network, generator: torch.Generator, rows: int) -> Te
     blocks: list[Tensor] = []
     have = 0
     share = -(-rows // 6)
-    while have < rows or len(blocks) < 8:
+    while have < rows or len(blocks) < 6:
         observed = network.observed(network.batch(int(torch.randint(2**31, (), generator=generator)))).flatten()
         if observed.numel() > share:
             # Random combinations of all rows have the same kernel, almost surely, once there are enough of them.

@@ -6,6 +6,7 @@ all of them. Which functions there are is read off the package itself. What the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 from zlib import crc32
@@ -143,12 +144,18 @@ def calls_of(name: str) -> dict[str, int]:
     return made
 
 
+@cache
+def by_size() -> list[str]:
+    """The networks, those with the fewest operations first: a search of the largest takes twenty times as long."""
+    return sorted(NETWORKS, key=lambda name: len(captured(name)[0].graph.nodes))
+
+
 def users_of(function: str) -> list[str]:
-    return [name for name in NETWORKS if function in calls_of(name)]
+    return [name for name in by_size() if function in calls_of(name)]
 
 
 def sample(functions: Mapping[str, faults.Copies]) -> list[tuple[str, str, int]]:
-    """(network, function, call) with every function once: on one of its networks, at its first call or at its last.
+    """(network, function, call) with every function once: on a small one of its networks, at its first or last call.
 
     Which of them is decided by the function's name: where it stands depends on the closures that are alive.
     """
@@ -157,7 +164,7 @@ def sample(functions: Mapping[str, faults.Copies]) -> list[tuple[str, str, int]]
         number = crc32(function.encode())
         users = users_of(function)
         if users:
-            name = users[number % len(users)]
+            name = users[number % ((len(users) + 2) // 3)]
             chosen.append((name, function, 1 if number % 3 else calls_of(name)[function]))
     return chosen
 
@@ -206,13 +213,17 @@ def test_every_function_on_every_network(name: str) -> None:
 
 
 @cache
-def with_failing_rules() -> list[tuple[str, str, Symmetries]]:
-    """(network, operation, what is found) where the rule of the operation fails."""
+def with_failing_rules(networks: int = 2) -> list[tuple[str, str, Symmetries]]:
+    """(network, operation, what is found) where the rule of the operation fails, on so many of its networks."""
     answers = []
-    for number, name in enumerate(NETWORKS):
+    tried = Counter[str]()
+    for number, name in enumerate(by_size()):
         graph = captured(name)[0].graph
         used = sorted({str(getattr(n.target, "overloadpacket", "")) for n in graph.nodes} & set(RULES))
         for place, operation in enumerate(used):
+            tried[operation] += 1
+            if tried[operation] > networks:
+                continue
             with pytest.MonkeyPatch.context() as patch:
                 patch.setitem(RULES, operation, failing(RULES[operation], FAULTS[(number + place) % len(FAULTS)]))
                 answers.append((name, operation, search(name)))
@@ -229,10 +240,11 @@ def failing(rule: Callable[..., object], fault: type[Exception]) -> Callable[...
     return run
 
 
-def test_a_rule_that_fails_never_adds_a_symmetry() -> None:
+@pytest.mark.parametrize("networks", [2, pytest.param(len(NETWORKS), marks=pytest.mark.slow)])
+def test_a_rule_that_fails_never_adds_a_symmetry(networks: int) -> None:
     """What it had written is taken back, its operands are fixed, and the operation is named with what was raised."""
     refused = 0
-    for name, operation, found in with_failing_rules():
+    for name, operation, found in with_failing_rules(networks):
         assert_no_more(name, found, f"the rule of {operation} fails on {name}")
         refused += any(operation == u.operation and "injected" in u.reason for u in found.unknown)
     assert refused > 20

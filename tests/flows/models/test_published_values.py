@@ -61,7 +61,7 @@ def test_the_alternating_principal_flow_meets_descent_with_its_sign(reach):
     theta0 = {"x": torch.tensor([1.0, -0.7], dtype=torch.float64)}
     times = [rate * k for k in range(6)]
     flow = PrincipalFlow(loss, learning_rate=rate, alternating=True)
-    fixed = {"method": "dopri5-fixed", "step": rate / 24, "estimate_error": False}
+    fixed = {"method": "dopri5-fixed", "step": rate / 12, "estimate_error": False}
     path = integrate(flow, theta0, times, **fixed).require_completed()
     expected = torch.stack([torch.tensor([(1 - reach) ** k, -0.7 * (1 - rate) ** k]) for k in range(6)]).double()
     assert torch.allclose(path.params["x"], expected, atol=1e-5)
