@@ -32,7 +32,14 @@ from neuralmechanics.symmetry.finding.reading.grouping import Group, collapse, g
 from neuralmechanics.symmetry.finding.reading.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.finding.reading.naming import named_family, unique_names
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings, distinct_shifts
-from neuralmechanics.symmetry.finding.remarks import described, notes, requirements, with_kept_zeros, with_padding_rows
+from neuralmechanics.symmetry.finding.remarks import (
+    described,
+    notes,
+    requirements,
+    with_kept_zeros,
+    with_padding_rows,
+    with_seen_keys,
+)
 from neuralmechanics.symmetry.finding.spaces import spaces_of
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capturing import capture
@@ -129,9 +136,8 @@ def analyse(captured: Captured) -> Symmetries:
     spaces = spaces_of(captured, program, requires)
     turns, shears = gauge_families(captured, walk, read, mixing, spaces, translations + affine, requires, answered)
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
-    named = tuple(
-        with_kept_zeros(with_negative_factors(with_padding_rows(unique_names(families), program), spaces), zeros, known)
-    )
+    said = with_seen_keys(with_padding_rows(unique_names(families), program), lowered.program)
+    named = tuple(with_kept_zeros(with_negative_factors(said, spaces), zeros, known))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, notes(captured), described(captured), spaces)
 

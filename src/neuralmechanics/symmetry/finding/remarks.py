@@ -9,8 +9,8 @@ from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import KnownFactors
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import ZeroFactors
-from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow
-from neuralmechanics.symmetry.program.primitives import Parameter
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow, SeenKeys
 from neuralmechanics.symmetry.program.program import Program
 
 
@@ -30,7 +30,7 @@ def with_padding_rows(families: list[Family], program: Program) -> list[Family]:
     makers = program.makers()
     for condition in (c for c in program.conditions if isinstance(c, PaddingRow)):
         table = makers[condition.table].primitive
-        if isinstance(table, Parameter):
+        if isinstance(table, p.Parameter):
             rows.setdefault(table.name, set()).add(condition.row)
     if not rows:
         return families
@@ -40,6 +40,42 @@ def with_padding_rows(families: list[Family], program: Program) -> list[Family]:
         texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
         padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return padded
+
+
+def with_seen_keys(families: list[Family], program: Program) -> list[Family]:
+    """Families that shift what attention under a mask averages: a query that sees no key would not see the shift."""
+    places: dict[str, set[str]] = {}
+    for condition in (c for c in program.conditions if isinstance(c, SeenKeys)):
+        for name in _shifted_through(program, condition.values):
+            places.setdefault(name, set()).add(condition.place)
+    if not places:
+        return families
+    masked = []
+    for family in families:
+        concerned = () if family.quadratic and family.charges else family.parameters
+        where = sorted(set().union(*(places.get(name, ()) for name in concerned)))
+        texts = [f"every query of {place or 'the attention'} sees a key" for place in where]
+        masked.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
+    return masked
+
+
+_ENDING_SHIFTS = (p.Normalise, p.Softmax, p.Nonlinear, p.Homogeneous, p.Power, p.Exponential, p.Logarithm, p.Ended)
+
+
+def _shifted_through(program: Program, value: int) -> set[str]:
+    """The parameters of which a shift may reach a value."""
+    makers, found, seen, left = program.makers(), set[str](), set[int](), [value]
+    while left:
+        index = left.pop()
+        if index in seen or index not in makers:
+            continue
+        seen.add(index)
+        primitive = makers[index].primitive
+        if isinstance(primitive, p.Parameter):
+            found.add(primitive.name)
+        elif not isinstance(primitive, _ENDING_SHIFTS):
+            left += [operand.index for operand in makers[index].operands]
+    return found
 
 
 def with_kept_zeros(families: list[Family], zeros: ZeroFactors, known: KnownFactors) -> list[Family]:

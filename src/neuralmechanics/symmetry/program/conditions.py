@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BatchStatistics", "Condition", "PaddingRow"]
+__all__ = ["BatchStatistics", "Condition", "PaddingRow", "SeenKeys"]
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,15 @@ class PaddingRow:
     row: int
 
 
-Condition = BatchStatistics | PaddingRow
+@dataclass(frozen=True)
+class SeenKeys:
+    """The mask of the attention at ``place`` leaves each query a key; one that sees none reads zeros and no mean.
+
+    ``values``: what the mean is of, by its index.
+    """
+
+    values: int
+    place: str
+
+
+Condition = BatchStatistics | PaddingRow | SeenKeys

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import fx
 
+from neuralmechanics.symmetry.lowering.graph.known_entries import entries_of
 from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
 from neuralmechanics.symmetry.program.builder import Builder
+from neuralmechanics.symmetry.program.conditions import SeenKeys
 from neuralmechanics.symmetry.program.value import Value
 
 
@@ -44,10 +46,16 @@ def attention(
     batch = ascii_letters[: len(q.shape) - 2]
     scores = d.contract(q, k, Contraction(batch + "xz", batch + "yz", batch + "xy"))
     scores = d.scaled(scores, q.shape[-1] ** -0.5 if scale is None else float(scale))
+    blind = False
     if mask is not None:
         scores = d.add(scores, _additive(d, node, mask))
+        blind = _some_query_sees_nothing(d, node, v)
     rank = len(scores.shape)
-    if is_causal:
+    if blind:
+        seen = function_of("seen", lambda kept: kept.any(-1, keepdim=True).double(), node.args[3])
+        weights = d.softmax(scores, rank - 1, function=_SAFE, chosen=(rank - 2, rank - 1))
+        weights = d.mul(weights, d.constant((*mask.shape[:-1], 1), nonnegative=True, function=seen))
+    elif is_causal:
         weights = d.softmax(scores, rank - 1, function=_CAUSAL, chosen=(rank - 2, rank - 1))
     else:
         weights = d.softmax(scores, rank - 1)
@@ -63,6 +71,18 @@ def _causal(scores: torch.Tensor) -> torch.Tensor:
 
 
 _CAUSAL = function_of("causal softmax", _causal)
+
+
+_SAFE = function_of("softmax of what is seen", lambda scores: torch.softmax(scores, -1).nan_to_num(0.0))
+
+
+def _some_query_sees_nothing(d: Builder, node: fx.Node, v: Value) -> bool:
+    """Whether the mask is known to hide all keys from a query; where it is not known, none of them is required."""
+    entries = entries_of(node.args[3])
+    if entries is None or entries.dtype is not torch.bool:
+        d.requires(SeenKeys(v.index, d.cause.place))
+        return False
+    return not bool(entries.any(-1).all())
 
 
 def _additive(d: Builder, node: fx.Node, mask: Value) -> Value:
