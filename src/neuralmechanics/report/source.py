@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from neuralmechanics.experiments.config import SUM
+from neuralmechanics.monitor.reading.rows import in_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,8 +49,12 @@ def laws(data: xr.Dataset) -> list[str]:
     """Names of the laws that the run predicted with; one that held for no charge at any record is left out."""
     if "predicted" not in data:
         return []
-    spoken = ~np.isnan(data["predicted"].transpose("law", "step", "charge").values)
-    return [str(law) for law, any_spoken in zip(data["law"].values, spoken.any(axis=(1, 2)), strict=True) if any_spoken]
+    spoken = np.zeros(data.sizes["law"], dtype=bool)
+    for block in in_blocks(data):
+        if spoken.all():
+            break
+        spoken |= ~np.isnan(block["predicted"].transpose("law", "step", "charge").values).all(axis=(1, 2))
+    return [str(law) for law, any_spoken in zip(data["law"].values, spoken, strict=True) if any_spoken]
 
 
 def families(data: xr.Dataset, kind: str | None = None) -> list[str]:

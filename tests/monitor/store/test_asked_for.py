@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +107,15 @@ def test_a_shard_that_changes_or_goes_after_the_opening_is_named(kept: Path) -> 
 def test_rows_that_were_packed_wrong_are_found_by_verify(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their checksum is right: it is that of the wrong bytes."""
 
-    def wrong(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def wrong(array: np.ndarray[Any, Any]) -> Generator[int, None, np.ndarray[Any, Any]]:
+        yield 0
         packed = pack(array).copy()
         packed[8:40] ^= 255  # within the deflated bytes of the leading plane
         return packed
 
     monkeypatch.setattr(merging, "MERGED", 16)
     with monkeypatch.context() as patched:
-        patched.setattr(shard, "pack", wrong)
+        patched.setattr(shard, "packing", wrong)
         recorded(store)
     table = nm.open_run(store).verify()
     assert not table["sound"].all()
@@ -142,6 +144,7 @@ def test_merging_piece_by_piece_writes_the_same_shards(tmp_path: Path, monkeypat
     monkeypatch.setattr("time.time", lambda: 0.0)
     recorded(tmp_path / "whole")
     monkeypatch.setattr(merging, "_PIECE_BYTES", 0)
+    monkeypatch.setattr(merging, "_PIECE_RECORDS", 1)
     pieces: list[int] = []
     merge = merging.merge_blocks
     monkeypatch.setattr(

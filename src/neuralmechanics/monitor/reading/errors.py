@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from neuralmechanics.monitor.reading.rows import Array, in_blocks
+from neuralmechanics.monitor.reading.rows import Array, in_blocks, places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,11 +35,12 @@ def error_table(data: xr.Dataset, rotations: xr.Dataset | None = None, by: By = 
     if by not in get_args(By):
         raise ValueError(f"by={by!r}; errors are told by family or by kind")
     if by == "family":
-        groups = [(family, kind, (families == family) & (kinds == kind)) for family, kind in _pairs(families, kinds)]
+        pairs = _pairs(families, kinds)
+        groups = [(family, kind, places((families == family) & (kinds == kind))) for family, kind in pairs]
     else:
-        groups = [("", kind, kinds == kind) for kind in dict.fromkeys(kinds)]
+        groups = [("", kind, places(kinds == kind)) for kind in dict.fromkeys(kinds)]
     names = [str(law) for law in data["law"].to_numpy()]
-    tallies = [[_Tally.nothing(int(chosen.sum())) for _ in names] for _, _, chosen in groups]
+    tallies = [[_Tally.nothing(len(kinds[chosen])) for _ in names] for _, _, chosen in groups]
     first: list[int | None] = [None] * len(groups)
     for errors, known, steps, lost in _in_stretches(data):
         for number, (_, _, chosen) in enumerate(groups):
@@ -111,8 +112,10 @@ def _stretch(data: xr.Dataset, before: Spoken) -> tuple[Errors, Spoken, Spoken]:
     with np.errstate(invalid="ignore", over="ignore"):
         relative = np.abs(predicted - charge)
         relative /= data["scale"].to_numpy()
-    relative[~spoken] = np.nan
-    relative[spoken & lost] = np.inf
+    if not spoken.all():
+        relative[~spoken] = np.nan
+    if lost.any():
+        relative[spoken & lost] = np.inf
     return relative, spoken, before
 
 
@@ -124,6 +127,14 @@ def nonfinite_step(data: xr.Dataset, chosen: np.ndarray[Any, Any] | None = None)
         if len(rows):
             return int(block["step"].to_numpy()[rows[0]])
     return None
+
+
+def finite_throughout(data: xr.Dataset) -> Spoken:
+    """Which charges are finite at every record."""
+    finite = np.ones(data.sizes["charge"], dtype=bool)
+    for block in in_blocks(data):
+        finite &= np.isfinite(block["charge"].transpose("step", "charge").to_numpy()).all(axis=0)
+    return finite
 
 
 def _carried(spoken: Spoken, lost: Spoken, before: Spoken) -> Spoken:
@@ -163,7 +174,8 @@ class _Tally:
 
     def add(self, errors: Errors, spoken: Spoken) -> None:
         """Take in some records."""
-        values = errors[spoken]
+        everywhere = bool(spoken.all())
+        values = errors if everywhere else errors[spoken]
         if not values.size:
             return
         self.spoken = self.spoken | spoken.any(axis=0)
@@ -171,7 +183,7 @@ class _Tally:
         largest = float(np.maximum(self.largest, values.max()))
         if 0 < largest < np.inf:
             self.squares *= (self.largest / largest) ** 2
-            self.squares += float(np.sum((values / largest) ** 2))
+            self.squares += float(np.sum(np.square(values / largest)))
         self.largest = largest
 
     def summary(self) -> tuple[int, float, float] | None:

@@ -16,8 +16,9 @@ from neuralmechanics.monitor.store.shards.shard import (
     Arrays,
     CorruptShardError,
     Link,
-    publish_shard,
+    publishing_shard,
     read_shard,
+    writing,
     written,
 )
 from neuralmechanics.monitor.store.shards.stored import StoredArrays, open_arrays
@@ -26,8 +27,9 @@ from neuralmechanics.monitor.store.shards.stored import StoredArrays, open_array
 MERGED = 64
 # And so few that no piece of the work takes long: so many numbers of one kind, with the fewest records.
 _NUMBERS, _FEWEST = 1 << 23, 4
-# What is worked on before the training goes on.
-_PIECE_BYTES = 8 << 20
+# What is worked on before the training goes on: so many bytes, or so many records where these are larger, which are
+# twice as many as would do to be done before the next block is full.
+_PIECE_BYTES, _PIECE_RECORDS = 8 << 20, 2
 
 
 def block_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> int:
@@ -64,37 +66,47 @@ def merge_blocks(segment: Path, block: int, run: str, number: int, start_step: i
 
 
 def _merge(singles: list[ShardFile], path: Path, link: Link) -> Iterator[None]:
-    """One shard of some single ones: array by array read, narrowed and packed, at last published."""
+    """One shard of some single ones, in pieces; nothing of it is seen before the last."""
+    piece, done = max(_PIECE_BYTES, _PIECE_RECORDS * singles[-1].path.stat().st_size), 0
+    for work in _merging(singles, path, link, piece):
+        done += work
+        if done >= piece:
+            done = 0
+            yield
+
+
+def _merging(singles: list[ShardFile], path: Path, link: Link, piece: int) -> Iterator[int]:
+    """Record by record narrowed, array by array packed, then published; yields the bytes that were worked on."""
     parts = [open_arrays(file.path, keep=False, verify=False) for file in singles]
     names = dict.fromkeys(name for part in parts for name in part if not name.startswith(STATE_PREFIX))
     arrays = {name: written(parts[-1][name], packed=True) for name in parts[-1] if name.startswith(STATE_PREFIX)}
-    reader = _Reader(parts)
-    for piece in narrowing(list(names), reader.read):
-        for name, array in piece.items():
-            if array.nbytes > _PIECE_BYTES:
-                yield
-            reader.work += array.nbytes
-            arrays[name] = written(array, packed=True)
-        if reader.work > _PIECE_BYTES:
-            reader.work = 0
-            yield
-    publish_shard(path, arrays, link)
-    if sum(array.stored.nbytes for array in arrays.values()) > _PIECE_BYTES:
-        yield
+    record = singles[-1].path.stat().st_size
+    for finished in narrowing(list(names), _Records(parts)):
+        yield 0 if finished else record
+        for name, array in finished.items():
+            arrays[name] = yield from writing(array)
+    for _ in publishing_shard(path, arrays, link, piece):
+        yield piece
 
 
-class _Reader:
-    """Reads one array over all parts, and counts the bytes."""
+class _Records:
+    """The records of single shards, one after the other."""
 
-    def __init__(self, parts: list[StoredArrays]) -> None:
+    def __init__(self, parts: Sequence[StoredArrays]) -> None:
         self._parts = parts
-        self.work = 0
+        self.count = len(parts)
 
-    def read(self, name: str) -> np.ndarray[Any, Any]:
-        """Rows of all parts one after the other."""
-        array = stacked(self._parts, name)
-        self.work += array.nbytes
-        return array
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """The type of all rows together; where some are missing, that of nan."""
+        missing = np.dtype(np.float64)
+        return np.result_type(*(part.kind(name).dtype if name in part else missing for part in self._parts))
+
+    def row(self, name: str, number: int) -> np.ndarray[Any, Any]:
+        """What one of the shards has."""
+        shapes = [part.kind(name).shape for part in self._parts if name in part]
+        width = max((shape[1] for shape in shapes if len(shape) == 2), default=None)
+        part = self._parts[number]
+        return _filled(part, name, part.get(name), width)
 
 
 def merged(parts: Sequence[Mapping[str, np.ndarray[Any, Any]]]) -> Arrays:
@@ -107,15 +119,19 @@ def merged(parts: Sequence[Mapping[str, np.ndarray[Any, Any]]]) -> Arrays:
 
 def stacked(parts: Sequence[Mapping[str, np.ndarray[Any, Any]]], name: str) -> np.ndarray[Any, Any]:
     """One array over all parts; a part without it gives nan rows, a width of 1 stands for any width."""
-    rows = f"{DRIVE_PREFIX}step" if name.startswith(DRIVE_PREFIX) else "step"
     known = [part.get(name) for part in parts]
     width = max((a.shape[1] for a in known if a is not None and a.ndim == 2), default=None)
-    pieces = []
-    for part, array in zip(parts, known, strict=True):
-        count = len(part[rows]) if rows in part else 0
-        shape = (count,) if width is None else (count, width)
-        pieces.append(np.broadcast_to(np.float64(np.nan) if array is None else array, shape))
-    return np.concatenate(pieces)
+    return np.concatenate([_filled(part, name, array, width) for part, array in zip(parts, known, strict=True)])
+
+
+def _filled(
+    part: Mapping[str, np.ndarray[Any, Any]], name: str, array: np.ndarray[Any, Any] | None, width: int | None
+) -> np.ndarray[Any, Any]:
+    """An array of a part, `width` entries a row; nan where the part lacks it."""
+    rows = f"{DRIVE_PREFIX}step" if name.startswith(DRIVE_PREFIX) else "step"
+    count = len(part[rows]) if rows in part else 0
+    shape = (count,) if width is None else (count, width)
+    return np.broadcast_to(np.float64(np.nan) if array is None else array, shape)
 
 
 def _sound(file: ShardFile) -> bool:

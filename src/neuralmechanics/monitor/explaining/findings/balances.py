@@ -9,6 +9,7 @@ import numpy as np
 from neuralmechanics.monitor.explaining.findings.facts import Facts, Matrix
 from neuralmechanics.monitor.explaining.findings.finding import Finding
 from neuralmechanics.monitor.explaining.forecasting.optimiser import motion_of
+from neuralmechanics.monitor.reading.rows import few
 
 _BROKEN, _ROUNDED, _FALLEN, _UNEVEN, _FAR, _JUMP = 1e-2, 1e-2, 1.5, 10.0, 3.0, 30.0
 # Causes that were seen, and not only thought of.
@@ -20,12 +21,12 @@ _LOW = ("bfloat16", "float16")
 
 def broken_by_a_constant(facts: Facts) -> Iterator[Finding]:
     """A norm's eps that is no longer small: its share of the budget, and how much of the law's error it explains."""
-    broken = np.abs(facts.parts["broken_symmetry"]).sum(0)
-    gross = sum(np.abs(facts.parts[name]).sum(0) for name in ("finite_step", "weight_decay", "momentum_memory"))
+    broken = facts.books.gross["broken_symmetry"]
+    gross = sum(facts.books.gross[name] for name in ("finite_step", "weight_decay", "momentum_memory"))
     for family in facts.symmetries.charged:
         mine = facts.families == family.name
         share = float(broken[mine].sum() / max(float((broken + gross)[mine].sum()), 1e-300))
-        moved = np.abs(facts.parts["broken_symmetry"].sum(0)) / facts.data["scale"].to_numpy()
+        moved = np.abs(facts.books.sums["broken_symmetry"]) / facts.data["scale"].to_numpy()
         drift = float(moved[mine].mean())
         if not family.broken_by or not max(share, drift) >= _BROKEN:
             continue
@@ -52,21 +53,25 @@ def broken_by_a_constant(facts: Facts) -> Iterator[Finding]:
 def _law_error(facts: Facts, mine: Matrix) -> tuple[float, float]:
     """The exact law's largest error while it speaks, and the part of it that the broken parts add up to.
 
-    What breaks the symmetry is carried on by momentum and then decays as all does: δ ← e^{-rate} δ + broken.
+    What breaks the symmetry is carried on by momentum and then decays as all does: δ ← e^{-rate} δ + broken. Of very
+    many charges an even choice is asked.
     """
     laws = list(facts.data["law"].to_numpy())
     if "exact" not in laws:
         return 0.0, 0.0
-    charge, told = (facts.data["charge"].to_numpy(), facts.data["predicted"].to_numpy()[laws.index("exact")])
+    mine = few(np.flatnonzero(mine), len(facts.ends))
+    charge = facts.data["charge"].isel(charge=mine).to_numpy()
+    told = facts.data["predicted"].isel(law=laws.index("exact"), charge=mine).to_numpy()
     rows = np.searchsorted(facts.data["step"].to_numpy(), facts.ends)
-    error = (charge - told)[rows][:, mine]
-    decay, broken = facts.parts["weight_decay"][:, mine], facts.parts["broken_symmetry"][:, mine]
-    before = charge[rows - 1][:, mine]
+    error = (charge - told)[rows]
+    change = facts.budget["change"].isel(charge=mine)
+    decay, broken = (change.sel(part=name).to_numpy() for name in ("weight_decay", "broken_symmetry"))
+    before = charge[rows - 1]
     try:
         lasting = motion_of(facts.run.config).decay_share
     except ValueError:
         return 0.0, 0.0
-    middle = (before + charge[rows][:, mine]) / 2
+    middle = (before + charge[rows]) / 2
     rate = -decay / np.where(middle == 0, 1.0, middle)
     delta, path = np.zeros(error.shape[1]), []
     for r, b in zip(rate * lasting, broken * lasting, strict=True):
@@ -85,7 +90,7 @@ def _law_error(facts: Facts, mine: Matrix) -> tuple[float, float]:
 def rounding(facts: Facts) -> Iterator[Finding]:
     """Rounding that carries more than 1 % of a motion."""
     kept = np.isfinite(facts.motion) & (facts.motion > 0)
-    rounded = np.abs(facts.parts["rounding"].sum(0))
+    rounded = np.abs(facts.books.sums["rounding"])
     # What moves by less than its own last digit a step for the whole run is at rest, and not rounded away.
     moving = kept & (facts.motion > 1e-4 * facts.data["scale"].to_numpy() * (facts.kinds != "linear"))
     mask = moving & (rounded > _ROUNDED * facts.motion)
@@ -110,7 +115,7 @@ def lost_updates(facts: Facts) -> Iterator[Finding]:
     low = {p.name for p in facts.parameters if p.type in _LOW}
     if not low or facts.steps == 0:
         return
-    still = (facts.motion == 0) & (np.abs(facts.parts["rounding"]).sum(0) == 0)
+    still = (facts.motion == 0) & (facts.books.gross["rounding"] == 0)
     members = np.array([all(n in low for n in f.parameters) for f in facts.symmetries.charged])
     mask = still & np.repeat(members, [f.charges for f in facts.symmetries.charged])
     if mask.sum() > 0.5 * len(mask):
@@ -158,11 +163,11 @@ def decay_without_effect(facts: Facts) -> Iterator[Finding]:
 
 def falling_rates(facts: Facts) -> Iterator[Finding]:
     """Scale-free weights without decay, whose effective learning rate only falls."""
-    mask = (facts.kinds == "scale") & (np.abs(facts.parts["weight_decay"]).sum(0) == 0)
+    mask = (facts.kinds == "scale") & (facts.books.gross["weight_decay"] == 0)
     if not mask.any() or not _no_decay(facts, mask):
         return
-    charge = facts.data["charge"].to_numpy()[:, mask]
-    grown = charge[-1] / charge[0]
+    first, last = facts.data["charge"][[0, -1]].to_numpy()[:, mask]
+    grown = last / first
     fallen = float(np.median(grown))
     if not np.isfinite(fallen) or fallen < _FALLEN:
         return
@@ -227,14 +232,15 @@ def far_from_equilibrium(facts: Facts) -> Iterator[Finding]:
 
 def residual_jump(facts: Facts) -> Iterator[Finding]:
     """A symmetry that begins to break in the course of the run."""
-    broken = np.abs(facts.parts["broken_symmetry"])
-    gross = broken + sum(np.abs(facts.parts[n]) for n in ("finite_step", "weight_decay", "momentum_memory"))
-    if len(broken) < 8 or not np.isfinite(gross).all():
+    by_layer = facts.books.by_layer
+    names = ("broken_symmetry", "finite_step", "weight_decay", "momentum_memory")
+    if len(facts.ends) < 8 or not all(np.isfinite(rows).all() for n in names for rows in by_layer[n].values()):
         return
     best: tuple[float, int, Matrix] | None = None
     for layer in dict.fromkeys(facts.layers):
         mine = facts.layers == layer
-        share = broken[:, mine].sum(1) / np.maximum(gross[:, mine].sum(1), 1e-300)
+        broken = by_layer["broken_symmetry"][layer]
+        share = broken / np.maximum(sum(by_layer[n][layer] for n in names), 1e-300)
         for k in range(3, len(share) - 3):
             before, after = np.median(share[:k]), np.median(share[k:])
             # The rank of both sides as a whole, so that a drift is no jump.
@@ -260,7 +266,7 @@ def ended_laws(facts: Facts) -> Iterator[Finding]:
     note = facts.note("broken: ")
     if note is None or note.subject in ("broken: mode", "broken: constant"):
         return
-    drift = np.abs(facts.parts["broken_symmetry"].sum(0)) / facts.data["scale"].to_numpy()
+    drift = np.abs(facts.books.sums["broken_symmetry"]) / facts.data["scale"].to_numpy()
     if note.subject not in _DECISIVE and not (drift > _DRIFT).any():
         return  # a gradient so small that it has no digits left: nothing came of it
     cause = note.message.partition(": ")[2].partition("; the closed laws")[0]

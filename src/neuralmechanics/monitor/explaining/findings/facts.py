@@ -11,7 +11,8 @@ import numpy as np
 
 from neuralmechanics.laws import MEASURED_PARTS
 from neuralmechanics.monitor.explaining.budget import layers
-from neuralmechanics.monitor.store.merging import merged
+from neuralmechanics.monitor.explaining.findings.books import Books, books_of
+from neuralmechanics.monitor.store.merging import stacked
 from neuralmechanics.monitor.store.shards.schema import OBSERVED_PREFIX
 from neuralmechanics.monitor.store.source import RunSource
 from neuralmechanics.monitor.warning import Note
@@ -81,23 +82,27 @@ class Facts:
         return np.array(self.symmetries.family_names)
 
     @cached_property
-    def parts(self) -> Mapping[str, Matrix]:
-        """The budget: each part's [interval, charge]."""
-        books = self.run.budget()
-        return {str(name): books["change"].sel(part=name).to_numpy() for name in books["part"].to_numpy()}
+    def budget(self) -> xr.Dataset:
+        """What moved every charge between records, read when it is asked for."""
+        return self.run.budget()
+
+    @cached_property
+    def books(self) -> Books:
+        """What the budget adds up to."""
+        return books_of(self.budget)
 
     @cached_property
     def ends(self) -> Matrix:
         """The last step of each interval of the budget."""
-        ends: Matrix = self.run.budget()["step"].to_numpy()
+        ends: Matrix = self.budget["step"].to_numpy()
         return ends
 
     @cached_property
     def motion(self) -> Matrix:
         """Σ |what each cause did| to each charge over the run: what shares are of."""
-        total: Matrix = np.abs(self.parts["outside"].sum(0))
+        total: Matrix = np.abs(self.books.sums["outside"])
         for name in MEASURED_PARTS:
-            total = total + np.abs(self.parts[name].sum(0))
+            total = total + np.abs(self.books.sums[name])
         return total
 
     @cached_property
@@ -125,7 +130,7 @@ class Facts:
         known = [part for part in parts if OBSERVED_PREFIX + name in part]
         if not known:
             return None
-        rows = merged(known)[OBSERVED_PREFIX + name].astype(np.float64)
+        rows = stacked(known, OBSERVED_PREFIX + name).astype(np.float64)
         there = ~np.isnan(rows.reshape(len(rows), -1)).all(axis=1) if rows.size else np.zeros(len(rows), dtype=bool)
         return rows[there]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from neuralmechanics.monitor.explaining.findings.facts import MISSING, THERE, ZERO, Facts
 from neuralmechanics.monitor.explaining.findings.finding import Finding
-from neuralmechanics.monitor.reading.errors import nonfinite_step
+from neuralmechanics.monitor.reading.errors import finite_throughout, nonfinite_step
 
 _MOST, _OUTSIDE, _SAME = 0.5, 1e-3, 1e-4
 
@@ -18,7 +18,7 @@ def not_finite(facts: Facts) -> Iterator[Finding]:
     step = nonfinite_step(facts.data)
     if step is None:
         return
-    bad = ~np.isfinite(facts.data["charge"].to_numpy()).all(axis=0)
+    bad = ~finite_throughout(facts.data)
     note = facts.note("not a number")
     yield Finding(
         "not-finite",
@@ -54,7 +54,7 @@ def frozen_norms(facts: Facts) -> Iterator[Finding]:
     concerned = [n for n in names if any(where.startswith(n) or n in where for where in needed)] or names
     if not names:
         return
-    broken = np.abs(facts.parts["broken_symmetry"].sum(0))
+    broken = np.abs(facts.books.sums["broken_symmetry"])
     scale = facts.kinds == "scale"
     moved = facts.motion[scale].sum()
     yield Finding(
@@ -103,7 +103,7 @@ def without_gradient(facts: Facts) -> Iterator[Finding]:
 
 def outside_writes(facts: Facts) -> Iterator[Finding]:
     """What something else than the optimiser wrote."""
-    moved = np.abs(facts.parts["outside"]).sum(0)
+    moved = facts.books.gross["outside"]
     mask = moved > _OUTSIDE * facts.data["scale"].to_numpy()
     if mask.any() and np.isfinite(moved).all():
         share = float(moved[mask].sum() / np.maximum((facts.motion + moved)[mask].sum(), 1e-300))

@@ -8,6 +8,7 @@ import numpy as np
 
 from neuralmechanics.laws import Hyperparameters, normal_form
 from neuralmechanics.monitor.explaining.forecasting.settings import Changes
+from neuralmechanics.monitor.reading.rows import in_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,26 +22,35 @@ def decaying(books: xr.Dataset, data: xr.Dataset, run: Run, until: int, changes:
     import pandas as pd
 
     kinds, families = (np.array(getattr(run.symmetries, name)) for name in ("kinds", "family_names"))
-    late = (books["step"].to_numpy() <= until) & (books["step"].to_numpy() > until / 2)
+    energies = _energies(books, until)
     rows = []
     for family in dict.fromkeys(families[np.isin(kinds, ("translation", "rescale"))]):
         mine = np.flatnonzero(families == family)
-        rows.append({"family": family, "kind": kinds[mine[0]], **_other(books, data, run, late, mine, until, changes)})
+        rows.append({"family": family, "kind": kinds[mine[0]], **_other(data, run, mine, energies, until, changes)})
     columns = ["family", "kind", "charges", "half_life", "regime", "now", "settles_at"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def _energies(books: xr.Dataset, until: int) -> np.ndarray[Any, Any]:
+    """|d|² a step of every charge over the second half of the steps so far."""
+    steps = books["step"].to_numpy()
+    late = (steps <= until) & (steps > until / 2)
+    total = np.zeros(books.sizes["charge"])
+    for block in in_blocks(books[["change"]].sel(part="finite_step").isel(step=np.flatnonzero(late))):
+        total += block["change"].to_numpy().sum(axis=0)
+    return total / max(int(steps[late].max(initial=0) - steps[late].min(initial=0)), 1)
+
+
 def _other(
-    books: xr.Dataset,
     data: xr.Dataset,
     run: Run,
-    late: np.ndarray[Any, Any],
     mine: np.ndarray[Any, Any],
+    energies: np.ndarray[Any, Any],
     until: int,
     changes: Changes,
 ) -> dict[str, Any]:
     row = int(np.searchsorted(data["step"].to_numpy(), until))
-    at = {name: data[name].to_numpy()[row, mine] for name in ("charge", *_HYPER)}
+    at = {name: data[name][row].to_numpy()[mine] for name in ("charge", *_HYPER)}
     η, λ, β, α = (float(np.nanmedian(at[name])) if np.isfinite(at[name]).any() else np.nan for name in _HYPER)
     for value, name in ((changes.learning_rate, "η"), (changes.weight_decay, "λ"), (changes.momentum, "β")):
         if value is not None:
@@ -60,9 +70,7 @@ def _other(
         regime = normal_form(Hyperparameters(η, λ, β, α), quadratic=quadratic).regime
     settles = np.nan
     if quadratic and rate > 0:
-        steps = books["step"].to_numpy()
-        span = max(int(steps[late].max(initial=0) - steps[late].min(initial=0)), 1)
-        energy = books["change"].sel(part="finite_step").to_numpy()[late][:, mine].sum(0) / span
+        energy = energies[mine]
         gain = (1 + β) / (1 - β) if sgd else 1.0
         settles = float(np.median(np.abs(energy * gain / rate)))
     return known | {"half_life": np.log(2) / rate if rate else np.inf, "regime": regime, "settles_at": settles}
@@ -73,5 +81,5 @@ _HYPER = ("learning_rate", "weight_decay", "momentum", "dampening")
 
 def _decoupled(data: xr.Dataset, row: int, mine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Whether decay is decoupled for these charges at a record."""
-    found: np.ndarray[Any, Any] = data["decoupled"].to_numpy()[row, mine]
+    found: np.ndarray[Any, Any] = data["decoupled"][row].to_numpy()[mine]
     return found

@@ -20,6 +20,8 @@ from neuralmechanics.monitor.explaining.forecasting.decaying import decaying
 from neuralmechanics.monitor.explaining.forecasting.learning import Learned, learned, remembered
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
 from neuralmechanics.monitor.explaining.forecasting.settings import Ahead, Changes, ahead
+from neuralmechanics.monitor.reading.errors import finite_throughout
+from neuralmechanics.monitor.reading.rows import few
 from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 if TYPE_CHECKING:
@@ -83,12 +85,18 @@ def forecast(run: Run, to: int | None, learned_until: int | None, changes: Chang
     end = to if to is not None else (last if until < last else 2 * max(last, 1))
     books = run.budget()
     kinds = np.array(symmetries.kinds)
-    finite = np.isfinite(data["charge"].to_numpy()[steps <= until]).all(axis=0)
+    finite = finite_throughout(data.isel(step=np.flatnonzero(steps <= until)))
     withheld: list[str] = [] if finite.all() else [f"{int((~finite).sum())} charges that are no finite numbers"]
     motion, why = _motion(run)
     chosen = np.flatnonzero((kinds == "scale") & finite) if motion else np.zeros(0, dtype=int)
     if why:
         withheld.append(why)
+    if len(asked := few(chosen, len(steps))) < len(chosen):
+        withheld.append(
+            f"{len(chosen) - len(asked):,} of {len(chosen):,} scale-free norms: their whole courses would not fit into "
+            f"memory; {len(asked):,} are told, evenly chosen"
+        )
+        chosen = asked
     names = {
         "layer": np.array(layers(symmetries)),
         "family": np.array(symmetries.family_names),
@@ -135,7 +143,7 @@ def _surprise(
     future = ahead(data, half, until, Changes(), float(np.nanmax(known.rate_at, initial=0.0)))
     row = int(np.searchsorted(steps, until))
     with np.errstate(invalid="ignore", divide="ignore"):
-        came = np.log(data["charge"].to_numpy()[row, chosen]) / 2
+        came = np.log(data["charge"][row].to_numpy()[chosen]) / 2
         away = (np.log(_path(motion, known, future, 0.0)[-1]) - came) / np.log2(until / half)
     out = np.zeros(len(chosen))
     for family in dict.fromkeys(families):

@@ -8,7 +8,7 @@ as floats, and predictions as their differences from the charges as floats: to 6
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -60,11 +60,16 @@ def expanded_names(stored: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*(name for name in names if not name.startswith(ERROR_PREFIX)), *laws]))
 
 
-def expanded_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """One array as it was measured, in float64; of the others only those are read that it follows from."""
+def expanded_array(
+    arrays: Mapping[str, np.ndarray], name: str, charge: Callable[[], np.ndarray] | None = None
+) -> np.ndarray:
+    """One array as it was measured, in float64; of the others only those are read that it follows from.
+
+    `charge` gives the charges as they were measured, where they may be at hand.
+    """
     if name.startswith(LAW_PREFIX) and (away := ERROR_PREFIX + name.removeprefix(LAW_PREFIX)) in arrays:
         error = broadened_array(arrays, away)
-        predicted: np.ndarray = broadened_array(arrays, "charge") + error
+        predicted: np.ndarray = (broadened_array(arrays, "charge") if charge is None else charge()) + error
         # Rows of records that kept the prediction itself stand beside those that kept its difference.
         return np.where(np.isnan(error), arrays[name], predicted) if name in arrays else predicted
     array = broadened_array(arrays, name)

@@ -9,7 +9,8 @@ the parts add up as they did when they were measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +20,39 @@ from neuralmechanics.monitor.store.shards.shard import Arrays
 _OUTSIDE = "outside"
 _LARGEST = 1e37
 _HALF = np.dtype(np.uint16)
+_INFINITE, _NOT_A_NUMBER = np.uint16(0x7F80), np.uint16(0x7FC0)
+
+
+class Rows(Protocol):
+    """Records that are read one at a time."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def dtype(self, name: str) -> np.dtype:
+        """The type of all rows of an array together."""
+
+    def row(self, name: str, number: int) -> np.ndarray:
+        """What one record has of an array: [1, …], of what is kept for each step one row a step."""
+
+
+class _InMemory:
+    """The rows of arrays that are there."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays = arrays
+        self.count = len(arrays["charge"])
+
+    def dtype(self, name: str) -> np.dtype:
+        dtype: np.dtype = self._arrays[name].dtype
+        return dtype
+
+    def row(self, name: str, number: int) -> np.ndarray:
+        array = self._arrays[name]
+        if len(array) != self.count:  # what is kept for each step is not cut
+            return array if number == 0 else array[:0]
+        return array[number : number + 1]
 
 
 def narrowed(arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -29,39 +63,93 @@ def narrowed(arrays: Mapping[str, np.ndarray]) -> Arrays:
     {'charge': 'float32', 'last/charge': 'float64', 'residual': 'uint16', 'last/residual': 'float32'}
     """
     out: Arrays = {}
-    for piece in narrowing(list(arrays), arrays.__getitem__):
+    for piece in narrowing(list(arrays), _InMemory(arrays)):
         out |= piece
     return out
 
 
-def narrowing(names: Sequence[str], read: Callable[[str], np.ndarray]) -> Iterator[Arrays]:
-    """The same array by array: `read` gives one, some of them twice, and what is finished is yielded.
-
-    So is nothing, where as much work was done as for an array.
-    """
-    charge = read("charge")
-    yield {}
-    # Residuals are floats where every parameter is: see `compacted`.
-    floats = "residual" in names and read("residual").dtype == np.float32
-    if len(charge) < 2 or not floats or charge.dtype != np.float64:
-        yield from ({name: read(name)} for name in names)
+def narrowing(names: Sequence[str], rows: Rows) -> Iterator[Arrays]:
+    """The same record by record, so that each is read once: nothing is yielded after each, then the arrays."""
+    floats = "residual" in names and rows.dtype("residual") == np.float32
+    if rows.count < 2 or not floats or rows.dtype("charge") != np.float64:
+        for name in names:
+            yield {name: _whole(name, rows)}
         return
-    yield {}
-    finite = bool(np.isfinite(charge).all() and np.abs(charge).max(initial=0.0) < _LARGEST)
-    budget = [name for name in names if finite and name.startswith(BUDGET_PREFIX)]
-    for name in names:
-        if name == "charge" and finite:
-            yield {name: (charge - charge[-1:]).astype(np.float32), LAST_PREFIX + name: charge[-1:].copy()}
-        elif name == "residual" or name.startswith(ERROR_PREFIX):
-            array = read(name)
-            yield {name: _shortened(array), LAST_PREFIX + name: array[-1:].copy()}
-        elif name not in budget:
-            yield {name: read(name)}
-    if budget:
-        outside = {_OUTSIDE: read(_OUTSIDE)} if _OUTSIDE in names else {}
-        change = _change({"charge": charge, **outside})
+    work = _Narrowing(names, rows)
+    for number in range(rows.count):
+        work.take(number)
         yield {}
-        yield from _narrowing_budget(budget, read, change)
+    yield from work.arrays()
+
+
+class _Narrowing:
+    """Records in fewer bytes, as far as they were taken; what cannot be kept so shows on the way."""
+
+    def __init__(self, names: Sequence[str], rows: Rows) -> None:
+        self._names, self._rows = names, rows
+        self._last = rows.row("charge", rows.count - 1)
+        self._before = self._last
+        shape = (rows.count, self._last.shape[1])
+        self._moved = np.empty(shape, dtype=np.float32)
+        self._short = {n: np.empty(shape, dtype=_HALF) for n in names if n == "residual" or n.startswith(ERROR_PREFIX)}
+        self._budget = [] if LEFT in names else [name for name in names if name.startswith(BUDGET_PREFIX)]
+        self._parts = {name: np.empty(shape, dtype=_HALF) for name in self._budget}
+        self._left = np.zeros(shape if self._budget else (0, 0), dtype=_HALF)
+        self._sizes = dict.fromkeys(self._budget, 0.0)
+        self._finite = True
+        self._far = False
+
+    def take(self, number: int) -> None:
+        """One record more, in their order."""
+        charge = self._rows.row("charge", number)
+        size = np.abs(charge).max(initial=0.0)  # nan where one is
+        self._finite = self._finite and bool(size < _LARGEST)
+        if self._finite:
+            self._moved[number] = (charge - self._last)[0]
+        for name, short in self._short.items():
+            short[number] = _shortened(self._rows.row(name, number))[0]
+        if self._finite and self._budget and not self._far:
+            self._divide(number, charge)
+        self._before = charge
+
+    def _divide(self, number: int, charge: np.ndarray) -> None:
+        """The parts of the budget of a record, and what they leave of the change since the one before."""
+        total = np.zeros_like(charge)
+        for name in self._budget:
+            part = self._rows.row(name, number)
+            self._parts[name][number] = _shortened(part)[0]
+            known = np.where(np.isnan(part), 0.0, part)
+            total += known
+            np.abs(known, out=known)
+            self._far = self._far or bool(known.max(initial=0.0) > _LARGEST)
+            self._sizes[name] += float(known.sum(dtype=np.float64))
+        if number > 0 and not self._far:
+            outside = [self._rows.row(_OUTSIDE, number)] if _OUTSIDE in self._names else []
+            self._left[number] = _shortened(charge - self._before - _sum(outside) - total)[0]
+
+    def arrays(self) -> Iterator[Arrays]:
+        """All of them, each when it is finished."""
+        rows, last = self._rows, self._rows.count - 1
+        divided = bool(self._budget) and self._finite and not self._far
+        greatest = max(self._budget, key=self._sizes.__getitem__) if divided else None
+        for name in self._names:
+            if name == "charge" and self._finite:
+                yield {name: self._moved, LAST_PREFIX + name: self._last}
+            elif name in self._short:
+                end = rows.row(name, last).astype(rows.dtype(name), copy=False)
+                yield {name: self._short[name], LAST_PREFIX + name: end}
+            elif name == greatest:
+                gaps = (self._parts[name] & np.uint16(0x7FFF)) > _INFINITE
+                left = np.where(gaps, _NOT_A_NUMBER, self._left)
+                yield {FIRST_PREFIX + name: rows.row(name, 0).astype(rows.dtype(name), copy=False), LEFT: left}
+            elif name in self._parts and divided:
+                yield {name: self._parts[name]}
+            else:
+                yield {name: _whole(name, rows)}
+
+
+def _whole(name: str, rows: Rows) -> np.ndarray:
+    return np.concatenate([rows.row(name, number) for number in range(rows.count)])
 
 
 def broadened(arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -85,36 +173,11 @@ def broadened_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if LAST_PREFIX + name in arrays:
         last = arrays[LAST_PREFIX + name]
         if name == "charge":
-            whole: np.ndarray = last + array.astype(np.float64)
+            whole: np.ndarray = array.astype(np.float64)
+            whole += last
             return whole
         return np.concatenate([_lengthened(array[:-1]), last])
     return _lengthened(array) if name.startswith(BUDGET_PREFIX) and array.dtype == _HALF else array
-
-
-def _narrowing_budget(names: Sequence[str], read: Callable[[str], np.ndarray], change: np.ndarray) -> Iterator[Arrays]:
-    """The parts in 16 bits, what they leave of the change in place of the greatest; as they are where one ran away."""
-    total, sizes, far = np.zeros_like(change), {}, LEFT in names
-    yield {}
-    for name in names:
-        array = read(name)
-        known = np.where(np.isnan(array), 0.0, array)
-        total += known[1:]
-        np.abs(known, out=known)
-        far |= bool(known.max(initial=0.0) > _LARGEST)
-        sizes[name] = float(known.sum(dtype=np.float64))
-        yield {}
-    if far or not names:
-        yield from ({name: read(name)} for name in names)
-        return
-    greatest = max(names, key=sizes.__getitem__)
-    for name in names:
-        array = read(name)
-        if name == greatest:
-            left = np.concatenate([np.zeros_like(change[:1]), change - total])
-            left[np.isnan(array)] = np.nan
-            yield {FIRST_PREFIX + name: array[:1].copy(), LEFT: _shortened(left)}
-        else:
-            yield {name: _shortened(array)}
 
 
 def _greatest(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -143,7 +206,7 @@ def _shortened(values: np.ndarray) -> np.ndarray:
     bits = values.view(np.uint32)
     nearest = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     upper = (np.where(np.isfinite(values), nearest, bits) >> np.uint32(16)).astype(_HALF)
-    return np.where(np.isnan(values), np.uint16(0x7FC0), upper)
+    return np.where(np.isnan(values), _NOT_A_NUMBER, upper)
 
 
 def _lengthened(values: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ class Recent:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, str], Array] = {}
+        self._bytes = 0
 
     def get(self, key: tuple[int, str]) -> Array | None:
         """An array that is still there, which is the last to go now."""
@@ -32,9 +33,11 @@ class Recent:
         """Keep an array; those that were not asked for longest make room."""
         if array.nbytes > _RECENT:
             return
+        before = self._kept.pop(key, None)
+        self._bytes += array.nbytes - (0 if before is None else before.nbytes)
         self._kept[key] = array
-        while sum(each.nbytes for each in self._kept.values()) > _RECENT:
-            del self._kept[next(iter(self._kept))]
+        while self._bytes > _RECENT:
+            self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
 
     def __reduce__(self) -> tuple[type[Recent], tuple[()]]:
         return Recent, ()
@@ -62,7 +65,7 @@ class Part(Mapping[str, Array]):
         key = (self._number, name)
         array = None if self._recent is None else self._recent.get(key)
         if array is None:
-            array = expanded_array(self._stored, name)
+            array = expanded_array(self._stored, name, lambda: self["charge"])
             if self._recent is not None:
                 self._recent.put(key, array)
         return array

@@ -9,8 +9,9 @@ rows of numbers (see `pack`); their checksum is over type and shape as they are 
 from __future__ import annotations
 
 import json
+import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from neuralmechanics.files import parse_json
-from neuralmechanics.monitor.store.atomic import publish
-from neuralmechanics.monitor.store.shards.pack import pack, packs
+from neuralmechanics.monitor.store.atomic import publish, publishing, write_all
+from neuralmechanics.monitor.store.shards.pack import pack, packing, packs
 from neuralmechanics.monitor.store.shards.stored import (
     FORMATS,
+    TYPE_NAMES,
     CorruptShardError,
     StoredArrays,
+    bytes_of,
     checksum,
     open_arrays,
     shard_title,
@@ -37,12 +40,15 @@ __all__ = [
     "Written",
     "open_shard",
     "publish_shard",
+    "publishing_shard",
     "read_shard",
     "write_shard",
+    "writing",
     "written",
 ]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+_ORDER = {kind: place for place, kind in enumerate(TYPE_NAMES)}
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,14 @@ def written(array: np.ndarray[Any, Any], *, packed: bool) -> Written:
     return Written(np.ascontiguousarray(array))
 
 
+def writing(array: np.ndarray[Any, Any]) -> Generator[int, None, Written]:
+    """The same, packed where that is worth it, in pieces: yields the bytes that each worked on."""
+    if not packs(array):
+        return Written(np.ascontiguousarray(array))
+    packed = yield from packing(array)
+    return Written(packed, (array.dtype.str, array.shape))
+
+
 def write_shard(
     path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], link: Link | None = None, *, packed: bool = False
 ) -> None:
@@ -88,28 +102,60 @@ def write_shard(
 
 def publish_shard(path: Path, arrays: Mapping[str, Written], link: Link | None) -> None:
     """Publish what is to be written as one shard: absent or complete, never in between."""
-    from safetensors.numpy import save
+    publish(path, b"".join(_pieces(arrays, link)))
 
+
+def publishing_shard(path: Path, arrays: Mapping[str, Written], link: Link | None, size: int) -> Iterator[None]:
+    """The same with at most so many bytes written at once, each time on the disk before the next."""
+    with publishing(path) as handle:
+        for number, chunk in enumerate(_chunks(_pieces(arrays, link), size)):
+            if number:
+                os.fsync(handle)
+                yield
+            write_all(handle, chunk)
+
+
+def _chunks(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[bytes]:
+    """The bytes of all pieces, `size` at most at a time."""
+    held: list[bytes | memoryview] = []
+    length = 0
+    for piece in pieces:
+        for begin in range(0, len(piece), size):
+            part = piece[begin : begin + size]
+            if length + len(part) > size:
+                yield b"".join(held)
+                held, length = [], 0
+            held.append(part)
+            length += len(part)
+    yield b"".join(held)
+
+
+def _pieces(arrays: Mapping[str, Written], link: Link | None) -> list[bytes | memoryview]:
+    """The safetensors file of contiguous arrays, one after the other, in one order whatever the process.
+
+    The package's own writer copies everything three times, and puts metadata in another order in each process.
+    """
     place = "" if link is None else json.dumps(asdict(link), sort_keys=True)
     kinds = {name: array.packed for name, array in arrays.items() if array.packed is not None}
     checksums = {name: checksum(place, name, array.stored, array.packed) for name, array in arrays.items()}
-    form = 2 if kinds else int(link is not None)
-    metadata = {"format": FORMATS[form], "crc32": json.dumps(checksums, sort_keys=True)}
+    metadata = {"crc32": json.dumps(checksums, sort_keys=True)}
+    metadata["format"] = FORMATS[2 if kinds else int(link is not None)]
     if link is not None:
         metadata["link"] = place
     if kinds:
         metadata["packed"] = json.dumps(kinds, sort_keys=True)
-    publish(path, _ordered(save({name: array.stored for name, array in arrays.items()}, metadata)))
-
-
-def _ordered(content: bytes) -> bytes:
-    """The same file with its metadata by name: safetensors puts them in another order in each process."""
-    end = 8 + struct.unpack("<Q", content[:8])[0]
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    at = 0
+    # As safetensors has them, and as they are aligned best: by type, then by name.
+    ordered = sorted(arrays, key=lambda name: (-_ORDER[arrays[name].stored.dtype.str], name))
+    for name in ordered:
+        array = arrays[name].stored
+        extent = [at, at + array.nbytes]
+        header[name] = {"dtype": TYPE_NAMES[array.dtype.str], "shape": list(array.shape), "data_offsets": extent}
+        at += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + content[end:]
+    return [struct.pack("<Q", len(text)), text, *(bytes_of(arrays[name].stored) for name in ordered)]
 
 
 def open_shard(path: Path, *, keep: bool = False) -> tuple[StoredArrays, Link | None]:

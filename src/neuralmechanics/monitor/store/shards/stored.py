@@ -25,9 +25,11 @@ FORMATS = ("neuralmechanics-shard-1", "neuralmechanics-shard-2", "neuralmechanic
 # The most that is read as one shard, as its table of contents, and at once to verify it.
 _BYTES, _HEADER, _AT_ONCE = 4 << 30, 64 << 20, 16 << 20
 _TYPES = {
-    "BOOL": "|b1", "I8": "|i1", "U8": "|u1", "I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "I64": "<i8",
-    "U64": "<u8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
+    "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "I32": "<i4", "U32": "<u4",
+    "F32": "<f4", "C64": "<c8", "F64": "<f8", "I64": "<i8", "U64": "<u8",
 }  # fmt: skip
+TYPE_NAMES = {kind: name for name, kind in _TYPES.items()}
+"""of numpy's types, what safetensors calls them, in its order"""
 
 
 class CorruptShardError(ValueError):
@@ -157,7 +159,12 @@ def checksum(link: str, name: str, array: Array, packed: tuple[str, tuple[int, .
     """CRC32 over a shard's place in the chain, an array's name, type and shape as it is read, and bytes as stored."""
     dtype, shape = (array.dtype.str, array.shape) if packed is None else packed
     description = f"{link}{name}|{dtype}|{shape}".encode(errors="surrogatepass")
-    return zlib.crc32(array.reshape(-1).view(np.uint8).data if array.size else b"", zlib.crc32(description))
+    return zlib.crc32(bytes_of(array), zlib.crc32(description))
+
+
+def bytes_of(array: Array) -> memoryview | bytes:
+    """The bytes of a contiguous array where they lie."""
+    return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
 def shard_title(path: Path) -> str:
