@@ -169,12 +169,12 @@ def test_a_model_without_relabelings_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_block_of_64_channels_is_counted_exactly() -> None:
-    """Translations of the keys' bias and of the two output biases, gains against readers, and GL(16) eight times."""
+def test_a_wide_block_is_counted_exactly() -> None:
+    """Translations of the keys' bias and of the two output biases, gains against readers, and GL(8) eight times."""
     torch.manual_seed(0)
-    count = count_laws(Block(64, 4, 256), torch.zeros(1, 3, 64), norm_eps=0.0)
-    assert count.parameters == 49_984
+    count = count_laws(Block(32, 4, 128), torch.zeros(1, 3, 32), norm_eps=0.0)
+    assert count.parameters == 12_704
     assert count.certified
-    assert count.lower == (64 + 1) + 2 * 64 + 8 * (16 * 17 // 2)
-    assert count.unexplained == ()
+    assert count.lower == (32 + 1) + 2 * 32 + 8 * (8 * 9 // 2)
     assert count.agreement.endswith("none is missing")
+    assert "symmetric" in count.certificate

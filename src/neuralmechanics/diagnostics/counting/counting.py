@@ -8,13 +8,17 @@ every known charge is a law, so the rank of their gradients bounds it from below
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from neuralmechanics.diagnostics.counting.brackets.deepening import Deepening
 from neuralmechanics.diagnostics.counting.folding.folded_count import FoldedCount, folded_count
 from neuralmechanics.diagnostics.counting.generic_point import Place, column_scale, generic_place
+from neuralmechanics.diagnostics.counting.given.charges import ChargeFunction, GivenCharge, verified_charges
+from neuralmechanics.diagnostics.counting.given.parameters import differences
 from neuralmechanics.diagnostics.counting.known_laws import KnownSymmetries, known_laws
 from neuralmechanics.diagnostics.counting.optimizer_fields import (
     GradientFlow,
@@ -53,6 +57,7 @@ def count_laws(
     max_parameters: int | None = None,
     progress: Progress | None = None,
     params: Mapping[str, Tensor] | None = None,
+    charges: Mapping[str, ChargeFunction] | None = None,
 ) -> LawCount:
     """Number of independent conservation laws of training, between two bounds, near a generic θ.
 
@@ -73,6 +78,8 @@ def count_laws(
     max_level: deepest iterated bracket, 1 being [u, v]. Level k costs about 6^k gradients each.
     tolerance: singular values below this fraction of the natural scale are zeros; the gaps show how safe that is.
     params: the named tensors of a plain function ``model(params, batch)``.
+    charges: laws that you suspect, by name, as functions of the named parameters (a number or a tensor of them): those
+        that gradient flow conserves count for the lower bound, and ``LawCount.charges`` has the values of all.
     norm_eps: value to put for every norm's eps (0: the laws of the ideal norms); None leaves it.
     max_parameters: more trainable parameters are refused. None: more than 3000 where no symmetric place serves.
 
@@ -92,12 +99,15 @@ def count_laws(
     tell = progress or (lambda text: None)
     with left_as_found(model, loss_fn, batch, data):
         potentials = Potentials(model, batch, loss_fn, data, seed, norm_eps)
-        _require_countable(potentials, flow, point, max_parameters)
+        if charges and not isinstance(flow, GradientFlow):
+            raise ValueError(f"charges are laws of gradient flow, and the optimizer is {flow}; leave one of both out")
+        reason = _unfolded(potentials, flow, point, bool(charges))
+        _require_countable(potentials.dimension, point, reason, max_parameters)
         if symmetries is None:
             from neuralmechanics.symmetry import find_symmetries
 
             symmetries = find_symmetries(model, batch, loss_fn)
-        if point == "symmetric" or (potentials.dimension > LARGEST and not _unfolded(potentials, flow, point)):
+        if point == "symmetric" or (potentials.dimension > LARGEST and not reason):
             found = folded_count(potentials, symmetries, LARGEST, max_level, tolerance, tell)
             if found is not None:
                 return _at_symmetric_place(potentials, found)
@@ -107,21 +117,28 @@ def count_laws(
                     f"found that split them into parts of at most {LARGEST}; count a narrower copy"
                 )
         place = generic_place(potentials, symmetries, patience if point == "generic" else 0, tolerance, tell)
-        return _at_place(potentials, flow, symmetries, place, point, max_level, tolerance, tell)
+        given = verified_charges(potentials, charges or {}, place.theta, place.rows, tolerance)
+        count = _at_place(potentials, flow, symmetries, place, given, max_level, tolerance, tell)
+        remarks = ()
+        if point == "model":
+            generic = generic_place(potentials, symmetries, patience, tolerance, tell)
+            remarks = differences(potentials, place, generic)
+        return replace(count, place=point, remarks=remarks)
 
 
-def _unfolded(potentials: Potentials, flow: OptimizerFlow, point: str) -> str:
+def _unfolded(potentials: Potentials, flow: OptimizerFlow, point: str, charges: bool) -> str:
     """Why laws are not counted at a symmetric place; empty where they may be."""
     if not isinstance(flow, GradientFlow):
         return f"{flow} is not counted at a symmetric place"
     if potentials.data is not None:
         return "a data set is not the same with its channels relabelled"
+    if charges:
+        return "charges are tried at generic places"
     return "point='model' is no symmetric place" if point == "model" else ""
 
 
-def _require_countable(potentials: Potentials, flow: OptimizerFlow, point: str, limit: int | None) -> None:
+def _require_countable(size: int, point: str, reason: str, limit: int | None) -> None:
     """Raises ValueError where the model is too large, or what is asked for is not the same at a symmetric place."""
-    size, reason = potentials.dimension, _unfolded(potentials, flow, point)
     if point == "symmetric" and reason:
         raise ValueError(f"point='symmetric' is for gradient flow on all inputs, and {reason}; use point='generic'")
     most = LARGEST if limit is None and reason else limit
@@ -154,13 +171,14 @@ def _at_place(
     flow: OptimizerFlow,
     symmetries: KnownSymmetries,
     place: Place,
-    point: str,
+    given: Sequence[GivenCharge],
     max_level: int,
     tolerance: float,
     tell: Progress,
 ) -> LawCount:
     z = flow.point(place.theta, potentials.generator)
     laws, known = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
+    laws = torch.cat([laws, *(one.gradients for one in given if one.charge.conserved)])
     norms = laws.norm(dim=1, keepdim=True)
     lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
     gaps = [*place.gaps, law_gap]
@@ -184,6 +202,6 @@ def _at_place(
         levels=levels,
         optimizer=str(flow),
         unexplained=unexplained_directions(potentials, place, symmetries, tolerance),
-        known=tuple(dict.fromkeys(known)),
-        place=point,
+        known=tuple(dict.fromkeys([*known, *(one.charge.name for one in given if one.charge.conserved)])),
+        charges=tuple(one.charge for one in given),
     )

@@ -69,10 +69,11 @@ def held_units(
 ) -> list[Unit]:
     """The generators that the functions' gradients at θ are orthogonal to; symmetries that fail there give none."""
     out = []
+    size = float(jacobian.norm())
     for family in (*symmetries, *exchanges(symmetries)):
         for form, weights in family.units():
             xi = _flat(potentials, family, theta, weights)
-            if _annihilated(jacobian, xi, tolerance):
+            if _annihilated(jacobian, size, xi, tolerance):
                 out.append(Unit(family, form, weights, xi))
     return out
 
@@ -171,6 +172,7 @@ def _flat(potentials: Potentials, family: Any, theta: Tensor, weights: Tensor) -
     return potentials.flatten(family.generator(params, weights))
 
 
-def _annihilated(jacobian: Tensor, xi: Tensor, tolerance: float) -> bool:
-    size = float(jacobian.norm() * xi.norm())
-    return float(xi.norm()) > 0 and float((jacobian @ xi).norm()) <= tolerance * size
+def _annihilated(jacobian: Tensor, size: float, xi: Tensor, tolerance: float) -> bool:
+    """Whether |J ξ| is zero against |J| |ξ|, and ξ is not; ``size`` is |J|."""
+    length = float(xi.norm())
+    return length > 0 and float((jacobian @ xi).norm()) <= tolerance * size * length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from neuralmechanics.diagnostics.counting.given.charges import Charge
 from neuralmechanics.diagnostics.counting.rank import Gap
 from neuralmechanics.diagnostics.counting.unexplained import Direction
 
@@ -22,7 +23,8 @@ class LawCount:
     ``generators``: rank of the known generators at θ; ``unexplained``: fibre - generators directions that none of them
     explains, each with the parameters that it moves. ``gaps``: the singular values on both sides of every cut.
     ``levels``: deepest bracket level evaluated. ``known``: the families whose charges are the known laws. ``place``:
-    where the ranks were taken; at a symmetric place unexplained directions are counted and not named.
+    where the ranks were taken; at a symmetric place unexplained directions are counted and not named. ``charges``:
+    those given, each with its values. ``remarks``: what tells the model's own parameters from generic ones.
     """
 
     lower: int
@@ -37,6 +39,8 @@ class LawCount:
     unexplained: tuple[Direction, ...] = field(default=(), repr=False)
     known: tuple[str, ...] = ()
     place: str = "generic"
+    charges: tuple[Charge, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def worst_gap(self) -> Gap:
@@ -70,6 +74,20 @@ class LawCount:
         return f"found {self.generators}, counted {self.fibre}: {missing} at θ not found, or not for every θ"
 
     @property
+    def beyond(self) -> str:
+        """What the directions of the fibre are that no known generator explains; empty where there are none."""
+        missing = self.fibre - self.generators
+        if missing <= 0:
+            return ""
+        kernels = (
+            "a kernel of a rank-deficient pair (N with A·N = 0, added to B in A·B) is of this kind: it turns with A, "
+            "so it is no group action and gives no law"
+        )
+        if self.upper <= self.lower:
+            return f"brackets leave these {missing} directions, so none is a law; {kernels}"
+        return f"{missing} directions, and {self.upper - self.lower} laws are open; {kernels}"
+
+    @property
     def verdict(self) -> str:
         """One line: the number, or what is open."""
         if self.lower > self.upper:
@@ -97,6 +115,9 @@ class LawCount:
         )
         return {name: getattr(self, name) for name in (*names, "phase_dimension", "levels", "verdict")} | {
             "known": list(self.known),
+            "beyond": self.beyond,
+            "charges": {charge.name: charge.values.tolist() for charge in self.charges if charge.conserved},
+            "remarks": list(self.remarks),
             "unexplained": [direction.shares for direction in self.unexplained],
             "gaps": [{"where": gap.where, "kept": gap.kept, "dropped": gap.dropped} for gap in self.gaps],
         }
@@ -112,6 +133,9 @@ class LawCount:
             ("known generators at θ", str(self.generators)),
             ("unexplained", str(len(self.unexplained))),
             ("symmetries", self.agreement),
+            *((("beyond them", self.beyond),) if self.beyond else ()),
+            *(("given charges" if not k else "", repr(charge)) for k, charge in enumerate(self.charges)),
+            *(("these parameters" if not k else "", text) for k, text in enumerate(self.remarks)),
             *(("known laws" if not k else "", name) for k, name in enumerate(self.known[:_SHOWN])),
             *(("moves" if not k else "", str(d)[10:-1]) for k, d in enumerate(self.unexplained[:_SHOWN])),
             ("narrowest gap", str(self.worst_gap)),

@@ -31,7 +31,7 @@ Tell = Callable[[str], None]
 # Gradients by which a generator is verified, at a generic place.
 _WITNESSES = 64
 # Parts of up to this size take seconds: smaller ones are not sought.
-_COMFORTABLE = 1000
+_COMFORTABLE = 500
 # Functions a column of a part at first, and how often they are doubled where a rank may still rise.
 _FUNCTIONS, _DOUBLINGS = 1.3, 3
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -49,9 +50,18 @@ class RelabelingGroup:
 
     def parts(self, rows: Float64[Tensor, "rows D"]) -> Tensor:
         """The rows in all isotypic parts, [rows, elements, orbits]: real where every generator has order two."""
-        folded = rows[:, self.table].unflatten(1, self.orders)
-        whole = torch.fft.fftn(folded, dim=tuple(range(1, 1 + len(self.orders))))
-        return (whole.real if self.real else whole).flatten(1, len(self.orders))
+        return self._transform @ rows.to(self._transform.dtype)[:, self.table]
+
+    @cached_property
+    def _transform(self) -> Tensor:
+        """χ(g)̅ of all characters and elements: the Fourier matrices of the cyclic factors multiplied out."""
+        whole = torch.ones(1, 1, dtype=torch.float64 if self.real else torch.complex128)
+        for order in self.orders:
+            powers = torch.outer(torch.arange(order), torch.arange(order)) % order
+            angles = powers.double() * (-2 * math.pi / order)
+            factor = 1.0 - 2.0 * powers.double() if self.real else torch.polar(torch.ones_like(angles), angles)
+            whole = torch.kron(whole, factor)
+        return whole
 
     @property
     def real(self) -> bool:
@@ -70,9 +80,8 @@ class RelabelingGroup:
 
     def dimensions(self) -> Bool[Tensor, "elements orbits"]:
         """Which orbits have a share in which isotypic part: those whose stabiliser the character maps to 1."""
-        stabiliser = (self.table == self.table[0]).double().unflatten(0, self.orders)
-        counted = torch.fft.fftn(stabiliser, dim=tuple(range(len(self.orders)))).flatten(0, len(self.orders) - 1)
-        return counted.abs() > 0.5
+        stabiliser = (self.table == self.table[0]).to(self._transform.dtype)
+        return (self._transform @ stabiliser).abs() > 0.5
 
 
 def generated(relabelings: Sequence[Relabeling], dimension: int) -> RelabelingGroup:
