@@ -20,6 +20,7 @@ __all__ = [
     "publish_folder",
     "publishing",
     "remove_leftovers",
+    "remove_tree",
     "sync_folder",
     "write_all",
 ]
@@ -85,14 +86,14 @@ def make_folder(folder: Path) -> None:
 def publish_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """A folder with what `fill` puts into it: absent or complete. Nothing may be at `path` yet."""
     partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
-    _remove(partial)
+    remove_tree(partial)
     os.mkdir(partial)
     try:
         fill(partial)
         os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
-            _remove(partial)
+            remove_tree(partial)
         raise
     sync_folder(path.parent)
 
@@ -107,11 +108,11 @@ def remove_leftovers(folder: Path) -> None:
     with suppress(OSError):
         for leftover in filter(is_leftover, list(folder.iterdir())):
             with suppress(OSError):
-                _remove(leftover)
+                remove_tree(leftover)
 
 
-def _remove(path: Path) -> None:
-    """A file, or a folder with all that is in it, that this module made; links are not followed."""
+def remove_tree(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it; links are not followed."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -120,5 +121,5 @@ def _remove(path: Path) -> None:
         os.unlink(path)
         return
     for name in os.listdir(path):
-        _remove(path / name)
+        remove_tree(path / name)
     os.rmdir(path)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from neuralmechanics.files.publishing import make_folder, sync_folder
+from neuralmechanics.files.publishing import make_folder
 from neuralmechanics.files.reading import open_regular
+from neuralmechanics.files.scratch import NEW, move_into_place, scratch_beside
 
 __all__ = ["misfit", "read_weights", "single_file", "write_weights"]
 
@@ -119,21 +119,17 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     from safetensors import SafetensorError
 
-    # The name is that of every unfinished file here, so that what a kill leaves is known for what it is.
-    part = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        if path.suffix in SAFE:
-            from safetensors.torch import save_file
+    with scratch_beside(path) as folder:
+        made = folder / NEW
+        try:
+            if path.suffix in SAFE:
+                from safetensors.torch import save_file
 
-            save_file(tensors, part, metadata={"format": "pt"})
-        else:
-            torch.save(tensors, part)
-        with open(part, "rb") as file:
+                save_file(tensors, made, metadata={"format": "pt"})
+            else:
+                torch.save(tensors, made)
+        except (SafetensorError, RuntimeError) as error:
+            raise OSError(f"{str(error).splitlines()[0]}") from None
+        with open(made, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
-    except (SafetensorError, RuntimeError) as error:
-        raise OSError(f"{str(error).splitlines()[0]}") from None
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        move_into_place(made, path)

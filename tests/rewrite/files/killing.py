@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.rewrite.files.checkpoints import digests, on_meta, save_shards
 from torch import nn
 
+from neuralmechanics.files.scratch import scratch_beside
 from neuralmechanics.rewrite.files import rewrite_checkpoint
 from neuralmechanics.rewrite.plan import Factor, Fill, Multiply, Place, Plan
 
@@ -85,8 +86,13 @@ def main(folder: Path, how: str, *rest: str) -> None:
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         ended = "killed" if killed else f"status {os.waitstatus_to_exitcode(status)}"
         print(json.dumps({"point": point, "ended": ended, "left": left_at(target, expected)}))
-    rewrite(folder / "after", lambda _: None)
+    living = folder / "living"
+    with scratch_beside(living) as kept:
+        rewrite(folder / "after", lambda _: None)
+        beside = [path.name for path in folder.glob(".*") if path != kept]
+        assert kept.is_dir(), "the folder of a writer that lives was removed"
     print(json.dumps({"point": "none", "ended": "status 0", "left": left_at(folder / "after", expected)}))
+    assert beside == [], f"left beside the targets by killed writers: {beside}"
     assert digests(folder / "in") == before
 
 

@@ -31,4 +31,6 @@ def pruned(subject: Subject, pieces: Sequence[Piece]) -> Subject:
         for piece in subject.prior
         if any(not isinstance(c, Copy) or {c.tensor, c.source} & changed for c in piece.changes)
     ]
+    if len(kept) == len(subject.prior):
+        return subject  # what has been captured of it holds
     return Subject(subject.model, subject.batch, subject.loss_fn, subject.params, tuple(kept))

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics.files.publishing import publish_folder, publishing, sync_folder, write_all
+from neuralmechanics.files.publishing import sync_folder
+from neuralmechanics.files.scratch import NEW, move_into_place, scratch_beside
 from neuralmechanics.functional.as_found.copying import plain_module
 from neuralmechanics.rewrite.files.checkpoint import Checkpoint, all_finite, open_checkpoint
 from neuralmechanics.rewrite.files.matching import Matched, matched
@@ -89,10 +90,15 @@ def rewrite_checkpoint(
     config = untied_config(checkpoint, plan, untie_config)
     job = _Job(checkpoint, plan, found, precision, progress or (lambda _: None))
     job.require_ties()
-    if checkpoint.is_file:
-        _publish_file(job, out)
-    else:
-        publish_folder(out, lambda folder: job.fill(folder, config))
+    with scratch_beside(out) as folder:
+        made = folder / NEW
+        if checkpoint.is_file:
+            with written(made) as write:
+                job.shard(checkpoint.shards[0], write)
+        else:
+            made.mkdir()
+            job.fill(made, config)
+        move_into_place(made, out)
     job.tell("published")
     return job.report(out, config)
 
@@ -104,12 +110,6 @@ def _require_free(root: Path, out: Path) -> None:
         raise FileNotFoundError(f"the folder of {str(out)!r} does not exist; make it first")
     if root.is_dir() and out.parent.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{str(out)!r} lies inside {str(root)!r}, which stays as it is; name a place outside")
-
-
-def _publish_file(job: _Job, out: Path) -> None:
-    """One file, under a temporary name beside its own until it is whole."""
-    with publishing(out) as handle:
-        job.shard(job.checkpoint.shards[0], lambda content: write_all(handle, content))
 
 
 @dataclass(eq=False)

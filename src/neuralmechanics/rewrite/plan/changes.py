@@ -41,6 +41,8 @@ class Multiply:
     def apply(self, tensor: Tensor, others: Mapping[str, Tensor]) -> Tensor:
         """a (θ + c) - c."""
         by = self.by.vector(others).to(tensor.device, tensor.dtype).reshape(self.place.copies, self.place.width, 1)
+        if not self.origin:
+            return self.place.changed(tensor, lambda rows, copy: by[copy] * rows)
         return self.place.changed(tensor, lambda rows, copy: by[copy] * (rows + self.origin) - self.origin)
 
     def inverse(self) -> Multiply:

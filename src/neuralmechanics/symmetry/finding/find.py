@@ -81,18 +81,18 @@ def find_symmetries(
     >>> find_symmetries(network, torch.zeros(5, 3), params=weights).count()["rescale"]
     16
     """
-    with _collector_paused():
+    with collector_paused():
         return analyse(capture(as_module(model, params), batch, loss_fn))
 
 
 def find_forward_symmetries(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None) -> Symmetries:
     """Every continuous symmetry of what the forward pass computes, whatever its backward pass does."""
-    with _collector_paused():
+    with collector_paused():
         return analyse(capture(model, batch, loss_fn, gradients=False))
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """No search for cyclic garbage meanwhile: it would walk a graph of many objects, all alive, again and again."""
     enabled = gc.isenabled()
     gc.disable()

@@ -19,7 +19,7 @@ from neuralmechanics.rewrite.actions.looking.seeing import constant, separated, 
 from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
 from neuralmechanics.rewrite.plan import Copy, Fill, Plan
 from neuralmechanics.symmetry import Symmetries
-from neuralmechanics.symmetry.finding.find import analyse
+from neuralmechanics.symmetry.finding.find import analyse, collector_paused
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
@@ -161,7 +161,8 @@ class Subject:
     def _seen(self) -> Iterator[None]:
         """The model as it is after what has been decided, while its graph is looked at: all parameters trainable."""
         fills = {c.tensor: c.value - c.origin for c in self.plan if isinstance(c, Fill) and not c.signs}
-        with trainable(self.model), separated(self.model, self.apart), constant(self.model, fills):
+        seen = trainable(self.model), separated(self.model, self.apart), constant(self.model, fills)
+        with collector_paused(), seen[0], seen[1], seen[2]:
             yield
 
 
