@@ -237,6 +237,8 @@ _AFFINE: dict[str, Rewrite] = {
     "scaled bias": lambda h, a: torch.addmm(a.bias / 2, h, a.weight.T, beta=2),
     "alpha": lambda h, a: torch.add(h @ a.weight.T, a.bias, alpha=1),
     "half and half": lambda h, a: 2 * (functional.linear(h / 2, a.weight) + a.bias / 2),
+    "thirds of the weight": lambda h, a: 3 * (functional.linear(h, a.weight / 3) - a.bias / -3),
+    "negative halves": lambda h, a: ((h / -7) @ a.weight.T + (a.bias / 7).neg()).unsqueeze(0).mul(-7)[0],
     "expanded bias": lambda h, a: a.bias.expand(len(h), 4) + h.matmul(a.weight.t()),
     "in place": lambda h, a: functional.linear(h, a.weight).add_(a.bias),
     "rows and columns": lambda h, a: (a.weight @ h.T + a.bias[:, None]).T,
@@ -332,7 +334,6 @@ FUNCTIONS: dict[str, Function] = {
     "table of places": Function(_place_layers, _placed, _PLACES, (32, 4, 3)),
 }
 PENDING = {
-    ("affine map behind a norm", "half and half"): "numbers are not taken out of sums and products",
     ("affine map behind a norm", "unit by unit"): "a product with each row is no part of one with the matrix",
     ("affine map behind a norm", "input by input"): "a sum of products with columns is not one with the matrix",
 }

@@ -34,6 +34,7 @@ from neuralmechanics.symmetry.finding.reading.naming import named_family, unique
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings, distinct_shifts
 from neuralmechanics.symmetry.finding.remarks import (
     described,
+    kept_zeros,
     notes,
     requirements,
     with_kept_zeros,
@@ -48,6 +49,7 @@ from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
+from neuralmechanics.symmetry.passes.normal_forms.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors
 from neuralmechanics.symmetry.program.interpret import interpret
@@ -108,12 +110,13 @@ def analyse(captured: Captured) -> Symmetries:
     captured = live(captured)
     lowered = lower(captured)
     own = model_entries(captured, lowered)
-    known = with_known_factors(lowered.program, own)
+    parts = with_zero_parts(lowered.program, own)
+    known = with_known_factors(parts.program, own)
     zeros = with_zero_factors(known.program, own)
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
-    requires = requirements(captured, program)
+    requires = (*requirements(captured, program), *kept_zeros(parts.buffers))
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
     about = displaced(captured, lowered, program)
@@ -130,7 +133,7 @@ def analyse(captured: Captured) -> Symmetries:
     walk_about(scales)
     space = distinct_scalings(scales)
     linear, mixing, mixed = _linear(
-        captured, lowered.program, walk_about, read_about, scales, space, requires, about, own
+        captured, parts.program, walk_about, read_about, scales, space, requires, about, own
     )
     answered = partial(answered_constants, captured, program, single=read.single)
     spaces = spaces_of(captured, program, requires)

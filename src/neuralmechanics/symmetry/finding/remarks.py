@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -84,9 +85,14 @@ def with_kept_zeros(families: list[Family], zeros: ZeroFactors, known: KnownFact
     for family in families:
         shifted = family.parameters if family.kind == "translation" else ()
         names = zeros.ending.union(known.buffers, *(zeros.buffers.get(parameter, set()) for parameter in shifted))
-        texts = [f"{name} keeps its zeros" for name in sorted(names)]
+        texts = kept_zeros(names)
         masked.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return masked
+
+
+def kept_zeros(buffers: Collection[str]) -> list[str]:
+    """What is required of buffers that zeros stand in."""
+    return [f"{name} keeps its zeros" for name in sorted(buffers)]
 
 
 def notes(captured: Captured) -> tuple[str, ...]:

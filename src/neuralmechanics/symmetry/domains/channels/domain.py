@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from neuralmechanics.symmetry.domains.channels import elementwise, movement, sums
-from neuralmechanics.symmetry.domains.channels.axes import Axes, broadcast, data_axes, same_axes
+from neuralmechanics.symmetry.domains.channels.axes import Axes, broadcast, changed, data_axes, same_axes
 from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Sum, data, mapped, same
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.families.actions.terms.gain import Gain
@@ -67,6 +67,8 @@ class Channels(Meeting):
             out = self._of_data(primitive, xs, result.shape)
         else:
             out = rule(self, primitive, *xs)
+        if out is not None and type(primitive) not in _KEEPING_ZEROS:
+            out = changed(out, lambda leaf: replace(leaf, zero=False) if leaf.zero else leaf)
         if out is not None and result is not None:
             if out.shape != result.shape:
                 raise AssertionError(f"{primitive} gives {out.shape} for {result.shape}")
@@ -193,6 +195,7 @@ _RULES: dict[type, Callable[..., Any]] = {
     p.Spread: movement.spread,
     p.Scatter: movement.scattered,
 }
+_KEEPING_ZEROS = (p.Pad, p.Rearrange, p.Concatenate, p.Add)
 _TOGETHER = (p.Add, p.Multiply, p.Maximum, p.Select, p.Nonlinear, p.Forget)  # read entry by entry, broadcast
 
 

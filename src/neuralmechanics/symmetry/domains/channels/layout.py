@@ -16,7 +16,7 @@ from neuralmechanics.symmetry.domains.representation.spaces import Leg
 
 __all__ = [
     "Layout", "Leaf", "MismatchError", "Product", "Sum", "data", "leaves", "mapped", "mapped_shape", "product",
-    "refinement", "same", "summed",
+    "refinement", "same", "summed", "zeros",
 ]  # fmt: skip
 
 Exponents = tuple[tuple[int, Fraction], ...]
@@ -26,7 +26,8 @@ Exponents = tuple[tuple[int, Fraction], ...]
 class Leaf:
     """``width`` entries: the channels of space ``node``, or (None) entries that nothing moves.
 
-    ``told``: entries of data, each of which stands where it stands; else, without a node, all entries are the same.
+    ``told``: entries of data, each of which stands where it stands; else, without a node, all entries are the same,
+    and ``zero``: all are zero, whatever the other dimensions are.
     ``mixing``: with which matrix the channels mix. Channel c is multiplied by Π a_v[c]^p over the pairs (v, p) of
     ``scale``, and by the product of the signs s_v[c] over the variables v of ``sign``.
     """
@@ -37,6 +38,7 @@ class Leaf:
     mixing: Leg | None = None
     scale: Exponents = ()
     sign: frozenset[int] = frozenset()
+    zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ def data(width: int) -> Leaf:
 def same(width: int) -> Leaf:
     """A dimension along which all entries are the same."""
     return Leaf(width)
+
+
+def zeros(width: int) -> Leaf:
+    """A dimension along which all entries are zero."""
+    return Leaf(width, zero=True)
 
 
 def product(parts: Sequence[Layout]) -> Layout:

@@ -164,7 +164,12 @@ class Meeting:
         return Axes(out)
 
     def alike(self, one: Leaf, other: Leaf) -> Leaf:
-        """A sum: both are permuted, mixed and multiplied alike; what is the same for all channels is none of it."""
+        """A sum: both are permuted, mixed and multiplied alike; what is the same for all channels is none of it.
+
+        Zeros go along with anything.
+        """
+        if one.zero or other.zero:
+            return other if one.zero else one
         self.nodes.tie(one, other)
         if one.node is None or other.node is None:
             single = one if one.node is not None else other

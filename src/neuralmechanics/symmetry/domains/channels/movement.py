@@ -10,7 +10,7 @@ from neuralmechanics.symmetry.domains.channels.axes import (
     broadcast,
     data_axes,
 )
-from neuralmechanics.symmetry.domains.channels.layout import Layout, MismatchError, data, product, same, summed
+from neuralmechanics.symmetry.domains.channels.layout import Layout, MismatchError, data, product, same, summed, zeros
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, dimension_groups
@@ -80,7 +80,7 @@ def padded(c: Meeting, primitive: p.Pad, x: Axes) -> Axes:
     if primitive.before < 0 or primitive.after < 0:
         c.hold(x)
         return data_axes(primitive.output_shape(x.shape))
-    parts = [same(primitive.before), x.layouts[dim], same(primitive.after)]
+    parts = [zeros(primitive.before), x.layouts[dim], zeros(primitive.after)]
     return Axes(tuple(summed(parts) if d == dim else v for d, v in enumerate(x.layouts)))
 
 

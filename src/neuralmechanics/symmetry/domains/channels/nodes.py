@@ -83,7 +83,7 @@ class Nodes:
     def split(self, leaf: Leaf, widths: Sequence[int], joined: Callable[[Sequence[Layout]], Layout]) -> Layout:
         """The leaf as a product or a sum of parts of these widths."""
         if leaf.node is None:
-            return joined([Leaf(width, told=leaf.told) for width in widths])
+            return joined([Leaf(width, told=leaf.told, zero=leaf.zero) for width in widths])
         node = self.find(leaf.node)
         made = joined([self.new(width) if width > 1 else same(1) for width in widths])
         if node in self.rigid:

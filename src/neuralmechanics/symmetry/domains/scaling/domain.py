@@ -35,6 +35,9 @@ Shape = tuple[int, ...]
 JOINED_LIMIT = 1 << 16  # entries along a concatenated dimension, times rows, up to which the rows stay apart
 
 
+_APART = 1 << 16  # zeros beside a single entry up to which each has a label of its own
+
+
 class Scales(ParameterLabels):
     """The scale interpreter of the primitives (see ``domain.Domain``)."""
 
@@ -279,13 +282,18 @@ class Scales(ParameterLabels):
     def zero_padded(self, x: Label, dim: int, before: int, after: int) -> Label:
         """Zeros around the data scale with anything: apart from each other where entries along ``dim`` are.
 
-        Where these scale alike, or may still be shared out anew among the terms, zeros take the nearest entry's label.
+        Zeros beside a single entry (one row of a stack of vectors) do not scale as it does, nor as one another. Where
+        entries scale alike, or may still be shared out anew among the terms, zeros take the nearest entry's label.
         """
         shape = tuple(n + before + after if d == dim else n for d, n in enumerate(x.shape))
         x, n = self._common_row(x), x.shape[dim]
         compact = self._compact(x.terms)
         wide = [t for t in compact if t.ids.shape[dim] > 1]
-        if wide and before >= 0 and after >= 0 and not any(self.gauges.shifts([t]) for t in wide):
+        inward = before < 0 or after < 0
+        settled = compact and not inward and not any(self.gauges.shifts([t]) for t in compact)
+        if n == 1 and settled and (before + after) * max(t.ids.size for t in compact) <= _APART:
+            return self._beside_one(compact, dim, before, after, shape)
+        if wide and not inward and not any(self.gauges.shifts([t]) for t in wide):
             zeros = self.system.new(before + after)
             own = np.concatenate([zeros[:before], np.zeros(n, np.int64), zeros[before:]])
             around = LabelTerm(Fraction(1), own.reshape([-1 if d == dim else 1 for d in range(len(shape))]))
@@ -295,6 +303,17 @@ class Scales(ParameterLabels):
         places = [min(max(k, 0), n - 1) for k in range(-before, n + after)]
         terms = tuple(t if t.ids.shape[dim] == 1 else replace(t, ids=t.ids.take(places, axis=dim)) for t in x.terms)
         return Label(shape, terms)
+
+    def _beside_one(self, terms: Sequence[LabelTerm], dim: int, before: int, after: int, shape: Shape) -> Label:
+        """The label of one entry along ``dim``, between zeros with labels of their own."""
+        sizes = np.broadcast_shapes(*(t.ids.shape for t in terms))
+        margin = [(before, after) if d == dim else (0, 0) for d in range(len(shape))]
+        zeros = self.system.new(math.prod(sizes) * (before + after)).reshape(
+            [before + after if d == dim else n for d, n in enumerate(sizes)]
+        )
+        own = np.insert(zeros, before, 0, axis=dim)
+        inside = [replace(t, ids=np.pad(t.ids, margin)) for t in terms]
+        return Label(shape, (*inside, LabelTerm(Fraction(1), own)))
 
     def resized(self, x: Label, shape: Sequence[int]) -> Label:
         """The same labels for a tensor of another size along dimensions where they are constant."""

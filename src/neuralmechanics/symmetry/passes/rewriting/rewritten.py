@@ -9,6 +9,7 @@ from neuralmechanics.symmetry.passes.normal_forms.parts import with_whole_tensor
 from neuralmechanics.symmetry.passes.normal_forms.plain_sums import with_plain_sums
 from neuralmechanics.symmetry.passes.normal_forms.sigmoids import with_sigmoids
 from neuralmechanics.symmetry.passes.normal_forms.signs import with_sign_functions
+from neuralmechanics.symmetry.passes.normal_forms.undone_factors import with_undone_factors
 from neuralmechanics.symmetry.passes.rewriting.expert_axis import with_expert_axis
 from neuralmechanics.symmetry.passes.rewriting.needed_entries import only_needed_entries
 from neuralmechanics.symmetry.passes.rewriting.softmaxes import with_softmaxes
@@ -23,7 +24,7 @@ __all__ = ["rewritten"]
 def rewritten(program: Program) -> Program:
     """The program after all passes; it computes the same."""
     picked = with_picked_entries(with_sigmoids(with_sign_functions(without_dead_values(program))))
-    plain = with_plain_sums(with_whole_tensors(picked))
+    plain = with_plain_sums(with_undone_factors(with_whole_tensors(picked)))
     live = with_softmaxes(plain)
     summed = with_summed_products(without_zero_terms(stabilised(with_expert_axis(live))))
     return only_needed_entries(with_squared_distances(summed))

@@ -98,3 +98,19 @@ def hstacked(d: Builder, node: fx.Node, xs: Sequence[Any]) -> Value:
     else:
         xs = [reshape(d, x, x.shape or (1,)) for x in xs]
     return d.cat(xs, 0 if len(xs[0].shape) == 1 else 1)
+
+
+@rule("block_diag")
+def block_diagonal(d: Builder, node: fx.Node, xs: Sequence[Value]) -> Value:
+    """Matrices along the diagonal of a larger one: the sum of each among zeros; a vector is a row."""
+    rows, columns = meta_shape(node)
+    total: Value | None = None
+    above = before = 0
+    for x in xs:
+        block = reshape(d, x, (1,) * (2 - len(x.shape)) + tuple(x.shape))
+        height, width = block.shape
+        wide = d.zero_padded(block, 1, before, columns - before - width)
+        placed = d.zero_padded(wide, 0, above, rows - above - height)
+        total = placed if total is None else d.add(total, placed)
+        above, before = above + height, before + width
+    return d.constant((rows, columns), 0.0) if total is None else total
