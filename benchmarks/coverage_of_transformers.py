@@ -6,8 +6,9 @@ process of its own, so that one that hangs costs its time limit only; ``--worker
 
 ``--null-space`` builds each once more, smaller still, and holds what is found against the null space of its Jacobian
 (``null_spaces.py``) where that model has at most 3,600 parameters. ``--lines FILE`` appends one JSON object an
-answer as soon as it is known and leaves out those that the file has; ``--page FILE`` writes the table of all
-that is in the lines. So an interrupted run goes on where it stopped; ``--only-page`` runs nothing.
+answer as soon as it is known and leaves out those that the file has (with ``--again`` only what was measured);
+``--page FILE`` writes the table of all that is in the lines. So an interrupted run goes on where it stopped;
+``--only-page`` runs nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from coverage_page import page
+from coverage_page import in_words, page
 from processes import answers as answers_of
 from tiny_configurations import ATTEMPTS, IMAGE, WORDS, built
 
@@ -258,13 +259,21 @@ def _written(path: str | None) -> dict[str, dict[str, Any]]:
     return out
 
 
+def _answered(answer: dict[str, Any], entry: str, again: bool) -> bool:
+    """Whether the file has this answer, and one that a repetition would not better."""
+    if entry not in answer:
+        return False
+    state = answer[entry] if entry == "state" else answer[entry]["state"]
+    return not again or state in ("found", "measured")
+
+
 def told(line: dict[str, Any]) -> str:
     """One line of the printed tables: of the search, or of the null space."""
     start = f"{line['kind']:28s} {line['class']:44s}"
     beside = line.get("null space")
     if beside is not None and beside["state"] == "measured":
         counts = "  ".join(f"{k} {beside[k][0]} of {beside[k][1]}" for k in ("translations", "diagonal", "fibre"))
-        kernels = "; ".join(f"{n} × {text}" for text, n in beside["kernels"].items()) or "-"
+        kernels = in_words(beside["kernels"]) or "-"
         false = f"  FALSE: {beside['false']}" if beside["false"] else ""
         return f"{start} {beside['parameters']} parameters: {counts}  unexplained: {kernels}{false}"
     if beside is not None:
@@ -286,6 +295,7 @@ def main() -> None:
     parser.add_argument("--null-space", action="store_true", help="measure null spaces, too")
     parser.add_argument("--null-limit", type=float, default=900.0, help="seconds that a null space may take")
     parser.add_argument("--lines", help="append every answer to this file; leave out what it has")
+    parser.add_argument("--again", action="store_true", help="repeat what the file has, but was not measured")
     parser.add_argument("--page", help="write the table in Markdown to this file")
     parser.add_argument("--only-page", action="store_true", help="run nothing, write the page of the lines")
     parser.add_argument("--json", help="write everything to this file too")
@@ -305,7 +315,7 @@ def main() -> None:
     tasks = [("state", look, arguments.limit)]
     tasks += [("null space", null_space, arguments.null_limit)] if arguments.null_space else []
     for entry, task, limit in [] if arguments.only_page else tasks:
-        left = [case for case in cases if entry not in found.get(case[0], {})]
+        left = [case for case in cases if not _answered(found.get(case[0], {}), entry, arguments.again)]
         for (kind, head, name), answer in answers_of(task, left, limit, arguments.workers):
             line = {"kind": kind, "head": head, "class": name, **versions}
             line |= answer if entry == "state" else {entry: answer}

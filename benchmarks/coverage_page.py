@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["page"]
+__all__ = ["in_words", "page"]
 
 _HEAD = """# Transformers, type by type
 
 Made by `python benchmarks/coverage_of_transformers.py --null-space --lines FILE --page docs/about/transformers.md`.
 Every model type of Transformers that has a head for words or images is built tiny, with random weights, and searched.
 Where a still smaller one has at most 3,600 parameters, what was found is held against the null space of its Jacobian in
-float64: *translations* and *diagonal* symmetries common to random points, and the *fibre* at one (found of
-counted). What no family explains is listed by the parameters that move: along *straight* ones a finite step leaves the
-logits unchanged (a map moves within the null space of what reads it, or of what it reads), along *curved* ones only an
-infinitesimal one does. Elements that nothing reads stand apart.
+float64, with every eps next to zero: *translations* and *diagonal* symmetries common to random points, and the *fibre*,
+all null directions at one point. A number alone says that found and counted are equal.
+"""
+
+_BELOW = """
+The last column counts the null directions that no family explains, by what they move; the lines of the run name the
+parameters of each.
+
+- *Within one map*: the weight of one layer, and perhaps its bias. A map moves within the null space of what reads it,
+  or of what it reads; or its outputs move along the one direction that a norm behind it forgets, after a gain or a
+  square map that must be inverted to find it.
+- *Across several*: parameters of several layers move together. Along most only an infinitesimal step is unseen.
+
+Sizes are chosen so that finite data are no cause of either: more words than an inner map has numbers, more classes than
+the stream has channels. A first layer that meets nothing but eleven different words can change in any way that leaves
+its eleven outputs alone; such directions are properties of the data, not actions of a group, and they go when the words
+are more. Parameters that no logit reaches take no part, and what draws at random in training is measured in evaluation.
 """
 
 
@@ -24,31 +37,40 @@ def page(answers: Sequence[dict[str, Any]]) -> str:
     """The page for these answers, one row a model type, and what could not be had below."""
     ordered = sorted(answers, key=lambda answer: str(answer["kind"]))
     measured = [a for a in ordered if a.get("null space", {}).get("state") == "measured"]
-    lines = [_HEAD, _summary(ordered, measured), ""]
-    lines += ["| type | parameters | translations | diagonal | fibre | not explained |", "|---|---|---|---|---|---|"]
+    lines = [_HEAD, *_summary(ordered, measured), ""]
+    lines += ["## Measured", "", "| type | parameters | translations | diagonal | fibre | not explained |"]
+    lines += ["|---|---|---|---|---|---|"]
     lines += [_row(a) for a in measured]
+    lines += [_BELOW]
     others = [a for a in ordered if a not in measured]
     if others:
-        lines += ["", "Not measured:", "", "| type | search | null space |", "|---|---|---|"]
+        lines += ["## Not measured", "", "| type | search | null space |", "|---|---|---|"]
         lines += [f"| {a['kind']} | {_search(a)} | {_why(a)} |" for a in others]
     return "\n".join(lines) + "\n"
 
 
-def _summary(answers: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]]) -> str:
+def _summary(answers: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]]) -> list[str]:
     versions = sorted({f"torch {a['torch']}, transformers {a['transformers']}" for a in answers if "torch" in a})
     found = [a for a in answers if a["state"] == "found"]
-    blind = sum(bool(a["unknown"]) for a in found)
     beside = [a["null space"] for a in measured]
-    equal = sum(_equal(b, "translations") and _equal(b, "diagonal") for b in beside)
-    whole = sum(_equal(b, "fibre") for b in beside)
-    false = sum(bool(b["false"]) for b in beside)
-    unclear = sum(not b["clear"] for b in beside)
-    return (
-        f"With {'; '.join(versions)}: {len(answers)} types, {len(found)} searched, {len(found) - blind} without "
-        f"an unknown operation. {len(measured)} were measured: on {equal} all translations and diagonal symmetries are "
-        f"found, on {whole} the whole fibre; on {false} a family is false. On {unclear} the singular values leave no "
-        "clear gap (marked ~)."
-    )
+    counts = {
+        "model types": len(answers),
+        "searched": len(found),
+        "… without an unknown operation": sum(not a["unknown"] for a in found),
+        "measured": len(measured),
+        "… all translations and diagonal symmetries found": sum(_linear(b) for b in beside),
+        "… the whole fibre found": sum(_equal(b, "fibre") for b in beside),
+        "… a family false": sum(bool(b["false"]) for b in beside),
+        "… no clear gap of the singular values (marked ~)": sum(not b["clear"] for b in beside),
+    }
+    less = [f"`{a['kind']}`" for a in measured if not _linear(a["null space"])]
+    lines = [f"With {'; '.join(versions)}:", "", "| | types |", "|---|---|"]
+    lines += [f"| {name} | {count} |" for name, count in counts.items()]
+    return [*lines, "", f"A translation or a diagonal symmetry is missing in {', '.join(less)}."] if less else lines
+
+
+def _linear(beside: dict[str, Any]) -> bool:
+    return _equal(beside, "translations") and _equal(beside, "diagonal")
 
 
 def _equal(beside: dict[str, Any], kind: str) -> bool:
@@ -59,26 +81,33 @@ def _equal(beside: dict[str, Any], kind: str) -> bool:
 def _row(answer: dict[str, Any]) -> str:
     beside = answer["null space"]
     numbers = [f"{found}" if found == counted else f"**{found}** of {counted}" for found, counted in _pairs(beside)]
-    kernels = Counter(beside["kernels"])
-    rest = "<br>".join(f"{n} {_code(text)}" for text, n in kernels.most_common(6))
-    if len(kernels) > 6:
-        rest += f"<br>and {sum(kernels.values()) - sum(n for _, n in kernels.most_common(6))} more"
+    rest = [in_words(beside["kernels"])] if beside["kernels"] else []
     if beside["false"]:
-        rest += "<br>**false**: " + ", ".join(beside["false"])
+        rest.append(f"**{len(beside['false'])} false**")
     if beside["unknown"]:
-        rest += "<br>unknown: " + ", ".join(beside["unknown"])
+        rest.append("unknown: " + ", ".join(beside["unknown"]))
     size = f"{beside['parameters']}" + ("" if beside["clear"] else " ~")
-    return f"| {answer['kind']} | {size} | {' | '.join(numbers)} | {rest.removeprefix('<br>')} |"
+    return f"| {answer['kind']} | {size} | {' | '.join(numbers)} | {'; '.join(rest)} |"
 
 
 def _pairs(beside: dict[str, Any]) -> list[list[int]]:
     return [beside[kind] for kind in ("translations", "diagonal", "fibre")]
 
 
-def _code(text: str) -> str:
-    """``straight: a.weight + b.weight`` with the names as code."""
-    word, names = text.split(": ", 1)
-    return f"{word} " + " + ".join(f"`{name}`" for name in names.split(" + "))
+def in_words(kernels: Mapping[str, int]) -> str:
+    """Null directions by what they move: within one map, the most frequent by name, or across several."""
+    within: Counter[str] = Counter()
+    across = 0
+    for text, count in kernels.items():
+        layers = {name.rpartition(".")[0] or name for name in text.split(": ", 1)[1].split(" + ")}
+        if len(layers) == 1:
+            within[layers.pop().rpartition(".")[2]] += count
+        else:
+            across += count
+    named = ", ".join(f"{count} `{name}`" for name, count in within.most_common(3))
+    more = sum(within.values()) - sum(count for _, count in within.most_common(3))
+    parts = [f"within one map {named}" + (f" and {more} more" if more else "")] if within else []
+    return ", ".join([*parts, *([f"across several {across}"] if across else [])])
 
 
 def _search(answer: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ __all__ = ["ATTEMPTS", "IMAGE", "WORDS", "built"]
 
 Size = int | tuple[int, int]  # in the tiny and in the smallest configuration
 WORDS, IMAGE = 37, 32
-FEWEST_WORDS, CLASSES = 23, 9
+FEWEST_WORDS, CLASSES = 31, 9
 
 
 def _each(size: Size, *names: str) -> dict[str, Size]:
@@ -23,7 +23,7 @@ SIZES: dict[str, Size] = {
     **_each((16, 8), "hidden_size", "d_model", "n_embd", "dim", "embedding_size", "encoder_hidden_dim", "emb_dim"),
     **_each((16, 8), "word_embed_proj_dim", "hidden_dim", "width", "lru_width", "attention_hidden_size", "d_latents"),
     **_each((16, 8), "embedding_dim", "input_embedding_size", "output_embedding_size", "cross_attention_hidden_size"),
-    **_each((16, 8), "pronunciation_embed_dim", "shape_embed_dim", "entity_emb_size"),
+    **_each((16, 8), "pronunciation_embed_dim", "shape_embed_dim", "entity_emb_size", "qk_channels"),
     **_each(2, "num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "layers"),
     **_each(2, "num_decoder_layers", "num_encoder_layers", "depth", "num_mem_blocks", "num_blocks"),
     **_each(1, "num_layers_per_stack"),
@@ -33,6 +33,7 @@ SIZES: dict[str, Size] = {
     **_each(2, "swa_num_key_value_heads", "linear_num_heads", "linear_num_key_heads", "linear_num_value_heads"),
     **_each((24, 6), "intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_dim", "d_ff", "n_inner", "dff"),
     **_each((24, 6), "d_inner", "dim_ff", "shared_intermediate_size", "dense_intermediate_size"),
+    **_each((24, 6), "intermediate_size_mlp", "feed_forward_size"),
     **_each((12, 4), "moe_intermediate_size", "shared_expert_intermediate_size", "mlp_dim", "ffn_hidden_size"),
     **_each((12, 4), "shared_experts_intermediate_size", "expert_ffn_hidden_size", "router_hidden_size"),
     **_each((12, 4), "moe_shared_expert_intermediate_size"),
@@ -40,7 +41,9 @@ SIZES: dict[str, Size] = {
     **_each(2, "num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk"),
     **_each(1, "n_group", "topk_group", "n_shared_experts", "zero_expert_num"),
     **_each((8, 4), "head_dim", "d_kv", "kv_channels", "attention_head_dim", "qk_nope_head_dim", "v_head_dim"),
-    **_each((8, 4), "d_head", "dim_head", "swa_head_dim", "linear_head_dim", "linear_key_head_dim"),
+    **_each(
+        (8, 4), "d_head", "dim_head", "swa_head_dim", "linear_head_dim", "linear_key_head_dim", "attention_head_size"
+    ),
     **_each((8, 4), "linear_value_head_dim", "mamba_d_head", "mamba_head_dim", "q_lora_rank", "kv_lora_rank"),
     **_each((8, 4), "o_lora_rank", "num_latents", "hidden_size_per_layer_input", "laurel_rank"),
     **_each(8, "index_head_dim"),
@@ -54,14 +57,14 @@ SIZES: dict[str, Size] = {
     **_each((WORDS, FEWEST_WORDS), "vocab_size", "vocab_size_per_layer_input", "decoder_vocab_size"),
     **_each((WORDS, 3), "type_vocab_size", "pronunciation_vocab_size", "shape_vocab_size", "entity_vocab_size"),
     **_each(2, "num_self_attends_per_block", "num_self_attention_heads", "num_cross_attention_heads"),
-    **_each((IMAGE, 16), "image_size", "sliding_window_size"),
+    **_each((IMAGE, 16), "image_size", "input_size", "sliding_window_size"),
     **_each(8, "patch_size"),
     **_each(4, "block_multiple_of"),
     **_each(1, "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
 }
 
 OF_TYPE: dict[str, dict[str, Any]] = {  # what a type needs beside; pairs as above, dots for configurations within
-    "bamba": {"mamba_chunk_size": 4},
+    "bailing_hybrid": {"n_group": 1, "topk_group": 1},
     "codegen": {"n_head": 4, "rotary_dim": (4, 2), "n_inner": (24, 6)},
     "cpmant": {"prompt_types": 3, "prompt_length": 2},
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
@@ -86,6 +89,7 @@ OF_TYPE: dict[str, dict[str, Any]] = {  # what a type needs beside; pairs as abo
     "nemotron_h": {"chunk_size": 4},
     "phimoe": {"router_jitter_noise": 2.0},  # else all but the first choice are left out, and scores without effect
     "reformer": {"is_decoder": True, "axial_pos_embds": False},
+    "squeezebert": {"intermediate_size": (24, 8)},  # by its four groups
     "tapas": {"type_vocab_sizes": [3] * 7},
     "xlstm": {"ffn_round_up_to_multiple_of": 2, "mlstm_round_up_to_multiple_of": 2},
     "xmod": {"default_language": "en_XX"},

@@ -77,6 +77,61 @@ def test_a_false_family_is_called_false() -> None:
     assert len(answer["false"]) == len(relu) == 1
 
 
+class _Normed(nn.Module):
+    """Words, one of them padding, behind norms that are called with an eps of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 4, padding_idx=1)
+        self.inner = nn.Linear(4, 3, bias=False)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        rows = nn.functional.layer_norm(self.table(input_ids), (4,), None, None, eps=1e-3)
+        return nn.functional.rms_norm(self.inner(rows), (3,), eps=1e-3)
+
+
+def _padded(generator: torch.Generator) -> tuple[Tensor, ...]:
+    return (torch.randint(0, 5, (2, 4), generator=generator),)
+
+
+def test_eps_in_the_code_and_rows_of_padding_are_idealised_alike() -> None:
+    null_spaces = _module("null_spaces")
+    model = null_spaces.idealised(_Normed())
+    logits = null_spaces.Logits(model, ["input_ids"], lambda m, batch: m(batch["input_ids"]))
+
+    def ideal(m: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        with null_spaces.Ideal():
+            out: Tensor = m(batch["input_ids"])
+        return out
+
+    found = find_symmetries(model, {"input_ids": torch.zeros(2, 4, dtype=torch.int64)}, ideal)
+    answer = null_spaces.compared(logits, _padded, found)
+    # each row may shift along ones and scale by itself, that of the padding too; each output of the inner map may read
+    # the ones that rows are without; the whole inner map may scale
+    assert answer["translations"] == [5 + 3, 5 + 3]
+    assert answer["diagonal"] == [5 + 1, 5 + 1]
+    assert answer["silent"] == {}
+    assert answer["false"] == []
+
+
+def test_common_kernels_do_not_lose_a_direction_to_rounding() -> None:
+    null_spaces = _module("null_spaces")
+    generator = torch.Generator().manual_seed(0)
+    sizes = 10.0 ** torch.linspace(-5, 0, 40, dtype=torch.float64)
+    basis = torch.linalg.qr(torch.randn(40, 12, generator=generator, dtype=torch.float64) / sizes[:, None])[0]
+    common = basis[:, :3]
+    within = null_spaces._Within(basis, sizes)
+    for _ in range(10):  # each sees a few of the twelve more, none the three
+        rows = torch.randn(6, 40, generator=generator, dtype=torch.float64) * sizes
+        within.add(rows - (rows @ common) @ common.T)
+    assert within.dimension == 3
+    kept, dropped = within.gap
+    assert kept > 1e-6
+    assert dropped < 1e-11
+    left = within.basis()
+    assert float((left - common @ (common.T @ left)).norm()) < 1e-6
+
+
 def test_a_task_that_hangs_or_dies_costs_itself_alone() -> None:
     program = """
 import os, sys, time
@@ -113,7 +168,7 @@ def test_the_page_tells_found_of_counted() -> None:
         "clear": True,
         "false": [],
         "unknown": {},
-        "kernels": {"straight: a.#.weight + b": 2},
+        "kernels": {"straight: a.#.weight + a.#.bias": 2, "curved: a.#.weight + b.weight + c": 5},
     }
     common = {"torch": "2", "transformers": "5", "state": "found", "unknown": {}}
     answers = [
@@ -121,6 +176,8 @@ def test_the_page_tells_found_of_counted() -> None:
         {"kind": "a", **common, "null space": beside},
     ]
     text = _module("coverage_page").page(answers)
-    assert "| a | 10 | 2 | **1** of 3 | **4** of 6 | 2 straight `a.#.weight` + `b` |" in text
+    assert "| a | 10 | 2 | **1** of 3 | **4** of 6 | within one map 2 `#`, across several 5 |" in text
+    assert "| measured | 1 |" in text
+    assert "is missing in `a`." in text
     assert "| b | all operations known | not measured: 4,000 / parameters |" in text
-    assert "on 0 all translations" in text
+    assert "| … all translations and diagonal symmetries found | 0 |" in text
