@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,9 @@ class _Lowering:
     def _value(self, node: Any) -> Any:
         if node.name in self.captured.parameters:
             name = self.captured.parameters[node.name]
-            return self.builder.parameter(name, self.captured.shapes[name])
+            shape = self.captured.shapes[name]
+            # What has no element (a prompt of no tokens, a layer of no units) has nothing that could move.
+            return self.builder.parameter(name, shape) if math.prod(shape) else self._data(node)
         made = self._applied(node) if node.op == "call_function" else self._data(node)
         if self._of_model(node):
             self.numbers.add(node)
