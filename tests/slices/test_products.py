@@ -28,6 +28,7 @@ from neuralmechanics.slices.layout import matrix_layouts
 from neuralmechanics.slices.native import library as compiling
 from neuralmechanics.slices.native import trial
 from neuralmechanics.slices.native.job_layout import JOB, addresses_of, fill_job
+from neuralmechanics.slices.native.runs import runs_of
 
 HOST = torch.device("cpu")
 # A tensor's shape with the views of it: shape and kept dimensions.
@@ -242,3 +243,29 @@ def test_mixes_of_large_tensors_are_those_of_small_ones(shape: tuple[int, ...]) 
     assert mix.sums({"w": a}).tolist() == pytest.approx(expected_sums, rel=1e-11, abs=1e-9)
     counts = [3.5 * a.numel() / n for n in shape]  # Σ|c| over the elements
     assert mix.elements().tolist() == pytest.approx(counts)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_runs_stand_for_the_map_that_they_were_made_of(seed: int) -> None:
+    """Neighbours added to neighbours, one by one or several at a time, among entries that stand alone."""
+    library = compiling.library()
+    if library is None:
+        pytest.skip("nothing can be compiled here")
+    chance = np.random.default_rng(seed)
+    pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [(np.zeros(0), np.zeros(0), np.zeros(0))]
+    for _ in range(chance.integers(0, 9)):
+        each, count, alone = chance.integers(1, 4), chance.integers(1, 7), chance.integers(0, 6)
+        of = np.arange(each * count)
+        weight = np.full(len(of), chance.choice([1.0, -1.0, 0.5]))
+        pieces.append((chance.integers(0, 20) + of, chance.integers(0, 20) + of // each, weight))
+        pieces.append((chance.integers(0, 38, alone), chance.integers(0, 26, alone), chance.choice([1.0, -2.0], alone)))
+    source, charge = (np.concatenate([piece[k] for piece in pieces]).astype(np.int32) for k in (0, 1))
+    weight = np.concatenate([piece[2] for piece in pieces])
+    values = torch.from_numpy(chance.standard_normal((3, 50)))[:, :38]
+    for absolute in (False, True):
+        out = torch.ones(3, 26, dtype=torch.float64)
+        expected = out.numpy().copy()
+        for s, c, w in zip(source, charge, weight, strict=True):
+            expected[:, c] += (abs(w) if absolute else w) * values[:, s].numpy()
+        library.add_mixed(values, runs_of(source, charge, weight), out, absolute=absolute)
+        np.testing.assert_allclose(out.numpy(), expected, rtol=1e-12, atol=1e-12)

@@ -82,7 +82,7 @@ class ExactLaw(ChargeLaw):
         zeros = torch.zeros_like(charge0, dtype=torch.float64)
         companion = zeros if companion0 is None else companion0.detach().to(zeros).clone()
         buffered = torch.full_like(zeros, companion0 is not None, dtype=torch.bool)
-        speed = zeros if companion0 is None else torch.full_like(zeros, torch.nan)
+        speed = _everywhere(0.0 if companion0 is None else torch.nan, zeros)
         self._state.start(charge0, companion=companion, buffered=buffered, speed=speed)
         self._speed_known = True
         self._buffers = companion0 is not None
@@ -162,7 +162,7 @@ class ExactLaw(ChargeLaw):
             x = x.add_(state["companion"], alpha=n.momentum)
         # Ordinary steps do not carry |v|²: what was known of it is out of date.
         if self._speed_known:
-            state.move(None, speed=torch.full_like(X, torch.nan))
+            state.move(None, speed=_everywhere(torch.nan, X))
             self._speed_known = False
         after = torch.addcmul(X, x, state.degree, value=-η).add_(W)
         if n.momentum == 0:
@@ -233,3 +233,8 @@ class ExactLaw(ChargeLaw):
     def _from_update(self, X: Tensor, W: Tensor, drives: Drives) -> Tensor:
         moved = self._state.drive("parameter_update", drives)
         return X + torch.where(self._state["quadratic"], 2 * moved + W, moved)
+
+
+def _everywhere(value: float, like: Tensor) -> Tensor:
+    """One number for all charges, which takes the memory of one."""
+    return like.new_full((), value).expand_as(like)

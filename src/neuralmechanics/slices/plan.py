@@ -20,6 +20,7 @@ from neuralmechanics.slices.memory_order import memory_order, ordered, real_view
 from neuralmechanics.slices.mix import SliceMix
 from neuralmechanics.slices.native.device import device_sums
 from neuralmechanics.slices.native.library import library
+from neuralmechanics.slices.native.runs import runs_of
 from neuralmechanics.slices.sending import sent, weighed
 from neuralmechanics.slices.views import SliceTerm
 
@@ -75,13 +76,14 @@ class ProductPlan:
                 *self._slots_of(quadratic.terms(name), parameter, linear=False),
                 *self._slots_of(linear.terms(name), parameter, linear=True),
             ]
-        self._map = (
-            torch.from_numpy(_joined(self._source, np.int32)).to(device),
-            torch.from_numpy(_joined(self._charge, np.int32)).to(device),
-            torch.from_numpy(_joined(self._weight, np.float64)).to(device),
-        )
-        self._source, self._charge, self._weight = [], [], []
         self._library = library() if device.type == "cpu" else None
+        entries = _joined(self._source, np.int32), _joined(self._charge, np.int32), _joined(self._weight, np.float64)
+        self._source, self._charge, self._weight = [], [], []
+        self._runs: np.ndarray | None = None
+        if self._library is not None:
+            self._runs = runs_of(*entries)
+        else:
+            self._map = tuple(torch.from_numpy(each).to(device) for each in entries)
         self._device_sums = device_sums(device)
         self._jobs = Jobs(self._parts)
         self._grams = GramPlan(grams, params, self._library)
@@ -103,9 +105,8 @@ class ProductPlan:
         if not self._compiled(given, sums):
             self._plain(given, sums)
         out = torch.zeros(forms, self.charges, dtype=torch.float64, device=self._device)
-        source, charge, weight = self._map
-        if self._library is not None:
-            self._library.add_mixed(sums, source, charge, weight.abs() if absolute else weight, out)
+        if self._library is not None and self._runs is not None:
+            self._library.add_mixed(sums, self._runs, out, absolute=absolute)
         elif self._device_sums is not None:
             first, places, scale = self._by_charge
             self._device_sums.mix(sums, first, places, scale.abs() if absolute else scale, out)

@@ -109,6 +109,7 @@ class LawTracker:
         self._laws: dict[str, Law] = {name: laws[name](quadratic) for name in followed}
         self._needs = {drive for name in followed for drive in getattr(laws[name], "needs", ())}
         self._fallback = IdentityLaw(quadratic)
+        self._fallen = False
         self.broken = torch.zeros_like(quadratic) if sgd else torch.ones_like(quadratic)
         self.any_broken = not sgd
         self._strong = False
@@ -122,7 +123,10 @@ class LawTracker:
                     f"law {law.name!r} begins with values of shape {list(law.value.shape)} and {law.value.dtype}; one "
                     f"float64 number for each of the {len(charge)} charges is needed"
                 )
-        self._fallback.start(charge)
+        # Where closed laws hold everywhere it has nothing to follow, and takes no memory.
+        if self.any_broken or self._always:
+            self._fallback.start(charge)
+            self._fallen = True
 
     def wanted(self, *, buffered: bool, nesterov: bool, strong: bool, mixed: bool, rated: bool) -> set[str]:
         """The drives that the coming `step` needs. ⟨d,v⟩ matters to Nesterov and to a buffer that lies idle.
@@ -156,6 +160,7 @@ class LawTracker:
             entering = charges & ~self.broken
             begin = torch.where(entering, known, self._fallback.value) if self.any_broken else known
             self._fallback.start(begin)
+            self._fallen = True
         self.broken = self.broken | charges
         self.any_broken = True
 
@@ -166,7 +171,7 @@ class LawTracker:
         companion: Float64[Tensor, " charges"] | None,
     ) -> None:
         """Begin every law anew at `charges`, from what was measured of them; the others go on untouched."""
-        for law in (*self._laws.values(), self._fallback):
+        for law in (*self._laws.values(), *([self._fallback] if self._fallen else [])):
             before = law.state_dict()
             law.start(measured, companion)
             anew = law.state_dict()
@@ -199,13 +204,14 @@ class LawTracker:
     def predictions(self) -> dict[str, Float64[Tensor, " charges"]]:
         """What each law predicts now; nan where it does not hold."""
         out: dict[str, Tensor] = {}
+        unknown = torch.full(self.broken.shape, torch.nan, dtype=torch.float64, device=self.broken.device)
         for name in self.names:
             law = self._laws.get(name)
-            value = torch.full_like(self._fallback.value, torch.nan) if law is None else law.value
+            value = unknown if law is None else law.value
             if name == "identity" and self._general:
                 value = self._fallback.value
             elif self.any_broken:
-                other = self._fallback.value if name == "identity" else torch.full_like(value, torch.nan)
+                other = self._fallback.value if name == "identity" else unknown
                 value = torch.where(self.broken, other, value)
             out[name] = value
         return out
@@ -226,7 +232,14 @@ class LawTracker:
     def load_state_dict(self, state: Mapping[str, Any]) -> tuple[str, ...]:
         """Continue exactly; returns the laws that the state does not hold, which begin where `start` put them."""
         missing = []
-        for name, law in {**self._laws, _FALLBACK: self._fallback}.items():
+        if not self._fallen and bool(state["broken"].any()):
+            zeros = torch.zeros(self.broken.shape, dtype=torch.float64, device=self.broken.device)
+            self._fallback.start(next((law.value for law in self._laws.values()), zeros))
+            self._fallen = True
+        laws: dict[str, Law] = dict(self._laws)
+        if self._fallen:
+            laws[_FALLBACK] = self._fallback
+        for name, law in laws.items():
             entries = {key.partition("/")[2]: value for key, value in state.items() if key.startswith(f"{name}/")}
             if entries:
                 # Which charges are quadratic is known from the symmetries.

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from neuralmechanics.slices.native.job_layout import BLOCK, JOB
+from neuralmechanics.slices.native.runs import RUN
 from neuralmechanics.slices.native.trial import agrees
 
 __all__ = ["Library", "compiling", "library"]
@@ -43,16 +44,17 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         loaded = ctypes.CDLL(str(path))
-        for function in (loaded.job_bytes, loaded.block_bytes, loaded.row_column_sums, loaded.gram_sums):
+        sized = loaded.job_bytes, loaded.block_bytes, loaded.run_bytes
+        for function in (*sized, loaded.row_column_sums, loaded.gram_sums):
             function.restype = ctypes.c_int64
         loaded.add_mixed.restype = None
-        sizes = int(loaded.job_bytes()), int(loaded.block_bytes())
-        if sizes != (JOB.itemsize, BLOCK.itemsize):
-            raise OSError(f"{path} was compiled for jobs and blocks of {sizes} bytes, not of what they have here")
+        sizes = tuple(int(size()) for size in sized)
+        if sizes != (JOB.itemsize, BLOCK.itemsize, RUN.itemsize):
+            raise OSError(f"{path} was compiled for jobs, blocks and runs of {sizes} bytes, not of what they have here")
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         loaded.row_column_sums.argtypes = [pointer, number, pointer, pointer, pointer, number, number]
         loaded.gram_sums.argtypes = [*(3 * [pointer]), number, *(4 * [pointer]), number, number]
-        loaded.add_mixed.argtypes = [pointer, number, number, pointer, pointer, pointer, number, pointer, number]
+        loaded.add_mixed.argtypes = [pointer, number, number, pointer, number, number, pointer, number]
         self._sums, self._grams, self._mixed = loaded.row_column_sums, loaded.gram_sums, loaded.add_mixed
 
     def sums(self, jobs: int, count: int, addresses: array[int], weights: int, out: torch.Tensor, threads: int) -> None:
@@ -78,21 +80,10 @@ class Library:
         if self._grams(*given, addresses.buffer_info()[0], weights, out.data_ptr(), out.stride(0), threads):
             raise MemoryError("no memory for the Gram matrices of a step")
 
-    def add_mixed(
-        self, values: torch.Tensor, source: torch.Tensor, charge: torch.Tensor, weight: torch.Tensor, out: torch.Tensor
-    ) -> None:
-        """Add weight · values[form, source] to out[form, charge]."""
-        self._mixed(
-            values.data_ptr(),
-            values.stride(0),
-            values.shape[0],
-            source.data_ptr(),
-            charge.data_ptr(),
-            weight.data_ptr(),
-            source.shape[0],
-            out.data_ptr(),
-            out.shape[1],
-        )
+    def add_mixed(self, values: torch.Tensor, runs: np.ndarray, out: torch.Tensor, *, absolute: bool = False) -> None:
+        """Add the map that runs stand for, of every form of `values`, to `out` [forms, charges]."""
+        given = values.data_ptr(), values.stride(0), values.shape[0], runs.ctypes.data, len(runs), int(absolute)
+        self._mixed(*given, out.data_ptr(), out.shape[1])
 
 
 def compiling() -> bool:

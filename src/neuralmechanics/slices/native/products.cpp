@@ -372,12 +372,28 @@ extern "C" int64_t row_column_sums(const Job* jobs, int64_t count, const Address
   return 0;
 }
 
-// out[form, charge[i]] += weight[i] values[form, source[i]]: the sparse map from sums to charges.
-extern "C" void add_mixed(const double* values, int64_t stride, int64_t forms, const int32_t* source, const int32_t* charge,
-                          const double* weight, int64_t count, double* out, int64_t charges) {
+// The sparse map from sums to charges, as runs: `count` charges from `charge` on, to each of which `each` neighbours of
+// the values from `source` on are added, weighted.
+struct Run {
+  int32_t source, charge, count, each;
+  double weight;
+};
+
+extern "C" int64_t run_bytes() { return sizeof(Run); }
+
+// `absolute`: with the sizes of all weights in their place.
+extern "C" void add_mixed(const double* values, int64_t stride, int64_t forms, const Run* runs, int64_t count, int64_t absolute, double* out, int64_t charges) {
   for (int64_t i = 0; i < count; ++i) {
-    const double* from = values + source[i];
-    double* to = out + charge[i];
-    for (int64_t f = 0; f < forms; ++f) to[f * charges] += weight[i] * from[f * stride];
+    const Run& run = runs[i];
+    const double weight = absolute ? std::abs(run.weight) : run.weight;
+    for (int64_t f = 0; f < forms; ++f) {
+      const double* from = values + f * stride + run.source;
+      double* to = out + f * charges + run.charge;
+      for (int64_t k = 0; k < run.count; ++k, from += run.each) {
+        double sum = from[0];
+        for (int64_t e = 1; e < run.each; ++e) sum += from[e];
+        to[k] += weight * sum;
+      }
+    }
   }
 }
