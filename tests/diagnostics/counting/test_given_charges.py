@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from neuralmechanics.diagnostics.counting.counting import count_laws
 
 from .networks import linear_network, one
 
-Params = dict[str, Tensor]
+Params = Mapping[str, Tensor]
 
 
 def _network(activation: nn.Module, inputs: int = 3, hidden: int = 2, outputs: int = 2) -> nn.Sequential:
