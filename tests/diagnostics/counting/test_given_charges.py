@@ -38,7 +38,7 @@ _FORMS = {
 }
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("name", ["tanh", pytest.param("sigmoid", marks=pytest.mark.slow)])
 def test_charges_of_the_unit_batch_certify_its_count(name: str) -> None:
     """Zhao, Ganev, Walters, Yu, Dehmamy: Symmetries, flat minima, and the conserved quantities of gradient flow."""
     activation, form = _FORMS[name]
@@ -56,7 +56,9 @@ def test_charges_of_the_unit_batch_certify_its_count(name: str) -> None:
     assert other.lower == 0
 
 
-@pytest.mark.parametrize("name", list(_FORMS))
+@pytest.mark.parametrize(
+    "name", ["tanh", pytest.param("sigmoid", marks=pytest.mark.slow), pytest.param("relu", marks=pytest.mark.slow)]
+)
 def test_a_charge_of_the_unit_batch_stands_still_in_training(name: str) -> None:
     activation, form = _FORMS[name]
     model, unit = _network(activation), torch.eye(3, dtype=torch.float64)
