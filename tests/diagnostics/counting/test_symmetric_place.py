@@ -50,12 +50,12 @@ _TOKENS = torch.zeros(1, 3, 4)
     ("model", "batch", "loss_fn"),
     [
         (Attention(4, 2, 2), _TOKENS, None),
-        (Attention(4, 2, 2, rotary=True), _TOKENS, None),
+        pytest.param(Attention(4, 2, 2, rotary=True), _TOKENS, None, marks=pytest.mark.slow),
         (SwiGLU(4, 6), one(4), None),
         (feed_forward(9, 6, nn.Tanh()), one(9), None),
         (linear_network(4, 2, 4), one(4), None),
         (nn.Linear(4, 3), (torch.zeros(3, 4), torch.tensor([0, 1, 2])), cross_entropy),
-        (feed_forward(4, 6, nn.ReLU()), one(4), None),
+        pytest.param(feed_forward(4, 6, nn.ReLU()), one(4), None, marks=pytest.mark.slow),
         pytest.param(Block(4, 2, 8), _TOKENS, None, marks=pytest.mark.slow),
         pytest.param(Block(4, 2, 8), (_TOKENS, _TOKENS), _squared_error, marks=pytest.mark.slow),
         pytest.param(

@@ -119,7 +119,7 @@ def count_laws(
         place = generic_place(potentials, symmetries, patience if point == "generic" else 0, tolerance, tell)
         given = verified_charges(potentials, charges or {}, place.theta, place.rows, tolerance)
         count = _at_place(potentials, flow, symmetries, place, given, max_level, tolerance, tell)
-        remarks = ()
+        remarks: tuple[str, ...] = ()
         if point == "model":
             generic = generic_place(potentials, symmetries, patience, tolerance, tell)
             remarks = differences(potentials, place, generic)

@@ -99,4 +99,5 @@ def _column_scale(rows: Tensor) -> Tensor:
     if 0 in rows.shape:
         return rows.new_ones(rows.shape[1])
     lengths = torch.linalg.vector_norm(rows, dim=0)
-    return (lengths / lengths.max().clamp_min(1e-300)).clamp_min(1e-3)
+    relative: Tensor = lengths / lengths.max().clamp_min(1e-300)
+    return relative.clamp_min(1e-3)

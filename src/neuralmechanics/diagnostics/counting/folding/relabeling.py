@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 __all__ = ["Digit", "digits_of", "mixed", "moved_indices", "rolled", "rolled_values"]
@@ -57,7 +57,7 @@ def rolled(tensor: Tensor, digit: Digit, dims: Sequence[int]) -> Tensor:
     [3, 4, 5, 0, 1, 2]
     """
     for dim in dims:
-        split = tensor.unflatten(dim, (-1, digit.order, digit.stride))
+        split = _split(tensor, digit, dim)
         tensor = split.roll(1, dim + 1).flatten(dim, dim + 2)
     return tensor
 
@@ -73,10 +73,10 @@ def rolled_values(tensor: Tensor, digit: Digit) -> Tensor:
     return tensor + ((place + 1) % digit.order - place) * digit.stride
 
 
-def mixed(tensor: Float64[Tensor, ...], digit: Digit, dims: Sequence[int]) -> Float64[Tensor, ...]:
+def mixed(tensor: Tensor, digit: Digit, dims: Sequence[int]) -> Tensor:
     """The tensor made the same for every value of the digit along each of the dimensions: that of the value 0."""
     for dim in dims:
-        split = tensor.unflatten(dim, (-1, digit.order, digit.stride))
+        split = _split(tensor, digit, dim)
         tensor = split.narrow(dim + 1, 0, 1).expand_as(split).flatten(dim, dim + 2)
     return tensor
 
@@ -89,6 +89,12 @@ def moved_indices(shapes: Sequence[torch.Size], digit: Digit, dims: Sequence[Seq
         parts.append(rolled(torch.arange(size).reshape(shape), digit, along).reshape(-1) + offset)
         offset += size
     return torch.cat(parts)
+
+
+def _split(tensor: Tensor, digit: Digit, dim: int) -> Tensor:
+    """The dimension cut into what is above the digit, the digit, and what is below it."""
+    shape = tensor.shape
+    return tensor.reshape(*shape[:dim], -1, digit.order, digit.stride, *shape[dim + 1 :])
 
 
 def _prime(number: int) -> bool:
