@@ -21,6 +21,8 @@ Assembled = Callable[["Attention", Tensor], Tensor]
 class Attention(nn.Module):
     """Attention over one matrix for queries, keys and values; ``projected`` says how its bias is put together."""
 
+    k_bias: Tensor
+
     def __init__(self, projected: Assembled, apart: bool = False) -> None:
         super().__init__()
         sizes = {"q": (WIDTH, READ), "k": (WIDTH, READ), "v": (WIDTH, READ)} if apart else {"qkv": (3 * WIDTH, READ)}
@@ -32,7 +34,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         heads = self.projected(self, x).reshape(*x.shape[:2], 3, HEADS, -1)
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
-        return self.out(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2))
+        return self.out(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
 def _buffer(m: Attention, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Last(nn.Module):
         self.a, self.b, self.read = nn.Linear(3, 4), nn.Linear(4, 2), read
 
     def forward(self, x: Tensor, marks: Tensor) -> Tensor:
-        return self.b(self.read(torch.relu(self.a(x)), marks))
+        return self.b(self.read(torch.relu(self.a(x)), marks))  # type: ignore[no-any-return]
 
 
 def _marked(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -37,7 +37,7 @@ def _marked(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 LAST: dict[str, Marked] = {
     "view": lambda h, marks: h[marks, :].view(h.shape[0], -1, h.shape[-1])[:, -1, :],
-    "unflatten": lambda h, marks: h[marks].unflatten(0, (len(h), -1))[:, -1],
+    "unflatten": lambda h, marks: torch.unflatten(h[marks], 0, (len(h), -1))[:, -1],
     "mean": lambda h, marks: h[marks].reshape(len(h), -1, 4).mean(1),
     "transposed": lambda h, marks: h[marks].T.reshape(4, len(h), -1)[..., 0].T,
 }
@@ -54,7 +54,7 @@ class Sorted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         chosen = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
         order, sizes = chosen.argsort(), torch.bincount(chosen, minlength=3).tolist()
-        return self.head(self.experts(self, x[order], sizes))[order.argsort()]
+        return self.head(self.experts(self, x[order], sizes))[order.argsort()]  # type: ignore[no-any-return]
 
 
 def _products(rows: Sequence[Tensor], weights: Tensor) -> Tensor:
@@ -62,34 +62,34 @@ def _products(rows: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 def _gated(m: Sorted, x: Tensor, sizes: list[int]) -> Tensor:
-    gate, up = _products(x.split(sizes), m.up).chunk(2, -1)
-    return _products((functional.silu(gate) * up).split(sizes, dim=0), m.down)
+    gate, up = _products(torch.split(x, sizes), m.up).chunk(2, -1)
+    return _products(torch.split(functional.silu(gate) * up, sizes, dim=0), m.down)
 
 
 def _beside_the_whole(m: Sorted, x: Tensor, sizes: list[int]) -> Tensor:
     """A product with as many rows as went in, which the joined parts have only in sum."""
-    h = torch.relu(_products(x.split(sizes), m.up)[:, :3])
-    return _products(h.split(sizes), m.down) * x.sum(-1, keepdim=True)
+    h = torch.relu(_products(torch.split(x, sizes), m.up)[:, :3])
+    return _products(torch.split(h, sizes), m.down) * x.sum(-1, keepdim=True)
 
 
 def _in_columns(m: Sorted, x: Tensor, sizes: list[int]) -> Tensor:
-    h = torch.relu(_products(x.split(sizes), m.up).T[:3]).split(sizes, dim=1)
+    h = torch.split(torch.relu(_products(torch.split(x, sizes), m.up).T[:3]), sizes, dim=1)
     return torch.cat([weight @ part for weight, part in zip(m.down, h, strict=True)], 1).T
 
 
 def _in_another_order(m: Sorted, x: Tensor, sizes: list[int]) -> Tensor:
     """Parts of other lengths than those that the second matrices read: rows of several experts may meet one."""
-    h = _products(x.split(sizes)[::-1], m.up)[:, :3]
-    return _products(torch.relu(h).split(sizes), m.down)
+    h = _products(torch.split(x, sizes)[::-1], m.up)[:, :3]
+    return _products(torch.split(torch.relu(h), sizes), m.down)
 
 
 def _in_thirds(m: Sorted, x: Tensor, sizes: list[int]) -> Tensor:
-    return _products(torch.relu(_products(x.split(sizes), m.up)[:, :3]).chunk(3), m.down)
+    return _products(torch.relu(_products(torch.split(x, sizes), m.up)[:, :3]).chunk(3), m.down)
 
 
 def _two_together(m: Sorted, x: Tensor, sizes: list[int]) -> Tensor:
-    h = torch.relu(_products(x.split(sizes), m.up)[:, :3])
-    return _products(h.split([sizes[0] + sizes[1], sizes[2]]), m.down)
+    h = torch.relu(_products(torch.split(x, sizes), m.up)[:, :3])
+    return _products(torch.split(h, [sizes[0] + sizes[1], sizes[2]]), m.down)
 
 
 SORTED: dict[str, Routed] = {

@@ -153,3 +153,41 @@ def norm_bias_behind_a_root_of_squares() -> nn.Module:
 @small("norm-bias-behind-a-centring", _ROWS, "mse", slow=True)
 def norm_bias_behind_a_centring() -> nn.Module:
     return WrittenOut("centring")
+
+
+class Several(nn.Module):
+    """Gains and biases behind one centring norm, each with a reader: matrices 1 + v·1ᵀ of one are not the others'."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.write, self.how = nn.Linear(4, 4, bias=False), how
+        self.norms = nn.ModuleList(nn.LayerNorm(4, eps=_EPS) for _ in range(2))
+        self.maps = nn.ModuleList(nn.Linear(4, 3, bias=False) for _ in range(2))
+        self.last = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.write(x)
+        if self.how == "modules":
+            one, other = (norm(h) for norm in self.norms)
+        else:
+            z = functional.layer_norm(h, (4,), eps=_EPS)
+            gains = self.norms if self.how == "gains" else [self.norms[0], self.norms[0]]
+            one, other = (z * g.weight + n.bias for g, n in zip(gains, self.norms, strict=True))
+        return self.last(torch.tanh(self.maps[0](one)) + functional.silu(self.maps[1](other)))  # type: ignore[no-any-return]
+
+
+@small("norms-of-one-stream", _ROWS, "mse", slow=True)
+def norms_of_one_stream() -> nn.Module:
+    return Several("modules")
+
+
+@small("two-gains-behind-one-norm", _ROWS, "mse")
+def two_gains_behind_one_norm() -> nn.Module:
+    return Several("gains")
+
+
+@small("one-gain-and-two-biases-behind-a-norm", _ROWS, "mse", slow=True)
+def one_gain_and_two_biases_behind_a_norm() -> nn.Module:
+    model = Several("one gain")
+    model.norms[1].weight.requires_grad_(False)  # nothing reads it
+    return model

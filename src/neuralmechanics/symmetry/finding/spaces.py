@@ -201,7 +201,8 @@ class _Reader:
         """
         members = self.members[root]
         variables = [m.variable for m in members if m.leaf.scale]
-        gains = [m.variable for m in members if m.parameter in self.channels.gains]
+        multiplying = self.channels.gains - self.channels.biases  # a bias of which a part is also multiplied is none
+        gains = [m.variable for m in members if m.parameter in multiplying]
         out: list[_Vector] = []
         kinds: tuple[tuple[Literal["sign", "scale"], int], ...] = (("sign", 2), ("scale", 0))
         for kind, modulus in kinds:

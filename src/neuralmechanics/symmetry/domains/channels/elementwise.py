@@ -43,6 +43,7 @@ def added(c: Meeting, primitive: p.Add, x: Axes, y: Axes) -> Axes:
     shape = np.broadcast_shapes(x.shape, y.shape)
     if primitive.scale == 0:
         return broadcast(x, shape)
+    c.biases |= {v.gain[0].parameter for v in (x, y) if v.gain is not None}
     return c.elementwise(shape, c.alike, c.unmixed(x), c.unmixed(y))
 
 

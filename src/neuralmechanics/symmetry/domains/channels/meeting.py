@@ -33,9 +33,9 @@ class Meeting:
     """What is known of all spaces of channels, and what follows where dimensions meet.
 
     ``nodes``: which channels are permuted alike; ``mixing``: with which matrices they may mix; ``factors``: how they
-    may be multiplied; ``gains``: the vectors that multiply channels; ``known``: values that are data, by their indices;
-    ``drawn``: spaces whose channels random masks multiply; ``starts``: where in its vector each leaf of a parameter
-    stands, by its variable.
+    may be multiplied; ``gains``: the vectors that multiply channels, ``biases``: those added; ``known``: values
+    that are data, by their indices; ``drawn``: spaces whose channels random masks multiply; ``starts``: where in its
+    vector each leaf of a parameter stands, by its variable.
     """
 
     shapes: Mapping[str, Shape]
@@ -43,6 +43,7 @@ class Meeting:
     mixing: Spaces = field(default_factory=Spaces)
     factors: Factors = field(default_factory=Factors)
     gains: set[str] = field(default_factory=set)
+    biases: set[str] = field(default_factory=set)
     known: dict[int, Axes] = field(default_factory=dict)
     drawn: set[int] = field(default_factory=set)
     starts: dict[int, tuple[str, int]] = field(default_factory=dict)

@@ -109,6 +109,18 @@ class Transport:
             return x
         return replace(x, legs=tuple(None if d == x.hollow.dim else leg for d, leg in enumerate(x.legs)))
 
+    def _apart(self, x: Carried) -> Carried:
+        """x with matrices 1 + v·1ᵀ of its own along the dimension along which its entries, less gains, add up to zero.
+
+        They leave x as it is, each v of them: so that of one reader need not be that of another.
+        """
+        if not self._blind or x.hollow is None or x.hollow.shifts:
+            return x
+        leg = self.spaces.hollow(x.shape[x.hollow.dim])
+        for gain, power in x.hollow.dressing:
+            leg = leg.times(gain, power)
+        return replace(x, legs=tuple(leg if d == x.hollow.dim else own for d, own in enumerate(x.legs)))
+
     def _ended(self, shape: Sequence[int], *xs: Carried) -> Carried:
         self.fix(*map(self._still, xs))
         return plain(shape, None, *xs)
@@ -148,7 +160,7 @@ class Transport:
         if scale == 1 and self.position in self._answering:
             self.shears.answer(x, y)
             self.shears.answer(y, x)
-        x, y = (narrow(self._aligned(self._linear(v), shape)) for v in (x, y))
+        x, y = (narrow(self._aligned(self._linear(self._apart(v)), shape)) for v in (x, y))
         legs: list[Leg | None] = []
         for d, n in enumerate(shape):
             both = x.shape[d] == y.shape[d]
@@ -198,7 +210,7 @@ class Transport:
 
     def mul(self, x: Carried, y: Carried) -> Carried:
         shape = np.broadcast_shapes(x.shape, y.shape)
-        x, y = (narrow(self._aligned(self._linear(v), shape)) for v in (x, y))
+        x, y = (narrow(self._aligned(self._linear(self._apart(v)), shape)) for v in (x, y))
         if x.gain is not None and y.gain is None:
             x, y = y, x
         legs: list[Leg | None] = []
@@ -243,7 +255,7 @@ class Transport:
     # --- sums ---------------------------------------------------------------------------------------------------
 
     def contract(self, x: Carried, y: Carried, how: Contraction) -> Carried:
-        x, y = self._linear(x), self._linear(y)
+        x, y = self._linear(self._apart(x)), self._linear(self._apart(y))
         inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
         left = dict(zip(how.x, zip(x.shape, x.legs, strict=True), strict=True))
         right = dict(zip(how.y, zip(y.shape, y.legs, strict=True), strict=True))

@@ -95,9 +95,10 @@ def _memory_order(x: torch.Tensor) -> tuple[int, ...] | None:
 
     A dimension of one entry lies anywhere.
     """
-    order = sorted((k for k, n in enumerate(x.shape) if n > 1), key=lambda k: -x.stride(k))
+    strides = x.stride()
+    order = sorted((k for k, n in enumerate(x.shape) if n > 1), key=lambda k: -strides[k])
     after = [math.prod(x.shape[k] for k in order[place + 1 :]) for place in range(len(order))]
-    if x.storage_offset() or [x.stride(k) for k in order] != after:
+    if x.storage_offset() or [strides[k] for k in order] != after:
         return None
     return (*(k for k, n in enumerate(x.shape) if n == 1), *order)
 
