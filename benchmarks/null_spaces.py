@@ -68,6 +68,8 @@ class Ideal(DoublePrecision):
             args = (*args[:place], _TINY_EPS, *args[place + 1 :])
         elif place is not None:
             kwargs = {**(kwargs or {}), "eps": _TINY_EPS}
+        if function is torch.full and type(args[-1]) is float:
+            kwargs = {"dtype": torch.float64, **(kwargs or {})}  # the least double, say, where the default is float32
         return super().__torch_function__(function, types, args, kwargs)
 
 
@@ -105,8 +107,8 @@ def compared(model: Logits, draw: Callable[[torch.Generator], tuple[Tensor, ...]
     more = _points(network)
     thetas, jacobians = map(list, zip(*itertools.islice(more, _POINTS), strict=True))
     lone = torch.stack([j.norm(dim=0) / j.norm(dim=0).max() for j in jacobians]).amax(0) <= 1e-12
-    measured = _Measured(thetas, [_restricted(j, lone) for j in jacobians], lone)
-    first = _settled(network, measured, 0)
+    measured, first = _clearest(network, _Measured(thetas, [_restricted(j, lone) for j in jacobians], lone))
+    thetas = measured.thetas
     translations, diagonal, gap = _common(measured, first, more)
     families = [_generators(found, model, theta) for theta in thetas]
     moving = [[v for f, v in pairs if _scales(f)] for pairs in families[:3]]
@@ -130,6 +132,21 @@ def compared(model: Logits, draw: Callable[[torch.Generator], tuple[Tensor, ...]
 
 def _restricted(jacobian: Tensor, lone: Tensor) -> Tensor:
     return (jacobian / jacobian.abs().max())[:, ~lone]
+
+
+def _clearest(network: Network, measured: _Measured) -> tuple[_Measured, Kernel]:
+    """The points with one in front at which the singular values leave a clear gap, and the kernel there.
+
+    At some points an exponential leaves little of what stands beside it, and J sees hardly anything of its parameters.
+    """
+    first = _settled(network, measured, 0)
+    for place in range(len(measured.thetas)):
+        found = _settled(network, measured, place) if place else first
+        if found.clear:
+            order = [place, *(k for k in range(len(measured.thetas)) if k != place)]
+            jacobians = [measured.jacobians[k] for k in order]
+            return _Measured([measured.thetas[k] for k in order], jacobians, measured.lone), found
+    return measured, first
 
 
 def _settled(network: Network, measured: _Measured, place: int) -> Kernel:
