@@ -26,6 +26,13 @@ pytest.importorskip("accelerate")
 pytestmark = pytest.mark.filterwarnings("ignore", "error::neuralmechanics.monitor.MonitorWarning")
 
 
+class InOrder(transformers.Trainer):  # type: ignore[misc]
+    """The batches in the order of the data; older versions have no argument for it."""
+
+    def _get_train_sampler(self, *given: Any) -> torch.utils.data.Sampler[int]:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
 def train(tmp_path: Path, steps: int, *, resume: Any = None, monitor: Any = None, **options: Any) -> tuple[Any, Any]:
     from neuralmechanics.monitor.trainers.transformers import TransformersMonitor
 
@@ -42,13 +49,12 @@ def train(tmp_path: Path, steps: int, *, resume: Any = None, monitor: Any = None
         use_cpu=True,
         report_to=[],
         disable_tqdm=True,
-        train_sampling_strategy="sequential",
         remove_unused_columns=False,
         logging_steps=2,
         **({"save_strategy": "no"} | options),
     )
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
-    trainer = transformers.Trainer(
+    trainer = InOrder(
         model, arguments, train_dataset=Points(), optimizers=(sgd, torch.optim.lr_scheduler.ConstantLR(sgd, 1.0)),
         callbacks=[callback],
     )  # fmt: skip

@@ -92,8 +92,9 @@ def _drawn_since(before: Mapping[str, Any]) -> frozenset[str]:
 
 def _drawn() -> dict[str, Any]:
     """The states of the random generators."""
-    state = np.random.get_state()  # noqa: NPY002
-    return {"torch": torch.get_rng_state().numpy().tobytes(), "python": random.getstate(), "numpy": repr(state)}
+    name, key, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+    numpy = name, np.asarray(key).tobytes(), *rest
+    return {"torch": torch.get_rng_state().numpy().tobytes(), "python": random.getstate(), "numpy": numpy}
 
 
 def _run_model(whole: Whole, point: Point, params: Mapping[str, Tensor], gradients: bool) -> Evaluation:
