@@ -95,6 +95,15 @@ def test_a_batch_of_the_wrong_shape(capsys, tmp_path, monkeypatch):
         assert "1, 8, 8)" in line
 
 
+def test_a_model_of_few_classes_is_checked_with_labels_among_them(capsys, tmp_path, monkeypatch):
+    """Ten are what random labels are drawn from where nothing is known; the output of the model says how many."""
+    monkeypatch.chdir(tmp_path)
+    text = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
+    Path("few_classes.py").write_text(text)
+    assert main(["check", "few_classes:make", "--input-shape", "3"]) == 0
+    assert "rescale" in capsys.readouterr().out
+
+
 def test_flags_override_the_file(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_text(

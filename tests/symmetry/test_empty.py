@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuralmechanics import find_symmetries
+from neuralmechanics import Monitor, count_laws, find_symmetries
 
 
 class Prompted(nn.Module):
@@ -48,3 +48,16 @@ def test_a_branch_of_no_units_is_searched_as_one_of_some(units: int) -> None:
     symmetries = find_symmetries(Beside(units), torch.randn(5, 3))
     assert symmetries.charges == units
     assert symmetries.charge(dict(Beside(units).named_parameters())).shape == (units,)
+
+
+def test_laws_of_a_prompt_of_no_tokens_are_counted_and_followed() -> None:
+    torch.manual_seed(0)
+    model, x = Prompted(0), torch.randn(9, 3)
+    assert count_laws(model, x, lambda m, b: m(b).square().mean()).lower >= 4
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, find_symmetries(model, x), every=1, strict=True) as monitor:
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+    assert [finding.text for finding in monitor.findings() if "gradient" in finding.text] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -69,8 +69,21 @@ def resolve(target: Target, *, allocate: bool = True) -> Resolved:
         batch = (inputs[0].to("meta"), inputs[1].to("meta"))
     else:
         batch = inputs
-        require_fit(model, f"model {target.model!r}", batch[0])
+        output = require_fit(model, f"model {target.model!r}", batch[0])
+        batch = batch[0], _known_labels(target, output, batch[1])
     return Resolved(model, batch, loss_function(target.loss))
+
+
+def _known_labels(target: Target, output: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Labels among the classes that the model tells apart: random ones, where nobody said how many there are."""
+    import torch
+
+    from neuralmechanics.experiments.losses import logits_of
+
+    logits = logits_of(output)
+    if ":" in target.loss or not isinstance(logits, torch.Tensor) or logits.dim() < 2 or not target.input_shape:
+        return labels
+    return labels if target.classes else labels % max(1, logits.shape[-1])
 
 
 def _inputs(target: Target) -> tuple[Batch | None, tuple[int, ...], int]:

@@ -53,14 +53,14 @@ def resolve_model(
     return model.train()
 
 
-def require_fit(model: nn.Module, target: str, inputs: Tensor) -> None:
-    """Run the model once without gradients; `ValueError` in one line when it does not take such a batch.
+def require_fit(model: nn.Module, target: str, inputs: Tensor) -> Any:
+    """The model's output, run once without gradients; `ValueError` in one line when it does not take such a batch.
 
     The module and the random states are left as they were.
     """
     try:
         with left_as_found(model, inputs), torch.no_grad():
-            model(inputs)
+            return model(inputs)
     except Exception as error:  # noqa: BLE001 - whatever the model's own code raises
         raise ValueError(f"{target} does not take a batch of shape {tuple(inputs.shape)}: {told(error)}") from None
 

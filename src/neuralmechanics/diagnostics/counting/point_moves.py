@@ -77,7 +77,7 @@ def drawn(potentials: Potentials, generator: torch.Generator) -> Float64[Tensor,
     parts = []
     for shape, value in zip(potentials.shapes, potentials.split(potentials.origin), strict=True):
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-        if len(shape) > 1:
+        if len(shape) > 1 and noise.numel():
             rows = noise.reshape(shape[0], -1)
             parts.append(((rows - 0.8 * rows.mean(1, keepdim=True)) / math.sqrt(rows.shape[1])).reshape(-1))
         else:

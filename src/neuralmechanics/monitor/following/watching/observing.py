@@ -20,7 +20,7 @@ class Observer:
     """Looks at a model when the step of a record has been made; one pass over the gradients, and nothing is kept."""
 
     def __init__(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad and p.numel()}
         self._norms = {name: m for name, m in model.named_modules() if getattr(m, "running_mean", None) is not None}
         self._optimizers = list(optimizers)
         self._noted: dict[str, Tensor] = {}
