@@ -51,7 +51,7 @@ def attention(
         scores = d.add(scores, _additive(d, node, mask))
         blind = _some_query_sees_nothing(d, node, v)
     rank = len(scores.shape)
-    if blind:
+    if mask is not None and blind:
         seen = function_of("seen", lambda kept: kept.any(-1, keepdim=True).double(), node.args[3])
         weights = d.softmax(scores, rank - 1, function=_SAFE, chosen=(rank - 2, rank - 1))
         weights = d.mul(weights, d.constant((*mask.shape[:-1], 1), nonnegative=True, function=seen))
