@@ -12,6 +12,7 @@ their labels. A pair takes at most a minute.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -209,10 +210,10 @@ def heads_assigned(parts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     blocks = [part.reshape(HEADS, size, HEADS, size).transpose(1, 2) for part in parts]
     inner = [[[assigned(part[i, j]) for j in range(HEADS)] for i in range(HEADS)] for part in blocks]
     columns = torch.arange(size)
-    gains = sum(
-        torch.stack([torch.stack([p[i, j][columns, o[i][j]].sum() for j in range(HEADS)]) for i in range(HEADS)])
-        for p, o in zip(blocks, inner, strict=True)
-    )
+    gains = torch.zeros(HEADS, HEADS, dtype=torch.float64)
+    for p, o in zip(blocks, inner, strict=True):
+        for i, j in itertools.product(range(HEADS), repeat=2):
+            gains[i, j] += p[i, j][columns, o[i][j]].sum()
     order = assigned(gains)
     whole = [torch.cat([int(order[i]) * size + o[i][int(order[i])] for i in range(HEADS)]) for o in inner]
     return whole[0], whole[1]

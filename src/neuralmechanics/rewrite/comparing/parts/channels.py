@@ -18,7 +18,7 @@ from neuralmechanics.symmetry.families.spaces import Direction
 __all__ = ["Match", "assigned", "match_channels", "pair_costs"]
 
 _PASSES = 6  # over all flips of one or two signs
-_MANY_SIGNS = 10  # directions of one component beyond which their signs are chosen one after another
+_MANY_SIGNS = 8  # directions of one component beyond which their signs are read off and then improved
 
 
 @dataclass(frozen=True)
@@ -155,18 +155,50 @@ def _best_signs(
         return sum(weighted, zero), {}
     best: Tensor | None = None
     chosen = {d: torch.ones_like(zero) for d in signs}
-    tried = signs[:_MANY_SIGNS]
-    for choice in itertools.product((1.0, -1.0), repeat=len(tried)):
-        flips = dict(zip(tried, choice, strict=True))
+    if len(signs) > _MANY_SIGNS:
+        return _flipped(members, weighted, signs, *_read_signs(members, weighted, signs))
+    for choice in itertools.product((1.0, -1.0), repeat=len(signs)):
+        flips = dict(zip(signs, choice, strict=True))
         # To an even power a sign is none.
-        parity = [np.prod([flips[d] for d in tried if c.powers[d] % 2]) for c in members]
+        parity = [np.prod([flips[d] for d in signs if c.powers[d] % 2]) for c in members]
         total = sum((float(s) * w for s, w in zip(parity, weighted, strict=True)), zero)
         better = torch.ones_like(zero, dtype=torch.bool) if best is None else total > best
         best = total if best is None else torch.maximum(best, total)
         for d, s in flips.items():
             chosen[d] = torch.where(better, s, chosen[d])
-    best = zero if best is None else best
-    return (best, chosen) if len(tried) == len(signs) else _flipped(members, weighted, signs, best, chosen)
+    return (zero if best is None else best), chosen
+
+
+def _read_signs(
+    members: Sequence[_Class], weighted: Sequence[Tensor], signs: Sequence[int]
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Signs after which as many classes as are independent have positive products, the largest classes first.
+
+    Elimination modulo 2 on the parities of the classes, for all pairs of channels at once: of channels that are the
+    same up to signs it is their signs.
+    """
+    order = sorted(range(len(members)), key=lambda k: -float(weighted[k].abs().sum()))
+    rows: list[tuple[int, set[int], Tensor]] = []  # pivot, directions, whether their product is -1
+    for k in order:
+        odd = {d for d in signs if members[k].powers[d] % 2}
+        negative = weighted[k] < 0
+        for pivot, other, value in rows:
+            if pivot in odd:
+                odd, negative = odd ^ other, negative ^ value
+        if odd:
+            rows.append((min(odd), odd, negative))
+    chosen = {d: torch.ones_like(members[0].products) for d in signs}
+    for pivot, odd, negative in reversed(rows):
+        value = torch.where(negative, -1.0, 1.0).to(torch.float64)
+        for d in odd - {pivot}:
+            value = value * chosen[d]
+        chosen[pivot] = value
+    best = torch.zeros_like(members[0].products)
+    for member, part in zip(members, weighted, strict=True):
+        for d in (d for d in signs if member.powers[d] % 2):
+            part = part * chosen[d]
+        best = best + part
+    return best, chosen
 
 
 def _flipped(

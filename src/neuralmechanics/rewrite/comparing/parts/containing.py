@@ -17,7 +17,10 @@ _ROUNDS = 40  # of subtraction: spaces that share tensors share what is left
 
 
 def contain_matrices(units: Sequence[SpaceUnit], family: Family) -> bool:
-    """Whether a space's group of matrices contains the matrices of a family: by width, kind and tensors."""
+    """Whether a space's group of matrices contains the matrices of a family: by width, kind and tensors.
+
+    All of a space's tensors move at once: a family that moves fewer is not among its elements.
+    """
     action = family.action
     if not action.matrix_group:
         return False
@@ -25,7 +28,7 @@ def contain_matrices(units: Sequence[SpaceUnit], family: Family) -> bool:
     spaces = (unit.space for unit in units if unit.space.mixes and unit.space.width == action.channels)
     return any(
         (space.group == "general linear" or not general)
-        and set(family.parameters) <= {e.parameter for e in space.entries if e.mixes}
+        and set(family.parameters) == {e.parameter for e in space.entries if e.mixes}
         for space in spaces
     )
 

@@ -130,6 +130,8 @@ def _rotation(action: Rotation, a: Tensors, b: Tensors, there: Sequence[bool], f
         left, right = (t[term.parameter].movedim(term.dim, 0).reshape(action.width, -1) for t in (a, b))
         # The matrix acts between the gains, as D A D⁻¹: without them it is A alone that is fitted.
         gain = gain_values(term.dressing, b, right)
+        if gain is not None and bool((gain == 0).any()):
+            return None  # nothing is mixed through a gain of zero
         if gain is not None:
             left, right = left / gain[:, None], right / gain[:, None]
         (dual if term.dual else forward).append((left, right))
