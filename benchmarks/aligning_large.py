@@ -1,6 +1,6 @@
 """One sweep of alignment between two networks of Stable Diffusion's shape: time and memory.
 
-    python benchmarks/aligning_large.py                     # 860 million parameters, float32, random weights
+    python benchmarks/aligning_large.py                     # 860 million parameters, random weights
     python benchmarks/aligning_large.py --width 64 --json   # the same shape, smaller
 
 The second network is the first with every space's channels permuted (and noise on every entry), so that what is found
@@ -175,7 +175,8 @@ def measured(width: int, context: int) -> dict[str, Any]:
     network = Network.of(model, batch, exact=False)
     search = {"search_seconds": time.monotonic() - clock, "search_processor_seconds": time.process_time() - worked}
     draw = torch.Generator().manual_seed(0)
-    a = {n: torch.randn(p.shape, generator=draw) / max(p[0].numel(), 1) ** 0.5 for n, p in model.named_parameters()}
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    a = {n: torch.randn(s, generator=draw).double() / max(s[1:].numel(), 1) ** 0.5 for n, s in shapes.items()}
     b = planted(network, a)
     clock, worked = time.monotonic(), time.process_time()
     solver = Solver(network, frozenset(), a, b, free=False)
