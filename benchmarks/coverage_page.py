@@ -21,15 +21,16 @@ _BELOW = """
 The last column counts the null directions that no family explains, by what they move; the lines of the run name the
 parameters of each.
 
-- *Within one map*: the weight of one layer, and perhaps its bias. A map moves within the null space of what reads it,
-  or of what it reads; or its outputs move along the one direction that a norm behind it forgets, after a gain or a
+- *Within one map*: the weight of one layer, and perhaps its bias. A map may move within the null space of what reads
+  it, or of what it reads; or its outputs along the one direction that a norm behind it forgets, after a gain or a
   square map that must be inverted to find it.
 - *Across several*: parameters of several layers move together. Along most only an infinitesimal step is unseen.
 
-Sizes are chosen so that finite data are no cause of either: more words than an inner map has numbers, more classes than
-the stream has channels. A first layer that meets nothing but eleven different words can change in any way that leaves
-its eleven outputs alone; such directions are properties of the data, not actions of a group, and they go when the words
-are more. Parameters that no logit reaches take no part, and what draws at random in training is measured in evaluation.
+The table does not tell missed symmetries from kernels of finite data; sizes are chosen to leave few of these: more
+words than an inner map has numbers, more classes than the stream has channels. A first layer that meets nothing but
+eleven different words can change in any way that leaves its eleven outputs alone; such directions are properties of the
+data, not actions of a group, and they go when the words are more. Parameters that no logit reaches take no part, and
+what draws at random in training is measured in evaluation.
 """
 
 

@@ -43,7 +43,32 @@ TWO = ((4, 3), (2, 4))
 SQUARE = ((4, 3), (4, 4))
 
 Case = tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]
+
+
+def over_tokens(x: Tensor, a: Tensor, kernel: Tensor, b: Tensor) -> Tensor:
+    """A convolution along the first axis with one tap along the channels: these mix by any matrix."""
+    values = (x @ a.T)[None, None]
+    seen = functional.conv2d(values, kernel, padding=(1, 0)) + values.cumsum(2)
+    return seen[0, 0] @ b.T
+
+
+def over_heads(x: Tensor, a: Tensor, kernel: Tensor, b: Tensor) -> Tensor:
+    """The same with one kernel a head."""
+    values = (x @ a.T).reshape(1, x.shape[0], 2, 2).transpose(1, 2)
+    seen = functional.conv2d(values, kernel, padding=(1, 0), groups=2) + values.cumsum(2)
+    return seen.transpose(1, 2).reshape(x.shape[0], 4) @ b.T
+
+
+def channels_last(x: Tensor, a: Tensor, b: Tensor, mixed: Tensor) -> Tensor:
+    """A convolution of one tap whose positions are what the matrices call channels."""
+    values = (x @ a.T)[None, :4]
+    return torch.cat([functional.conv1d(values, mixed), values[:, :1]], 1)[0] @ b.T
+
+
 CASES: dict[str, Case] = {
+    "conv2d over tokens": (over_tokens, ((2, 3), (1, 1, 3, 1), (5, 2))),
+    "conv2d over tokens by heads": (over_heads, ((4, 3), (2, 1, 3, 1), (5, 4))),
+    "conv1d of one tap": (channels_last, ((3, 3), (4, 3), (2, 4, 1))),
     "inner": (lambda x, a, b: torch.inner(torch.relu(torch.inner(x, a)), b), TWO),
     "inner with a number": (lambda x, a, b, c: torch.inner(c, torch.relu(torch.inner(x, a)) @ b.T), (*TWO, ())),
     "tensordot of pairs": (lambda x, a, b: torch.tensordot(hidden(x, a), b, ([1], [-1])), TWO),

@@ -41,6 +41,12 @@ class _Convolution:
             return self.padding != "valid"
         return any(listed(self.padding, 1))
 
+    def pointwise(self, axis: int, spatial: int, size: int) -> bool:
+        """Whether each position along a spatial axis meets one number of the kernel and nothing of its neighbours."""
+        stride, after = (listed(n, spatial)[axis] for n in (self.stride, self.output_padding))
+        padded = isinstance(self.padding, str) or listed(self.padding, spatial)[axis] == 0
+        return size == 1 and stride == 1 and after == 0 and padded
+
     def window(self, axis: int, spatial: int, size: int, length: int, letters: tuple[str, str, str]) -> Window:
         """What the output sees along one spatial axis: kernel of ``size``, output of ``length``."""
         stride, dilation, after = (listed(n, spatial)[axis] for n in (self.stride, self.dilation, self.output_padding))
@@ -62,10 +68,15 @@ def convolved(d: Builder, node: fx.Node, x: Value, weight: Value, bias: Value | 
     if not batched:
         x = reshape(d, x, (1, *x.shape))
     full = shape if batched else (1, *shape)
-    places, kernel, outs = "stu"[:spatial], "xyz"[:spatial], "pqr"[:spatial]
+    alone = [how.pointwise(axis, spatial, weight.shape[2 + axis]) for axis in range(spatial)]
+    weight = _without(d, weight, [2 + axis for axis in range(spatial) if alone[axis]])
+    places = "stu"[:spatial]
+    outs = "".join(s if free else p for s, p, free in zip(places, "pqr", alone, strict=False))
+    seen = [axis for axis in range(spatial) if not alone[axis]]
+    kernel = "xyz"[: len(seen)]
     windows = tuple(
-        how.window(axis, spatial, weight.shape[2 + axis], full[2 + axis], letters)
-        for axis, letters in enumerate(zip(places, kernel, outs, strict=True))
+        how.window(axis, spatial, weight.shape[2 + k], full[2 + axis], (places[axis], kernel[k], outs[axis]))
+        for k, axis in enumerate(seen)
     )
     if groups == 1:
         # Weights of transposed convolutions have their input channels first.
@@ -79,6 +90,12 @@ def convolved(d: Builder, node: fx.Node, x: Value, weight: Value, bias: Value | 
         out = reshape(d, out, full)
     out = _bias(d, out, bias, spatial)
     return out if batched else reshape(d, out, shape)
+
+
+def _without(d: Builder, weight: Value, axes: list[int]) -> Value:
+    """The weight without axes of one entry."""
+    kept = tuple(n for axis, n in enumerate(weight.shape) if axis not in axes)
+    return reshape(d, weight, kept) if axes else weight
 
 
 @rule("conv1d", "conv2d", "conv3d")
