@@ -245,7 +245,7 @@ def results(cases: list[Case], limit: float, workers: int = 1) -> Any:
     return answers_of(look, cases, limit, workers)
 
 
-def _written(path: str | None) -> dict[str, dict[str, Any]]:
+def written(path: str | None) -> dict[str, dict[str, Any]]:
     """The answers in a file of JSON lines; a last line that was cut off is left out."""
     if path is None or not os.path.exists(path):
         return {}
@@ -309,7 +309,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     if arguments.null_space:
         import null_spaces  # noqa: F401 - likewise
-    found = _written(arguments.lines)
+    found = written(arguments.lines)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     cases = [case for case in architectures() if not arguments.kinds or case[0] in arguments.kinds]
     tasks = [("state", look, arguments.limit)]
