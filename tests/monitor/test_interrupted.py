@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -224,19 +224,19 @@ def test_names_that_an_export_cannot_hold_are_refused(training: Any, store: Path
 def test_a_failed_merge_is_no_failure(training: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from neuralmechanics.monitor.store import merging
 
-    write = merging.publish_shard
+    write = merging.publishing_shard
 
-    def failing(path: Path, *arguments: Any, **options: Any) -> None:
+    def failing(path: Path, *arguments: Any, **options: Any) -> Iterator[None]:
         if "00000000-00000003" in path.name:
             raise OSError(28, "No space left on device")
-        write(path, *arguments, **options)
+        yield from write(path, *arguments, **options)
 
     monkeypatch.setattr(merging, "MERGED", 4)
-    monkeypatch.setattr(merging, "publish_shard", failing)
+    monkeypatch.setattr(merging, "publishing_shard", failing)
     optimizer = training.sgd()
     with nm.Monitor(training.model, optimizer, training.symmetries, store, every=1) as monitor:
         training.run(optimizer, range(6))
-        monkeypatch.setattr(merging, "publish_shard", write)
+        monkeypatch.setattr(merging, "publishing_shard", write)
         training.run(optimizer, range(6, 12))
     assert monitor.failure is None
     run = nm.open_run(store)

@@ -163,6 +163,10 @@ for name in ("cat", "concat", "concatenate"):
 c("stack", "default", [P(3), P(3)])
 c("stack", "default", [P(2, 3), P(2, 3)], -1)
 c("stack", "default", [P(2, 3), D(2, 3)], 1)
+c("block_diag", "default", [P(2, 3), P(1, 2)])
+c("block_diag", "default", [P(3), P(2, 1), P()])
+c("block_diag", "default", [P(2, 2)])
+c("block_diag", "default", [P(0, 2), P(2, 1)])
 for name in ("hstack", "column_stack"):
     c(name, "default", [P(3), P(3)])
     c(name, "default", [P(2, 3), P(2, 1)])

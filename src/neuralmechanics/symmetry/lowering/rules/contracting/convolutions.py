@@ -68,17 +68,19 @@ def convolved(d: Builder, node: fx.Node, x: Value, weight: Value, bias: Value | 
     if not batched:
         x = reshape(d, x, (1, *x.shape))
     full = shape if batched else (1, *shape)
+    places, kernel, outs = "stu"[:spatial], "xyz"[:spatial], "pqr"[:spatial]
     alone = [how.pointwise(axis, spatial, weight.shape[2 + axis]) for axis in range(spatial)]
-    weight = _without(d, weight, [2 + axis for axis in range(spatial) if alone[axis]])
-    places = "stu"[:spatial]
-    outs = "".join(s if free else p for s, p, free in zip(places, "pqr", alone, strict=False))
-    seen = [axis for axis in range(spatial) if not alone[axis]]
-    kernel = "xyz"[: len(seen)]
+    if groups > 1 and not how.padded():
+        alone = [False] * spatial  # a bias in front is answered group by group, which is read off kernels with windows
+    outs = "".join(place if free else out for place, out, free in zip(places, outs, alone, strict=True))
     windows = tuple(
-        how.window(axis, spatial, weight.shape[2 + k], full[2 + axis], (places[axis], kernel[k], outs[axis]))
-        for k, axis in enumerate(seen)
+        how.window(axis, spatial, weight.shape[2 + axis], full[2 + axis], letters)
+        for axis, letters in enumerate(zip(places, kernel, outs, strict=True))
+        if not alone[axis]
     )
     if groups == 1:
+        kernel = "".join(tap for tap, free in zip(kernel, alone, strict=True) if not free)
+        weight = _without(d, weight, [2 + axis for axis in range(spatial) if alone[axis]])
         # Weights of transposed convolutions have their input channels first.
         channels = "ic" if transposed else "ci"
         out = d.contract(x, weight, Contraction("bi" + places, channels + kernel, "bc" + outs, windows))
@@ -86,6 +88,7 @@ def convolved(d: Builder, node: fx.Node, x: Value, weight: Value, bias: Value | 
         x = reshape(d, x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
         weight = reshape(d, weight, (groups, weight.shape[0] // groups, *weight.shape[1:]))
         channels = "gic" if transposed else "gci"
+        # A tap that no window has is summed alone, and the sum is the tap.
         out = d.contract(x, weight, Contraction("bgi" + places, channels + kernel, "bgc" + outs, windows))
         out = reshape(d, out, full)
     out = _bias(d, out, bias, spatial)

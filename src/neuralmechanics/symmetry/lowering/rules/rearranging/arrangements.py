@@ -79,7 +79,7 @@ def strided(
     if math.prod(meta_shape(node)) > LARGEST:
         raise NotSoughtError("which entries of memory are read is not followed in so large a tensor")
     in_order = d.view(x, Permute(order)) if order != tuple(range(len(order))) else x
-    apart = _dimension_by_dimension(d, in_order, size, stride, int(offset or 0))
+    apart = _dimension_by_dimension(d, in_order, size, stride, int(offset or 0)) if math.prod(size) else None
     if apart is not None:
         return apart
     places = [int(offset or 0)]
