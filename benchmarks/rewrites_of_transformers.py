@@ -253,7 +253,7 @@ def summary(answers: dict[str, dict[str, Any]], version: str) -> str:
         exact = [a[action] for a in looked if a[action]["state"] == "exact"]
         changes = [found["change"] for found in exact if found.get("in") == "float64"]
         told = f"; greatest change of the logits {max(changes):.1e}" if len(changes) == len(exact) > 0 else ""
-        lines.append(f"{action:8s} {dict(counts)}{told}")
+        lines.append(f"{action}: {', '.join(f'{n} {state}' for state, n in counts.most_common())}{told}")
     return "\n".join(lines)
 
 
