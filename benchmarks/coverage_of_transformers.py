@@ -65,7 +65,14 @@ def batch_for(model: Any, head: str, device: str) -> dict[str, Any]:
 
     taken = inspect.signature(model.forward).parameters
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    if head == "image_classification" or (model.main_input_name == "pixel_values" and "input_ids" not in taken):
+    if "spatial_shapes" in taken:  # patches, flattened
+        patch, channels = model.config.vision_config.patch_size, model.config.vision_config.num_channels
+        batch = {
+            "pixel_values": torch.randn(BATCH, 4, channels * patch**2),
+            "pixel_attention_mask": torch.ones(BATCH, 4, dtype=torch.long),
+            "spatial_shapes": torch.full((BATCH, 2), 2),
+        }
+    elif "pixel_values" in taken and (head == "image_classification" or "input_ids" not in taken):
         vision = getattr(model.config, "vision_config", model.config)
         size = getattr(vision, "image_size", IMAGE) or IMAGE
         size = size if isinstance(size, int) else size[0]

@@ -84,10 +84,19 @@ OF_TYPE: dict[str, dict[str, Any]] = {  # what a type needs beside; pairs as abo
     "laguna": {"num_attention_heads_per_layer": [2, 2]},
     "layoutlmv3": {"coordinate_size": (2, 1), "shape_size": (4, 2)},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "lilt": {"hidden_size": (24, 12), "channel_shrink_ratio": 2},  # by six coordinates
     "mamba2": {"num_heads": 4, "chunk_size": 4},
+    "mistral4": {"head_dim": (16, 8)},  # of which half are turned
     "mobilebert": {"true_hidden_size": (16, 8), "intra_bottleneck_size": (16, 8), "num_feedforward_networks": 1},
     "nemotron_h": {"chunk_size": 4},
     "phimoe": {"router_jitter_noise": 2.0},  # else all but the first choice are left out, and scores without effect
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 4,
+        "indexer_compress_ratio": 2,
+    },
     "reformer": {"is_decoder": True, "axial_pos_embds": False},
     "squeezebert": {"intermediate_size": (24, 8)},  # by its four groups
     "tapas": {"type_vocab_sizes": [3] * 7},

@@ -126,3 +126,31 @@ def test_parts_as_long_as_the_data_say(network: Network) -> None:
     assert not verdict.unknown, verdict
     assert verdict.equal, verdict
     assert verdict.complete or network.name in _BLOCK_LOST, verdict
+
+
+class Filled(nn.Module):
+    """The marked tokens of one text, filled up to six by the first of them, and read token by token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor, marks: Tensor) -> Tensor:
+        kept = torch.relu(self.a(x))[marks]
+        if not isinstance(kept.shape[0], int):
+            torch._check(kept.shape[0] < 6)
+        filling = kept[:1].expand(6 - kept.shape[0], 4)
+        return self.c(torch.tanh(self.b(torch.cat([kept, filling]).view(6, 4))))  # type: ignore[no-any-return]
+
+
+def test_what_is_left_of_a_number_is_a_size() -> None:
+    """Six less the marked tokens: no stand-in of a size may make the search raise, nor find what does not hold."""
+
+    def drawn(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        marks = torch.rand(9, generator=generator).argsort() < 3
+        return torch.randn(9, 3, generator=generator, dtype=torch.float64), marks
+
+    network = Network("filled", Filled().double(), drawn)
+    verdict = judge(network, find_symmetries(network.module, network.batch()))
+    assert verdict.sound, verdict
+    assert verdict.equal or verdict.unknown, verdict

@@ -18,7 +18,8 @@ def size_of(n: Any) -> int:
     """The size ``n``, with each data-dependent symbol (how many entries a mask keeps) replaced by its own prime.
 
     Whatever is derived from one such size stays consistent with it: 8·u becomes 8·1009, and where the run demands that
-    half of u be whole, u becomes 2·1009.
+    half of u be whole, u becomes 2·1009. What is left of a number, 16 - u, is no longer than that in the run; as it
+    stands it is |16 - 1009|, of which nothing is known but that it is no other size.
     """
     value = known(n)
     if value is not None:
@@ -30,7 +31,7 @@ def size_of(n: Any) -> int:
         symbol: prime(_FIRST + int(symbol.name.lstrip("uszf"))) * _divisor(symbol, n)
         for symbol in expression.free_symbols
     }
-    return int(expression.subs(numbers))
+    return abs(int(expression.subs(numbers)))
 
 
 def known(n: Any) -> int | None:
