@@ -21,9 +21,43 @@ def test_equal_for_equivalent_networks(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("relu", "layer-norm", "linear", "shuffled")])
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if name not in ("relu", "layer-norm", "linear", "shuffled", "diffusion")]
+)
 def test_equal_for_equivalent_networks_of_many_kinds(name: str) -> None:
     check(name)
+
+
+@pytest.mark.slow
+def test_a_network_that_no_rule_fixes_is_refused() -> None:
+    """Blocks between convolutions: what their norms forget of the stream and what shifts add are not fixed at once."""
+    model, batch = CASES["diffusion"]()
+    with pytest.raises(ValueError, match=r"no canonical form.*nothing fixes family"):
+        canonical(prepared(model), batch, state_of(model))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(4, eps=0.0), nn.GroupNorm(1, 4, eps=0.0)])
+def test_what_a_centring_norm_forgets_is_fixed(norm: nn.Module) -> None:
+    """β over γ against two readers without a bias: another network of the same function has the same form."""
+
+    class Readers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.norm = nn.Linear(3, 4), norm
+            self.first, self.second = nn.Linear(4, 3, bias=False), nn.Linear(4, 2, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.norm(self.enter(x))
+            return torch.cat([torch.tanh(self.first(h)), self.second(h)], -1)
+
+    model, batch = prepared(Readers()), torch.randn(5, 3, dtype=torch.float64)
+    before = state_of(model)
+    symmetries = find_symmetries(model, batch)
+    assert any(getattr(family.action, "along_ones", False) for family in symmetries)
+    after = planted(symmetries, 5).transform(before)
+    assert distance(before, after) > 0.1
+    assert distance(canonical(model, batch, before), canonical(model, batch, after)) < 1e-11
+    assert distance(fingerprint(model, batch, before), fingerprint(model, batch, after)) < 1e-11
 
 
 def check(name: str) -> None:

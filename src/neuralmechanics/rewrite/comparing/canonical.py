@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.rewrite.comparing.checkpoints import completed, read
 from neuralmechanics.rewrite.comparing.elements.element import Element
-from neuralmechanics.rewrite.comparing.elements.steps import Step, space_steps
+from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, Step, space_steps
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.solving.matching import Solver, distance_between
 from neuralmechanics.rewrite.comparing.solving.reduced import left_open, reduced
@@ -19,6 +19,7 @@ from neuralmechanics.rewrite.comparing.solving.reduced import left_open, reduced
 __all__ = ["canonical", "canonical_tensors", "fingerprint"]
 
 _SAME = 1e-6
+_AMOUNT = 0.3  # of a random element of a family
 _UNFIXED = (
     "no canonical form: of another network of the same orbit it comes out {off:.1e} of its size away, because some "
     "channels cannot be told apart or nothing fixes {what}; compare with `equivalent` instead"
@@ -92,9 +93,12 @@ def _tensors(
 
 
 def _elsewhere(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Another network of the orbit: one random element of every space."""
+    """Another network of the orbit: random elements of every exact family and of every space."""
     draw = torch.Generator().manual_seed(1)
     steps: list[Step] = []
+    for family in network.families:
+        if family.exact:
+            steps += [FamilyStep(family, chosen) for _, chosen in family.action.random_elements(_AMOUNT, draw)]
     for space in network.symmetries.spaces:
         steps += space_steps(space, space.random_element(draw))
     return Element(tuple(steps)).transform(tensors)

@@ -12,7 +12,7 @@ from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, Step
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
-from neuralmechanics.rewrite.comparing.solving.gauge import centred, rescaled
+from neuralmechanics.rewrite.comparing.solving.gauge import centred, levelled, rescaled
 from neuralmechanics.rewrite.comparing.solving.matching import matched
 from neuralmechanics.symmetry import Family
 
@@ -30,7 +30,7 @@ class Reduced:
 
 
 def reduced(network: Network, params: Mapping[str, Tensor]) -> Reduced:
-    """Without what shifts add, gains folded, free scales one, and all that is left of least norm.
+    """Without what shifts add, gains folded, free scales one, biases that norms forget level, the rest of least norm.
 
     Σ θ² has on every closed orbit one minimum up to isometries (Kempf & Ness 1979): scales and general linear groups
     are fixed by it, each by the geometric mean of its two sides; of the group there remain permutations, signs, phases
@@ -57,11 +57,26 @@ def _gauged(network: Network, out: dict[str, Tensor]) -> tuple[dict[str, Tensor]
             step = FamilyStep(family, amount)
             out = step.transform(out)
             steps.append(step)
+    out, levels = _levelled(network, out)
+    if levels:  # what shifts add is read off the maps that the levelling has changed
+        out, shifts = centred(network.shifts, out, (), network.origins(out))
+        steps += [*levels, *shifts]
     gains = network.gains - set(network.origins(out))
     for unit in (u for u in network.units if isinstance(u, SpaceUnit)):
         for sign in unit.positive(out, gains):
             out = sign.transform(out)
             steps.append(sign)
+    return out, steps
+
+
+def _levelled(network: Network, out: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Step]]:
+    steps: list[Step] = []
+    for family in network.families:
+        matrix = levelled(family, out)
+        if matrix is not None:
+            step = FamilyStep(family, matrix)
+            out = step.transform(out)
+            steps.append(step)
     return out, steps
 
 
