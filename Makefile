@@ -25,7 +25,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKE
 
 help:
 	@echo "make demo      train two networks on handwritten digits, follow every charge, write a page of pictures"
-	@echo "make test      lint, format, types, tests, doctests and README snippets (a quarter of an hour on two cores)"
+	@echo "make test      lint, format, types, tests, doctests and README snippets (ten minutes on two cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make test-lowest  the tests in an environment with the lowest versions of the dependencies"
 	@echo "make torture   kills, disk errors, flipped bits, second writers by the hundred (at most a quarter of an hour)"
