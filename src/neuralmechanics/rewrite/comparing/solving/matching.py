@@ -12,7 +12,7 @@ from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, Step
 from neuralmechanics.rewrite.comparing.parts.family_units import FamilyUnit
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit, Unit, Usable
-from neuralmechanics.rewrite.comparing.solving.gauge import centred, is_readable, rescaled
+from neuralmechanics.rewrite.comparing.solving.gauge import centred, is_readable, levelled, rescaled
 from neuralmechanics.rewrite.comparing.solving.refining import refined
 
 __all__ = ["Matched", "Solver", "distance_between", "gaps", "matched"]
@@ -139,6 +139,7 @@ class Solver:
             self.a, self.b = steps[0].transform(self.a), steps[1].transform(self.b)
             own.append(steps[0])
             other.append(steps[1])
+        level = self._level(own, other)
         gains = network.gains - self.hidden - set(network.origins(self.a))
         for unit in (u for u in network.units if isinstance(u, SpaceUnit)):
             for step in unit.positive(self.a, gains):
@@ -151,7 +152,26 @@ class Solver:
         # a was moved, too: its own way is gone back at the end, so that b lands on a, not on what stands for its orbit.
         self.undone = [back for step in reversed(own) for back in step.inverse()]
         waiting = {unit.name for unit in self.late}
-        self.known = {name for name in network.late if name not in waiting}
+        self.known = {name for name in network.late if name not in waiting} | level
+
+    def _level(self, own: list[Step], other: list[Step]) -> set[str]:
+        """What centring norms forget made level in both, where everything is seen; names of the families so fixed."""
+        network, done = self.network, set()
+        for family in () if self.hidden else network.families:
+            matrices = [levelled(family, params) for params in (self.a, self.b)]
+            if matrices[0] is None or matrices[1] is None:
+                continue
+            steps = [FamilyStep(family, matrix) for matrix in matrices if matrix is not None]
+            self.a, self.b = steps[0].transform(self.a), steps[1].transform(self.b)
+            own.append(steps[0])
+            other.append(steps[1])
+            done.add(family.name)
+        if done:  # what shifts add is read off the maps that the levelling has changed
+            self.a, shifts = centred(network.shifts, self.a, self.hidden, network.origins(self.a))
+            own += shifts
+            self.b, shifts = centred(network.shifts, self.b, self.hidden, network.origins(self.b))
+            other += shifts
+        return done
 
     def usable(self, unit: Unit, unknown: Collection[str] | None = None) -> Usable:
         """Places of the unit, and of those within it, on which nothing unknown acts but itself."""
