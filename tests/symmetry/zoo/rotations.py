@@ -192,7 +192,7 @@ def gpt_neox() -> Case:
     return _words(
         _build(
             "GPTNeoXForCausalLM", "GPTNeoXConfig", **_SMALL | {"hidden_size": 16, "num_hidden_layers": 1},
-            intermediate_size=12, rope_parameters=rope, attention_dropout=0.0, hidden_dropout=0.0,
+            intermediate_size=12, rope_parameters=rope, rotary_pct=0.5, attention_dropout=0.0, hidden_dropout=0.0,
         )
     )  # fmt: skip
 
