@@ -8,7 +8,6 @@ from neuralmechanics.symmetry.lowering.rules import (  # noqa: F401
     gradients,
     masks,
     prims,
-    recurrent,
 )
 from neuralmechanics.symmetry.lowering.rules.contracting import (  # noqa: F401
     attention,
@@ -26,6 +25,7 @@ from neuralmechanics.symmetry.lowering.rules.rearranging import (  # noqa: F401
     padding,
     pieces,
 )
+from neuralmechanics.symmetry.lowering.rules.recurrent import cells, layers, rectified  # noqa: F401
 from neuralmechanics.symmetry.lowering.rules.reducing import (  # noqa: F401
     angles,
     lengths,
