@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from docutils import nodes
-from public_modules import home, public_names
+from public_modules import PUBLIC, home, public_names
 from sphinx.application import Sphinx
 from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
@@ -73,7 +73,7 @@ class Names(SphinxDirective):
             target = value.__name__ if role == "mod" else f"{at}.{name}"
             rows.append(f"| {{py:{role}}}`{name} <{target}>` | {_escaped(_first_sentence(value))} |")
             if at == module and role != "mod":
-                entries += _entry(role, f"{module}.{name}", shown=isinstance(value, (str, tuple)))
+                entries += _entry(role, f"{module}.{name}", value)
         if not names:
             return []
         heading = [f"```{{rubric}} Further names of {module}", "```", ""] if self.arguments[1:] == ["rest"] else []
@@ -81,12 +81,27 @@ class Names(SphinxDirective):
         return self.parse_text_to_nodes(text, allow_section_headings=False)
 
 
-def _entry(role: str, name: str, *, shown: bool) -> list[str]:
+def _inherited(value: type) -> list[str]:
+    """The option that shows what a class has from bases that are on no page; nothing where there are none."""
+    own = [base for base in value.__mro__[1:] if base.__module__.startswith("neuralmechanics.")]
+    described = {
+        base
+        for base in own
+        for module in PUBLIC
+        if getattr(importlib.import_module(module), base.__name__, None) is base
+    }
+    if not own or described:
+        return []
+    foreign = [base.__name__ for base in value.__mro__ if base not in (value, *own)]
+    return [f"   :inherited-members: {', '.join(foreign)}"]
+
+
+def _entry(role: str, name: str, value: Any) -> list[str]:
     directive = {"exc": "autoexception", "class": "autoclass", "func": "autofunction", "data": "autodata"}[role]
     lines = [f".. {directive}:: {name}"]
     if role in ("class", "exc"):
-        lines += ["   :members:", "   :undoc-members:"]
-    if role == "data" and not shown:
+        lines += ["   :members:", "   :undoc-members:", *_inherited(value)]
+    if role == "data" and not isinstance(value, (str, tuple)):
         lines += ["   :no-value:"]
     return ["```{eval-rst}", *lines, "```", ""]
 

@@ -39,13 +39,18 @@ def _told(path: str, thing: Any) -> Iterator[str]:
         yield f"{path}: {', '.join(member.name for member in thing)}"
     elif inspect.isclass(thing):
         yield f"{path}{_signature(thing)}"
-        for name in sorted(vars(thing)):
-            if not name.startswith("_"):
-                yield from _member(f"{path}.{name}", vars(thing)[name])
+        for name, member in sorted(_members(thing).items()):
+            yield from _member(f"{path}.{name}", member)
     elif callable(thing) and not _is_alias(thing):
         yield f"{path}{_signature(thing)}"
     else:
         yield f"{path}: {type(thing).__name__}"
+
+
+def _members(thing: type) -> dict[str, Any]:
+    """What the class and those bases of it that the package defines offer, as the class has it."""
+    own = [base for base in reversed(thing.__mro__) if base.__module__.startswith("neuralmechanics")]
+    return {name: member for base in own for name, member in vars(base).items() if not name.startswith("_")}
 
 
 def _member(path: str, member: Any) -> Iterator[str]:
