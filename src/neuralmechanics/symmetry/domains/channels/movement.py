@@ -12,6 +12,7 @@ from neuralmechanics.symmetry.domains.channels.axes import (
 )
 from neuralmechanics.symmetry.domains.channels.layout import Layout, MismatchError, data, product, same, summed, zeros
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
+from neuralmechanics.symmetry.domains.channels.positions import taken
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, dimension_groups
 
@@ -29,7 +30,7 @@ def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
     if isinstance(view, Take):
         layouts = list(x.layouts)
         try:
-            layouts[view.dim] = c.nodes.taken(layouts[view.dim], view.positions)
+            layouts[view.dim] = taken(c.nodes, layouts[view.dim], view.positions)
         except MismatchError:
             c.held(c.nodes.resolved(layouts[view.dim]))
             layouts[view.dim] = data(len(view.positions))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from neuralmechanics.symmetry.domains.channels.layout import (
     Layout,
@@ -26,7 +26,6 @@ from neuralmechanics.symmetry.program.attributes.views import dimension_groups
 __all__ = ["Nodes"]
 
 Combine = Callable[[Leaf, Leaf], Leaf]
-_RUNS = 32  # of entries taken, up to which each is followed as a part of its own
 
 
 @dataclass(eq=False)
@@ -256,42 +255,6 @@ class Nodes:
         for part in parts[1:]:
             common = [self.zipped(one, other, self.merge) for one, other in zip(common, part[1:], strict=True)]
         return [summed([part[0] if part[0].width > 1 else Leaf(1, told=True) for part in parts]), *common]
-
-    def taken(self, layout: Layout, positions: Sequence[int]) -> Layout:
-        """The entries at these positions: all, repeated; runs of equal length at equal distances; or few runs."""
-        layout = self.resolved(layout)
-        n, count = layout.width, len(positions)
-        if list(positions) == list(range(n)):
-            return layout
-        if isinstance(layout, Leaf) and layout.node is None:
-            return replace(layout, width=count)
-        if 0 < n < count and count % n == 0:
-            times = count // n
-            if list(positions) == [k // times for k in range(count)]:
-                return product([layout, same(times)])
-            if list(positions) == [k % n for k in range(count)]:
-                return product([same(times), layout])
-        first = positions[0]
-        run = next((k for k in range(1, count) if positions[k] != first + k), count)
-        stride = positions[run] - first if run < count else n
-        even = stride >= run and n % stride == 0 and count == run * (n // stride) and first + run <= stride
-        if not even or any(p != first % stride + stride * (k // run) + k % run for k, p in enumerate(positions)):
-            return self._runs(layout, positions)
-        outer, inner = self.factored(layout, [n // stride, stride]) if stride < n else (same(1), layout)
-        _, rest = self.cut(inner, first)
-        kept, _ = self.cut(rest, run)
-        return product([outer, kept])
-
-    def _runs(self, layout: Layout, positions: Sequence[int]) -> Layout:
-        """Runs of entries one after the other, some of them perhaps the same."""
-        starts = [k for k, p in enumerate(positions) if not k or p != positions[k - 1] + 1]
-        if len(starts) > _RUNS:
-            raise MismatchError(f"{len(positions)} of {layout.width} entries in {len(starts)} runs")
-        parts = []
-        for start, end in zip(starts, [*starts[1:], len(positions)], strict=True):
-            _, rest = self.cut(layout, positions[start])
-            parts.append(self.cut(rest, end - start)[0])
-        return summed([self.resolved(part) for part in parts])
 
     def skeleton(self, layout: Layout) -> Layout:
         """The shape of the resolved layout, without nodes."""
