@@ -16,6 +16,7 @@ import numpy as np
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm
+from neuralmechanics.symmetry.domains.tearing import tears_channels
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
 from neuralmechanics.symmetry.program.attributes.views import Take, View, squeezed
@@ -121,7 +122,7 @@ class Mixings(Scales):
     def view(self, x: Label, view: View) -> Label:
         """Channels of which each takes other entries from beside it are mixed no longer."""
         if isinstance(view, Take):
-            self._stiffen(t for t in x.terms if not t.choice and _torn(t.ids, view))
+            self._stiffen(t for t in x.terms if not t.choice and tears_channels(t.ids, view))
         return super().view(x, view)
 
     def add(self, x: Label, y: Label, scale: float = 1.0) -> Label:
@@ -288,30 +289,6 @@ class Mixings(Scales):
         first, second = pairs[:, 0], pairs[:, 1]
         alike: np.ndarray = good[first] & good[second] & (self._signature[first] == self._signature[second])
         return np.asarray(pairs[alike])
-
-
-def _torn(ids: np.ndarray, view: Take) -> bool:
-    """Whether places along a merged dimension are taken for one channel that are not taken for another.
-
-    Channels stand in it once for each index that was merged with them; at which of these times each is taken must be
-    the same for all that are taken at all.
-    """
-    count = ids.shape[view.dim]
-    if count == 1:
-        return False
-    rows = np.moveaxis(ids, view.dim, 0).reshape(count, -1)
-    kinds, kind = np.unique(rows, axis=0, return_inverse=True)
-    kind = kind.reshape(-1)
-    if len(kinds) == count:
-        return False
-    order = np.argsort(kind, kind="stable")
-    first = np.searchsorted(kind[order], np.arange(len(kinds)))
-    time = np.empty(count, dtype=np.int64)
-    time[order] = np.arange(count) - first[kind[order]]
-    taken = np.asarray(view.positions, dtype=np.int64)
-    times = [time[taken[kind[taken] == k]] for k in range(len(kinds)) if kinds[k].any()]
-    met = [each for each in times if each.size]
-    return any(not np.array_equal(each, met[0]) for each in met[1:])
 
 
 def _scrambled(value: Any) -> Any:

@@ -7,17 +7,16 @@ What is left acts on the parameters and changes no output.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.domains.representation.shears import Shears
-from neuralmechanics.symmetry.domains.representation.spaces import Leg, Spaces
+from neuralmechanics.symmetry.domains.representation.legwork import Legwork
+from neuralmechanics.symmetry.domains.representation.spaces import Leg
 from neuralmechanics.symmetry.domains.representation.tensor_type import (
     Carried,
-    Hollow,
     centred_along,
     narrow,
     places_of,
@@ -26,10 +25,9 @@ from neuralmechanics.symmetry.domains.representation.tensor_type import (
     shifted_hollow,
     viewed,
 )
-from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
-from neuralmechanics.symmetry.program.attributes.views import Expand, Take, View
+from neuralmechanics.symmetry.program.attributes.views import Expand, View
 
 __all__ = ["Transport"]
 
@@ -37,93 +35,8 @@ Shape = tuple[int, ...]
 Legs = tuple[Leg | None, ...]
 
 
-class Transport:
-    """The interpreter of the primitives (see ``domain.Domain``) that carries whole spaces.
-
-    ``answering``: where a bias is added to a product that nothing else reads. ``blind``: a centring norm does not
-    rotate but is invariant to what is added along the all-ones vector, and the matrices 1 + v·1ᵀ leave what it makes.
-    """
-
-    def __init__(
-        self,
-        shapes: Mapping[str, Shape],
-        *,
-        complex: frozenset[str],
-        single: frozenset[str],
-        answering: frozenset[int] = frozenset(),
-        blind: bool = False,
-    ) -> None:
-        self.shapes = shapes
-        self.spaces = Spaces()
-        self.parameters: dict[str, Carried] = {}
-        self.shears = Shears(single)
-        self.cause = self.position = -1
-        self._complex, self._blind = complex, blind
-        self._answering = answering  # where a bias is added to a product that nothing else reads
-
-    # --- leaves -------------------------------------------------------------------------------------------------
-
-    def constant(self, shape: Sequence[int]) -> Carried:
-        return plain(shape)
-
-    def parameter(self, name: str) -> Carried:
-        if name not in self.parameters:
-            shape = tuple(self.shapes[name])
-            legs = tuple(self.spaces.new(n) if n > 1 else None for n in shape)
-            gain = (Gain(name), 1.0) if sum(n > 1 for n in shape) == 1 else None
-            self.parameters[name] = Carried(shape, legs, (1,), gain, frozenset(), (name, tuple(range(len(shape)))))
-            if name in self._complex:
-                self.fix(self.parameters[name])
-        return self.parameters[name]
-
-    def unread(self, name: str, view: Take) -> None:
-        """Matrices act on whole dimensions, read or not."""
-
-    def paired(self, x: Carried, first: Sequence[int], second: Sequence[int]) -> None:
-        """Pairs of channels that something turns; where every channel is in one."""
-        leg, pairs = x.legs[-1], tuple(zip(first, second, strict=True))
-        if leg is None:
-            return
-        if 2 * len(pairs) == x.shape[-1]:
-            self.spaces.turn_pairs(leg, pairs)
-        else:
-            self.spaces.fix(leg)
-
-    # --- demands ------------------------------------------------------------------------------------------------
-
-    def fix(self, *xs: Carried) -> None:
-        for x in xs:
-            for leg in x.legs:
-                self.spaces.fix(leg)
-
-    def _linear(self, x: Carried) -> Carried:
-        """x where only linear operations may follow: an unsummed square ends its leg."""
-        if not x.squares:
-            return x
-        self.fix(x)
-        return plain(x.shape, None, x)
-
-    def _still(self, x: Carried) -> Carried:
-        """x without the leg along which its entries add up to zero: matrices 1 + v·1ᵀ leave it as it is."""
-        if not self._blind or x.hollow is None or x.hollow.dressing or x.hollow.shifts:
-            return x
-        return replace(x, legs=tuple(None if d == x.hollow.dim else leg for d, leg in enumerate(x.legs)))
-
-    def _apart(self, x: Carried) -> Carried:
-        """x with matrices 1 + v·1ᵀ of its own along the dimension along which its entries, less gains, add up to zero.
-
-        They leave x as it is, each v of them: so that of one reader need not be that of another.
-        """
-        if not self._blind or x.hollow is None or x.hollow.shifts:
-            return x
-        leg = self.spaces.hollow(x.shape[x.hollow.dim])
-        for gain, power in x.hollow.dressing:
-            leg = leg.times(gain, power)
-        return replace(x, legs=tuple(leg if d == x.hollow.dim else own for d, own in enumerate(x.legs)))
-
-    def _ended(self, shape: Sequence[int], *xs: Carried) -> Carried:
-        self.fix(*map(self._still, xs))
-        return plain(shape, None, *xs)
+class Transport(Legwork):
+    """The interpreter of the primitives (see ``domain.Domain``) that carries whole spaces."""
 
     # --- rearrangements -----------------------------------------------------------------------------------------
 
@@ -174,17 +87,6 @@ class Transport:
         if centred is not None:
             return self._left_by_centring(plain(shape, legs, x, y), centred)
         return replace(plain(shape, legs, x, y), hollow=shifted_hollow(x, y, scale) or shifted_hollow(y, x, scale))
-
-    def _left_by_centring(self, x: Carried, dim: int) -> Carried:
-        """x, the entries of which add up to zero along a dimension."""
-        legs = [self.spaces.hollow(n) if self._blind and d == dim else x.legs[d] for d, n in enumerate(x.shape)]
-        return replace(x, legs=tuple(legs), hollow=Hollow(dim))
-
-    def _keep_ones(self, leg: Leg) -> None:
-        if self._blind:
-            self.spaces.fix(leg)
-        else:
-            self.spaces.keep_ones(leg)
 
     def add_number(self, x: Carried, number: float, broken_by: Breaking | None = None) -> Carried:
         if number == 0:
@@ -350,13 +252,6 @@ class Transport:
         if not linear:
             return self._ended(shape, x)
         return plain(shape, self._all_but(self._linear(x), dims), x)
-
-    def _all_but(self, x: Carried, dims: Iterable[int]) -> Legs:
-        """The legs, with those of ``dims`` ended."""
-        chosen = {d % len(x.shape) for d in dims}
-        for d in chosen:
-            self.spaces.fix(x.legs[d])
-        return tuple(None if d in chosen else leg for d, leg in enumerate(x.legs))
 
     def gather(self, x: Carried, dim: int, index_shape: Sequence[int], index: Any) -> Carried:
         legs = self._all_but(self._linear(x), (dim,))
