@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import pytest
 import torch
@@ -101,6 +102,17 @@ def test_a_wrong_charge_gives_no_law() -> None:
 def test_charges_are_refused_where_they_are_not_tried(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         count_laws(linear_network(2, 2), one(2), charges={"q": lambda p: p["0.weight"].sum()}, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("point", ["model", "generic"])
+def test_a_charge_whose_gradient_vanishes_at_the_own_parameters_is_none(point: Literal["model", "generic"]) -> None:
+    """The square of the way from there stands still at first and never again."""
+    model = linear_network(2, 2)
+    own = model[0].weight.detach().double().clone()
+    charges = {"way": lambda p: (p["0.weight"] - own).square().sum()}
+    (charge,) = count_laws(model, one(2), symmetries=(), point=point, charges=charges).charges
+    assert float(charge.values) == 0.0
+    assert not charge.conserved
 
 
 def test_a_charge_that_is_not_finite_is_refused() -> None:

@@ -96,6 +96,9 @@ def test_a_folded_span_has_the_dimension_of_all_relabelled_vectors(
     moved = torch.stack([rows[:, element] for element in _elements(potentials)]).flatten(0, 1)
     span = FoldedSpan.of(group, [rows], 1e-9, "")
     assert span.rank == int(torch.linalg.matrix_rank(moved))
+    # relabelled vectors have the same parts but for factors χ(g), real or complex
+    assert FoldedSpan.of(group, [rows, moved], 1e-9, "").rank == span.rank
+    assert span.extend(moved / moved.norm(dim=1, keepdim=True))[0] == 0
     more = torch.randn(1, potentials.dimension, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     span.extend(more / more.norm())
     moved = torch.cat([moved, torch.stack([more[0, element] for element in _elements(potentials)])])
@@ -122,6 +125,32 @@ def test_parts_have_all_dimensions() -> None:
     group = _group(potentials)
     assert int(group.dimensions().sum()) == potentials.dimension
     assert sum(multiplicity for _, multiplicity in group.characters()) == group.order
+
+
+def test_a_relabeling_that_is_in_the_group_already_adds_nothing() -> None:
+    potentials = _potentials(linear_network(6, 6), one(6))
+    found = relabelings(potentials)
+    group = generated([*found, *found], potentials.dimension)
+    assert group.orders == generated(found, potentials.dimension).orders
+    assert len(torch.unique(group.table, dim=0)) == group.order
+
+
+class Crossed(nn.Module):
+    """x ⊙ u ⊙ v backwards: each of u and v may go round while the other is uniform, and not both together."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.u * self.v.flip(0)
+
+
+@pytest.mark.parametrize(("width", "strides"), [(3, []), (2, [1]), (4, [1, 2])])
+def test_what_passes_alone_must_pass_together(width: int, strides: list[int]) -> None:
+    """Backwards a cycle of three goes the other way; exchanges of two are their own inverses."""
+    found = relabelings(_potentials(Crossed(width), one(width)))
+    assert [one_of.digit.stride for one_of in found] == strides
 
 
 def test_a_relabelled_network_takes_the_same_values_in_another_order() -> None:
