@@ -136,6 +136,14 @@ def test_zeros_and_ties_of_given_weights_are_told() -> None:
     assert count_laws(model, one(2), symmetries=()).upper == 0
 
 
+def test_slices_that_are_zero_are_no_ties() -> None:
+    model = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Tanh(), nn.Linear(3, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight[:2] = 0.0
+    count = count_laws(model, one(2), symmetries=(), point="model")
+    assert count.remarks[1:] == ("0.weight: 4 of 6 elements are zero",)
+
+
 def test_own_parameters_that_are_generic_are_told_so() -> None:
     torch.manual_seed(0)
     count = count_laws(linear_network(2, 2, 2), one(2), symmetries=(), point="model")

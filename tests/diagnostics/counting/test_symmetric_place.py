@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from neuralmechanics.diagnostics.counting.counting import count_laws
+from neuralmechanics.diagnostics.counting.folding import folded_count
 from neuralmechanics.diagnostics.counting.folding.equivariance import relabelings
 from neuralmechanics.diagnostics.counting.folding.folded_span import FoldedSpan
 from neuralmechanics.diagnostics.counting.folding.group import RelabelingGroup, generated
@@ -178,6 +179,19 @@ def test_hidden_channels_alone_are_no_relabeling() -> None:
     """The network is the same: its gradients at a place that is not moved do not tell the two channels apart."""
     potentials = _potentials(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), one(3))
     assert all(set(one_of.parameters[0]) == {1} for one_of in relabelings(potentials))
+
+
+def test_functions_are_added_as_long_as_a_rank_may_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three functions at first, twice as many three times: the ranks of many at once, and not those of the first."""
+    model = linear_network(6, 6, 6)
+    expected = count_laws(model, one(6), point="symmetric")
+    monkeypatch.setattr(folded_count, "_FUNCTIONS", 0.0)
+    monkeypatch.setattr(folded_count, "_LEAST", 3)
+    found = count_laws(model, one(6), point="symmetric")
+    assert expected.certified
+    assert (found.fibre, found.lower, found.upper) == (expected.fibre, expected.lower, expected.upper)
+    monkeypatch.setattr(folded_count, "_DOUBLINGS", 1)
+    assert count_laws(model, one(6), point="symmetric").fibre > expected.fibre
 
 
 @pytest.mark.parametrize(
