@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from neuralmechanics.cli import main
+from neuralmechanics.cli.rewriting.rewrite import Rewrite, _steps
+from neuralmechanics.cli.target import Target
 
 SOURCE = """
 import torch
@@ -59,6 +61,24 @@ def test_a_file_is_rewritten(folder: Path, capsys: pytest.CaptureFixture[str]) -
         outputs.append(model(x))
     torch.testing.assert_close(outputs[0], outputs[1])
     assert sorted(path.name for path in Path("new").iterdir()) == ["w.pt"]
+
+
+def test_all_actions_in_the_order_in_which_each_leaves_room_for_the_next() -> None:
+    """What is drawn at random is drawn from the seed that was given."""
+    target = Target("mlp", seed=7)
+    asked = Rewrite(
+        target, untie=True, fold=True, centre=True, smooth=0.25, equalise="l2", rotate="random", permute=True
+    )
+    assert _steps(asked) == [
+        ("untie", {}),
+        ("fold", {}),
+        ("centre", {}),
+        ("smooth", {"alpha": 0.25}),
+        ("equalise", {"by": "l2"}),
+        ("rotate", {"matrix": "random", "seed": 7}),
+        ("permute", {"seed": 7}),
+    ]
+    assert _steps(Rewrite(target, smooth=0.0)) == [("smooth", {"alpha": 0.0})]
 
 
 @pytest.mark.parametrize(

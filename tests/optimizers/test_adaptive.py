@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neuralmechanics.optimizers import StepWatch
+from neuralmechanics.optimizers import StepWatch, Update
+from neuralmechanics.optimizers.hyperparameters.setting import Setting, read_setting
+from neuralmechanics.optimizers.updates.adaptive import Quotient, adaptive_formula
 
 Build = Callable[[Any], Optimizer]
 optim = torch.optim
@@ -119,6 +121,38 @@ def test_fused_steps_are_told_as_well(name: str) -> None:
     worst, watch = steps(partial(TOLD[name], fused=True, foreach=None), torch.float64)
     assert not watch._copies
     assert worst <= 4 * torch.finfo(torch.float64).eps
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"capturable": True}, {"differentiable": True}, {"lr": torch.tensor(0.1)}, {"betas": (0.9, torch.tensor(0.99))}],
+    ids=["capturable", "differentiable", "a tensor as rate", "a tensor as beta"],
+)
+def test_torch_computes_otherwise_where_numbers_are_tensors(options: dict[str, Any]) -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = optim.AdamW([parameter], lr=0.1)
+    formula, group = adaptive_formula(optimizer), optimizer.param_groups[0]
+    assert formula is not None
+    assert formula.applies(group, read_setting(optimizer, group), parameter)
+    assert not formula.applies({**group, **options}, read_setting(optimizer, group), parameter)
+    spinning = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    assert not formula.applies(group, read_setting(optimizer, group), spinning)
+
+
+@pytest.mark.parametrize("decay", [0.0, 2.0])
+def test_what_the_formula_claims_is_of_the_parameters_before_the_step(decay: float) -> None:
+    """θ_{k+1} = (1 - ηλ) θ_k + s: measured as a difference, claimed as s - ηλ θ_k, told as s after the decay."""
+    before, after = torch.tensor([2.0, -1.0]).double(), torch.tensor([1.5, 0.5]).double()
+    term = Quotient(torch.tensor([0.3, -0.2]).double(), torch.tensor([4.0, 9.0]).double(), -0.1, 1.0, 0.0)
+    setting = Setting(0.1, decay, decoupled=True)
+    step = term.whole()
+    claimed = Update(after, setting, copied=before, claims=True, terms=(term,))
+    parts = claimed.claimed_parts()
+    assert parts is not None
+    assert torch.allclose(_combined(parts, claimed.tensor), step - 0.1 * decay * before, rtol=1e-14)
+    told = Update((1 - 0.1 * decay) * before + step, setting, terms=(term,))
+    for found in (_combined(told.difference_parts(), told.tensor), told.difference, told.after - told.before()):
+        assert torch.allclose(found, step - 0.1 * decay * before, rtol=1e-13)
 
 
 def test_a_setting_that_the_state_stops_telling_is_copied_from_then_on() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from neuralmechanics import rewrite
+from neuralmechanics.rewrite.actions import equalising
+from neuralmechanics.rewrite.actions.looking.centring_norms import centring_norms
+from neuralmechanics.rewrite.actions.looking.subject import Subject
 
 from .networks import GPT, WIDTH, ConvNet, Llama, change, disturbed, images, mlp, tokens, vectors
 
@@ -51,6 +54,91 @@ def test_given_statistics_are_taken() -> None:
     assert change(model, smoothed.params, vectors()) < 1e-13
     with pytest.raises(ValueError, match="alpha is the exponent of the activations, between 0 and 1; got 2"):
         rewrite.smooth(model, vectors(), alpha=2)
+
+
+class Twice(nn.Module):
+    """A layer that reads its input, and the same once more ten times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        out: Tensor = self.second(-10 * h) + self.second(h)
+        return out
+
+
+def test_sizes_are_the_greatest_over_all_calls() -> None:
+    model, batch = disturbed(Twice()), torch.randn(5, 3, dtype=torch.float64)
+    sizes = rewrite.input_sizes(model, batch)
+    torch.testing.assert_close(sizes["first.weight"], batch.abs().amax(0))
+    torch.testing.assert_close(sizes["second.weight"], 10 * model.first(batch).detach().abs().amax(0))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (2, 3, 3, 3)], ids=["one picture", "two pictures"])
+def test_channels_of_pictures_are_not_their_columns(shape: tuple[int, ...]) -> None:
+    """As many channels as rows and columns: of a single picture the channels stand first."""
+    batch = torch.randn(shape, dtype=torch.float64)
+    sizes = rewrite.input_sizes(nn.Conv2d(3, 2, 2).double(), batch)
+    torch.testing.assert_close(sizes["weight"], batch.abs().amax((-1, -2)).reshape(-1, 3).amax(0))
+
+
+def test_equalising_moves_no_channel_farther_than_it_may() -> None:
+    """A row that is next to nothing is not blown up: factors stay between e^-10 and e^10."""
+    model = disturbed(nn.Sequential(nn.Linear(3, 7), nn.ReLU(), nn.Linear(7, 2)))
+    with torch.no_grad():
+        model[0].weight[2] *= 1e-25
+        model[2].weight[:, 4] *= 1e-25
+    equalised = rewrite.equalise(model, vectors(), by="l2")
+    factors = (equalised.params["0.weight"] / model[0].weight.detach())[:, 0].log()
+    assert float(factors.abs().max()) <= 10 + 1e-9
+    assert float(factors.max()) == pytest.approx(10)
+    assert change(model, equalised.params, vectors()) < 1e-13
+
+
+def test_sizes_that_end_less_alike_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = disturbed(nn.Sequential(nn.Linear(3, 7), nn.ReLU(), nn.Linear(7, 2)))
+    solved = equalising._solved
+    monkeypatch.setattr(equalising, "_solved", lambda *given: -solved(*given))
+    assert equalising.equalise_pieces(Subject(model, vectors(), None, None)) == ([], [])
+
+
+class Stream(nn.Module):
+    """What writes a stream, a norm that reads it, and what else does."""
+
+    def __init__(self, beside: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.enter, self.norm, self.head, self.beside = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 4), beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x)
+        out: Tensor = self.head(self.norm(h)) + self.beside(h)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("beside", "stops"),
+    [
+        (lambda h: 0 * h.shape[-1], ""),
+        (lambda h: nn.functional.layer_norm(2 * h + 1, (4,)), ""),
+        (lambda h: h, "add"),
+        (lambda h: h * h, "mul"),
+        (lambda h: h + h, "add"),
+        (lambda h: nn.functional.rms_norm(h, (4,)), "rms_norm"),
+        (lambda h: nn.functional.layer_norm(h[:, None], (1, 4))[:, 0], "layer_norm"),  # over a dimension more
+    ],
+    ids=["nothing", "another norm", "a sum", "a square", "twice", "a norm with a mean", "a norm over more"],
+)
+def test_a_stream_may_lose_its_mean_where_centring_norms_alone_read_it(
+    beside: Callable[[Tensor], Tensor], stops: str
+) -> None:
+    subject = Subject(disturbed(Stream(beside)), vectors(), None, None)
+    norm = centring_norms(subject.program)[0]
+    assert set(norm.writers) == {("enter.weight", 0), ("enter.bias", 0)}
+    assert stops in norm.reason
+    assert bool(norm.reason) == bool(stops)
+    assert "no norm that subtracts the mean, reads enter" in norm.reason or not stops
 
 
 def test_two_layers_are_equalised_in_closed_form() -> None:

@@ -19,6 +19,7 @@ from neuralmechanics.slices import (
     Products,
     Recipe,
     SliceMix,
+    SliceTerm,
     SliceView,
 )
 from neuralmechanics.slices.native import library as compiling
@@ -133,6 +134,22 @@ def test_differences_and_adams_step_enter_gram_matrices(name: str, how: str) -> 
         for number, (left, right) in enumerate(PAIRS):
             expected = reference(blocks, parts[left], parts[right], charges)
             assert torch.allclose(found[number], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_sizes_of_coefficients_are_those_of_slices_alone(how: str) -> None:
+    """Where roundings are added up, entries of gram matrices are asked for elsewhere."""
+    blocks, shape = blocks_of("rows", "a", 1, 18)
+    draw = np.random.default_rng(3)
+    view = SliceView("a", shape, (0,))
+    term = SliceTerm(view, draw.integers(18, size=view.size), np.arange(view.size), draw.normal(size=view.size))
+    mix, none = SliceMix(18, [term]), SliceMix(18, [])
+    x = tensor(shape, 0)
+    plan = ProductPlan(18, mix, none, {"a": x}, HOST, [blocks])
+    given = {"a": Products((x,), Recipe(Bilinear(((0, 0),), np.ones((1, 1))), Bilinear((), np.zeros((1, 0)))))}
+    sizes = mix.absolute().products({"a": x}, {"a": x})
+    assert torch.allclose(plan.measure(given, 1, absolute=True)[0], sizes, rtol=1e-12)
+    whole = mix.products({"a": x}, {"a": x}) + reference(blocks, x, x, 18)
+    assert torch.allclose(plan.measure(given, 1)[0], whole, rtol=1e-12, atol=1e-12)
 
 
 def test_strided_and_complex_tensors_are_read_as_they_lie(how: str) -> None:

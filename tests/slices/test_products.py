@@ -110,6 +110,21 @@ def test_a_plan_measures_what_whole_tensors_give(name: str, dtype: torch.dtype, 
         assert torch.allclose(measured[f], expected, rtol=1e-12, atol=1e-11)
 
 
+def test_weights_and_how_many_forms_they_make_may_change_from_step_to_step(how: str) -> None:
+    """As a schedule changes them: the work is written down once, and what multiplies it is that of the step."""
+    view = SliceView("w", (5, 6), (0,))
+    quadratic, linear = SliceMix(5, terms_of([view], 1)), SliceMix(5, [])
+    a, b = tensor((5, 6), 0), tensor((5, 6), 1)
+    plan = ProductPlan(5, quadratic, linear, {"w": a}, HOST)
+    squares = [quadratic.products({"w": x}, {"w": y}) for x, y in ((a, a), (a, b))]
+    for numbers in ([[1.0, 2.0]], [[0.5, -1.0]], [[1.0, 0.0], [0.0, 3.0]], [[1.0, 2.0]]):
+        weights = np.array(numbers)
+        recipe = Recipe(Bilinear(((0, 0), (0, 1)), weights), Bilinear((), np.zeros((len(numbers), 0))))
+        for _ in range(2):
+            measured = plan.measure({"w": Products((a, b), recipe)}, len(numbers))
+            assert torch.allclose(measured, torch.from_numpy(weights) @ torch.stack(squares), rtol=1e-12)
+
+
 def test_channels_last_and_slices_of_tensors_are_read_as_they_lie(how: str) -> None:
     views = [SliceView("w", (4, 3, 5, 5), (0,)), SliceView("w", (4, 3, 5, 5), (1,))]
     mix = SliceMix(5, terms_of(views, 3))

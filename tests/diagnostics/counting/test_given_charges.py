@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import pytest
 import torch
@@ -103,6 +104,17 @@ def test_charges_are_refused_where_they_are_not_tried(settings: dict[str, str], 
         count_laws(linear_network(2, 2), one(2), charges={"q": lambda p: p["0.weight"].sum()}, **settings)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("point", ["model", "generic"])
+def test_a_charge_whose_gradient_vanishes_at_the_own_parameters_is_none(point: Literal["model", "generic"]) -> None:
+    """The square of the way from there stands still at first and never again."""
+    model = linear_network(2, 2)
+    own = model[0].weight.detach().double().clone()
+    charges = {"way": lambda p: (p["0.weight"] - own).square().sum()}
+    (charge,) = count_laws(model, one(2), symmetries=(), point=point, charges=charges).charges
+    assert float(charge.values) == 0.0
+    assert not charge.conserved
+
+
 def test_a_charge_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="the charge 'q' or its gradient is not finite"):
         count_laws(linear_network(2, 2), one(2), charges={"q": lambda p: p["0.weight"].sum() / 0.0})
@@ -122,6 +134,14 @@ def test_zeros_and_ties_of_given_weights_are_told() -> None:
         "2.weight: 1 of 3 elements are zero",
     )
     assert count_laws(model, one(2), symmetries=()).upper == 0
+
+
+def test_slices_that_are_zero_are_no_ties() -> None:
+    model = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Tanh(), nn.Linear(3, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight[:2] = 0.0
+    count = count_laws(model, one(2), symmetries=(), point="model")
+    assert count.remarks[1:] == ("0.weight: 4 of 6 elements are zero",)
 
 
 def test_own_parameters_that_are_generic_are_told_so() -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from neuralmechanics.diagnostics.counting.counting import count_laws
+from neuralmechanics.diagnostics.counting.folding import folded_count
 from neuralmechanics.diagnostics.counting.folding.equivariance import relabelings
 from neuralmechanics.diagnostics.counting.folding.folded_span import FoldedSpan
 from neuralmechanics.diagnostics.counting.folding.group import RelabelingGroup, generated
@@ -96,6 +97,9 @@ def test_a_folded_span_has_the_dimension_of_all_relabelled_vectors(
     moved = torch.stack([rows[:, element] for element in _elements(potentials)]).flatten(0, 1)
     span = FoldedSpan.of(group, [rows], 1e-9, "")
     assert span.rank == int(torch.linalg.matrix_rank(moved))
+    # relabelled vectors have the same parts but for factors χ(g), real or complex
+    assert FoldedSpan.of(group, [rows, moved], 1e-9, "").rank == span.rank
+    assert span.extend(moved / moved.norm(dim=1, keepdim=True))[0] == 0
     more = torch.randn(1, potentials.dimension, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     span.extend(more / more.norm())
     moved = torch.cat([moved, torch.stack([more[0, element] for element in _elements(potentials)])])
@@ -124,6 +128,32 @@ def test_parts_have_all_dimensions() -> None:
     assert sum(multiplicity for _, multiplicity in group.characters()) == group.order
 
 
+def test_a_relabeling_that_is_in_the_group_already_adds_nothing() -> None:
+    potentials = _potentials(linear_network(6, 6), one(6))
+    found = relabelings(potentials)
+    group = generated([*found, *found], potentials.dimension)
+    assert group.orders == generated(found, potentials.dimension).orders
+    assert len(torch.unique(group.table, dim=0)) == group.order
+
+
+class Crossed(nn.Module):
+    """x ⊙ u ⊙ v backwards: each of u and v may go round while the other is uniform, and not both together."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.u * self.v.flip(0)
+
+
+@pytest.mark.parametrize(("width", "strides"), [(3, []), (2, [1]), (4, [1, 2])])
+def test_what_passes_alone_must_pass_together(width: int, strides: list[int]) -> None:
+    """Backwards a cycle of three goes the other way; exchanges of two are their own inverses."""
+    found = relabelings(_potentials(Crossed(width), one(width)))
+    assert [one_of.digit.stride for one_of in found] == strides
+
+
 def test_a_relabelled_network_takes_the_same_values_in_another_order() -> None:
     potentials = _potentials(Block(8, 2, 16), torch.zeros(1, 3, 8))
     found = relabelings(potentials)
@@ -149,6 +179,19 @@ def test_hidden_channels_alone_are_no_relabeling() -> None:
     """The network is the same: its gradients at a place that is not moved do not tell the two channels apart."""
     potentials = _potentials(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), one(3))
     assert all(set(one_of.parameters[0]) == {1} for one_of in relabelings(potentials))
+
+
+def test_functions_are_added_as_long_as_a_rank_may_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three functions at first, twice as many three times: the ranks of many at once, and not those of the first."""
+    model = linear_network(6, 6, 6)
+    expected = count_laws(model, one(6), point="symmetric")
+    monkeypatch.setattr(folded_count, "_FUNCTIONS", 0.0)
+    monkeypatch.setattr(folded_count, "_LEAST", 3)
+    found = count_laws(model, one(6), point="symmetric")
+    assert expected.certified
+    assert (found.fibre, found.lower, found.upper) == (expected.fibre, expected.lower, expected.upper)
+    monkeypatch.setattr(folded_count, "_DOUBLINGS", 1)
+    assert count_laws(model, one(6), point="symmetric").fibre > expected.fibre
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from neuralmechanics.experiments.paper import paper_sweep
 from neuralmechanics.experiments.seeds import seeded
 from neuralmechanics.experiments.sweep import estimate
 from neuralmechanics.experiments.sweep.devices import default_workers, device_pool
-from neuralmechanics.experiments.sweep.estimate import cost_of, memory_of, totals
+from neuralmechanics.experiments.sweep.estimate import Cost, cost_of, memory_of, totals
 from neuralmechanics.experiments.sweep.processes import run_in_processes
 from neuralmechanics.progress import SilentMeter
 
@@ -128,3 +129,27 @@ def test_a_seed_moves_no_stream_of_any_device(monkeypatch):
     with seeded(3, "weights"):
         assert torch.equal(torch.rand(4), first)
     assert calls == [("put back", states)] * 2
+
+
+def test_totals_are_shared_among_as_many_as_there_is_work_for():
+    """Two trainings keep two workers busy, and of more workers two; the largest ones are in memory at once."""
+    costs = [Cost(3600, 1.0, 10, 5, 7), Cost(3600, 3.0, 20, 5, 2), Cost(0, 1.0, 1, 1, 4)]
+    assert totals(costs) == (4.0, 42, 7)
+    assert totals(costs, workers=2) == (2.0, 42, 11)
+    assert totals(costs, workers=8) == (pytest.approx(4 / 3), 42, 13)
+    assert totals(costs, workers=0) == (4.0, 42, 7)
+
+
+def test_memory_is_of_the_numbers_that_are_kept():
+    """Parameters, gradients and momentum; what a forward pass keeps is doubled in double precision, halved in half."""
+    config = TrainConfig(model="mlp")
+    shape, classes, _ = estimate._data_of(config)
+    plain, each = estimate._memory(estimate._kind(config), shape, classes)
+    still = replace(config, optimizer=replace(config.optimizer, momentum=0.0))
+    heavy = replace(config, optimizer=replace(config.optimizer, momentum=0.9))
+    fixed = {c: estimate._memory(estimate._kind(c), shape, classes)[0] for c in (still, heavy)}
+    assert plain in fixed.values()
+    assert 2 * fixed[heavy] == 3 * fixed[still]
+    for precision, width in (("float64", 2.0), ("bfloat16", 0.5)):
+        other = estimate._memory(estimate._kind(replace(config, precision=precision)), shape, classes)
+        assert other == (plain * max(1.0, width), int(2 * each * width) // 2)

@@ -58,3 +58,23 @@ def test_a_row_holds_the_worst_of_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert errors["seed"].tolist() == [0] * len(ERRORS)
     assert errors.drop(columns="seed").equals(ERRORS)
     assert set(opened) == {sweep.folder(points[0])}
+
+
+def test_a_run_that_is_damaged_says_so_beside_its_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = tuple(Point({"seed": seed}, TrainConfig(seed=seed)) for seed in range(2))
+    sweep = Sweep(points, tmp_path)
+    for point in points:
+        sweep.folder(point).mkdir(parents=True)
+        (sweep.folder(point) / RESULT).write_text(json.dumps({"loss": 0.25}))
+        (sweep.folder(point) / "run.json").write_text("{}")
+
+    def open_run(folder: Path) -> Any:
+        if folder == sweep.folder(points[0]):
+            raise ValueError("shard 3 is damaged")
+        return SimpleNamespace(errors=ERRORS.copy)
+
+    monkeypatch.setattr(monitor, "open_run", open_run)
+    table = gather(sweep)
+    assert table["status"].tolist() == ["finished, shard 3 is damaged", "finished"]
+    assert table["loss"].tolist() == [0.25, 0.25]
+    assert gather_errors(sweep)["seed"].tolist() == [1] * len(ERRORS)

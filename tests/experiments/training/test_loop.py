@@ -24,6 +24,7 @@ from neuralmechanics.experiments import (
 from neuralmechanics.experiments.data import Batches, Position, load_data
 from neuralmechanics.experiments.losses import loss_function
 from neuralmechanics.experiments.measuring.curvature import top_eigenvalues
+from neuralmechanics.experiments.training import loop
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint, save_checkpoint
 from neuralmechanics.experiments.training.observer import Training
 from neuralmechanics.experiments.training.runfolder import CHECKPOINTS
@@ -165,6 +166,42 @@ def test_divergence_stops_with_the_reason():
     config = TrainConfig(model="mlp", optimizer=OptimizerConfig(learning_rate=1e6), images=SMALL, record=QUIET)
     with pytest.raises(FloatingPointError, match=r"lower optimizer.learning_rate \(now 1000000.0\)"):
         train(config)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_no_number_ends_the_training(value):
+    with pytest.raises(FloatingPointError, match=rf"the loss is {value} after step 3; lower optimizer.learning_rate"):
+        loop._finite(torch.tensor(value), 3, TrainConfig())
+    assert loop._finite(torch.tensor(1e38), 3, TrainConfig()) == pytest.approx(1e38)
+
+
+def test_the_record_of_a_checkpoint_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    """A resumed training finds what was recorded until its checkpoint; the last one is written when all has ended."""
+    done = []
+
+    class Recording:
+        def log(self, **_):
+            done.append("log")
+
+        def flush(self):
+            done.append("flush")
+
+    @contextmanager
+    def attached(*_, **__):
+        yield Recording()
+        done.append("closed")
+
+    def saved(folder, model, optimizer, position):
+        done.append(f"checkpoint {position.step}")
+
+    monkeypatch.setattr(loop, "attach_monitor", attached)
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
+    train(TrainConfig(model="mlp", steps=5, checkpoint_every=2, record=RecordConfig(every=1)), tmp_path / "run")
+    assert done == [
+        *("log", "log", "flush", "checkpoint 2"),
+        *("log", "log", "flush", "checkpoint 4"),
+        *("log", "closed", "checkpoint 5"),
+    ]
 
 
 def test_every_metric_from_one_run(tmp_path):

@@ -48,6 +48,8 @@ def test_cosine_linear_and_warmup():
     cosine, linear = ScheduleConfig("cosine", factor=0.0), ScheduleConfig("linear", factor=0.5)
     assert [at(cosine, done=d).learning_rate for d in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.05, 0.0])
     assert [at(linear, done=d).learning_rate for d in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.075, 0.05])
+    floor = ScheduleConfig("cosine", factor=0.2)  # down to a fifth, not to nothing
+    assert [at(floor, done=d).learning_rate for d in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.06, 0.02])
     warm = ScheduleConfig("constant", warmup=4.0, unit="step")
     rates = [at(warm, step=s).learning_rate for s in range(6)]
     assert rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])

@@ -16,7 +16,7 @@ from tests.monitor.explaining.noise import followed
 import neuralmechanics as nm
 from neuralmechanics.experiments.config import OptimizerConfig, RecordConfig, TrainConfig
 from neuralmechanics.experiments.training.loop import train
-from neuralmechanics.laws.equilibrium import Response, equilibrium_rotation
+from neuralmechanics.laws.equilibrium import Response, alignment, equilibrium_rotation
 from neuralmechanics.monitor.explaining.forecasting.forecast import _scales, _surprise
 from neuralmechanics.monitor.explaining.forecasting.learning import Learned
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
@@ -155,6 +155,21 @@ def test_half_lives_are_those_of_the_decay(dampening: float) -> None:
     assert np.allclose(rows["translation"], np.log(2) / (0.05 * (1 - dampening) * 0.02 / 0.2))
     assert np.allclose(rows["rescale"], np.log(2) / (2 * 0.05 * (1 - dampening) * 0.02 / 0.2))
     assert told.withheld == ("no weights of this model are scale-free",)
+
+
+@pytest.mark.parametrize(("nesterov", "gain"), [(False, 9.0), (True, 1 + 2 * 0.64 * alignment(0.8) / 0.2)])
+def test_noise_holds_rescale_charges_where_decay_takes_what_steps_add(nesterov: bool, gain: float) -> None:
+    """|d|² of a step, signed as the charge is, times the memory's gain, over the rate of the decay."""
+    training = make_training()
+    optimizer = training.sgd(lr=0.05, momentum=0.8, nesterov=nesterov, weight_decay=0.02)
+    with nm.Monitor(training.model, optimizer, training.symmetries, every=10) as monitor:
+        training.run(optimizer, range(80))
+    told = monitor.run.forecast().others.set_index("family")["settles_at"]
+    books = monitor.run.budget()["change"].sel(part="finite_step", step=slice(50, None))
+    rescale = books.isel(charge=np.flatnonzero(books["kind"] == "rescale"))
+    energy = np.abs(rescale.sum("step") / 40).groupby("family").median()
+    assert np.allclose(told.loc[energy["family"].to_numpy()], energy * gain / (2 * 0.05 * 0.02 / 0.2), rtol=1e-12)
+    assert told.drop(energy["family"].to_numpy()).isna().all()  # translations lose all to decay
 
 
 def test_an_optimiser_that_nothing_is_known_of_is_withheld_with_the_reason() -> None:

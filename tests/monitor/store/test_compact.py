@@ -84,6 +84,20 @@ def test_a_record_in_floats_comes_back_to_rounding(case: str) -> None:
         assert np.array_equal(back[name], arrays[name], equal_nan=arrays[name].dtype.kind == "f")
 
 
+@pytest.mark.parametrize(
+    ("single", "share", "kept"), [(True, 1e-5, True), (True, 1e-7, False), (False, 1e-10, True), (False, 1e-16, False)]
+)
+def test_what_breaks_a_symmetry_by_rounding_alone_goes_without_saying(single: bool, share: float, kept: bool) -> None:
+    """Of the motion of a charge, by the precision of the gradient; all is kept where one charge has more."""
+    step, decay = np.full((1, N), 0.5), np.full((1, N), -0.5)
+    broken = np.zeros((1, N))
+    broken[0, 3] = -share
+    arrays = record(budget__finite_step=step, budget__weight_decay=decay, budget__broken_symmetry=broken)
+    back = expanded(compacted(arrays, single=single))
+    assert ("budget/broken_symmetry" in back) == kept
+    assert not kept or np.allclose(back["budget/broken_symmetry"], broken, rtol=1e-6, atol=0)
+
+
 def test_a_merged_shard_may_hold_rows_of_both_kinds() -> None:
     """A record whose charges ran away keeps its predictions themselves, its neighbours their differences."""
     rows = [record(0), record(1, **AWKWARD["charge inf"]), record(2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.durability.training import session
 
 import neuralmechanics as nm
 from neuralmechanics.monitor import CorruptShardError, NotARunError
@@ -289,6 +291,19 @@ def test_a_segment_killed_before_its_first_record_replaces_nothing(training: Any
     unfinished.mkdir()
     assert nm.open_run(store).data.identical(expected)
     assert [f.name for f in segments(store)] == ["segment-0000", "segment-0001"]
+
+
+def test_a_segment_that_was_lost_is_not_taken_for_a_free_number(tmp_path: Path) -> None:
+    """The next one comes after the last that there is, and what was written stays where it stands."""
+    folder = tmp_path / "run"
+    for start in (0, 2, 4):
+        session(folder, start, 2, lambda _: None)
+    shutil.rmtree(folder / "segment-0001")
+    session(folder, 6, 2, lambda _: None)
+    assert sorted(path.name for path in folder.glob("segment-*")) == ["segment-0000", "segment-0002", "segment-0003"]
+    run = nm.open_run(folder, skip_damaged=True)
+    assert set(run.verify().query("not sound")["problem"]) == {"segment-0001 is missing"}
+    assert {4, 5, 6, 7} <= set(run.data["step"].values.tolist())
 
 
 def test_random_bits_of_a_whole_run(training: Any, store: Path) -> None:

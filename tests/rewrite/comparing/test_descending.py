@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -19,10 +20,14 @@ from neuralmechanics.rewrite.comparing import Element, align
 from neuralmechanics.rewrite.comparing.align import _Between
 from neuralmechanics.rewrite.comparing.checkpoints import Function
 from neuralmechanics.rewrite.comparing.elements.steps import SpaceStep, space_steps
+from neuralmechanics.rewrite.comparing.parts.network import Network
+from neuralmechanics.rewrite.comparing.solving.descending import descended
+from neuralmechanics.rewrite.comparing.solving.matching import Solver, distance_between
 from neuralmechanics.symmetry import Element as SpaceElement
 
 from .planting import distance, state_of
 
+aligning = importlib.import_module("neuralmechanics.rewrite.comparing.align")  # the module, not its function
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "barriers.py"
 
 
@@ -71,6 +76,51 @@ def test_descent_lowers_what_is_missing_half_way_and_keeps_the_function(named: b
 @pytest.mark.parametrize("named", [False, True])
 def test_descent_turns_streams_and_heads(named: bool) -> None:
     descent_lowers_what_is_missing(lambda: transformer(nn.RMSNorm), batch_of_tokens(), named)
+
+
+def test_where_nothing_is_better_nothing_is_moved() -> None:
+    """The element that is there is tried first, before any sweep: half way between two, each with its own order."""
+    model = prepared(nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)))
+    network = Network.of(model, torch.zeros(1, 3, dtype=torch.float64))
+    a, b = state_of(model), state_of(prepared(nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)), 1))
+    seen: list[dict[str, Tensor]] = []
+
+    def objective(half: Mapping[str, Tensor]) -> tuple[float, Mapping[str, Tensor]]:
+        seen.append(dict(half))
+        return float(len(seen)), {name: torch.ones_like(value) for name, value in half.items()}
+
+    for steps in (0, 3):
+        seen.clear()
+        element, value = descended(network, a, b, objective, steps)
+        assert (value, len(seen)) == (1.0, steps + 1)
+        assert distance(b, element.transform(b)) == 0
+        assert all(torch.equal(seen[0][name], (a[name] + b[name]) / 2) for name in a)
+
+
+@pytest.mark.parametrize(("starts", "begun"), [(0, [0]), (1, [0]), (2, [0, 1]), (4, [0, 1, 2, 3])])
+def test_as_many_starts_as_are_asked_for(starts: int, begun: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which the nearest is kept."""
+    model = prepared(nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)))
+    network = Network.of(model, torch.zeros(1, 3, dtype=torch.float64))
+    a, b = state_of(model), state_of(prepared(nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)), 1))
+    numbers: list[int] = []
+    distances: list[float] = []
+    begin, off = aligning._begin, Solver.off
+
+    def noted(solver: Solver, number: int) -> None:
+        numbers.append(number)
+        begin(solver, number)
+
+    def measured(solver: Solver) -> float:
+        distances.append(off(solver))
+        return distances[-1]
+
+    monkeypatch.setattr(aligning, "_begin", noted)
+    monkeypatch.setattr(Solver, "off", measured)
+    element, found = aligning._nearest(network, a, b, starts)
+    assert numbers == begun
+    assert found == min(distances)
+    assert distance_between(a, element.transform(b)) == pytest.approx(found, rel=1e-12)
 
 
 def test_steps_of_spaces_along_different_dimensions_are_joined() -> None:

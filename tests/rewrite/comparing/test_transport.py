@@ -103,6 +103,26 @@ def test_second_moments_under_scales_and_under_mixing() -> None:
         transport(state, mixing)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_moments_keep_their_type_and_their_step(dtype: torch.dtype) -> None:
+    model, batch = CASES["relu"]()
+    space = find_symmetries(prepared(model), batch).spaces[0]
+    element = Element(space_steps(space, space.random_element(torch.Generator().manual_seed(2))))
+    state = {
+        name: {
+            "exp_avg": torch.ones_like(p, dtype=dtype),
+            "exp_avg_sq": torch.ones_like(p, dtype=torch.float32),
+            "step": torch.tensor(7.0),
+        }
+        for name, p in state_of(model).items()
+    }
+    carried = transport(state, element)
+    assert {name: [v.dtype for v in entries.values()] for name, entries in carried.items()} == {
+        name: [v.dtype for v in entries.values()] for name, entries in state.items()
+    }
+    assert all(entries["step"] == 7 for entries in carried.values())
+
+
 def test_unknown_entries_are_refused() -> None:
     with pytest.raises(ValueError, match="entry 'acc_delta' is of an unknown kind"):
         transport({"w": {"acc_delta": torch.ones(2)}}, Element())

@@ -14,6 +14,7 @@ from torch import nn
 
 from neuralmechanics.rewrite import fold, rotate
 from neuralmechanics.rewrite.files import rewrite_checkpoint
+from neuralmechanics.rewrite.files.checkpoint import open_checkpoint
 from neuralmechanics.rewrite.plan import Plan
 
 from ..maps.networks import decoder, texts
@@ -153,3 +154,41 @@ def test_links_to_shards_are_followed(tmp_path: Path) -> None:
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
     after, expected = load_all(tmp_path / "out"), plan.apply(model.state_dict())
     assert all(torch.equal(after[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("types", "precision"),
+    [
+        ({"*": torch.bfloat16}, torch.float32),
+        ({"*": torch.float16}, torch.float32),
+        ({"*": torch.bfloat16, "gain": torch.float16}, torch.float32),
+        ({"*": torch.bfloat16, "gain": torch.float32}, torch.float64),
+        ({"*": torch.float32}, torch.float64),
+    ],
+    ids=["bfloat16", "half", "both halves", "gains in single", "single"],
+)
+def test_what_has_sixteen_bits_alone_is_computed_in_single_precision(
+    types: dict[str, torch.dtype], precision: torch.dtype, tmp_path: Path
+) -> None:
+    """All that the plan concerns; one tensor with more digits is enough for double precision."""
+    model, hollow, plan = planned()
+    state = {
+        name: value.to(types["gain"] if value.ndim == 1 and "gain" in types else types["*"])
+        for name, value in model.state_dict().items()
+    }
+    source = save_shards(tmp_path / "in", state)
+    rewrite_checkpoint(source, tmp_path / "out", plan, hollow)
+    after = load_all(tmp_path / "out")
+    for name in plan.tensors:
+        assert after[name].dtype == state[name].dtype
+        assert torch.equal(after[name], plan.value(name, state.__getitem__, precision))
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_named(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(4), "b": torch.ones(400)}, tmp_path / "in.safetensors")
+    checkpoint = open_checkpoint(tmp_path / "in.safetensors")
+    content = (tmp_path / "in.safetensors").read_bytes()
+    (tmp_path / "in.safetensors").write_bytes(content[:-3])
+    assert len(checkpoint.raw("a")) == 16
+    with pytest.raises(ValueError, match=r"tensor 'b' of .* ends early: the file has become shorter while it was read"):
+        checkpoint.raw("b")

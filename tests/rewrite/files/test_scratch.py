@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -104,4 +105,61 @@ def test_a_folder_that_is_tidied_away_before_it_is_locked_is_made_again(
     with scratch_beside(tmp_path / "out") as folder:
         assert [str(folder)] == made[1:]
         assert folder.is_dir()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "stays"),
+    [(None, True), (PermissionError, True), (ProcessLookupError, False), (OverflowError, False)],
+    ids=["it lives", "it is another user's", "it has ended", "there is no such number"],
+)
+def test_without_locks_only_a_writer_that_has_ended_is_gone(
+    answer: type[Exception] | None, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(number: int, signal: int) -> None:
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(scratch, "_locked", lambda handle: False)
+    monkeypatch.setattr(os, "kill", kill)
+    (left_by_a_killed_writer(tmp_path) / ".lock").write_text(f"12 {scratch.socket.gethostname()}")
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == ([KILLED] if stays else [])
+
+
+def test_a_folder_that_is_tidied_away_while_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the lock's file and the lock: what is locked then is a file that is nowhere."""
+    lock, calls = scratch._locked, []
+
+    def late(handle: int) -> bool:
+        calls.append(handle)
+        if len(calls) == 1:
+            remove_abandoned(tmp_path)
+        return lock(handle)
+
+    monkeypatch.setattr(scratch, "_locked", late)
+    with scratch_beside(tmp_path / "out") as folder:
+        assert (folder / ".lock").exists()
+        assert names(tmp_path) == [folder.name]
+    assert names(tmp_path) == []
+
+
+def test_the_lock_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be removed now is still known as a dead writer's, and the next one removes it."""
+    listed, removed = os.listdir, scratch.remove_tree
+
+    def refused(path: Path) -> None:
+        if path.name == "new":
+            raise OSError("busy")
+        removed(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lambda path: sorted(listed(path)))  # the lock's file stands before the others
+        patch.setattr(scratch, "remove_tree", refused)
+        with scratch_beside(tmp_path / "out") as folder:
+            (folder / "new").mkdir()
+    assert names(folder) == [".lock", "new"]
+    remove_abandoned(tmp_path)
     assert names(tmp_path) == []

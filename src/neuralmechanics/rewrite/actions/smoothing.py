@@ -84,7 +84,7 @@ def _watching(found: dict[str, Tensor], name: str) -> Any:
         x = inputs[0] if inputs else None
         if not isinstance(x, Tensor) or not x.is_floating_point() or not x.ndim:
             return
-        dim = 1 if isinstance(module, _ConvNd) and x.ndim == len(module.kernel_size) + 2 else -1
+        dim = -1 - len(module.kernel_size) if isinstance(module, _ConvNd) else -1  # of one example, too
         sizes = x.detach().double().abs().movedim(dim, 0).flatten(1).amax(1).cpu() if x.numel() else None
         if sizes is not None:
             found[name] = torch.maximum(found[name], sizes) if name in found else sizes

@@ -32,8 +32,8 @@ Tell = Callable[[str], None]
 _WITNESSES = 64
 # Parts of up to this size take seconds: smaller ones are not sought.
 _COMFORTABLE = 500
-# Functions a column of a part at first, and how often they are doubled where a rank may still rise.
-_FUNCTIONS, _DOUBLINGS = 1.3, 3
+# Functions a column of a part at first and beside them, and how often they are doubled where a rank may still rise.
+_FUNCTIONS, _LEAST, _DOUBLINGS = 1.3, 64, 3
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _place(
     theta = group.fixed(fresh_place(potentials))
     moved = [unit.at(potentials, theta) for unit in units]
     generators, generator_gaps = _rank_of(potentials, group, moved, tolerance, "known generators")
-    entries, rows, rank = int(_FUNCTIONS * group.orbits) + 64, list[Tensor](), -1
+    entries, rows, rank = int(_FUNCTIONS * group.orbits) + _LEAST, list[Tensor](), -1
     for _ in range(_DOUBLINGS):
         rows += potentials.gradients(theta, entries)
         before, span = rank, FoldedSpan.of(group, rows, tolerance, "gradients")

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuralmechanics.laws import Hyperparameters, normal_form
+from neuralmechanics.laws.equilibrium import memory_gain
+from neuralmechanics.monitor.explaining.forecasting.learning import interval_lengths
 from neuralmechanics.monitor.explaining.forecasting.settings import Changes
 from neuralmechanics.monitor.reading.rows import in_blocks
+from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +25,7 @@ def decaying(books: xr.Dataset, data: xr.Dataset, run: Run, until: int, changes:
     import pandas as pd
 
     kinds, families = (np.array(getattr(run.symmetries, name)) for name in ("kinds", "family_names"))
-    energies = _energies(books, until)
+    energies = _energies(books, data, until)
     rows = []
     for family in dict.fromkeys(families[np.isin(kinds, ("translation", "rescale"))]):
         mine = np.flatnonzero(families == family)
@@ -31,14 +34,15 @@ def decaying(books: xr.Dataset, data: xr.Dataset, run: Run, until: int, changes:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _energies(books: xr.Dataset, until: int) -> np.ndarray[Any, Any]:
-    """|d|² a step of every charge over the second half of the steps so far."""
+def _energies(books: xr.Dataset, data: xr.Dataset, until: int) -> np.ndarray[Any, Any]:
+    """|d|² a step of every charge over the intervals that end in the second half of the steps so far."""
     steps = books["step"].to_numpy()
     late = (steps <= until) & (steps > until / 2)
+    made = int(interval_lengths(steps, data)[late].sum())
     total = np.zeros(books.sizes["charge"])
     for block in in_blocks(books[["change"]].sel(part="finite_step").isel(step=np.flatnonzero(late))):
         total += block["change"].to_numpy().sum(axis=0)
-    return total / max(int(steps[late].max(initial=0) - steps[late].min(initial=0)), 1)
+    return total / max(made, 1)
 
 
 def _other(
@@ -71,7 +75,8 @@ def _other(
     settles = np.nan
     if quadratic and rate > 0:
         energy = energies[mine]
-        gain = (1 + β) / (1 - β) if sgd else 1.0
+        nesterov = bool(np.nanmax(data["nesterov"][row].to_numpy()[mine]))
+        gain = memory_gain(Sgd(η, λ, β, α, nesterov=nesterov)) if sgd else 1.0
         settles = float(np.median(np.abs(energy * gain / rate)))
     return known | {"half_life": np.log(2) / rate if rate else np.inf, "regime": regime, "settles_at": settles}
 

@@ -66,7 +66,7 @@ def learned(budget: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: Vector
         raise ValueError(f"a forecast needs at least 4 records after the start, there are {int(rows.sum())} by {until}")
     parts = {str(p): budget["change"].sel(part=p).to_numpy()[rows] for p in budget["part"].to_numpy()}
     ends = budget["step"].to_numpy()[rows]
-    begins = ends - _lengths(ends, data)
+    begins = ends - interval_lengths(ends, data)
     charge, rate, rated = (data[name].isel(charge=chosen) for name in ("charge", "learning_rate", "weight_decay"))
     at = {int(step): k for k, step in enumerate(data["step"].to_numpy())}
     before, after = ([at[int(s)] for s in steps] for steps in (begins, ends))
@@ -107,7 +107,7 @@ def _mean_product(a: Vector, b: Vector, c: Vector, d: Vector) -> Vector:
     return product
 
 
-def _lengths(ends: np.ndarray[Any, Any], data: xr.Dataset) -> np.ndarray[Any, Any]:
+def interval_lengths(ends: np.ndarray[Any, Any], data: xr.Dataset) -> np.ndarray[Any, Any]:
     """How many steps each interval has: since the record before."""
     steps = data["step"].to_numpy()
     found: np.ndarray[Any, Any] = ends - steps[np.searchsorted(steps, ends) - 1]
