@@ -58,12 +58,17 @@ def _still(step: Step) -> bool:
 def _commute(a: Step, b: Step) -> bool:
     """Whether the order of two steps is seen to make no difference.
 
-    They move other tensors, or both add constants, or act along different dimensions of what they share.
+    Neither moves what the other moves or reads, or both add constants, or they act along different dimensions of what
+    they share.
     """
     shared = {*a.parameters} & {*b.parameters}
-    if not shared or (_adds_constants(a) and _adds_constants(b)):
+    if _adds_constants(a) and _adds_constants(b):
         return True
-    if not isinstance(a, SpaceStep) or not isinstance(b, SpaceStep) or _reads(a.space, b) or _reads(b.space, a):
+    if _reads(a, b) or _reads(b, a):
+        return False
+    if not shared:
+        return True
+    if not isinstance(a, SpaceStep) or not isinstance(b, SpaceStep):
         return False
     return all(_axes(a.space, name).isdisjoint(_axes(b.space, name)) for name in shared)
 
@@ -74,9 +79,15 @@ def _axes(space: Space, name: str) -> set[int]:
     return {place.axis for entry in entries for place in (entry.place, *entry.beside)}
 
 
-def _reads(space: Space, step: Step) -> bool:
-    """Whether a space's matrices pass gains that the step moves."""
-    return any(gain.parameter in step.parameters for entry in space.entries for gain, _ in entry.dressing)
+def _reads(step: Step, other: Step) -> bool:
+    """Whether what a step does depends on parameters that another moves: gains that a matrix passes, maps of a shift."""
+    if isinstance(step, SpaceStep):
+        read = {gain.parameter for entry in step.space.entries for gain, _ in entry.dressing}
+    elif isinstance(step, FamilyStep):
+        read = {*step.family.action.inputs, *step.family.action.anchors, *step.family.action.gains}
+    else:
+        return True
+    return not read.isdisjoint(other.parameters)
 
 
 def _adds_constants(step: Step) -> bool:
