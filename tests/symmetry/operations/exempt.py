@@ -125,6 +125,7 @@ ENDING = frozenset(f"aten.{name}" for name in f"{_NOT_FOLLOWED} {_FRESH} {_COUNT
 NOT_DERIVED: dict[str, str] = {
     "aten.native_channel_shuffle": "torch has no derivative of it",
     "aten.copy": "torch has no derivative of it",
+    "aten.logdet": "of a negative determinant it is no number",
     "aten.floor_divide": "torch has no derivative of it",
     "aten.glu_jvp": "torch has no derivative of it",
     "aten.heaviside": "torch has no derivative of it",
@@ -168,5 +169,8 @@ special_xlog1py special_xlogy std std_mean sum sym_storage_offset threshold thre
 triplet_margin_loss triu trunc upsample_bicubic2d upsample_bilinear2d upsample_linear1d
 upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean vdot
 view_as_complex view_as_real where xlogy zeros_like inner linalg_multi_dot chain_matmul
-linalg_vecdot matrix_exp linalg_matrix_exp diag diag_embed quantile nanquantile"""
+linalg_vecdot matrix_exp linalg_matrix_exp diag diag_embed quantile nanquantile
+complex polar _upsample_nearest_exact1d _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
+_upsample_lanczos2d_aa scatter_reduce index_reduce det linalg_det slogdet linalg_slogdet logdet linalg_solve
+linalg_solve_triangular linalg_matrix_norm linalg_norm cov corrcoef"""
 PARTIAL = frozenset(f"aten.{name}" for name in _NOT_ALL.split())

@@ -6,7 +6,7 @@ import operator
 
 import torch
 
-from .case import B, D, G, I, N, P
+from .case import B, D, G, I, N, P, Z
 from .table import Table
 
 table = Table()
@@ -102,6 +102,16 @@ c("scatter", "src", P(3, 2), 0, G(torch.tensor([[2, 0], [1, 1]])), P(2, 2))
 c("scatter", "src", P(2, 3), -1, G(torch.tensor([[2, 0], [1, 2]])), P(2, 2))
 c("scatter", "value", P(3, 2), 0, I(3, 1, 2), 0.0)
 c("scatter", "value", P(3, 2), 1, I(2, 3, 1), 1.5)
+for reduce in ("sum", "mean", "amax", "amin"):
+    for itself in (True, False):
+        c("scatter_reduce", "two", P(4), 0, I(4, 3), P(3), reduce, include_self=itself)
+        c("scatter_reduce", "two", P(3, 2), 0, I(3, 4, 2), P(4, 2), reduce, include_self=itself)
+        c("scatter_reduce", "two", P(2, 3), -1, I(3, 2, 2), P(2, 2), reduce, include_self=itself)
+        c("scatter_reduce", "two", Z(2, 3), -1, I(3, 2, 2), P(2, 2), reduce, include_self=itself)
+        if reduce != "sum":
+            c("index_reduce", "default", P(4), 0, I(4, 3), P(3), reduce, include_self=itself)
+            c("index_reduce", "default", P(4, 2), 0, I(4, 2), P(2, 2), reduce, include_self=itself)
+            c("index_reduce", "default", P(2, 3), -1, I(3, 4), P(2, 4), reduce, include_self=itself)
 for reduce in ("add", "multiply"):
     c("scatter", "reduce", P(3, 2), 0, I(3, 4, 2), P(4, 2), reduce=reduce)
     c("scatter", "value_reduce", P(3, 2), 0, I(3, 4, 2), 2.0, reduce=reduce)

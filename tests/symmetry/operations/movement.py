@@ -66,6 +66,12 @@ for shape in [(3,), (2, 3), (2, 1, 3)]:
     for name in ("conj", "_conj_physical", "real"):
         c(name, "default", P(*shape))
     c("view_as_complex", "default", P(*shape, 2))
+    c("complex", "default", P(*shape), P(*shape))
+    c("complex", "default", P(*shape), P(1))
+    c("complex", "default", D(*shape), P(*shape))
+    c("polar", "default", P(*shape, kind="positive"), P(*shape))
+    c("polar", "default", P(*shape, kind="positive"), P(1))
+    c("polar", "default", D(*shape, kind="positive"), P(*shape))
 for shape in [(3,), (2, 3), (2, 2)]:
     c("requires_grad_", "default", D(*shape), False)
 
@@ -204,6 +210,11 @@ _LINES = {
     "upsample_bicubic2d": [False],
     "upsample_nearest3d": [],
     "upsample_trilinear3d": [False],
+    "_upsample_nearest_exact1d": [],
+    "_upsample_nearest_exact3d": [],
+    "_upsample_bilinear2d_aa": [False],
+    "_upsample_bicubic2d_aa": [False],
+    **({"_upsample_lanczos2d_aa": [False]} if hasattr(torch.ops.aten, "_upsample_lanczos2d_aa") else {}),
 }
 for name, corners in _LINES.items():
     rank = next(n for n in (1, 2, 3) if f"{n}d" in name)

@@ -14,6 +14,7 @@ from . import (
     other_names,
     recurrent,
     reductions,
+    square_matrices,
 )
 from .case import Case
 
@@ -21,7 +22,7 @@ __all__ = ["CASES", "by_rule"]
 
 FILES = (
     movement, elementwise, contractions, reductions, normalisations, indexing, embeddings, recurrent, losses, backward,
-    other_names,
+    other_names, square_matrices,
 )  # fmt: skip
 CASES: list[Case] = [case for file in FILES for case in file.table.cases]
 

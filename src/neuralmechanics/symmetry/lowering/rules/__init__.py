@@ -15,6 +15,7 @@ from neuralmechanics.symmetry.lowering.rules.contracting import (  # noqa: F401
     convolutions,
     fourier,
     products,
+    square_matrices,
 )
 from neuralmechanics.symmetry.lowering.rules.indices import embeddings, indexing, packing, placing  # noqa: F401
 from neuralmechanics.symmetry.lowering.rules.rearranging import (  # noqa: F401

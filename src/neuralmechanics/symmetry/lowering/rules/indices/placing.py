@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import is_node
-from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
+from neuralmechanics.symmetry.lowering.rules.functions import IDENTITY, bound, function_of
 from neuralmechanics.symmetry.lowering.rules.indices.index_arguments import (
     joined_index,
     places_not_followed,
@@ -22,7 +22,7 @@ from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
 from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.builder import Builder
-from neuralmechanics.symmetry.program.refusals import UnsupportedFormError
+from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
 
 
@@ -32,8 +32,8 @@ def slice_replaced(
 ) -> Value:
     """x with a slice replaced: what stands before it, the source, what stands after it."""
     dim %= len(x.shape)
-    if any(at is not None and known(at) is None for at in (start, end)):
-        raise UnsupportedFormError("a slice that the data decide")
+    if any(at is not None and known(at) is None for at in (start, end)):  # where to, the data decide
+        return d.placed(x, source, dim, x.shape, (), bound(node, 0, 1))
     places = range(x.shape[dim])
     inside = places[start:end:step]
     if step != 1:
@@ -83,6 +83,28 @@ def placed(d: Builder, node: fx.Node, x: Value, *rest: Any, **kwargs: Any) -> Va
         source = d.scaled(source, alpha)
         function = function_of("index_add", lambda x, source, index: x.index_add(dim, index, source), node.args[2])
     return d.placed(onto, source, dim, shape, apart, _onto_zeros(function, onto is None, shape))
+
+
+@rule("scatter_reduce", "index_reduce")
+def reduced_into(
+    d: Builder, node: fx.Node, x: Value, dim: int, index: Value, source: Value, how: str, include_self: bool = True
+) -> Value:
+    """Entries of a source summed, averaged, or compared with each other, and with what stands where they are put."""
+    d.fix(index)
+    shape = meta_shape(node)
+    fits = len(source.shape) == len(shape) and all(
+        n == shape[k] for k, n in enumerate(source.shape) if k != dim % len(shape)
+    )
+    if how == "prod":
+        raise NotSoughtError("products of entries that the data bring together are not followed")
+    if not fits:
+        raise places_not_followed()
+    apart = told_apart(_index_of(node), dim % len(shape)) if "scatter" in str(node.target) else ()
+    if how in ("amax", "amin"):  # which entry comes through is another one in each place: only its size is followed
+        x, source = (d.homogeneous(v, function=IDENTITY) for v in (x, source))
+    onto = None if x.number == 0 else x
+    put = d.placed(onto, source, dim % len(shape), shape, apart, _onto_zeros(bound(node, 0, 3), onto is None, shape))
+    return d.homogeneous(put, function=IDENTITY) if how in ("amax", "amin") else put
 
 
 def _masked_elsewhere(

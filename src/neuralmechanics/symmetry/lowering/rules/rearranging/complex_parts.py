@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
-from neuralmechanics.symmetry.lowering.rules.rearranging.movement import reshape
+from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, meta_shape, reshape
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
 from neuralmechanics.symmetry.program.attributes.function import PARTS, UNITS
@@ -34,6 +34,21 @@ def complex_pairs(d: Builder, node: fx.Node, x: Value) -> Value:
     letters = ascii_letters[: len(x.shape)]
     units = d.constant((2,), function=function_of(UNITS, lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
     return d.contract(x, units, Contraction(letters, letters[-1], letters[:-1]))
+
+
+@rule("complex")
+def complex_number(d: Builder, node: fx.Node, real: Value, imaginary: Value) -> Value:
+    """a + i b: the pair of both as one number."""
+    shape = meta_shape(node)
+    parts = [reshape(d, expand(d, part, shape), (*shape, 1)) for part in (real, imaginary)]
+    return complex_pairs(d, node, d.cat(parts, len(shape)))
+
+
+@rule("polar")
+def from_polar(d: Builder, node: fx.Node, size: Value, angle: Value) -> Value:
+    """r exp(i φ): linear in r, of an angle that may not change."""
+    turn = d.nonlinear(angle, function=function_of("turn", lambda a: torch.polar(torch.ones_like(a), a)))
+    return d.mul(size, turn)
 
 
 @rule("view_as_real")

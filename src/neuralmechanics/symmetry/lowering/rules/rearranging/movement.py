@@ -192,12 +192,17 @@ def pixel_shuffled(d: Builder, node: fx.Node, x: Value, factor: int) -> Value:
     "upsample_linear1d",
     "upsample_bicubic2d",
     "upsample_trilinear3d",
+    "_upsample_nearest_exact1d",
     "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
+    "_upsample_lanczos2d_aa",
 )
 def upsampled(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> Value:
-    """Weighted means over neighbours, with weights that sum to one."""
-    dims, cubic = tuple(range(2, len(x.shape))), "bicubic" in str(node.target)
-    return d.pool(x, dims, meta_shape(node), True, True, settings(node), bound(node), cubic)
+    """Weighted means over neighbours, with weights that sum to one; of some kernels a few are negative."""
+    dims, signed = tuple(range(2, len(x.shape))), any(kernel in str(node.target) for kernel in ("bicubic", "lanczos"))
+    return d.pool(x, dims, meta_shape(node), True, True, settings(node), bound(node), signed)
 
 
 @rule("copy")

@@ -93,16 +93,16 @@ def multiplied(
         return x
     if not 0 < x.shape[dim] <= _FACTORS:
         raise NotSoughtError("the factors of a product of many are not followed")
-    return reshape(d, _product(d, x, dim), meta_shape(node))
+    return reshape(d, product_along(d, x, dim), meta_shape(node))
 
 
-def _product(d: Builder, x: Value, dim: int) -> Value:
+def product_along(d: Builder, x: Value, dim: int) -> Value:
     """The product along a dimension, of which one place is left."""
     n = x.shape[dim]
     if n == 1:
         return x
     halves = (take(d, x, dim, places) for places in (range(n // 2), range(n // 2, n)))
-    first, last = (_product(d, half, dim) for half in halves)
+    first, last = (product_along(d, half, dim) for half in halves)
     return d.mul(first, last)
 
 
