@@ -143,7 +143,7 @@ class Scales(ParameterLabels):
             return x
         if broken_by is not None:
             self._breaks(x.terms, broken_by)
-            return x
+            return _made_of(x)
         self.fix(x)
         return Label(x.shape)
 
@@ -175,7 +175,7 @@ class Scales(ParameterLabels):
         return x
 
     def homogeneous(self, x: Label) -> Label:
-        return x
+        return _made_of(x)
 
     def nonlinear(self, *xs: Label) -> Label:
         self.fix(*xs)
@@ -186,7 +186,7 @@ class Scales(ParameterLabels):
         return self.add(x, y)
 
     def noise(self, x: Label) -> Label:
-        return x
+        return _made_of(x)
 
     def contract(self, x: Label, y: Label, how: Contraction) -> Label:
         """Along a summed index, the labels of the two factors must add up to the same value everywhere."""
@@ -275,7 +275,7 @@ class Scales(ParameterLabels):
     def masked(self, x: Label, number: float, shape: Sequence[int]) -> Label:
         """Some entries replaced by a number: zero and the infinities scale with anything."""
         if number == 0 or math.isinf(number):
-            return self._aligned(x, tuple(shape))
+            return _made_of(self._aligned(x, tuple(shape)))
         self.fix(x)
         return Label(tuple(shape))
 
@@ -340,3 +340,12 @@ class Scales(ParameterLabels):
         """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""
         source = self.resized(self._uniform(source, (dim,)), shape)
         return source if x is None else self.add(self._uniform(x, (dim,)), source)
+
+
+def _made_of(x: Label) -> Label:
+    """The same label for what was made of x: no longer that of a parameter, which a product might read directly.
+
+    A parameter's labels are written anew where a product reads it (``_answering``); what was noted of them before, that
+    channels do not mix or that a constant breaks them, would be noted of variables that nothing refers to any more.
+    """
+    return Label(x.shape, x.terms)
