@@ -140,7 +140,7 @@ class Scales(Contractions):
             return x
         if broken_by is not None:
             self._breaks(x.terms, broken_by)
-            return x
+            return _made_of(x)
         self.fix(x)
         return Label(x.shape)
 
@@ -172,7 +172,7 @@ class Scales(Contractions):
         return x
 
     def homogeneous(self, x: Label) -> Label:
-        return x
+        return _made_of(x)
 
     def nonlinear(self, *xs: Label) -> Label:
         self.fix(*xs)
@@ -183,7 +183,7 @@ class Scales(Contractions):
         return self.add(x, y)
 
     def noise(self, x: Label) -> Label:
-        return x
+        return _made_of(x)
 
     def reduce(self, x: Label, dims: Sequence[int], keepdim: bool, mean: bool) -> Label:
         return without_dims(self._uniform(x, dims), dims, keepdim)
@@ -219,7 +219,7 @@ class Scales(Contractions):
     def masked(self, x: Label, number: float, shape: Sequence[int]) -> Label:
         """Some entries replaced by a number: zero and the infinities scale with anything."""
         if number == 0 or math.isinf(number):
-            return self._aligned(x, tuple(shape))
+            return _made_of(self._aligned(x, tuple(shape)))
         self.fix(x)
         return Label(tuple(shape))
 
@@ -284,3 +284,12 @@ class Scales(Contractions):
         """``source`` put into, or added to, places of x (None: zeros) along ``dim``."""
         source = self.resized(self._uniform(source, (dim,)), shape)
         return source if x is None else self.add(self._uniform(x, (dim,)), source)
+
+
+def _made_of(x: Label) -> Label:
+    """The same label for what was made of x: no longer that of a parameter, which a product might read directly.
+
+    A parameter's labels are written anew where a product reads it (``_answering``); what was noted of them before, that
+    channels do not mix or that a constant breaks them, would be noted of variables that nothing refers to any more.
+    """
+    return Label(x.shape, x.terms)
