@@ -1,8 +1,9 @@
 """Barriers between two networks trained apart: as they are, by permutations alone, by all symmetries.
 
-``python benchmarks/barriers.py [perceptron|vgg|transformer …] [--seeds 3] [--json FILE]``. Two trainings of one small
-network on scikit-learn's digits from different seeds; the barrier is the greatest rise of the cross entropy on
-digits that neither saw, above the straight line between the two ends, over 25 points of the way from a to g·b.
+    python benchmarks/barriers.py [perceptron|vgg|transformer ...] [--seeds 3] [--json FILE] [--page FILE]
+
+Two trainings of one small network on scikit-learn's digits from different seeds; the barrier is the greatest rise of
+the cross entropy on digits that neither saw, above the straight line between the two ends, over 25 points of the way.
 Permutations alone are git re-basin's weight matching (Ainsworth, Hayase & Srinivasa 2023), written out below for
 each network by hand: of several orders of descent the nearest is kept, heads are matched at the best that the order
 of their channels allows. ``align`` sees 512 of the digits that were trained on, with
@@ -267,28 +268,35 @@ def measured(name: str, seed: int) -> dict[str, Any]:
         "network": name,
         "seeds": [2 * seed, 2 * seed + 1],
         "loss": [loss(model, state, test) for state in (a, b)],
-        "barrier": {way: barrier(model, a, state, test) for way, state in ways.items()},
-        "train": {way: barrier(model, a, state, train) for way, state in ways.items()},
+        "held out": {way: barrier(model, a, state, test) for way, state in ways.items()},
+        "trained on": {way: barrier(model, a, state, train) for way, state in ways.items()},
         "seconds": round(seconds, 1),
     }
 
 
 def main() -> None:
     """Prints one line a pair."""
+    from barriers_page import page
+    from conditions import conditions
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), help=", ".join(NETWORKS))
     parser.add_argument("--seeds", type=int, default=3, help="pairs of each network")
-    parser.add_argument("--json", help="write the numbers to this file too")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    parser.add_argument("--page", type=Path, help="write the table in Markdown to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = []
+    found: dict[str, Any] = {**conditions(), "pairs": []}
     for name in arguments.networks:
         for seed in range(arguments.seeds):
-            found.append(measured(name, seed))
-            told = ", ".join(f"{way} {height:.3f}" for way, height in found[-1]["barrier"].items())
-            print(f"{name} {2 * seed}/{2 * seed + 1}: {told}; {found[-1]['seconds']} s", flush=True)
+            pair = measured(name, seed)
+            found["pairs"].append(pair)
+            told = ", ".join(f"{way} {height:.3f}" for way, height in pair["held out"].items())
+            print(f"{name} {2 * seed}/{2 * seed + 1}: {told}; {pair['seconds']} s", flush=True)
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if arguments.page:
+        arguments.page.write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def barriers() -> ModuleType:
 def test_barriers_are_lower_than_by_permutations(name: str, share: float) -> None:
     """On the digits that were held out, and on those that were trained on."""
     found = barriers().measured(name, 0)
-    for data in ("barrier", "train"):
+    for data in ("held out", "trained on"):
         heights = found[data]
         assert heights["align"] <= share * heights["permutations"], found
         assert heights["permutations"] < heights["as they are"], found
