@@ -127,14 +127,25 @@ class ChargeBudget:
 
     def parts(self) -> dict[str, Float64[Tensor, " charges"]]:
         """What each cause did to every charge since the start, or since they were cleared."""
-        p, zero = self._state.degree, torch.zeros_like(self._state["charge"])
-        s = {name: self._sums.get(name, zero) for name in (*_OF_SGD, *MEASURED_PARTS)}
-        out = {name: s[name].clone() for name in MEASURED_PARTS}
-        out["finite_step"] += s["energy"]
-        out["weight_decay"] += p * s["decay"]
-        out["momentum_memory"] += p * s["memory"]
-        out["broken_symmetry"] += p * (s["along"] - s["decay"] - s["memory"])
-        return out
+        p, s, charge = self._state.degree, self._sums, self._state["charge"]
+        found: dict[str, Tensor] = {}
+        if "energy" in s:
+            found["finite_step"] = s["energy"].clone()
+        for name, known in (("weight_decay", "decay"), ("momentum_memory", "memory")):
+            if known in s:
+                found[name] = p * s[known]
+        if "along" in s:
+            found["broken_symmetry"] = s["along"].clone()
+            for known in ("decay", "memory"):
+                if known in s:
+                    found["broken_symmetry"].sub_(s[known])
+            found["broken_symmetry"].mul_(p)
+        for name in MEASURED_PARTS:
+            if name in s:
+                found[name] = s[name] + found[name] if name in found else s[name].clone()
+        # Of a cause that did nothing one zero stands for all charges.
+        nothing = charge.new_zeros(()).expand_as(charge)
+        return {name: found.get(name, nothing) for name in MEASURED_PARTS}
 
     def _sum(self, name: str) -> Float64[Tensor, " charges"]:
         """A sum to add to, which begins when something is: most steps have few of them."""

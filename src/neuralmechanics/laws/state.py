@@ -100,9 +100,9 @@ class LawState:
         return self.energy("update_velocity", drives)
 
     def save(self) -> dict[str, Tensor]:
-        """A copy of every tensor."""
+        """A copy of every tensor; one number that stands for all charges stays one."""
         self["charge"]
-        return {name: tensor.clone() for name, tensor in self._memory.items()}
+        return {name: _copied(tensor) for name, tensor in self._memory.items()}
 
     def load(self, state: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
         """Continue from `save`; ValueError names the entries that are missing or unknown."""
@@ -112,3 +112,8 @@ class LawState:
         self._memory = {name: tensor.detach().clone() for name, tensor in state.items()}
         self._last = self._degree = None
         self.any_quadratic = bool(state["quadratic"].any())
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    alike = tensor.dim() == 1 and len(tensor) > 1 and tensor.stride() == (0,)
+    return tensor[0].clone().expand_as(tensor) if alike else tensor.clone()

@@ -21,7 +21,7 @@ from neuralmechanics.monitor.following.rates import Rates
 from neuralmechanics.monitor.following.roles import Roles
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence, tell_of_momentum
 from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker, Maker
-from neuralmechanics.monitor.following.watching.observing import Observer
+from neuralmechanics.monitor.following.watching.observing import Observer, any_element
 from neuralmechanics.monitor.following.watching.watchdog import Finding, Watchdog
 from neuralmechanics.monitor.processes.portion import Answer, Portion
 from neuralmechanics.monitor.store.shards.record import Record, StepDrives
@@ -359,7 +359,7 @@ class Follower:
 
     def _any_gradient(self) -> bool:
         """Whether any gradient is not zero; between steps they may have been zeroed unseen, through .data."""
-        here = any(p.grad is not None and bool(dense(p.grad.detach()).any()) for p in self._params.values())
+        here = any(p.grad is not None and any_element(dense(p.grad.detach())) for p in self._params.values())
         return bool(self._portion.largest(torch.tensor(float(here))))
 
     def _zeroed_inside(self) -> bool:

@@ -29,9 +29,12 @@ def symmetry_parameters(
     whole parts of a name count as a wrapper's, and a name as it stands comes first.
     """
     named: dict[str, Tensor] = dict(model.named_parameters())
-    views = [named, *(_renamed(named, rename) for rename in _RENAMES)]
+    wanted = list(symmetries.parameters if names is None else names)
+    views = [named]
+    if any(name not in named for name in wanted):
+        views += [_renamed(named, rename) for rename in _RENAMES]
     found: dict[str, Tensor] = {}
-    for name in symmetries.parameters if names is None else names:
+    for name in wanted:
         parameter = next((view[name] for view in views if name in view), None)
         if parameter is None:
             raise ValueError(

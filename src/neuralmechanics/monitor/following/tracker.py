@@ -204,7 +204,7 @@ class LawTracker:
     def predictions(self) -> dict[str, Float64[Tensor, " charges"]]:
         """What each law predicts now; nan where it does not hold."""
         out: dict[str, Tensor] = {}
-        unknown = torch.full(self.broken.shape, torch.nan, dtype=torch.float64, device=self.broken.device)
+        unknown = torch.full((), torch.nan, dtype=torch.float64, device=self.broken.device).expand(self.broken.shape)
         for name in self.names:
             law = self._laws.get(name)
             value = unknown if law is None else law.value

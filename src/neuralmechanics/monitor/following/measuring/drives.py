@@ -74,6 +74,8 @@ class DriveMeter:
             self._plan(on, ())
         self._last: tuple[Setting, tuple[bool | int, ...], tuple[str, ...], Forms] | None = None
         self._known: dict[tuple[object, ...], _Known] = {}
+        displacement = symmetries.displacement
+        self._displaced = bool(displacement.mix.parameters) or bool(displacement.constants.any())
         self._single = _pair_recipe(same=True)
         self._double = _pair_recipe(same=False)
 
@@ -116,6 +118,8 @@ class DriveMeter:
 
     def charge(self, values: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """The charges at ``values``: ⟨θ, Mθ⟩, and of θ + c what is linear in θ and what is constant, too."""
+        if not self._displaced:
+            return self.pair(values, values)
         given = {name: Products((values[name],), _CHARGE) for name in self._symmetries.parameters}
         pair, sums = self._measured(given, 2)
         constants = self._symmetries.displacement.constants.to(pair.device)

@@ -50,6 +50,7 @@ class Cancellation:
         self._shares = torch.tensor([share_of_constants(f) for f in symmetries.charged], dtype=torch.float64)
         self._counts = torch.tensor([family.charges for family in symmetries.charged], dtype=torch.int64)
         self._bound = torch.zeros(len(symmetries.labels), dtype=torch.float64)
+        self._by_family: Tensor | None = None
 
     def broken(
         self,
@@ -57,17 +58,30 @@ class Cancellation:
         gradients: Mapping[str, Tensor],
         params: Mapping[str, Tensor],
         u: float,
+        followed: Bool[Tensor, " charges"],
     ) -> Bool[Tensor, " charges"]:
-        """Where ρ is more than rounding. Reads values: for records alone."""
+        """Where ρ is more than rounding among the charges that are followed. Reads values: for records alone."""
         ρ = residual.detach().cpu().abs()
+        if self._all_inherited(ρ, u):
+            return torch.zeros_like(followed)
+        found = self.whole_families(ρ > self._largest(u)) & followed
         # Sizes cost a pass over gradients and parameters: asked for when the largest known ones object.
-        if bool((ρ > self._largest(u)).any()):
+        if bool(found.any()):
             self.look(gradients, params)
-        return self.whole_families(ρ > self._largest(u))
+            found = self.whole_families(ρ > self._largest(u)) & followed
+        return found
+
+    def _all_inherited(self, ρ: Tensor, u: float) -> bool:
+        """Whether every residual is within the roundings that gradients inherit: nearly always, one look a family."""
+        if not len(self._counts):
+            return not len(ρ)
+        largest = torch.segment_reduce(ρ, "max", lengths=self._counts)  # nan where one is, which no bound holds
+        return bool((largest <= self._inherited_by_family(u)).all())
 
     def look(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None:
         """Take in the sizes that these gradients give |g||ξ|."""
         self._bound = torch.maximum(self._bound, self._natural(gradients, params))
+        self._by_family = None
 
     def allowed(self, u: float) -> Float64[Tensor, " charges"]:
         """What roundings of gradients may do to charges, in units of η/(1-β) summed over the steps: 2ρ, shifts ρ."""
@@ -80,9 +94,15 @@ class Cancellation:
 
     def _inherited(self, u: float) -> Tensor:
         """The roundings that gradients hold from before their terms cancelled."""
-        each = torch.split(self._bound, self._counts.tolist())
-        largest = torch.stack([bound.amax() for bound in each]) if each else self._bound
-        return (_INHERITED * u * largest.clamp(min=0.0)).repeat_interleave(self._counts)
+        return self._inherited_by_family(u).repeat_interleave(self._counts)
+
+    def _inherited_by_family(self, u: float) -> Float64[Tensor, " families"]:
+        """The same, one a family: they change only when sizes are looked at."""
+        if self._by_family is None:
+            bound = self._bound
+            largest = torch.segment_reduce(bound, "max", lengths=self._counts) if len(self._counts) else bound
+            self._by_family = largest.clamp(min=0.0)
+        return _INHERITED * u * self._by_family
 
     def whole_families(self, beyond: Tensor) -> Tensor:
         """A family that its eps breaks anyway is broken as a whole: single charges may lie below the bound by luck."""

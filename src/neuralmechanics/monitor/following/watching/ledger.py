@@ -74,7 +74,8 @@ class Ledger:
         claimed = self._claimed if self._apart else self._done
         self._done, claimed, self._gross = total(self._done, claimed, self._gross)
         left = charge - self._then
-        outside, between = left - claimed, left - self._done
+        outside = left - claimed
+        between = left - self._done if self._apart else outside
         alarm = self._beyond(outside, between)
         if bool(alarm.any()):  # sizes cost a pass over the parameters: asked for when the last known ones object
             self._size = torch.maximum(self._size, self._sizes())
@@ -86,6 +87,9 @@ class Ledger:
 
     def _beyond(self, outside: Tensor, between: Tensor) -> Tensor:
         rounding = _ROUNDINGS * self._precision
+        # The roundings of the parameters' own size nearly always do: the other terms only add to them.
+        if not self._exact and not bool(torch.gt(outside.abs(), rounding * self._size * self._steps).any()):
+            return torch.zeros_like(outside, dtype=torch.bool)
         sums = _SUM * (1 + self._steps) * (self._size + self._gross)
         alarm = outside.abs() > rounding * (self._steps * self._size + self._gross) + sums
         if not self._exact:

@@ -14,6 +14,7 @@ from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.optimizers import dense
 
 MISSING, ZERO, THERE = 0, 1, 2
+_FEW = 4096
 
 
 class Observer:
@@ -65,6 +66,12 @@ class Observer:
             "training": np.array([self._modes], dtype=np.int8),
             "gradient_norm": np.array([total]),
         }
+
+
+def any_element(gradient: Tensor) -> bool:
+    """Whether any element is not zero: the first few nearly always tell."""
+    few = gradient.view(-1)[:_FEW] if gradient.is_contiguous() else gradient[:0]
+    return bool(few.any()) or bool(gradient.any())
 
 
 def _lengths(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -135,7 +135,7 @@ class Watchdog:
         self._gradients = gradients
         unit = torch.tensor(self._precision.unit(gradients, params), dtype=torch.float64)
         self._unit = max(self._unit, float(self._portion.largest(unit)))
-        broken = self._cancellation.broken(residual, gradients, params, self._unit) & followed.cpu()
+        broken = self._cancellation.broken(residual, gradients, params, self._unit, followed.cpu())
         return self._explained(broken, gradients)
 
     def compare(
@@ -165,10 +165,15 @@ class Watchdog:
         else does.
         """
 
+        # Half of the digits of the size alone nearly always do: the other terms only add to them.
+        size = error.abs()
+        if not bool(torch.gt(size, self._unit**0.5 * self._size).any()):
+            return torch.zeros_like(size, dtype=torch.bool)
+
         def beyond() -> Tensor:
             rounding = _ROUNDINGS * self._unit * (steps * self._size + spent)
             gradients = self._cancellation.allowed(self._unit).to(error.device) * self._reach
-            return torch.gt(error.abs(), self._unit**0.5 * self._size + rounding + gradients)
+            return torch.gt(size, self._unit**0.5 * self._size + rounding + gradients)
 
         found = beyond()
         if bool(found.any()):

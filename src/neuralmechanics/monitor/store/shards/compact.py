@@ -22,21 +22,23 @@ _BROKEN = f"{BUDGET_PREFIX}broken_symmetry"
 # Of what moves a charge, what breaks its symmetry by no more than this is rounding of the gradient.
 _NOISE = {True: 1e-6, False: 1e-15}
 _SINGLE_STATES = ("/companion", "/slope")
+_FEW = 4096
 # Differences beyond this are kept as they are.
 _LARGEST = 1e37
 
 
 def compacted(arrays: Mapping[str, np.ndarray], *, single: bool) -> Arrays:
     """What is written of a record."""
-    charge = arrays["charge"]
+    laws = {name: array for name, array in arrays.items() if name.startswith(LAW_PREFIX)}
+    errors = _differences(laws, arrays["charge"]) if single else {}
     out: Arrays = {}
     for name, array in arrays.items():
         if name == _BROKEN and _is_noise(array, arrays, single=single):
             continue
         if name.startswith(STATE_PREFIX):
-            out[name] = _state(name, array, arrays, single=single)
-        elif single and name.startswith(LAW_PREFIX) and (error := _difference(array, charge)) is not None:
-            out[ERROR_PREFIX + name.removeprefix(LAW_PREFIX)] = error
+            out[name] = _state(name, array, arrays, errors, single=single)
+        elif name in errors:
+            out[ERROR_PREFIX + name.removeprefix(LAW_PREFIX)] = errors[name]
         else:
             narrow = single and (name in _SINGLE or name.startswith(BUDGET_PREFIX))
             out[name] = array.astype(np.float32) if narrow else array
@@ -78,27 +80,46 @@ def expanded_array(
 
 def _is_noise(broken: np.ndarray, arrays: Mapping[str, np.ndarray], *, single: bool) -> bool:
     """Whether a broken symmetry is rounding everywhere, and so goes without saying: rounding is what is left."""
-    size = sum(np.abs(array) for name, array in arrays.items() if name.startswith(BUDGET_PREFIX) and name != _BROKEN)
-    return bool((np.abs(broken) <= _NOISE[single] * size).all())
+    others = [array for name, array in arrays.items() if name.startswith(BUDGET_PREFIX) and name != _BROKEN]
+    # The first charges mostly tell that it is not.
+    return all(
+        bool((np.abs(broken[:, at]) <= _NOISE[single] * sum(np.abs(array[:, at]) for array in others)).all())
+        for at in (slice(0, _FEW), slice(_FEW, None))
+    )
 
 
-def _state(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], *, single: bool) -> np.ndarray:
-    if name.endswith("/charge") and _is_predicted(array, arrays.get(_law_of(name)), arrays["charge"], single=single):
+def _state(
+    name: str,
+    array: np.ndarray,
+    arrays: Mapping[str, np.ndarray],
+    errors: Mapping[str, np.ndarray],
+    *,
+    single: bool,
+) -> np.ndarray:
+    law = _law_of(name)
+    if name.endswith("/charge") and _is_predicted(array, arrays.get(law), arrays["charge"], errors.get(law)):
         return array[:0]
     if array.size > 1 and _constant(array):
         return array[:1]
     return array.astype(np.float32) if single and name.endswith(_SINGLE_STATES) else array
 
 
-def _is_predicted(array: np.ndarray, predicted: np.ndarray | None, charge: np.ndarray, *, single: bool) -> bool:
-    """Whether a law's charge is what will be read as its prediction: for a law far from its charge, floats lose it."""
+def _is_predicted(
+    array: np.ndarray, predicted: np.ndarray | None, charge: np.ndarray, error: np.ndarray | None
+) -> bool:
+    """Whether a law's charge is what will be read as its prediction: for a law far from its charge, floats lose it.
+
+    `error`: what is stored of the prediction, where that is its difference from the charge.
+    """
     if predicted is None:
         return False
-    error = _difference(predicted, charge) if single else None
     if error is None:
         return np.array_equal(predicted[-1], array, equal_nan=True)
     size = float(np.abs(charge).max(initial=0.0))
-    return np.allclose((charge + error)[-1], array, rtol=1e-12, atol=1e-13 * size, equal_nan=True)
+    read = (charge + error)[-1]
+    with np.errstate(invalid="ignore"):
+        near = np.abs(read - array) <= 1e-13 * size + 1e-12 * np.abs(array)
+    return bool(near.all()) or np.allclose(read, array, rtol=1e-12, atol=1e-13 * size, equal_nan=True)
 
 
 def _restored(name: str, array: np.ndarray, out: Arrays, charges: int) -> Arrays:
@@ -117,15 +138,21 @@ def _law_of(name: str) -> str:
 def _constant(array: np.ndarray) -> bool:
     """Whether one value stands everywhere, nan included; told from the first two where they differ."""
     first = array[:1]
+    if array.strides == (0,):
+        return True
     if array.dtype.kind == "f" and np.isnan(first[0]):
         return bool(np.isnan(array).all())
     return bool(array[1] == first[0] and (array == first).all())
 
 
-def _difference(predicted: np.ndarray, charge: np.ndarray) -> np.ndarray | None:
-    """Their difference as floats; None where the prediction does not follow from it."""
-    if not np.isfinite(charge).all():
-        return None
-    difference = predicted - charge
-    known = np.abs(difference[~np.isnan(difference)])
-    return difference.astype(np.float32) if not known.size or known.max() < _LARGEST else None
+def _differences(predicted: Mapping[str, np.ndarray], charge: np.ndarray) -> Arrays:
+    """Their differences from the charges as floats, of those predictions that follow from them."""
+    if not predicted or not np.isfinite(charge).all():
+        return {}
+    out = {}
+    for name, array in predicted.items():
+        difference = array - charge
+        # nan is passed over
+        if max(np.fmax.reduce(difference, None, initial=0), -np.fmin.reduce(difference, None, initial=0)) < _LARGEST:
+            out[name] = difference.astype(np.float32)
+    return out
