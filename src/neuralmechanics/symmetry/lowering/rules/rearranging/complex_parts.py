@@ -31,6 +31,10 @@ def other_part(d: Builder, node: fx.Node, x: Value) -> Value:
 @rule("view_as_complex")
 def complex_pairs(d: Builder, node: fx.Node, x: Value) -> Value:
     """x[…, 0] + i x[…, 1]: a sum over the last dimension with two weights that no parameter moves."""
+    return _paired(d, x)
+
+
+def _paired(d: Builder, x: Value) -> Value:
     letters = ascii_letters[: len(x.shape)]
     units = d.constant((2,), function=function_of(UNITS, lambda: torch.tensor([1, 1j], dtype=torch.complex128)))
     return d.contract(x, units, Contraction(letters, letters[-1], letters[:-1]))
@@ -41,7 +45,7 @@ def complex_number(d: Builder, node: fx.Node, real: Value, imaginary: Value) -> 
     """a + i b: the pair of both as one number."""
     shape = meta_shape(node)
     parts = [reshape(d, expand(d, part, shape), (*shape, 1)) for part in (real, imaginary)]
-    return complex_pairs(d, node, d.cat(parts, len(shape)))
+    return _paired(d, d.cat(parts, len(shape)))
 
 
 @rule("polar")

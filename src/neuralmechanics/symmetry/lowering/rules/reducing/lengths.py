@@ -28,10 +28,10 @@ def vector_norm(d: Builder, node: fx.Node, x: Value, *args: Any, **kwargs: objec
     dims = tuple(lists[0]) if lists and lists[0] else tuple(single) or tuple(range(len(x.shape)))
     shape = meta_shape(node)
     order = next((a for a in args[:1] if isinstance(a, (int, float, str)) and not isinstance(a, bool)), None)
-    of_matrices = "linalg_norm" in str(node.target) and order is not None and len(dims) == 2
+    of_matrices = "linalg_norm" in str(node.target) and len(dims) == 2
     if order == "fro":
         return reshape(d, length(d, x, dims, 2.0), shape)
-    if isinstance(order, str) or of_matrices:
+    if isinstance(order, str) or (of_matrices and order is not None):
         return reshape(d, norm_of_matrices(d, x, order, dims), shape)
     return reshape(d, length(d, x, dims, 2.0 if order is None else float(order)), shape)
 
