@@ -61,6 +61,14 @@ def test_the_edge_is_reached_and_never_passed() -> None:
     assert held.loss == pytest.approx(-PULL * 4 + held.variance / RATE, abs=1e-12)
 
 
+@pytest.mark.parametrize("relaxation", [1.0, 4.0])
+@pytest.mark.parametrize("above", [0.2, -0.1])
+def test_the_edge_is_neared_in_so_many_steps(relaxation: float, above: float) -> None:
+    """y' = (2/η - y)/(τη) where the oscillation holds it, above the edge; below, no faster than it rises by itself."""
+    rise = velocity(CentralFlow(valley, learning_rate=RATE, relaxation=relaxation), point(0.0, 4 + above))["x"][1]
+    assert float(rise) == pytest.approx(min(PULL, -above / (relaxation * RATE)), rel=1e-9)
+
+
 def test_variance_is_that_of_descent() -> None:
     """Descent on the valley circles about y = 2/η: the average of its x² is the 2c that holds y."""
 
