@@ -168,6 +168,32 @@ def test_a_parameter_without_gradient_is_left_alone() -> None:
     assert not watch.role("2.weight")[1]
 
 
+@pytest.mark.parametrize("gone", ["none", "before the step", "after the step"])
+def test_a_gradient_that_went_after_the_step_is_lost(gone: str) -> None:
+    """Told from the buffer all the same; where there was none before the step, nothing moved and nothing is lost."""
+    model = small_model()
+    optimizer, watch = make(model, momentum=0.9)
+    parameter = model.get_parameter("0.weight")
+    for step in range(2):
+        backward(model, step)
+        before = parameter.detach().clone()
+        watch.before_step()
+        if step and gone == "before the step":
+            parameter.grad = None
+        optimizer.step()
+        if step and gone == "after the step":
+            parameter.grad = None
+        update = dict(watch.updates())["0.weight"]
+        watch.finish()
+    if gone == "before the step":
+        assert update is None
+        return
+    assert update is not None
+    assert update.lost == (gone == "after the step")
+    assert (update.gradient is None) == update.lost
+    torch.testing.assert_close(update.difference, parameter.detach() - before)
+
+
 def test_first_step_is_the_one_without_a_buffer() -> None:
     model = small_model()
     optimizer, watch = make(model, momentum=0.9, dampening=0.5)

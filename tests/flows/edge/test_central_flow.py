@@ -19,6 +19,8 @@ from neuralmechanics.flows import (
     sharpness,
     velocity,
 )
+from neuralmechanics.flows.edge.oscillation import Oscillation
+from neuralmechanics.flows.equation.layout import Layout
 
 from ..problems import point
 
@@ -61,6 +63,14 @@ def test_the_edge_is_reached_and_never_passed() -> None:
     assert held.loss == pytest.approx(-PULL * 4 + held.variance / RATE, abs=1e-12)
 
 
+@pytest.mark.parametrize("relaxation", [1.0, 4.0])
+@pytest.mark.parametrize("above", [0.2, -0.1])
+def test_the_edge_is_neared_in_so_many_steps(relaxation: float, above: float) -> None:
+    """y' = (2/η - y)/(τη) where the oscillation holds it, above the edge; below, no faster than it rises by itself."""
+    rise = velocity(CentralFlow(valley, learning_rate=RATE, relaxation=relaxation), point(0.0, 4 + above))["x"][1]
+    assert float(rise) == pytest.approx(min(PULL, -above / (relaxation * RATE)), rel=1e-9)
+
+
 def test_variance_is_that_of_descent() -> None:
     """Descent on the valley circles about y = 2/η: the average of its x² is the 2c that holds y."""
 
@@ -101,6 +111,32 @@ def test_the_centre_is_held_on_a_curved_edge() -> None:
     assert x * y == pytest.approx(1.0, abs=1e-6)
     assert x**2 + y**2 == pytest.approx(2 / RATE, rel=1e-6)
     assert x**2 - y**2 == pytest.approx(math.sqrt((2 / RATE) ** 2 - 4), rel=1e-6)
+
+
+def test_sums_of_weights_are_not_lifted_by_an_oscillation() -> None:
+    """Squared norms are, by tr(MΣ); a translation is linear, and its average that of the centre."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    batch = torch.randn(20, 3).double(), torch.randint(3, (20,))
+
+    def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    symmetries = find_symmetries(model, batch, loss_fn)
+    assert {"translation", "rescale"} <= set(symmetries.kinds)
+    theta = {name: p.detach() for name, p in model.named_parameters()}
+    layout = Layout.of(theta)
+    directions = torch.randn(layout.size, 2, dtype=torch.float64)
+    covariance = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+    zero, at = torch.zeros(2, dtype=torch.float64), layout.flatten(theta)
+    swinging = Oscillation(
+        zero, directions, covariance, directions, at, at, 0.0, at, largest=lambda x: 0.0, layout=layout
+    )
+    sides = [layout.unflatten(direction) for direction in directions.T]
+    expected = sum(covariance[i, j] * symmetries.pair(sides[i], sides[j]) for i in range(2) for j in range(2))
+    lifted = torch.where(symmetries.quadratic, expected, torch.zeros_like(expected))
+    torch.testing.assert_close(swinging.spread(symmetries), lifted, rtol=1e-10, atol=1e-10)
+    assert float(swinging.variance) == pytest.approx(float((directions @ covariance * directions).sum()))
 
 
 def test_hyperparameters_are_checked() -> None:

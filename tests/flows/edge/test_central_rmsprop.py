@@ -33,6 +33,19 @@ def test_preconditioner_is_held_at_the_edge() -> None:
     assert held.variance == pytest.approx(RATE**2 / 4, rel=1e-5)
 
 
+@pytest.mark.parametrize("relaxation", [1.0, 3.0])
+def test_beside_a_floor_the_preconditioner_is_held_by_its_root_alone(relaxation: float) -> None:
+    """P = (√ν + ε)/η: with Λ = s/P, Λ - 2 over τη is what 2P' is to it: ν' = (Λ - 2)√ν(√ν + ε)/(τη)."""
+    eps, root = 0.01, 0.018  # Λ = ηs/(√ν + ε) is a little above 2
+    flow = CentralRMSpropFlow(parabola, learning_rate=RATE, smoothing=SMOOTHING, eps=eps, relaxation=relaxation)
+    state = torch.tensor([0.0, root**2], dtype=torch.float64)
+    change = next(flow.system(point(0.0)).pieces(0.0, 1.0)).field(state)
+    ratio = RATE * STEEPNESS / (root + eps)
+    assert ratio > 2
+    expected = (ratio - 2) * root * (root + eps) / (relaxation * RATE)
+    assert float(change[1]) == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_same_is_seen_in_training() -> None:
     path = descend(
         parabola, point(0.011), lambda tensors: torch.optim.RMSprop(tensors, lr=RATE, alpha=SMOOTHING, eps=0.0), 800

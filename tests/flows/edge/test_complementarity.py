@@ -67,6 +67,13 @@ def test_nothing_is_needed_where_all_eigenvalues_fall() -> None:
     assert torch.equal(solve_complementarity(constant, torch.eye(6, dtype=torch.float64)), torch.zeros(3, 3).double())
 
 
+def test_a_direction_that_nothing_holds_is_told() -> None:
+    """B sees the first entry alone, and the second falls below zero whatever X is."""
+    forms = torch.diag(torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
+    with pytest.raises(ArithmeticError, match="no covariance of oscillations holds the eigenvalues"):
+        solve_complementarity(-torch.eye(2, dtype=torch.float64), forms)
+
+
 def test_no_solution_is_told() -> None:
     with pytest.raises(ArithmeticError, match="no covariance"):
         solve_complementarity(-torch.eye(2, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64))

@@ -43,6 +43,15 @@ def test_growth_is_that_of_descent(steepness: float) -> None:
     assert path.beside(-1)["swing"]["x"].item() == pytest.approx(run.final["x"].item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("steepness", [2.2, 2.0, 0.4, 0.0, -3.0])
+def test_in_the_flat_it_shrinks_as_a_rod_does(steepness: float) -> None:
+    """Where ηλ - 1 is below e^-2, by e^-2 a step, on slopes that bend down as well."""
+    flow = EdgeFlow(lambda p: steepness * p["x"].square().sum() / 2, learning_rate=RATE, swing=point(0.01))
+    equation = flow.system(point(0.0))
+    change = next(equation.pieces(0.0, 1.0)).field(equation.initial)
+    assert float(change[1]) == pytest.approx(-2 / RATE * 0.01, rel=1e-12)
+
+
 def test_direction_climbs_to_the_top_eigenvector() -> None:
     """The parts along eigenvectors grow by e^{λt} against each other, as under the equation of Rayleigh's quotient."""
     curvature = torch.tensor([3.0, 3.9, 4.05], dtype=torch.float64)

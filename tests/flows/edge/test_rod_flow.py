@@ -19,6 +19,7 @@ from neuralmechanics.flows import (
     module_loss,
     velocity,
 )
+from neuralmechanics.flows.edge.two_ended import Ends, _outlive_rounding
 from neuralmechanics.flows.equation.examples import two_weight_path
 
 from ..problems import point, tanh_mlp, tanh_mlp_start
@@ -153,6 +154,15 @@ def test_a_swing_lost_in_rounding_comes_back_past_the_edge() -> None:
     assert 0 < abs(float(path.beside(1)["swing"]["x"][0])) < 1e-15
     # Without a swing the ramp would be climbed to 10.
     assert float(path.final["x"][1]) < 8
+
+
+@pytest.mark.parametrize(("size", "pull", "kept"), [(1e-17, -2.0, True), (1e-12, -2.0, False), (1e-17, 0.5, False)])
+def test_only_what_would_end_a_swing_of_rounding_is_taken_off(size: float, pull: float, kept: bool) -> None:
+    """A larger swing shrinks, and a small one may grow; what turns it stays."""
+    swing, aside = torch.tensor([size, 0.0]).double(), torch.tensor([0.0, 3.0]).double()
+    zero = torch.zeros(2, dtype=torch.float64)
+    turn = _outlive_rounding(Ends(zero, swing, zero, zero, zero + 1), pull * swing + aside)
+    torch.testing.assert_close(turn, aside if kept else pull * swing + aside, rtol=1e-14, atol=0)
 
 
 def test_of_rmsprop_rests_where_training_does() -> None:

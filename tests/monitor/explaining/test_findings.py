@@ -220,7 +220,8 @@ def test_the_command_says_it_in_one_screen(tmp_path: Any, capsys: pytest.Capture
         assert told[{"findings": "findings", "budget": "rows", "forecast": "scales"}[command]]
 
 
-def test_gradients_that_are_gone_when_the_iteration_ends_were_there() -> None:
+@pytest.mark.parametrize("to_none", [True, False])
+def test_gradients_that_are_gone_when_the_iteration_ends_were_there(to_none: bool) -> None:
     """An optimiser for each parameter, stepped and zeroed inside the backward pass."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -229,11 +230,12 @@ def test_gradients_that_are_gone_when_the_iteration_ends_were_there() -> None:
 
     def stepped(parameter: Tensor) -> None:
         optimizers[parameter].step()  # type: ignore[index]
-        optimizers[parameter].zero_grad()  # type: ignore[index]
+        optimizers[parameter].zero_grad(set_to_none=to_none)  # type: ignore[index]
 
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(stepped)
     with nm.Monitor(model, list(optimizers.values()), nm.find_symmetries(model, x), every=2, strict=True) as monitor:
         for _ in range(6):
             model(x).square().mean().backward()
-    assert [f.kind for f in monitor.findings() if "gradient" in f.text] == []
+    assert [f.text for f in monitor.findings() if "gradient" in f.text] == []
+    assert [note.message for note in monitor.run.warnings if note.subject.startswith("broken")] == []

@@ -80,8 +80,13 @@ def test_what_a_centring_norm_forgets_is_made_level() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"norm.bias": [0.0] * 4}, {"norm.bias": [1.0, -1.0, 2.0, -2.0]}, {"norm.weight": [1.0, 0.0, 1.0, 1.0]}],
-    ids=["no bias", "a bias without mean", "a gain that is zero"],
+    [
+        {"norm.bias": [0.0] * 4},
+        {"norm.bias": [1.0, -1.0, 2.0, -2.0]},
+        {"norm.weight": [1.0, 0.0, 1.0, 1.0]},
+        {"norm.weight": [1.0, 0.0, 1.0, 1.0], "norm.bias": [1.0, 0.0, 2.0, 3.0]},
+    ],
+    ids=["no bias", "a bias without mean", "a gain that is zero", "a channel that is zero"],
 )
 def test_what_has_no_level_is_left(change: Mapping[str, list[float]]) -> None:
     network, params = network_of(Readers())
