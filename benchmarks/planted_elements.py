@@ -1,10 +1,10 @@
 """Random elements of whole symmetry groups, all kinds mixed, planted into a hundred architectures and found again.
 
-``python benchmarks/planted_elements.py [--page docs/about/planted.md]`` goes through ``ARCHITECTURES``; names of networks
-(or ``--all`` for everything that the tests and Transformers have) choose others. Of every network a random element
-of each exact family and of each space is composed, the parameters are transformed by it, and ``equivalent`` and
-``align`` are given the parameters before and after and nothing else. One process a network; ``--lines FILE`` keeps
-every answer as soon as it is known, so that an interrupted run goes on where it stopped.
+``python benchmarks/planted_elements.py [--page docs/about/planted.md]`` goes through ``ARCHITECTURES``; names of
+networks (or ``--all`` for everything that the tests and Transformers have) choose others. Of every network a random
+element of each exact family and of each space is composed, the parameters are transformed by it, and ``equivalent``
+and ``align`` are given the parameters before and after and nothing else. One process a network; ``--lines FILE``
+keeps every answer as soon as it is known, so that an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 import coverage_of_transformers as coverage
 from processes import answers as answers_of
 
@@ -196,8 +196,8 @@ def page(answers: dict[str, dict[str, Any]]) -> str:
         "",
         "A random element of every exact family and of every space of a network, one after another, is applied to its",
         "parameters; `equivalent` and `align` are given the parameters before and after. *moved*: how far the element",
-        f"moves them, of their norm; *left*: the same after `align`, at most {BOUND:.0e} where it says *found*; *seconds*",
-        "of one core's time for both, the search for symmetries apart. The networks are small, in float64.",
+        f"moves them, of their norm; *left*: the same after `align`, at most {BOUND:.0e} where it says *found*;",
+        "*seconds* of one core's time for both, the search for symmetries apart. The networks are small, in float64.",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, transformers {transformers.__version__}: {summary(answers)}.",
         "",
