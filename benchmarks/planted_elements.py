@@ -2,9 +2,9 @@
 
 ``python benchmarks/planted_elements.py [--page docs/about/planted.md]`` goes through ``ARCHITECTURES``; names of
 networks (or ``--all`` for everything that the tests and Transformers have) choose others. Of every network a random
-element of each exact family and of each space is composed, the parameters are transformed by it, and ``equivalent`` and
-``align`` are given the parameters before and after and nothing else. One process a network; ``--lines FILE`` keeps
-every answer as soon as it is known, so that an interrupted run goes on where it stopped.
+element of each exact family and of each space is composed, the parameters are transformed by it, and ``equivalent``
+and ``align`` are given the parameters before and after and nothing else. One process a network; ``--lines FILE``
+keeps every answer as soon as it is known, so that an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import coverage_of_transformers as coverage
 from processes import answers as answers_of

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.symmetry.spaces.networks import prepared, transformer
 from tests.symmetry.spaces.test_elements import CASES
+from tests.symmetry.zoo import SMALL
 from torch import Tensor, nn
 
 from neuralmechanics import find_symmetries
@@ -229,3 +230,28 @@ def test_half_way_a_network_is_held_against_the_mean_of_both_ends() -> None:
     for function, expected in ((lambda p: p["w"] ** 2, 1.0), (lambda p: 7 * p["w"], 0.0)):
         assert _Between(*ends, Of(function))(Element()) == pytest.approx(expected, abs=1e-15)
     assert _Between(*ends, None)(Element()) == pytest.approx(2.0)
+
+
+def test_products_of_steps_of_which_one_reads_what_another_moves() -> None:
+    """A bias that answers a shift through a map, and a translation of that map, do not change places."""
+    for name in ("vit", "attention-post-layer-norm"):
+        network = SMALL[name]()
+        batch, loss_fn = network.batch(), network.loss_fn
+        symmetries, before = find_symmetries(network.module, batch, loss_fn), state_of(network.module)
+        first, second = planted(symmetries, 1), planted(symmetries, 2)
+        twice = second.transform(first.transform(before))
+        assert gap(twice, second.compose(first).transform(before)) < 1e-12
+        assert gap(before, second.compose(first).inverse().transform(twice)) < 1e-11
+
+
+@pytest.mark.parametrize("name", ["norm-bias-behind-an-offset-gain", "cross-attention"])
+def test_zeros_and_streams_read_by_one_packed_projection(name: str) -> None:
+    """A norm's bias that is zero tells nothing; two streams that one tensor reads have matrices of their own."""
+    network = SMALL[name]()
+    model, batch, loss_fn = network.module, network.batch(), network.loss_fn
+    before = state_of(model)
+    after = planted(find_symmetries(model, batch, loss_fn), 0).transform(before)
+    assert gap(before, after) > 0.1
+    found = equivalent(model, batch, before, after, loss_fn)
+    assert found.equal, str(found)
+    assert gap(after, found.element.transform(before)) < 1e-9

@@ -80,7 +80,7 @@ def _axes(space: Space, name: str) -> set[int]:
 
 
 def _reads(step: Step, other: Step) -> bool:
-    """Whether a step depends on parameters that another moves: gains that a matrix passes, maps of a shift."""
+    """Whether what a step does depends on what another moves: gains that a matrix passes, maps that answer a shift."""
     if isinstance(step, SpaceStep):
         read = {gain.parameter for entry in step.space.entries for gain, _ in entry.dressing}
     elif isinstance(step, FamilyStep):

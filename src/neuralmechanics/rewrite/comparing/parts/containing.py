@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
-from neuralmechanics.symmetry import Family
+from neuralmechanics.symmetry import Element, Family
 
-__all__ = ["contain_factors", "contain_matrices"]
+__all__ = ["contain_factors", "contain_matrices", "made_of_families"]
 
 _SAME = 1e-9
 _ROUNDS = 40  # of subtraction: spaces that share tensors share what is left
@@ -31,6 +31,32 @@ def contain_matrices(units: Sequence[SpaceUnit], family: Family) -> bool:
         and set(family.parameters) == {e.parameter for e in space.entries if e.mixes}
         for space in spaces
     )
+
+
+def made_of_families(unit: SpaceUnit, families: Sequence[Family], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether families that move parts of a space's tensors make up its general linear group, one matrix in each.
+
+    A packed projection that reads two streams by different rows: each stream has matrices of its own, and those that
+    are the same in both are the space's.
+    """
+    space, names = unit.space, {e.parameter for e in unit.space.entries if e.mixes}
+    parts = [f for f in families if f.action.channels == space.width and set(f.parameters) < names]
+    parts = [f for f in parts if f.action.matrix_group == "general linear"]
+    if space.group != "general linear" or space.copies_shape or len(parts) < 2 or not names <= set(shapes):
+        return False
+    draw = torch.Generator().manual_seed(0)
+    start = {n: torch.randn(shapes[n], generator=draw, dtype=torch.float64) for n in sorted(names)}
+    matrix = torch.randn(space.width, space.width, generator=draw, dtype=torch.float64)
+    wanted, moved = space.transform(start, Element(matrix=matrix)), start
+    for family in parts:
+        # A family's matrix is the space's, or its inverse transpose where it counts its own readers as writers.
+        tried = [family.transform(moved, amount) for amount in (matrix, torch.linalg.inv(matrix).mT)]
+        moved = min(tried, key=lambda found: _entries_off(found, wanted))
+    return _entries_off(moved, wanted) == 0
+
+
+def _entries_off(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> int:
+    return sum(int((~torch.isclose(a[n], b[n], rtol=_SAME, atol=_SAME)).sum()) for n in b)
 
 
 def contain_factors(units: Sequence[SpaceUnit], family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:

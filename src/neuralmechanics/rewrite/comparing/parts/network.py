@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction, Whole, names_of, unwrapped
-from neuralmechanics.rewrite.comparing.parts.containing import contain_factors, contain_matrices
+from neuralmechanics.rewrite.comparing.parts.containing import contain_factors, contain_matrices, made_of_families
 from neuralmechanics.rewrite.comparing.parts.family_units import FamilyUnit, family_unit, is_scaling, is_shift
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit, Unit
 from neuralmechanics.symmetry import Family, Space, Symmetries, find_symmetries
@@ -59,6 +59,7 @@ class Network:
             if is_scaling(f) and (gains & set(f.parameters) or not contain_factors(spaces, f, shapes))
         ]
         others = [f for f in families if not is_scaling(f) and not is_shift(f) and not contain_matrices(spaces, f)]
+        spaces = [unit for unit in spaces if not made_of_families(unit, others, shapes)]
         units: list[Unit] = [*spaces, *(u for f in others if (u := family_unit(f, shapes)) is not None)]
         shifts = [f for f in families if is_shift(f)]
         late = {f.name: u for f in (*scalings, *shifts) if (u := family_unit(f, shapes)) is not None}

@@ -19,6 +19,7 @@ __all__ = ["Matched", "Solver", "distance_between", "gaps", "matched"]
 
 _SWEEPS = 8
 _SMALL = 1e-12
+_ROUNDING = 1e-9  # of a tensor in float64
 _NEAR, _FAR = 1e-2, 0.5  # gaps from which the last approach is tried: with and without hidden tensors
 
 
@@ -43,12 +44,14 @@ def matched(
     hidden: Collection[str] = (),
     *,
     sweeps: int = _SWEEPS,
+    bound: float = _ROUNDING,
 ) -> Matched:
     """The element that explains b as a, as far as the tensors that are not ``hidden`` are one orbit.
 
     Shifts and free scales are fixed in both by rules. Then the parts of the group are solved for in turn, the best
     known one first, each from the entries on which nothing unknown acts but itself: for networks of one orbit every
-    solution is exact. What depends on hidden tensors comes last; sweeps over all parts polish the result.
+    solution is exact. What depends on hidden tensors comes last; sweeps over all parts polish the result. Below a tenth
+    of the ``bound`` of what counts as rounding there is nothing more to come nearer to.
     """
     solver = Solver(network, frozenset(hidden), a, b)
     solver.fix_gauges()
@@ -57,7 +60,8 @@ def matched(
     element = Element(tuple(solver.undone)).compose(Element(tuple(solver.steps)))
     found = Matched(element, gaps(a, element.transform(b)), frozenset(hidden))
     found = _shifted(network, a, b, found) if hidden and found.off > _SMALL else found
-    return _refined(network, a, b, found) if _SMALL < found.off < (_NEAR if hidden else _FAR) else found
+    enough = min(bound, _ROUNDING) / 10
+    return _refined(network, a, b, found) if enough < found.off < (_NEAR if hidden else _FAR) else found
 
 
 def _refined(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], found: Matched) -> Matched:
@@ -174,11 +178,12 @@ class Solver:
         return done
 
     def usable(self, unit: Unit, unknown: Collection[str] | None = None) -> Usable:
-        """Places of the unit, and of those within it, on which nothing unknown acts but itself."""
+        """Places of the unit, and of those within it, on which nothing unknown acts but itself: zeros say nothing."""
         network = self.network
 
         def answer(asked: Unit, place: int) -> bool:
-            if asked.regions[place].tensor in self.hidden or asked.regions[place].tensor not in self.a:
+            name = asked.regions[place].tensor
+            if name in self.hidden or name not in self.a or not (self.a[name].any() or self.b[name].any()):
                 return False
             met = network.meeting[asked.name, place] - {asked.name, unit.name}
             return not (met - self.known if unknown is None else met & set(unknown))

@@ -35,7 +35,7 @@ class _Trials:
 
     def match(self, hidden: frozenset[str]) -> Matched:
         if hidden not in self.done:
-            self.done[hidden] = matched(self.network, self.a, self.b, hidden, sweeps=_SWEEPS)
+            self.done[hidden] = matched(self.network, self.a, self.b, hidden, sweeps=_SWEEPS, bound=self.bound)
         return self.done[hidden]
 
     def holds(self, hidden: frozenset[str]) -> bool:
@@ -58,7 +58,7 @@ def explained(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
     none can be left out.
     """
     trials = _Trials(network, a, b, bound)
-    whole = matched(network, a, b)
+    whole = matched(network, a, b, bound=bound)
     if whole.off <= bound:
         return Explanation(whole)
     singles = [frozenset([name]) for name in sorted(a, key=lambda n: -whole.gaps[n])]
