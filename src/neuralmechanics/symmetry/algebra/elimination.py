@@ -29,6 +29,7 @@ def narrowed(equations: Sequence[Equation], unwanted: set[int]) -> list[Equation
                 holding.setdefault(variable, set()).add(number)
     for variable in sorted(holding, reverse=True):
         numbers = holding.pop(variable)
+        # An unwanted variable that has cancelled out of all rows puts no condition on the others.
         if not numbers:
             continue
         # The shortest brings fewest terms into the others; equal ones by number, so that all processes solve alike.
@@ -44,6 +45,7 @@ def narrowed(equations: Sequence[Equation], unwanted: set[int]) -> list[Equation
             for other, value in used.items():
                 _add(row, other, factor * value)
                 if other in unwanted:
+                    # Terms come and cancel: a stale note would offer a row as pivot that does not hold the variable.
                     (set.add if other in row else set.discard)(holding[other], number)
     return [row for row in rows if row]
 
@@ -57,8 +59,10 @@ def eliminate(equations: Iterable[Equation]) -> dict[int, Equation]:
     {3: {1: Fraction(1, 4)}, 2: {1: Fraction(-1, 4)}}
     """
     solved: dict[int, Equation] = {}
+    # For each free variable the definitions that hold it, so that a new pivot touches these and not all of them.
     uses: dict[int, set[int]] = {}
     for equation in equations:
+        # Definitions hold free variables alone: one round of substitution leaves free variables alone in the row.
         row: Equation = {}
         for variable, value in equation.items():
             definition = solved.get(variable)
@@ -88,6 +92,7 @@ def eliminate(equations: Iterable[Equation]) -> dict[int, Equation]:
 
 def quotient(value: Coefficient, by: Coefficient) -> Coefficient:
     """value / by, as a whole number where it is one."""
+    # Nearly all coefficients of a network are 1 or -1, and no Fraction need be made for them.
     if by == 1:
         return value
     if by == -1:
@@ -100,6 +105,7 @@ def _add(row: Equation, variable: int, value: Coefficient) -> None:
     total = row.get(variable, 0) + value
     if not total:
         row.pop(variable, None)
+    # A fraction that has become whole goes back to int, or all that follows would be computed in fractions.
     elif isinstance(total, int) or total.denominator != 1:
         row[variable] = total
     else:

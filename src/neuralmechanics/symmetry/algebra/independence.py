@@ -31,10 +31,13 @@ def independent_columns(matrix: sparse.csr_matrix) -> np.ndarray:
         alone = np.bincount(rows)[rows] == 1
         found = np.unique(columns[alone])
         left = ~np.isin(columns, found)
+        # A round costs as much as what is left. While each removes an eighth, all rounds together cost a multiple of
+        # the first; one that removes less is no better than elimination.
         if 8 * left.sum() > 7 * len(columns):
             break
         apart.append(found)
         rows, columns, values = rows[left], columns[left], values[left]
+    # Divided by their greatest entries, so that one threshold for zero means the same in every column.
     return np.sort(np.concatenate([*apart, _eliminated(rows, columns, values / size[columns])]).astype(np.int64))
 
 
@@ -42,6 +45,8 @@ def _distinct_rows(matrix: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, n
     """Coordinates of the entries, of equal rows the first alone."""
     matrix = sparse.csr_matrix(matrix)
     matrix.eliminate_zeros()
+    # Equal rows add nothing to the rank. Their products with random columns have the same bits, so they are found
+    # without comparing rows; the seed is fixed, or two searches of one model could differ.
     probes = np.random.default_rng(0).standard_normal((matrix.shape[1], 2))
     bits = np.ascontiguousarray(matrix @ probes).view(np.uint64)
     # One whole number stands for both products: numbers are sorted many times as fast as rows.
@@ -63,6 +68,7 @@ def _eliminated(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np
         rest = dict(zip(rows[chosen].tolist(), values[chosen].tolist(), strict=True))
         _reduce(rest, reduced, pivots)
         if rest:
+            # The row that fewest columns enter: fewest of those to come will have to be reduced by this one.
             pivot = min(rest, key=lambda row: (uses[row], row))
             pivots[pivot] = len(reduced)
             reduced.append({row: value / rest[pivot] for row, value in rest.items()})
@@ -72,6 +78,8 @@ def _eliminated(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np
 
 def _reduce(column: dict[int, float], reduced: list[dict[int, float]], pivots: dict[int, int]) -> None:
     """Takes from a column what those before it make of it."""
+    # In the order in which the pivots were made: a reduced column is zero at the pivots before its own, and so
+    # cannot bring back an entry that has been cleared.
     waiting = [(pivots[row], row) for row in column if row in pivots]
     heapq.heapify(waiting)
     while waiting:

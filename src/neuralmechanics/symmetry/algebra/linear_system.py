@@ -73,6 +73,7 @@ class NullSpace:
         moving = np.flatnonzero(count)
         start, count = start[moving], count[moving]
         position = np.repeat(moving, count)
+        # The stretches start, …, start + count - 1 of all rows, one behind the other, without a loop in Python.
         at = np.arange(len(position)) + np.repeat(start - (np.cumsum(count) - count), count)
         values = self.distinct.data[at]
         kept = values != 0
@@ -151,6 +152,7 @@ class ConstraintSystem:
     def retire(self, ids: np.ndarray) -> None:
         """Takes variables that stand in no row out of the system."""
         self._replaced(ids)
+        # Zero without a cause: no operation forced them, and none is to be blamed in a refusal.
         self._parent[ids] = 0
 
     def _replaced(self, variables: np.ndarray) -> None:
@@ -159,6 +161,7 @@ class ConstraintSystem:
 
     def _vanish(self, variables: np.ndarray, cause: int) -> None:
         roots = self.resolve(variables)
+        # What is zero already keeps the operation that was first to make it so.
         roots = roots[roots != 0]
         if len(roots):
             if self._traced:
@@ -192,6 +195,7 @@ class ConstraintSystem:
         exact = tuple(exact_coefficient(c) for c in coefficients)
         if len(exact) == 1:
             self._vanish(table[:, 0], cause)
+        # x = y is settled here, for any common factor; x = -y needs a sign, which ``solve`` alone keeps.
         elif len(exact) == 2 and exact[0] == -exact[1]:
             self._unite(table[:, 0], table[:, 1])
         else:
@@ -226,6 +230,7 @@ class ConstraintSystem:
         for start in range(0, self.size, _CHUNK):
             ids = np.arange(start, min(start + _CHUNK, self.size), dtype=np.int32)
             known = self.resolve(ids)
+            # A set is known by its smallest member, so that its number is there before a later piece asks for it.
             own = ids[known == ids]  # the first of each set
             place[own] = np.arange(sets, sets + len(own), dtype=np.int32)
             sets += len(own)
@@ -236,6 +241,7 @@ class ConstraintSystem:
     def causes(self) -> np.ndarray:
         """For every variable that an operation forced to zero, with all equal to it by then, its number; else -1."""
         causes = np.full(self.size, -1, dtype=np.int64)
+        # Backwards, so that the first operation that forced a variable is the one that stays.
         for variables, cause in reversed(self._zeros):
             causes[variables] = cause
         last = np.arange(self.size)  # what each variable was known by before it became zero
@@ -253,6 +259,7 @@ def _basis(root: np.ndarray, sign: np.ndarray, general: Rows, asked: np.ndarray)
     ]
     solved = eliminate(narrowed(equations, set(np.flatnonzero(~asked).tolist())))
     leads = (root == np.arange(len(root))) & asked
+    # Neither zero nor what is defined in terms of others is free; every other leader is one basis vector.
     leads[np.fromiter((0, *solved), dtype=np.int64)] = False
     free = np.flatnonzero(leads)
     column = np.full(len(root), -1, dtype=np.int64)

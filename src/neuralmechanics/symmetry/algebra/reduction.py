@@ -27,6 +27,7 @@ def simplify(root: np.ndarray, sign: np.ndarray, rows: Rows) -> tuple[list[np.nd
             if len(kept) == 1:
                 zeros = np.zeros((len(variables), 1), dtype=np.int64)
                 pairs.append(np.hstack([variables, zeros, zeros + 1]))
+            # a = ±b merges two variables; a = 2b does not, for a set holds its members up to sign only.
             elif len(kept) == 2 and abs(kept[0]) == abs(kept[1]):
                 same = np.full((len(variables), 1), -1 if kept[0] == kept[1] else 1, dtype=np.int64)
                 pairs.append(np.hstack([variables, same]))
@@ -38,6 +39,8 @@ def simplify(root: np.ndarray, sign: np.ndarray, rows: Rows) -> tuple[list[np.nd
 @lru_cache(maxsize=4096, typed=True)
 def exact_coefficient(value: Fraction | int | float) -> Coefficient:
     """The simple fraction that a float stands for (1/5, not its binary neighbour), or the float itself."""
+    # 1/5 as the float next to it would not cancel against 5 in exact arithmetic: a constraint that is the sum of
+    # others would count as a new one and end symmetries that exist. 1e-15 allows for some roundings.
     if isinstance(value, float):
         simple = Fraction(value).limit_denominator(1 << 16)
         fraction = simple if abs(float(simple) - value) <= 1e-15 * abs(value) else Fraction(value)
@@ -69,6 +72,7 @@ def _collect(
                 totals[start] = totals.get(start, 0) + coefficients[place] * sign
         kept = [(position, value) for position, value in totals.items() if value != 0]
         if kept:
+            # Divided by the first coefficient: rows that are multiples of one another are the same constraint.
             scale = Fraction(kept[0][1])
             key = tuple(exact_coefficient(value / scale) for _, value in kept)
             groups.setdefault(key, []).append(variables[rows][:, [position for position, _ in kept]])
@@ -80,9 +84,11 @@ def merge(root: np.ndarray, sign: np.ndarray, pairs: list[np.ndarray]) -> tuple[
     if not pairs:
         return root, sign
     table = np.vstack(pairs)
+    # The smallest node of a component leads it, so that zero, which is node 0, leads all that is zero.
     nodes, index = np.unique(np.append(table[:, :2].reshape(-1), 0), return_inverse=True)  # node 0 is the zero
     count, ends, same = len(nodes), index[:-1].reshape(-1, 2), table[:, 2] > 0
     a, b = ends[:, 0], ends[:, 1]
+    # a = b joins (a, +) to (b, +) and (a, -) to (b, -), a = -b crosswise; the last edge says that 0 = -0.
     edges_from = np.concatenate([a, a + count, [0]])
     edges_to = np.concatenate([np.where(same, b, b + count), np.where(same, b + count, b), [count]])
     shape = (2 * count, 2 * count)

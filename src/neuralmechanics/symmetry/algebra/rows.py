@@ -79,6 +79,7 @@ def distinct_along(arrays: Sequence[np.ndarray], dim: int) -> np.ndarray:
     for table in tables:
         sums += table.astype(np.int64) @ draw.integers(np.iinfo(np.int64).max, size=table.shape[1])
     _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
+    # Sums of different slices may coincide by chance; then none are taken to be equal, which is always right.
     if len(first) == len(sums) or any((table != table[first[inverse]]).any() for table in tables):
         return np.arange(len(sums))
     return np.sort(first)

@@ -153,6 +153,7 @@ def _contracted(primitive: p.Contract, x: Tensor, y: Tensor) -> Tensor:
     for window in how.windows:
         factors.append(met(window, sizes).to(kind))
         terms.append(window.x + window.kernel + window.out)
+    # Expanded first: a factor of one entry along a summed letter counts once for each entry of the other.
     full = [f.expand([sizes[letter] for letter in term]) for f, term in zip(factors, terms, strict=True)]
     out: Tensor = torch.einsum(f"{','.join(terms)}->{how.out}", *full).expand(how.output_shape(x.shape, y.shape))
     return out
@@ -163,6 +164,7 @@ def met(window: Window, sizes: Mapping[str, int]) -> Tensor:
     if not isinstance(window.geometry, tuple) or len(window.geometry) != 5:
         raise NotExecutableError(f"the geometry {window.geometry!r} of a window")
     transposed, stride, padding, dilation, _ = window.geometry
+    # An odd number of zeros: torch puts the smaller half in front.
     padding = padding[1] // 2 if isinstance(padding, tuple) else padding
     here, kernel, out = (torch.arange(sizes[letter]) for letter in (window.x, window.kernel, window.out))
     one, other = (here[:, None, None], out) if transposed else (out, here[:, None, None])
@@ -171,6 +173,7 @@ def met(window: Window, sizes: Mapping[str, int]) -> Tensor:
 
 
 def _reduced(primitive: p.Reduce, x: Tensor) -> Tensor:
+    # torch takes no dimensions for all of them.
     if not primitive.dims:
         return x
     out: Tensor = (torch.mean if primitive.mean else torch.sum)(x, primitive.dims, primitive.keepdim)

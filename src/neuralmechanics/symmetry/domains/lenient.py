@@ -118,6 +118,7 @@ class Lenient:
         self._note(reason, hides)
         others = [x for x in xs if not isinstance(x, Unsought) and self._moves(x)]
         ending = isinstance(primitive, _ENDING)
+        # Where what is not known may not change, neither may the values that could change with it alone.
         if ending:
             self.domain.fix(*(v for x in unknown for v in x.pending))
             if not hides:
@@ -176,6 +177,7 @@ class Lenient:
         moved = isinstance(primitive, _REARRANGING) and any(id(x) in self._sums for x in xs)
         shares = isinstance(primitive, p.Softmax) and not primitive.log
         if moved or shares or (isinstance(primitive, p.Normalise) and primitive.center):
+            # The values are held with their ids, which others would be given once they were let go.
             self._sums[id(out)] = out
 
     def _forgotten(self, x: Any) -> bool:

@@ -262,6 +262,7 @@ class Mixings(Scales):
     def blocks(self, labels: Mapping[str, Label]) -> Blocks:
         """Blocks of at least two channels, and the pairs that no operation but the rotation tells apart."""
         held = np.zeros(len(self._signature), dtype=bool)
+        # Which tensors hold a channel, and with which sign, tells it from others as an operation does.
         for number, label in enumerate(labels.values()):
             for position, term in enumerate(label.terms):
                 basis = self._basis[term.ids].reshape(-1)

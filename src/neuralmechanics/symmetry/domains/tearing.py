@@ -28,6 +28,7 @@ def tears_channels(ids: np.ndarray, view: Take) -> bool:
     time = np.empty(count, dtype=np.int64)
     time[order] = np.arange(count) - first[kind[order]]
     taken = np.asarray(view.positions, dtype=np.int64)
+    # Row 0 throughout stands for the label zero, which is no channel.
     times = [time[taken[kind[taken] == k]] for k in range(len(kinds)) if kinds[k].any()]
     met = [each for each in times if each.size]
     return any(not np.array_equal(each, met[0]) for each in met[1:])

@@ -144,6 +144,7 @@ class ChargeVector:
         numbers += [blocks.charges.reshape(-1) for blocks in self._grams.get(name, ())]
         if name in self._shares:
             generator = torch.Generator().manual_seed(0)
+            # Away from zero, so that every entry that enters a charge shows in it.
             probe = torch.rand(like.shape, generator=generator, dtype=torch.float64) + 0.5
             out = torch.zeros(self.charges, dtype=torch.float64)
             self.accumulate_apart_(out, name, probe, probe)

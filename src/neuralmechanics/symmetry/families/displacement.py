@@ -34,6 +34,7 @@ class Displacement:
             return cls(SliceMix(charges, [t for part in parts for t in part.offsets]), none)
         constants = np.zeros(charges)
         for term in terms:
+            # A coefficient stands for a slice, and c M c is a sum over its elements.
             each = math.prod(term.view.shape) // max(term.view.size, 1)
             np.add.at(constants, term.charges, term.coefficients * each)
         return cls(SliceMix(charges, [t for part in parts for t in part.offsets]), torch.from_numpy(constants))

@@ -48,6 +48,7 @@ def _filled(form: str, rows: Sequence[tuple[int, ...]]) -> list[str]:
         size *= len(slot)
     if size == len(set(rows)):
         return [_put(form, [runs(slot) for slot in slots])]
+    # The slot with most numbers becomes the run, and the fewest texts are left.
     widest = max(range(len(slots)), key=lambda k: len(slots[k]))
     groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for row in rows:

@@ -17,6 +17,7 @@ Params = dict[str, Tensor]
 
 def called(function: Callable[[Params], Mapping[str, Tensor]], params: Params, name: str) -> Params:
     """What the function gives for the parameters; ValueError in one line where that is no field over them."""
+    # torch counts the writes into a tensor: one would move the very point at which the field is looked at.
     versions = {key: p._version for key, p in params.items()}
     try:
         given = function(dict(params))
@@ -64,6 +65,7 @@ class Probes:
         """The parameters moved by a third of themselves, and by a little where they are zero."""
         return tuple(
             {
+                # Between 0.7 and 1.3 times the entry, so that its sign stays.
                 key: p * (1 + 0.3 * self._noise(p).tanh()) + 0.05 * self._noise(p) * (p == 0)
                 for key, p in self.params.items()
             }
@@ -131,6 +133,8 @@ def require_differentiable(field: Field, probes: Probes, names: tuple[str, ...])
     with torch.no_grad():
         ahead, behind = (float(value(moved(amount))) for amount in (1e-5, -1e-5))
     found, size = (ahead - behind) / 2e-5, abs(ahead) + abs(behind)
+    # A central difference is off by the square of its step, and by roundings over its step, both near 1e-10: a
+    # factor that torch does not see shows far above that.
     if abs(found - true) > 1e-4 * (abs(found) + abs(true)) + 1e-7 * size:
         raise ValueError(
             f"symmetry {probes.name!r} is not differentiated by torch as its values move ({true:.3g} for {found:.3g}); "

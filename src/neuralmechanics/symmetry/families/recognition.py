@@ -88,6 +88,7 @@ def _of_matrix(field: Field, probes: Probes, moved: tuple[str, ...]) -> Recognis
     """Mθ with a matrix that is not diagonal."""
     count = sum(probes.params[key].numel() for key in moved)
     u, v = probes.far[0], probes.far[1]
+    # For random u and v, ⟨u, Mv⟩ = ⟨v, Mu⟩ says that M is symmetric, opposite signs that it is antisymmetric.
     uv, vu = (_inner(a, _steps(field, b, moved)) for a, b in ((u, v), (v, u)))
     size = abs(uv) + abs(vu)
     if abs(uv + vu) <= _EXACT * size and abs(_inner(u, _steps(field, u, moved))) <= _EXACT * size:
@@ -136,6 +137,7 @@ def _constant(field: Field, probes: Probes, moved: tuple[str, ...]) -> bool:
 
 def _affine(field: Field, probes: Probes, moved: tuple[str, ...]) -> bool:
     """ξ(x + y - z) = ξ(x) + ξ(y) - ξ(z), near and far."""
+    # The third set joins both: a field may be affine near the point and far from it, by two different maps.
     for x, y, z in (probes.near, probes.far, (probes.far[0], probes.near[1], probes.far[2])):
         corner = {key: x[key] + y[key] - z[key] for key in x}
         at = [_steps(field, point, moved) for point in (x, y, z)]

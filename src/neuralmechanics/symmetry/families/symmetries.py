@@ -118,6 +118,7 @@ class Symmetries(ChargeVector, Sequence[Family]):
             coverage=tuple(Coverage(**(c | {"families": tuple(c["families"])})) for c in data["coverage"]),
             notes=tuple(data["notes"]),
             capture=dict(data["capture"]),
+            # What was written before spaces were looked for has none.
             spaces=tuple(Space.from_dict(space) for space in data.get("spaces", ())),
         )
 

@@ -67,6 +67,7 @@ def _wrapped(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 def _folded(text: str, width: int, indent: str) -> list[str]:
     """Lines of at most ``width`` signs, broken at spaces, else after a dot of a long name."""
     lines = [""]
+    # Not at a space within braces, which hold one name.
     for word in re.split(r"(?<= )(?![^{}]*})", text):
         pieces = [word] if len(word.rstrip()) + len(indent) <= width else re.split(r"(?<=[. ])", word)
         for piece in pieces:

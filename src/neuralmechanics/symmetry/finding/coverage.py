@@ -97,6 +97,7 @@ class _Moves:
     space: NullSpace
 
     def __post_init__(self) -> None:
+        # A generic combination: a sum that vanishes for it vanishes, but by chance, for every vector of the space.
         draw = np.random.default_rng(0).uniform(1.0, 2.0, self.space.count)
         values = np.asarray(self.space.distinct @ draw).reshape(-1)
         object.__setattr__(self, "values", values)
@@ -118,6 +119,7 @@ class _Ways:
         self._nodes = list(captured.graph.nodes)
         self._places = {captured.parameters[n.name]: n for n in self._nodes if n.name in captured.parameters}
         self._met: dict[fx.Node, Reason] = {}
+        # The reasons of the first walk, for scales, stand before those of the second.
         for lenient in reversed(notes):
             self._met |= {self._nodes[k]: r for k, r in lenient.met.items() if k < len(self._nodes)}
         self._readers = _readers(self._nodes)
@@ -160,6 +162,7 @@ def _readers(nodes: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
     for node in nodes:
         for operand in node.all_input_nodes:
             readers.setdefault(written.get(operand, operand), []).append(node)
+        # From here on the old name stands for what was written, as it does when the graph is run.
         if is_in_place(node) and isinstance(node.args[0], fx.Node):
             written[node.args[0]] = node
     return readers

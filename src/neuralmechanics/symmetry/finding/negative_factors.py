@@ -65,6 +65,7 @@ def _flips(action: Diagonal, places: Places, signs: Sequence[Sequence[Exponent]]
     pattern: Exponent = {}
     spaces: set[int] = set()
     for term in action.terms:
+        # A negative factor has no real root.
         if (np.round(term.coefficients) != term.coefficients).any():
             return False
         # To an even power a negative factor turns no sign.
@@ -73,6 +74,7 @@ def _flips(action: Diagonal, places: Places, signs: Sequence[Sequence[Exponent]]
             continue
         found = places.get((term.view.parameter, term.view.kept[0]), []) if len(term.view.kept) == 1 else []
         met = [(n, k, ids) for n, k, ids in found if (ids[term.slices[odd]] >= 0).all()]
+        # In several spaces, or in none as a whole, there is no one sign that the factor could be.
         if len(met) != 1:
             return False
         number, entry, ids = met[0]
@@ -82,6 +84,7 @@ def _flips(action: Diagonal, places: Places, signs: Sequence[Sequence[Exponent]]
         channel = own
         spaces.add(number)
         pattern[entry] = 1
+    # Even powers alone: a negative factor does what a positive one does.
     if channel is None:
         return True
     return len(spaces) == 1 and not independent(pattern, signs[spaces.pop()], 2)

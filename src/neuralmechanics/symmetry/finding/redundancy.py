@@ -45,6 +45,7 @@ def _independent(space: NullSpace, tensors: Iterable[Sequence[Addend]]) -> NullS
     """The space without vectors that others make up on all elements; what moves the fewest is kept first."""
     moved, times = _moved(tensors, space)
     elements = np.repeat(times, np.diff(moved.indptr))
+    # Few elements a vector make a local basis, in which each charge belongs to one place of the model.
     order = np.argsort(np.bincount(moved.indices, elements, space.count), kind="stable")
     kept = np.sort(order[independent_columns(moved[:, order])])
     return replace(space, distinct=space.distinct[:, kept])
@@ -60,6 +61,7 @@ def _moved(tensors: Iterable[Sequence[Addend]], space: NullSpace) -> tuple[spars
     for addends in tensors:
         for _, seen in addends:
             first = tuple(slice(0, 1) if n == 1 else slice(None) for n in seen.shape)
+            # The coordinates that ``seen`` does not tell apart are held at zero, which is enough (see above).
             places = [np.broadcast_to(space.place[ids[first]], seen.shape).reshape(-1) for _, ids in addends]
             tables.setdefault(tuple(factor for factor, _ in addends), []).append(np.stack(places, axis=1))
     parts, times = [sparse.csr_matrix((0, space.count))], [np.zeros(0, np.int64)]

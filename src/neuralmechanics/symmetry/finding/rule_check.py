@@ -119,6 +119,7 @@ class _Check:
         if lowered.unknown:
             self.faults += [f"{name}: {each.operation}: {each.reason or 'no rule'}" for each in lowered.unknown]
             return
+        # At the given arguments alone a rule may be right by chance: at ones, at zeros, at equal entries.
         for point in (params, _moved(params)):
             self._compare(name, lowered.program, network, point)
         self._try(name, analyse(captured), network, params)

@@ -26,6 +26,7 @@ def settled_channels(captured: Captured, program: Program) -> Channels | None:
     for _ in range(_ROUNDS):
         channels = _fresh(captured, skeletons)
         _walk(program, channels)
+        # A split puts the labels that were given before it out of date: the walk is begun anew, split from the start.
         if not channels.nodes.split_any:
             return _held(channels, program)
         skeletons = {**skeletons, **_skeletons(channels)}
@@ -57,8 +58,10 @@ def _held(channels: Channels, program: Program) -> Channels | None:
     """The same once more, until nothing changes."""
     for _ in range(_ROUNDS):
         before = _state(channels)
+        # Ties only grow and are kept; factors are equations on labels that ties may have changed.
         channels.factors = Factors()
         _walk(program, channels)
+        # A tie may split what the first rounds had left whole, and then the labels are out of date once more.
         if channels.nodes.split_any:
             return None
         if _state(channels) == before:

@@ -92,6 +92,7 @@ class _Reader:
         }
         out: dict[int, list[int]] = {}
         for root, others in known.items():
+            # Each could be counted within the other; the choice by the first parameter is the same in every process.
             kept = [n for n in others if root not in known[n] or first[n] < first[root]]
             out[root] = sorted(kept, key=lambda n: first[n])
         return (
@@ -155,6 +156,7 @@ class _Reader:
             if leg is not None and mixing.moves(leg):
                 node = mixing.find(leg).node
                 uses[node] = uses.get(node, 0) + 1
+        # Where entries have matrices of several groups, those of most of them: the others count as permuted alone.
         for node in sorted(uses, key=lambda n: -uses[n]):
             if node in mixing.orthogonal:
                 return ("ones-preserving orthogonal" if node in mixing.ones else "orthogonal"), node

@@ -62,6 +62,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
     known = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
     reasons: dict[str, str] = {}
     for name, route in ROUTES.items():
+        # It differs from the first export in gradients alone, and can mend nothing else.
         if name == "export of checkpoints" and "gradient" not in reasons.get("export", ""):
             continue
         try:
@@ -71,6 +72,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
             reasons[name] = str(error)
             continue
         _require_known(captured, known)
+        # Before the replay, so that what is read in the end is what was run beside the model.
         captured = merge_repeated(inlined(captured))
         with left_as_found(whole, batch, parameters=not is_large(whole)), _silent():
             found = replayed(captured, whole, batch, gradients=gradients)
@@ -89,6 +91,7 @@ def _with_values(captured: Captured, whole: Whole) -> dict[str, Source]:
     out = dict(captured.sources)
     for place, source in captured.sources.items():
         held = named.get(source.name)
+        # What a run writes into (running statistics) holds another value in the next one.
         fixed = source.kind in ("buffer", "parameter") and place not in captured.parameters and place not in written
         if fixed and held is not None and held.numel() <= _LARGEST:
             out[place] = replace(source, value=held.detach().clone())

@@ -83,6 +83,7 @@ def _copied(captured: Captured, node: fx.Node, body: fx.GraphModule, given: list
     """The nodes of the body in front of the operation, each at its place in the model; what they give."""
     env: dict[fx.Node, fx.Node] = {}
     inputs = iter(given)
+    # The body's operations stand where the operation stood, so that layers and regions of autocast are kept.
     where = {key: value for key, value in node.meta.items() if key not in ("val", "tensor_meta", "outside")}
     with captured.graph.inserting_before(node):
         for inner in body.graph.nodes:

@@ -69,8 +69,10 @@ class _Lowering:
                 continue
             self.builder.cause = Location(number, operation_name(node), place(node))
             made = self.values[node] = self._named(node)
+            # A rule may pass a value on as it is: the operation that made it stays its source.
             if isinstance(made, Value) and not made.depends:
                 self.sources.setdefault(made.index, node)
+            # From here on the old name stands for what was written.
             if is_in_place(node) and is_node(node.args[0]):
                 self.values[node.args[0]] = self.values[node]
                 if node not in self.numbers:
@@ -119,9 +121,11 @@ class _Lowering:
         dependent = any(value.depends for value in flat_values((args, kwargs)))
         text = ""
         before = self.builder.length()
+        # Rules run on data as well: what masks and indices are made of is read off what they write.
         if rule is not None and (dependent or _has_tensor(node)):
             try:
                 return self._kept_beside(node, self._ruled(rule, name, node, args, kwargs))
+            # Nothing of a rule that gave up may stay, for half of an operation is another operation.
             except NotSoughtError as given_up:
                 self.builder.roll_back(before)
                 if not dependent:
@@ -131,6 +135,7 @@ class _Lowering:
             except RuleError as error:  # reported, and everything fixed
                 text = str(error)
                 self.builder.roll_back(before)
+        # Without a rule data give data: nothing is claimed of them, so nothing need be known.
         if not dependent:
             return self._data(node)
         entry = UnknownOperation(name, place(node), text)

@@ -66,6 +66,7 @@ def rule(*operations: Any) -> Callable[[Rule], Rule]:
     def register(function: Rule) -> Rule:
         for name in names:
             _claim(name)
+            # One of the two: a decomposition is written out before any rule is asked, and would hide this one.
             DECOMPOSITIONS.pop(name, None)
             RULES[name] = function
         return function

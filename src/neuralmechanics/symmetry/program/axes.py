@@ -35,6 +35,7 @@ def axis_map(primitive: p.Primitive, shapes: Sequence[Shape], out: Shape) -> Axi
         mixed = _bound(shapes[0], primitive.dims)
         return (tuple(None if d in mixed else d for d in range(len(shapes[0]))),)
     if isinstance(primitive, p.Gather):
+        # The index's dimensions stand where the picked one stood and push those behind it back.
         after = len(primitive.index_shape) - 1
         dims = range(len(shapes[0]))
         return (tuple(d if d < primitive.dim else None if d == primitive.dim else d + after for d in dims),)
@@ -52,6 +53,7 @@ def axis_map(primitive: p.Primitive, shapes: Sequence[Shape], out: Shape) -> Axi
         return (tuple(None if d == primitive.dim % len(out) else d for d in range(len(shapes[0]))),)
     if isinstance(primitive, p.Rearrange):
         return (_viewed(primitive, shapes[0], out),)
+    # All other primitives relate no entry to a place, which is the safe answer for every reader of the map.
     return tuple((None,) * len(shape) for shape in shapes)
 
 
@@ -63,6 +65,7 @@ _ELEMENTWISE = (
 
 def _aligned(shape: Shape, out: Shape) -> tuple[int | None, ...]:
     front = len(out) - len(shape)
+    # A dimension of one entry that is repeated is none: its entry goes into every entry of the result.
     return tuple(front + d if n == out[front + d] else None for d, n in enumerate(shape))
 
 
@@ -97,6 +100,7 @@ def _viewed(primitive: p.Rearrange, shape: Shape, out: Shape) -> tuple[int | Non
         return tuple(None if d == view.dim else d for d in range(len(shape)))
     found: list[int | None] = [None] * len(shape)
     for inside, outside in dimension_groups(shape, out):
+        # Merged or split dimensions have no counterpart, though their entries keep their order.
         if len(inside) == len(outside) == 1:
             found[inside[0]] = outside[0]
     return tuple(found)

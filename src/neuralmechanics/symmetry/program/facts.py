@@ -16,6 +16,7 @@ def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
     if isinstance(primitive, p.Constant):
         return primitive.number
     if isinstance(primitive, (p.Multiply, p.Contract)):
+        # Zero alone carries over: products with zeros are zero, whatever the other factor is.
         return 0.0 if any(x.number == 0 for x in xs) else None
     if isinstance(primitive, _KEEPING):
         numbers = {x.number for x in xs}
@@ -35,6 +36,7 @@ def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
     return None
 
 
+# Padding is not among them: it puts zeros beside the number.
 _KEEPING = (p.Rearrange, p.Concatenate, p.Gather, p.Spread, p.Order)
 
 
@@ -58,6 +60,7 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
         return True
     if isinstance(primitive, p.Maximum):
         return any(x.nonnegative for x in xs)
+    # From here on: sums, products and selections of entries that are never negative.
     if not xs or not all(x.nonnegative for x in xs):
         return False
     if isinstance(primitive, p.Add):

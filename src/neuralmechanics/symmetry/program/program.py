@@ -67,6 +67,7 @@ class Program:
         """For the index of each value, the instructions that read it."""
         found: dict[int, list[Instruction]] = {}
         for instruction in self.instructions:
+            # As a set, so that x·x counts as one reader of x.
             for index in {value.index for value in instruction.operands}:
                 found.setdefault(index, []).append(instruction)
         return found
@@ -75,6 +76,7 @@ class Program:
         """For each instruction, the indices of the values that nothing after it reads."""
         last: dict[int, int] = {}
         for number, instruction in enumerate(self.instructions):
+            # A result that nothing reads ends with the instruction that makes it, or it would be held to the end.
             for value in (*instruction.operands, *([instruction.result] if instruction.result else [])):
                 last[value.index] = number
         ends: dict[int, list[int]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 __all__ = ["Value", "flat_values", "is_value"]
 
 
+# Compared by identity: two tensors of which the same is known are still two tensors.
 @dataclass(frozen=True, eq=False)
 class Value:
     """A tensor of the program.

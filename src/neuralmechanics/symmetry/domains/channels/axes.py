@@ -56,6 +56,7 @@ def broadcast(x: Axes, shape: Shape) -> Axes:
     old = x.shape
     layouts: list[Layout] = [same(n) for n in shape[:front]]
     layouts += [layout if n == m else same(m) for layout, n, m in zip(x.layouts, old, shape[front:], strict=True)]
+    # Along a repeated dimension all entries are the same one, so that there are no channels to permute.
     return replace(x, layouts=tuple(layouts), squares=frozenset(d + front for d in x.squares))
 
 

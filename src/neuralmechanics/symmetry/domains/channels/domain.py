@@ -48,6 +48,7 @@ class Channels(Meeting):
         rule = _RULES.get(type(primitive))
         result = instruction.result
         xs = tuple(self.current(x) for x in xs)
+        # A primitive without a rule holds all that enters it: one that is new is safe here before anybody thinks of it.
         if rule is None:
             self.hold(*xs)
             out: Axes | None = None if result is None else data_axes(result.shape)
@@ -67,12 +68,14 @@ class Channels(Meeting):
             out = self._of_data(primitive, xs, result.shape)
         else:
             out = rule(self, primitive, *xs)
+        # Other primitives may make something else of zeros, as exp does: they are then entries like any that agree.
         if out is not None and type(primitive) not in _KEEPING_ZEROS:
             out = changed(out, lambda leaf: replace(leaf, zero=False) if leaf.zero else leaf)
         if out is not None and result is not None:
             if out.shape != result.shape:
                 raise AssertionError(f"{primitive} gives {out.shape} for {result.shape}")
             self.seen(out)
+            # Data by their index, for masks: the layout says along which dimensions a mask is the same.
             if not result.depends and not out.moves:
                 self.known[result.index] = out
         return out
@@ -98,6 +101,7 @@ class Channels(Meeting):
             self.parameters[name] = Axes(layouts, gain)
             if gain is not None:
                 self._placed(name, wide[0])
+            # Of complex parameters nothing is claimed: matrices, factors and signs are real here.
             if name in self.complex:
                 self.hold(self.parameters[name])
         return self.current(self.parameters[name])

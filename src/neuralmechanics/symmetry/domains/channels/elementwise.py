@@ -41,6 +41,7 @@ __all__ = [
 
 def added(c: Meeting, primitive: p.Add, x: Axes, y: Axes) -> Axes:
     shape = np.broadcast_shapes(x.shape, y.shape)
+    # Of x + 0·y nothing ties the operands together.
     if primitive.scale == 0:
         return broadcast(x, shape)
     c.biases |= {v.gain[0].parameter for v in (x, y) if v.gain is not None}
@@ -53,11 +54,13 @@ def number_added(c: Meeting, primitive: p.AddNumber, x: Axes) -> Axes:
     x = c.unmixed(x)
     for leaf in all_leaves(x):
         if primitive.broken_by is not None:
+            # How far an eps breaks a factor is told by its size, along factors near one; no sign is near one.
             c.factors.breaks(leaf, primitive.broken_by)
             c.factors.no_sign(leaf)
         else:
             c.factors.none(leaf)
         if leaf.mixing is not None:
+            # A(x + n·1) = Ax + n·1 where A keeps the all-ones vector.
             c.mixing.keep_ones(leaf.mixing)
     gain = None
     if x.gain is not None and x.gain[1] == 1:
@@ -81,6 +84,7 @@ def multiplied(c: Meeting, primitive: p.Multiply, x: Axes, y: Axes) -> Axes:
     if primitive.function is not None:  # linear in x for given data
         c.hold(y)
         y = data_axes(y.shape)
+    # The gain second, on whichever side of the product it was written.
     if x.gain is not None and y.gain is None:
         x, y = y, x
     if (by := y.gain) is None:
@@ -96,11 +100,13 @@ def power(c: Meeting, primitive: p.Power, x: Axes) -> Axes:
     gain = None if x.gain is None or primitive.function is not None else (x.gain[0], x.gain[1] * exponent)
     carried = frozenset(d for d, layout in enumerate(x.layouts) if any(leaf.mixing for leaf in leaves(layout)))
     squares = frozenset[int]()
+    # Squares may still be summed to a length, which orthogonal matrices keep; other powers end all mixing.
     if exponent == 2 and primitive.function is None and not x.squares and gain is None:
         squares = carried
     else:
         c.stiff(x)
     factor = Fraction(exponent).limit_denominator(1 << 20)
+    # The equations are exact: with a rounded exponent some that follow from others would count as new.
     exact, odd = float(factor) == exponent, primitive.function is None and float(exponent).is_integer() and exponent % 2
     even = primitive.function is None and float(exponent).is_integer() and not exponent % 2
     for leaf in all_leaves(x):
@@ -121,6 +127,7 @@ def homogeneous(c: Meeting, primitive: p.Homogeneous, x: Axes) -> Axes:
     c.stiff(x)
     if not primitive.even:
         c.factors.no_sign(*all_leaves(x))
+    # Such data (random slopes, for one) stand entry by entry and tell the channels apart.
     if reads_data(primitive.function):
         c.nodes.hold(*x.layouts)
     return replace(changed(x, lambda leaf: replace(leaf, sign=frozenset())), gain=None, squares=frozenset())

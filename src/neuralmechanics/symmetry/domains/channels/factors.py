@@ -51,6 +51,7 @@ class Factors:
 
     def equal(self, one: Leaf, other: Leaf) -> None:
         """Both are multiplied by the same."""
+        # Mostly one tuple that was passed on, which need not be subtracted from itself.
         if one.scale is not other.scale:
             self._vanishes(sum_of(one.scale, other.scale, Fraction(-1)))
         self._is_even(one.sign ^ other.sign)
@@ -76,6 +77,7 @@ class Factors:
 
     def broken_by(self, direction: Mapping[int, Coefficient]) -> tuple[Breaking, ...]:
         """What breaks factors with these exponents."""
+        # Only those that a variable of the direction enters: all breakings for all directions would be quadratic.
         met = sorted({number for variable in direction for number in self._broken.get(variable, ())})
         found = (self.breakings[number] for number in met)
         return tuple(dict.fromkeys(by for exponents, by in found if _value(exponents, direction)))
@@ -132,6 +134,7 @@ def null_space(
         factor = row.pop(lead)
         definition = _reduced({v: quotient(-p, factor) for v, p in row.items()}, modulus)
         for v, old in solved.items():
+            # Definitions hold free variables alone, so that one round of substitution is enough above.
             if lead in old:
                 times = old.pop(lead)
                 merged = {k: old.get(k, 0) + times * definition.get(k, 0) for k in {*old, *definition}}

@@ -90,12 +90,14 @@ def product(parts: Sequence[Layout]) -> Layout:
     flat: list[Layout] = []
     for part in parts:
         flat += part.parts if isinstance(part, Product) else [part]
+    # Parts of one entry would make layouts differ that hold the same channels in the same order.
     wide = [part for part in flat if part.width != 1]
     if not wide:
         return same(1)
     if len(wide) == 1:
         return wide[0]
     first = wide[0]
+    # Only in front: behind another part the pieces of a sum lie apart, once for each index of that part.
     if isinstance(first, Sum):
         return summed([product([part, *wide[1:]]) for part in first.parts])
     if all(isinstance(part, Leaf) and part.node is None for part in wide):
@@ -151,6 +153,7 @@ def refinement(widths: Sequence[int], sizes: Sequence[int]) -> list[int]:
     [2, 2, 4]
     """
     ends = sorted({math.prod(x[k:]) for x in (widths, sizes) for k in range(len(x) + 1)})
+    # 6 as 2·3 and 6 as 3·2: there are no finer dimensions of which both are made.
     if any(b % a for a, b in pairwise(ends)):
         raise MismatchError(f"{list(widths)} entries as {list(sizes)}")
     return [b // a for a, b in pairwise(ends)][::-1]

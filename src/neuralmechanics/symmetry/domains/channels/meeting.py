@@ -54,6 +54,7 @@ class Meeting:
 
     def current(self, x: Axes) -> Axes:
         """The tensor in terms of spaces that are not made of others."""
+        # A space may have been split since the tensor was made, by what came after it.
         layouts = tuple(self.nodes.resolved(layout) for layout in x.layouts)
         return x if all(a is b for a, b in zip(layouts, x.layouts, strict=True)) else replace(x, layouts=layouts)
 
@@ -93,6 +94,7 @@ class Meeting:
         try:
             return self.nodes.zipped(first, second, combine)
         except MismatchError:
+            # Channels that meet in an unknown order are told apart, which is always right.
             for layout in (first, second):
                 self.held(self.nodes.resolved(layout))
             return data(first.width)
@@ -122,6 +124,7 @@ class Meeting:
                 places.setdefault(path.node, []).append(letter)
         for inside in found:
             uses = Counter(path.node for _, path in inside)
+            # A space that stands at two places of a tensor has no one index there that another could depend on.
             once = [(path.node, letter) for letter, path in inside if path.whole and uses[path.node] == 1]
             for letter, path in inside:
                 allowed = {
@@ -203,6 +206,7 @@ class Meeting:
         if one.node is None or gain.node is None or one.mixing is None or part is None:
             return self.times(one, gain)
         self.nodes.tie(one, gain)
+        # The gain itself stands still, and what mixes the product is D A D⁻¹ with D made of its entries.
         self.mixing.fix(gain.mixing)
         return replace(
             one,
@@ -234,6 +238,7 @@ class Meeting:
         if one.mixing is None or other.mixing is None:
             self.mixing.fix(one.mixing or other.mixing)
         else:
+            # Σ_c x_c y_c stays where x is mixed with B and y with B⁻ᵀ.
             self.mixing.unite(one.mixing, other.mixing.partner)
         self.factors.opposite(one, other)
         return one

@@ -51,6 +51,7 @@ def reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
         except MismatchError:
             c.held(c.nodes.resolved(whole))
             found = [data(n) for n in sizes]
+        # Of a vector that is split no single dimension holds the gains any more.
         kept = kept and sum(n > 1 for n in sizes) <= 1
         for d, layout in zip(outside, found, strict=True):
             out[d] = layout
@@ -70,6 +71,7 @@ def concatenated(c: Meeting, primitive: p.Concatenate, *xs: Axes) -> Axes:
 def gathered(c: Meeting, primitive: p.Gather, x: Axes) -> Axes:
     x = c.unmixed(x)
     dim = primitive.dim % len(x.layouts)
+    # Places are numbers in the data: permuted channels would be picked at the wrong ones.
     c.held(x.layouts[dim])
     picked = tuple(data(n) for n in primitive.index_shape)
     return Axes((*x.layouts[:dim], *picked, *x.layouts[dim + 1 :]))

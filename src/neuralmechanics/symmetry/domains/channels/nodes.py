@@ -61,6 +61,7 @@ class Nodes:
     def find(self, node: int) -> int:
         """The first of the spaces that are the same."""
         while self._above[node] != node:
+            # Each who asks halves the way for the next.
             self._above[node] = self._above[self._above[node]]
             node = self._above[node]
         return node
@@ -102,6 +103,7 @@ class Nodes:
         if one.node is None or other.node is None:
             self.hold(one, other)
             return
+        # The older space leads: the result is the same whichever operand came first.
         a, b = sorted((self.find(one.node), self.find(other.node)))
         if a == b:
             return
@@ -154,7 +156,9 @@ class Nodes:
         if isinstance(first, Sum):
             return self._zipped_sum(first, second, combine)
         if isinstance(second, Sum):
+            # ``combine`` tells its operands apart, as a product with a gain does.
             return self._zipped_sum(second, first, lambda a, b: combine(b, a))
+        # A leaf takes the finer structure of what it meets, from here on and wherever else it stands.
         if isinstance(first, Leaf):
             return self.zipped(self._like(first, second), second, combine)
         if isinstance(second, Leaf):
@@ -207,6 +211,7 @@ class Nodes:
                 before.append(part)
         if isinstance(layout, Product):
             inner = product(layout.parts[1:])
+            # Only between whole rows: elsewhere the first part would be cut at one place and the rest at another.
             if at % inner.width == 0:
                 head, tail = self.cut(layout.parts[0], at // inner.width)
                 return product([head, inner]), product([tail, inner])

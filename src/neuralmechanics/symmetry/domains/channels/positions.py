@@ -19,6 +19,7 @@ def taken(nodes: Nodes, layout: Layout, positions: Sequence[int]) -> Layout:
     n, count = layout.width, len(positions)
     if list(positions) == list(range(n)):
         return layout
+    # Of entries that nothing moves it is all one which are taken.
     if isinstance(layout, Leaf) and layout.node is None:
         return replace(layout, width=count)
     if 0 < n < count and count % n == 0:

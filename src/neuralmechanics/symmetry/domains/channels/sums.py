@@ -32,6 +32,7 @@ def contracted(c: Meeting, primitive: p.Contract, x: Axes, y: Axes) -> Axes:
         n = sizes[letter]
         both = [side[letter] for side in (left, right) if letter in side]
         wide = [layout if layout.width == n else same(n) for layout in both]
+        # A window reads neighbours, and after a permutation they would be others.
         if letter in inner:
             for layout in wide:
                 c.held(layout)
@@ -48,10 +49,12 @@ def contracted(c: Meeting, primitive: p.Contract, x: Axes, y: Axes) -> Axes:
 
 def reduced(c: Meeting, primitive: p.Reduce, x: Axes) -> Axes:
     bound = bound_dims(x, primitive.dims)
+    # Another function of sizes is not linear, so nothing mixes, and sizes do not show signs.
     if primitive.function is not None:
         c.stiff(x)
         for layout in x.layouts:
             c.factors.no_sign(*leaves(layout))
+    # Squares along dimensions that stay are never summed to a length.
     c.unmixed(replace(x, squares=x.squares - bound))
     for d in bound:
         c.added_up(x.layouts[d], d in x.squares)
@@ -98,11 +101,13 @@ def normalised(c: Meeting, primitive: p.Normalise, x: Axes) -> Axes:
     layouts = list(x.layouts)
     for d, layout in enumerate(x.layouts):
         for leaf in leaves(layout):
+            # Entries along other dimensions are divided by different sizes, with which no matrix commutes.
             if d not in bound:
                 c.mixing.fix(leaf.mixing)
                 c.factors.breaks(leaf, primitive.broken_by)
                 continue
             c.factors.no_scale(leaf)
+            # A length does not see the signs of its entries, a mean does.
             if primitive.center:
                 c.factors.no_sign(leaf)
             if leaf.mixing is not None:
@@ -110,6 +115,7 @@ def normalised(c: Meeting, primitive: p.Normalise, x: Axes) -> Axes:
                 if primitive.center:
                     c.mixing.keep_ones(leaf.mixing)
         if d not in bound:
+            # A factor of the whole slice is divided out again; its sign is not.
             layouts[d] = mapped(layout, lambda leaf: replace(leaf, scale=()))
     c.seen(x, coupled=bound)
     return Axes(tuple(layouts))
@@ -129,6 +135,7 @@ def deviation(c: Meeting, primitive: p.Deviation, x: Axes) -> Axes:
                 c.mixing.keep_ones(leaf.mixing)
     c.seen(x, coupled=bound)
     out = without(x, bound, primitive.keepdim)
+    # x and -x deviate alike from their means.
     return changed(out, lambda leaf: replace(leaf, sign=frozenset()))
 
 

@@ -44,6 +44,7 @@ class Transport(Legwork):
         shape = tuple(view.output_shape(x.shape))
         place = places_of(view, x.shape, shape)
         for d, leg in enumerate(x.legs):
+            # What is split, merged or cut has no matrix of its own behind it.
             if leg is not None and d not in place:
                 self.spaces.fix(leg)
         return viewed(x, view, shape, place)
@@ -119,6 +120,7 @@ class Transport(Legwork):
         for d, n in enumerate(shape):
             one, other = x.legs[d], y.legs[d]
             if x.shape[d] == y.shape[d] and n > 1:
+                # No matrix commutes with a product entry by entry; one with a gain is taken into it, as D A D⁻¹.
                 self.spaces.fix(other)
                 if y.gain is None or y.wide() != [d]:
                     self.spaces.fix(one)
@@ -200,6 +202,7 @@ class Transport(Legwork):
         hollow = x.hollow
         if hollow is None or hollow.dim in bound or not (mean or not hollow.shifts):
             hollow = None
+        # Dimensions that are gone in front move the one of which the sum is known.
         elif not keepdim:
             hollow = replace(hollow, dim=hollow.dim - sum(d < hollow.dim for d in bound))
         total = [(x, d, 1 / x.shape[d] if mean else 1.0) for d in bound if len(bound) == 1 and x.shape[d]]
@@ -216,6 +219,7 @@ class Transport(Legwork):
         for d, leg in enumerate(x.legs):
             if leg is None:
                 continue
+            # Other dimensions are divided entry by entry by different sizes, with which no matrix commutes.
             if d not in bound or (self._blind and not (center and wide == [d])):
                 self.spaces.fix(leg)
                 legs[d] = None

@@ -52,6 +52,7 @@ class Legwork:
             legs = tuple(self.spaces.new(n) if n > 1 else None for n in shape)
             gain = (Gain(name), 1.0) if sum(n > 1 for n in shape) == 1 else None
             self.parameters[name] = Carried(shape, legs, (1,), gain, frozenset(), (name, tuple(range(len(shape)))))
+            # Of complex parameters nothing is claimed: the matrices are real here, and B⁻ᵀ is no B⁻ᴴ.
             if name in self._complex:
                 self.fix(self.parameters[name])
         return self.parameters[name]
@@ -96,6 +97,7 @@ class Legwork:
         """
         if not self._blind or x.hollow is None or x.hollow.shifts:
             return x
+        # A space of its own for each reader: what one cannot bear must not end the freedom of another.
         leg = self.spaces.hollow(x.shape[x.hollow.dim])
         for gain, power in x.hollow.dressing:
             leg = leg.times(gain, power)

@@ -66,6 +66,7 @@ class Spaces:
         """The leg in terms of a space that is not given by another."""
         while leg.node in self._links:
             link = self._links[leg.node]
+            # The inverse transpose of a product of links is the product of their inverse transposes.
             if leg.dual:
                 link = link.partner
             leg = Leg(link.node, link.dual, dressed(leg.dressing, link.dressing))
@@ -86,11 +87,14 @@ class Spaces:
             return
         a, b = self.find(first), self.find(second)
         if a.node == b.node:
+            # D A D⁻¹ = E A E⁻¹ for different gains leaves diagonal A alone: scales, which are found elsewhere.
             if a.dressing != b.dressing:
                 self.rigid.add(a.node)
+            # A = A⁻ᵀ says that A is orthogonal.
             elif a.dual != b.dual:
                 self._restrict(a, self.orthogonal)
             return
+        # What is demanded holds without gains in the space's own frame: that space stays, the other is told by it.
         if b.node in self.orthogonal | self.ones | self.blind | self.paired.keys():
             a, b = b, a
         pairs = self.paired.get(b.node)
@@ -140,6 +144,7 @@ class Spaces:
         if framed and (root.dressing or (root.dual and (flag is self.blind or root.node in self.blind))):
             self.rigid.add(root.node)
             return
+        # A frame may still be chosen: a new space stands for the leg itself, the old one is told by it.
         if root.dressing or (root.dual and not framed):
             own = self.new(self.widths[root.node])
             back = Leg(own.node, False, tuple((gain, -power) for gain, power in root.dressing))

@@ -80,6 +80,7 @@ def places_of(view: View, shape: Shape, out: Shape) -> dict[int, int]:
         front = len(out) - len(shape)
         return {d: d + front for d in range(len(shape))}
     if isinstance(view, Take):
+        # Taken in another order, the entries would need the matrix conjugated by a permutation.
         whole = view.positions == tuple(range(shape[view.dim]))
         return {d: d for d in range(len(shape)) if d != view.dim or whole}
     place = {}
@@ -118,10 +119,12 @@ def shifted_hollow(x: Carried, y: Carried, scale: float) -> Hollow | None:
 
 def centred_along(x: Carried, mean: Carried, scale: float) -> int | None:
     """The dimension along which x + scale·mean adds up to zero, where the mean is that of x."""
+    # The very value and no equal one: that it is the same is seen, not proven.
     if mean.sum_of is None or mean.sum_of[0] is not x:
         return None
     _, dim, factor = mean.sum_of
     sizes = tuple(1 if d == dim else n for d, n in enumerate(x.shape))
+    # 1/n is rounded, so n·(1/n) need not be 1.
     zero = math.isclose(scale * factor * x.shape[dim], -1.0, rel_tol=1e-9)
     return dim if zero and mean.shape == sizes and x.shape[dim] > 1 else None
 

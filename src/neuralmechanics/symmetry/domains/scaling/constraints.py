@@ -32,6 +32,7 @@ class LabelConstraints:
         out: list[LabelTerm] = []
         for term in terms:
             ids = squeezed(self.system.resolve(term.ids))
+            # Variable 0 is the zero.
             if not ids.any():
                 continue
             if term.choice and ids.shape[-1] == 1:
@@ -66,11 +67,13 @@ class LabelConstraints:
             first = group[0].ids[tuple(slice(0, 1) if d in dims else slice(None) for d in range(rank))]
             self.system.add([1, -1], paired_rows(group[0].ids, first), self.cause)
             return [replace(group[0], ids=first)]
+        # A direction that moves the sum and no total is spent on making the constant zero, with nothing lost.
         constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
         tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in group]
         tables.append(np.broadcast_to(constant, sizes).reshape(-1))
         coefficients = [*(t.coefficient for t in group), Fraction(-1)]
         rows = np.stack(tables, axis=1)
+        # Rows repeat only where every array is shorter than they are; else sorting them would be for nothing.
         repeated = all(t.ids.size < len(rows) for t in group)
         self.system.add(coefficients, unique_rows(rows) if repeated else rows, self.cause)
         return [] if gauged else [LabelTerm(Fraction(1), constant, self.gauges.name(group))]

@@ -22,6 +22,7 @@ class Contractions(ParameterLabels):
         x = self._choosing_apart(x, (d for d, k in enumerate(how.x) if k not in how.out or k in inner))
         y = self._choosing_apart(y, (d for d, k in enumerate(how.y) if k not in how.out or k in inner))
         places = [relettered(c, mine, how.out) for z, mine in ((x, how.x), (y, how.y)) for c in choices_of(z)]
+        # Rows of two indices may meet in any pair, so that all must scale alike.
         if len(set(places)) > 1:
             x, y, places = self._common_row(x), self._common_row(y), []
         if not places:
@@ -62,6 +63,7 @@ class Contractions(ParameterLabels):
             if len(partners) != 1 or len(partners[0].dims()) != 1:
                 continue
             if self.gauges.fixes([term, partners[0]], frozenset(), [*met, *terms]):
+                # The label is minus the other's by definition: no variables of its own and no equations.
                 self.system.retire(term.ids)
                 ids = partners[0].ids.reshape(term.ids.shape)
                 terms[position] = replace(partners[0], coefficient=-partners[0].coefficient, ids=ids)

@@ -154,6 +154,7 @@ class Scales(Contractions):
     def mul(self, x: Label, y: Label) -> Label:
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = self._aligned(x, shape), self._aligned(y, shape)
+        # Rows of two indices may meet in any pair, so that all of a table must scale alike.
         if len(choices_of(x, y)) > 1:
             x, y = self._common_row(x), self._common_row(y)
         return Label(shape, tuple(self._compact([*x.terms, *y.terms])))
@@ -164,6 +165,7 @@ class Scales(Contractions):
         if float(factor) != exponent:
             self.fix(x)
             return Label(x.shape)
+        # |a·x|^p = a^p |x|^p for a > 0; the power 0, a sign, does not see a at all.
         terms = tuple(replace(t, coefficient=t.coefficient * factor) for t in x.terms)
         return Label(x.shape, terms if factor else ())
 
@@ -202,6 +204,7 @@ class Scales(Contractions):
         settled = self._uniform(x, dims)
         if broken_by is not None:
             self._breaks(settled.terms, broken_by)
+        # The label ends here: a redundant direction that only it still showed must be fixed now, or it would count.
         self._forget(settled.terms)
         return Label(x.shape)
 

@@ -86,6 +86,7 @@ def _viewed_choice(choice: Choice, view: View, shape: Shape) -> Choice | None:
             return choice
         axis = choice.dims.index(view.dim)
         kept = choice.dims if len(view.positions) > 1 else choice.dims[:axis] + choice.dims[axis + 1 :]
+        # Another key: at the same place it now picks the row of another place.
         return Choice((choice.key, "take", axis, view.positions), kept, choice.rows)
     return _reshaped(choice, view, shape)
 
@@ -98,6 +99,7 @@ def _reshaped(choice: Choice, view: Reshape, shape: Shape) -> Choice | None:
         wide, after = [d for d in inside if shape[d] > 1], [d for d in outside if view.shape[d] > 1]
         if not any(d in choice.dims for d in wide):
             continue
+        # The index's dimension would be merged with one that it does not run along.
         if any(d not in choice.dims for d in wide):
             return None
         axes = [choice.dims.index(d) for d in wide]

@@ -91,4 +91,5 @@ def without_dims(x: Label, dims: Sequence[int], keepdim: bool) -> Label:
 
 def simpler(left: Sequence[LabelTerm], right: Sequence[LabelTerm]) -> bool:
     """Which of two equal labels to carry on: fewer terms, and of those the one with fewer entries."""
+    # The label is read by all that follows, so the smaller of two that are equal saves most.
     return (len(left), sum(t.ids.size for t in left)) <= (len(right), sum(t.ids.size for t in right)) or not right

@@ -93,8 +93,10 @@ class ParameterLabels(LabelConstraints):
         if len(wide) <= 1:
             return [tuple(wide)]
         if name in self.contracted:
+            # Dimensions that a product treats as one have a variable for each joint index: r_(hd), not r_h + r_d.
             return [dims for dims in self.contracted[name] if any(shape[d] > 1 for d in dims)]
         if len(shape) == 3 and len(wide) == 3:  # stacked matrices (experts): rows and columns of each
+            # With a label e + r + c the rows of every matrix would have to scale in the same proportions.
             return [(0, 1), (0, 2)]
         return [(d,) for d in wide]
 

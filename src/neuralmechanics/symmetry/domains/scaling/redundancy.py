@@ -74,6 +74,7 @@ class LabelGauges:
         shifts = self.shifts(group)
         for number in shifts:
             moved = [t for t in context if t.origin and number in self._holding.get(t.origin, ())]
+            # For the total to stay, a term outside the sum must take up what the sum gives, wherever the sum differs.
             answered = any(all(t is not other for other in group) for t in moved)
             if answered and all(kept <= t.dims() for t in moved):
                 self._eliminate(number, shifts, equations)
@@ -107,6 +108,7 @@ class LabelGauges:
             if other != number:
                 total = dict(self._directions[other])
                 for origin, value in used.items():
+                    # So much of the direction that is used up that this one no longer moves the sum.
                     total[origin] = total.get(origin, Fraction(0)) - value * shift / shifts[number]
                 self._write(other, total)
         self._write(number, {})

@@ -108,6 +108,7 @@ class ShiftConstraints:
         for ids in arrays:
             full = np.broadcast_to(ids, sizes)
             steps.append(paired_rows(full, first_entries(full, dims)))
+        # Two arrays of R and C rows meet in R·C pairs; of these R + C - 1 equations say all.
         if len(steps) == 2:
             self._balanced(steps[0], steps[1], factors)
         else:
@@ -151,6 +152,7 @@ class ShiftConstraints:
                 continue
             sizes = np.broadcast_shapes(*(t.ids.shape for t in group))
             if math.prod(sizes) > COMBINED_LIMIT:  # too many to follow: nothing is claimed of them
+                # Taken as fixed they would be reported as certainly free of symmetry, which nobody has looked at.
                 if self.lenient:
                     raise NotSoughtError(f"a sum of more than {COMBINED_LIMIT:,} coefficients is not followed")
                 for t in group:

@@ -12,6 +12,7 @@ from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, R
 
 def placed_in(t: ChangeTerm, dim: int, start: int, length: int, total: int) -> ChangeTerm:
     """The term as a part of a concatenation: zero coefficients on the other parts."""
+    # The functions differ along the dimension: where the part lies belongs to what they are.
     if dim in t.varies:
         return t.then(("placed", dim, start, total), t.ids, t.varies)
     sizes = list(t.ids.shape)

@@ -59,6 +59,7 @@ def contracted_term(
     ids = t.absorbed(absorbed, ())
     varying = letters_of(t.varies, letters) | outer
     touched = varying | letters_of(t.pattern, letters)
+    # Zeros of a padding make even a constant differ near the border.
     varying |= {w.out for w in how.windows if w.x in touched or not w.keeps_constants}
     kept = {letter: ids.shape[d] for d, letter in enumerate(letters) if letter not in moved}
     shape = [kept.get(letter, 1) for letter in how.out]

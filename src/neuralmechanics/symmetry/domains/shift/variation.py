@@ -74,6 +74,7 @@ class ChangeTerm:
 
         How the old functions lay along the dimensions that the step speaks of becomes a part of the identity.
         """
+        # Without it h[i] and h[j] would come out of one step as the same function, and might cancel.
         turned = () if all(d == axis for d, axis in self.along) else (("along", self.along),)
         return ChangeTerm((*self.key, *turned, step), ids, own_axes(varies), self.factor)
 
@@ -84,6 +85,7 @@ class ChangeTerm:
 
     def absorbed(self, dims: Iterable[int], sizes: Sequence[int]) -> np.ndarray:
         """``ids`` with the coefficients' dependence on ``dims`` moved into the functions' number."""
+        # In one fixed order, or equal functions of two terms would have different numbers.
         moved = sorted(d for d in set(dims) if self.ids.shape[d] > 1)
         rest = [d for d in range(self.ids.ndim - 1) if d not in moved]
         shape = [1 if d in moved else self.ids.shape[d] for d in range(self.ids.ndim - 1)]

@@ -116,6 +116,7 @@ class AffineDiagonal(Action):
         moved = self.centred.transform(self.point(params), element)
         for origin in self.origins:
             name = origin.parameter
+            # In double precision until c is taken off: rounded beside c, a small θ would lose its digits.
             moved[name] = (moved[name] - origin.tensor(moved[name])).to(params[name].dtype)
         return moved
 

@@ -90,10 +90,12 @@ class Diagonal(Action):
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
         """Each element times the product of the factors' powers."""
+        # Products of powers as sums of logarithms, of sizes alone: signs are counted apart.
         moved = self._spread(params, element.abs().log())
         out = {name: value * sums.exp() for name, value, sums in moved}
         if self.signed:
             for name, _, odd in self._spread(params, (element < 0).double()):
+                # How many negative factors enter, with their exponents: an odd number turns the sign.
                 out[name] = out[name] * (1 - 2 * (odd.round() % 2))
         return dict(params) | {name: value.to(params[name].dtype) for name, value in out.items()}
 

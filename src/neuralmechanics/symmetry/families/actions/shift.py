@@ -103,6 +103,7 @@ class Shift(Action):
 
     def scale(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """√(Σ |S_ci|) · √(Σ |S_ci| a_i²), whatever b."""
+        # Cauchy and Schwarz: |Σ S a| ≤ √(Σ |S|)·√(Σ |S| a²), which no sign can cancel.
         mix = self._mix.absolute()
         ones = {
             name: torch.ones((), dtype=torch.float64, device=a[name].device).expand(a[name].shape)

@@ -96,6 +96,7 @@ class Space:
             signs = torch.where(noise < 0, -1.0, 1.0)
             scaled = torch.tensor([d.kind == "scale" for d in self.directions])
             factors = torch.where(scaled.reshape(-1, *(1,) * (noise.ndim - 1)), (noise / 2).exp(), signs)
+            # What an eps breaks changes the model's numbers, by little but for certain: it is left out.
             factors[[not d.exact for d in self.directions]] = 1.0
         return Element(
             torch.stack(draws).reshape(*shape, n), factors, self._random_matrix(generator) if self.mixes else None
@@ -113,8 +114,10 @@ class Space:
             return rotation(n)
         if self.group == "general linear":
             noise = torch.randn(*shape, n, generator=generator, dtype=torch.float64)
+            # Singular values near one, so that the element is far from singular.
             return rotation(n) @ torch.diag_embed((noise / 3).exp()) @ rotation(n)
         ones = torch.full((n, 1), n**-0.5, dtype=torch.float64)
+        # The first column is ±1/√n: what turns the other columns alone keeps the all-ones vector.
         first = torch.linalg.qr(torch.cat([ones, torch.eye(n, dtype=torch.float64)[:, : n - 1]], 1))[0]
         inside = torch.eye(n, dtype=torch.float64).expand(*shape, n, n).clone()
         inside[..., 1:, 1:] = rotation(n - 1)

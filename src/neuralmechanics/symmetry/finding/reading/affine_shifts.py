@@ -56,6 +56,7 @@ class ShiftReading:
                 entries += [entry] if entry is not None else []
         found = [(a, _maps(a, shifts.shapes)) for a in shifts.absorbed]
         maps = [(a, known) for a, known in found if known is not None]
+        # Where a shift also moves the weights that carry it on, the answer would be quadratic in its amount.
         weights = {factor.view.parameter for _, known in maps for factor in known.factors}
         moved = [e.basis for e in entries if e.view.parameter in weights]
         unreadable = _touched([a for a, known in found if known is None], space)
@@ -148,6 +149,7 @@ def _weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> tuple[MapFac
     found = [(letter, d) for letter, d in zip(letters, places or (), strict=False) if d is not None]
     outputs = [d for letter, d in found if letter in step.how.out]
     inputs = [d for letter, d in found if letter not in step.how.out and letter not in inner]
+    # An answer is a matrix times a vector, with one dimension for each.
     if len(outputs) != 1 or len(inputs) != 1:
         return None
     kept = tuple(sorted((outputs[0], inputs[0])))
@@ -195,6 +197,7 @@ def _grouped_weight(step: Mapped, shapes: Mapping[str, tuple[int, ...]]) -> MapF
     in_groups = group in step.letters and {group, output} <= set(step.how.out) and output not in step.letters
     if not in_groups or entry in step.how.out or not set(letters[3:]) <= kernels:
         return None
+    # Inputs are numbered group by group; in another order they would belong to other groups.
     if step.letters.index(group) > step.letters.index(entry):
         return None
     return MapFactor(SliceView(behind, shape, (0, 1)), True, seen[0])

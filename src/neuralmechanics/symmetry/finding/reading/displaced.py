@@ -52,6 +52,7 @@ class Displaced:
         """Which slices hold an element with a constant."""
         if view.parameter not in self.constants:
             return np.zeros(len(slices), dtype=bool)
+        # A slice is displaced where any of its elements is: one factor then scales about another point than zero.
         moved = self.constants[view.parameter] != 0
         along = moved.any(axis=view.summed, keepdims=True)
         sizes = [n if d in view.kept else 1 for d, n in enumerate(view.shape)]

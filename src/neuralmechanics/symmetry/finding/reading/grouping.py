@@ -143,6 +143,7 @@ def _extremes(exponents: Sequence[Exponents], reaches: Sequence[_Reach], size: i
         least, greatest = np.zeros(size), np.zeros(size)
         touched = []
         for reach in parts:
+            # Where a view is reached in part, elements elsewhere get nothing from it: zero is in its range.
             least[reach.basis] += np.where(reach.whole, reach.low, np.minimum(reach.low, 0))
             greatest[reach.basis] += np.where(reach.whole, reach.high, np.maximum(reach.high, 0))
             touched.append(reach.basis)
@@ -159,6 +160,7 @@ def _signatures(reaches: Sequence[_Reach], marks: Sequence[np.ndarray], size: in
     total = np.zeros(size, dtype=np.uint64)
     for reach in reaches:
         code = np.uint64(rng.integers(1, 1 << 60))
+        # 720 is a multiple of all small denominators: as whole numbers equal coefficients are equal bit by bit.
         flavour = np.round(reach.low * 720 + reach.high * 5040 * 720).astype(np.int64).astype(np.uint64)
         with np.errstate(over="ignore"):
             total[reach.basis] += code * (np.uint64(2) * flavour + np.uint64(1))
@@ -173,6 +175,7 @@ def _grouped(
     exponents: Sequence[Exponents], signature: np.ndarray, moving: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Basis vectors in model order, the family of each, families numbered by their first appearance."""
+    # By the first element that a vector moves: the vectors themselves are numbered in the order of the walk.
     first_seen = np.full(len(signature), np.iinfo(np.int64).max)
     offset = 0
     for entry in exponents:
@@ -217,6 +220,7 @@ def _normalisation(terms: Sequence[SliceTerm], count: int) -> np.ndarray:
             if charge in odd:
                 odd[charge].add(value)
     for charge, values in odd.items():
+        # The floats come from exact fractions, which are simple: 5040 is a multiple of all whole numbers up to 10.
         fractions = [Fraction(v).limit_denominator(5040) for v in values]
         common = lcm(*(f.denominator for f in fractions))
         divisor = gcd(*(int(f * common) for f in fractions))

@@ -110,11 +110,13 @@ def _all_alike(
     channels, counts = np.unique(basis, return_counts=True)
     present = np.unique(member[channels])
     widths = {len(blocks[b]) for b in present.tolist()}
+    # Only then all entries fill one table; otherwise each block is looked at by itself.
     if len(set(counts.tolist())) != 1 or len(widths) != 1 or len(channels) != len(present) * min(widths):
         return None
     shape = (len(present), min(widths), int(counts[0]))
     tables = slices.reshape(shape).transpose(0, 2, 1)
     signs = value.reshape(shape).transpose(0, 2, 1)
+    # One sign a row, and no other power: its channels transform together, with A or with A⁻ᵀ.
     if not ((signs == signs[:, :, :1]).all() and (np.abs(signs) == 1).all()):
         return None
     return [

@@ -80,6 +80,7 @@ def unique_names(families: Sequence[Family]) -> list[Family]:
     out = []
     for family in families:
         name = family.name + _distinction(family, alike[family.name])
+        # Names are what users and records tell families by: no two may be equal.
         while name in seen:  # as many charges as another: by the first of them, then by a mark
             name += f", from {family.labels[0]}" if ", from " not in name and len(family.labels) else "'"
         seen.add(name)

@@ -84,6 +84,7 @@ def operation_name(node: fx.Node) -> str:
     if named is not None:
         return str(named)
     target = node.target
+    # Overloads (a number, a tensor, an ``out``) are one operation with one rule.
     packet = getattr(target, "overloadpacket", None)
     if packet is not None:
         return str(packet)
@@ -97,6 +98,7 @@ def place(node: fx.Node) -> str:
         return str(layer)
     stack = node.meta.get("nn_module_stack")
     if stack:
+        # The last entry is the innermost module.
         path = next(reversed(stack.values()))[0]
         path = str(path).removeprefix("model").removeprefix(".")
         if path:

@@ -35,6 +35,7 @@ def _exported(whole: Whole, batch: Any, no_gradient: Operation, *, recomputed: b
         program = _exported_program(whole, batch)
         written_out(program.graph_module, no_gradient, recomputed=recomputed)
         written = written_placeholders(program.graph)
+        # Only where it must be, for the whole graph is traced once more.
         if needs_functional_form(program.graph) or _vectorised(program.graph):
             program = _functional(program)
     names = names_of(whole)
@@ -49,6 +50,7 @@ def _exported(whole: Whole, batch: Any, no_gradient: Operation, *, recomputed: b
     graph = module.graph
     count = len(program.graph_signature.user_outputs)
     output = next(node for node in graph.nodes if node.op == "output")
+    # What the model returns comes last: in functional form an export gives mutated buffers in front of it.
     results = tuple(output.args[0])[-count:] if count else ()
     outputs = tuple(node for node in results if isinstance(node, fx.Node))
     return Captured(
@@ -71,6 +73,7 @@ def _exported(whole: Whole, batch: Any, no_gradient: Operation, *, recomputed: b
 
 def _exported_program(whole: Whole, batch: Any) -> torch.export.ExportedProgram:
     try:
+        # Not strict: the model's Python is run as it is, where the strict mode would have to understand it first.
         return torch.export.export(whole, (batch,), strict=False)
     except Exception as error:
         raise RouteError(first_line(error)) from error

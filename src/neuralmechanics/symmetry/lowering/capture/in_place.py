@@ -71,6 +71,7 @@ def needs_functional_form(graph: fx.Graph) -> bool:
         written = written_arguments(node)
         if not written:
             continue
+        # The walk renames the first argument alone: a write into another would pass unseen.
         if not is_in_place(node) or written != (0,):
             return True
         target = node.args[0]
@@ -125,6 +126,7 @@ def _may_share(user: fx.Node, operand: fx.Node) -> bool:
         return False
     if user.target is operator.getitem:
         return _may_be_a_view(user)
+    # Without a schema nothing is known, and a view must be assumed.
     if schema is None or _gives_back(user):
         return True
     return any(argument.alias_info is not None for argument in _arguments(schema, user, operand))

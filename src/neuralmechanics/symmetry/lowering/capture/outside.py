@@ -27,6 +27,7 @@ _Base: Any = torch.autograd.function._SingleLevelFunction
 def _outside(inputs: list[Tensor], number: int) -> list[Tensor]:
     """Runs the function of that number of the capture under way; its results share memory with nothing."""
     functions: list[Outside] = _active.functions
+    # A custom operation may not return its inputs or views of them, which ``apply`` often does.
     return [result.detach().clone() for result in functions[number].function(inputs)]
 
 
@@ -60,6 +61,7 @@ def calling_outside(model: nn.Module) -> Iterator[list[Outside]]:
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         plain = super(_Base, cls).apply
+        # torch's own functions (checkpoints, norms) are made of operations that the trace can see.
         if cls.__module__.split(".")[0] == "torch":
             return plain(*args, **kwargs)
         return _recorded(functions, plain, f"{cls.__name__}.apply", _layer(layers), args, kwargs)

@@ -66,6 +66,7 @@ def _cut(graph: fx.Graph, stretch: Sequence[fx.Node], no_gradient: Operation) ->
     for node in stretch:
         value = node.meta.get("val")
         readers = [user for user in node.users if user not in inside]
+        # Where the region's results leave it, and there alone: inside no gradient passes in any case.
         if readers and isinstance(value, torch.Tensor) and value.is_floating_point():
             with graph.inserting_after(node):
                 cut = graph.call_function(no_gradient, (node,))
@@ -94,6 +95,7 @@ def _write_out(module: fx.GraphModule, node: fx.Node, enabled: bool) -> list[fx.
                 copy = node.graph.node_copy(inner, lambda n: values[n])
                 values[inner] = copy
                 if precision is not None:
+                    # The innermost region decides, and it was written first.
                     copy.meta.setdefault("autocast", precision)
                 if inner in inner_silent or not enabled:
                     silent.append(copy)

@@ -21,6 +21,7 @@ def merge_repeated(captured: Captured) -> Captured:
     Left alone: what draws random numbers, what writes or is written into, and functions without a schema.
     """
     graph = captured.graph
+    # A value that is written into is another one afterwards, under the same name.
     written = {node.args[k] for node in graph.nodes for k in written_arguments(node) if isinstance(k, int)}
     first: dict[Hashable, fx.Node] = {}
     merged: dict[Any, fx.Node] = {}
@@ -55,4 +56,5 @@ def _frozen(value: Any) -> Hashable:
         return tuple(_frozen(entry) for entry in value)
     if isinstance(value, dict):
         return tuple(sorted((name, _frozen(entry)) for name, entry in value.items()))
+    # 1, 1.0 and True are equal as keys, and not as arguments.
     return value if isinstance(value, fx.Node) else (type(value), repr(value))

@@ -137,6 +137,7 @@ def _graph_of(run: Run, values: list[Tensor], rest: list[Tensor], *, below_autog
     """The operations of one run on these very tensors."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    # The backward pass of fused attention is one operation without a rule; written out it is products and a softmax.
     attention = sdpa_kernel(SDPBackend.MATH) if below_autograd else nullcontext()
     trace = make_fx(run, pre_dispatch=not below_autograd, tracing_mode="real", _error_on_data_dependent_ops=False)
     try:
@@ -182,6 +183,7 @@ def _without_mutation(
         constants = dict(zip(held, others[len(rest) :], strict=True))
         return tuple(_Holding(module, constants).run(*values, *others[: len(rest)]))
 
+    # The run writes into these, and the model's own must stay as they are.
     copies = [value.detach().clone() for value in (*rest, *held.values())]
     return _graph_of(functionalize(run), [p.detach() for p in params], copies, below_autograd=True)
 

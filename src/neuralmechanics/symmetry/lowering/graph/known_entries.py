@@ -78,6 +78,7 @@ def _computed(node: fx.Node) -> Tensor | None:
         return None
     places, settings = list(node.args), dict(node.kwargs)
     for place, argument in enumerate(target._schema.arguments):
+        # The graph may name the device of the model, meta for one, on which there is nothing to look at.
         if argument.name == "device" and place < len(places):
             places[place] = torch.device("cpu")
         elif argument.name == "device":

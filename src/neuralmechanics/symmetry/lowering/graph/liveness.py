@@ -16,6 +16,7 @@ def live(captured: Captured) -> Captured:
     """The same without parameters that no output depends on: nothing that a loss could see moves them."""
     reached: set[fx.Node] = set()
     frontier: list[fx.Node] = list(captured.outputs)
+    # A write reaches whoever reads the tensor afterwards, which the graph does not show as an edge.
     frontier += [node for node in captured.graph.nodes if node.op == "call_function" and written_arguments(node)]
     while frontier:
         node = frontier.pop()

@@ -74,6 +74,7 @@ class ModelNumbers:
 def _in_order(node: fx.Node) -> list[fx.Node]:
     """The node and all that it is computed from, each behind what enters it."""
     found: dict[fx.Node, None] = {}
+    # With a list of its own, for chains of operations are longer than Python's stack is deep.
     waiting = [node]
     while waiting:
         one = waiting[-1]
@@ -86,6 +87,7 @@ def _in_order(node: fx.Node) -> list[fx.Node]:
 
 
 def _small(value: Any) -> Tensor | None:
+    # Subclasses (quantised, sharded, functional tensors) do other things when they are called.
     plain = type(value) in (Tensor, torch.nn.Parameter) and not value.is_meta
     return value if plain and value.numel() <= LARGEST else None
 

@@ -119,6 +119,7 @@ def _at_several_points(captured: Captured, whole: Whole, point: Point, gradients
     count = sum(p.numel() for p in point.params.values())
     gradients = gradients and count <= DIFFERENTIATED
     try:
+        # Gradients cost most: those of an exported graph are compared at the moved point alone, if there is one.
         found, drew = _compared(captured, whole, point, gradients=gradients and (traced or count > MOVED), wide=wide)
         if not found and (drew - {"torch"} or (drew and traced)):  # a branch may hang on what was drawn
             seeds = range(SEED + 2, SEED + DRAWS)

@@ -21,6 +21,7 @@ def difference(model: Evaluation, graph: Evaluation, tolerance: float, params: M
         return f"the model has {len(model.values)} outputs, the graph {len(graph.values)}"
     for number, (x, y) in enumerate(zip(model.values, graph.values, strict=True)):
         size = _relative(x, y, max(_greatest(x), _greatest(y)))
+        # Not ``size > tolerance``, which is false for nan.
         if not size <= tolerance:
             which = "the value" if len(model.values) == 1 else f"output {number}"
             return f"{which} differs by {size:.1e} of its size"
@@ -59,6 +60,7 @@ def _both(x: Tensor | None, y: Tensor | None) -> tuple[Tensor, Tensor]:
 def _relative_sizes(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
     """The greatest difference of each pair, in units of its greatest entry or of a thousandth of that of all pairs."""
     scales = [max(_greatest(x), _greatest(y)) for x, y in pairs]
+    # A gradient that is tiny beside the others is mostly their rounding.
     floor = 1e-3 * max((scale for scale in scales if math.isfinite(scale)), default=0.0)
     return [_relative(x, y, max(scale, floor)) for (x, y), scale in zip(pairs, scales, strict=True)]
 

@@ -75,6 +75,7 @@ def run_graph(
             env[node.args[0]] = env[node]
         if observe is not None:
             observe(node, env[node])
+        # Let go at once: the activations of a large model would be held together otherwise.
         for ended in last.get(node, ()):
             env.pop(ended, None)
     return [env[entry] if is_node(entry) else entry for entry in captured.results]

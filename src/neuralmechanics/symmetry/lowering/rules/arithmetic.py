@@ -38,6 +38,7 @@ def added(d: Builder, node: fx.Node, x: Any, y: Any, alpha: float = 1) -> Value:
         out = d.add_number(x, float(y) * sign)
     else:
         out = d.add(x, y, sign)
+    # A wide summand that is filled with one number counts as the number, which widens nothing.
     return expand(d, out, meta_shape(node)) if tuple(out.shape) != meta_shape(node) else out
 
 
@@ -59,6 +60,7 @@ def divided(d: Builder, node: fx.Node, x: Any, y: Any, **kwargs: Any) -> Value:
     if kwargs.get("rounding_mode") is not None:
         raise NotSoughtError(STEPS, hides=True)
     if is_number(y):
+        # torch divides by zero, Python does not.
         return d.scaled(x, 1.0 / float(y) if y else math.inf)
     if is_number(x):
         inverse = d.power(y, -1.0)

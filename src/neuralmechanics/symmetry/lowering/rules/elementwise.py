@@ -50,6 +50,7 @@ def prelu(d: Builder, node: fx.Node, x: Value, weight: Value) -> Value:
     """x where it is positive, elsewhere a slope times x, one for all or one a channel: the slopes do not scale."""
     wide = (*(1,) * min(1, len(x.shape) - 1), -1, *(1,) * (len(x.shape) - 2)) if weight.shape else ()
     slopes = reshape(d, weight, tuple(math.prod(weight.shape) if n == -1 else n for n in wide))
+    # As a sum of both halves, so that channels that are permuted take their slopes along.
     return d.add(d.homogeneous(x, True, POSITIVE), d.mul(d.homogeneous(x, function=NEGATIVE), slopes))
 
 

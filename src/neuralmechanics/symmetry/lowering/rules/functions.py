@@ -28,6 +28,7 @@ def bound(node: fx.Node, *held: int, part: int | None = None) -> Function:
         args: list[Any] = list(fx.node.map_arg(node.args, lambda n: values[n]))
         for k in written_arguments(node):
             if isinstance(k, int):
+                # The operation writes into it, and the caller's tensor is not to change.
                 args[k] = args[k].clone()
         out = node.target(*args, **fx.node.map_arg(node.kwargs, lambda n: values[n]))  # type: ignore[operator]
         return out if part is None else out[part]
@@ -45,6 +46,7 @@ def is_elementwise(node: fx.Node) -> bool:
 def parity(node: fx.Node) -> int:
     """-1 for an odd function of one tensor, f(-x) = -f(x), 1 for an even one, 0 for any other."""
     name = operation_name(node).removeprefix("aten.").removeprefix("special_").rstrip("_")
+    # Another tensor (a bound, a slope) has signs of its own.
     if len(node.all_input_nodes) != 1:
         return 0
     bounds = (*node.args[1:3], *(-1.0, 1.0)[len(node.args[1:3]) :])

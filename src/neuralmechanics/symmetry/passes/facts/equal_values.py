@@ -35,6 +35,7 @@ def equal_values(program: Program) -> dict[int, int]:
         if result is None:
             continue
         equal[result.index] = result.index
+        # Equal operands are not enough: two masks of noise differ, and of a function only its name is known.
         named = getattr(instruction.primitive, "function", None)
         if isinstance(instruction.primitive, _FUNCTIONS) and named is None:
             key = (instruction.primitive, tuple(equal[x.index] for x in instruction.operands))

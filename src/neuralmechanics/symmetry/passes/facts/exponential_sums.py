@@ -38,12 +38,14 @@ class PowerOfSum:
 
 def aligned(weighted: Weighted, total: Weighted, one: Value, other: Value) -> bool:
     """Whether the sum that belongs to each entry of ``one`` is what ``other``, broadcast, holds there."""
+    # L(exp x)/Z is L(exp x/Z) only where Z is constant over what L has summed.
     if not weighted.summed <= total.summed:
         return False
     front = len(one.shape) - len(other.shape)
     place = {d: k for k, d in enumerate(weighted.axes) if d is not None}
     theirs = {d: k + front for k, d in enumerate(total.axes) if d is not None}
     kept = [d for d, n in enumerate(total.x.shape) if n > 1 and d not in total.summed]
+    # Along what Z sums and the value does not, the value must still hold every entry of x.
     inside = [d for d, n in enumerate(total.x.shape) if n > 1 and d in total.summed and d not in weighted.summed]
     return all(d in place and place[d] == theirs.get(d) for d in kept) and all(d in place for d in inside)
 
@@ -54,6 +56,7 @@ def moved(
     """What a primitive that is linear in the held operand makes of it; None for others."""
     if isinstance(primitive, p.Scale):
         return replace(known, factor=None if known.factor is None else known.factor * primitive.factor)
+    # A random factor for each entry is linear in exp(x) still, but no multiple of a sum any more.
     if isinstance(primitive, p.Noise):
         return replace(known, factor=None)
     if isinstance(primitive, p.Rearrange):
@@ -92,6 +95,7 @@ def viewed(axes: Axes, view: View, before: tuple[int, ...], after: tuple[int, ..
         return tuple(axes[d] for d in view.order)
     if isinstance(view, Expand):
         return (None,) * (len(after) - len(before)) + axes
+    # The sum belongs to all entries of x: with some of them, quotients by it no longer add up to one.
     if isinstance(view, Take):
         return None
     found: list[int | None] = [None] * len(after)

@@ -34,6 +34,7 @@ def known_zeros(program: Program) -> dict[int, Zeros]:
     """
     found: dict[int, Zeros] = {}
     for instruction in program.instructions:
+        # A value that is zero throughout says so by its number, along no dimension in particular.
         if instruction.result is None or instruction.result.number == 0:
             continue
         zeros = {dim: places for dim, places in _made(instruction, found).items() if places}
@@ -65,6 +66,7 @@ def _made(instruction: Instruction, known: Mapping[int, Zeros]) -> Zeros:
     axes = axis_map(primitive, [x.shape for x in operands], result.shape)
     moved = [{to: zeros[d] for d, to in enumerate(own) if to is not None and d in zeros}
              for own, zeros in zip(axes, held, strict=True)]  # fmt: skip
+    # A product is zero where any factor is, a sum or a maximum only where both operands are.
     if isinstance(primitive, (p.Multiply, p.Contract)) and _plain(primitive):
         return {d: reduce(frozenset.union, (m.get(d, frozenset()) for m in moved)) for d in range(len(result.shape))}
     if isinstance(primitive, (p.Add, p.Maximum)):
@@ -81,6 +83,7 @@ def _left_out(primitive: p.Restrict) -> Zeros:
     return {d: frozenset(np.flatnonzero(~some).tolist()) for d, some in alive.items()}
 
 
+# f(0) = 0 for each of them; sums over zeros are zero, too.
 _KEEPING = (p.Scale, p.Homogeneous, p.Noise, p.Reduce)
 
 

@@ -20,6 +20,7 @@ def without_dead_values(program: Program) -> Program:
     """
     read: set[int] = set()
     kept = []
+    # Backwards: what reads a value has been kept or dropped before the instruction that makes it is met.
     for instruction in reversed(program.instructions):
         primitive, result = instruction.primitive, instruction.result
         if result is not None and result.index not in read:

@@ -29,6 +29,7 @@ def added_constant(instruction: Instruction, held: Held) -> tuple[int, float, np
     primitive, xs, result = instruction.primitive, instruction.operands, instruction.result
     if result is None or not result.depends:
         return None
+    # An eps stays where it is: what it breaks is told by its size, which a parameter that holds it would hide.
     if isinstance(primitive, p.AddNumber) and primitive.broken_by is None:
         return 0, 1.0, np.full((1,) * len(result.shape), primitive.number)
     if not isinstance(primitive, p.Add) or primitive.scale == 0:
@@ -53,6 +54,7 @@ def shown(instruction: Instruction, moves: Moves, held: Held) -> np.ndarray | No
     if isinstance(primitive, p.Add):
         factors = (1.0, primitive.scale)
         return reduce(np.add, (factors[k] * _aligned(c, rank) for k, c in moves.items()))
+    # (x + a)(y + b) - xy holds ay + bx, which is no constant.
     if len(moves) > 1 and not isinstance(primitive, p.Concatenate):
         return None
     (place, constant), *_ = moves.items()
@@ -66,6 +68,7 @@ def shown(instruction: Instruction, moves: Moves, held: Held) -> np.ndarray | No
     if isinstance(primitive, p.Multiply) and primitive.function is None:
         factor = _factor(xs, place, held)
         return None if factor is None else np.multiply(_aligned(constant, rank), _aligned(factor, rank))
+    # Which rows are picked is data: only a constant that all rows share is known behind the index.
     if isinstance(primitive, p.Gather) and constant.shape[primitive.dim] == 1:
         inside = (1,) * len(primitive.index_shape)
         return constant.reshape((*constant.shape[: primitive.dim], *inside, *constant.shape[primitive.dim + 1 :]))
@@ -119,6 +122,7 @@ def _guesses(
     elif isinstance(primitive, p.Multiply) and primitive.function is None:
         place = 0 if xs[0].depends else 1
         factor = _factor(xs, place, held)
+        # Where the factor is zero, no constant before it shows behind it.
         if factor is not None and xs[place].shape == result.shape and factor.all():
             yield {place: squeezed(wanted / _aligned(factor, len(result.shape)))}
     elif isinstance(primitive, p.Gather):
@@ -202,6 +206,7 @@ def _untaken(view: Take, wanted: np.ndarray, shape: tuple[int, ...]) -> np.ndarr
 
 def combinations(parts: Sequence[Iterator[dict[str, np.ndarray]]]) -> Iterator[dict[str, np.ndarray]]:
     """Joint constants of parameters, one way of each value that they are to show in."""
+    # The ways of one value multiply with those of the next: unbounded, they would grow exponentially.
     for chosen in islice(product(*parts), _WAYS):
         joined: dict[str, np.ndarray] = {}
         for moves in chosen:

@@ -103,6 +103,7 @@ def _alike(value: Value, readers: dict[int, list[Instruction]]) -> frozenset[int
     found: set[int] = set()
     for read in readers.get(value.index, ()):
         if isinstance(read.primitive, (p.Normalise, p.Reduce, p.Deviation, p.Extremum, p.Positions)):
+            # One reader is enough: entries that are added up must scale alike, whatever else reads them.
             found |= {d % max(1, len(value.shape)) for d in read.primitive.dims}
         elif isinstance(read.primitive, p.Rearrange) and read.result is not None:
             found |= _before(read.primitive.view, value.shape, read.result.shape, _alike(read.result, readers))
@@ -115,6 +116,7 @@ def _before(view: View, shape: Dims, out: Dims, dims: frozenset[int]) -> set[int
         return {view.order[d] for d in dims}
     if isinstance(view, Expand):
         return {d - len(out) + len(shape) for d in dims if d >= len(out) - len(shape)}
+    # Entries that are not taken are free to scale on their own, so the dimension as a whole is not tied.
     if isinstance(view, Take):
         return set()
     wide = {d for d, n in enumerate(out) if n > 1}

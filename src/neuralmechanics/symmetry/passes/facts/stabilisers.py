@@ -43,6 +43,7 @@ def stabilised(program: Program) -> Program:
         between = replace(result, index=values)
         values += 1
         out.append(replace(instruction, primitive=added, result=between))
+        # The operand is x + eps now: eps is taken off again, so that the program computes max(x, eps) as before.
         bounded = Function("clamp", lambda x, eps=eps: (x - eps).clamp_min(eps), settings=eps)
         out.append(replace(instruction, primitive=p.Homogeneous(True, bounded), operands=(between,)))
     return replace(program, instructions=tuple(out))
@@ -61,6 +62,7 @@ def _eps(primitive: p.Primitive) -> float | None:
 def _divides(value: Value, readers: dict[int, list[Instruction]]) -> bool:
     """Whether all that reads the value takes its root or divides by it."""
     read: Sequence[Instruction] = readers.get(value.index, ())
+    # What nothing reads divides nothing, though ``all`` of no readers is true.
     return bool(read) and all(_root_or_quotient(instruction, readers) for instruction in read)
 
 

@@ -14,6 +14,7 @@ def unread_values(program: Program) -> frozenset[int]:
     """Indices of the values that no statement depends on; parameters count as read."""
     needed: set[int] = set()
     unread: set[int] = set()
+    # Statements are the roots: they have no result, and all that they read is needed.
     for instruction in reversed(program.instructions):
         result = instruction.result
         if result is None or result.index in needed or isinstance(instruction.primitive, p.Parameter):

@@ -70,6 +70,8 @@ class _Joining:
     def whole(self, values: Sequence[Value], dim: int) -> _Whole | None:
         """What the values are, one behind the other along ``dim``: every entry of some tensor once, or a function."""
         found = self._entries(values, dim)
+        # A part that something else reads is computed in any case; joined as well it would stand there twice, with two
+        # labels for one tensor.
         if found is not None or not all(self.parts.alone(x) for x in values):
             return found
         makers = [self.tape.made.get(x.index) for x in values]
@@ -83,6 +85,7 @@ class _Joining:
             return self._views(made, dim)
         alike = all(m.primitive == first.primitive for m in made) and len({len(m.operands) for m in made}) == 1
         named = getattr(first.primitive, "function", None)
+        # Data of a run belong to each part: there is no tensor that holds those of the whole.
         if not alike or not isinstance(first.primitive, _APART) or (named is not None and named.data):
             return None
         return self._same(made, dim, [m.operands for m in made], first.primitive)

@@ -47,6 +47,7 @@ def with_known_factors(program: Program, held: Held) -> KnownFactors:
             continue
         buffers |= held.names([now.operands[factor].index])
         tape.keep(less)
+    # What was kept as a table for fear of zeros in it is an ordinary factor once it is known to have none.
     numbers = program.numbers - whole
     return KnownFactors(replace(tape.program(program), numbers=numbers), frozenset(buffers))
 
@@ -75,6 +76,7 @@ def _without_zeros(tape: Tape, instruction: Instruction, factor: int, entries: n
             places = tuple(np.flatnonzero(alive).tolist())
             entries = entries.take(places, axis=dim)
             takes.append((letter, places))
+    # Zeros that are scattered stay in the sum, and with some left nothing would be gained.
     if not takes or not entries.all():
         return None
     other = 1 - factor

@@ -51,6 +51,7 @@ def _picked(tape: Tape, held: Instruction, makers: dict[int, Instruction], numbe
         if maker is None or function is None or not x.depends:
             continue
         letter, rest = ones[-1], ones[:-1]
+        # The index's own dimensions take the place of the summed one, as they do in a gather.
         left = other.replace(letter, rest)
         if letter in how.out or letter not in other or set(rest) & set(other) or sorted(left) != sorted(how.out):
             continue
@@ -60,6 +61,7 @@ def _picked(tape: Tape, held: Instruction, makers: dict[int, Instruction], numbe
         dim, sizes = other.index(letter), own.shape[:-1]
         places = replace(function, name=INDEX, apply=lambda index: index, settings=())
         known = [entry for entry in maker.primitive.computed or () if isinstance(entry, Places)]  # type: ignore[attr-defined]
+        # Places that the code itself holds are a slice, whose entries are known one by one; data name any.
         if known:
             taken = tape.new(held.cause, p.Rearrange(Take(dim, known[0].first)), x)
             shape = (*x.shape[:dim], *sizes, *x.shape[dim + 1 :])

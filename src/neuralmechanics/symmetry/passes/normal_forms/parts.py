@@ -108,6 +108,7 @@ class _Writer:
     def _of_picked(self, cause: Location, x: Value, gather: p.Gather, take: Take) -> Value | None:
         """Entries of those that an index picks, where it is known which these are."""
         places = gather.index.how.first if isinstance(gather.index.how, Places) else ()
+        # Only the first places are known: behind them the data may name any entry.
         if any(k >= len(places) for k in take.positions):
             return None
         return self._of(cause, x, Take(take.dim, tuple(places[k] for k in take.positions)))
@@ -130,6 +131,7 @@ class _Writer:
         primitive, result = held.primitive, held.result
         if not isinstance(primitive, p.Add) or result is None or any(x.shape != result.shape for x in held.operands):
             return None
+        # Zeros were found before anything was written anew, so they are asked for by the values of that program.
         one, other = (self.zeros.get(x.index, {}) for x in instruction.operands)
         for dim, size in enumerate(result.shape):
             left, right = one.get(dim, frozenset()), other.get(dim, frozenset())

@@ -50,6 +50,7 @@ def plain_product(tape: Tape, held: Instruction) -> Value | None:
 def _is_one_tap(window: Window) -> bool:
     """Whether each output sees the input in its own place, if the kernel has one tap."""
     geometry = window.geometry
+    # Not transposed, stride one, no padding: then the only tap meets each place once, whatever the dilation.
     return isinstance(geometry, tuple) and len(geometry) == 5 and geometry[:3] == (False, 1, 0)
 
 

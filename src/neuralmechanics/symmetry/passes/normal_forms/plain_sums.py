@@ -67,6 +67,7 @@ class _Writer:
         if maker is not None and isinstance(maker.primitive, p.Scale) and scale * maker.primitive.factor == 1:
             y, scale = maker.operands[0], 1.0
         narrow = self._narrowest(y, x.shape, result.shape)
+        # One of the two alone: each was measured against the other as it is, which gives the sum its shape.
         x, y = (x, narrow) if narrow is not y else (self._narrowest(x, y.shape, result.shape), y)
         lowered = self._before_ones(held.cause, x, y, scale)
         if lowered is not None:

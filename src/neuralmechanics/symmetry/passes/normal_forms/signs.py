@@ -45,6 +45,7 @@ def _as_function(instruction: Instruction, makers: dict[int, Instruction], equal
     if primitive.function is None or len(primitive.function.data) != 1 or primitive.mask not in makers:
         return None
     test = makers[primitive.mask]
+    # Comparisons with zero are written as the power 0: a sign is what no positive factor changes.
     if not isinstance(test.primitive, p.Power) or test.primitive.exponent or test.primitive.function is None:
         return None
     x = _signed(test.operands[0], makers)
@@ -54,6 +55,7 @@ def _as_function(instruction: Instruction, makers: dict[int, Instruction], equal
     if any(times is None for times in multiples):
         return None
     apply = _chosen(primitive.function.apply, test.primitive.function.apply, [times or 0.0 for times in multiples])
+    # A function with f(a·x) = a·f(x) for a > 0 is known by its values at 1 and -1.
     above, below = apply(torch.tensor([1.0, -1.0], dtype=torch.float64)).tolist()
     name = f"{above:g}x above 0, {below and -below:g}x below"
     function = Function(name, apply, (), (above, below))

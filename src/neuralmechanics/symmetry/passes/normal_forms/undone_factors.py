@@ -69,6 +69,7 @@ class _Factors:
         for places in _linear_in(step):
             parts = [self._cancelled(step.operands[k], factor) for k in places]
             known = [part for part in parts if part is not None]
+            # A sum takes operands of opposite signs in its scale; a concatenation has no place for one.
             if len(known) == len(parts) and (isinstance(step.primitive, p.Add) or len({k.sign for k in known}) == 1):
                 return _Cancelled(known[0].sign, partial(self._written, step, dict(zip(places, known, strict=True))))
         return None

@@ -75,6 +75,7 @@ def _sum(tape: Tape, joined: Instruction, zero: list[bool]) -> Value:
         part = xs[places[0]]
         if places[1:]:
             part = tape.new(cause, joined.primitive, *(xs[k] for k in places))
+        # Zeros of a padding take any label; as parts they would be data, whose label is zero, and end what meets them.
         before, after = ends[places[0]] - xs[places[0]].shape[dim], ends[-1] - ends[places[-1]]
         if before or after:
             part = tape.new(cause, p.Pad(dim, before, after), part)

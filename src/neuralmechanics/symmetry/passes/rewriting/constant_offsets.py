@@ -106,6 +106,7 @@ class _Absorption:
                 continue
             for moves in islice(self._holders(instruction.operands[place], wanted), _TRIED):
                 ended = self._followed(moves)
+                # The move must end in this very sum, or the constant would still be added here.
                 if ended is not None and number in ended:
                     self.dropped |= ended
                     self._hold(moves, ended)
@@ -144,10 +145,12 @@ class _Absorption:
         waiting = sorted({n for index in seen for n in self._readers.get(index, ())})
         known, ended = set(waiting), set()
         while waiting:
+            # In the order of the program: by the time of a sum or product all its operands that move are known.
             number = heapq.heappop(waiting)
             instruction = self.program.instructions[number]
             moves: Moves = {k: seen[x.index] for k, x in enumerate(instruction.operands) if x.index in seen}
             shows = shown(instruction, moves, self.held)
+            # Something that does not take constants apart sees the move: the loss would change.
             if shows is None:
                 return None
             if self._ends(number, instruction, shows):

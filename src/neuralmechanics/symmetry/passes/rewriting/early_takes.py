@@ -54,6 +54,7 @@ class _Writer:
             self.values += 1
             self.out.append(Instruction(p.Rearrange(view), (value,), made, instruction.cause))
             value = made
+        # The last step makes the value itself, under the number by which later instructions read it.
         self.out.append(Instruction(p.Rearrange(views[-1]), (value,), result, instruction.cause))
 
     def _earlier(self, x: Value, take: Take) -> tuple[Value, Take, list[View]]:

@@ -107,6 +107,7 @@ def _led(primitive: p.Primitive, routed: Sequence[bool], experts: int, rank: int
 
     ``rank``: how many dimensions the routed operands have without it.
     """
+    # Their settings are shapes or places of all dimensions together; without a rule the rows are summed first.
     if isinstance(primitive, (p.Select, p.Scatter, p.Pool, p.Resize, p.Order)):
         return None
     if isinstance(primitive, p.Contract):
@@ -168,6 +169,7 @@ class _Writer:
         if result is not None and result.index in self.routes and isinstance(primitive, p.Gather):
             self._enter(primitive, instruction.operands[0], result, instruction.cause)
         elif isinstance(primitive, (p.Fix, p.Forget)):
+            # What holds of a row holds of it at every expert, for the data may send it to any.
             known = ((self.routed.get(x.index), x) for x in instruction.operands)
             self.out.append(replace(instruction, operands=tuple(r.value if r else x for r, x in known)))
         elif not self._follow(instruction):
@@ -210,6 +212,7 @@ class _Writer:
         if result is None or len({(r.key, r.value.shape[0]) for _, r in known}) != 1:
             return False
         axes = axis_map(primitive, [x.shape for x in operands], result.shape)
+        # Row by row means that row k of the result depends on row k of each operand and on no other.
         if any(axes[k][:1] != (0,) for k, _ in known):
             return False
         (at, first), *_ = known
@@ -229,6 +232,7 @@ class _Writer:
     def _sum(self, x: Value, cause: Location) -> None:
         """Of a routed value, what its rows are: Σ_e [e = e(s)] x[e, s]."""
         routed = self.routed.get(x.index)
+        # Written once: the sum is the value under its own number, which all later readers find.
         if routed is None or x.index in self.summed:
             return
         self.summed.add(x.index)

@@ -41,6 +41,7 @@ def common_factors(program: Program) -> list[CommonFactor]:
             times, factors = _factors(multiple, makers)
             if len(factors) < 2 or x.shape != instruction.result.shape:
                 continue
+            # Numbered at the first candidate alone: most programs have none, and numbering walks through all of it.
             equal = equal or equal_values(program)
             same = [k for k, y in enumerate(factors) if equal[y.index] == equal[x.index]]
             rest = tuple(y for k, y in enumerate(factors) if k not in same[:1])

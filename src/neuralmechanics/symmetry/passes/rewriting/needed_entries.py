@@ -56,10 +56,12 @@ def _needed(program: Program) -> tuple[dict[int, tuple[Needed, ...]], dict[int, 
         instruction = program.instructions[number]
         result = instruction.result
         unread = result is not None and result.index not in needed
+        # That channels turn together needs none of them: it is said of whatever others read.
         if unread or isinstance(instruction.primitive, p.Pair):
             continue
         whole: tuple[Needed, ...] = tuple((None,) * len(x.shape) for x in instruction.operands)
         read = whole
+        # Of a function that is not followed every operand counts whole, whatever is read of its result.
         if result is not None and not isinstance(instruction.primitive, p.Forget):
             read = _read(instruction, needed[result.index], result.shape)
         for x, part in zip(instruction.operands, read, strict=True):
@@ -77,6 +79,7 @@ def _joined(left: Needed, right: Needed, shape: Shape) -> Needed:
 def _read(instruction: Instruction, out: Needed, shape: Shape) -> tuple[Needed, ...]:
     """What of each operand enters the entries ``out`` of the result."""
     primitive, shapes = instruction.primitive, [x.shape for x in instruction.operands]
+    # What the map does not follow is needed whole: too much is safe, too little would free what the loss sees.
     read = [[None if d is None else out[d] for d in axes] for axes in axis_map(primitive, shapes, shape)]
     if isinstance(primitive, p.Rearrange) and isinstance(primitive.view, Take):
         view = primitive.view
@@ -120,6 +123,7 @@ def _through_window(window: Window, places: int, taps: int, entries: Entries) ->
         return None, None
     steps = range(window.size) if entries is None else sorted(entries)
     met = [(tap, o * stride - padding + tap * dilation) for tap in range(taps) for o in steps]
+    # A tap that meets padding alone never enters the output, and its weights get no gradient.
     inside = [(tap, place) for tap, place in met if 0 <= place < places]
     return _some(frozenset(place for _, place in inside), places), _some(frozenset(tap for tap, _ in inside), taps)
 

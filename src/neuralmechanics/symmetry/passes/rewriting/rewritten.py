@@ -27,4 +27,5 @@ def rewritten(program: Program) -> Program:
     plain = with_plain_sums(with_undone_factors(with_whole_tensors(picked)))
     live = with_softmaxes(plain)
     summed = with_summed_products(without_zero_terms(stabilised(with_expert_axis(live))))
+    # Last, for it puts takes between instructions, through which those before it would not see their patterns.
     return only_needed_entries(with_squared_distances(summed))

@@ -84,6 +84,7 @@ class _Search:
         """The squared distance that a sum holds, if there is one. Sums are asked in the order of the program."""
         if self._equal is None or not isinstance(instruction.primitive, p.Add) or instruction.result is None:
             return None
+        # Counted as the sums grow: to collect the summands at each of N sums would cost N².
         counts = [self._counts(self._unscaled(x)[1]) for x in instruction.operands]
         squares, products = (sum(count) for count in zip(*counts, strict=True))
         self._held[instruction.result.index] = squares, products

@@ -53,6 +53,7 @@ def _factors(
         return None
     x, y = maker.operands
     bound = {d % len(summed.shape) for d in primitive.dims}
+    # A factor with one entry along a summed dimension stands outside the sum: no product in that letter.
     wide = bool(bound) and all(_wide(v, summed, d) for v in (x, y) for d in bound)
     both = x.depends and y.depends and x is not y
     alone = len(readers.get(summed.index, ())) == 1

@@ -46,6 +46,7 @@ def with_zero_factors(program: Program, held: Held) -> ZeroFactors:
             out.append(instruction)
             continue
         weight, kept = found.weight, found.kept
+        # In a product entry by entry the zeros are said of the weight now; elsewhere they would still be unknown.
         if found.factor is not None and all(isinstance(r.primitive, p.Multiply) for r in readers[found.factor.index]):
             known.add(found.factor.index)
         if kept.all():
@@ -84,6 +85,7 @@ def _masked(instruction: Instruction, makers: dict[int, Instruction], held: Held
     primitive, operands, result = instruction.primitive, instruction.operands, instruction.result
     if not isinstance(primitive, (p.Multiply, p.Contract, p.Mask, p.Select)) or result is None:
         return None
+    # The parameter first, on whichever side of the product it was written.
     weight, *others = sorted(operands, key=lambda x: not x.depends)
     name = _parameter(weight, makers)
     if not name or result.shape != weight.shape or any(x.depends for x in others):

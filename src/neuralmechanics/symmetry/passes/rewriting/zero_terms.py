@@ -53,6 +53,7 @@ def _summed_zeros(instruction: Instruction, zeros: dict[int, Zeros]) -> dict[str
     if not isinstance(primitive, p.Contract) or primitive.function is not None:
         return {}
     how = primitive.how
+    # A tap meets another entry at each place of its window: a zero at one place is no zero of the tap.
     windowed = {letter for w in how.windows for letter in (w.x, w.kernel, w.out)}
     found: dict[str, frozenset[int]] = {}
     for letters, x in zip((how.x, how.y), instruction.operands, strict=True):

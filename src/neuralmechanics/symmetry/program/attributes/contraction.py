@@ -47,5 +47,6 @@ class Contraction:
         return found | {window.out: window.size for window in self.windows}
 
     def output_shape(self, x: Sequence[int], y: Sequence[int]) -> tuple[int, ...]:
+        # A letter of one entry may be repeated along the other's: the greater length is that of the result.
         sizes = self.sizes(x, y)
         return tuple(sizes[letter] for letter in self.out)

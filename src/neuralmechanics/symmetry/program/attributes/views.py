@@ -31,6 +31,7 @@ class Reshape:
         pieces: list[int] = []
         full: list[int] = list(array.shape)
         for inside, outside in dimension_groups(shape, self.shape):
+            # A label that is constant over the whole group stays one entry: no batch and no sequence is written out.
             if all(array.shape[d] == 1 for d in inside):
                 pieces += [1] * len(outside)
             else:
@@ -77,6 +78,7 @@ class Take:
         return (*shape[: self.dim], len(self.positions), *shape[self.dim + 1 :])
 
     def apply(self, array: np.ndarray, shape: Shape) -> np.ndarray:
+        # One entry stands for all along the dimension, whichever are taken.
         if array.shape[self.dim] == 1:
             return array
         return array.take(np.asarray(self.positions, dtype=np.int64), axis=self.dim)
@@ -108,6 +110,7 @@ def dimension_groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[
     """
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
+    # Products over no entries are all zero and tell no dimension from another.
     if 0 in before or 0 in after:
         return [(list(range(len(before))), list(range(len(after))))]
     while i < len(before) or j < len(after):

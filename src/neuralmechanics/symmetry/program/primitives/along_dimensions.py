@@ -27,6 +27,7 @@ class Contract:
         x, y = xs
         sizes: dict[str, int] = {}
         for shape, letters in ((x, self.how.x), (y, self.how.y)):
+            # A letter twice in one factor takes a diagonal, which no domain that reads letters would see.
             if len(letters) != len(shape) or len(set(letters)) != len(letters):
                 raise UnsupportedFormError(f"letters {letters!r} for a tensor of shape {shape}")
             for letter, n in zip(letters, shape, strict=True):

@@ -85,6 +85,7 @@ class Multiply:
         return domain.mul(xs[0], xs[1])
 
 
+# Compared by identity: arrays compare entry by entry, and that is no truth value.
 @dataclass(frozen=True, eq=False)
 class Restrict:
     """x, of which only the entries where ``kept`` holds matter: all that reads it multiplies the others by zero."""

@@ -59,6 +59,7 @@ class Constant:
     entries_of: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        # A leaf has no operands whose shapes would be checked against it, so it is checked where it is made.
         object.__setattr__(self, "shape", sizes_of(self.shape))
 
     def output_shape(self, *xs: Shape) -> Shape:

@@ -101,6 +101,7 @@ class LinearBlocks(Action):
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
         """The same, each with an inverse; the determinant may be negative."""
         matrices = self.read_weights(given, device)
+        # Not ``cond >= _WORST``, which is false for nan.
         if not bool((torch.linalg.cond(matrices) < _WORST).all()):
             raise ValueError("a matrix without inverse given; give invertible ones, of either sign of the determinant")
         return matrices

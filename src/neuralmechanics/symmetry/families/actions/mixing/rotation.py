@@ -148,6 +148,7 @@ class Rotation(Action):
         if tuple(matrix.shape) not in (full[-2:], full):
             return self.read_weights(matrix, device)
         off, law = _departure(matrix, self.group, self.pairs)
+        # Not ``off > _ALLOWED``, which is false for nan.
         if not off <= _ALLOWED:
             raise ValueError(
                 f"the matrix given is off by {off:.1e} from {law}, at most {_ALLOWED:g} is allowed; make it in float64"
@@ -175,6 +176,7 @@ class Rotation(Action):
 
     def cotangent(self, gradients: Tensors, element: Tensor, params: Mapping[str, Tensor] | None) -> Tensors:
         """With A⁻ᵀ; through gains, on which J depends, gradients are not carried along."""
+        # J has a part ∂ψ/∂γ where gains enter the matrix, and the gains' own gradients would change as well.
         if self.inputs:
             raise PointNeededError("fold the gains first")
         given = self.read_element(element, element.device)

@@ -74,6 +74,7 @@ def adjoint_by_differentiation(
     with torch.enable_grad():
         parts = [(gradients[name].double() * step).sum() for name, step in generator(leaves).items()]
         total = torch.stack(parts).sum()
+    # The generator depends on none of them: it is constant, and its adjoint zero.
     if not total.requires_grad:
         return {}
     derivatives = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)

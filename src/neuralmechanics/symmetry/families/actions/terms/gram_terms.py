@@ -68,8 +68,10 @@ def add_gram_(total: Float64[Tensor, "blocks width width"], term: GramTerm, a: T
     """Adds one term's share of the symmetrised Σ sign·½(A Bᵀ + B Aᵀ) to the charge matrices ``total``."""
     index = torch.as_tensor(term.slices, device=a.device)
     left = term.channels(a)[index]
+    # Re A Bᴴ is the inner product over the reals, in which complex entries count as two.
     product = left @ (left if a is b else term.channels(b)[index]).mH
     product = product.real if product.is_complex() else product
+    # A Aᴴ is symmetric by itself.
     symmetric = product if a is b else (product + product.mT) / 2
     signs = torch.as_tensor(term.signs, dtype=torch.float64, device=a.device)
     total.index_add_(0, torch.as_tensor(term.blocks, device=a.device), signs[:, None, None] * symmetric)

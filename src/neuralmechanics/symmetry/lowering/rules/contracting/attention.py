@@ -37,6 +37,7 @@ def attention(
     if enable_gqa:
 
         def repeated(x: Any) -> Any:
+            # Entry by entry, 0 0 1 1: the query heads of one key head stand side by side.
             times = q.shape[-3] // x.shape[-3]
             return take(d, x, -3, [h for h in range(x.shape[-3]) for _ in range(times)])
 
@@ -52,10 +53,12 @@ def attention(
         blind = _some_query_sees_nothing(d, node, v)
     rank = len(scores.shape)
     if mask is not None and blind:
+        # torch gives zeros to a query that sees no key, where a softmax over nothing would be NaN.
         seen = function_of("seen", lambda kept: kept.any(-1, keepdim=True).double(), node.args[3])
         weights = d.softmax(scores, rank - 1, function=_SAFE, chosen=(rank - 2, rank - 1))
         weights = d.mul(weights, d.constant((*mask.shape[:-1], 1), nonnegative=True, function=seen))
     elif is_causal:
+        # Which keys are seen differs from query to query: neither queries nor keys may be permuted.
         weights = d.softmax(scores, rank - 1, function=_CAUSAL, chosen=(rank - 2, rank - 1))
     else:
         weights = d.softmax(scores, rank - 1)

@@ -77,6 +77,7 @@ def addmm(
     if operation_name(node).rstrip("_") == "aten.addbmm":
         out = d.reduce(out, (0,), False, False)
     out = d.scaled(out, float(alpha))
+    # With β = 0 torch does not read the bias at all.
     return expand(d, d.add(out, bias, float(beta)), meta_shape(node)) if beta else out
 
 
@@ -109,6 +110,7 @@ def einsum(d: Builder, node: fx.Node, equation: str, operands: Sequence[Any], **
         raise NotSoughtError("diagonals of a tensor are not followed", hides=True)
     value, held = operands[0], terms[0]
     if len(operands) == 1:
+        # A sum over one tensor is a product with the number one.
         return d.contract(value, d.constant((), 1.0), Contraction(held, "", out))
     for k, (other, term) in enumerate(zip(operands[1:], terms[1:], strict=True)):
         # A letter that nothing further reads is summed as soon as its operands have met.

@@ -44,6 +44,7 @@ class _Convolution:
     def pointwise(self, axis: int, spatial: int, size: int) -> bool:
         """Whether each position along a spatial axis meets one number of the kernel and nothing of its neighbours."""
         stride, after = (listed(n, spatial)[axis] for n in (self.stride, self.output_padding))
+        # By its name, "same" or "valid", a kernel of one entry needs no padding.
         padded = isinstance(self.padding, str) or listed(self.padding, spatial)[axis] == 0
         return size == 1 and stride == 1 and after == 0 and padded
 

@@ -37,6 +37,7 @@ def transformed_in_all(
     last, plain = name[:-1], name[:-1].replace("rfft", "fft")
     steps = [(plain, n, k) for n, k in zip(sizes[:-1], dims[:-1], strict=True)]
     halved = (last, sizes[-1], dims[-1])
+    # Real numbers are halved first or made last: in between the entries are complex.
     for each, n, k in [halved, *steps] if last == "rfft" else [*steps, halved]:
         x = _transformed(d, x, each, x.shape[k] if n is None else n, shape[k], k, norm)
     return x

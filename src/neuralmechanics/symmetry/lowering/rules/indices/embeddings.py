@@ -58,8 +58,10 @@ def embedding_bag(
         means = bags.function("shares", lambda share, member: _shares(member))
         share = d.softmax(share, 1, function=means) if equal else share  # shares of a mean sum to one
         out = d.contract(share, rows, Contraction("bn", "nd", "bd"))
+        # Bags of one length: their sums are their means times that length.
         out = d.scaled(out, count / shape[0]) if equal and mode == _SUM else out
     if mode != _SUM and not filled:
+        # An empty bag is zero whatever the table holds, so that a shift of the table does not show there.
         some = bags.function("filled", lambda member: member.any(1, keepdim=True).double())
         out = d.mul(out, d.constant((shape[0], 1), nonnegative=True, function=some))
     rest = enumerate(node.meta["val"][1:], 1)

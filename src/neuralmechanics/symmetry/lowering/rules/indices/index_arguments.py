@@ -40,6 +40,7 @@ class JoinedIndex:
         def apply(*indices: torch.Tensor) -> Any:
             single = [i for index in indices for i in (index.nonzero().unbind(1) if is_mask(index) else (index,))]
             whole = torch.broadcast_tensors(*(i.long() for i in single))  # type: ignore[no-untyped-call]
+            # Negative places count from the end.
             return sum((i % n) * s for i, n, s in zip(whole, sizes, strides, strict=True))
 
         return function_of(INDEX, apply, *used, settings=(tuple(sizes), self.dims))
@@ -112,6 +113,7 @@ def joined_index(nodes: Any, indices: Any, shape: Sequence[int]) -> JoinedIndex 
             starts.append(at)
             dims += range(at, at + width)
         at += width
+    # Where index tensors are not side by side, torch puts what they pick in front.
     adjacent = dims == list(range(dims[0], dims[0] + len(dims)))
     masks = tuple(node.meta["val"].dtype is torch.bool for node in nodes if node is not None)
     how = () if masks == (False,) else ("joined", masks, tuple(shape[k] for k in dims))

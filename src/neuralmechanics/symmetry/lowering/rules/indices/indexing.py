@@ -43,6 +43,7 @@ def embedding(
     """Row index[…] of the table."""
     refuse_counted_gradients(scale_grad_by_freq)
     d.fix(index)
+    # The padding row gets no gradient, which is noted of a gather: read by a slice it would seem like any other.
     positions = positions_in(node.args[1], weight.shape[0]) if padding < 0 else None
     if positions is not None and len(positions) == math.prod(index.shape):
         return reshape(d, take(d, weight, 0, positions), (*index.shape, *weight.shape[1:]))
@@ -71,6 +72,7 @@ def index_select(d: Builder, node: Any, x: Value, dim: int, index: Value) -> Val
     dim %= len(x.shape)
     if (positions := positions_in(node.args[2], x.shape[dim])) is not None:
         return take(d, x, dim, positions)
+    # A single number picks one entry, along a dimension that stays.
     return d.gather(x, dim, tuple(index.shape) or (1,), [index], _read(node.args[2]), some=is_narrow(node.args[2]))
 
 

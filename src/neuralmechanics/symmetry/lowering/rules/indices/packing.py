@@ -43,6 +43,7 @@ def unpacked(
 
     def places(sizes: torch.Tensor) -> Any:
         numbers = torch.arange(rows, dtype=torch.float64)[:, None]
+        # -1 is no row: it marks the places that stay empty.
         return torch.ops.aten._pad_packed_sequence(numbers, sizes, batch_first, -1.0, length)[0][..., 0].long()
 
     def masked(picked: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:

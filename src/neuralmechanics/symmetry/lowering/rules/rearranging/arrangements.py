@@ -79,6 +79,7 @@ def strided(
     if math.prod(meta_shape(node)) > LARGEST:
         raise NotSoughtError("which entries of memory are read is not followed in so large a tensor")
     in_order = d.view(x, Permute(order)) if order != tuple(range(len(order))) else x
+    # A flat list of places would merge all dimensions, and with them the labels of rows and columns.
     apart = _dimension_by_dimension(d, in_order, size, stride, int(offset or 0)) if math.prod(size) else None
     if apart is not None:
         return apart

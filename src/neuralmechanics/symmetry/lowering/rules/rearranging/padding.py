@@ -70,5 +70,6 @@ def _source(k: int, n: int, mode: str) -> int:
         return k % n
     if mode == "replicate":
         return min(max(k, 0), n - 1)
+    # Reflected at the border entry, which is not repeated: 2 1 [0 1 2 3] 2 1.
     k = abs(k)
     return k if k < n else 2 * (n - 1) - k

@@ -56,6 +56,7 @@ def split(d: Builder, node: fx.Node, x: Value, size: Any, dim: int = 0) -> tuple
     dim %= len(x.shape)
     sizes = [size_of(part.shape[dim]) for part in node.meta["val"]]
     decided = all(known(part.shape[dim]) is not None for part in node.meta["val"])
+    # A tensor that was joined of parts of just these lengths falls into the same parts again.
     if not decided and runs_along(d.program(), x, dim) != tuple(sizes):  # the data decide where a part ends
         return tuple(d.resized(d.spread_along(x, dim), shape_of(part)) for part in node.meta["val"])
     starts = accumulate(sizes, initial=0)
@@ -79,6 +80,7 @@ def slid(d: Builder, node: fx.Node, x: Value, dim: int, size: int, step: int) ->
 
 @rule("cat", "concat", "concatenate")
 def concatenated(d: Builder, node: fx.Node, xs: Sequence[Any], dim: int = 0) -> Value:
+    # torch leaves out empty vectors, whatever the shapes of the others are.
     kept = [x for x in xs if tuple(x.shape) != (0,)]
     return d.cat(kept, dim % len(kept[0].shape))
 

@@ -55,6 +55,7 @@ def _cell(d: Builder, x: Value, state: Sequence[Any], weights: Sequence[Value], 
         for part, number in zip(state, numbers, strict=True)
     ]
     read = d.contract(x, weights[0], how)
+    # A state of zeros reads nothing of V, so that V is free; the number itself would not show that.
     seen = None if given[0] is None else d.contract(given[0], weights[1], how)
     if len(weights) > 2:
         read = d.add(read, weights[2])

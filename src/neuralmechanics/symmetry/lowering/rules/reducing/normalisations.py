@@ -49,6 +49,7 @@ def batch_normalised(
         shape = _channels(x)  # the running statistics are the arguments behind the bias
         names = [n.name if isinstance(n, fx.Node) else None for n in node.args[3:5]]
         centre = function_of("mean", lambda m: m.reshape(shape), node.args[3])
+        # By the names of their buffers, so that channels that are permuted take their statistics along.
         mean = d.constant(shape, function=centre, entries_of=names[0])
         inverse = function_of("inverse", lambda v: (v + eps).rsqrt().reshape(shape), node.args[4], settings=eps)
         y = d.mul(d.add(x, mean, -1.0), d.constant(shape, function=inverse, entries_of=names[1]))
@@ -85,6 +86,7 @@ def native_batch_norm(
     d: Builder, node: fx.Node, x: Value, weight: Value | None, bias: Value | None, *rest: Any
 ) -> tuple[Any, ...]:
     """(mean, var, training, momentum, eps), or (training, momentum, eps) where no running statistics are kept."""
+    # Where no running statistics are kept, those of the batch are used in either mode.
     batch, eps = rest[-3] or len(rest) == 3 or rest[0] is None, rest[-1]
     out = batch_normalised(d, node, x, weight, bias, batch, eps)
     _note_mode(d, rest[0] if len(rest) > 3 else None, rest[-3])

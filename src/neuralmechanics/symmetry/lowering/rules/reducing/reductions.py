@@ -88,6 +88,7 @@ def given_up(d: Builder, node: fx.Node, x: Value, *_: object, **__: object) -> V
 @rule("argmax", "argmin")
 def positions(d: Builder, node: fx.Node, x: Value, dim: Dims = None, keepdim: bool = False) -> Value:
     """Invariant to a common positive factor and to a common shift along ``dim``."""
+    # The power 0: a place does not scale with the entries, though it is read off them.
     return d.power(d.positions(x, _dims(x, dim), keepdim, bound(node)), 0.0, IDENTITY)
 
 

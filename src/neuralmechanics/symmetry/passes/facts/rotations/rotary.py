@@ -50,6 +50,7 @@ def through_rotations(program: Program, held: Callable[[Value], np.ndarray | Non
     turns, looked_at = _turns(program, held)
     if not turns:
         return None
+    # Found without the tables' entries as well: then the answer does not depend on them and need not say so.
     if looked_at and _turns(program, lambda value: None)[0].keys() == turns.keys():
         looked_at = set()
     return LookedThrough(_rewritten(program, turns), frozenset(looked_at))
@@ -82,6 +83,7 @@ def _turn(known: Sum) -> _Turn | None:
     rows: dict[frozenset[int], list[tuple[Any, Any]]] = {}
     for one, other in zip(first, second, strict=True):
         rows.setdefault(frozenset((one[1], other[1])), []).append((one, other))
+    # A rotation mixes two channels with each other and with no third: both appear in exactly two of its rows.
     if any(len(pair) != 2 or len(both) != 2 for pair, both in rows.items()):
         return None
     chosen: dict[tuple[Any, ...], int] = {}

@@ -93,6 +93,7 @@ class ChannelSums:
         for channel in np.moveaxis(entries, -1, 0):
             first = next(iter(channel[channel != 0].tolist()), 1.0)
             sign = 1 if first > 0 else -1
+            # + 0.0 makes -0 into 0, whose bytes would tell equal entries apart.
             numbers.append(sign * self._number(("entries", channel.shape, (sign * channel + 0.0).tobytes())))
         return np.array(numbers)
 
@@ -191,6 +192,7 @@ class ChannelSums:
         if not x.shape:  # one number has no channels
             return None
         own, data = self.known(x), self.data(y)
+        # Times data a second time: numbers of values say what is equal and cannot be multiplied.
         if any(t.factor.any() for t in own.terms) or len(y.shape) > len(x.shape):
             return None
         if np.broadcast_shapes(own.terms[0].sign.shape, data.shape[-1:]) != own.terms[0].sign.shape:
@@ -253,6 +255,7 @@ def _stacked(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _times(term: Term, data: np.ndarray) -> Term:
     data = np.broadcast_to(data, term.sign.shape)
+    # Numbers of tables are negative where their entries are the opposite of others (see ``_of_model``).
     return replace(term, sign=term.sign * np.sign(data), factor=np.abs(data))
 
 
