@@ -32,6 +32,7 @@ def agrees(found: Library) -> bool:
     generator = torch.Generator().manual_seed(0)
 
     def drawn(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        # Between ½ and 3/2: nothing cancels, so that a relative bound on the sums is one on rounding.
         return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype) + 0.5
 
     for dtype in TYPES:
