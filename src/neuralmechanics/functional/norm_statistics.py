@@ -66,11 +66,13 @@ def _watch(record: NormRecord) -> Callable[[nn.Module, tuple[Tensor, ...], Tenso
             if weight is not None:
                 channels = isinstance(module, (*_BATCH, *_INSTANCE, nn.GroupNorm))
                 shape = (-1, *((1,) * (x.ndim - 2))) if channels else weight.shape
+                # ∂L/∂y of the normalised y: the gradient behind the gain, times the gain.
                 inner = inner * weight.detach().double().reshape(shape)
             product = (_grouped(module, inner)[0] * normal * share).sum(-1)
             pull = _collected(module, product, torch.sum)
             record.pull = pull if record.pull is None else record.pull + pull
 
+        # On the tensor: backward hooks of modules refuse outputs that are changed in place (an inplace ReLU).
         output.register_hook(receive)  # type: ignore[no-untyped-call]
 
     return hook

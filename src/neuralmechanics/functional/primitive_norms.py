@@ -165,6 +165,7 @@ def _in_range(form: Callable[..., Tensor], func: Any, args: Sequence[Any], kwarg
     device = tensors[0].device.type
     if all(_wide(t) is t for t in tensors) and not torch.is_autocast_enabled(device):
         return form(*args, **kwargs)
+    # Run for its type alone: under autocast some of these operations end in half precision and some do not.
     with torch.no_grad():
         dtype = func(*args, **kwargs).dtype
     wide_args, wide_kwargs = pytree.tree_map_only(Tensor, _wide, (tuple(args), kwargs))

@@ -20,6 +20,7 @@ _ONCE = once_differentiable(lambda ctx: None).__code__
 
 def recorded(*values: Tensor) -> Iterator[Any]:
     """Every node of the graphs behind ``values``, each once."""
+    # Without it a graph that branches and joins, as each residual connection does, is walked 2^depth times.
     seen: set[Any] = set()
     open_nodes: list[Any] = [value.grad_fn for value in values]
     while open_nodes:

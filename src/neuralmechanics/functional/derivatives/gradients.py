@@ -26,6 +26,7 @@ def gradients_once(
         loss = loss_fn(model, batch) if loss_fn is not None else _probe(_called(model, batch))
         if loss.numel() != 1:
             raise ValueError(f"loss_fn returned a tensor of shape {tuple(loss.shape)}; it must return one number")
+        # Not `backward()`, which would add to the `.grad` of a training that is under way.
         found = torch.autograd.grad(loss.reshape(()), list(params.values()), allow_unused=True)
     gradients = {
         name: torch.zeros_like(p) if g is None else g.detach()
