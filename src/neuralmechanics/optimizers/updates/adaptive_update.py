@@ -37,6 +37,7 @@ def adaptive_update(
             f"the gradient of a parameter of shape {list(parameter.shape)} was gone when the step ended, so its update "
             "is unknown; set gradients to None after optimizer.step() has returned, or use exact_update=True"
         )
+    # A formula that does not read the gradient ignores what stands in its place.
     terms = formula.terms(group, here, after if left is None else left)
     return Update(after, setting, left, terms=tuple(terms), lost=left is None)
 
