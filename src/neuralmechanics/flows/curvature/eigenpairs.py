@@ -65,6 +65,7 @@ def largest_eigenpairs(
                 f"{float(rest[:, :count].norm(dim=0).max()) / scale:.1e}, tolerance {tolerance:.1e}): loosen tolerance"
             )
         if basis.shape[1] + block > _WIDEST * block:
+            # More than is wanted, so that the next best are not lost; images follow by linearity, at no product.
             basis, images = basis @ inner[:, : 2 * block], images @ inner[:, : 2 * block]
         fresh = _orthonormal(rest[:, missed], basis)
         basis, images = torch.cat([basis, fresh], 1), torch.cat([images, _images(product, fresh)], 1)

@@ -48,6 +48,7 @@ def _lie(b: Mapping[Tree, Fraction], w: Mapping[Tree, Fraction], tree: Tree, tim
     """Coefficient at ``tree`` of D_F^times W, where b and w are the coefficients of F and W."""
     if times == 0:
         return w.get(tree, Fraction(0))
+    # D_F puts F into one place of W after the other: at a tree it is the sum over the edges that may join the two.
     return sum((_lie(b, w, rest, times - 1) * b[fallen] for rest, fallen in cuts(tree)), Fraction(0))
 
 
