@@ -153,11 +153,13 @@ def _attained(family: Family, params: Mapping[str, Tensor]) -> Bool[Tensor, "*en
 
 def _two_sided(positive: Tensor, negative: Tensor) -> Tensor:
     least, most = torch.minimum(positive, negative), torch.maximum(positive, negative)
+    # These are squares: of sides whose weights differ by a factor of 1e15 the smaller is rounding beside the other.
     return (least > 1e-30 * most) | (most == 0)
 
 
 def _range(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
+    # An eigenvalue is known to about as many roundings of the greatest as the matrix has rows.
     out: Tensor = vectors[:, values > 1e-14 * len(values) * values[-1].clamp(min=0)]
     return out
 
@@ -260,6 +262,7 @@ def _newton(orbit: Orbit, params: Mapping[str, Tensor], allowed: list[Tensor]) -
         ratio, energy = 1 / energy, inner(residual, scaled)
         ratio *= energy
         search = [z + ratio * s for z, s in zip(scaled, search, strict=True)]
+        # |search|² as the preconditioner measures it, carried along: its two parts are orthogonal there.
         size = energy + ratio**2 * size
     return solution
 

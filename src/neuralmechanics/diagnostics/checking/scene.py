@@ -102,6 +102,7 @@ class Scene:
         for name, p in self.params.items():
             noise = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device)
             wide = p.detach().double()
+            # With a least size, so that a tensor of zeros moves too.
             moved[name] = (wide + 0.1 * (wide.square().mean().sqrt() + 1e-3) * noise).to(p.dtype)
         places = [moved, *(jitter(moved, self.rounding, generator) for _ in range(_JITTERS))]
         return tuple(_stacked(p, [_at(self.objective, p)[1]]) for p in places)

@@ -93,6 +93,7 @@ class WeightDecay:
     weight_decay: float = 0.1
 
     def point(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+        # A time that is nothing special: at t = 0 a friction such as 3/t has no value.
         return torch.cat([theta.new_tensor([1.3]), theta])
 
     def parameters_at(self, z: Tensor) -> Tensor:
