@@ -232,6 +232,7 @@ def _closed_forms(
         regular = allowed[position].all(dim=2).all(dim=1)
         for values in least:
             regular &= values[:, 0] > 1e-12 * values[:, -1]
+        # Identities in the place of blocks that are left out: they are balanced, and do not move.
         unit = torch.eye(positive.shape[-1], dtype=torch.float64, device=positive.device).expand_as(positive)
         keep = regular[:, None, None]
         logarithm = pair_balance(torch.where(keep, positive, unit), torch.where(keep, negative, unit))

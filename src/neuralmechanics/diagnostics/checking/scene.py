@@ -74,6 +74,7 @@ class Scene:
         slack = LIMIT * (rounding * abs(loss) + root_mean_square(changes))
         coarse = Fine(objective, params, loss, changes, rounding)
         fine = _in_double(objective, params, generator) if rounding > unit(torch.float64) else None
+        # A model may compute in a precision of its own whatever it is given.
         fine = fine if fine is not None and fine.rounding < rounding else coarse
         same = abs(fine.loss - loss) <= slack
         tolerance = LIMIT * fine.noise / max(abs(fine.loss), 1e-300)

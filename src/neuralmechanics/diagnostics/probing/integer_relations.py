@@ -50,6 +50,7 @@ def integer_relations(values: np.ndarray, sizes: np.ndarray, known: np.ndarray, 
     relations = np.zeros((0, len(columns)))
     for attempt in range(_ATTEMPTS):
         integers = [_integers(row) for row in _echelon(basis, attempt)]
+        # Rounded to integers a row may be a relation no longer, so it is tried on the values themselves.
         regular = [row for row in integers if row is not None and _holds(row, scaled, size[alive], tolerance)]
         relations = _modulo(np.array([*relations, *regular]).reshape(-1, len(columns)), known)
         if len(relations) + len(known) == len(basis):
