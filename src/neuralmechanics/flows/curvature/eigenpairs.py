@@ -73,6 +73,7 @@ def largest_eigenpairs(
 
 
 def _guesses(start: Tensor | None, size: int, count: int) -> Tensor:
+    # On the processor, so that the start is the same on every device.
     known = torch.empty(size, 0, dtype=torch.float64) if start is None else start[:, :count].cpu()
     random = torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return torch.cat([known, random], 1)[:, :count]
@@ -104,4 +105,5 @@ def _dense(product: Product, size: int, count: int, device: torch.device | None)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
+    # Symmetric to rounding alone, and eigh reads one triangle.
     return (matrix + matrix.T) / 2

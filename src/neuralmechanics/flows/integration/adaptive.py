@@ -252,6 +252,7 @@ def _march(
             memory.at_border.append(step.stiffness > scheme.border)
             fraction, state, slope = track.passed(t, x, step, used)
             end = piece.end if last and fraction == 1 else t + fraction * used
+            # Nine tenths of what the error would allow: a rejected step costs as much as one that counts.
             grow = min(1.0 if shrunk else 5.0, 0.9 * max(score, 1e-10) ** power)
             # A step that the piece's end or a kink cut short says little about what accuracy would allow.
             h = max(used * grow, h) if used < h else used * grow

@@ -110,6 +110,7 @@ class ModifiedFlow:
         order = self.order
         if not self._nested:
             return lambda rate: map_logarithm(lambda x: x - rate * objective.gradient(x), rate, order)
+        # The very float that the optimiser multiplies by, not the decimal that it was written as.
         weights = coefficients(order, Fraction(self.momentum), self.nesterov)
         factor = self.sgd.time_step / self.sgd.learning_rate
 
