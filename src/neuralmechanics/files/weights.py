@@ -132,6 +132,7 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
                 torch.save(tensors, made)
         except (SafetensorError, RuntimeError) as error:
             raise OSError(f"{str(error).splitlines()[0]}") from None
+        # A sync is of the file and not of the handle that wrote it, so that a new one will do.
         with open(made, "rb") as file:
             os.fsync(file.fileno())
         move_into_place(made, path)

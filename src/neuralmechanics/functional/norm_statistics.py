@@ -91,6 +91,7 @@ def _epsilon(module: nn.Module) -> float | None:
 def _grouped(module: nn.Module, x: Tensor) -> tuple[Tensor, bool]:
     """x with the elements that share a statistic along the last dimension; and whether their mean is subtracted."""
     if isinstance(module, _BATCH):
+        # Channels first: a batch norm shares one statistic among all examples and places.
         return x.movedim(1, 0).flatten(1), True
     if isinstance(module, _INSTANCE):
         return x.flatten(2), True

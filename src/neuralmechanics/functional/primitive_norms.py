@@ -54,6 +54,7 @@ def _rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     dims = tuple(range(-len(normalized_shape), 0))
+    # As torch has it: where no eps is given, one rounding of the input's type.
     small = torch.finfo(input.dtype).eps if eps is None else eps
     return _affine(input * (input.square().mean(dims, keepdim=True) + small).rsqrt(), weight, None)
 
@@ -142,6 +143,7 @@ def _aten_instance_norm(
     return _instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
 
 
+# Both spellings: a mode sees the outermost call alone, and either may be that.
 _PRIMITIVE: dict[Any, Callable[..., Tensor]] = {
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,

@@ -123,6 +123,7 @@ class ExactLaw(ChargeLaw):
             used, energy, turn = carried
             W = torch.where(used, energy, W)
         slope = along + pull
+        # |θ + d|² = X + 2⟨θ,d⟩ + W with ⟨θ,d⟩ = -η⟨θ,s⟩; a sum has no term of second order.
         after = torch.where(quadratic, X - 2 * η * slope + W, X - η * slope)
         # P = ⟨d,v⟩ follows from W where d is -ηv with decay beside it; of Nesterov's G + βv it does not.
         if P is None:
@@ -222,6 +223,7 @@ class ExactLaw(ChargeLaw):
         s2 = torch.where(c.nesterov, G2 + 2 * β * Gv + β.square() * new, torch.where(c.running, new, G2))
         # |d|² of d = -η(s + λθ), multiplied out; λ here is that of decoupled decay.
         energy = η.square() * (s2 + apart * (2 * along + apart * X))
+        # ⟨d,v⟩ of the same d, with v after the step.
         turn = -η * (torch.where(c.nesterov, Gv + β * new, new) + apart * x)
         # A step that finds V unknown and its drives given still uses the measured W, and V begins after it.
         # Without the drives V is NaN, and the charge with it.

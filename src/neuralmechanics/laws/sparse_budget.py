@@ -143,6 +143,7 @@ def _advance_sgd(
         parts[2] -= p * η * (β * β if ahead else β) * C
         parts[3] -= p * η * (1 + β if ahead else gain) * ρ
         X = X - p * η * (u + β * x if ahead else x) + η * η * w
+        # ⟨d,v⟩ = -η⟨s,v⟩: |v|² for the heavy ball, whose s is v, and r|s|² for Nesterov with uncorrelated gradients.
         along = 1.0 if correlated or not ahead else alignment(β)
         C = x - η * w * along if β else torch.zeros_like(C)
     return _End(X, C, parts)

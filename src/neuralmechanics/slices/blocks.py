@@ -87,6 +87,7 @@ def row_column_sums(
     of_columns = torch.zeros(len(pairs), columns, dtype=torch.float64, device=device)
     size = _BLOCK if device.type == "cpu" else _DEVICE_BLOCK
     width = min(columns, size)
+    # Where a row is longer than a block, blocks are pieces of single rows.
     height = min(rows, max(1, size // max(width, 1)))
     # Blocks are written over and over: memory that is asked for anew would cost more than the arithmetic.
     wide = torch.empty(len(operands), height, width, dtype=torch.float64, device=device)

@@ -49,6 +49,7 @@ class GramPlan:
             name = blocks.parameter
             if name not in params or not params[name].numel():
                 continue
+            # The library walks outer × channels × inner; kept dimensions that stand apart are left to torch.
             seen = extents(blocks.view) if library is not None and blocks.width <= _WIDEST else None
             if seen is None:
                 self._plain.setdefault(name, []).append(blocks)

@@ -13,6 +13,7 @@ from neuralmechanics.functional.derivatives.torch_faults import FAULTS
 
 __all__ = ["handwritten", "once_differentiable_only", "recorded", "wrong"]
 
+# Torch numbers its nodes and adds a word for each pass that was differentiated: NativeLayerNormBackwardBackward0.
 _NAME = re.compile(r"^(?P<node>.*?Backward)(?P<again>(?:Backward)*)\d*$")
 # once_differentiable wraps every backward pass in one and the same code.
 _ONCE = once_differentiable(lambda ctx: None).__code__

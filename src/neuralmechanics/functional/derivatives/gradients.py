@@ -22,6 +22,7 @@ def gradients_once(
     """
     params = {name: p for name, p in model.named_parameters() if p.requires_grad}
     with left_as_found(model, loss_fn, batch), torch.enable_grad():
+        # For dropout and the like; `left_as_found` puts the streams back.
         torch.manual_seed(0)
         loss = loss_fn(model, batch) if loss_fn is not None else _probe(_called(model, batch))
         if loss.numel() != 1:

@@ -116,6 +116,7 @@ def oscillation_threshold(momentum: float, *, quadratic: bool, nesterov: bool = 
         threshold = (μ / (1 + β)) ** 2 if nesterov else (μ / (1 + β**0.5)) ** 2  # 1-√β without cancellation
     elif nesterov:
         D = (1 + β) - β * μ
+        # (D - √…)/β² in the form that does not cancel.
         threshold = μ**2 / (D + (D**2 - (β * μ) ** 2) ** 0.5)
     else:
         threshold = μ**2 / (2 * (1 + β))

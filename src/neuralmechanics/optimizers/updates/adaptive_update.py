@@ -62,6 +62,7 @@ def intended_update(
         return None
     left = held(gradient.detach(), parameter)
     intended = adaptive_update(formula, group, state, setting, parameter, left)
+    # The stored difference is the update; what was intended stands beside it, and the rest is rounding.
     return replace(intended, copied=copied, claims=True)
 
 

@@ -37,6 +37,7 @@ _INSTRUCTIONS = {
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"),
     "AVX2": ("-mavx2", "-mfma"),
 }
+# A compiler that hangs must not hold a training up: all goes without the library, to the same numbers.
 _SECONDS = 120
 _SWITCH = "NEURALMECHANICS_COMPILE"
 
