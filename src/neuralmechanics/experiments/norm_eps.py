@@ -145,6 +145,7 @@ class _Race:
         named = dict(training.model.named_parameters())
         self.symmetries = symmetries
         self._params = {name: named[name] for name in symmetries.parameters}
+        # The update as it was stored: what the laws are held against are charges of stored parameters.
         self._steps = StepWatch(training.optimizer, self._params, exact_update=True)
         self._formula = formula
         self._by_formula = torch.zeros(0)
@@ -164,6 +165,7 @@ class _Race:
         """Every law's step, with what it may know of the update."""
         updates = dict(self._steps.updates())
         self._steps.finish()
+        # The optimiser has one parameter group, so that any update tells the setting of all.
         made = next(update for update in updates.values() if update is not None)
         hyper = {field.name: getattr(made.setting, field.name) for field in fields(Sgd)}
         used = Hyperparameters(**hyper, first_step=made.first_step)

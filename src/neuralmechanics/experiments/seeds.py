@@ -18,8 +18,10 @@ def stream_seed(seed: int, *purpose: str | int) -> int:
     >>> stream_seed(0, "order", 3) == stream_seed(0, "order", 3) != stream_seed(0, "order", 4)
     True
     """
+    # Not `hash`, which gives a text another number in every process.
     words = [crc32(part.encode()) if isinstance(part, str) else part for part in purpose]
     state = np.random.SeedSequence([seed, *words]).generate_state(2, np.uint32)
+    # 63 bits, so that a signed number of 64 holds them.
     return int(state[0]) << 31 | int(state[1]) >> 1
 
 

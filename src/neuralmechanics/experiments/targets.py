@@ -73,6 +73,7 @@ def _offline() -> Iterator[None]:
     except ImportError:
         yield
         return
+    # The environment's variable was read when the hub's client was imported; this is what it asks from then on.
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
         yield

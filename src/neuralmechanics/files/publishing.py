@@ -39,10 +39,12 @@ def publish(path: Path, content: bytes) -> None:
 def publishing(path: Path) -> Iterator[int]:
     """A handle to write to; what was written becomes the file at `path` when the block ends, or nothing does."""
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    # As any new file: the umask decides who may read it, where mkstemp would shut out everybody else for good.
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         try:
             yield handle
+            # The disk may get the new name before the content: after a power cut an empty file would bear it.
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -78,6 +80,7 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
+    # Another process may make it between the question above and here.
     with suppress(FileExistsError):
         os.mkdir(folder)
     sync_folder(folder.parent)
@@ -86,6 +89,7 @@ def make_folder(folder: Path) -> None:
 def publish_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """A folder with what `fill` puts into it: absent or complete. Nothing may be at `path` yet."""
     partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
+    # Numbers of processes come again: one that was killed long ago may have had this one.
     remove_tree(partial)
     os.mkdir(partial)
     try:

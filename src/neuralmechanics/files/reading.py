@@ -37,6 +37,7 @@ def open_regular(path: Path) -> BinaryIO:
 def read_regular(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes; `ValueError` names the file and what is wrong with it."""
     with open_regular(path) as file:
+        # One byte more than is allowed tells that there are too many; a size asked for beforehand may change.
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"{str(path)!r} is larger than the {most} bytes that are read of such a file")
@@ -63,6 +64,7 @@ def inside(root: Path, name: str | Path) -> Path:
     ValueError: '../secret' leads out of the folder '/data'; a data set is read from its own folder alone
     """
     path = root / name
+    # Both, because the root itself may be a link.
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(
             f"{str(name)!r} leads out of the folder {str(root)!r}; a data set is read from its own folder alone"

@@ -64,6 +64,8 @@ def _claimed(parent: Path) -> tuple[Path, int]:
         _locked(handle)
         with suppress(OSError):  # read only where there are no locks
             os.write(handle, f"{os.getpid()} {socket.gethostname()}".encode())
+        # Between the making of the file and its lock another writer may have taken it for abandoned and removed it: a
+        # lock on a file without a name is seen by nobody.
         if os.fstat(handle).st_nlink:
             return folder, handle
         os.close(handle)
@@ -90,6 +92,8 @@ def _locked(handle: int) -> bool:
     except ImportError:
         return False
     try:
+        # flock belongs to this opening of the file. A lock by lockf is the process's: another thread's tidying would
+        # get it, and it ends when anybody in the process closes the file.
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES, *_NO_LOCKS):

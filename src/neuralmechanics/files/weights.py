@@ -111,6 +111,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(f"{str(path)!r} is no name of a weights file: end it in one of {', '.join((*SAFE, *PICKLED))}")
     try:
         make_folder(path.parent)
+        # Copies: safetensors refuses shared memory, and torch.save writes the whole storage behind a view.
         _write(path, {name: value.detach().contiguous().clone() for name, value in tensors.items()})
     except OSError as error:
         raise ValueError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
@@ -125,11 +126,13 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
             if path.suffix in SAFE:
                 from safetensors.torch import save_file
 
+                # Without the name of a framework in it, Transformers does not take a file for weights.
                 save_file(tensors, made, metadata={"format": "pt"})
             else:
                 torch.save(tensors, made)
         except (SafetensorError, RuntimeError) as error:
             raise OSError(f"{str(error).splitlines()[0]}") from None
+        # A sync is of the file and not of the handle that wrote it, so that a new one will do.
         with open(made, "rb") as file:
             os.fsync(file.fileno())
         move_into_place(made, path)

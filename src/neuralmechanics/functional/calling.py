@@ -75,6 +75,7 @@ def require_separate(model: nn.Module) -> None:
     question than for separate or for tied parameters.
     """
     spans = [(*_span(p), name) for name, p in model.named_parameters() if p.numel() and not p.is_meta]
+    # Sorted by storage and first byte, an overlap with any tensor is one with the next: n log n, and not every pair.
     spans.sort()
     for (storage, _, end, name), (other, start, _, second) in pairwise(spans):
         if storage == other and start < end:
@@ -87,6 +88,7 @@ def require_separate(model: nn.Module) -> None:
 def _span(parameter: Tensor) -> tuple[int, int, int]:
     """The storage of a parameter, and the first and last byte in it, the last excluded; none for what has no memory."""
     if type(parameter.data) is not Tensor or parameter.layout != torch.strided:
+        # What has no memory that could be compared is given a span that no other tensor has.
         return id(parameter), 0, 1
     size, first = parameter.element_size(), int(parameter.storage_offset())
     last = (

@@ -26,6 +26,7 @@ class FunctionModule(nn.Module):
                 if part not in holder._modules:
                     holder.add_module(part, nn.Module())
                 holder = holder.get_submodule(part)
+            # A plain tensor cannot say whether it is trained: it is. A frozen nn.Parameter stays frozen.
             wanted = not isinstance(value, nn.Parameter) or value.requires_grad
             holder.register_parameter(last, nn.Parameter(value.detach(), requires_grad=wanted))
 

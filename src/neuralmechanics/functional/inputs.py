@@ -42,6 +42,7 @@ def _fresh(leaf: Tensor, generator: torch.Generator, count: int) -> Tensor:
     if leaf.is_floating_point():
         lead = (*shape[:2], *[1] * (len(shape) - 2))
         wide, exponent = torch.rand(2, *lead, generator=generator, dtype=leaf.dtype)
+        # 4^(u-½) lies between ½ and 2, 1024^(u-½) between 1/32 and 32.
         spread = torch.where(wide < 0.5, 4.0, 1024.0) ** (exponent - 0.5)
         normal: Tensor = torch.randn(shape, generator=generator, dtype=leaf.dtype)
         scaled: Tensor = normal * spread

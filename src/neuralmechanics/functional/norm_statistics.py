@@ -66,11 +66,13 @@ def _watch(record: NormRecord) -> Callable[[nn.Module, tuple[Tensor, ...], Tenso
             if weight is not None:
                 channels = isinstance(module, (*_BATCH, *_INSTANCE, nn.GroupNorm))
                 shape = (-1, *((1,) * (x.ndim - 2))) if channels else weight.shape
+                # ∂L/∂y of the normalised y: the gradient behind the gain, times the gain.
                 inner = inner * weight.detach().double().reshape(shape)
             product = (_grouped(module, inner)[0] * normal * share).sum(-1)
             pull = _collected(module, product, torch.sum)
             record.pull = pull if record.pull is None else record.pull + pull
 
+        # On the tensor: backward hooks of modules refuse outputs that are changed in place (an inplace ReLU).
         output.register_hook(receive)  # type: ignore[no-untyped-call]
 
     return hook
@@ -89,6 +91,7 @@ def _epsilon(module: nn.Module) -> float | None:
 def _grouped(module: nn.Module, x: Tensor) -> tuple[Tensor, bool]:
     """x with the elements that share a statistic along the last dimension; and whether their mean is subtracted."""
     if isinstance(module, _BATCH):
+        # Channels first: a batch norm shares one statistic among all examples and places.
         return x.movedim(1, 0).flatten(1), True
     if isinstance(module, _INSTANCE):
         return x.flatten(2), True

@@ -33,6 +33,7 @@ def coarsest_dtype(loss: Tensor, params: Mapping[str, Tensor]) -> torch.dtype:
         if node is None or node in seen:
             continue
         seen.add(node)
+        # The metadata of a node's incoming gradients are the types of the tensors that the forward pass made.
         found |= {meta.dtype for meta in getattr(node, "_input_metadata", ()) if meta.dtype.is_floating_point}
         stack += [parent for parent, _ in node.next_functions]
     return max(found, key=unit)
@@ -46,6 +47,7 @@ def jitter(params: Mapping[str, Tensor], rounding: float, generator: torch.Gener
     out = {}
     for name, value in params.items():
         noise = 2 * torch.rand(value.shape, generator=generator, dtype=torch.float64) - 1
+        # Rounded at the end alone: in the type itself the factor would be one of a few numbers around 1.
         moved = value.detach().double() * (1 + rounding * noise.to(value.device))
         out[name] = moved.to(value.dtype)
     return out

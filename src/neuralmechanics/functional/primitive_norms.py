@@ -54,6 +54,7 @@ def _rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     dims = tuple(range(-len(normalized_shape), 0))
+    # As torch has it: where no eps is given, one rounding of the input's type.
     small = torch.finfo(input.dtype).eps if eps is None else eps
     return _affine(input * (input.square().mean(dims, keepdim=True) + small).rsqrt(), weight, None)
 
@@ -142,6 +143,7 @@ def _aten_instance_norm(
     return _instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
 
 
+# Both spellings: a mode sees the outermost call alone, and either may be that.
 _PRIMITIVE: dict[Any, Callable[..., Tensor]] = {
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
@@ -165,6 +167,7 @@ def _in_range(form: Callable[..., Tensor], func: Any, args: Sequence[Any], kwarg
     device = tensors[0].device.type
     if all(_wide(t) is t for t in tensors) and not torch.is_autocast_enabled(device):
         return form(*args, **kwargs)
+    # Run for its type alone: under autocast some of these operations end in half precision and some do not.
     with torch.no_grad():
         dtype = func(*args, **kwargs).dtype
     wide_args, wide_kwargs = pytree.tree_map_only(Tensor, _wide, (tuple(args), kwargs))

@@ -126,7 +126,9 @@ def scalar(loss: Any, seed: int = 0) -> Tensor:
     if loss.numel() == 1:
         return loss.reshape(())
     draw = torch.Generator().manual_seed(seed + 1)
+    # Drawn on the CPU in double precision, so that it is the same direction on every device and in every type.
     direction = torch.randn(loss.shape, generator=draw, dtype=torch.float64).to(loss)
+    # Over √n, so that the size of the result is that of one entry, however many there are.
     projected: Tensor = (loss * direction).sum() / loss.numel() ** 0.5
     return projected
 
@@ -146,6 +148,7 @@ def fixed_randomness(seed: int) -> Iterator[None]:
     # Asking for the state of its generators would start CUDA where nothing uses it.
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
+        # Not `torch.manual_seed`, which would seed every device, those that are not put back afterwards too.
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed_all(seed)

@@ -91,6 +91,7 @@ class ChargeBudget:
         c = self._state.coefficients(hyper)
         n = c.numbers
         if n is not None and stored is None and not (n.nesterov or n.decoupled or n.restart) and n.learning_rate > 0:
+            # While β = 0 an idle buffer stays and θ moves, so C moves by ⟨d,v⟩, which the short way leaves out.
             plain = n.momentum != 0 or not self._old_buffers
             if n.active and plain and drives.decay is None:
                 self._ordinary_step(n, drives)
@@ -174,11 +175,13 @@ class ChargeBudget:
         W, T = state.energy("update_energy", drives), state.drive("parameter_update", drives)
         if stored is not None:
             W = W - stored.energy
+            # What the formula alone moves the charge by, 2⟨θ,d⟩ + |d|², solved for ⟨θ,d⟩.
             T = (done - stored.change - W) / p
         C = torch.where(c.restart, 0.0, self._companion)
         pull = c.weight_decay * state["charge"]
         if drives.decay is not None:
             pull = torch.where(torch.isnan(c.weight_decay), state.drive("decay", drives), pull)
+        # Nesterov's G + βv with the new v = βv + G is (1+β)G + β²v of the old one: the factors of gradient and memory.
         gain, kept = torch.where(c.nesterov, 1 + β, c.gain), torch.where(c.nesterov, β * β, β)
         kept = torch.where(c.running, kept, 0.0)
         decay, memory = -η * gain * pull, -η * kept * C

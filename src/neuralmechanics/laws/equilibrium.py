@@ -61,6 +61,7 @@ def memory_gain(hyper: Sgd[float]) -> float:
 def relaxation_rate(hyper: Sgd[float]) -> float:
     """How much of itself a squared norm loses to decay in a step: 2hλ/(1-β); decoupled 1 - (1-ηλ)² as a rate."""
     η, λ = hyper.learning_rate, hyper.weight_decay
+    # Without momentum coupled decay is decoupled decay: θ - η(g + λθ) = (1 - ηλ)θ - ηg.
     if hyper.decoupled or hyper.momentum == 0:
         return float(-2 * np.log(abs(1 - η * λ))) if η * λ != 1 else float("inf")
     return 2 * hyper.time_step * λ / (1 - hyper.momentum)

@@ -123,6 +123,7 @@ class ExactLaw(ChargeLaw):
             used, energy, turn = carried
             W = torch.where(used, energy, W)
         slope = along + pull
+        # |θ + d|² = X + 2⟨θ,d⟩ + W with ⟨θ,d⟩ = -η⟨θ,s⟩; a sum has no term of second order.
         after = torch.where(quadratic, X - 2 * η * slope + W, X - η * slope)
         # P = ⟨d,v⟩ follows from W where d is -ηv with decay beside it; of Nesterov's G + βv it does not.
         if P is None:
@@ -216,10 +217,13 @@ class ExactLaw(ChargeLaw):
         λ, apart = (torch.where(mask, 0.0, c.weight_decay) for mask in (c.decoupled, ~c.decoupled))
         g2, S = state.optional("gradient_energy", drives), state.optional("velocity_gradient", drives)
         old = torch.where(c.restart, 0.0, V)
+        # Theory 3.3b has ⟨v,g⟩ of the old v; with S of the new one, β⟨v,g⟩ = S - a(|g|² + λρ), ρ drops out.
         new = β.square() * old + 2 * a * (S + β * λ * C) + a.square() * (λ.square() * X - g2)
         G2, Gv = g2 + λ * pull, S + λ * x
         s2 = torch.where(c.nesterov, G2 + 2 * β * Gv + β.square() * new, torch.where(c.running, new, G2))
+        # |d|² of d = -η(s + λθ), multiplied out; λ here is that of decoupled decay.
         energy = η.square() * (s2 + apart * (2 * along + apart * X))
+        # ⟨d,v⟩ of the same d, with v after the step.
         turn = -η * (torch.where(c.nesterov, Gv + β * new, new) + apart * x)
         # A step that finds V unknown and its drives given still uses the measured W, and V begins after it.
         # Without the drives V is NaN, and the charge with it.

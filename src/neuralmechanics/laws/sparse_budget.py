@@ -82,6 +82,7 @@ def _solved(
         settings = [(hyper(step), step == 0) for step in range(begin, end)]
         advance = partial(_advance_sgd, correlated=correlated) if follows_sgd else _advance_apart
         # One unknown a condition: C is one where there is a buffer and it was kept.
+        # Over a single step the constant part and the growing one are the same number.
         count = 2 if known and follows_sgd and settings[-1][0].momentum != 0 and end - begin > 1 else 1
         drive = _drive(
             partial(advance, settings, charges[k], companion, quadratic), charges[k + 1], companions[k + 1], count
@@ -101,6 +102,7 @@ def _drive(end_of: Callable[[Tensor], _End], charge: Tensor, companion: Tensor, 
         end = end_of(values)
         return torch.stack([end.charge, end.companion])[:count]
 
+    # The law is linear in its drive: the end without one and with a unit of each gives it by one small system.
     still, columns = reached(drive), []
     for k in range(count):
         unit = drive.clone()
@@ -141,6 +143,7 @@ def _advance_sgd(
         parts[2] -= p * η * (β * β if ahead else β) * C
         parts[3] -= p * η * (1 + β if ahead else gain) * ρ
         X = X - p * η * (u + β * x if ahead else x) + η * η * w
+        # ⟨d,v⟩ = -η⟨s,v⟩: |v|² for the heavy ball, whose s is v, and r|s|² for Nesterov with uncorrelated gradients.
         along = 1.0 if correlated or not ahead else alignment(β)
         C = x - η * w * along if β else torch.zeros_like(C)
     return _End(X, C, parts)

@@ -46,6 +46,7 @@ class LawState:
 
     def coefficients(self, hyper: Hyperparameters) -> Coefficients:
         """`hyper` resolved beside the charges: the same object as long as `hyper` says the same."""
+        # Numbers cannot change in the very same object; a tensor may have been written into.
         if self._last is not None and self._last[1] is hyper and self._last[2].numbers is not None:
             return self._last[2]
         charge, key = self["charge"], identity(hyper)
@@ -73,6 +74,7 @@ class LawState:
         measured: Tensor | None = getattr(drives, name)
         if measured is None:
             raise ValueError(f"{self._owner} law needs the drive {name} at every step, which is None; measure it")
+        # For its error alone: a law that has not begun has nothing to save.
         charge = self["charge"]
         if measured.shape != charge.shape:
             raise ValueError(

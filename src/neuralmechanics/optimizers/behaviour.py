@@ -74,6 +74,7 @@ class SgdTrial:
         """Whether the step of one parameter was SGD's. `absorbed`: torch's own adds βv into its gradient."""
         before, after = self._before[name], dense(parameter.detach())
         if before.gradient is None:
+            # To the bit: torch leaves such a parameter alone, its decay and its momentum included.
             return torch.equal(before.parameter, after)
         left = parameter.grad
         if left is None:
@@ -100,6 +101,7 @@ class SgdTrial:
 
 def _velocity(before: _Before, slope: Tensor, setting: Setting) -> Tensor:
     pulled = slope + setting.weight_decay * promoted(before.parameter)
+    # The step that finds no buffer: torch takes v = G, undampened.
     if before.velocity is None:
         return pulled
     return setting.momentum * promoted(before.velocity) + (1.0 - setting.dampening) * pulled
@@ -107,6 +109,7 @@ def _velocity(before: _Before, slope: Tensor, setting: Setting) -> Tensor:
 
 def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Equal to the rounding of numbers as large as the largest; nan where the other is nan."""
+    # Where terms cancel, an entry has the rounding of its terms, so that no bound relative to the entry holds.
     largest = float(expected.abs().nan_to_num(0.0).max()) if expected.numel() else 0.0
     bound = _ROUNDINGS * torch.finfo(dtype).eps * largest
     return torch.allclose(found, expected, rtol=0.0, atol=bound, equal_nan=True)

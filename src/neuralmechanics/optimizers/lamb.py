@@ -44,6 +44,7 @@ class Lamb(torch.optim.Optimizer):
         assert gradient is not None
         state = self.state[parameter]
         if not state:
+            # A tensor, as torch's own optimisers keep it, so that state dicts of both look alike.
             state["step"] = torch.tensor(0.0)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)

@@ -54,6 +54,7 @@ class Derived:
     def fill(self, out: Tensor, at: tuple[slice, slice], shape: tuple[int, int]) -> None:
         """Write some rows and columns of it, as a matrix of that shape, into a block in double precision."""
         out.copy_(self.first.reshape(shape)[at])
+        # Widened before Adam's square root, which would else be rounded to the precision of the tensor.
         self._combine_(out, self.second.reshape(shape)[at].double())
 
 
@@ -86,6 +87,7 @@ def row_column_sums(
     of_columns = torch.zeros(len(pairs), columns, dtype=torch.float64, device=device)
     size = _BLOCK if device.type == "cpu" else _DEVICE_BLOCK
     width = min(columns, size)
+    # Where a row is longer than a block, blocks are pieces of single rows.
     height = min(rows, max(1, size // max(width, 1)))
     # Blocks are written over and over: memory that is asked for anew would cost more than the arithmetic.
     wide = torch.empty(len(operands), height, width, dtype=torch.float64, device=device)
@@ -104,6 +106,7 @@ def row_column_sums(
                 product = blocks[left]
                 if right >= 0:
                     product = torch.mul(product, blocks[right], out=space[inside])
+                # A vector is a matrix of one column or one row: a sum over one entry would be a pass for nothing.
                 of_rows[p, at[0]] += product[:, 0] if columns == 1 else product.sum(1)
                 of_columns[p, at[1]] += product[0] if rows == 1 else product.sum(0)
     return of_rows, of_columns

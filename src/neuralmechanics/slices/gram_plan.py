@@ -49,6 +49,7 @@ class GramPlan:
             name = blocks.parameter
             if name not in params or not params[name].numel():
                 continue
+            # The library walks outer × channels × inner; kept dimensions that stand apart are left to torch.
             seen = extents(blocks.view) if library is not None and blocks.width <= _WIDEST else None
             if seen is None:
                 self._plain.setdefault(name, []).append(blocks)
@@ -64,6 +65,7 @@ class GramPlan:
         compiled = {name: products for name, products in given.items() if name in self._slots}
         plain = {name: self._plain[name] for name in given if name in self._plain}
         if compiled and not self._compiled(out, compiled):
+            # A sum of two lists is a new one: those in `self._plain` must not grow from step to step.
             plain |= {name: [s.blocks for s in self._slots[name]] + plain.get(name, []) for name in compiled}
         for name, held in plain.items():
             products = given[name]
@@ -84,6 +86,7 @@ class GramPlan:
             return False
         addresses, copies = written.locate(given.values())
         slots = [slot for name in given for slot in self._slots[name] if given[name].recipe.quadratic.pairs]
+        # Slots compare by identity: a table is written anew only where other parameters are measured.
         if slots != self._table.slots:
             self._table = _Table(slots, _tabled([slot.blocks for slot in slots]))
         assert self._library is not None
@@ -101,6 +104,8 @@ def _tabled(held: Sequence[GramBlocks]) -> tuple[np.ndarray, np.ndarray, np.ndar
         of["job"], of["width"], of["place"], of["sign"] = number, each.width, each.places, each.signs
         of["first"] = first + each.width * np.arange(len(of))
         at, first = at + len(of), first + each.slices.size
+    # Blocks that add to the same charges follow one another and become one group: a group is one thread's work, so no
+    # two threads add to one number, and the last bit does not depend on their number.
     blocks = blocks[np.argsort(blocks["place"], kind="stable")]
     begins = np.flatnonzero(np.diff(blocks["place"], prepend=-1))
     channels = np.concatenate([each.slices.reshape(-1) for each in held]) if held else np.zeros(0)

@@ -90,7 +90,9 @@ def add_forms_(
         product = product.real if product.is_complex() else product
         upper = product[:, rows, columns]
         if left != right:
+            # A Bᵀ is not symmetric: with its transpose, halved, it is the bilinear form behind A Aᵀ.
             upper = (upper + product[:, columns, rows]) / 2
+        # Two blocks may add to one charge; `out[:, places] += …` would keep only one of them.
         out.index_add_(1, places, each[:, number, None] * (signs * upper).reshape(1, -1))
 
 

@@ -42,6 +42,8 @@ class Recipe:
     @cached_property
     def structure(self) -> tuple[tuple[Pair, ...], tuple[Pair, ...], bool]:
         """Equal for recipes that differ in the values of their weights alone."""
+        # Whether jobs can be written down at all hangs on where the weights lie and is decided once a key: without this
+        # a step with weights on an accelerator would be given jobs that were written for the host.
         on_host = not isinstance(self.quadratic.weights, Tensor)
         return self.quadratic.pairs, self.linear.pairs, on_host
 
@@ -99,11 +101,13 @@ class Written:
         """one list for each tensor that is given: its jobs"""
         self.whole = whole
         self.weights = np.zeros(0)
+        # numpy makes an object each time it is asked for an address, and every step needs these, which seldom change.
         self.where = int(jobs.ctypes.data)
         self.weights_at = int(self.weights.ctypes.data)
         self._recipes: list[Recipe] = []
         self.tables: Tables | None = None
         """what an accelerator was given of the jobs"""
+        # The sum of all counts before its own: where the addresses of a job's operands begin in the table of `locate`.
         jobs["addresses"] = np.cumsum(jobs["operands"]) - jobs["operands"]
 
     def weigh(self, recipes: list[Recipe], each: Callable[[], Iterator[Part]]) -> None:
@@ -155,6 +159,7 @@ class Jobs:
         key = self._key(list(given), forms, recipes)
         known = self._written.get(key)
         sorts = [sort_of(operand) for products in given.values() for operand in products.operands]
+        # The types are no part of the key: a model that is cast halfway replaces its jobs instead of keeping both.
         if known is None or known.sorts != sorts:
             if len(self._written) >= _REMEMBERED:
                 self._written.clear()

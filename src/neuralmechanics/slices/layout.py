@@ -79,6 +79,7 @@ def _layout(views: Sequence[SliceView], shape: Sequence[int], order: Sequence[in
     rows, columns = math.prod(lengths[:split]), math.prod(lengths[split:])
     by_rows = tuple(all(k < split for k in each) for each in in_memory)
     slices = tuple(
+        # Sorted: charges number slices by the view's own dimensions, however the tensor lies in memory.
         _slice_of(each, [places.index(k) for k in sorted(pieces)], lengths, split)
         for each, pieces in zip(by_rows, kept, strict=True)
     )
@@ -87,6 +88,8 @@ def _layout(views: Sequence[SliceView], shape: Sequence[int], order: Sequence[in
 
 def _refined(shapes: Sequence[tuple[int, ...]]) -> list[int] | None:
     """The coarsest shape that every one of the shapes is a grouping of; None where there is none."""
+    # A shape cuts the row-major index at the products of its last dimensions. Shapes have a common refinement exactly
+    # where all these products, in order of size, divide one another.
     cuts = {1}
     for shape in shapes:
         cuts |= {math.prod(shape[k:]) for k in range(len(shape))}
@@ -104,6 +107,7 @@ def _pieces(shape: tuple[int, ...], sizes: Sequence[int]) -> list[list[int]]:
     at = 0
     for length in shape:
         found: list[int] = []
+        # A dimension of length one consists of no piece: to fix its index fixes nothing.
         while math.prod(sizes[k] for k in found) < length:
             found.append(at)
             at += 1

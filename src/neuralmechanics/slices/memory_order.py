@@ -29,6 +29,7 @@ def ordered(operand: Operand, order: tuple[int, ...] | None) -> Operand:
 
 def placed(tensor: Tensor, order: tuple[int, ...] | None) -> Tensor:
     """Its dimensions as they lie in memory; a complex tensor as its real and imaginary parts."""
+    # Torch conjugates by a flag, and has no real view of a tensor whose flag is set.
     real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
     return real if order is None else real.permute(order)
 
@@ -38,6 +39,7 @@ def memory_order(parameter: Tensor) -> tuple[int, ...] | None:
     if parameter.is_contiguous() or parameter.is_complex():
         return None
     strides = parameter.stride()
+    # Dimensions by falling strides; equal ones, as length one has them, stay in their own order.
     order = tuple(sorted(range(parameter.dim()), key=lambda d: (-strides[d], d)))
     return order if parameter.permute(order).is_contiguous() else None
 

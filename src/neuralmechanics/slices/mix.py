@@ -94,6 +94,7 @@ class SliceMix:
             rows, columns = row_column_sums(operands, [pair], (layout.rows, layout.columns))
             for k, by_rows, slice_of in zip(held, layout.by_rows, slices, strict=True):
                 out = torch.zeros(views[k].size, dtype=torch.float64, device=a.device)
+                # A slice may consist of many rows or columns, so they are added and not assigned.
                 found[k] = out.index_add_(0, slice_of, (rows if by_rows else columns)[0])
         return [found[k] for k in range(len(views))]
 
@@ -121,6 +122,7 @@ class SliceMix:
         for terms in self._terms.values():
             for term in terms:
                 each = math.prod(term.view.shape) // max(term.view.size, 1)
+                # A charge stands here once a slice; `out[charges] += …` would count only its last.
                 np.add.at(out, term.charges, np.abs(term.coefficients) * each)
         return torch.from_numpy(out)
 

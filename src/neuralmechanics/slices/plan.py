@@ -78,6 +78,7 @@ class ProductPlan:
             ]
         self._library = library() if device.type == "cpu" else None
         entries = _joined(self._source, np.int32), _joined(self._charge, np.int32), _joined(self._weight, np.float64)
+        # Needed while the map is made alone: kept, they would hold it twice.
         self._source, self._charge, self._weight = [], [], []
         self._runs: np.ndarray | None = None
         if self._library is not None:
@@ -129,6 +130,7 @@ class ProductPlan:
     def _by_charge(self) -> tuple[Tensor, Tensor, Tensor]:
         """The map in the order of the charges: where the entries of each begin, their places and coefficients."""
         source, charge, weight = (each.cpu().numpy() for each in self._map)
+        # A charge's entries side by side: a warp adds them without atomic operations, always in one order.
         order = np.argsort(charge, kind="stable")
         first = np.searchsorted(charge[order], np.arange(self.charges + 1)).astype(np.int32)
         return sent(first, self._device), sent(source[order], self._device), sent(weight[order], self._device)
@@ -188,6 +190,7 @@ class ProductPlan:
         for layout, held in matrix_layouts(views, shape, order):
             row_place = self._reserve(layout.rows) if layout.sums_rows else -1
             column_place = self._reserve(layout.columns) if layout.sums_columns else -1
+            # The map has from here on what the slices say; kept, they would take as much memory as the sums.
             slots.append(_Slot(replace(layout, slices=()), linear, row_place, column_place))
             for k, by_rows, slice_of in zip(held, layout.by_rows, layout.slices, strict=True):
                 self._enter(terms[k], views[k].size, slice_of, row_place if by_rows else column_place)
@@ -199,6 +202,7 @@ class ProductPlan:
 
     def _enter(self, term: SliceTerm, slices: int, slice_of: np.ndarray, place: int) -> None:
         """A term's coefficients, repeated for every row or column that a slice consists of."""
+        # Slices of one view are equally large, so sorting by slice gives a rectangle: one line for each of them.
         members = np.argsort(slice_of, kind="stable").reshape(slices, -1)
         each = members.shape[1]
         self._source.append((members[term.slices] + place).reshape(-1))

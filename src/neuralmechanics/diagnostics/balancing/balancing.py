@@ -153,11 +153,13 @@ def _attained(family: Family, params: Mapping[str, Tensor]) -> Bool[Tensor, "*en
 
 def _two_sided(positive: Tensor, negative: Tensor) -> Tensor:
     least, most = torch.minimum(positive, negative), torch.maximum(positive, negative)
+    # These are squares: of sides whose weights differ by a factor of 1e15 the smaller is rounding beside the other.
     return (least > 1e-30 * most) | (most == 0)
 
 
 def _range(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
+    # An eigenvalue is known to about as many roundings of the greatest as the matrix has rows.
     out: Tensor = vectors[:, values > 1e-14 * len(values) * values[-1].clamp(min=0)]
     return out
 
@@ -230,6 +232,7 @@ def _closed_forms(
         regular = allowed[position].all(dim=2).all(dim=1)
         for values in least:
             regular &= values[:, 0] > 1e-12 * values[:, -1]
+        # Identities in the place of blocks that are left out: they are balanced, and do not move.
         unit = torch.eye(positive.shape[-1], dtype=torch.float64, device=positive.device).expand_as(positive)
         keep = regular[:, None, None]
         logarithm = pair_balance(torch.where(keep, positive, unit), torch.where(keep, negative, unit))
@@ -260,6 +263,7 @@ def _newton(orbit: Orbit, params: Mapping[str, Tensor], allowed: list[Tensor]) -
         ratio, energy = 1 / energy, inner(residual, scaled)
         ratio *= energy
         search = [z + ratio * s for z, s in zip(scaled, search, strict=True)]
+        # |search|² as the preconditioner measures it, carried along: its two parts are orthogonal there.
         size = energy + ratio**2 * size
     return solution
 

@@ -82,6 +82,7 @@ class Orbit:
         out = []
         for moment, size in zip(self.moments(params, params), self.sizes(params), strict=True):
             if size.ndim == 3:
+                # Cauchy-Schwarz bounds an entry off the diagonal by the root of the product of its two diagonal ones.
                 root = size.diagonal(dim1=1, dim2=2).sqrt()
                 size = root[:, :, None] * root[:, None, :]
             out.append(torch.where(size > 0, moment.abs() / size, 0.0))

@@ -47,6 +47,7 @@ def _alone(orbit: Orbit, params: Mapping[str, Tensor]) -> _Solve:
             values, vectors = spectra[k]
             sums = values[:, :, None] + values[:, None, :]
             regular = sums > 1e-12 * values[:, -1:, None]  # what has no weights cannot be moved
+            # SX + XS = M in the eigenvectors of S: a division of every entry by the sum of two eigenvalues.
             solved = torch.where(regular, vectors.mT @ x @ vectors / sums, 0.0)
             out.append(vectors @ solved @ vectors.mT)
         return out
@@ -59,6 +60,7 @@ def _together(orbit: Orbit, params: Mapping[str, Tensor], allowed: Sequence[Tens
     wholes = masked([_unit(a) for a in allowed], allowed)
     hessian = _hessian(orbit, params, wholes)
     size = hessian.diagonal()
+    # Families that move θ alike as wholes make the matrix singular, and one that moves nothing has a row of zeros.
     factors = splu((hessian + sparse.diags(np.where(size > 0, 1e-12 * size, 1.0))).tocsc())
 
     def solve(direction: Direction) -> Direction:

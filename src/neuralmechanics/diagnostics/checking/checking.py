@@ -163,6 +163,7 @@ def _invariance(families: Sequence[Family], weighted: Sequence[Weighted], chosen
     accuracy = max(families[k].action.accuracy for k in chosen)
     for batch in weighted:
         fine = batch.scene.fine
+        # A transformation that is integrated is as good as its integration, which then counts as rounding.
         changes = tuple(change * max(1.0, accuracy / fine.rounding) for change in fine.changes)
         for draw in batch.draws:
             drawn = [(families[k], draw[k]) for k in chosen]

@@ -42,7 +42,9 @@ def norm_eps_residual(objective: Objective, params: Mapping[str, Tensor], path: 
         there.append(seen.calls)
     total = 0.0
     for call, grad, ahead, behind in zip(here.calls, slopes, *there, strict=True):
+        # The variance goes as e^{2dt}, and the two places are 2t apart.
         rate = (ahead.variance / behind.variance).log().nan_to_num(0.0, 0.0, 0.0) / (4 * _TIME)
+        # Σ ∂L/∂y · y knows no gain, which multiplies y and divides the slope; only the bias is taken off.
         work = call.grouped((grad * (call.output - call.shift)).detach().double()).sum(-1)
         total += float((rate * call.eps / (call.variance + call.eps) * work).sum())
     return total

@@ -66,6 +66,7 @@ def pool(readings: Sequence[Reading], rounding: float) -> Measure:
     if not readings:
         return Measure()
     changes = [c for r in readings for c in r.changes]
+    # Over all readings: among the few jitters of one, chance may have left next to nothing.
     noise = math.sqrt(sum(c * c for c in changes) / len(changes)) if changes else 0.0
     measures = [_measure(r, noise, rounding) for r in readings]
     return Measure(max(m.residual for m in measures), max(m.roundings for m in measures))
@@ -74,6 +75,8 @@ def pool(readings: Sequence[Reading], rounding: float) -> Measure:
 def _measure(reading: Reading, noise: float, rounding: float) -> Measure:
     if not math.isfinite(reading.value):
         return Measure(math.inf, math.inf)
+    # Noise over ε is the size of what cancelled before: a residual of rounding alone has nothing else to be held
+    # against.
     size, expected = reading.size + noise / rounding, rounding * reading.spread + noise
     if expected <= 0:
         return Measure(0.0, 0.0) if reading.value == 0 else Measure(1.0, math.inf)

@@ -74,6 +74,7 @@ class Scene:
         slack = LIMIT * (rounding * abs(loss) + root_mean_square(changes))
         coarse = Fine(objective, params, loss, changes, rounding)
         fine = _in_double(objective, params, generator) if rounding > unit(torch.float64) else None
+        # A model may compute in a precision of its own whatever it is given.
         fine = fine if fine is not None and fine.rounding < rounding else coarse
         same = abs(fine.loss - loss) <= slack
         tolerance = LIMIT * fine.noise / max(abs(fine.loss), 1e-300)
@@ -102,6 +103,7 @@ class Scene:
         for name, p in self.params.items():
             noise = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.device)
             wide = p.detach().double()
+            # With a least size, so that a tensor of zeros moves too.
             moved[name] = (wide + 0.1 * (wide.square().mean().sqrt() + 1e-3) * noise).to(p.dtype)
         places = [moved, *(jitter(moved, self.rounding, generator) for _ in range(_JITTERS))]
         return tuple(_stacked(p, [_at(self.objective, p)[1]]) for p in places)

@@ -183,6 +183,7 @@ def _at_place(
     lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
     gaps = [*place.gaps, law_gap]
     rows = flow.rows(place.rows, z)
+    # Dividing columns changes no rank, and lifts parameters of small gradients clear of the tolerance.
     scale = column_scale(rows)
     _, basis, gap = matrix_rank(rows / scale, tolerance, "fields")
     gaps.append(gap)

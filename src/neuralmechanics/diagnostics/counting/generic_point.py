@@ -94,6 +94,7 @@ def _walk(
         elif moves % 2:
             theta = loosened(potentials, best.theta, best.loose)
         else:
+            # From a fortieth of the rows to all of them, evenly in the logarithm.
             share = float(10.0 ** -(1.6 * torch.rand((), generator=potentials.generator)))
             theta = redrawn(potentials, best.theta, share)
         place = _place(potentials, symmetries, theta, tolerance)
@@ -141,5 +142,6 @@ def _widened(potentials: Potentials, place: Place, tolerance: float, tell: Calla
         seen, entries = seen + entries, 2 * entries
         quiet = 0 if found else quiet + 1
         tell(f"{seen} functions: {span.rank} of {place.theta.numel()} directions")
+    # A basis in place of all the rows that were seen: whoever asks for gradients here needs their span alone.
     rows = (span.basis * scale[:, None]).mT.contiguous()
     return Place(place.theta, rows, span.rank, place.generators, tuple(gaps), 1.0 - span.basis.square().sum(1))

@@ -128,6 +128,7 @@ def _laws_of(flow: OptimizerFlow, potentials: Potentials, unit: Unit, z: Tensor)
         return [xi]
     theta = flow.parameters_at(z)
     if isinstance(flow, WeightDecay) and _about_zero(potentials, family, form, theta, weights):
+        # Euler: kQ = ⟨θ, ∇Q⟩ for degree k, so this is the differential of e^{kλt}Q over e^{kλt}, whatever k is.
         return [torch.cat([(flow.weight_decay * theta @ xi)[None], xi])]
     return []
 
@@ -147,12 +148,14 @@ def _heavy_ball_laws(
     theta, velocity = z[1 : size + 1], z[size + 1 :]
     friction = float(flow.friction(z[0]) if callable(flow.friction) else flow.friction)
     if form == "constant":
+        # x = ⟨θ, ξ⟩, y = ⟨v, ξ⟩ obey x' = y, y' = -τy - λx whatever the data: both forms vanish on every field.
         speed, place = velocity @ xi, theta @ xi
         return [
             torch.cat([-speed[None], xi, torch.zeros_like(xi)]),
             torch.cat([(friction * speed + flow.weight_decay * place)[None], torch.zeros_like(xi), xi]),
         ]
     if form == "antisymmetric":
+        # The differential of e^{∫τ}vᵀAθ over e^{∫τ}: by θ it is Aᵀv = -Av.
         turned = _flat(potentials, family, velocity, weights)
         return [torch.cat([(friction * velocity @ xi)[None], -turned, xi])]
     return []
@@ -162,6 +165,7 @@ def _sign_relation(xi: Tensor) -> list[Tensor]:
     support = torch.nonzero(xi).flatten()
     if len(support) not in (1, 2):
         return []
+    # ξᵢgᵢ + ξⱼgⱼ = 0: the two signs always agree or always differ, and so do the steps.
     row = torch.zeros_like(xi)
     row[support] = torch.tensor([1.0, float(xi[support].sign().prod())], dtype=xi.dtype)[: len(support)]
     return [row]

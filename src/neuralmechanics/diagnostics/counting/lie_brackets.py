@@ -63,6 +63,7 @@ class GeneralField:
     def derivative(self, z: Point, direction: Point) -> Point:
         """Dv(z)·direction, by two reverse passes."""
         value = self.function(z)
+        # (Dv)ᵀy is linear in y: its derivative is the same at every y, zero included.
         probe = torch.zeros_like(value, requires_grad=True)
         return gradient_of(gradient_of(value, z, probe), probe, direction)
 

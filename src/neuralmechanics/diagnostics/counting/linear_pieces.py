@@ -90,4 +90,5 @@ def uncorrelated_signs(
     return theta.detach()
 
 
+# Their correlations are as many as its square, and these many say enough of the rest.
 _MOST_UNITS = 400

@@ -93,6 +93,7 @@ class WeightDecay:
     weight_decay: float = 0.1
 
     def point(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+        # A time that is nothing special: at t = 0 a friction such as 3/t has no value.
         return torch.cat([theta.new_tensor([1.3]), theta])
 
     def parameters_at(self, z: Tensor) -> Tensor:
@@ -180,6 +181,7 @@ class SignDescent:
         for i in torch.nonzero(alive).flatten().tolist():
             if not bool(free[i]):
                 continue
+            # Candidates only; the distance below decides.
             near = free & (cosines[i].abs() > 0.999)
             distance = (columns * signs[i] - columns[:, i : i + 1]).norm(dim=0)
             members = near & (distance < tolerance)
@@ -206,6 +208,7 @@ class _Lift:
     def derivative(self, z: Tensor, direction: Tensor) -> Tensor:
         theta = z[self.part]
         gradient = gradient_of(self.potential(theta), theta)
+        # ∇²φ is symmetric, so that one reverse pass gives its product.
         return torch.cat([z.new_zeros(self.offset), gradient_of(gradient, theta, direction[self.part])])
 
 
@@ -219,6 +222,7 @@ def _unit(field: Field, z: Tensor) -> Field:
 
 
 def _mixture(drift: Field, lift: Field, z: Tensor, generator: torch.Generator) -> Field:
+    # Each of size one before it is mixed: a drift that is far longer would drown the gradient in its rounding.
     a, b = torch.randn(2, generator=generator, dtype=torch.float64).tolist()
     return Sum((Scaled(_unit(drift, z), a), Scaled(_unit(lift, z), b)))
 

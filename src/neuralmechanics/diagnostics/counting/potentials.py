@@ -116,6 +116,7 @@ class Potentials:
 
         def potential(theta: Tensor) -> Tensor:
             values = [self.values(theta, batch) for batch in chosen]
+            # The first evaluation tells how many are needed; kept, they make φ one function from then on.
             if not weights:
                 weights.extend(torch.randn(v.shape, generator=self.generator, dtype=torch.float64) for v in values)
             return torch.stack([(c * v).sum() for c, v in zip(weights, values, strict=True)]).sum()
@@ -228,6 +229,7 @@ class Potentials:
         return torch.stack(rows)
 
 
+# Numbers in double precision: 128 MB.
 _CHUNK = 1 << 24
 # Inputs that are run forward, at most, to choose some of them.
 _MOST_CANDIDATES = 1 << 14

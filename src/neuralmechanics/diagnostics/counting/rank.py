@@ -73,6 +73,7 @@ def matrix_rank(
 
 def span_tolerance(tolerance: float, gaps: Sequence[Gap]) -> float:
     """What of a new vector outside a span counts: a direction seen with the relative size s is known to 1e-16/s."""
+    # With room for a thousand roundings.
     return max(tolerance, 1e-13 / min(gap.kept for gap in gaps))
 
 
@@ -108,6 +109,7 @@ class Span:
             return 0, Gap(float("inf"), 0.0, where)
         rank, within, gap = matrix_rank(rows @ rest, self.tolerance, where, scale=size)
         if rank:
+            # All of it anew, or the rounding of many absorptions would add up.
             self.basis = torch.linalg.qr(torch.cat([self.basis, rest @ within], dim=1)).Q
         return rank, gap
 
@@ -115,6 +117,7 @@ class Span:
         """Adds the directions of ``vectors`` (each of natural size 1) outside the span; how many, and the gap."""
         rank, basis, gap = matrix_rank(self.residual(vectors), self.tolerance, where, scale=1.0)
         if rank:
+            # Directions of small singular values carry rounding along the span, which is taken off once more.
             basis = self.residual(basis.mT).mT
             self.basis = torch.cat([self.basis, torch.linalg.qr(basis).Q], dim=1)
         return rank, gap

@@ -55,6 +55,7 @@ def unexplained_directions(
     scale = column_scale(place.rows)
     _, basis, _ = matrix_rank(place.rows / scale, tolerance)
     whole = torch.linalg.qr(basis, mode="complete").Q
+    # What is orthogonal to rows/scale becomes, over the scale once more, orthogonal to the rows themselves.
     fibre = torch.linalg.qr(whole[:, basis.shape[1] :] / scale[:, None]).Q
     known = generator_rows(potentials, symmetries, place.theta, place.rows, tolerance)
     if len(known):
@@ -75,6 +76,7 @@ def _echelon(basis: Tensor) -> Tensor:
     """The same space with a unit matrix in as many rows as it has columns; what is rounding there is zero."""
     from scipy.linalg import qr
 
+    # Rows as independent as can be, or the solution below would magnify rounding.
     _, _, order = qr(basis.mT.numpy(), mode="economic", pivoting=True)
     chosen = torch.from_numpy(order[: basis.shape[1]].copy()).long()
     out: Tensor = torch.linalg.solve(basis[chosen].mT, basis.mT).mT

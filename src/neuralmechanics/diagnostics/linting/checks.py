@@ -105,6 +105,7 @@ def scale_free_weights(symmetries: Symmetries, sizes: Sizes, rates: Mapping[str,
 
 def uneven_settings(symmetries: Symmetries, sizes: Sizes, rates: Mapping[str, Rates]) -> Iterator[Finding]:
     """Families whose parameters differ in decay or learning rate, those with the same differences together."""
+    # A parameter that no group holds stands still: its learning rate is 0, and it has no decay to be compared.
     missing = Rates(0.0)
     gathered: dict[tuple[str, tuple[float, ...]], list[Family]] = {}
     for family in symmetries.charged:

@@ -113,4 +113,5 @@ def _pull(family: Family, cause: Breaking, record: NormRecord | None) -> Tensor 
     pull = record.pull
     if family.charges == 1:
         return pull.sum().reshape(1)
+    # Matched by number alone: where the two differ, nothing is predicted rather than something wrong.
     return pull if len(pull) == family.charges else None

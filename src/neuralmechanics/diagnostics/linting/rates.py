@@ -34,6 +34,7 @@ class Rates(Sgd[float]):
 
         √(2hλ/(1+β)) for SGD, √(2ηλ(1-β₁)/(1+β₁)) for decoupled adaptive steps. Source: theory, section 3.5.
         """
+        # Coupled decay goes through the preconditioner, and what comes out is no multiple of θ.
         if self.weight_decay <= 0 or (self.adaptive and not self.decoupled):
             return None
         step = self.learning_rate * (1 - self.momentum) if self.adaptive else self.time_step

@@ -39,6 +39,7 @@ def compare(found: Sequence[Family], probed: ProbeReport, shapes: Shapes) -> pd.
         spans = [_span(family, shapes) * ~lone for family in families]
         for family, span in zip(families, spans, strict=True):
             size = _rank(span)
+            # dim(U ∩ V) = dim U + dim V - dim(U + V).
             common = size + _rank(seen) - _rank(np.concatenate([span, seen]))
             rows.append((family.kind, family.name, family.exact, size, common, common - size))
         claimed = np.concatenate([np.zeros((0, seen.shape[1])), *spans])

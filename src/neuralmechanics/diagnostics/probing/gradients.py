@@ -79,6 +79,7 @@ def _gradient(
     model: Any, loss_fn: Callable[[Any, Any], Tensor], batch: Any, params: Mapping[str, Tensor],
     values: Mapping[str, Tensor], seed: int,
 ) -> dict[str, Tensor]:  # fmt: skip
+    # Into the parameters themselves: nothing else reaches what a compiled or scripted model reads.
     with torch.no_grad():
         for name, parameter in params.items():
             parameter.copy_(values[name])

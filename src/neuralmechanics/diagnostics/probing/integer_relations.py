@@ -50,6 +50,7 @@ def integer_relations(values: np.ndarray, sizes: np.ndarray, known: np.ndarray, 
     relations = np.zeros((0, len(columns)))
     for attempt in range(_ATTEMPTS):
         integers = [_integers(row) for row in _echelon(basis, attempt)]
+        # Rounded to integers a row may be a relation no longer, so it is tried on the values themselves.
         regular = [row for row in integers if row is not None and _holds(row, scaled, size[alive], tolerance)]
         relations = _modulo(np.array([*relations, *regular]).reshape(-1, len(columns)), known)
         if len(relations) + len(known) == len(basis):
@@ -118,6 +119,7 @@ def _modulo(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
     chosen = []
     for number, row in enumerate(both):
         rest = row.astype(float).copy()
+        # Twice, because once leaves rounding of the size of the row.
         for direction in basis * 2:
             rest -= direction * (direction @ rest)
         if np.linalg.norm(rest) > 1e-8 * np.linalg.norm(row):
@@ -143,6 +145,7 @@ def _localised(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _shortened(row: np.ndarray, other: np.ndarray) -> np.ndarray:
     support = np.flatnonzero(other)
     overlap = support[row[support] != 0]
+    # A multiple clears the overlap at most and fills the rest of the other's support: nothing would be gained.
     if 2 * len(overlap) <= len(support):
         return row
     ratios, counts = np.unique(np.round(row[overlap] / other[overlap], 9), return_counts=True)

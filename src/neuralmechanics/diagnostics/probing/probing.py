@@ -57,10 +57,12 @@ def probe_symmetries(
         )
     rounding = max(unit(p.dtype) for p in moved.values())
     tolerance = rounding ** (2 / 3) if tolerance is None else tolerance
+    # With fewer gradients than slices every table would have null directions by its shape alone.
     count = slices.count + slices.count // 4 + 8
     with left_as_found(model, loss_fn, batches):
         samples = list(sample_gradients(model, loss_fn, batches, count, amount, seed))
     sizes = element_sizes(samples)
+    # The greatest entry of every gradient is 1, so that what stays below some hundred roundings is rounding.
     heard = {name: size > 200 * rounding for name, size in sizes.items()}
     silent = {name: int((size == 0).sum()) for name, size in sizes.items()}
     lone = {name: ~heard[name] & (size > 0) for name, size in sizes.items()}

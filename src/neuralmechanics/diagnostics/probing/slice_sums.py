@@ -105,6 +105,7 @@ def tabulate(slices: Slices, samples: Sequence[Sample], heard: Mapping[str, Tens
         for view in slices.views:
             own, at = g[view.parameter], theta[view.parameter]
             pieces[0] += slice_sums(own, [view])
+            # What a sum is judged by: one that is small beside its terms has cancelled.
             pieces[1] += slice_sums(own.abs(), [view])
             pieces[2] += slice_products(at, own, [view])
             pieces[3] += slice_products(at.abs(), own.abs(), [view])

@@ -54,6 +54,7 @@ def optimizer_path(
     advance = _advance(optimizer, trainable)
     path = [{name: p.detach().clone() for name, p in named.items()}]
     for step, batch in enumerate(batches):
+        # None and not zero: an optimiser skips a parameter without a gradient, and would let zeros decay and drift.
         double.zero_grad(set_to_none=True)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed + step)

@@ -140,6 +140,7 @@ def _rows(
         cosines, shares = torch.tensor(pairs, dtype=torch.float64).T
         worst, mean, share = float(cosines.max()), float(cosines.square().mean().sqrt()), float(shares.max())
         for name, a in family.action.random_elements(amount, generator):
+            # ψ of the whole path: where the optimiser commutes with ψ it is the path from ψθ_0.
             moved = [family.transform(params, a) for params in path]
             twin = optimizer_path(optimizer, model, loss_fn, batches, moved[0], seed)
             first, last = (_distance(family, twin[k], moved[k], moved[0]) for k in (1, len(batches)))

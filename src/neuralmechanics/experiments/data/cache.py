@@ -68,6 +68,7 @@ def _publishing(folder: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        # Content, names in the folder, its own name: each is on the disk before the next refers to it.
         for file in partial.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())

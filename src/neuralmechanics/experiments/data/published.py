@@ -130,6 +130,7 @@ def image_folder(images: ImageConfig) -> DataSet:
                 f"folder that holds 'train' and 'val', or one folder a class, as images.root"
             )
         train, test = _decoded("folder", found, images.size or _FOLDER_SIZE, 3, 1.0)
+    # Evenly spread, for the images are in the order of their classes.
     sample = train.inputs[torch.linspace(0, len(train) - 1, min(_MEASURED, len(train))).long()].double() / 255
     mean = tuple(sample.mean((0, 2, 3)).tolist())
     std = tuple(sample.std((0, 2, 3)).clamp_min(1e-3).tolist())

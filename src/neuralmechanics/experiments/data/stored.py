@@ -40,6 +40,7 @@ def stored_data(folder: Path, name: str) -> DataSet | None:
     if not path.is_file():
         return None
     content = read_regular(path, path.stat().st_size)
+    # Its loader gives tensors alone; the words beside them stand in a JSON text, whose length comes first.
     length = int.from_bytes(content[:8], "little")
     told = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["data"])
     if told["name"] != name:

@@ -57,6 +57,7 @@ def evaluate(
             labels = labels.flatten()
             ranked = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]
             count += len(labels)
+            # A sum, divided at the end: batches may be of unequal size, and a mean of their means is none.
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
             best += int(ranked[:, 0].sum())
             among += int(ranked.sum())

@@ -133,6 +133,7 @@ def _owners(path: Path) -> list[str]:
         with safe_open(path, "pt") as file:
             count = len(file.get_tensor("weights-subset"))
             counts = json.loads((file.metadata() or {}).get(OWNERS, "{}"))
+        # No more than there are elements: a damaged count must not fill the memory.
         owners = [str(name) for name, number in counts.items() for _ in range(min(int(number), count + 1))]
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"metrics file {str(path)!r} is damaged: {error}; remove it to read the others") from None

@@ -199,6 +199,7 @@ def _memory(kind: TrainConfig, shape: tuple[int, ...], classes: int) -> tuple[in
     owned = {p.untyped_storage().data_ptr() for p in parameters}
     kept = _saved_bytes(lambda: loss(model, (inputs, batch.labels)), model, owned)
     width = {"float64": 2.0, "bfloat16": 0.5}.get(kind.precision, 1.0)
+    # Under bfloat16 the weights stay in single precision, and only what is computed is half as wide.
     return int(fixed * max(1.0, width)), int(kept * width) // 2
 
 

@@ -55,6 +55,7 @@ def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter:
         for task in finished:
             try:
                 ray.get(task)
+            # What the training itself raises is recorded by the task; here its worker has died at every attempt.
             except ray.exceptions.WorkerCrashedError:
                 record_failure(folders[task], ChildProcessError(f"its worker died {RETRIES + 1} times"))
             meter.advance(1)

@@ -35,6 +35,7 @@ def serve(pipe: Connection, train: Trains, directory: str, device: str | None) -
             return
         train(config, folder, directory, device)
         gc.collect()
+        # What torch's allocator keeps for later is missing to the other processes of the device.
         _empty_caches()
         pipe.send(None)
 
@@ -72,6 +73,7 @@ def train_point(config: dict[str, Any], folder: str, directory: str, device: str
             warnings.filterwarnings("ignore", r"step \d+ was interrupted", MonitorWarning)
             made = config_from_dict(config, TrainConfig)
             train(made, out, resume=True, device=device, data=stored_data(out.parent, made.data))
+    # Faults of the training itself. What memory or disk refuse is none: the process ends, and the run is begun again.
     except (ValueError, TypeError, ArithmeticError) as error:
         record_failure(out, error)
 

@@ -25,6 +25,7 @@ from neuralmechanics.monitor.warning import announce
 _KEPT = 2
 _NAME = re.compile(r"step-(\d{9,})\.pt$")
 _SEAL = re.compile(rb"neuralmechanics crc32=([0-9a-f]{8})\n")
+# The length of that line.
 _SEAL_BYTES = 31
 _BLOCK = 1 << 20
 

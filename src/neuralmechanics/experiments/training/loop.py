@@ -65,9 +65,11 @@ def train(
     meter = meter or SilentMeter()
     used = _device(device or config.device)
     with ExitStack() as stack:
+        # Before the folder is claimed: a training that cannot begin leaves nothing behind.
         training = _prepare(config, _examples(config, data), folder, used)
         if folder is not None:
             stack.callback(claim_folder(folder, config, resume=resume).release)
+        # Before the checkpoint, which brings random states of its own.
         stack.enter_context(seeded(config.seed, "training", device=used))
         position = Position()
         checkpoint = last_checkpoint(folder / CHECKPOINTS) if folder is not None and resume else None
@@ -162,6 +164,7 @@ def _step(training: Training, position: Position, observer: Observer | None) -> 
     training.optimizer.zero_grad(set_to_none=True)
     with _autocast(config, batch[0].device):
         loss = training.loss(training.model, batch)
+    # Outside of autocast: the backward pass takes each operation in the type that its forward pass had.
     loss.backward()  # type: ignore[no-untyped-call]
     training.metrics.before(position.step, lambda: training.loss(training.model, batch))
     if observer is not None:
@@ -219,6 +222,7 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
+        # A name may be well formed and its device missing, which only use shows.
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None

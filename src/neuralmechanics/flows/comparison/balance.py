@@ -58,6 +58,7 @@ def balance_rate(
     layout = Layout.of(params)
     point = layout.flatten(params)
     deviations = [layout.unflatten(one) for one in _deviations(losses, layout, point)]
+    # The mean of ⟨δg, Mδg⟩ over examples is tr(MΣ) for a batch of one; Σ itself is never formed.
     spread = torch.stack([symmetries.pair(one, one) for one in deviations]).mean(0) / batch_size
     if modified:
         mean = layout.unflatten(Objective(lambda p: losses(p).mean(), layout, weight_decay).gradient(point))

@@ -108,6 +108,7 @@ class Comparison:
     def best(self, until: float = math.inf) -> str:
         """The flow with the smallest largest distance up to a time; one that stopped before it never wins."""
         reached = self.times <= until
+        # A flow that stopped before is NaN from there on, and so is its maximum.
         worst = {name: float(distance[reached].max()) for name, distance in self.distance.items()}
         alive = {name: value for name, value in worst.items() if not math.isnan(value)}
         if not alive:

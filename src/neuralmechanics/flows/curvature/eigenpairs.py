@@ -65,6 +65,7 @@ def largest_eigenpairs(
                 f"{float(rest[:, :count].norm(dim=0).max()) / scale:.1e}, tolerance {tolerance:.1e}): loosen tolerance"
             )
         if basis.shape[1] + block > _WIDEST * block:
+            # More than is wanted, so that the next best are not lost; images follow by linearity, at no product.
             basis, images = basis @ inner[:, : 2 * block], images @ inner[:, : 2 * block]
         fresh = _orthonormal(rest[:, missed], basis)
         basis, images = torch.cat([basis, fresh], 1), torch.cat([images, _images(product, fresh)], 1)
@@ -72,6 +73,7 @@ def largest_eigenpairs(
 
 
 def _guesses(start: Tensor | None, size: int, count: int) -> Tensor:
+    # On the processor, so that the start is the same on every device.
     known = torch.empty(size, 0, dtype=torch.float64) if start is None else start[:, :count].cpu()
     random = torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return torch.cat([known, random], 1)[:, :count]
@@ -103,4 +105,5 @@ def _dense(product: Product, size: int, count: int, device: torch.device | None)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
+    # Symmetric to rounding alone, and eigh reads one triangle.
     return (matrix + matrix.T) / 2

@@ -48,6 +48,7 @@ def representative(symmetries: Symmetries, params: Mapping[str, Tensor]) -> dict
         for family in scales:
             point = _unit_scale(family, point)
         after = layout.flatten(point)
+        # One kind by itself is at its minimum after one turn; turns are repeated for kinds that disturb one another.
         if not (shifts and len(moving)) and not scales:
             return point
         if float((after - before).abs().max()) <= _SETTLED * float(after.abs().max()):
@@ -89,6 +90,7 @@ def _least_shift(family: Family, point: dict[str, Tensor]) -> dict[str, Tensor]:
     moved = {name: point[name] for name in layout.names}
     units = [weights for _, weights in family.units()]
     rows = torch.stack([_row(layout, family.generator(point, weights)) for weights in units], 1)
+    # By singular values: units that move θ alike leave the amounts open, and the smallest are taken.
     amounts = torch.linalg.lstsq(rows, -layout.flatten(moved)[:, None], driver="gelsd").solution[:, 0]
     weights = torch.stack([amount * unit.double() for amount, unit in zip(amounts, units, strict=True)]).sum(0)
     return family.flow(point, weights)

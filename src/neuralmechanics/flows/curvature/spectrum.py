@@ -65,6 +65,7 @@ def hessian_spectrum(
     with torch.enable_grad():
         rows = torch.stack([derivative(entry, variable, graph=False) for entry in slope])
     hessian = (rows + rows.T) / 2
+    # The columns of a complete QR behind the first are an orthonormal basis of all that is orthogonal to the orbit.
     across = (
         torch.linalg.qr(orbit, mode="complete")[0][:, orbit.shape[1] :] if orbit.shape[1] else torch.eye(len(point))
     )

@@ -88,6 +88,7 @@ class _Field:
                 rows = entry_gradients(point, slope, vectors[:, :near])
                 covariance[:near, :near] = self._covariance(rows, gradient, values[:near])
                 pairs = symmetric_pairs(near)
+                # ½∇⟨H, Σ⟩ = ½Σᵢⱼ Xᵢⱼ∇(uᵢᵀHuⱼ): the factor √2 of both sides counts each pair off the diagonal twice.
                 velocity = velocity - (covariance[pairs[0], pairs[1]] * pairs[2]).to(rows.device) @ rows / 2
         return Oscillation(
             values=values,
@@ -105,6 +106,7 @@ class _Field:
     def _covariance(self, rows: Tensor, gradient: Tensor, values: Tensor) -> Tensor:
         """X of 0 ⪯ X ⊥ (2/η - Λ)/τ + d(-UᵀHU)/dt ⪰ 0."""
         room = (self.flow.threshold - values) / (self.flow.relaxation * self.flow.learning_rate)
+        # -d(UᵀHU)/dt = -⟨rows, w'⟩ with w' = -g - ½Σ X·rows: a constant, and a positive semidefinite form in X.
         constant = torch.diag(room) + symmetric_matrix((rows @ gradient).cpu(), len(values))
         return require_covariance(constant, (rows @ rows.T / 2).cpu())
 

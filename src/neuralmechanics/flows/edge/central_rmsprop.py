@@ -79,6 +79,7 @@ class _Field:
     def at(self, state: Tensor) -> tuple[Oscillation, Tensor]:
         """Everything about the point of a state (θ, ν), and the velocity of both."""
         x, squares = torch.split(state, self.objective.layout.size)
+        # A trial step of an integrator may go below zero, where the root would be nan.
         squares = squares.clamp(min=torch.finfo(squares.dtype).tiny)
         divisor = squares.sqrt() + self.flow.eps
         point, slope = self.objective.recorded_gradient(x, 3)

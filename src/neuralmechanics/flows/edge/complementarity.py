@@ -49,6 +49,7 @@ def solve_complementarity(
         return _single(float(a), float(forms))
     # Scaled so that one start and one tolerance serve every size of A and B.
     unit, curve = float(a.abs().max()), float(torch.linalg.matrix_norm(forms, 2))
+    # Below the edge: with A ⪰ 0 the solution is X = 0, S = A.
     if unit == 0 or float(torch.linalg.eigvalsh(constant)[0]) >= 0:
         return torch.zeros_like(constant)
     if curve == 0:

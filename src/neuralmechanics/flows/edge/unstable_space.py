@@ -47,6 +47,7 @@ class UnstableSpace:
             )
             near = self.near(values)
             self.guess, self.count = vectors, min(max(2, near + 1), size)
+            # One eigenvalue below the border shows that none above it is missing.
             if near < count or count == size:
                 return values, vectors if root is None else root[:, None] * vectors
             if count == most:

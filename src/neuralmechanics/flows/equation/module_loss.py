@@ -104,6 +104,7 @@ def module_losses(
 def _to_float64(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.to(torch.float64) if value.is_floating_point() else value
+    # A named tuple takes its entries one by one, where other sequences take one iterable.
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(_to_float64, value))
     if isinstance(value, tuple | list):

@@ -235,6 +235,7 @@ def _march(
     slope = guard.accept(track.start(x))
     if h is None:
         h = _first_step(x, slope, rtol, atol)
+    # The local error is about C·h^order, so this power of the score is the factor at which it would be 1.
     shrunk, power = False, -1 / scheme.error_order
     while t < piece.end:
         used = track.reach(h)
@@ -251,6 +252,7 @@ def _march(
             memory.at_border.append(step.stiffness > scheme.border)
             fraction, state, slope = track.passed(t, x, step, used)
             end = piece.end if last and fraction == 1 else t + fraction * used
+            # Nine tenths of what the error would allow: a rejected step costs as much as one that counts.
             grow = min(1.0 if shrunk else 5.0, 0.9 * max(score, 1e-10) ** power)
             # A step that the piece's end or a kink cut short says little about what accuracy would allow.
             h = max(used * grow, h) if used < h else used * grow
@@ -260,6 +262,7 @@ def _march(
         # The step after a rejection must not grow at once, or it would be rejected again.
         shrunk = True
         h = used * (max(0.2, 0.9 * score**power) if fine else 0.1)
+        # A few roundings of t: a shorter step would not move the time at all.
         if h < 1e-14 * max(1.0, abs(t)):
             guard.accept(step.end)
             raise Halt(

@@ -63,6 +63,7 @@ def descend(
             time += natural_step(chosen.param_groups[0])
             guard.evaluations += 1
             recorded = step % every == 0 or step == steps
+            # The optimiser is the thing that is compared with, so its error is zero by definition.
             yield Visit(time, guard.accept(layout.flatten(leaves)) if recorded else None, 0.0)
 
     return follow(visits(), recorder, guard, steps=steps, meter=meter, completed="all steps taken")

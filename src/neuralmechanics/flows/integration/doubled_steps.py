@@ -78,6 +78,7 @@ class DoubledSteps:
         if self._lost:
             self.error = None
             return
+        # The last slope of a step is the first of the next, until the field changes.
         self.state, self._slope = reached.end, reached.slopes[-1]
         self._fine += fine
         self._coarse += length ** (self.order + 1)

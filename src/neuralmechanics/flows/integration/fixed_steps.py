@@ -32,6 +32,7 @@ def fixed_steps(
             field = guard.watch(piece.field)
             # An even number of steps lets the coarse run take exactly half as many.
             stride = 2 if estimate_error else 1
+            # Less a trifle: a quotient that rounding put just above a whole number must not cost a further step.
             count = stride * max(1, math.ceil((piece.end - piece.start) / (stride * step) - 1e-9))
             h = (piece.end - piece.start) / count
             for _ in range(count):

@@ -64,6 +64,7 @@ class Recorder:
         if self.symmetries is not None:
             self._charges.append(self.symmetries.charge(params).detach().to(torch.float64))
         self._times.append(time)
+        # What a state holds beyond these, such as the velocity of a second-order flow, is no part of the path.
         self._states.append(state.detach()[: self.layout.size * (1 + len(self.beside))])
         self._errors.append(error)
 

@@ -81,6 +81,7 @@ def _gauss(matrix: list[list[float]], weights: list[float]) -> Callable[[Field, 
     return step
 
 
+# Gauss's two nodes are ½ ± √3/6.
 _ROOT = math.sqrt(3) / 6
 _DORMAND_PRINCE = [
     [],

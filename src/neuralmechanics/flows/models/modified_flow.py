@@ -110,6 +110,7 @@ class ModifiedFlow:
         order = self.order
         if not self._nested:
             return lambda rate: map_logarithm(lambda x: x - rate * objective.gradient(x), rate, order)
+        # The very float that the optimiser multiplies by, not the decimal that it was written as.
         weights = coefficients(order, Fraction(self.momentum), self.nesterov)
         factor = self.sgd.time_step / self.sgd.learning_rate
 
@@ -162,6 +163,7 @@ class ModifiedFieldFlow:
         if self.route == "map":
             rule = map_logarithm(lambda x: x + self.time_step * source(x)[1].detach(), self.time_step, self.order)
         else:
+            # The check takes a number: the product with a fixed vector, which must not vanish where θ does.
             require_right_derivatives(lambda point: joined(point).dot(start + 1), start, self.order)
             rule = series_field(source, coefficients(self.order), self.time_step, gradient=False)
         return System(layout, start, steady(rule), self.time_step, self.order)

@@ -48,6 +48,7 @@ def _lie(b: Mapping[Tree, Fraction], w: Mapping[Tree, Fraction], tree: Tree, tim
     """Coefficient at ``tree`` of D_F^times W, where b and w are the coefficients of F and W."""
     if times == 0:
         return w.get(tree, Fraction(0))
+    # D_F puts F into one place of W after the other: at a tree it is the sum over the edges that may join the two.
     return sum((_lie(b, w, rest, times - 1) * b[fallen] for rest, fallen in cuts(tree)), Fraction(0))
 
 
@@ -64,6 +65,7 @@ def series_field(
     F([τ1, …, τ(m-1)]) in the direction F(τm), the other directions held: one backward pass a tree, 187 at order 8. A
     gradient field's derivatives are symmetric; any other field takes a few more passes, in a dummy covector.
     """
+    # Some b(τ) are zero; their trees are made only where others consist of them.
     scale = {tree: float(b) * time_step ** (size(tree) - 1) / symmetry(tree) for tree, b in weights.items() if b != 0}
     needed = _with_parts(scale)
     extended = {tree[:-1] for tree in needed if tree}

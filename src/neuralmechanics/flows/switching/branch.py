@@ -248,6 +248,7 @@ class Branch:
             if float(rates[worst]) >= -1e-9:
                 return slope
             surface, inside = switched[worst], signs[worst]
+            # Back on the side before the switch: only where that one drives here as well does the flow slide.
             self._choose(surface, surface.below if inside > 0 else surface.above)
             slope = self.field(x)
             # The other side drives away from the border too: the crossing of something else undid this one.

@@ -142,6 +142,7 @@ class KinkTrack:
         """
         middle = at(0.5)
         last = 0.5 if bool((middle < self.floors).any()) else 1.0
+        # The parabola is here + lean·s + bend·s², with its lowest point at -lean/(2 bend).
         bend = 2 * (self.here - 2 * middle + ends)
         lean = 4 * middle - 3 * self.here - ends
         lowest = torch.where(bend > 0, -lean / (2 * bend), -1.0)

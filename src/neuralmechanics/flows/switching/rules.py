@@ -218,6 +218,7 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys((functional.max_pool3d, torch.max_pool3d), _max_pool(3)),
 }
 
+# By their names below autograd, where fused functions and scripted modules end up as well.
 _KINKED = {
     *("relu", "relu_", "leaky_relu", "leaky_relu_", "_prelu_kernel", "rrelu_with_noise", "threshold", "threshold_"),
     *("abs", "clamp", "clamp_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_", "hardtanh", "hardtanh_"),

@@ -27,6 +27,7 @@ def holding_weights(rates: Rates, start: Weights, jacobian: Tensor | None) -> tu
     if jacobian is not None and len(jacobian) != len(start):
         jacobian = None
     for iteration in range(_ITERATIONS):
+        # Halfway without success the updates may have gone astray, and the Jacobian is taken anew.
         if jacobian is None or iteration == _ITERATIONS // 2:
             jacobian = _differences(rates, alphas, base)
         if float(base.abs().max()) <= _SOLVED * float(jacobian.abs().max()):
@@ -57,6 +58,7 @@ def settled_weights(rates: Rates, start: Weights) -> Weights | None:
         unit = 1 / torch.where(unit > 1e-12 * jacobian.abs().max(), unit, jacobian.abs().max().clamp(min=1e-300))
         miss = _miss(alphas, base, unit)
         if float(miss.abs().max()) <= _SETTLED:
+            # To 0 and 1 themselves: whoever reads these tells by them which units leave.
             return alphas.where(alphas > _SETTLED, 0.0).where(alphas < 1 - _SETTLED, 1.0)
         change = _newton(alphas, base, unit, jacobian)
         for length in (1.0, 0.5, 0.2):

@@ -69,6 +69,7 @@ class KeptMapping:
         if not self.changed():
             return
         # The methods of the base: a subclass may do more on each assignment.
+        # An OrderedDict keeps its order in a list of its own, which the methods of dict would leave behind.
         kind: Any = OrderedDict if isinstance(self.mapping, OrderedDict) else dict
         kind.clear(self.mapping)
         for key, value in zip(self._keys, self._values, strict=True):
@@ -88,6 +89,7 @@ class KeptObject(KeptMapping):
         self._owner, self._kind = owner, type(owner)
 
     def restore(self) -> None:
+        # A run may have given the object another dict; others may hold the former one, so that very dict goes back.
         if vars(self._owner) is not self.mapping:
             object.__setattr__(self._owner, "__dict__", self.mapping)
         super().restore()
@@ -118,6 +120,7 @@ class KeptSlots:
 
     def _set(self, name: str, value: Any) -> None:
         if value is _NOTHING:
+            # Past the methods of the class itself, which may refuse (a frozen dataclass).
             object.__delattr__(self._owner, name)
         else:
             object.__setattr__(self._owner, name, value)
@@ -191,6 +194,7 @@ class KeptSet:
         return self._before
 
     def restore(self) -> None:
+        # By identity, as everywhere here: an element that is equal and another object is a change.
         if len(self._set) != len(self._before) or {id(x) for x in self._set} != {id(x) for x in self._before}:
             set.clear(self._set)
             set.update(self._set, self._before)
@@ -241,6 +245,7 @@ class KeptArray:
         return self._before.flat if self._before.dtype == object else ()
 
     def restore(self) -> None:
+        # Bytes, because nan differs from itself.
         if self._array.dtype == object or self._array.tobytes() != self._before.tobytes():
             self._array[...] = self._before
 

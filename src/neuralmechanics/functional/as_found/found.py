@@ -57,6 +57,7 @@ def left_as_found(*roots: Any, parameters: bool = True) -> Iterator[None]:
         for container in reach.outside:
             container.restore()
         emptied = [name for memory in reach.memories if (name := memory.restore()) is not None]
+    # Outside of `finally`: a warning that is turned into an error must not hide what the run itself raised.
     for name in emptied:
         warnings.warn(
             f"{name} remembered a tensor of the capture, which has no data; its cache was emptied by cache_clear() and "
@@ -95,8 +96,10 @@ class RunState:
         copies: dict[int, Tensor] = {}
         try:
             for kept, tensor in self._places:
+                # One copy of a tensor that stands in several places: a write to it is seen in all.
                 if id(tensor) not in copies:
                     copy = cast(tensor.detach()).clone()
+                    # A copy is a leaf; what history the tensor had is of an earlier run and stays out.
                     copies[id(tensor)] = copy.requires_grad_(tensor.requires_grad and tensor.is_leaf)
                 kept.replace(tensor, copies[id(tensor)])
             yield

@@ -64,6 +64,7 @@ class KeptVariable:
 
     def restore(self) -> None:
         if _has_value(self._variable) and holds_transient([self._variable.get()]):
+            # There is no way back to "never set" but by the token of a `set` that somebody else called.
             self._variable.set(None if self._before is _MISSING else self._before)
 
 
@@ -84,6 +85,7 @@ class Memory:
 
     def restore(self) -> str | None:
         """The function's name where its results had to be forgotten: single ones cannot be taken out."""
+        # The counts first: a walk over all that a cache refers to is dear, and most were not called at all.
         if self._function.cache_info() == self._before or not holds_transient([self._function]):
             return None
         self._function.cache_clear()
@@ -104,6 +106,7 @@ def holds_transient(values: Iterable[Any]) -> bool:
             continue
         seen.add(id(value))
         kind = type(value)
+        # `lru_cache` does not show its results; the garbage collector sees them, in links of a private type.
         if isinstance(value, (dict, list, tuple, set, frozenset, deque, CACHE)) or kind.__name__ == _LINK:
             waiting += gc.get_referents(value)
         elif hasattr(value, "__dict__") and not isinstance(value, type) and not is_foreign(kind.__module__):

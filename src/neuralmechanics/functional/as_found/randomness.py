@@ -15,6 +15,7 @@ __all__ = ["kept_randomness"]
 def kept_randomness() -> Callable[[], None]:
     """Reads the state of every shared stream; the function returned puts all of them back."""
     python, array, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - models draw from it
+    # Asking would start CUDA, which takes memory and forbids to fork; where it has not started nothing can have drawn.
     cuda: Any = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
 

@@ -97,6 +97,7 @@ class Reach:
             _require_built(obj)
             self._keep(KeptObject(obj))
             if isinstance(obj, torch.jit.ScriptModule):
+                # A scripted module keeps its tensors in C++, out of the reach of its attributes.
                 self._inside += [*obj.parameters(), *obj.buffers()]
             self._visit_classes(type(obj))
         elif isinstance(obj, dict):
@@ -126,8 +127,10 @@ class Reach:
         self._keep(KeptMapping(vars(tensor)))
         if tensor._backward_hooks:
             self._inside.append(tensor._backward_hooks)
+        # Only of a leaf: torch warns when `.grad` of any other tensor is read.
         if tensor.is_leaf and tensor.grad is not None and self._new(tensor.grad):
             self.tensors.append(KeptTensor(tensor.grad, self._bits or not is_parameter))
+        # Sharded and quantised tensors wrap others, which alone have memory.
         if hasattr(tensor, "__tensor_flatten__"):
             self._inside += [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
 
@@ -149,6 +152,7 @@ class Reach:
         return True
 
     def _visit_function(self, function: FunctionType) -> None:
+        # Before foreign functions are left: a decorator of torch hides the user's function behind its own.
         self._inside += [getattr(function, name, None) for name in ("__wrapped__", "_torchdynamo_orig_callable")]
         if is_foreign(function.__globals__.get("__name__")):
             return
@@ -189,6 +193,7 @@ class Reach:
 
     def _read(self, function: FunctionType) -> None:
         """What the function's code names: in its own module, in modules that it names, and as methods."""
+        # Attributes are among them: of all known classes the methods of these names are followed.
         names = set(_code_names(function.__code__))
         for name in names - self._names:
             self._meet(name)

@@ -33,6 +33,7 @@ class KeptTensor:
         self._grad = tensor.grad if self._leaf else None
         self._hooks = tensor._backward_hooks
         self._after = tensor._post_accumulate_grad_hooks if self._leaf else None
+        # Tensors made under inference mode count no versions and raise when asked.
         self._version = None if tensor.is_inference() else tensor._version
         # ``.data`` shares the memory and counts its own versions: it stays when the tensor is given other memory.
         self._data = tensor.data
@@ -69,6 +70,7 @@ class KeptTensor:
             if now is not before:
                 setattr(tensor, name, before)
         if self._version is not None and tensor._version != self._version:
+            # The bits are those of before: a higher count would make graphs built earlier refuse to be differentiated.
             torch._C._autograd._unsafe_set_version_counter((tensor,), (self._version,))
 
 
@@ -93,6 +95,7 @@ def _bytes(tensor: Tensor) -> Tensor | None:
     storage = tensor.untyped_storage()
     if storage.device.type == "meta":
         return None
+    # The last element lies at Σ(size - 1)·stride: gaps between elements are inside, neighbours in the storage are not.
     span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
     out = torch.empty(0, dtype=torch.uint8, device=tensor.device)
     return out.set_(storage, tensor.storage_offset() * tensor.element_size(), (span * tensor.element_size(),), (1,))

@@ -13,6 +13,7 @@ from neuralmechanics.functional.derivatives.torch_faults import FAULTS
 
 __all__ = ["handwritten", "once_differentiable_only", "recorded", "wrong"]
 
+# Torch numbers its nodes and adds a word for each pass that was differentiated: NativeLayerNormBackwardBackward0.
 _NAME = re.compile(r"^(?P<node>.*?Backward)(?P<again>(?:Backward)*)\d*$")
 # once_differentiable wraps every backward pass in one and the same code.
 _ONCE = once_differentiable(lambda ctx: None).__code__
@@ -20,6 +21,7 @@ _ONCE = once_differentiable(lambda ctx: None).__code__
 
 def recorded(*values: Tensor) -> Iterator[Any]:
     """Every node of the graphs behind ``values``, each once."""
+    # Without it a graph that branches and joins, as each residual connection does, is walked 2^depth times.
     seen: set[Any] = set()
     open_nodes: list[Any] = [value.grad_fn for value in values]
     while open_nodes:

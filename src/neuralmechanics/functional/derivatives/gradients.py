@@ -22,10 +22,12 @@ def gradients_once(
     """
     params = {name: p for name, p in model.named_parameters() if p.requires_grad}
     with left_as_found(model, loss_fn, batch), torch.enable_grad():
+        # For dropout and the like; `left_as_found` puts the streams back.
         torch.manual_seed(0)
         loss = loss_fn(model, batch) if loss_fn is not None else _probe(_called(model, batch))
         if loss.numel() != 1:
             raise ValueError(f"loss_fn returned a tensor of shape {tuple(loss.shape)}; it must return one number")
+        # Not `backward()`, which would add to the `.grad` of a training that is under way.
         found = torch.autograd.grad(loss.reshape(()), list(params.values()), allow_unused=True)
     gradients = {
         name: torch.zeros_like(p) if g is None else g.detach()

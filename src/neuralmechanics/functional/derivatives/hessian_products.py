@@ -43,6 +43,7 @@ class GradientGraph:
         total = torch.zeros((), dtype=torch.float64)
         for name, step in direction.items():
             g = self.gradients[name]
+            # Parameters of one model may lie on several devices; the sum follows them.
             total = total.to(g.device) + (g * step.detach().to(g)).sum().double()
         return dict(zip(self.leaves, derivatives(total, list(self.leaves.values()), graph=False), strict=True))
 

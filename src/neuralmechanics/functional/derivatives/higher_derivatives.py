@@ -42,6 +42,7 @@ def exact_forms() -> Iterator[None]:
     Recurrent layers run without cuDNN.
     """
     with ExitStack() as forms:
+        # Fused attention has no second derivative; the plain form is made of operations that all have theirs.
         forms.enter_context(sdpa_kernel(SDPBackend.MATH))
         if torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
             forms.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
@@ -67,6 +68,7 @@ def derivatives(
         return tuple(torch.zeros_like(variable) for variable in variables)
     with exact_forms():
         try:
+            # Kept, because a graph is differentiated many times: along each direction, and by other variables.
             found = torch.autograd.grad(
                 value, list(variables), weights, create_graph=graph, retain_graph=True, materialize_grads=True
             )
@@ -98,6 +100,7 @@ def directional_derivative(
         leaves = [x if graph and x.requires_grad else x.detach().requires_grad_() for x in point]
         with exact_forms():
             results = function(*leaves)
+        # (∂f/∂x)ᵀu is linear in u, so its derivative by u is the same at every u: zero will do.
         dual = [torch.zeros_like(y, requires_grad=True) for y in results]
         paired = sum((u * y).sum() for u, y in zip(dual, results, strict=True))
         if not isinstance(paired, Tensor):

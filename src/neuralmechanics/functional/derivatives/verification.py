@@ -39,6 +39,7 @@ def require_right_derivatives(function: Function, point: Float64[Tensor, " n"], 
     generator = torch.Generator().manual_seed(0)
     aside, draw = (torch.randn(point.shape, generator=generator, dtype=torch.float64).to(point) for _ in range(2))
     length = 1 + float(point.norm())
+    # Initial values are often special points: zero biases lie on kinks of ReLU, where differences would mislead.
     point = point.detach() + 1e-3 * length * aside / aside.norm()
     direction = draw * length / draw.norm()
     leaf = point.clone().requires_grad_(True)
@@ -51,6 +52,7 @@ def require_right_derivatives(function: Function, point: Float64[Tensor, " n"], 
         first, *others = _errors(function, point, direction, nested, rise, _MANY, _LONG)
         error = [min(error[0], first), *others]
     for k, missed in enumerate(error):
+        # Not `>=`: nan must be refused.
         if not missed < _RELATIVE:
             raise NoDerivativeError(_message(k + 2, missed, names))
 
@@ -90,6 +92,7 @@ def _errors(
             break
         for k, found in enumerate(_differences(function, point, direction, length, nodes, len(nested))):
             # What rounding leaves in a quotient of differences, where it is small beside the first derivative.
+            # The (k+1)-th quotient of differences of slopes divides their rounding by length^(k+1).
             floor = rise * min(1e2 * torch.finfo(torch.float64).eps / length ** (k + 1), 1e-6)
             size = max(abs(found), abs(nested[k]), 1e-300)
             best[k] = min(best[k], max(abs(found - nested[k]) - floor, 0.0) / size)
@@ -100,6 +103,7 @@ def _differences(
     function: Function, point: Tensor, direction: Tensor, length: float, nodes: int, count: int
 ) -> list[float]:
     """d^k/dt^k f(θ + tv) at 0 for ``count`` orders from 2, from first derivatives at Chebyshev nodes."""
+    # Here interpolation converges for every analytic function; at equidistant nodes more can make it worse.
     places = ((2 * torch.arange(nodes, dtype=torch.float64) + 1) * (math.pi / (2 * nodes))).cos()
     slopes = []
     for place in places.tolist():

@@ -47,7 +47,9 @@ def normal_form(hyper: Hyperparameters, *, quadratic: bool) -> NormalForm:
     if h <= 0:
         raise ValueError(f"the natural time step η(1-α) is {h}; give learning_rate > 0 and dampening < 1")
     kick = oscillator.kick * c.restart
+    # In one step the charge goes ησ, which takes the natural time h = η(1-α): the slope in t is σ/(1-α).
     start = -float((oscillator.offset + kick) / oscillator.inertia) / float(1 - c.dampening)
+    # Γ and Ω² count time in steps; t counts it in h, once in γ and twice in ω².
     return NormalForm(float(oscillator.damping) / h, float(c.learning_rate * oscillator.stiffness) / h**2, start)
 
 
@@ -114,6 +116,7 @@ def oscillation_threshold(momentum: float, *, quadratic: bool, nesterov: bool = 
         threshold = (μ / (1 + β)) ** 2 if nesterov else (μ / (1 + β**0.5)) ** 2  # 1-√β without cancellation
     elif nesterov:
         D = (1 + β) - β * μ
+        # (D - √…)/β² in the form that does not cancel.
         threshold = μ**2 / (D + (D**2 - (β * μ) ** 2) ** 0.5)
     else:
         threshold = μ**2 / (2 * (1 + β))

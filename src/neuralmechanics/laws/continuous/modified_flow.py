@@ -96,6 +96,7 @@ class ModifiedFlowLaw(ChargeLaw):
         past = StepOscillator(nothing, nothing, inertia, offset, memory, nothing)
         companion = torch.where(memory > 0, past.companion(X, slope), kept)
         companion = torch.where(c.restart, 0.0, companion)
+        # To the bit: equal numbers make equal coefficients; η is in none of these, so a schedule of η leaves σ alone.
         same = begun & (inertia == now.inertia) & (offset == now.offset) & (memory == now.memory) & ~c.restart
         anew = now.slope(X, companion) - torch.where(c.restart, now.kick * X / now.inertia, 0.0)
         return companion, torch.where(same, slope, anew)

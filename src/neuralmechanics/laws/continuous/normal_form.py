@@ -57,6 +57,7 @@ def step_oscillator(c: Coefficients, quadratic: Bool[Tensor, " charges"]) -> Ste
     B = 1 - β + apart * β * η * λ + torch.where(c.nesterov, (p - apart) * β * h * λ, 0.0)
     ahead = torch.where(c.nesterov, 1 + 2 * β, 1.0)
     memory = torch.where(c.nesterov, β * β, β)
+    # In steps: Γ = Bh/(2m) and Ω² = Kh²/m, the latter over η so that a schedule may set η to 0.
     return StepOscillator(
         damping=B / (1 + β),
         stiffness=2 * p * λ * (1 - torch.where(c.decoupled, β, α)) / (1 + β),

@@ -76,6 +76,7 @@ def modes(
 def _brief_response(damping: Tensor, frequency_squared: Tensor) -> Tensor:
     """Σ hₙ/(n+2)!, hₙ = -2γhₙ₋₁ - ω²hₙ₋₂: the power series of the response at t = 1, to rounding for γ, ω <= 0.1."""
     before, term, total, factorial = torch.zeros_like(damping), torch.ones_like(damping), 0.5 + 0 * damping, 2.0
+    # |hₙ| is at most about (n + 1) · 0.24ⁿ for such γ and ω², so that the twelfth term is below 1e-17.
     for n in range(1, 13):
         before, term = term, -2 * damping * term - frequency_squared * before
         factorial *= n + 2

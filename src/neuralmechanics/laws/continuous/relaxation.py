@@ -67,6 +67,7 @@ class ModifiedLossLaw(ChargeLaw):
         curvature = c.learning_rate * (1 - c.dampening) * torch.where(c.nesterov, μ + 2 * β * β, 1 + β) / (4 * μ * μ)
         rate = torch.where(c.decoupled, apart + apart * apart / 2, (λ + 2 * curvature * λ * λ) * h / μ)
         decay = (1 + quadratic.to(torch.float64)) * rate
+        # ∫₀¹ e^{-z(1-s)} ds = φ₁(-z): what is gained early in the step decays for the rest of it.
         return torch.exp(-decay), 4 * curvature * h / μ * growth(-decay)
 
 
@@ -99,6 +100,7 @@ class FirstOrderLaw(ChargeLaw):
         X = self._state["charge"]
         c = self._state.coefficients(hyper)
         decay = _decay(c, self._state["quadratic"])
+        # One η stands before the integral, the other is the length of the step.
         gained = c.learning_rate.square() * self._state.energy("gradient_energy", drives)
         holds = self._state["holds"] & ~c.running
         after = torch.where(holds, X * torch.exp(-decay) + gained * growth(-decay), torch.nan)

@@ -65,6 +65,7 @@ def _tried(kind: type[Optimizer], options: Mapping[str, Any]) -> bool:
             trial = kind([parameter], lr=_RATE, weight_decay=_DECAY, **given)  # type: ignore[call-arg]
             step = inspect.unwrap(kind.step)  # without the hooks that a user may have put on every optimiser
             step(trial)
+            # One step would not do: v ← βv + λθ begins at zero, so that decay by way of momentum is -ηλθ there, too.
             once = parameter.detach().clone()
             step(trial)
         except _FAILURES:

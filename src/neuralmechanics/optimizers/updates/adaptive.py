@@ -77,10 +77,12 @@ class AdaptiveFormula:
             return False  # its count of steps lies on the device
         if self.moves_by_buffer(group):
             return True
+        # Its denominator is the root of a variance, the difference of two tensors, and no tensor that lies there.
         if group.get("centered", False):
             return False
         decays = not setting.without_decay
         if setting.decoupled:
+            # θ_k is θ_{k+1} - s over 1 - ηλ, which magnifies rounding without bound as ηλ comes near 1.
             return abs(_number(group["lr"]) * _number(group["weight_decay"])) < 0.5
         return not (self.slope and decays)
 
@@ -112,11 +114,13 @@ def _adam(group: Group, state: State, slope: Tensor) -> Sequence[Quotient]:
     step, (first, second) = _step(state), map(_number, group["betas"])
     squares = state["max_exp_avg_sq"] if group.get("amsgrad", False) else state["exp_avg_sq"]
     scale = -_number(group["lr"]) / (1 - first**step)
+    # Torch corrects √v for its bias before it adds ε: √v / √(1 - β₂^k) + ε.
     return [Quotient(state["exp_avg"], squares, scale, (1 - second**step) ** -0.5, _number(group["eps"]))]
 
 
 def _adamax(group: Group, state: State, slope: Tensor) -> Sequence[Quotient]:
     scale = -_number(group["lr"]) / (1 - _number(group["betas"][0]) ** _step(state))
+    # ε is in the stored maximum already: torch takes it over |g| + ε.
     return [Quotient(state["exp_avg"], state["exp_inf"], scale, 1.0, 0.0, squared=False)]
 
 
@@ -124,6 +128,7 @@ def _nadam(group: Group, state: State, slope: Tensor) -> Sequence[Quotient]:
     step, (first, second) = _step(state), map(_number, group["betas"])
     rate, pace, product = _number(group["lr"]), _number(group["momentum_decay"]), float(state["mu_product"])
     now, coming = (first * (1 - 0.5 * _NADAM_BASE ** (k * pace)) for k in (step, step + 1))
+    # The product in the state has this step's factor, as the step has ended, and not yet that of the coming one.
     of_slope, of_mean = -rate * (1 - now) / (1 - product), -rate * coming / (1 - product * coming)
     root = (1 - second**step) ** -0.5
     return [
@@ -138,7 +143,9 @@ def _radam(group: Group, state: State, slope: Tensor) -> Sequence[Quotient]:
     longest = 2 / (1 - second) - 1
     length = longest - 2 * step * second**step / left
     if length <= _RECTIFIED:
+        # No denominator before the variance can be told: m / (√v · 0 + 1) is m.
         return [Quotient(state["exp_avg"], state["exp_avg_sq"], scale, 0.0, 1.0)]
+    # Here torch adds ε to √v as it stands, so that √(1 - β₂^k) goes to the numerator.
     ratio = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
     return [
         Quotient(state["exp_avg"], state["exp_avg_sq"], scale * (ratio * left) ** 0.5, 1.0, _number(group["eps"])),

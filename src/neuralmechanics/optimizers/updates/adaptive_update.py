@@ -37,6 +37,7 @@ def adaptive_update(
             f"the gradient of a parameter of shape {list(parameter.shape)} was gone when the step ended, so its update "
             "is unknown; set gradients to None after optimizer.step() has returned, or use exact_update=True"
         )
+    # A formula that does not read the gradient ignores what stands in its place.
     terms = formula.terms(group, here, after if left is None else left)
     return Update(after, setting, left, terms=tuple(terms), lost=left is None)
 
@@ -61,6 +62,7 @@ def intended_update(
         return None
     left = held(gradient.detach(), parameter)
     intended = adaptive_update(formula, group, state, setting, parameter, left)
+    # The stored difference is the update; what was intended stands beside it, and the rest is rounding.
     return replace(intended, copied=copied, claims=True)
 
 

@@ -42,5 +42,6 @@ def moment_setting(optimizer: Optimizer, group: Mapping[str, Any]) -> MomentSett
     momentum = group.get("momentum", betas[0] if betas else 0.0)
     if not float(momentum):
         return None
+    # Coupled decay is a part of the gradient and goes into the moment; the parameters are not shrunk beside it.
     shrink = 1 - float(setting.learning_rate) * float(setting.weight_decay) if setting.decoupled else 1.0
     return MomentSetting(float(momentum), shrink)

@@ -119,6 +119,7 @@ class Update:
 
     def gradient_parts(self) -> Combination:
         """g as a combination of parts; to be asked where there is one."""
+        # An absorbed gradient is made anew by `tensor`, where its sign is turned already.
         return {"gradient": -1.0 if self.setting.maximize and not self.absorbed else 1.0}
 
     def claimed_parts(self) -> Combination | None:
@@ -127,6 +128,7 @@ class Update:
             return None
         if self.terms:
             moved: Combination = dict.fromkeys(_TERMS[: len(self.terms)], 1.0)
+            # From θ_k itself d = s - ηλθ_k, and -ηλ is the quotient of the two numbers.
             lost = _decoupled(self.setting)[1] / _decoupled(self.setting)[0]
             return moved if lost == 0 else {**moved, "before": lost}
         if self.used is not None and not self.setting.nesterov:
@@ -239,6 +241,7 @@ def held(tensor: Tensor, parameter: Tensor) -> Tensor:
                 "communication at every step to follow; monitor this training in one process"
             )
     local = tensor.to_local() if factor == 1 else tensor.to_local() * factor
+    # The check would communicate, and hang where the other processes do not come here.
     same = DTensor.from_local(
         local, tensor.device_mesh, placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
     )

@@ -59,6 +59,7 @@ def _draw_law(axes: Axes, step: NDArray[np.float64], errors: NDArray[np.float64]
     largest, typical = largest_error(errors[keep]), typical_error(errors[keep])
     if np.isnan(errors).all():
         return
+    # Zeros throughout, which `largest_error` gives as nan: a law that is right to the last bit has a line of its own.
     if np.isnan(largest).all():
         largest = typical = np.full(len(keep), FLOOR)
     largest, typical = (_finite(np.maximum(values, FLOOR)) for values in (largest, typical))

@@ -84,6 +84,7 @@ def _budgets(runs: Sequence[Drawn], most: int, block: Block) -> Callable[[Place]
             keep = thinned(book.sizes["step"], most)
             pen = Pen(block, book["step"].values[keep].astype(np.float64))
             for k, part in enumerate(book["part"].values):
+                # Summed before it is thinned: what lies between the records that are drawn counts as well.
                 total = np.cumsum(book["change"].sel(part=part).values[:, mine].sum(1))[keep]
                 if np.any(total != 0) and np.isfinite(total).any():
                     said = f"{str(part).replace('_', ' ')}, {drawn.name}"

@@ -124,6 +124,7 @@ def _parts(books: xr.Dataset, column: int, keep: np.ndarray[Any, Any], pen: Pen)
     measured = np.cumsum(books["measured"].values[:, column])[keep]
     traces = [pen.line(measured, name="measured change", colour=MEASURED, width=5)]
     for k, part in enumerate(books["part"].values):
+        # Summed before it is thinned: what lies between the records that are drawn counts as well.
         total = np.cumsum(books["change"].sel(part=part).values[:, column])[keep]
         if np.any(total != 0) and np.isfinite(total).any():
             colour = OKABE_ITO[k % len(OKABE_ITO)]

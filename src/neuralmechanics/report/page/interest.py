@@ -24,6 +24,7 @@ def most_interesting(data: xr.Dataset, places: Sequence[Place], found: Sequence[
     """
     moved = np.array([_motion(data, place) for place in places])
     rank = np.array([_SHOWS.index(p.kind) if p.kind in _SHOWS else len(_SHOWS) for p in places])
+    # A sum over a layer hides what its charges do: it comes after everything else.
     rank = rank + 10 * np.array([place.family.endswith(SUM) for place in places])
     order = [int(k) for k in np.lexsort((-moved, rank))]
     for layers in found:

@@ -64,6 +64,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("neuralmechanics.report.page")
+    # A name that a template misspells is an error, where jinja's own habit is to leave an empty place.
     return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=loader)
 
 
@@ -75,6 +76,7 @@ def _text(environment: Environment, name: str) -> str:
 def _script(source: str) -> Markup:
     from markupsafe import Markup
 
+    # A browser ends the element at these letters, even inside a string of the script.
     if "</script" in source.lower():
         source = source.replace("</script", "<\\/script")
     return Markup(source)  # plotly's or the package's own code, never a run's text
@@ -90,6 +92,7 @@ def _policy(*scripts: str) -> str:
 def _json(data: Mapping[str, Any]) -> Markup:
     from markupsafe import Markup
 
+    # NaN is no JSON, and one of them would lose the whole page; numbers that may be nan travel as bytes.
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     # Inside a script element only "<" can end or open anything; JSON may write it by its number.
     return Markup(text.replace("<", "\\u003c"))

@@ -43,6 +43,7 @@ def fig1(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
         raise ValueError("the run recorded no raw weights: train with the metric 'weights-subset' to draw them")
     kind = str(of_family(run.data, default_family(run.data))["kind"].values[0])
     found = blocks(run.data, kind)
+    # One more, for parameters that belong to no block.
     pens = colours(len(found) + 1)
     figure = Figure(figsize=(9.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)

@@ -74,6 +74,7 @@ def _smoothed(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, 
     """The mean over as many neighbours as there are, at most `_WINDOW`, centred; nan, before any loss, left out."""
     known = np.where(np.isfinite(values), values, 0.0)
     window = np.ones(min(_WINDOW, len(values)))
+    # Divided by how many there are, so that ends and gaps are no smaller than the rest.
     count = np.convolve(np.isfinite(values).astype(float), window, mode="same")
     total = np.convolve(known, window, mode="same")
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -90,6 +90,7 @@ def _spiral() -> tuple[str, Path, dict[str, Path]]:
         return params["x"].square().sum()
 
     flows: dict[str, Flow] = {
+        # The series of order 1 is the field itself.
         "gradient flow": ModifiedFieldFlow(rotation, time_step=step, order=1, loss=radius),
         "modified flow": ModifiedFieldFlow(rotation, time_step=step, order=2, loss=radius),
     }
@@ -160,6 +161,7 @@ def measured_orders() -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     horizon = 0.24
+    # Whole numbers of steps in the horizon: a flow meets the optimiser only there.
     rates = [horizon / steps for steps in (12, 16, 24, 32)]
     sweep = sweep_learning_rates(
         curved_valley,

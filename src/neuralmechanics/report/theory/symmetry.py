@@ -174,6 +174,7 @@ def _sphere_field(axes: Any) -> None:
     )
     count = 260
     index = np.arange(count) + 0.5
+    # Heights in equal steps and turns by the golden ratio spread points evenly over a sphere (Fibonacci's lattice).
     polar, around = np.arccos(1 - 2 * index / count), math.pi * (1 + math.sqrt(5)) * index
     points = np.stack([np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], axis=1)
     axes.view_init(elev=22, azim=40)
@@ -212,6 +213,7 @@ def _bare(axes: Any, title: str, zoom: float = 1.12) -> None:
 
 def _plane_surface() -> tuple[Any, Any, Any]:
     u, v = np.meshgrid(np.linspace(-2.4, 2.4, 13), np.linspace(-2.4, 2.4, 13))
+    # An orthonormal basis of the plane Σθ = 0.
     first, second = np.array([1, -1, 0]) / math.sqrt(2), np.array([1, 1, -2]) / math.sqrt(6)
     return tuple(first[i] * u + second[i] * v for i in range(3))
 

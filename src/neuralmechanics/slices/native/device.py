@@ -75,6 +75,7 @@ class Tables:
         operands["first"], operands["second"] = addresses[0::2], addresses[1::2]
         given = jobs["operand"].reshape(-1)[self._which]
         operands["scale"], operands["root"], operands["epsilon"] = given["scale"], given["root"], given["eps"]
+        # As integers, bit by bit: a weight that is nan would differ from itself and be sent at every step.
         both = np.concatenate([operands.view(np.int64), weights.view(np.int64)])
         if self._buffer is None or self._sent is None or not np.array_equal(both, self._sent):
             self._sent, self._buffer = both, sent(both, self._device)
@@ -89,6 +90,7 @@ class DeviceSums:
         self._device = device
         self._kernels: dict[Kind, tuple[Kernel, Kernel] | None] = {}
         with torch.cuda.device(device):
+            # It reads no matrix; a kind is named only because the source needs one to be compiled.
             self._mix = _kernel("mix", (((0, 0),), ((0, 0),)))
 
     def prepare(self, jobs: np.ndarray) -> Tables | None:
@@ -131,6 +133,7 @@ def device_sums(device: torch.device) -> DeviceSums | None:
         return None
     try:
         return DeviceSums(device)
+    # Torch's access to NVRTC is private: a version that has it not says so by an AttributeError.
     except (AttributeError, OSError, RuntimeError):
         return None
 
@@ -197,6 +200,7 @@ def _tried(kind: Kind, device: torch.device) -> tuple[Kernel, Kernel] | None:
         kernels = _kernel("partial_sums", kind), _kernel("combine", kind)
     except RuntimeError:
         return None
+    # (300, 1) is turned, (261, 130) ends inside a tile both ways, (3, 5000) has more tiles than a thread adds alone.
     agree = all(_agrees(kernels, kind, shape, device) for shape in ((1, 5), (300, 1), (9, 3), (261, 130), (3, 5000)))
     return kernels if agree else None
 
@@ -207,6 +211,7 @@ def _agrees(kernels: tuple[Kernel, Kernel], kind: Kind, shape: tuple[int, int], 
     generator = torch.Generator().manual_seed(0)
     operands: list[Operand] = []
     for sort, how in kinds:
+        # Between ½ and 3/2: nothing cancels, so that a relative bound on the sums is one on rounding.
         first, second = (
             (torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5).to(device, types[sort])
             for _ in range(2)
@@ -219,6 +224,7 @@ def _agrees(kernels: tuple[Kernel, Kernel], kind: Kind, shape: tuple[int, int], 
     group = _group(kernels, jobs, np.zeros(1, dtype=np.int64), len(pairs), device)
     addresses = np.array([a for operand in operands for a in addresses_of(operand)])
     table, weights = Tables([group], _used(jobs), device).send(jobs, addresses, np.eye(len(pairs)).reshape(-1))
+    # Not zeros: a place that the kernel leaves out would agree with an empty one.
     out = torch.full((len(pairs), rows + columns), torch.nan, dtype=torch.float64, device=device)
     group.launch(table, weights, out)
     rounding = 1e-5 if any(how == 2 and sort == 0 for sort, how in kinds) else 1e-12  # Adam's step of floats in floats

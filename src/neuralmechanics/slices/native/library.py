@@ -30,11 +30,14 @@ from neuralmechanics.slices.native.trial import agrees
 __all__ = ["Library", "compiling", "library"]
 
 _SOURCES = Path(__file__).parent
+# Not -ffast-math, which takes nan and infinity for impossible: a training that diverges has both, and says so by them.
+# Products may be fused into sums, which rounds less; a square root sets no errno, so that loops of them are vectorised.
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-Wno-psabi")
 _INSTRUCTIONS = {
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"),
     "AVX2": ("-mavx2", "-mfma"),
 }
+# A compiler that hangs must not hold a training up: all goes without the library, to the same numbers.
 _SECONDS = 120
 _SWITCH = "NEURALMECHANICS_COMPILE"
 
@@ -48,6 +51,7 @@ class Library:
         for function in (*sized, loaded.row_column_sums, loaded.gram_sums):
             function.restype = ctypes.c_int64
         loaded.add_mixed.restype = None
+        # Both sides write the layout down for themselves: a field too many on one would be read as another's number.
         sizes = tuple(int(size()) for size in sized)
         if sizes != (JOB.itemsize, BLOCK.itemsize, RUN.itemsize):
             raise OSError(f"{path} was compiled for jobs, blocks and runs of {sizes} bytes, not of what they have here")
@@ -125,6 +129,7 @@ def _compile(compiler: str, instructions: Sequence[str], path: Path) -> None:
     os.close(handle)
     try:
         for threads in (("-fopenmp",), ()):
+            # CXX may be several words, such as a cache of compilations before the compiler.
             command = [*compiler.split(), *_FLAGS, *instructions, *threads, "-o", name, *sources]
             done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
             if done.returncode == 0:

@@ -19,6 +19,8 @@ def runs_of(source: np.ndarray, charge: np.ndarray, weight: np.ndarray) -> np.nd
     """
     if not len(source):
         return np.zeros(0, dtype=RUN)
+    # First neighbours that add to one charge, then groups of these that are equally long and lie side by side, as do
+    # their charges: a layer's hundreds of rows become one line, and the loop over them reads memory in its order.
     apart = (np.diff(source) != 1) | (np.diff(charge) != 0) | (np.diff(weight) != 0)
     first = np.r_[0, 1 + np.flatnonzero(apart)]
     each = np.diff(np.r_[first, len(source)])

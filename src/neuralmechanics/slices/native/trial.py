@@ -32,6 +32,7 @@ def agrees(found: Library) -> bool:
     generator = torch.Generator().manual_seed(0)
 
     def drawn(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        # Between ½ and 3/2: nothing cancels, so that a relative bound on the sums is one on rounding.
         return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype) + 0.5
 
     for dtype in TYPES:
@@ -73,6 +74,7 @@ def _sums_agree(
     for places in ((0, rows), (0, -1), (-1, rows)):
         fill_job(job[0], used, pairs, (*shape, *places), forms=len(pairs), weights=0)
         out = torch.zeros(len(pairs), rows + columns, dtype=torch.float64)
+        # By two threads, so that the seams between them are tried as well.
         found.sums(job.ctypes.data, 1, addresses, weights.ctypes.data, out, 2)
         asked = [slice(0, rows)] * (places[0] >= 0) + [slice(rows, rows + columns)] * (places[1] >= 0)
         if not all(torch.allclose(out[:, part], expected[:, part], rtol=rounding, atol=1e-12) for part in asked):

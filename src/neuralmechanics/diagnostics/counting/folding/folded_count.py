@@ -91,6 +91,7 @@ def _held(potentials: Potentials, symmetries: KnownSymmetries, tolerance: float)
     """Generators that hold at a generic place: at a symmetric one a false one might."""
     theta = fresh_place(potentials)
     witnesses = torch.cat(list(potentials.gradients(theta, _WITNESSES)))
+    # A batch gives more rows than were asked for; any of them will do.
     chosen = torch.randperm(len(witnesses), generator=potentials.generator)[:_WITNESSES]
     return held_units(potentials, symmetries, theta, witnesses[chosen], tolerance)
 
@@ -135,6 +136,7 @@ def _place(
         tell(f"group of {group.order}: {rank} of {potentials.dimension} directions, {generators} generators known")
         if rank + generators >= potentials.dimension or rank == before:
             break
+        # As many again as there are: the number doubles with each round.
         entries = sum(map(len, rows))
     return _SymmetricPlace(group, theta, span, generators, (*span.gaps, *generator_gaps))
 

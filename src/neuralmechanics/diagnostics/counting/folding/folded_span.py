@@ -40,6 +40,7 @@ class FoldedSpan:
         Whole rows have unit length first: where a part of all of them is zero, what is left of it is known as rounding.
         """
         longest = max(float(torch.linalg.vector_norm(piece, dim=1).max()) for piece in rows)
+        # Over √|G| the transform is unitary, so that a part is as long as its share in the vector.
         folded = [group.parts(_evened(piece, 1e-6 * longest)) / group.order**0.5 for piece in rows]
         present = group.dimensions()
         parts, gaps = [], []
@@ -48,6 +49,7 @@ class FoldedSpan:
             whole = _real(torch.cat([piece[:, number][:, orbits] for piece in folded]), multiplicity)
             matrix = _evened(whole, _SHORTEST)
             scale = _column_scale(matrix)
+            # R has the singular values and the row space of the whole, in no more rows than there are columns.
             square = torch.linalg.qr(matrix / scale, mode="r").R
             name = f"{where}, part {number + 1} of {group.order}"
             _, basis, gap = matrix_rank(square, tolerance, name, least=1.0)

@@ -80,6 +80,7 @@ class RelabelingGroup:
 
     def dimensions(self) -> Bool[Tensor, "elements orbits"]:
         """Which orbits have a share in which isotypic part: those whose stabiliser the character maps to 1."""
+        # A character sums to zero over a subgroup, or to its order where it is 1 on all of it.
         stabiliser = (self.table == self.table[0]).to(self._transform.dtype)
         return (self._transform @ stabiliser).abs() > 0.5
 
@@ -100,11 +101,13 @@ def generated(relabelings: Sequence[Relabeling], dimension: int) -> RelabelingGr
         for _ in range(one.digit.order - 1):
             powers.append(powers[-1][:, step])
         merged = torch.stack(powers, dim=1).flatten(0, 1)
+        # The identity a second time: a power of this one is a product of those before, and would count twice.
         if (merged[1:] == merged[0]).all(1).any():
             continue
         elements = merged
         orders.append(one.digit.order)
         taken.append(step)
+    # All members of an orbit have the same least number, which stands for it.
     smallest = elements.min(0).values
     representatives, orbit = torch.unique(smallest, return_inverse=True)
     return RelabelingGroup(tuple(orders), elements[:, representatives], orbit)

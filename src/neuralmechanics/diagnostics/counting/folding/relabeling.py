@@ -43,6 +43,7 @@ Digit(order=3, stride=1), Digit(order=3, stride=2), Digit(order=3, stride=4)]
         Digit(order, stride)
         for length in lengths
         for order in range(2, min(length, _LARGEST_ORDER) + 1)
+        # A digit of composite order is made of digits of prime order, each of which is tried by itself.
         if _prime(order)
         for stride in range(1, length // order + 1)
         if length % (order * stride) == 0

@@ -123,6 +123,7 @@ def _of_zip(path: Path, archive: zipfile.ZipFile) -> _ArchiveTree:
 
     def content(member: zipfile.ZipInfo) -> bytes:
         with archive.open(member) as file:
+            # One byte more than promised, so that a content that is too long shows.
             found = file.read(member.file_size + 1)
         if len(found) != member.file_size:
             raise ValueError(f"it is cut short: {len(found)} of {member.file_size} bytes")
@@ -133,6 +134,7 @@ def _of_zip(path: Path, archive: zipfile.ZipFile) -> _ArchiveTree:
 
 
 def _require_plain(member: zipfile.ZipInfo, name: str) -> None:
+    # The upper half of these attributes is the file's mode where Unix wrote the archive, and zero elsewhere.
     kind = member.external_attr >> 16
     if stat.S_ISLNK(kind) or (stat.S_IFMT(kind) and not stat.S_ISREG(kind)):
         raise ValueError(f"{name!r} in it is a link or no regular file")

@@ -69,6 +69,7 @@ def _local(
     fingerprint = crc32("\n".join(path.state() for path in paths).encode())
     key = f"hf-local-{name}-{shape[1]}-{shape[0]}-{margin:.3f}-{columns[1]}-{fingerprint:08x}"
     if (cache_folder() / key).is_dir():
+        # It is there and only opened: to count its rows would be to read Arrow files from end to end.
         return cached_images(key, 0, shape, lambda: ())
 
     def examples() -> Iterator[tuple[np.ndarray[Any, Any], int]]:

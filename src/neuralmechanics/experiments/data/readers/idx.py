@@ -51,6 +51,7 @@ def _array(file: BinaryIO, place: Place, most: int) -> np.ndarray[Any, np.dtype[
     promised = "×".join(map(str, shape))
     if shape and prod(shape) > most:
         raise ValueError(f"{str(place)!r} promises {promised} bytes, more than the {most} that such a file may hold")
+    # One byte more than promised, so that a rest behind the array shows.
     content = file.read(prod(shape) + 1) if shape else b""
     if not shape or len(content) != prod(shape):
         raise ValueError(f"{str(place)!r} is cut short or has rests: its header promises {promised}")

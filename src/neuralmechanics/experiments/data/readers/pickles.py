@@ -80,6 +80,7 @@ def _follow(word: str, argument: Any, stack: list[Any], memo: dict[int, Any]) ->
     elif word in ("BINPUT", "LONG_BINPUT", "PUT"):
         memo[argument] = stack[-1]
     elif word == "MEMOIZE":
+        # Numbered as Python's own reader numbers them: by how many there are.
         memo[len(memo)] = stack[-1]
     elif word in ("BINGET", "LONG_BINGET", "GET"):
         stack.append(memo[argument])
@@ -88,6 +89,7 @@ def _follow(word: str, argument: Any, stack: list[Any], memo: dict[int, Any]) ->
     elif word in _BUILDERS:
         _BUILDERS[word](stack)
     elif word in ("GLOBAL", "STACK_GLOBAL"):
+        # The module lies below the name.
         name = argument if word == "GLOBAL" else " ".join(reversed([str(stack.pop()), str(stack.pop())]))
         if name not in _NAMES:
             raise ValueError(f"it asks for {name.replace(' ', '.')!r}; nothing in a data set is executed")

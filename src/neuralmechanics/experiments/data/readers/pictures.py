@@ -69,6 +69,7 @@ def _decoded(file: BinaryIO, name: str, size: int, channels: int, margin: float)
         with warnings.catch_warnings():
             # What Pillow warns of, such as too many pixels or a broken comment, is refused here or does not matter.
             warnings.simplefilter("ignore")
+            # By name, because Pillow knows formats that start other programs, as EPS does.
             with Pillow.open(file, formats=_FORMATS) as image:
                 _require_bounded(image.size, size, margin)
                 return pixels(image, size, channels, margin)
@@ -79,6 +80,7 @@ def _decoded(file: BinaryIO, name: str, size: int, channels: int, margin: float)
 
 def _scaled(found: tuple[int, int], size: int, margin: float) -> tuple[int, int]:
     scale = margin * size / min(found)
+    # Rounding may leave a side one pixel short of what is cut out.
     width, height = (max(size, round(side * scale)) for side in found)
     return width, height
 

@@ -119,6 +119,7 @@ def _described(file: Any, path: Place) -> tuple[int, list[str]]:
         metadata = pyarrow.parquet.ParquetFile(file)
         return metadata.metadata.num_rows, list(metadata.schema_arrow.names)
     with pyarrow.ipc.open_stream(file) as reader:
+        # A stream of Arrow does not announce its rows: it is read through.
         return sum(batch.num_rows for batch in reader), list(reader.schema.names)
 
 

@@ -139,6 +139,7 @@ class FolderTree:
                     if not is_hidden(entry.name):
                         link = entry.is_symlink()
                         if link:
+                            # For its error: a link that leads out of the data set.
                             inside(self.root, f"{folder}/{entry.name}" if folder else entry.name)
                         found.append(Entry(entry.name, entry.is_dir(), link))
         except (FileNotFoundError, NotADirectoryError):

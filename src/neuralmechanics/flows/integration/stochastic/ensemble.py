@@ -197,6 +197,7 @@ def _weak_second_order(equation: _Batched, x: Tensor, h: float, increments: Tens
     crossed = (increments[:, :, None] * increments[:, None, :] + h * signs) / root
     only = torch.eye(m, dtype=x.dtype, device=x.device).expand(paths, m, m)
 
+    # Each pair of a path and a noise is a point of its own: one batch holds the supporting points of all paths.
     def spread(points: Tensor) -> Tensor:
         return points[:, None].expand(paths, m, size).reshape(-1, size)
 

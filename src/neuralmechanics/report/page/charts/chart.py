@@ -30,6 +30,7 @@ class Block:
 
     def add(self, values: ArrayLike) -> int:
         """The position of an array, in single precision, which is finer than a screen."""
+        # As the page's script reads them: Float32Array, on little-endian machines.
         raw = np.asarray(values, dtype="<f4").tobytes()
         if raw not in self._known:
             self._known[raw] = len(self.arrays)

@@ -50,6 +50,7 @@ def _settings(data: xr.Dataset, block: Block) -> Chart:
     for name in SETTINGS:
         if name not in data or data[name].dims != ("step", "charge") or not data.sizes["charge"]:
             continue
+        # Charges of one parameter group share their course: a line for each group and not for each charge.
         courses, owner, count = np.unique(
             data[name].values[keep].astype(np.float64), axis=1, return_inverse=True, return_counts=True
         )
