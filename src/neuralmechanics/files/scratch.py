@@ -107,7 +107,8 @@ def _writer_is_gone(handle: int) -> bool:
 
     One that lives, or lived elsewhere, is never taken for gone; where there are locks a living one holds its own.
     """
-    number, _, host = os.pread(handle, 256, 0).decode(errors="replace").partition(" ")
+    os.lseek(handle, 0, os.SEEK_SET)
+    number, _, host = os.read(handle, 256).decode(errors="replace").partition(" ")
     if host != socket.gethostname() or not number.isdigit():
         return False
     try:

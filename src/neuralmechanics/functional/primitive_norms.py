@@ -161,15 +161,21 @@ if hasattr(F, "linear_cross_entropy"):  # torch 2.13 and later
     _PRIMITIVE[F.linear_cross_entropy] = _linear_cross_entropy
 
 
+def _copy_of_constant(x: Tensor) -> Tensor:
+    return x if x.requires_grad else x.clone()
+
+
 def _in_range(form: Callable[..., Tensor], func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
     """The written-out form; half precision and autocast take it in single precision and end in the type of ``func``."""
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     device = tensors[0].device.type
     if all(_wide(t) is t for t in tensors) and not torch.is_autocast_enabled(device):
         return form(*args, **kwargs)
-    # Run for its type alone: under autocast some of these operations end in half precision and some do not.
+    # Run for its type alone: under autocast some of these operations end in half precision and some do not. In training
+    # mode it writes running statistics, which no derivative is taken of: into copies.
+    copied_args, copied_kwargs = pytree.tree_map_only(Tensor, _copy_of_constant, (tuple(args), kwargs))
     with torch.no_grad():
-        dtype = func(*args, **kwargs).dtype
+        dtype = func(*copied_args, **copied_kwargs).dtype
     wide_args, wide_kwargs = pytree.tree_map_only(Tensor, _wide, (tuple(args), kwargs))
     with torch.autocast(device, enabled=False):
         return form(*wide_args, **wide_kwargs).to(dtype)

@@ -199,5 +199,6 @@ class ChargeBudget:
         for name, value in zip(_OF_SGD, (W, T, decay, memory), strict=True):
             self._sum(name).add_(torch.where(active, value, 0.0))
         self._companion = torch.where(active, torch.where(c.running, after, resting), self._companion)
+        # Once there is a buffer torch keeps it, momentum or not.
         self._buffered = self._buffered | (c.running & active)
         self._old_buffers = self._old_buffers or c.numbers is None or c.numbers.momentum != 0

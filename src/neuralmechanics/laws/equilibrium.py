@@ -105,6 +105,7 @@ def gradient_over_norm(hyper: Sgd[float]) -> float:
     >>> f"{gradient_over_norm(Sgd(0.1, 5e-3)):.4f} {gradient_over_norm(Sgd(0.02, 5e-3, 0.9)):.4f}"
     '0.3162 0.2236'
     """
+    # |d|/|θ| over |d|/|g|: the angle of a step, over how long a step of unit gradients is.
     return equilibrium_rotation(hyper) / (hyper.learning_rate * float(np.sqrt(strength_of_noise(1.0, hyper))))
 
 

@@ -74,7 +74,6 @@ class LawState:
         measured: Tensor | None = getattr(drives, name)
         if measured is None:
             raise ValueError(f"{self._owner} law needs the drive {name} at every step, which is None; measure it")
-        # For its error alone: a law that has not begun has nothing to save.
         charge = self["charge"]
         if measured.shape != charge.shape:
             raise ValueError(
@@ -103,6 +102,7 @@ class LawState:
 
     def save(self) -> dict[str, Tensor]:
         """A copy of every tensor; one number that stands for all charges stays one."""
+        # For its error alone: a law that has not begun has nothing to save.
         self["charge"]
         return {name: _copied(tensor) for name, tensor in self._memory.items()}
 

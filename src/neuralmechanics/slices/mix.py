@@ -143,6 +143,7 @@ class SliceMix:
         for view, charges, slices, coefficients in self._operands(name, weights.device):
             values = torch.zeros(view.size, dtype=torch.float64, device=weights.device)
             values.index_add_(0, slices, weights[charges] * coefficients)
+            # The adjoint of the sum: what a slice is weighted by goes to each of its elements.
             total += spread(values, view).expand(view.shape).reshape(tuple(shape))
         return total
 

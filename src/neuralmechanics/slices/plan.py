@@ -78,7 +78,7 @@ class ProductPlan:
             ]
         self._library = library() if device.type == "cpu" else None
         entries = _joined(self._source, np.int32), _joined(self._charge, np.int32), _joined(self._weight, np.float64)
-        # Needed while the map is made alone: kept, they would hold it twice.
+        # Needed only while the map is made: kept, they would hold it twice.
         self._source, self._charge, self._weight = [], [], []
         self._runs: np.ndarray | None = None
         if self._library is not None:

@@ -165,6 +165,7 @@ def _range(matrix: Tensor) -> Tensor:
 
 
 def _transversal(x: Tensor, y: Tensor) -> bool:
+    # The least cosine between two ranges that are read off squares, and so known to √ε.
     return x.shape[1] == 0 or bool(torch.linalg.svdvals(y.mT @ x)[-1] > 1e-8)
 
 
@@ -248,6 +249,7 @@ def _newton(orbit: Orbit, params: Mapping[str, Tensor], allowed: list[Tensor]) -
     solution = [torch.zeros_like(r) for r in residual]
     scaled = solve(residual)
     search, energy = scaled, inner(residual, scaled)
+    # The energy is a square: ten digits of the residual, as many as a Newton step is good for.
     size, goal = energy, 1e-20 * energy
     for _ in range(400):
         if not energy > goal:

@@ -130,6 +130,7 @@ def _checks(
 
 def _gradients(number: int, family: Family, batch: Weighted) -> list[Reading]:
     """⟨g, ξ⟩ of the batch's gradient and of those of its samples, under the first weights and under the others."""
+    # Whole batches stand first in what is returned, one a draw: `_pooled` cuts behind them.
     read = [gradient_readings(family, draw[number], batch.scene.points) for draw in batch.draws]
     return [
         *read[0][:1],
@@ -189,6 +190,7 @@ def _second(
             continue
         drawn = [(families[k], batch.draws[0][k]) for k in chosen]
         if len(chosen) > 1:
+            # Each by its own terms: the residual of a small family would drown in the terms of a large one.
             shares = [hessian_share(family, weights, batch.scene.graphs[0]) for family, weights in drawn]
             drawn = [
                 (f, weights / share if share else weights) for (f, weights), share in zip(drawn, shares, strict=True)

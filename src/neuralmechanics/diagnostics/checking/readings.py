@@ -75,8 +75,7 @@ def pool(readings: Sequence[Reading], rounding: float) -> Measure:
 def _measure(reading: Reading, noise: float, rounding: float) -> Measure:
     if not math.isfinite(reading.value):
         return Measure(math.inf, math.inf)
-    # Noise over ε is the size of what cancelled before: a residual of rounding alone has nothing else to be held
-    # against.
+    # Noise over ε is the size of what cancelled on the way: a residual of rounding alone is held against that.
     size, expected = reading.size + noise / rounding, rounding * reading.spread + noise
     if expected <= 0:
         return Measure(0.0, 0.0) if reading.value == 0 else Measure(1.0, math.inf)

@@ -179,6 +179,7 @@ def _at_place(
     z = flow.point(place.theta, potentials.generator)
     laws, known = known_laws(flow, potentials, symmetries, z, place.rows, tolerance)
     laws = torch.cat([laws, *(one.gradients for one in given if one.charge.conserved)])
+    # By their lengths, or a law of small gradient would fall under the tolerance beside one of large gradient.
     norms = laws.norm(dim=1, keepdim=True)
     lower, _, law_gap = matrix_rank(laws / norms.clamp_min(1e-300), tolerance, "known laws")
     gaps = [*place.gaps, law_gap]
@@ -188,6 +189,7 @@ def _at_place(
     _, basis, gap = matrix_rank(rows / scale, tolerance, "fields")
     gaps.append(gap)
     span, levels = Span(basis, span_tolerance(tolerance, gaps)), 0
+    # Sign fields are constant between kinks, so their brackets vanish.
     if not isinstance(flow, SignDescent):
         potentials.require_brackets(place.theta)
         deepening = Deepening(potentials, flow, z, lambda vectors: vectors / scale, tell)

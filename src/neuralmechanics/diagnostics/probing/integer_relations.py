@@ -91,6 +91,7 @@ def _integers(row: np.ndarray) -> np.ndarray | None:
     """The row times the least number that makes it integer, None where there is no small one."""
     fractions = [Fraction(float(v)).limit_denominator(_DENOMINATOR) for v in row]
     rounded = np.array([float(f) for f in fractions])
+    # Two fractions of such denominators are 1/552 apart at least, about twice this bound.
     if np.abs(rounded - row).max() > 1e-3 or not rounded.any():
         return None
     common = lcm(*(f.denominator for f in fractions))

@@ -27,11 +27,11 @@ def crop_and_flip(
     flip = torch.rand(count, 1, generator=draw) < 0.5
     rows = shift[0] + torch.arange(height)
     columns = torch.where(flip, torch.arange(width).flip(0), torch.arange(width)) + shift[1]
-    # Crop and mirror are one reading of rows and columns, each picture's own, and no loop over pictures.
     padded = functional.pad(images, (padding,) * 4)
     device = images.device
     example = torch.arange(count, device=device)[:, None, None, None]
     channel = torch.arange(channels, device=device)[None, :, None, None]
+    # Crop and mirror are one reading of rows and columns, each picture's own, and no loop over pictures.
     return padded[example, channel, rows.to(device)[:, None, :, None], columns.to(device)[:, None, None, :]]
 
 

@@ -116,7 +116,7 @@ def published(name: str, images: ImageConfig, sources: Mapping[str, Source] = SO
 
 
 def image_folder(images: ImageConfig) -> DataSet:
-    """Any folder (or archive) of class folders; mean and deviation are measured on its first thousand images."""
+    """Any folder (or archive) of class folders; mean and deviation are measured on a thousand of its images."""
     if images.root is None:
         raise ValueError("data 'folder' needs images.root: a folder with one folder of images a class")
     with ExitStack() as stack:

@@ -82,6 +82,7 @@ def _for_adam(loss: Loss, group: dict[str, Any], decoupled: bool) -> list[Flow]:
             betas=tuple(group["betas"]),
             eps=group["eps"],
             weight_decay=group["weight_decay"],
+            # Older versions of torch do not write it into the group.
             decoupled=bool(group.get("decoupled_weight_decay", decoupled)),
             correction=correction,
         )

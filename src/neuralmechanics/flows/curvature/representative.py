@@ -114,6 +114,7 @@ def _unit_scale(family: Family, point: dict[str, Tensor]) -> dict[str, Tensor]:
     here = family.charge(point)
     if bool((here <= 0).any()):
         raise ArithmeticError(f"a scale charge of {family.name!r} is zero: its weights vanish and have no direction")
+    # A forward difference will do: an error in the slope costs rounds and no accuracy.
     nudge = torch.full_like(here, 1e-4)
     slope = (family.charge(family.transform(point, torch.exp(nudge))) / here).log() / nudge
     # Where every exponent is 1 the slope is 2, and the step lands.

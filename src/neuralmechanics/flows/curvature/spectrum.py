@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +98,20 @@ def sharpness(
         with torch.enable_grad():
             return across(derivative(slope.dot(across(vector)), variable, graph=False))
 
-    return float(largest_eigenpairs(product, len(point), 1, tolerance=tolerance)[0][0])
+    def top(of: Callable[[Tensor], Tensor]) -> float:
+        return float(largest_eigenpairs(of, len(point), 1, tolerance=tolerance)[0][0])
+
+    if orbit.shape[1] == len(point):
+        raise ValueError("the orbit of the symmetries has every direction: nothing is left across it")
+    value = top(product)
+    if not orbit.shape[1]:
+        return value
+    # Along the orbit the map is zero, which is its largest value where the Hessian is negative everywhere across it:
+    # then the zeros are moved below all that there is.
+    lowest = -top(lambda vector: -product(vector))
+    if value > tolerance * abs(lowest):
+        return value
+    return top(lambda vector: product(vector) + 2 * lowest * (orbit @ (orbit.T @ vector)))
 
 
 def _taken(loss: Loss, params: Mapping[str, Tensor], symmetries: Symmetries | None) -> tuple[Tensor, Tensor, Objective]:

@@ -87,6 +87,7 @@ class Oscillation:
     def _paired(self, charges: PairedCharges, images: Tensor) -> Tensor:
         """Σ_ij X_ij ⟨u_i, M b_j⟩ for the columns b of ``images``."""
         # On the processor, where charges are summed.
+        # By the axes of X: as many pairings as there are directions, where the entries of X would take its square.
         weights, turned = torch.linalg.eigh(self.covariance.cpu())
         axes, turned_images = (self.directions.cpu() @ turned).T, (images.cpu() @ turned).T
         total = torch.zeros(len(charges.kinds), dtype=torch.float64)

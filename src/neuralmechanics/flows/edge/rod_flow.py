@@ -18,6 +18,7 @@ __all__ = ["RodFlow", "RodRMSpropFlow"]
 
 def _growth(objective: Objective, ends: Ends, learning_rate: float) -> Tensor:
     """ηv' = ηR⁻¹(g₊ - g₋)/2 - 2v."""
+    # The map v ← η(g₊ - g₋)/2 - v as an increment: what it adds to v in one step.
     return learning_rate * ends.half / ends.divisor - 2 * ends.swing
 
 

@@ -122,6 +122,7 @@ class TwoEnded:
             before = gradient.square() if given is None else self.objective.layout.flatten(given)
             squares = before + (1 - self.averages.smoothing) * (gradient.square() - before)
         step = -self.learning_rate * gradient / self._divisor(start, squares)
+        # Half-way between the two iterates, and half the way from one to the other.
         return torch.cat([start + step / 2, step / 2] + ([] if squares is None else [squares]))
 
     def _about(self, centre: Tensor, swing: Tensor) -> Tensor:

@@ -261,6 +261,7 @@ def _march(
             continue
         # The step after a rejection must not grow at once, or it would be rejected again.
         shrunk = True
+        # Where the score is not finite nothing tells how much shorter the step must be.
         h = used * (max(0.2, 0.9 * score**power) if fine else 0.1)
         # A few roundings of t: a shorter step would not move the time at all.
         if h < 1e-14 * max(1.0, abs(t)):

@@ -42,6 +42,7 @@ class _Step:
             self.inner.extend(self.slopes)
             for row in INNER:
                 self.inner.append(self.rule(torch.add(start, _sum(row, self.inner), alpha=h)))
+        # Hermite's cubic of both ends and slopes, then terms that vanish there with their derivatives.
         rise = self.end - start
         terms = [
             rise,

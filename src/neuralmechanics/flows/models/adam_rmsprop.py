@@ -132,6 +132,7 @@ def _age(beta: float, step: int | None) -> float:
         return 0.0
     if step is None:
         return beta / (1 - beta)
+    # Σ l·β^l(1-β) over l = 0 … n, divided by the sum of the weights, 1 - β^{n+1}.
     left = beta ** (step + 1)
     return (beta * (1 - beta**step) / (1 - beta) - step * left) / (1 - left)
 

@@ -34,6 +34,7 @@ def map_logarithm(step: Callable[[Tensor], Tensor], time_step: float, order: int
         iterates = [x]
         for _ in range(order):
             iterates.append(step(iterates[-1]))
+        # log Φ = log(1 + (Φ - 1)), expanded in powers of Φ - 1.
         total = x.new_zeros(x.shape)
         for j in range(1, order + 1):
             # After j rounds of differences the first entry is (Φ-1)^j θ.

@@ -61,6 +61,7 @@ class ModifiedFlowLaw(ChargeLaw):
             steady = hyper.first_step is False  # the very step as before: no slope to read anew
         _, now, path = self._way
         P = state.velocity(drives, hyper.nesterov)
+        # 2m|θ'|² over m, with |θ'|² = W/h² and time counted in steps: h drops out.
         force = 2 * state.energy("update_energy", drives)
         if hyper.nesterov is not False:
             force = force + torch.where(c.nesterov, self._look_ahead(c, force / 2, P), 0.0)

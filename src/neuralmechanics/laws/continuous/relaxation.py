@@ -109,5 +109,6 @@ class FirstOrderLaw(ChargeLaw):
 
 def _decay(c: Coefficients, quadratic: Tensor) -> Tensor:
     """The exponent a flow decays by in one step: pλh/(1-β), pηλ when decoupled."""
+    # Coupled decay is a gradient, of which momentum makes 1/(1-β) in the end; decoupled decay acts once, beside it.
     lasting = torch.where(c.decoupled, 1.0, c.gain / (1 - c.momentum))
     return (1 + quadratic.to(torch.float64)) * c.learning_rate * c.weight_decay * lasting

@@ -47,7 +47,7 @@ class Groups:
         """
         groups = self._optimizer.param_groups
         now = sgd, [tuple(map(group.get, HYPERPARAMETERS)) for group in groups]
-        # A tensor that a schedule writes into is the same object with another number: nothing tells the two apart.
+        # A tensor that a schedule writes into is the same object with another number, which is not read here.
         plain = not any(isinstance(value, Tensor) for numbers in now[1] for value in numbers)
         if not plain or now != self._numbers:
             self._numbers = now if plain else None

@@ -101,5 +101,6 @@ def _column_scale(rows: Tensor) -> Tensor:
     if 0 in rows.shape:
         return rows.new_ones(rows.shape[1])
     lengths = torch.linalg.vector_norm(rows, dim=0)
+    # As `column_scale`: a column of rounding is not to be made as long as the others.
     relative: Tensor = lengths / lengths.max().clamp_min(1e-300)
     return relative.clamp_min(1e-3)
