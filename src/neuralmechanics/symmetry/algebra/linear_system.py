@@ -70,6 +70,7 @@ class NullSpace:
         rows = self.place[ids.reshape(-1)]
         start = self.distinct.indptr[rows].astype(np.int64)
         count = self.distinct.indptr[rows + 1] - start
+        # Most variables are zero and have no entries: they cost nothing from here on.
         moving = np.flatnonzero(count)
         start, count = start[moving], count[moving]
         position = np.repeat(moving, count)
@@ -181,6 +182,7 @@ class ConstraintSystem:
             self._parent[np.maximum(left[differ], right[differ])] = np.minimum(left[differ], right[differ])
             return
         first, second = index[: differ.sum()], index[differ.sum() :]
+        # Pairs that share variables make chains: their components are found all at once, not link by link.
         graph = sparse.coo_matrix((np.ones(len(first), dtype=np.int8), (first, second)), shape=(len(nodes), len(nodes)))
         _, component = connected_components(graph, directed=False)
         smallest = np.full(component.max() + 1, nodes.max() + 1)
@@ -257,6 +259,7 @@ def _basis(root: np.ndarray, sign: np.ndarray, general: Rows, asked: np.ndarray)
         for coefficients, table in general
         for variables in table.tolist()
     ]
+    # What nobody asks for is projected out first, so that no vector is left that moves it alone.
     solved = eliminate(narrowed(equations, set(np.flatnonzero(~asked).tolist())))
     leads = (root == np.arange(len(root))) & asked
     # Neither zero nor what is defined in terms of others is free; every other leader is one basis vector.

@@ -69,6 +69,7 @@ class Lenient:
             except NotSoughtError as given_up:
                 out = self._unknown(instruction, xs, str(given_up), (), False)
             self._follow_sums(primitive, xs, out)
+            # What is made of numbers of the model alone is such a number, too.
             if xs and all(id(x) in self._marked for x in xs) and out is not None:
                 self._marked[id(out)] = out
         if instruction.result is not None and instruction.result.index in self.program.numbers:

@@ -45,6 +45,7 @@ class Family:
             raise ValueError(f"family {self.name!r} is of kind {self.kind!r}, which there is not: {', '.join(KINDS)}")
         if not self.parameters:
             raise ValueError(f"family {self.name!r} moves no parameter")
+        # The kind decides how the family is read back, and by which law its charges are followed.
         if self.charges and (self.kind == "translation") == self.quadratic:
             raise ValueError(
                 f"family {self.name!r} is of kind {self.kind!r}, and its action is "

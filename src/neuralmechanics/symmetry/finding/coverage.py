@@ -42,6 +42,7 @@ def coverage_of(
     for family in families:
         for name in family.parameters:
             by_parameter.setdefault(name, []).append(family.name)
+    # Two more walks cost as much as the search: only for parameters of which nothing has been found.
     left = [name for name in captured.shapes if name not in by_parameter and name in scales.parameters]
     reasons = _reasons(captured, program, read, left) if left else {}
     nodes = list(captured.graph.nodes)

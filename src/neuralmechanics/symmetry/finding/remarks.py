@@ -37,6 +37,7 @@ def with_padding_rows(families: list[Family], program: Program) -> list[Family]:
         return families
     padded = []
     for family in families:
+        # A factor leaves zeros as they are, a shift does not.
         needed = "row {} of {} (padding) is zero" if family.quadratic else "the batch takes no row {} of {} (padding)"
         texts = [needed.format(k, name) for name in family.parameters for k in sorted(rows.get(name, ()))]
         padded.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
@@ -53,6 +54,7 @@ def with_seen_keys(families: list[Family], program: Program) -> list[Family]:
         return families
     masked = []
     for family in families:
+        # A query that sees no key reads zeros, which factors leave as they are.
         concerned = () if family.quadratic and family.charges else family.parameters
         where = sorted(set().union(*(places.get(name, ()) for name in concerned)))
         texts = [f"every query of {place or 'the attention'} sees a key" for place in where]
@@ -60,6 +62,7 @@ def with_seen_keys(families: list[Family], program: Program) -> list[Family]:
     return masked
 
 
+# Behind these no shift is left: it has been removed, or it is no symmetry.
 _ENDING_SHIFTS = (p.Normalise, p.Softmax, p.Nonlinear, p.Homogeneous, p.Power, p.Exponential, p.Logarithm, p.Ended)
 
 

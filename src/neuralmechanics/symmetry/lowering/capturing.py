@@ -66,6 +66,7 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
         if name == "export of checkpoints" and "gradient" not in reasons.get("export", ""):
             continue
         try:
+            # Exports run on fake tensors: the parameters stay as they are, and need not be copied to be put back.
             with left_as_found(whole, batch, parameters=route not in _EXPORTS), _silent():
                 captured = route(whole, batch, NO_GRADIENT)
         except RouteError as error:  # whatever one route cannot do, the next one may

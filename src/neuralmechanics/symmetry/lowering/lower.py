@@ -115,6 +115,7 @@ class _Lowering:
             source = values[node.args[0]]
             return source[node.args[1]] if isinstance(source, (tuple, list)) else self._data(node)
         name = operation_name(node)
+        # An operation in place has the rule of the one that gives a new tensor, but where it has one of its own.
         rule = RULES.get(name, RULES.get(functional_name(node)))
         args = fx.node.map_arg(node.args, lambda n: values[n])
         kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
@@ -139,6 +140,7 @@ class _Lowering:
         if not dependent:
             return self._data(node)
         entry = UnknownOperation(name, place(node), text)
+        # One line for the reader, however often a loop meets the same form.
         if entry not in self.unknown:
             self.unknown.append(entry)
         return self._forgotten(node, flat_values((args, kwargs)), Reason("unknown", str(entry), text), True)
@@ -260,6 +262,7 @@ def _fitting(made: Any, value: Any) -> Any:
     several, single = isinstance(value, (tuple, list)), getattr(value, "shape", None) is not None
     if (single and made is None) or (several and not isinstance(made, (tuple, list))):
         raise UnsupportedFormError(f"{type(made).__name__} for {'several results' if several else 'a tensor'}")
+    # Labels in another shape would be read at the wrong places by all that follows.
     if isinstance(made, Value) and single and made.shape != shape_of(value):
         raise UnsupportedFormError(f"shape {made.shape} for a result of shape {shape_of(value)}")
     if isinstance(made, (tuple, list)) and isinstance(value, (tuple, list)):

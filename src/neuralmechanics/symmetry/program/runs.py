@@ -29,6 +29,7 @@ def _runs(made: Mapping[int, Instruction], x: Value, dim: int) -> tuple[int, ...
     for operand, axes in zip(
         step.operands, axis_map(step.primitive, [o.shape for o in step.operands], x.shape), strict=False
     ):
+        # Data are met entry by entry, whatever parts they were joined of.
         if operand.depends and dim in axes:
             found.add(_runs(made, operand, axes.index(dim)))
     return found.pop() if len(found) == 1 else ()

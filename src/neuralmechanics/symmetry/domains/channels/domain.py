@@ -68,7 +68,7 @@ class Channels(Meeting):
             out = self._of_data(primitive, xs, result.shape)
         else:
             out = rule(self, primitive, *xs)
-        # Other primitives may make something else of zeros, as exp does: they are then entries like any that agree.
+        # Other primitives may make something else of zeros, as exp does: then all entries agree, and are not known.
         if out is not None and type(primitive) not in _KEEPING_ZEROS:
             out = changed(out, lambda leaf: replace(leaf, zero=False) if leaf.zero else leaf)
         if out is not None and result is not None:

@@ -179,6 +179,7 @@ class Meeting:
             single = one if one.node is not None else other
             told = one.told or other.told
             self.factors.none(single)
+            # The other summand is the same for all channels, a multiple of the all-ones vector.
             if single.node is not None and not told and single.mixing is not None:
                 self.mixing.keep_ones(single.mixing)
             else:
@@ -193,6 +194,7 @@ class Meeting:
         self.nodes.tie(one, other)
         if one.node is None or other.node is None:
             single, partner = (one, other) if one.node is not None else (other, one)
+            # One number for all channels commutes with every matrix; numbers that differ do with none.
             if partner.told:
                 self.mixing.fix(single.mixing)
             return single if single.node is not None else replace(single, told=one.told or other.told)
@@ -230,6 +232,7 @@ class Meeting:
             single, told = (one, other.told) if one.node is not None else (other, one.told)
             self.factors.none(single)
             if single.mixing is not None:
+                # Against data nothing mixes; against one number for all Σ_c x_c stays, where Aᵀ keeps the ones vector.
                 if told:
                     self.mixing.fix(single.mixing)
                 else:

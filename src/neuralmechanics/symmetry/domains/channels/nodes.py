@@ -259,6 +259,7 @@ class Nodes:
         common = parts[0][1:]
         for part in parts[1:]:
             common = [self.zipped(one, other, self.merge) for one, other in zip(common, part[1:], strict=True)]
+        # A part of one entry stands beside the others and is told from them.
         return [summed([part[0] if part[0].width > 1 else Leaf(1, told=True) for part in parts]), *common]
 
     def skeleton(self, layout: Layout) -> Layout:

@@ -42,6 +42,7 @@ def contracted(c: Meeting, primitive: p.Contract, x: Axes, y: Axes) -> Axes:
             c.met(wide[0], wide[1], c.against)
         else:
             c.added_up(wide[0])
+    # Meeting may have split spaces, and what stands beside what is read off the parts.
     x, y = c.current(x), c.current(y)
     c.seen(x, y, letters=[how.x, how.y])
     return Axes(tuple(out[letter] for letter in how.out))
@@ -66,6 +67,7 @@ def extremum(c: Meeting, primitive: Any, x: Axes) -> Axes:
     c.stiff(x)
     c.factors.no_sign(*all_leaves(x))
     for d in bound:
+        # Scaled apart, another entry would be the largest.
         c.factors.no_scale(*leaves(x.layouts[d]))
     return without(x, bound, primitive.keepdim)
 
@@ -142,6 +144,7 @@ def deviation(c: Meeting, primitive: p.Deviation, x: Axes) -> Axes:
 def softmax(c: Meeting, primitive: p.Softmax, x: Axes) -> Axes:
     c.stiff(x)
     c.factors.none(*all_leaves(x))
+    # Which entries enter differs along ``chosen``, or along any dimension where that is not known.
     if primitive.function is not None:
         for d in range(len(x.layouts)) if primitive.chosen is None else primitive.chosen:
             c.held(x.layouts[d])

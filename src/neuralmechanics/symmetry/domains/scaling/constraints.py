@@ -32,7 +32,7 @@ class LabelConstraints:
         out: list[LabelTerm] = []
         for term in terms:
             ids = squeezed(self.system.resolve(term.ids))
-            # Variable 0 is the zero.
+            # Variable 0 is the constant zero: such a term says nothing.
             if not ids.any():
                 continue
             if term.choice and ids.shape[-1] == 1:
@@ -50,6 +50,7 @@ class LabelConstraints:
         terms = self._compact(terms)
         free = [t for t in terms if not (t.dims() & dims)]
         bound = [t for t in terms if t.dims() & dims]
+        # Terms that share no bound dimension vary independently, so that each set is constant by itself.
         for group in linked(bound, dims):
             free += self._settle_group(group, dims, terms)
         return free

@@ -182,12 +182,14 @@ class Scales(Contractions):
 
     def larger(self, x: Label, y: Label) -> Label:
         """The elementwise maximum or minimum of two tensors."""
+        # max(a·x, a·y) = a·max(x, y) for a > 0; with different factors it is no multiple.
         return self.add(x, y)
 
     def noise(self, x: Label) -> Label:
         return _made_of(x)
 
     def reduce(self, x: Label, dims: Sequence[int], keepdim: bool, mean: bool) -> Label:
+        # Σ a_k x_k is a multiple of Σ x_k where all a_k are equal.
         return without_dims(self._uniform(x, dims), dims, keepdim)
 
     def extremum(self, x: Label, dims: Sequence[int], keepdim: bool) -> Label:

@@ -103,6 +103,7 @@ class LabelGauges:
     def _eliminate(self, number: int, shifts: dict[int, Fraction], equations: int) -> None:
         """Keeps the combinations of directions that leave the sum where it is."""
         used, extent = self._directions[number], self._extents[number]
+        # Fewer equations than values of t leave some of these open (see ``left_over``).
         self._partly |= equations < extent or any(self._extents[other] != extent for other in shifts)
         for other, shift in shifts.items():
             if other != number:

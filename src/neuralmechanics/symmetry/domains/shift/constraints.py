@@ -74,6 +74,7 @@ class ShiftConstraints:
         """Demands that the terms' sum be constant along ``dims``."""
         moving = [t for t in terms if (t.varies | t.pattern) & dims]
         for group in by_function(self._known(moving)):
+            # A function that differs along them cannot be constant there: its coefficients must vanish.
             if any(t.varies & dims for t in group):
                 self._vanish(group)
                 continue

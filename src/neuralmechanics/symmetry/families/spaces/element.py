@@ -33,6 +33,7 @@ def monomial(
     >>> monomial(torch.tensor([[0.0, -2.0], [1.0, 0.0]], dtype=torch.float64))
     (tensor([1, 0]), tensor([-2.,  1.], dtype=torch.float64))
     """
+    # Compared with zero exactly: a matrix that is monomial but for rounding is taken as it is.
     filled = matrix != 0
     if not bool((filled.sum(-1) == 1).all() and (filled.sum(-2) == 1).all()):
         return None

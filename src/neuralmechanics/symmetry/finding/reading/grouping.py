@@ -88,6 +88,7 @@ def gather(
     sets = members_alike(exponents, size, marks, signed)
     all_terms = family_terms(exponents, [members for members, _ in sets], size)
     for (members, sign), terms in zip(sets, all_terms, strict=True):
+        # A basis vector may have any factor; least integers make charges the same from one search to the next.
         scale = _normalisation(terms, len(members))
         scaled = tuple(SliceTerm(t.view, t.charges, t.slices, t.coefficients * scale[t.charges]) for t in terms)
         chosen = np.zeros(size, dtype=bool)

@@ -34,6 +34,7 @@ def _exported(whole: Whole, batch: Any, no_gradient: Operation, *, recomputed: b
     with _no_stack_traces(), compiled_when_called():
         program = _exported_program(whole, batch)
         written_out(program.graph_module, no_gradient, recomputed=recomputed)
+        # Read off before the functional form, in which nothing is written into any more.
         written = written_placeholders(program.graph)
         # Only where it must be, for the whole graph is traced once more.
         if needs_functional_form(program.graph) or _vectorised(program.graph):

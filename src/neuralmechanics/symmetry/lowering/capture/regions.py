@@ -77,6 +77,7 @@ def _cut(graph: fx.Graph, stretch: Sequence[fx.Node], no_gradient: Operation) ->
 
 def _write_out(module: fx.GraphModule, node: fx.Node, enabled: bool) -> list[fx.Node]:
     """Copies the region's operations in front of ``node``; returns those of them that have no gradient."""
+    # What the region runs under comes first, then the region itself, then its inputs.
     place = next(k for k, a in enumerate(node.args) if isinstance(a, fx.Node) and a.op == "get_attr")
     region: Any = module.get_submodule(str(node.args[place].target))  # type: ignore[union-attr]
     inner_silent = set(_written_out(region))

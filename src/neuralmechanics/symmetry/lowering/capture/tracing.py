@@ -139,6 +139,8 @@ def _graph_of(run: Run, values: list[Tensor], rest: list[Tensor], *, below_autog
 
     # The backward pass of fused attention is one operation without a rule; written out it is products and a softmax.
     attention = sdpa_kernel(SDPBackend.MATH) if below_autograd else nullcontext()
+    # On real tensors the model may branch on what they hold. Before dispatch, operations are those that it calls;
+    # after it, what autograd adds are operations as well.
     trace = make_fx(run, pre_dispatch=not below_autograd, tracing_mode="real", _error_on_data_dependent_ops=False)
     try:
         with seeded(), attention:

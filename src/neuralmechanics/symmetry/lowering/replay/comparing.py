@@ -60,6 +60,7 @@ def replayed(captured: Captured, whole: Whole, batch: Any, *, gradients: bool = 
     the branch taken: it is compared on the given data, and at the farthest other point that stays on the branch.
     Without ``gradients`` the forward pass alone is compared, for tests of the backward pass.
     """
+    # Held as a constant, a parameter would move in the model and stand still in the graph.
     constant = _parameter_as_constant(captured, whole)
     if constant and gradients:
         return Replayed(f"the graph holds {constant} as a constant")

@@ -155,6 +155,7 @@ def evaluated(results: Sequence[Any], params: Mapping[str, Tensor], gradients: b
     plain = [value.detach() for value in values]
     if not moving:
         return Evaluation(plain, {})
+    # The same combination of outputs for the model and for the graph, or their gradients would differ.
     generator = torch.Generator().manual_seed(SEED)
     weights = [torch.randn(v.shape, generator=generator).to(v.device, v.dtype) for v in moving]
     if sum(p.numel() for p in params.values()) > LARGE:

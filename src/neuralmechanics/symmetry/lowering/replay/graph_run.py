@@ -136,6 +136,7 @@ def _written_into(node: Any) -> Callable[..., Tensor] | None:
     """Of an operation that gives a tensor with its second argument written into a part of it, what views that part."""
     schema = getattr(node.target, "_schema", None)
     names = [argument.name for argument in schema.arguments] if schema is not None else []
+    # A functional copy writes into the whole of its first argument.
     if names == ["self", "src", "non_blocking"]:
         return lambda whole, *_: whole
     packet = node.target.overloadpacket if names[:2] == ["self", "src"] else None

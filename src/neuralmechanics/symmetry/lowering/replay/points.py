@@ -73,6 +73,7 @@ class Point:
         """Every parameter moved by a random fraction of its size."""
         generator = torch.Generator().manual_seed(SEED)
         every = sum(value.numel() for value in self.params.values()) <= LARGE
+        # Tensors of zeros (biases at the start) are moved in any case: at zero much agrees that differs elsewhere.
         chosen = {n: v for n, v in self.params.items() if every or v.numel() <= PARTLY_MOVED or _is_zero(v)}
         moved = {name: _moved(value, step, generator) for name, value in chosen.items()}
         return replace(self, params={**self.params, **moved})

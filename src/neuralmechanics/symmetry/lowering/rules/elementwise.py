@@ -60,6 +60,7 @@ def clamped(d: Builder, node: fx.Node, x: Value, low: Any = None, high: Any = No
     low, high = kwargs.get("min", low), kwargs.get("max", high)
     if "clamp_max" in str(node.target):
         low, high = None, low
+    # Infinity bounds nothing.
     bounds = [b for b in (low, high) if b is not None and b not in (math.inf, -math.inf)]
     if not all(is_number(b) for b in bounds):
         others = [b for b in bounds if not is_number(b)]

@@ -46,6 +46,7 @@ def chosen(d: Builder, node: fx.Node, condition: Any, x: Operand | None = None, 
     if other is not None and first is None:
         filled = function_of("where", lambda x, mask: torch.where(mask, x, other), mask)
         return d.masked(x, other, shape, filled, _value(condition))
+    # Two numbers: no parameter enters but through the mask, which may not move.
     if first is not None:
         return d.constant(shape, function=outcome(node))
     picked = function_of("where", lambda x, y, mask: torch.where(mask, x, y), mask)

@@ -23,6 +23,7 @@ def naming_the_operation(of_program: Callable[Concatenate[Program, P], R]) -> Ca
     def run(program: Program, /, *others: P.args, **settings: P.kwargs) -> R:
         try:
             return of_program(program, *others, **settings)
+        # A pass inside this one has named its operation already.
         except PassError:
             raise
         except Exception as error:

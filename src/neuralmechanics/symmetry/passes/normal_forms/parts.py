@@ -100,6 +100,7 @@ class _Writer:
         owners = [max(k for k, start in enumerate(starts[:-1]) if start <= n) for n in take.positions]
         owned = zip(owners, take.positions, strict=True)
         runs = [(k, [n - starts[k] for _, n in group]) for k, group in groupby(owned, key=lambda pair: pair[0])]
+        # Nothing is saved where every part is still needed, nor where runs go to and fro between parts.
         if len(set(owners)) == len(parts) or len(runs) > len(set(owners)):
             return None
         pieces = [self._of(cause, parts[k], Take(take.dim, tuple(places))) for k, places in runs]

@@ -83,6 +83,7 @@ def _peeled(tape: Tape, x: Value, letters: str, other: str, bound: set[str]) -> 
         else:
             kept = None
         lost = set(letters) - {letters[d] for d in kept or ()}
+        # Dimensions of a window stay: their letters say which entries of input, kernel and output meet.
         if not kept or lost & bound or len(kept) != len(before.shape):
             break
         x, letters = before, "".join(letters[d] for d in kept)

@@ -38,6 +38,7 @@ def _as_function(instruction: Instruction, makers: dict[int, Instruction]) -> In
     maker = None if x is None else makers[x.index]
     if maker is None or not isinstance(maker.primitive, p.Exponential):
         return instruction
+    # Both are positive, which is not seen of a logarithm.
     made = p.Nonlinear(nonnegative=True, function=_SIGMOID if inverse else _SOFTPLUS)
     return replace(instruction, primitive=made, operands=maker.operands)
 

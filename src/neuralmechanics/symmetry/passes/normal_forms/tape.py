@@ -23,6 +23,7 @@ class Tape:
 
     def resolved(self, instruction: Instruction) -> Instruction:
         """The instruction with the values that stand for its operands."""
+        # What stands for a value is itself in terms of what was written before, so that one look-up is enough.
         return replace(instruction, operands=tuple(self._stands.get(x.index, x) for x in instruction.operands))
 
     def keep(self, instruction: Instruction) -> None:

@@ -154,6 +154,7 @@ class _Absorption:
             if shows is None:
                 return None
             if self._ends(number, instruction, shows):
+                # Behind this sum nothing moves: with the constant in the parameter or added here it gives the same.
                 ended.add(number)
                 continue
             if not shows.any() or instruction.result is None:

@@ -221,6 +221,7 @@ class _Writer:
         if led is None:
             return False
         values = [r.value if r else x for r, x in zip(found, operands, strict=True)]
+        # Parts that no expert made are the same at each of them.
         if isinstance(primitive, p.Concatenate):
             values = [
                 v if r else self._new(p.Rearrange(Expand((experts, *v.shape))), [v], instruction.cause)

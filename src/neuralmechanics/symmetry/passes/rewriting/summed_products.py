@@ -55,6 +55,7 @@ def _factors(
     bound = {d % len(summed.shape) for d in primitive.dims}
     # A factor with one entry along a summed dimension stands outside the sum: no product in that letter.
     wide = bool(bound) and all(_wide(v, summed, d) for v in (x, y) for d in bound)
+    # A product with itself is a sum of squares, which orthogonal matrices alone leave as it is.
     both = x.depends and y.depends and x is not y
     alone = len(readers.get(summed.index, ())) == 1
     return (x, y) if wide and both and alone and len(summed.shape) <= len(_LETTERS) else None

@@ -40,6 +40,7 @@ class Function:
     """
 
     name: str
+    # Two closures are never equal, though they do the same: the name and the settings tell.
     apply: Callable[..., Any] = field(repr=False, compare=False)
     data: tuple[str, ...] = ()
     settings: Hashable = field(default=(), repr=False)

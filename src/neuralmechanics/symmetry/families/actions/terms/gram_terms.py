@@ -71,7 +71,7 @@ def add_gram_(total: Float64[Tensor, "blocks width width"], term: GramTerm, a: T
     # Re A Bᴴ is the inner product over the reals, in which complex entries count as two.
     product = left @ (left if a is b else term.channels(b)[index]).mH
     product = product.real if product.is_complex() else product
-    # A Aᴴ is symmetric by itself.
+    # A Aᴴ is symmetric by itself, up to rounding.
     symmetric = product if a is b else (product + product.mT) / 2
     signs = torch.as_tensor(term.signs, dtype=torch.float64, device=a.device)
     total.index_add_(0, torch.as_tensor(term.blocks, device=a.device), signs[:, None, None] * symmetric)

@@ -43,6 +43,7 @@ class Placement:
 
     def positions(self, copy: Sequence[int] = ()) -> np.ndarray:
         """The entries of one copy: one row a channel, one column for each of the rest."""
+        # Mixed radix: a place is the sum of its digits times their strides, and a copy fixes some of the digits.
         start = self.offset + sum(copy[d.role] * d.stride for d in self.digits if isinstance(d.role, int))
         channel = _counted([d for d in self.digits if d.role == "channel"])
         rest = _counted([d for d in self.digits if d.role == "rest"])

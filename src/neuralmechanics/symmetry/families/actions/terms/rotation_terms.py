@@ -36,6 +36,7 @@ class RotationTerm:
         value = params[self.parameter].double()
         gain = gain_values(self.dressing, params, value)
         if gain is not None:
+            # D A D⁻¹ entry by entry: d_i A_ij / d_j.
             matrix = gain[:, None] * matrix / gain
         if self.place is None:
             return torch.movedim(torch.tensordot(matrix, value, dims=([1], [self.dim])), 0, self.dim)

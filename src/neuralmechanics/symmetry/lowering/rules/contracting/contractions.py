@@ -150,6 +150,7 @@ def _groups(rows: int, ends: Any) -> Function:
     """The group of each row, by where each group ends."""
 
     def places(ends: torch.Tensor) -> torch.Tensor:
+        # A group's end is the first row behind it, which is of the next group already.
         return torch.searchsorted(ends, torch.arange(rows, dtype=ends.dtype, device=ends.device), right=True)
 
     return function_of(GROUPS, places, ends, settings=rows)

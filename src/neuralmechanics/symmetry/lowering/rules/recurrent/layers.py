@@ -59,6 +59,7 @@ def _gated(d: Builder, node: fx.Node, operands: Sequence[Any], separate: int) ->
     initial = leaves(state)
     time = 1 if len(operands) > 8 and operands[8] else 0
     steps = x.shape[time] if len(x.shape) > 2 else 2
+    # A single step from a state of zeros: V meets nothing else.
     zeros = steps == 1 and all(number_in(n) == 0 for n in initial)
     sides = 2 if bidirectional else 1
     projected = len(weights) != count * sides * (4 if has_biases else 2)
@@ -90,6 +91,7 @@ def _gates(d: Builder, x: Value, hidden: Value, weights: Sequence[Any], separate
     if biases:
         first = d.add(first, biases[0])
     if zeros:
+        # V is read, so that it is no unused parameter, and nothing depends on it.
         d.fix(d.scaled(v, 0.0))
         second = expand(d, biases[1], first.shape) if biases else None
     else:

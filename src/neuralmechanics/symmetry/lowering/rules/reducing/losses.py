@@ -33,6 +33,7 @@ def of_difference(d: Builder, node: fx.Node, x: Value, y: Value, *rest: Any, **_
     """A function of x - y alone, which what is added to both does not change."""
     d.fix(*(r for r in rest if is_value(r)))
     loss = bound(node, 0, 1)
+    # The operation itself, with the difference first and zeros second.
     of_step = replace(loss, apply=lambda step, *data: loss.apply(step, torch.zeros_like(step), *data))
     return d.ended(meta_shape(node), of_step, d.add(x, y, -1.0))
 

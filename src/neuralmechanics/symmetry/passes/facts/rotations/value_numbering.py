@@ -79,6 +79,7 @@ class ChannelSums:
             found = self._read_data(maker, value, depth + 1) if depth < _DEEPEST else None
             found = self._of_model(value) if found is None else found
             if found is None:
+                # Of unknown data each channel is a number of its own and equals no other.
                 found = self._numbered(("new", value.index), np.arange(value.shape[-1] if value.shape else 1))
             self._data[value.index] = found
         return self._data[value.index]
