@@ -53,6 +53,28 @@ def _collected(size: int, rows: list[tuple[list[float], list[int]]]) -> Constrai
 
 
 @settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@given(system=systems())
+def test_variables_called_equal_have_equal_coordinates(system: tuple[int, list[tuple[list[float], list[int]]]]) -> None:
+    size, rows = system
+    space = _collected(size, rows).solve()
+    basis = space.matrix.toarray()
+    for one in range(size):
+        for other in range(size):
+            if space.equal(np.array([one]), np.array([other])):
+                assert (basis[one] == basis[other]).all()
+
+
+def test_a_difference_and_its_opposite_are_not_equal() -> None:
+    """d = a - b and e = -d, whose coordinates add up to zero both."""
+    constraints = ConstraintSystem()
+    a, b, d, e = constraints.new(4)
+    constraints.add([1, -1, -1], np.array([[a, b, d]]))
+    constraints.add([1, 1], np.array([[d, e]]))
+    space = constraints.solve()
+    assert not space.equal(np.array([d]), np.array([e]))
+
+
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
 @given(system=systems(), draw=st.data())
 def test_what_is_asked_of_some_variables_is_what_the_whole_null_space_says_of_them(
     system: tuple[int, list[tuple[list[float], list[int]]]], draw: st.DataObject

@@ -32,6 +32,8 @@ STABILISED: dict[str, tuple[float, Step]] = {
     "sum of squares": (1e-6, lambda x: x / ((x * x).sum(-1, keepdim=True) + 1e-6) ** 0.5),
     "absolute values": (1e-3, lambda x: x / (1e-3 + x.abs().sum(-1, keepdim=True))),
     "normalize": (1e-12, lambda x: nn.functional.normalize(x, dim=-1)),
+    "smaller of two sizes": (1e-3, lambda x: x / (torch.minimum(x.abs(), 2 * x.abs()) + 1e-3)),
+    "larger of a size and what has either sign": (1e-3, lambda x: x / (torch.maximum(x, x.abs()) + 1e-3)),
     "rectified": (1e-8, lambda x: torch.relu(x) / (torch.relu(x).sum(-1, keepdim=True) + 1e-8)),
 }
 ENDED: dict[str, Step] = {
@@ -42,6 +44,12 @@ ENDED: dict[str, Step] = {
     "one in a denominator": lambda x: x / (1 + x.abs()),
     "subtracted": lambda x: x / (x.abs() - 1e-6),
     "small threshold": lambda x: x.clamp(min=1e-6),
+    "smaller of a size and what has either sign": lambda x: x / (torch.minimum(x, x.abs()) + 1e-3),
+    "fminimum of the same": lambda x: x / (torch.fmin(x.abs(), x) + 1e-3),
+    "size made larger by cubics": lambda x: (
+        x.repeat_interleave(4, 1)
+        / (nn.functional.interpolate(x.abs()[:, None, None], scale_factor=(1, 4), mode="bicubic")[:, 0, 0] + 1e-3)
+    )[:, ::4],
     "tenth": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 0.1),
 }
 

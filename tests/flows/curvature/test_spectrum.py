@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -121,3 +121,24 @@ def test_an_orbit_without_a_least_point_is_refused() -> None:
 def test_dense_hessians_have_a_limit() -> None:
     with pytest.raises(ValueError, match="above largest=2"):
         hessian_spectrum(lambda p: p["x"].square().sum(), {"x": torch.ones(3)}, largest=2)
+
+
+def test_sharpness_across_an_orbit_may_be_negative() -> None:
+    """A bowl upside down, of a function of the product alone: the orbit's zeros are no eigenvalue across it."""
+    model, batch = planted("linear pair")
+    loss = module_loss(model, lambda module, data: -squares(module, data), batch)
+    symmetries = find_symmetries(model, batch, squares)
+    across = hessian_spectrum(loss, loss.theta0, symmetries).sharpness
+    assert sharpness(loss, loss.theta0, symmetries) == pytest.approx(across, rel=1e-6)
+
+
+@pytest.mark.parametrize("curvature", [-3.0, -1e-3, 2.0])
+def test_sharpness_of_a_rescaled_pair_of_numbers(curvature: float) -> None:
+    """c (xy)²/2 at x = y = 1, across x → ax, y → y/a: the largest eigenvalue of c [[1, 2], [2, 1]] along (1, 1)."""
+    pair = find_symmetries(nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)), torch.ones(1, 1))
+    ones = {name: torch.ones(1, 1, dtype=torch.float64) for name in ("0.weight", "1.weight")}
+
+    def loss(params: Mapping[str, Tensor]) -> Tensor:
+        return curvature * (params["0.weight"] * params["1.weight"]).square().sum() / 2
+
+    assert sharpness(loss, ones, pair) == pytest.approx(3 * curvature, rel=1e-9)

@@ -53,9 +53,16 @@ class NullSpace:
         return self.distinct[self.place]
 
     @cached_property
-    def _totals(self) -> np.ndarray:
-        """The sum of every row, by which equal variables are told from opposite ones."""
-        return np.asarray(self.distinct.sum(axis=1)).reshape(-1)
+    def _signs(self) -> np.ndarray:
+        """The sign of every row's first entry, by which equal variables are told from opposite ones."""
+        rows = self.distinct.copy()
+        rows.eliminate_zeros()
+        rows.sort_indices()
+        # Not the sum of a row: that of d = a - b is the sum of its opposite, zero.
+        signs = np.zeros(rows.shape[0], dtype=np.int8)
+        moving = np.flatnonzero(np.diff(rows.indptr))
+        signs[moving] = np.sign(rows.data[rows.indptr[moving]])
+        return signs
 
     def equal(self, left: np.ndarray, right: np.ndarray) -> bool:
         """Whether all variables of two arrays are the same in pairs."""
@@ -63,7 +70,7 @@ class NullSpace:
         if (one == other).all():
             return True
         same = (self.leader[one] == self.leader[other]).all()
-        return bool(same) and np.allclose(self._totals[one], self._totals[other], rtol=1e-12, atol=0)
+        return bool(same) and bool((self._signs[one] == self._signs[other]).all())
 
     def entries(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Coordinates (position in ``ids``, basis vector, value) of all that is not zero in the variables' rows."""

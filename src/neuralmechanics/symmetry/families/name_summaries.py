@@ -8,13 +8,19 @@ from itertools import pairwise
 
 __all__ = ["common_form", "summarised", "templated"]
 
-_NUMBER = re.compile(r"(?:(?<=^)|(?<=[. ]))\d+(?=[., ]|$)")
+# What follows an equals sign is a value, such as eps=0.001, whose digits are the number of no layer.
+_NUMBER = re.compile(r"(=[^, ]*)|(?:(?<=^)|(?<=[. ]))(\d+)(?=[., ]|$)")
 _SLOT = "\0"
 
 
 def templated(name: str) -> tuple[str, tuple[int, ...]]:
-    """The name with a slot for each number that stands between dots, and those numbers."""
-    return _NUMBER.sub(_SLOT, name), tuple(int(n) for n in _NUMBER.findall(name))
+    """The name with a slot for each number that stands between dots, and those numbers.
+
+    >>> templated("layers.3.norm.weight eps=0.001")[1]
+    (3,)
+    """
+    numbers = tuple(int(number) for _, number in _NUMBER.findall(name) if number)
+    return _NUMBER.sub(lambda found: found[1] or _SLOT, name), numbers
 
 
 def summarised(names: Iterable[str]) -> list[str]:

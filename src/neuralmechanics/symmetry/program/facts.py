@@ -58,7 +58,7 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
         return True
     if isinstance(primitive, p.Multiply) and xs[0] is xs[1]:
         return True
-    if isinstance(primitive, p.Maximum):
+    if isinstance(primitive, p.Maximum) and primitive.largest:
         return any(x.nonnegative for x in xs)
     # From here on: sums, products and selections of entries that are never negative.
     if not xs or not all(x.nonnegative for x in xs):
@@ -78,5 +78,5 @@ def is_nonnegative(primitive: p.Primitive, xs: Sequence[Value]) -> bool:
 
 _OF_ENTRIES = (
     p.Rearrange, p.Concatenate, p.Pad, p.Gather, p.Spread, p.Scatter, p.Resize, p.Select, p.Noise, p.Restrict,
-    p.Multiply, p.Contract, p.Reduce, p.Extremum, p.Order,
+    p.Multiply, p.Contract, p.Reduce, p.Extremum, p.Maximum, p.Order,
 )  # fmt: skip
