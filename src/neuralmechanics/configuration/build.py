@@ -10,6 +10,8 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from neuralmechanics.configuration.former_names import in_todays_words
 from neuralmechanics.configuration.read_toml import read_toml
 
@@ -49,6 +51,20 @@ def config_from_dict(values: Mapping[str, Any], kind: type[T], prefix: str = "")
         if name not in values and item.default is MISSING and item.default_factory is MISSING:
             raise ValueError(f"the configuration lacks {prefix + name!r}, which has no default")
     return kind(**{key: _convert(value, hints[key], prefix + key) for key, value in values.items()})
+
+
+def require_types(config: Any, prefix: str = "") -> None:
+    """Refuse a configuration made in Python of which a value has another type than its field, in the words of a file.
+
+    What a file could say is taken: a list for a tuple, a whole number for a float; and numbers of numpy.
+    """
+    hints = typing.get_type_hints(type(config))
+    for item in fields(config):
+        value, hint, key = getattr(config, item.name), hints[item.name], prefix + item.name
+        if not is_dataclass(hint):
+            _convert(value.item() if isinstance(value, np.generic) else value, hint, key)
+        elif not isinstance(value, hint):
+            raise ValueError(f"{key} must be of type {hint.__name__}, got {_shown(value)}")
 
 
 def unknown_key(key: str, known: list[str]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
 
+from neuralmechanics.configuration.build import require_types
 from neuralmechanics.configuration.former_names import todays_word
 from neuralmechanics.optimizers.hyperparameters.config import OptimizerConfig
 
@@ -43,6 +44,7 @@ class ScheduleConfig:
     """unit of milestones and warmup"""
 
     def __post_init__(self) -> None:
+        require_types(self, "schedule.")
         _require(isfinite(self.factor) and self.factor >= 0, "schedule.factor", self.factor, "zero or positive")
         _require(isfinite(self.warmup) and self.warmup >= 0, "schedule.warmup", self.warmup, "zero or positive")
         finite = all(isfinite(milestone) for milestone in self.milestones)
@@ -71,6 +73,7 @@ class ImageConfig:
     """use only so many test examples"""
 
     def __post_init__(self) -> None:
+        require_types(self, "images.")
         for name in ("size", "train_limit", "test_limit"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"images.{name}", value, "positive")
@@ -97,6 +100,7 @@ class RecordConfig:
     """how many Hessian eigenvalues the metric hessian computes"""
 
     def __post_init__(self) -> None:
+        require_types(self, "record.")
         _require(self.every >= 1, "record.every", self.every, "at least 1")
         _require(self.charges is None or self.charges >= 1, "record.charges", self.charges, "at least 1")
         _require(self.subset >= 1, "record.subset", self.subset, "at least 1")
@@ -133,7 +137,7 @@ class TrainConfig:
     batch_size: int = 128
     """examples in one step"""
     loss: str = "cross-entropy"
-    """training loss: cross-entropy, mse (against one-hot targets), or package.module:function of (model, batch)"""
+    """training loss: cross-entropy, mse (numbers, or one-hot classes), or package.module:function of (model, batch)"""
     seed: int = 0
     """of weights, order, augmentation and dropout"""
     device: str = "auto"
@@ -152,6 +156,7 @@ class TrainConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
+        require_types(self)
         object.__setattr__(self, "loss", todays_word(self.loss, ("loss",)))
         known = self.loss in LOSSES or ":" in self.loss
         _require(known, "loss", self.loss, f"one of {', '.join(LOSSES)}, or package.module:function")

@@ -26,14 +26,22 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     """Mean of -log softmax(model(x))[y] over examples (and places of a sequence)."""
     inputs, labels = batch
     logits = logits_of(model(inputs))
+    if labels.is_floating_point():
+        raise ValueError(
+            "cross-entropy takes classes, and the labels are numbers; train with loss='mse' or one of your own, "
+            "loss='package.module:function'"
+        )
     # Sequences count each place as an example.
     return functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
 def mean_squared_error(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean over examples and classes of (model(x) - one-hot(y))²."""
+    """Mean over examples and classes of (model(x) - one-hot(y))², or of (model(x) - y)² where y are numbers."""
     inputs, labels = batch
     logits = logits_of(model(inputs))
+    if labels.is_floating_point():
+        # Targets that are numbers are what the model is to put out; classes stand for one-hot vectors.
+        return functional.mse_loss(logits, labels.to(logits.dtype).reshape(logits.shape))
     return functional.mse_loss(logits, functional.one_hot(labels, logits.shape[-1]).to(logits.dtype))
 
 

@@ -13,9 +13,13 @@ from torch import Tensor, nn
 
 from neuralmechanics.functional.function_module import FunctionModule
 
-__all__ = ["LossFunction", "Names", "Whole", "names_of", "require_separate", "unwrapped"]
+__all__ = ["LossFunction", "Names", "NoLossError", "Whole", "names_of", "require_separate", "unwrapped"]
 
 LossFunction = Callable[[Any, Any], Tensor]
+
+
+class NoLossError(TypeError):
+    """A loss function that returns nothing that could be followed back to the parameters."""
 
 
 class Whole(nn.Module):
@@ -28,8 +32,20 @@ class Whole(nn.Module):
         self._loss_fn = loss_fn
 
     def forward(self, batch: Any) -> tuple[Tensor, ...]:
-        result = self._loss_fn(self.model, batch) if self._loss_fn is not None else _call(self.model, batch)
-        return tuple(_floating(result))
+        if self._loss_fn is None:
+            return tuple(_floating(_call(self.model, batch)))
+        result = self._loss_fn(self.model, batch)
+        found = tuple(_floating(result))
+        if not found:
+            raise NoLossError(
+                f"loss_fn returned {_told(result)}; it must return a floating-point tensor, the loss itself: not None "
+                "(a forgotten return), nor what .item() makes of it"
+            )
+        return found
+
+
+def _told(result: Any) -> str:
+    return f"a tensor of {result.dtype}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
 
 
 def _call(model: nn.Module, batch: Any) -> Any:

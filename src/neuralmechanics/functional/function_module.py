@@ -17,6 +17,7 @@ class FunctionModule(nn.Module):
 
     def __init__(self, function: Callable[[dict[str, Tensor], Any], Any], params: Mapping[str, Tensor]) -> None:
         super().__init__()
+        _require_tensors(params)
         self._function = function
         self._names = tuple(params)
         for name, value in params.items():
@@ -38,6 +39,17 @@ class FunctionModule(nn.Module):
         path, _, last = name.rpartition(".")
         tensor: Tensor = getattr(self.get_submodule(path), last)
         return tensor
+
+
+def _require_tensors(params: Mapping[str, Tensor]) -> None:
+    """A ``TypeError`` where the parameters are not tensors by name."""
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params is a {type(params).__name__}; give a mapping from name to tensor")
+    for name, value in params.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise TypeError(
+                f"params[{name!r}] is a {type(value).__name__}; give tensors by name, nested ones as 'outer.inner'"
+            )
 
 
 def as_module(model: Any, params: Mapping[str, Tensor] | None) -> nn.Module:

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from neuralmechanics.functional.as_found import RunState, plain_module
+from neuralmechanics.functional.calling import NoLossError
 from neuralmechanics.functional.inputs import call
 
 __all__ = ["Objective", "fixed_randomness", "scalar", "trainable_parameters"]
@@ -50,6 +51,11 @@ class Objective:
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
 
         def differentiated(loss: Tensor) -> tuple[Tensor, ...]:
+            if not loss.requires_grad:
+                raise NoLossError(
+                    "the loss has no gradient: it depends on no trainable parameter, or something cuts it off (detach, "
+                    "no_grad, inference_mode)"
+                )
             parts = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             return loss, *parts
 
@@ -122,7 +128,7 @@ class _Shell(nn.Module):
 def scalar(loss: Any, seed: int = 0) -> Tensor:
     """The loss as one number: a tensor of several is projected on a fixed random direction."""
     if not isinstance(loss, Tensor) or not loss.is_floating_point():
-        raise TypeError(f"loss_fn returned {type(loss).__name__}; it must return a floating-point tensor")
+        raise NoLossError(f"loss_fn returned {type(loss).__name__}; it must return a floating-point tensor")
     if loss.numel() == 1:
         return loss.reshape(())
     draw = torch.Generator().manual_seed(seed + 1)

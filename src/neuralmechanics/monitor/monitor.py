@@ -14,9 +14,10 @@ from neuralmechanics.monitor.choosing import choose_portion, choose_store, refus
 from neuralmechanics.monitor.defaults import own_defaults
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.measuring.angular_momentum import AngularMomentum
-from neuralmechanics.monitor.following.parameters import require_owner, symmetry_parameters
+from neuralmechanics.monitor.following.parameters import followed_parameters, require_owner, symmetry_parameters
 from neuralmechanics.monitor.following.recorder import Recorder, run_content
 from neuralmechanics.monitor.following.tracker import ROTATION, Maker, chosen_laws
+from neuralmechanics.monitor.one_loop import OneLoop
 from neuralmechanics.monitor.processes.holding import sharded
 from neuralmechanics.monitor.processes.writing import SilentStore, Writer, writes
 from neuralmechanics.monitor.store.shards.schema import LAST_RESIDUAL
@@ -24,6 +25,7 @@ from neuralmechanics.monitor.trackers.protocol import Tracker
 from neuralmechanics.monitor.trackers.tracked_store import TrackedStore
 from neuralmechanics.monitor.warning import Notes
 from neuralmechanics.optimizers import StepHooks, innermost, may_follow_sgd, nested_step
+from neuralmechanics.optimizers.hyperparameters.bounds import require_whole
 from neuralmechanics.symmetry import Symmetries
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from neuralmechanics.monitor.reading.run import Run
 
 
-class Monitor:
+class Monitor(OneLoop):
     """Measures every charge of a model while it trains, predicts each with every law, and records both.
 
     A context manager around the training loop; it hangs on the optimiser's step hooks and changes nothing: losses
@@ -81,12 +83,8 @@ class Monitor:
         trackers: Sequence[Tracker] = (),
         writer: Writer = None,
     ) -> None:
-        if every < 1:
-            raise ValueError(f"every={every}: the number of steps between records must be at least 1")
-        params = symmetry_parameters(model, symmetries)
-        if not params:
-            why = "".join(f"; {f.name}: {f.action.unfollowed}" for f in symmetries if f.action.unfollowed)
-            raise ValueError(f"the symmetries hold no charge, so there is nothing to monitor in this model{why}")
+        require_whole("every", every, 1)
+        params = followed_parameters(model, symmetries)
         optimizers = list(innermost(optimizer))
         require_owner(params, optimizers)
         plain = any(group.get("momentum", 0.0) == 0.0 for each in optimizers for group in each.param_groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,33 +70,48 @@ class SgdTrial:
         velocity = None if buffer is None else held(buffer.detach(), parameter).clone()
         self._before[name] = _Before(dense(parameter.detach()).clone(), gradient, velocity)
 
-    def passed(self, name: str, parameter: Tensor, buffer: Tensor | None, setting: Setting, *, absorbed: bool) -> bool:
-        """Whether the step of one parameter was SGD's. `absorbed`: torch's own adds βv into its gradient."""
+    def fault(self, name: str, parameter: Tensor, buffer: Tensor | None, setting: Setting, *, absorbed: bool) -> str:
+        """What of one parameter's step was not SGD's; empty where all was. `absorbed`: torch's own adds βv into its
+        gradient."""
         before, after = self._before[name], dense(parameter.detach())
         if before.gradient is None:
             # To the bit: torch leaves such a parameter alone, its decay and its momentum included.
-            return torch.equal(before.parameter, after)
+            return "" if torch.equal(before.parameter, after) else f"its step moves {name!r}, which got no gradient"
         left = parameter.grad
         if left is None:
-            return False
+            return f"its step takes away the gradient of {name!r}; zero gradients outside of step()"
         slope = promoted(before.gradient) * (-1.0 if setting.maximize else 1.0)
         velocity = None if buffer is None else promoted(held(buffer.detach(), parameter))
         if not setting.has_momentum:
             moved, lies = sgd_step(promoted(before.parameter), slope, None, setting), promoted(before.gradient)
         else:
             if velocity is None or not _close(velocity, _velocity(before, slope, setting), parameter.dtype):
-                return False
+                return f"the momentum that its step keeps of {name!r} is not SGD's" + _changed(before, left)
             moved = sgd_step(promoted(before.parameter), slope, velocity, setting)
             lies = promoted(before.gradient) + setting.momentum * velocity if absorbed else promoted(before.gradient)
         assert moved is not None
-        there = _close(promoted(held(left.detach(), parameter)), lies, parameter.dtype)
-        return there and _close(promoted(after), promoted(before.parameter) + moved, parameter.dtype)
+        if not _close(promoted(held(left.detach(), parameter)), lies, parameter.dtype):
+            return f"its step does not leave the gradient of {name!r} as it was" + _changed(before, left)
+        if not _close(promoted(after), promoted(before.parameter) + moved, parameter.dtype):
+            return f"its step of {name!r} is not SGD's"
+        return ""
 
-    def succeed(self) -> None:
-        """Every parameter has passed the step."""
-        self._before = {}
-        for mode in self._modes:
-            self._passed[mode] = self._passed.get(mode, 0) + 1
+    def judged(self, faults: Iterable[str]) -> str:
+        """The first fault of a step; empty where every parameter has passed it, which is then counted."""
+        first = next(filter(None, faults), "")
+        if not first:
+            self._before = {}
+            for mode in self._modes:
+                self._passed[mode] = self._passed.get(mode, 0) + 1
+        return first
+
+
+def _changed(before: _Before, left: Tensor) -> str:
+    """What else is known: the gradient was zeroed inside the step, or written otherwise."""
+    if before.gradient is None or torch.equal(dense(left.detach()), dense(before.gradient)):
+        return ""
+    zeroed = not bool(left.detach().any())
+    return "; zero gradients outside of step()" if zeroed else "; clip or project gradients outside of step()"
 
 
 def _velocity(before: _Before, slope: Tensor, setting: Setting) -> Tensor:

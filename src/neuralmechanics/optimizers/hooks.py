@@ -27,6 +27,10 @@ def innermost(optimizer: object) -> Iterator[Optimizer]:
     >>> [type(o).__name__ for o in innermost([sgd, sgd])]
     ['SGD']
     """
+    if isinstance(optimizer, type):
+        raise TypeError(
+            f"{optimizer.__name__} is a class; give the optimiser that was made of it and that the loop steps"
+        )
     if isinstance(optimizer, Sequence):
         # One optimiser in two wrappers is one.
         found = {id(one): one for each in optimizer for one in innermost(each)}

@@ -37,6 +37,7 @@ class StepWatch:
     def __init__(self, optimizer: Optimizer, params: Mapping[str, Tensor], *, exact_update: bool = False) -> None:
         self.known = may_follow_sgd(optimizer)
         """whether it is read as SGD: torch's own, or one whose steps were SGD's as far as they were tried"""
+        self.unlike = ""  # why it is not, where its steps were tried
         self._trial = SgdTrial() if self.known and not follows_sgd(optimizer) else None
         self._tried = False
         self._formula = adaptive_formula(optimizer)
@@ -96,17 +97,15 @@ class StepWatch:
 
     def judge(self) -> None:
         """After the step, before all else is read of it: whether one that was tried was SGD's; else it is none."""
-        if not self._tried or self._trial is None:
+        if not self._tried or (trial := self._trial) is None:
             return
-        trial = self._trial
-        passed = (
-            trial.passed(name, p, self._buffer(p), setting, absorbed=self._groups.of(p) in self._absorbed)
+        faults = (
+            trial.fault(name, p, self._buffer(p), setting, absorbed=self._groups.of(p) in self._absorbed)
             for name, setting in self._settings.items()
             for p in [self._params[name]]
         )
-        if all(passed):
-            trial.succeed()
-        else:
+        self.unlike = trial.judged(faults)
+        if self.unlike:
             self.known, self._trial = False, None
 
     def updates(self) -> Iterator[tuple[str, Update | None]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from neuralmechanics.diagnostics.checking.checking import check_symmetries
 from neuralmechanics.diagnostics.checking.report import CheckReport
 from neuralmechanics.diagnostics.checking.verdicts import WRONG_BACKWARD
+from neuralmechanics.functional.batches import require_batches
 from neuralmechanics.functional.function_module import PlainFunction, as_module
 from neuralmechanics.functional.pure_loss import LossFunction
 from neuralmechanics.symmetry.families.family import KINDS
@@ -41,14 +42,13 @@ def assert_symmetric(
     at all to test (``expect={}`` allows that). Returns the report.
     """
     __tracebackhide__ = True  # what a test suite shows is the caller's line
-    unknown_kind = next((kind for kind in expect or {} if kind not in KINDS), None)
-    if unknown_kind is not None:
-        raise ValueError(f"expect names the kind {unknown_kind!r}, which there is not; kinds: {', '.join(KINDS)}")
+    _require_expectation(expect)
     model = as_module(model, params)
-    if not isinstance(batches, Sequence) or not len(batches):
-        raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
+    require_batches(batches)
     found = find_forward_symmetries(model, batches[0], loss_fn) if symmetries is None else symmetries
     if not found.families and expect is None:
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ValueError(f"{type(model).__name__} has no trainable parameter, so there is no gradient to be tested")
         unknown = ", ".join(map(str, found.unknown))
         raise AssertionError(
             f"no symmetry was found, so nothing was tested{f' (no rule for {unknown})' if unknown else ''}; "
@@ -65,3 +65,16 @@ def assert_symmetric(
         count = f"{len(report.broken)} of {len(report.families)} families broken"
         raise AssertionError(f"{backward}{count}, first {first.family!r}: {first.reason}\n{report!r}")
     return report
+
+
+def _require_expectation(expect: Mapping[str, int] | None) -> None:
+    """ValueError where ``expect`` is not whole numbers by kinds that there are."""
+    if expect is None:
+        return
+    if not isinstance(expect, Mapping):
+        raise ValueError(f"expect is {expect!r}; give numbers by kind, such as {{'rescale': 7}}")
+    for kind, number in expect.items():
+        if kind not in KINDS:
+            raise ValueError(f"expect names the kind {kind!r}, which there is not; kinds: {', '.join(KINDS)}")
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise ValueError(f"expect[{kind!r}] is {number!r}; give the number of charges, a whole number")

@@ -24,6 +24,7 @@ from neuralmechanics.diagnostics.checking.report import CheckReport, FamilyCheck
 from neuralmechanics.diagnostics.checking.scene import Scene, working_dtype
 from neuralmechanics.diagnostics.checking.verdicts import LIMIT, SMALL, judge_family, only_second
 from neuralmechanics.functional.as_found import left_as_found
+from neuralmechanics.functional.batches import require_batches, running_on
 from neuralmechanics.functional.function_module import PlainFunction, as_module
 from neuralmechanics.functional.precision import unit
 from neuralmechanics.functional.pure_loss import LossFunction, Objective, trainable_parameters
@@ -66,14 +67,14 @@ def check_symmetries(
     Raises ValueError where ``batches`` is empty or lacks a family's parameter, TypeError where the loss is no tensor.
     Source: Kunin et al. 2021, section 3 and appendix A.
     """
-    if not isinstance(batches, Sequence) or not len(batches):
-        raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
+    require_batches(batches)
     model = as_module(model, params)
     with left_as_found(model, loss_fn, batches):
         values = trainable_parameters(model)
         _require(symmetries, values)
         generator = torch.Generator().manual_seed(seed)
-        dtype = working_dtype(Objective(model, loss_fn, batches[0], seed), values)
+        with running_on(batches):
+            dtype = working_dtype(Objective(model, loss_fn, batches[0], seed), values)
         scenes = [
             Scene.of(Objective(model, loss_fn, batch, seed + k), values, unit(dtype), hessian, samples, generator)
             for k, batch in enumerate(batches)

@@ -242,6 +242,11 @@ def optimizer_flow(optimizer: str | OptimizerFlow) -> OptimizerFlow:
     WeightDecay(weight_decay=0.1)
     """
     if not isinstance(optimizer, str):
+        if not hasattr(optimizer, "rows"):
+            raise TypeError(
+                f"the optimizer is a {type(optimizer).__name__}; laws are counted for one of {', '.join(_NAMED)}, or "
+                "for an object such as HeavyBall(friction=lambda t: 3 / t)"
+            )
         return optimizer
     if optimizer not in _NAMED:
         raise ValueError(

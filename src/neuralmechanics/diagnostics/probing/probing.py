@@ -14,6 +14,7 @@ from neuralmechanics.diagnostics.probing.integer_relations import integer_relati
 from neuralmechanics.diagnostics.probing.report import ProbeReport, Relation
 from neuralmechanics.diagnostics.probing.slice_sums import Slices, Table, element_sizes, tabulate
 from neuralmechanics.functional.as_found import left_as_found, require_built
+from neuralmechanics.functional.batches import require_batches
 from neuralmechanics.functional.function_module import as_module
 from neuralmechanics.functional.precision import unit
 
@@ -43,8 +44,7 @@ def probe_symmetries(
     precision. Raise it (1e-3) to see also symmetries that a norm's eps breaks a little. Costs
     1.25 gradients a slice; ValueError beyond ``most_slices``.
     """
-    if not isinstance(batches, Sequence) or not len(batches):
-        raise ValueError("batches must be a list with at least one batch, such as [batch]; each is given to loss_fn")
+    require_batches(batches)
     if params is not None:
         model = as_module(model, params)
     require_built(model)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.functional.as_found import double_copy
+from neuralmechanics.functional.batches import running_on
 from neuralmechanics.functional.inputs import to_double
+from neuralmechanics.optimizers.closures import require_plain_step
 
 __all__ = ["OptimizerFactory", "StepFunction", "optimizer_path"]
 
@@ -58,7 +60,8 @@ def optimizer_path(
         double.zero_grad(set_to_none=True)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed + step)
-            loss = loss_fn(double, to_double(batch))
+            with running_on(batches, step):
+                loss = loss_fn(double, to_double(batch))
         if loss.numel() != 1:
             raise ValueError(f"loss_fn returned shape {tuple(loss.shape)}; one number is needed, such as the mean")
         loss.backward()  # type: ignore[no-untyped-call]
@@ -68,6 +71,11 @@ def optimizer_path(
 
 
 def _advance(optimizer: OptimizerFactory | StepFunction, trainable: Mapping[str, nn.Parameter]) -> Callable[[], None]:
+    if not callable(optimizer):
+        raise TypeError(
+            f"the optimizer is a {type(optimizer).__name__}; give a function that makes one, such as lambda params: "
+            "torch.optim.SGD(params, lr=0.1), or a step function (parameters, gradients, state)"
+        )
     required = [
         p
         for p in inspect.signature(optimizer).parameters.values()
@@ -77,6 +85,7 @@ def _advance(optimizer: OptimizerFactory | StepFunction, trainable: Mapping[str,
         made = cast("OptimizerFactory", optimizer)(list(trainable.values()))
         if not isinstance(made, torch.optim.Optimizer):
             raise TypeError(f"the optimizer factory returned {type(made).__name__}; a torch.optim.Optimizer is needed")
+        require_plain_step(made)
 
         def step_optimizer() -> None:
             made.step()
@@ -93,6 +102,12 @@ def _advance(optimizer: OptimizerFactory | StepFunction, trainable: Mapping[str,
     def step_function() -> None:
         gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in trainable.items()}
         updates = step({n: p.detach() for n, p in trainable.items()}, gradients, state)
+        if not isinstance(updates, Mapping) or updates.keys() != trainable.keys():
+            lacking = sorted(trainable.keys() ^ updates.keys()) if isinstance(updates, Mapping) else []
+            found = f"{', '.join(lacking)} on one side only" if lacking else f"a {type(updates).__name__}"
+            raise TypeError(
+                f"the step function must return an update (not the new value) for each trainable parameter: {found}"
+            )
         with torch.no_grad():
             for name, update in updates.items():
                 trainable[name].add_(update)

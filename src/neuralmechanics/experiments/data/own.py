@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from neuralmechanics.experiments.data.dataset import DataSet, Split
@@ -10,6 +10,7 @@ from neuralmechanics.experiments.importing import named_function, told
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.utils.data import DataLoader
 
 __all__ = ["data_set", "own_data"]
 
@@ -108,7 +109,7 @@ def _tensors(examples: Any, name: str) -> tuple[Tensor, Tensor]:
     if isinstance(examples, IterableDataset):
         raise ValueError(f"data {name!r} is an IterableDataset, which has no order of its own; give one with a length")
     batches = []
-    for batch in DataLoader(examples, batch_size=256, collate_fn=collate):
+    for batch in _read(DataLoader(examples, batch_size=256, collate_fn=collate), name):
         if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(map(torch.is_tensor, batch))):
             raise ValueError(
                 f"data {name!r} gives {type(batch).__name__} where a pair of tensors, (inputs, labels), is needed"
@@ -118,6 +119,17 @@ def _tensors(examples: Any, name: str) -> tuple[Tensor, Tensor]:
         raise ValueError(f"data {name!r} holds no examples")
     inputs, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return inputs, labels
+
+
+def _read(loader: DataLoader[Any], name: str) -> Iterator[Any]:
+    """The batches of a loader; ValueError in one line where examples cannot be read or do not fit together."""
+    try:
+        yield from loader
+    except Exception as error:
+        reason = f"{type(error).__name__}: {told(error)}"
+        raise ValueError(
+            f"data {name!r} could not be read and stacked ({reason}); all examples need one shape"
+        ) from error
 
 
 def _classes(train: Split, test: Split, given: int | None, name: str) -> int:

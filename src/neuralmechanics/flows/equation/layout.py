@@ -27,6 +27,11 @@ class Layout:
     @staticmethod
     def of(params: Mapping[str, Tensor]) -> Layout:
         """Layout of ``params``; refuses an empty mapping and tensors that are not real numbers."""
+        if not isinstance(params, Mapping):
+            raise TypeError(
+                f"the parameters are a {type(params).__name__}; give a mapping from name to tensor, such as "
+                "module_loss(…).theta0"
+            )
         if not params:
             raise ValueError("params is empty: give a mapping from parameter name to tensor")
         for name, value in params.items():

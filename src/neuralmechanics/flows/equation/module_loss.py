@@ -36,6 +36,9 @@ class ModuleLoss:
     """
 
     def __init__(self, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Any) -> None:
+        if not isinstance(model, nn.Module) or not callable(loss_fn):
+            found = f"({type(model).__name__}, {type(loss_fn).__name__}, {type(batch).__name__})"
+            raise TypeError(f"module_loss takes (a module, loss_fn(model, batch), a batch), got {found}")
         self._closure = _Closure(double_copy(model), loss_fn)
         self._runs = RunState(self._closure)
         self._batch = _to_float64(batch)
@@ -45,6 +48,7 @@ class ModuleLoss:
         self.theta0: dict[str, Tensor] = {name: p.detach().clone() for name, p in trainable.items()}
         with left_as_found(model, loss_fn, batch), torch.no_grad():
             first, second = float(self._evaluate(self.theta0)), float(self._evaluate(self.theta0))
+        self._names = {name for name, _ in self._closure.model.named_parameters(remove_duplicate=False)}
         # NaN is left for the integrator to name; two different numbers mean dropout or another random layer.
         if first == first and first != second:
             raise ValueError(
@@ -53,6 +57,8 @@ class ModuleLoss:
             )
 
     def __call__(self, params: dict[str, Tensor]) -> Tensor:
+        if unknown := params.keys() - self._names:
+            raise ValueError(f"the model has no parameter {min(unknown)!r}; parameters: {', '.join(self.theta0)}")
         restore_randomness = kept_randomness()
         try:
             return self._evaluate(params)

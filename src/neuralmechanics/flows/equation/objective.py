@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.functional.derivatives.higher_derivatives import derivatives, record_gradient
@@ -39,6 +39,11 @@ class Objective:
 
     def at(self, vector: Float64[Tensor, " parameters"]) -> Tensor:
         """J as a scalar tensor that autograd can follow; the loss is checked to be one."""
+        if isinstance(self.loss, nn.Module):
+            raise TypeError(
+                f"the loss is a module ({type(self.loss).__name__}), not a function of named parameters; make one "
+                "of it with module_loss(model, loss_fn, batch)"
+            )
         value = self.loss(self.layout.unflatten(vector))
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -16,6 +16,8 @@ from neuralmechanics.flows.integration.guard import Guard
 from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.models.schedule import Schedule
+from neuralmechanics.optimizers.closures import require_plain_step
+from neuralmechanics.optimizers.hyperparameters.bounds import require_whole
 from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 from neuralmechanics.progress import Meter
 
@@ -41,12 +43,18 @@ def descend(
     h = η(1-α) for SGD with momentum, else η, read at each step; ``schedule`` sets η. Ends early, with the reason in
     the path, when the parameters are no longer finite or run away.
     """
-    if steps < 1 or every < 1:
-        raise ValueError(f"steps={steps}, every={every}: both must be 1 or more")
+    require_whole("steps", steps, 1)
+    require_whole("every", every, 1)
+    if not callable(optimizer):
+        raise TypeError(
+            f"the optimizer is a {type(optimizer).__name__}; give a function of a list of tensors that makes one, such "
+            "as lambda params: torch.optim.SGD(params, lr=0.1)"
+        )
     layout = Layout.of(theta0)
     start = layout.flatten(theta0)
     leaves = {name: value.clone().requires_grad_(True) for name, value in layout.unflatten(start).items()}
     chosen = optimizer(list(leaves.values()))
+    require_plain_step(chosen)
     guard = Guard(steps, start, max_size)
     recorder = Recorder(loss, type(chosen).__name__, layout, symmetries)
 
@@ -60,7 +68,7 @@ def descend(
                     group["lr"] = schedule.learning_rate(step - 1)
             _take_step(loss, leaves, chosen)
             # Read after the step: an optimiser may set its own rate in it.
-            time += natural_step(chosen.param_groups[0])
+            time += _common_step(chosen)
             guard.evaluations += 1
             recorded = step % every == 0 or step == steps
             # The optimiser is the thing that is compared with, so its error is zero by definition.
@@ -74,6 +82,17 @@ def _take_step(loss: Loss, leaves: dict[str, Tensor], optimizer: torch.optim.Opt
     with torch.enable_grad():
         loss(dict(leaves)).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
+
+
+def _common_step(optimizer: torch.optim.Optimizer) -> float:
+    """h of all parameter groups; ValueError where they differ: no one time would be that of every parameter."""
+    steps = {natural_step(group) for group in optimizer.param_groups}
+    if len(steps) > 1:
+        raise ValueError(
+            f"the parameter groups take steps of different lengths ({', '.join(f'{h:g}' for h in sorted(steps))}), so "
+            "that no one time is that of the path; give all groups one learning rate, momentum and dampening"
+        )
+    return steps.pop()
 
 
 def natural_step(group: Mapping[str, Any]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -92,6 +92,9 @@ def integrate(
         raise ValueError(f"kinks='locate' with method={method!r}: only 'dopri5' has the dense output that locates them")
     if max_evaluations < 1:
         raise ValueError(f"max_evaluations is {max_evaluations}, expected 1 or more")
+    if not hasattr(flow, "system"):
+        remedy = "sample its paths with simulate" if hasattr(flow, "noise") else "give one such as GradientFlow(loss)"
+        raise TypeError(f"{type(flow).__name__} is no flow that can be integrated; {remedy}")
     system = flow.system(theta0)
     fine = method == "auto" and system.order is not None and system.order > _USUAL_ORDER
     to_a_tolerance = rtol is not None or atol is not None
@@ -160,6 +163,8 @@ def _events(loss: Loss, system: System, kinks: Kinks) -> Events | None:
 
 def checked_times(times: Sequence[float] | Tensor) -> list[float]:
     """The output times as floats, refused unless they are finite and increase."""
+    if isinstance(times, str) or not isinstance(times, Iterable) or not getattr(times, "shape", (1,)):
+        raise TypeError(f"times is {times!r}; give a list of times, such as [0.0, 1.0]")
     instants = [float(time) for time in times]
     if not instants:
         raise ValueError("times is empty: give the start time and at least one more")

@@ -11,13 +11,14 @@ from torch import Tensor
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss
 from neuralmechanics.flows.equation.system import Field, System, steady
-from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_number, require_positive
 
 __all__ = ["MapFlow", "map_logarithm", "require_order"]
 
 
 def require_order(order: int) -> None:
     """Refuse an order that is not a whole number from 1 to 12, where 2^order roundings would pass single precision."""
+    require_number("order", order)
     if order != int(order) or not 1 <= order <= 12:
         raise ValueError(f"order is {order}, expected a whole number from 1 to 12")
 

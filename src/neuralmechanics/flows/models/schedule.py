@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from neuralmechanics.flows.equation.system import Field, Piece
-from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_number, require_positive, require_whole
 
 __all__ = ["Schedule"]
 
@@ -28,18 +28,21 @@ class Schedule:
             raise ValueError("the schedule has no pieces: give ((steps, learning_rate), …)")
         for steps, rate in self.pieces:
             require_positive("learning_rate in the schedule", rate)
-            if steps < 1 or steps != int(steps):
-                raise ValueError(f"a schedule piece lasts {steps} steps, expected a whole number, 1 or more")
+            require_whole("the number of steps of a schedule's piece", steps, 1)
 
     @staticmethod
     def of(learning_rate: float | Sequence[tuple[int, float]] | Schedule) -> Schedule:
         """One rate, pairs or a schedule, as a schedule."""
         if isinstance(learning_rate, Schedule):
             return learning_rate
-        if isinstance(learning_rate, int | float):
-            require_positive("learning_rate", learning_rate)
-            return Schedule(((1, float(learning_rate)),))
-        return Schedule(tuple((steps, rate) for steps, rate in learning_rate))
+        if isinstance(learning_rate, list | tuple):
+            if not all(isinstance(piece, list | tuple) and len(piece) == 2 for piece in learning_rate):
+                raise TypeError(f"learning_rate is {learning_rate!r}; give one number, or pairs (steps, learning rate)")
+            return Schedule(tuple((steps, rate) for steps, rate in learning_rate))
+        require_number("learning_rate", learning_rate)
+        rate = float(learning_rate)  # type: ignore[arg-type]
+        require_positive("learning_rate", rate)
+        return Schedule(((1, rate),))
 
     @property
     def constant(self) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Objective, derivative
-from neuralmechanics.optimizers.hyperparameters.bounds import require_nonnegative, require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_nonnegative, require_positive, require_whole
 
 __all__ = ["Losses", "Noise", "StochasticFlow"]
 
@@ -41,7 +41,7 @@ class StochasticFlow:
     def __post_init__(self) -> None:
         require_positive("learning_rate", self.learning_rate)
         require_nonnegative("weight_decay", self.weight_decay)
-        require_positive("batch_size", self.batch_size)
+        require_whole("batch_size", self.batch_size, 1)
 
     def loss(self, params: dict[str, Tensor]) -> Tensor:
         """The mean loss."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 By = Literal["charge", "family", "layer"]
+_BY = ("charge", "family", "layer")
 
 
 def budget(source: RunSource, symmetries: Symmetries, by: By = "charge") -> xr.Dataset:
@@ -37,6 +38,8 @@ def budget(source: RunSource, symmetries: Symmetries, by: By = "charge") -> xr.D
     if not source.content["configuration"]["monitor"].get("budget"):
         raise ValueError(f"run {source.path} keeps no budget: it was recorded before there was one; record it anew")
     charges = len(symmetries.labels)
+    if by not in _BY:
+        raise ValueError(f"by={by!r}; a budget is told by {', '.join(_BY)}")
     intervals = _Intervals(list(_stretches(source, charges)), charges)
     shape = (len(intervals.step), charges)
     labels = {"kind": symmetries.kinds, "family": symmetries.family_names, "label": symmetries.labels}

@@ -40,6 +40,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     """Compare two runs that keep budgets. ValueError where they have no layer in common."""
     import pandas as pd
 
+    require_runs([first, second])
     a, b = (totals(run.budget("layer")).set_index(["layer", "kind"]) for run in (first, second))
     common = a.index.intersection(b.index, sort=False)
     if not len(common):
@@ -55,6 +56,19 @@ def compare_runs(first: Run, second: Run) -> Comparison:
         tuple(finding for code, finding in told[0].items() if code not in told[1]),
         tuple(finding for code, finding in told[1].items() if code not in told[0]),
     )
+
+
+def require_runs(runs: object) -> None:
+    """TypeError where these are not opened runs."""
+    from neuralmechanics.monitor.reading.run import Run
+
+    if not isinstance(runs, Sequence) or isinstance(runs, str):
+        raise TypeError(f"runs is a {type(runs).__name__}; give a list of opened runs, [run, other]")
+    for run in runs:
+        if not isinstance(run, Run):
+            raise TypeError(
+                f"{run!r} is a {type(run).__name__} and no run; open_run(path) opens one, monitor.run is one"
+            )
 
 
 def differing_settings(runs: Sequence[Run]) -> pd.DataFrame:

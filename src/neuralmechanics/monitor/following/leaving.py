@@ -70,7 +70,7 @@ class Leaving:
                 why = "a gradient scaler works inside the fused step and may skip it unseen"
             elif not watch.known:
                 leaving |= self._members.touched(watch.owned())
-                why = f"{watch.optimizer_name} obeys no closed law"
+                why = f"{watch.optimizer_name} obeys no closed law{watch.unlike and f': {watch.unlike}'}"
         return leaving, why
 
     def _tell_rated(self, step: int, settings: ChargeSettings) -> None:

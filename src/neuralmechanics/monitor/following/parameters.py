@@ -23,11 +23,12 @@ def symmetry_parameters(
 ) -> dict[str, Tensor]:
     """Each parameter that enters a charge, or those that are named.
 
-    Raises ValueError when the model has none of that name, or it is flattened.
+    Raises ValueError when the model has none of that name, or it is flattened; TypeError for what is no model.
 
     A model that was wrapped (compiled, data parallel) after its symmetries were found keeps its plain names. Only
     whole parts of a name count as a wrapper's, and a name as it stands comes first.
     """
+    _require_kinds(model, symmetries)
     named: dict[str, Tensor] = dict(model.named_parameters())
     wanted = list(symmetries.parameters if names is None else names)
     views = [named]
@@ -44,6 +45,25 @@ def symmetry_parameters(
         _require_known_shape(name, parameter)
         found[name] = parameter
     return found
+
+
+def _require_kinds(model: nn.Module, symmetries: Symmetries) -> None:
+    """Raises TypeError where the model is no module, or the symmetries are none."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the model is a {type(model).__name__}; Monitor takes (model, optimizer, symmetries)")
+    if not isinstance(symmetries, Symmetries):
+        raise TypeError(
+            f"the symmetries are a {type(symmetries).__name__}; give what find_symmetries returned, or Symmetries((…))"
+        )
+
+
+def followed_parameters(model: nn.Module, symmetries: Symmetries) -> dict[str, Tensor]:
+    """Each parameter that enters a charge; ValueError where none does, with the reason."""
+    params = symmetry_parameters(model, symmetries)
+    if not params:
+        why = "".join(f"; {f.name}: {f.action.unfollowed}" for f in symmetries if f.action.unfollowed)
+        raise ValueError(f"the symmetries hold no charge, so there is nothing to monitor in this model{why}")
+    return params
 
 
 def require_same(model: nn.Module, symmetries: Symmetries, params: Mapping[str, Tensor]) -> None:

@@ -71,17 +71,45 @@ def chosen_laws(laws: Sequence[str | Maker] | None, *, sgd: bool, plain: bool) -
 def _own_name(law: Maker) -> str:
     """The name of a law of one's own; ValueError in one line where it is none."""
     name = getattr(law, "name", None)
+    if not callable(law) and callable(getattr(law, "step", None)):
+        raise ValueError(
+            f"a {type(law).__name__} is given, which is made already; give the class: laws=[{type(law).__name__}]"
+        )
     if not callable(law) or not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"{law!r} is no law: give a name, or a class of yours like laws.ChargeLaw with a `name`")
     if name in LAWS or name in (ROTATION, _FALLBACK):
         raise ValueError(f"a law of your own is named {name!r}, which is taken; name it otherwise")
     known = {field.name for field in fields(Drives)}
-    unknown = set(getattr(law, "needs", ())) - known
+    needs = getattr(law, "needs", ())
+    if isinstance(needs, str):
+        raise ValueError(f"law {name!r}: needs={needs!r} is one name; give a tuple of them, needs = ({needs!r},)")
+    unknown = set(needs) - known
     if unknown:
         raise ValueError(
             f"law {name!r} needs {min(unknown)!r}, which is not measured; drives: {', '.join(sorted(known))}"
         )
     return name
+
+
+def _made(name: str, law: Maker, quadratic: Bool[Tensor, " charges"]) -> Law:
+    """A law for these charges; ValueError in one line where a class of one's own does not take them."""
+    try:
+        return law(quadratic)
+    except TypeError as error:
+        raise ValueError(
+            f"the law {name!r} cannot be made of the mask `quadratic` [charges] ({error}); derive it from "
+            "laws.ChargeLaw, or let __init__ take the mask"
+        ) from error
+
+
+def _require_charges(law: Law, charge: Tensor, does: str) -> None:
+    """ValueError where a law's values are not one float64 number a charge: a record of them could not be read."""
+    value = law.value
+    if value.shape != charge.shape or value.dtype != torch.float64:
+        raise ValueError(
+            f"law {law.name!r} {does} values of shape {list(value.shape)} and {value.dtype}; one float64 number for "
+            f"each of the {len(charge)} charges is needed"
+        )
 
 
 class LawTracker:
@@ -106,7 +134,7 @@ class LawTracker:
         self._measured = sgd and residuals and "identity" in names and not copied
         followed = [n for n in names if n != "identity" or self._measured] if sgd else []
         self._always = copied or not sgd
-        self._laws: dict[str, Law] = {name: laws[name](quadratic) for name in followed}
+        self._laws: dict[str, Law] = {name: _made(name, laws[name], quadratic) for name in followed}
         self._needs = {drive for name in followed for drive in getattr(laws[name], "needs", ())}
         self._fallback = IdentityLaw(quadratic)
         self._fallen = False
@@ -118,11 +146,7 @@ class LawTracker:
         """Begin at a charge, with ⟨θ,v⟩ of momentum buffers already in use."""
         for law in self._laws.values():
             law.start(charge, companion)
-            if law.value.shape != charge.shape or law.value.dtype != charge.dtype:
-                raise ValueError(
-                    f"law {law.name!r} begins with values of shape {list(law.value.shape)} and {law.value.dtype}; one "
-                    f"float64 number for each of the {len(charge)} charges is needed"
-                )
+            _require_charges(law, charge, "begins with")
         # Where closed laws hold everywhere it has nothing to follow, and takes no memory.
         if self.any_broken or self._always:
             self._fallback.start(charge)
@@ -198,6 +222,8 @@ class LawTracker:
         """Advance every law by one optimiser step."""
         for law in self._laws.values():
             law.step(hyper, drives)
+            if law.name not in LAWS:
+                _require_charges(law, self.broken, "has, after a step,")
         if self.any_broken or self._always:
             self._fallback.step(Hyperparameters(0.0), drives)
 

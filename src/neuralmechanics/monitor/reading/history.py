@@ -15,11 +15,12 @@ from neuralmechanics.monitor.store.shards.record import HYPERPARAMETERS
 from neuralmechanics.monitor.store.shards.schema import DRIVE_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.store.source import RunSource
+from neuralmechanics.symmetry import Symmetries
 
 _FLAGS = {"nesterov", "decoupled", "first_step", "active"}
 
 
-def drive_history(source: RunSource) -> DriveHistory:
+def drive_history(source: RunSource, symmetries: Symmetries) -> DriveHistory:
     """All steps from the start of the run. Raises ValueError when drives were not stored, or steps are missing."""
     parts = current_drives(source)
     if not parts:
@@ -38,6 +39,7 @@ def drive_history(source: RunSource) -> DriveHistory:
         charge0=torch.from_numpy(np.array(start["charge"])),
         hyperparameters=_hyperparameters(parts, len(steps)),
         drives=Drives(**measured),
+        quadratic=symmetries.quadratic,
         companion0=torch.from_numpy(np.array(start["companion"])) if "companion" in start else None,
     )
 

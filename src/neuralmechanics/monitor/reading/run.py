@@ -204,7 +204,7 @@ class Run:
         from neuralmechanics.monitor.reading.history import drive_history
 
         self._require_sound()
-        return drive_history(self._source)
+        return drive_history(self._source, self.symmetries)
 
     def export(self, path: str | Path) -> Path:
         """Write `data` as the suffix says: .nc, .zarr, .parquet or .csv; returns the path."""

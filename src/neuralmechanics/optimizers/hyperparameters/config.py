@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, Literal
 
+from neuralmechanics.configuration.build import require_types
 from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = ["OptimizerConfig", "OptimizerName"]
@@ -49,6 +50,7 @@ class OptimizerConfig:
     """averaging factor of rmsprop; None: .99, as torch has it"""
 
     def __post_init__(self) -> None:
+        require_types(self, "optimizer.")
         if self.name not in _READ:
             raise ValueError(f"optimizer.name must be one of {', '.join(_READ)}, got {self.name!r}")
         _require(isfinite(rate := self.learning_rate) and rate > 0, "learning_rate", rate, "a positive number")

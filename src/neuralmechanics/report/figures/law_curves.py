@@ -34,6 +34,12 @@ def charges_and_laws(
     missing = [law for law in drawn if law not in laws(data)]
     if missing:
         raise ValueError(f"the run has no law {missing[0]!r}; it has: {', '.join(laws(data)) or 'none'}")
+    known = list(dict.fromkeys(data["family"].values.astype(str).tolist()))
+    if isinstance(families, str):
+        raise TypeError(f"families={families!r} is one name; give a list of them, families=[{families!r}]")
+    strange = [name for name in families or () if name not in known]
+    if strange:
+        raise ValueError(f"the run has no family {strange[0]!r}; families: {', '.join(known)}")
     names = list(families) if families is not None else [telling_family(data, kind) for kind in kinds(data)]
     if not names:
         raise ValueError("the run follows no charge: its model has no symmetry that has one")
@@ -53,7 +59,7 @@ def draw_family(axes: Axes, data: xr.Dataset, drawn: Sequence[str], charges: int
     step = steps(data)[keep]
     measured = data["charge"].values.astype(np.float64)[keep]
     if measured.shape[1] == 0:
-        raise ValueError("no charge to draw: the name of the family is not in the run")
+        raise ValueError("no charge to draw: the run holds none of this family")
     positions = spread(measured[0], charges)
     styles = law_styles(drawn)
     for position in positions:

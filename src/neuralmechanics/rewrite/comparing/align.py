@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
-from neuralmechanics.rewrite.comparing.checkpoints import Function, completed, read, without_common_strangers
+from neuralmechanics.rewrite.comparing.checkpoints import (
+    Function,
+    completed,
+    read,
+    require_checkpoints,
+    without_common_strangers,
+)
 from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.elements.steps import space_steps
 from neuralmechanics.rewrite.comparing.parts.network import Network
@@ -104,6 +110,7 @@ def aligned_checkpoint(
     steps: int = _STEPS,
 ) -> Alignment:
     """``align`` and ``distance`` at once."""
+    require_checkpoints(a, b)
     network = Network.of(model, batch, loss_fn)
     a, b = without_common_strangers(model, a, b)
     old, new = (completed(network, model, x, w) for x, w in ((a, "a"), (b, "b")))

@@ -18,7 +18,7 @@ from neuralmechanics.functional.precision import unit
 from neuralmechanics.functional.pure_loss import fixed_randomness
 from neuralmechanics.rewrite.comparing.parts.network import Network
 
-__all__ = ["Function", "completed", "read", "rounding", "untied_in", "without_common_strangers"]
+__all__ = ["Function", "completed", "read", "require_checkpoints", "rounding", "untied_in", "without_common_strangers"]
 
 _LEAST, _MOST = 1e-9, 0.05
 _ROUNDINGS = 1e3  # how many roundings of one element a conversion may leave
@@ -83,10 +83,22 @@ def _cast(leaf: Any, dtype: torch.dtype | None) -> Any:
     return leaf.to(dtype) if dtype is not None and isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
+def require_checkpoints(*given: Mapping[str, Tensor]) -> None:
+    """TypeError where these are not tensors by name."""
+    for checkpoint in given:
+        if not isinstance(checkpoint, Mapping):
+            remedy = "its state_dict()" if isinstance(checkpoint, nn.Module) else "a state dict, loaded"
+            raise TypeError(f"a checkpoint is given as a {type(checkpoint).__name__}; give {remedy}")
+        for name, value in checkpoint.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name!r} of a checkpoint is a {type(value).__name__}; give tensors by name")
+
+
 def without_common_strangers(
     model: nn.Module, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Both checkpoints without the tensors that the model does not have and that are the same in both, bit for bit."""
+    require_checkpoints(a, b)
     plain = unwrapped(model)
     own = {name for name, _ in (*plain.named_parameters(remove_duplicate=False), *plain.named_buffers())}
     same = {name for name in a.keys() & b.keys() - own if torch.equal(a[name], b[name])}

@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
+from neuralmechanics.optimizers.hyperparameters.bounds import require_nonnegative
 from neuralmechanics.rewrite.comparing.checkpoints import (
     Function,
     completed,
     read,
+    require_checkpoints,
     rounding,
     untied_in,
     without_common_strangers,
@@ -109,6 +111,7 @@ def equivalent(
     >>> equivalent(model, torch.zeros(1, 3).double(), before, after).tensors
     ('2.weight',)
     """
+    require_checkpoints(before, after)
     network = Network.of(model, batch, loss_fn)
     return compared(network, Function(model, batch, loss_fn), before, after, tolerance=tolerance)
 
@@ -122,6 +125,8 @@ def compared(
     tolerance: float | None = None,
 ) -> Equivalence:
     """The same for a network whose symmetries are known."""
+    if tolerance is not None:
+        require_nonnegative("tolerance", tolerance)
     bound = rounding(before, after) if tolerance is None else tolerance
     before, after = without_common_strangers(function.model, before, after)
     old, new = (completed(network, function.model, x, w) for x, w in ((before, "before"), (after, "after")))

@@ -92,7 +92,21 @@ class Family:
 
     def charge(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """The conserved quantities at ``params``, in float64 (no factor ½)."""
+        self._require_named(params)
         return self.action.charge(params)
+
+    def _require_named(self, params: Mapping[str, Tensor]) -> None:
+        """TypeError where the parameters are no tensors by name, ValueError where one is missing."""
+        if not isinstance(params, Mapping):
+            raise TypeError(
+                f"family {self.name!r} is asked at a {type(params).__name__}; give tensors by name, such as "
+                "dict(model.named_parameters())"
+            )
+        missing = [name for name in self.parameters if name not in params]
+        if missing:
+            raise ValueError(
+                f"family {self.name!r} moves {missing[0]!r}, which is not given; give dict(model.named_parameters())"
+            )
 
     def residual(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨g, ξ⟩ of every charge at ``params``: 0 to rounding where the symmetry is exact."""
@@ -100,6 +114,7 @@ class Family:
 
     def charge_matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "blocks width width"]:
         """The symmetric charge matrices Σ ± A Aᵀ of a linear family."""
+        self._require_named(params)
         point = self.action.point(params)
         moment = self.action.moment(point, point)
         if moment.ndim < 3:

@@ -38,6 +38,10 @@ class Symmetries(ChargeVector, Sequence[Family]):
     spaces: tuple[Space, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.families, tuple | list):
+            raise TypeError(
+                f"a {type(self.families).__name__} is given; Symmetries((family, …)) takes a tuple of families"
+            )
         wrong = next((f for f in self.families if not isinstance(f, Family)), None)
         if wrong is not None:
             raise TypeError(f"a family is needed, got {type(wrong).__name__}: Symmetries((family, …)) takes a tuple")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from neuralmechanics.functional.as_found import left_as_found, require_built
-from neuralmechanics.functional.calling import LossFunction, Whole, require_separate, unwrapped
+from neuralmechanics.functional.calling import LossFunction, NoLossError, Whole, require_separate, unwrapped
 from neuralmechanics.symmetry.lowering.capture.captured import Captured, RouteError, Source, first_line
 from neuralmechanics.symmetry.lowering.capture.exporting import exported, exported_with_checkpoints
 from neuralmechanics.symmetry.lowering.capture.in_place import written_placeholders
@@ -54,6 +54,8 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
     ``gradients=False`` values alone are compared: what is claimed is then claimed of the forward pass.
     Raises ``ValueError`` when the model cannot run on the batch, or when no route gives a graph that does the same.
     """
+    if loss_fn is not None and not callable(loss_fn):
+        raise TypeError(f"loss_fn is a {type(loss_fn).__name__}; give a function loss_fn(model, batch) of one number")
     model = unwrapped(model)
     _refuse_sharded(model)
     require_built(model)
@@ -114,6 +116,8 @@ def _require_running(whole: Whole, batch: Any) -> None:
     try:
         with left_as_found(whole, batch), torch.enable_grad():
             whole(batch)
+    except NoLossError:
+        raise
     except Exception as error:
         raise ValueError(
             f"{type(whole.model).__name__} does not run on the given batch: {first_line(error)}; pass a batch that the "

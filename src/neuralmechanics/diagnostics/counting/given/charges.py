@@ -60,6 +60,8 @@ def verified_charges(
     """Each charge tried at θ, against the gradients there, and at random places; ValueError where one is not finite."""
     if not given:
         return []
+    if not isinstance(given, Mapping) or not all(map(callable, given.values())):
+        raise TypeError(f"charges is a {type(given).__name__}; give functions of the named parameters by name")
     places = [(theta, jacobian)]
     for _ in range(_PLACES):
         at = fresh_place(potentials)
@@ -80,7 +82,11 @@ def _verified(
 
 
 def _values(potentials: Potentials, function: ChargeFunction, theta: Tensor) -> Tensor:
-    value = function(potentials.frozen | potentials.unflatten(theta))
+    named = potentials.frozen | potentials.unflatten(theta)
+    try:
+        value = function(named)
+    except KeyError as error:
+        raise ValueError(f"a charge reads the parameter {error}; the model has {', '.join(named)}") from error
     return torch.as_tensor(value).double().reshape(-1)
 
 

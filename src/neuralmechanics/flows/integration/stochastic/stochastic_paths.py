@@ -17,7 +17,7 @@ from neuralmechanics.flows.integration.integrate import checked_times
 from neuralmechanics.flows.integration.path import Path
 from neuralmechanics.flows.integration.recorder import Recorder, Visit, follow
 from neuralmechanics.flows.models.stochastic import StochasticFlow
-from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
+from neuralmechanics.optimizers.hyperparameters.bounds import require_positive, require_whole
 from neuralmechanics.progress import Meter
 
 __all__ = ["Draws", "euler_maruyama_step", "simulate", "weak_second_order_step"]
@@ -87,6 +87,9 @@ def simulate(
     """
     if scheme not in ("euler_maruyama", "weak2"):
         raise ValueError(f"scheme is {scheme!r}, expected 'euler_maruyama' or 'weak2'")
+    if not hasattr(flow, "noise"):
+        raise TypeError(f"{type(flow).__name__} has no noise to draw paths of; follow it with integrate")
+    require_whole("seed", seed, 0)
     length = flow.learning_rate if step is None else step
     require_positive("step", length)
     instants = checked_times(times)

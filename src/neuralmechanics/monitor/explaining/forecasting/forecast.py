@@ -22,6 +22,7 @@ from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, mot
 from neuralmechanics.monitor.explaining.forecasting.settings import Ahead, Changes, ahead
 from neuralmechanics.monitor.reading.errors import finite_throughout
 from neuralmechanics.monitor.reading.rows import few
+from neuralmechanics.optimizers.hyperparameters.bounds import require_whole
 from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class Forecast:
 
 def forecast(run: Run, to: int | None, learned_until: int | None, changes: Changes) -> Forecast:
     """See `Run.forecast`."""
+    for name, number in (("to", to), ("learned_until", learned_until)):
+        if number is not None:
+            require_whole(name, number, 0)
     data, symmetries = run.data, run.symmetries
     steps = data["step"].to_numpy()
     last = int(steps[-1])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuralmechanics.optimizers.hyperparameters.bounds import require_fraction, require_nonnegative
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -42,6 +44,18 @@ class Changes:
     weight_decay: float | None = None
     momentum: float | None = None
     schedule: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("lr", self.learning_rate), ("weight_decay", self.weight_decay)):
+            if value is not None:
+                require_nonnegative(name, value)
+        if self.momentum is not None:
+            require_fraction("momentum", self.momentum)
+        if self.schedule is not None and not callable(self.schedule):
+            raise TypeError(
+                f"schedule is a {type(self.schedule).__name__}; give a function of the step that returns its learning "
+                "rate"
+            )
 
 
 def ahead(data: xr.Dataset, begin: int, end: int, changes: Changes, rate: float) -> Ahead:
