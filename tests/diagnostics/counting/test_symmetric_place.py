@@ -160,7 +160,7 @@ class Mixed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.u, self.v = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
-        self.register_buffer("mean", torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.7, 0.2], [0.25, 0.15, 0.6]]))
+        self.register_buffer("mean", torch.tensor([[4.0, 2.0, 2.0], [1.0, 6.0, 1.0], [2.0, 1.0, 5.0]]) / 8)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.u + self.mean @ self.v
