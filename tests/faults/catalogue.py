@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import Fault
 from tests.faults.fault import of as _of
 from tests.faults.further import FURTHER
+from tests.faults.newest import NEWEST
 
 __all__ = ["FAULTS"]
 
@@ -532,4 +533,5 @@ FAULTS: tuple[Fault, ...] = (
         "report/page",
     ),
     *FURTHER,
+    *NEWEST,
 )

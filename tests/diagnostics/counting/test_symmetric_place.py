@@ -154,6 +154,22 @@ def test_what_passes_alone_must_pass_together(width: int, strides: list[int]) ->
     assert [one_of.digit.stride for one_of in found] == strides
 
 
+class Mixed(nn.Module):
+    """x ⊙ u + W v, the rows of W summing to one: beside a uniform v the channels of x may go round, and else not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))
+        self.register_buffer("mean", torch.tensor([[4.0, 2.0, 2.0], [1.0, 6.0, 1.0], [2.0, 1.0, 5.0]]) / 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.u + self.mean @ self.v
+
+
+def test_what_passes_at_a_uniform_place_must_pass_at_a_generic_one() -> None:
+    assert relabelings(_potentials(Mixed(), one(3))) == []
+
+
 def test_a_relabelled_network_takes_the_same_values_in_another_order() -> None:
     potentials = _potentials(Block(8, 2, 16), torch.zeros(1, 3, 8))
     found = relabelings(potentials)

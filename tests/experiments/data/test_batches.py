@@ -9,6 +9,7 @@ from torch.nn import functional
 from neuralmechanics.experiments import ImageConfig, load_data
 from neuralmechanics.experiments.data import Batches, Position
 from neuralmechanics.experiments.data.augment import crop_and_flip, normalise
+from neuralmechanics.experiments.data.dataset import DataSet, Split
 from neuralmechanics.experiments.seeds import generator
 
 CPU = torch.device("cpu")
@@ -97,3 +98,26 @@ def test_limits_and_names_are_checked():
         load_data("digits", ImageConfig(root="/nowhere"))
     with pytest.raises(ValueError, match="needs images"):
         Batches(load_data("sequences"), seed=0, augment=True, device=CPU, dtype=torch.float32)
+
+
+def test_every_batch_of_every_epoch_is_augmented_anew():
+    """The same picture throughout: what differs between batches is how they were cropped and flipped."""
+    pictures = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).expand(6, 1, 8, 8).contiguous()
+    split = Split(pictures, torch.zeros(6, dtype=torch.long))
+    data = DataSet("one picture", split, split, 2, (0.5,), (0.5,))
+    stream = Batches(data, seed=0, augment=True, device=CPU, dtype=torch.float32)
+    first, second, later = (stream.take(Position(0, e, o), 3)[0][0] for e, o in ((0, 0), (0, 3), (1, 0)))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, later)
+    assert torch.equal(stream.take(Position(9, 0, 3), 3)[0][0], second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_targets_that_are_numbers_have_the_type_of_the_training(dtype):
+    split = Split(torch.ones(4, 3), torch.ones(4, 2, dtype=torch.float32))
+    stream = Batches(DataSet("numbers", split, split, 2), seed=0, augment=False, device=CPU, dtype=dtype)
+    for inputs, targets in (stream.take(Position(), 2)[0], stream.probe(2), next(stream.test(2))):
+        assert (inputs.dtype, targets.dtype) == (dtype, dtype)
+    tokens = Split(torch.ones(4, 3, dtype=torch.long), torch.ones(4, 3, dtype=torch.long))
+    kept = Batches(DataSet("tokens", tokens, tokens, 2), seed=0, augment=False, device=CPU, dtype=dtype).probe(2)
+    assert (kept[0].dtype, kept[1].dtype) == (torch.int64, torch.int64)

@@ -56,6 +56,15 @@ def test_cosine_linear_and_warmup():
     assert at(ScheduleConfig("constant", warmup=1.0), epoch=0.0, tick=0.25).learning_rate == pytest.approx(0.025)
 
 
+def test_a_warm_up_in_epochs_counts_the_batch_about_to_be_made():
+    """Four batches an epoch, two epochs of warm-up: an eighth of the rate at first, all of it at the eighth step."""
+    schedule = ScheduleConfig("constant", warmup=2.0)
+    plan = Plan(TrainConfig(batch_size=32, epochs=4, schedule=schedule), 128)
+    places = [Position(0, 0, 0), Position(1, 0, 32), Position(4, 1, 0), Position(7, 1, 96), Position(9, 2, 32)]
+    rates = [plan.hyper(place).learning_rate for place in places]
+    assert rates == pytest.approx([0.1 / 8, 0.2 / 8, 0.5 / 8, 0.1, 0.1])
+
+
 def test_plan_counts_the_published_steps_per_epoch():
     plan = Plan(TrainConfig(batch_size=256, epochs=1), 100_000)
     assert plan.total_steps() == 391

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -71,3 +72,47 @@ def test_a_step_may_grow_again_only_after_one_that_was_as_long_as_the_last() -> 
     accepted = list(_march(piece, Whole(), x, 1.0, Guard(99, x, None), _Memory(), scheme, 1.0, 1.0))
     assert scheme.tried == pytest.approx([1.0, 0.1, 0.1, 0.45, 0.35])
     assert [part.h for part in accepted] == scheme.tried[1:]
+
+
+class CutShort(Whole):
+    """The first step is cut to a hundredth of the way, as at a kink."""
+
+    def __init__(self) -> None:
+        self.cuts = [0.01]
+
+    def reach(self, h: float) -> float:
+        return self.cuts.pop() if self.cuts else h
+
+
+def test_a_step_that_was_cut_short_is_no_measure_for_the_next() -> None:
+    """What accuracy allowed before holds after it: .3, then 0.9 of 0.5, then the rest."""
+    scheme, x = Cliff(), torch.zeros(1, dtype=torch.float64)
+    piece = Piece(0.0, 1.0, lambda point: point)
+    list(_march(piece, CutShort(), x, 0.3, Guard(99, x, None), _Memory(), scheme, 1.0, 1.0))
+    assert scheme.tried == pytest.approx([0.01, 0.3, 0.45, 0.24])
+
+
+class Scored(_Step):
+    """A step without error that keeps what its error would be relative to."""
+
+    scales: ClassVar[list[list[float]]] = []
+
+    def score(self, scale: torch.Tensor) -> float:
+        self.scales.append(scale.tolist())
+        return 0.0
+
+
+class Leap(Cliff):
+    """From (1, -2, 4) to (10, -1, -5) in one step."""
+
+    def trial(self, field: object, x: torch.Tensor, slope: torch.Tensor, h: float) -> _Step:
+        end = torch.tensor([10.0, -1.0, -5.0], dtype=torch.float64)
+        return Scored(end, [], torch.zeros_like(x), 0.0, 0.0)
+
+
+def test_an_error_is_relative_to_the_larger_of_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scored, "scales", [])
+    x = torch.tensor([1.0, -2.0, 4.0], dtype=torch.float64)
+    piece = Piece(0.0, 1.0, lambda point: point)
+    list(_march(piece, Whole(), x, 1.0, Guard(99, x, None), _Memory(), Leap(), 0.25, 0.5))
+    assert Scored.scales == [[0.5 + 2.5, 0.5 + 0.5, 0.5 + 1.25]]

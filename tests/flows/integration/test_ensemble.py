@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from neuralmechanics.flows import StochasticFlow, StopReason, simulate, simulate_paths
+from neuralmechanics.flows.integration.stochastic.ensemble import _Batched
 
 Params = dict[str, Tensor]
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -72,3 +75,25 @@ def test_settings_are_refused_in_one_line() -> None:
         simulate_paths(flow, start(), [0.0, 1.0], 0)
     with pytest.raises(ValueError, match="scheme is 'milstein'"):
         simulate_paths(flow, start(), [0.0, 1.0], 2, scheme="milstein")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("together", "batched"),
+    [
+        (lambda x, w: 2 * x + w, True),
+        (lambda x, w: 2 * x + w * (1 + 1e-6), False),  # another function where it sees many at once
+        (lambda x, w: x * float(x.sum(1)), False),  # asks for a number, of several
+    ],
+    ids=["the same", "another", "a number"],
+)
+def test_what_is_not_the_same_in_a_batch_is_taken_one_by_one(
+    together: Callable[[Tensor, Tensor], Tensor], batched: bool
+) -> None:
+    def alone(x: Tensor, w: Tensor) -> Tensor:
+        return 2 * x + w
+
+    x, w = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    found = _Batched.__new__(_Batched)._checked(together, alone, x[0], w[0])
+    assert (found is together) == batched
+    if not batched:
+        assert torch.equal(found(x, w), 2 * x + w)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.flows import AdamFlow, GradientFlow, ModifiedFlow, StopReason, integrate
+from neuralmechanics.flows.equation.stop import Halt
+from neuralmechanics.flows.integration.adaptive import _Memory
 
 from ..problems import network_loss, point, valley
 
@@ -105,3 +107,30 @@ def test_a_loss_that_is_nan_from_the_start() -> None:
 def test_settings_that_mean_nothing_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("reason", "rejected", "border", "jumped", "cause"),
+    [
+        (StopReason.EVALUATIONS, 0, 21, 0, StopReason.STIFF),
+        (StopReason.EVALUATIONS, 0, 20, 0, StopReason.EVALUATIONS),
+        (StopReason.EVALUATIONS, 15, 0, 0, StopReason.KINKED),
+        (StopReason.EVALUATIONS, 0, 0, 15, StopReason.KINKED),
+        (StopReason.EVALUATIONS, 14, 0, 14, StopReason.EVALUATIONS),
+        (StopReason.EVALUATIONS, 15, 21, 15, StopReason.STIFF),
+        (StopReason.STEP, 15, 40, 0, StopReason.KINKED),
+        (StopReason.STEP, 14, 40, 14, StopReason.STEP),
+        (StopReason.NOT_FINITE, 40, 40, 40, StopReason.NOT_FINITE),
+    ],
+)
+def test_a_halt_is_named_after_what_held_the_last_forty_steps_down(
+    reason: StopReason, rejected: int, border: int, jumped: int, cause: StopReason
+) -> None:
+    """More than half at the border of stability: stiff; more than .35 rejected or with a jump: kinked."""
+    memory = _Memory()
+    for kept in (memory.accepted, memory.at_border, memory.jumped):
+        kept.extend([kept is not memory.accepted] * 100)  # long ago, and forgotten
+    memory.accepted.extend([False] * rejected + [True] * (40 - rejected))
+    memory.at_border.extend([True] * border + [False] * (40 - border))
+    memory.jumped.extend([True] * jumped + [False] * (40 - jumped))
+    assert memory.diagnose(Halt(reason, "it ended")).reason is cause

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import neuralmechanics as nm
+from neuralmechanics.monitor.explaining.findings.finding import Finding
 from neuralmechanics.report import write_report
+from neuralmechanics.report.page.explained import told
 
 from .conftest import DROP, Written
 
@@ -86,3 +88,12 @@ def test_what_is_cited_is_what_was_used(page: Written) -> None:
     text = " ".join(page.texts)
     assert "Neural Mechanics" in text
     assert "Rotational Equilibrium" in text
+
+
+@pytest.mark.parametrize(("weight", "grave"), [(70.0, True), (69.9, False)])
+def test_findings_from_seventy_on_are_grave(weight: float, grave: bool) -> None:
+    finding = Finding("code", "text", {"share_of_motion": 0.1234, "type": "bfloat16"}, tuple("abcd"), "remedy", weight)
+    (shown,) = told([finding])
+    assert shown.grave is grave
+    assert (shown.place, shown.evidence) == ("a, b, c and 1 more", "share of motion 0.123, type bfloat16")
+    assert shown.layers == tuple("abcd")
