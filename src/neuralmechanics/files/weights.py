@@ -91,6 +91,8 @@ def misfit(there: Tensor, here: Tensor) -> str | None:
     ('is (2,) there, (3,) here', 'is torch.int8 there, torch.float32 here')
     >>> misfit(torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2)) is None
     True
+    >>> misfit(torch.zeros(2).to(torch.float8_e5m2), torch.zeros(2))
+    'is torch.float8_e5m2 there, torch.float32 here'
     """
     if there.shape != here.shape:
         return f"is {tuple(there.shape)} there, {tuple(here.shape)} here"
@@ -99,7 +101,8 @@ def misfit(there: Tensor, here: Tensor) -> str | None:
 
 def _kind(tensor: Tensor) -> str:
     if tensor.is_floating_point():
-        return "real"
+        # Eight bits and fewer are codes: their scale is another tensor.
+        return "real" if tensor.dtype.itemsize > 1 else str(tensor.dtype)
     return "complex" if tensor.is_complex() else "truth" if tensor.dtype == torch.bool else "integer"
 
 
