@@ -67,7 +67,7 @@ def test_a_file_is_rewritten(folder: Path, capsys: pytest.CaptureFixture[str]) -
         ([], "nothing to do: give --untie, --fold"),
         (["--fold", "--in", "absent.pt"], "no weights file 'absent.pt'"),
         (["--fold", "--in", "rewritten_model.py"], "'rewritten_model.py' is no file of weights: its name must end in"),
-        (["--fold", "--in", "w.pt", "--out", "w.pt"], "w.pt exists already; give another place"),
+        (["--fold", "--in", "w.pt", "--out", "w.pt"], "'w.pt' exists already; give another place"),
         (["--fold", "--in", "other.pt"], "other.pt has no '1.weight', which the model has"),
     ],
 )

@@ -14,7 +14,7 @@ from neuralmechanics.files.publishing import make_folder
 from neuralmechanics.files.reading import open_regular
 from neuralmechanics.files.scratch import NEW, move_into_place, scratch_beside
 
-__all__ = ["misfit", "read_weights", "single_file", "write_weights"]
+__all__ = ["misfit", "read_weights", "require_new", "single_file", "write_weights"]
 
 SAFE, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
@@ -106,12 +106,17 @@ def _kind(tensor: Tensor) -> str:
     return "complex" if tensor.is_complex() else "truth" if tensor.dtype == torch.bool else "integer"
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Written beside its place, made durable, then put there by one rename; `ValueError` where something is already."""
+def require_new(path: Path) -> None:
+    """`ValueError` where weights cannot be written: something is there already, or the name is of no weights file."""
     if path.exists():
         raise ValueError(f"{str(path)!r} exists already; give another place")
     if path.suffix not in (*SAFE, *PICKLED):
         raise ValueError(f"{str(path)!r} is no name of a weights file: end it in one of {', '.join((*SAFE, *PICKLED))}")
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Written beside its place, made durable, then put there by one rename; `ValueError` where something is already."""
+    require_new(path)
     try:
         make_folder(path.parent)
         _write(path, {name: value.detach().contiguous().clone() for name, value in tensors.items()})

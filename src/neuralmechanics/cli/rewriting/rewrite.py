@@ -112,9 +112,10 @@ def _output(model: nn.Module, batch: Any) -> Any:
 
 def _target(out: Path, file: Path | None) -> Path:
     """The file that is written: in a folder it has the name of the one that was read."""
+    from neuralmechanics.files.weights import require_new
+
     path = out if out.suffix else out / (file.name if file is not None else "model.safetensors")
-    if path.exists():
-        raise ValueError(f"{path} exists already; give another place")
+    require_new(path)
     return path
 
 
