@@ -220,6 +220,17 @@ def bad_weights() -> Iterator[list[str]]:
         ["--fold", "--out", "written.txt"],
     ):  # fmt: skip
         yield ["rewrite", *model, *words]
+    source = ["--fold", "--in", "good.safetensors"]
+    for words in (
+        [*source, "--out", ""], ["--fold", "--in", ""], [*source, "--out", "good.safetensors/written.safetensors"],
+        ["--smooth", "inf"], ["--permute", "--seed", str(2**70)], ["--smooth", "0.5", "--in", "mixed.safetensors"],
+        ["--smooth", "0.5", "--in", "eight-bits.safetensors"], ["--permute", "--in", "mixed.safetensors"],
+    ):  # fmt: skip
+        yield ["rewrite", *model, *words]
+    for value in ("nan", "-1", "1", "inf", "x"):
+        yield ["equivalent", *model, "good.safetensors", "good.safetensors", "--tolerance", value]
+    for out in ("absent/map.json", "file.txt/map.json", "good.safetensors", "."):
+        yield ["map", *model, "--out", out]
     for out in ("/proc/written.safetensors", "good.safetensors", "written.txt"):
         yield ["align", *model, "good.safetensors", "good.safetensors", "--out", out]
     yield ["map", "mlp-bx", *model[1:]]
@@ -240,6 +251,8 @@ STATE_FAULTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
     "shape": _changed(lambda value: value.new_zeros(3, 3)),
     "integers": _changed(lambda value: value.to(torch.int32)),
     "complex": _changed(lambda value: value.to(torch.complex64)),
+    "huge": _changed(lambda value: value.double() * 1e300),
+    "eight-bits": _changed(lambda value: value.to(torch.float8_e4m3fn)),
     "less": lambda state: {name: value for name, value in state.items() if name != "head.weight"},
     "stranger": lambda state: state | {"stranger": torch.ones(3)},
 }
@@ -258,6 +271,8 @@ def make_weights() -> None:
     save_file(state, "good.safetensors")
     for fault, change in STATE_FAULTS.items():
         save_file(change(dict(state)), f"{fault}.safetensors")
+    # equal to the good ones up to rounding: a fault for who runs the model alone
+    save_file(_changed(lambda value: value.bfloat16())(dict(state)), "mixed.safetensors")
     Path("text.pt").write_text("hello")
     torch.save([1, 2], "list.pt")
     torch.save({"a": _Runs()}, "runs.pt")

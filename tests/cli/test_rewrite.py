@@ -87,7 +87,7 @@ def test_all_actions_in_the_order_in_which_each_leaves_room_for_the_next() -> No
         ([], "nothing to do: give --untie, --fold"),
         (["--fold", "--in", "absent.pt"], "no weights file 'absent.pt'"),
         (["--fold", "--in", "rewritten_model.py"], "'rewritten_model.py' is no file of weights: its name must end in"),
-        (["--fold", "--in", "w.pt", "--out", "w.pt"], "w.pt exists already; give another place"),
+        (["--fold", "--in", "w.pt", "--out", "w.pt"], "'w.pt' exists already; give another place"),
         (["--fold", "--in", "other.pt"], "other.pt has no '1.weight', which the model has"),
     ],
 )

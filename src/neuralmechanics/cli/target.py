@@ -95,8 +95,8 @@ def _inputs(target: Target) -> tuple[Batch | None, tuple[int, ...], int]:
         raise ValueError(f"batch_size must be at least 1, got {target.batch_size}")
     if target.classes is not None and target.classes < 1:
         raise ValueError(f"classes must be at least 1, got {target.classes}")
-    if target.seed < 0:
-        raise ValueError(f"seed must be zero or positive, got {target.seed}")
+    if not 0 <= target.seed < 2**63:
+        raise ValueError(f"seed must be zero or positive, below 2^63, got {target.seed}")
     shape = target.input_shape
     random = bool(shape) or target.model.startswith("hf:")
     for name in ("classes", "tokens"):

@@ -14,7 +14,7 @@ from neuralmechanics.files.publishing import make_folder
 from neuralmechanics.files.reading import open_regular
 from neuralmechanics.files.scratch import NEW, move_into_place, scratch_beside
 
-__all__ = ["misfit", "read_weights", "single_file", "write_weights"]
+__all__ = ["misfit", "read_weights", "require_new", "single_file", "write_weights"]
 
 SAFE, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
@@ -91,6 +91,8 @@ def misfit(there: Tensor, here: Tensor) -> str | None:
     ('is (2,) there, (3,) here', 'is torch.int8 there, torch.float32 here')
     >>> misfit(torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2)) is None
     True
+    >>> misfit(torch.zeros(2).to(torch.float8_e5m2), torch.zeros(2))
+    'is torch.float8_e5m2 there, torch.float32 here'
     """
     if there.shape != here.shape:
         return f"is {tuple(there.shape)} there, {tuple(here.shape)} here"
@@ -99,16 +101,22 @@ def misfit(there: Tensor, here: Tensor) -> str | None:
 
 def _kind(tensor: Tensor) -> str:
     if tensor.is_floating_point():
-        return "real"
+        # Eight bits and fewer are codes: their scale is another tensor.
+        return "real" if tensor.dtype.itemsize > 1 else str(tensor.dtype)
     return "complex" if tensor.is_complex() else "truth" if tensor.dtype == torch.bool else "integer"
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Written beside its place, made durable, then put there by one rename; `ValueError` where something is already."""
+def require_new(path: Path) -> None:
+    """`ValueError` where weights cannot be written: something is there already, or the name is of no weights file."""
     if path.exists():
         raise ValueError(f"{str(path)!r} exists already; give another place")
     if path.suffix not in (*SAFE, *PICKLED):
         raise ValueError(f"{str(path)!r} is no name of a weights file: end it in one of {', '.join((*SAFE, *PICKLED))}")
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Written beside its place, made durable, then put there by one rename; `ValueError` where something is already."""
+    require_new(path)
     try:
         make_folder(path.parent)
         # Copies: safetensors refuses shared memory, and torch.save writes the whole storage behind a view.

@@ -31,10 +31,12 @@ def run_align(command: Align) -> None:
     """Print the distance and the element, and write the aligned checkpoint."""
     import json
 
-    from neuralmechanics.files.weights import write_weights
+    from neuralmechanics.files.weights import require_new, write_weights
     from neuralmechanics.rewrite.comparing import aligned_checkpoint
     from neuralmechanics.rewrite.files.state import read_state
 
+    if command.out is not None:
+        require_new(command.out)  # before minutes of work
     a, b = (read_state(path) for path in (command.checkpoints.a, command.checkpoints.b))
     found = resolve(command.target)
     with terminal_status("aligning"):

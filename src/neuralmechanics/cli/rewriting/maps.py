@@ -36,6 +36,8 @@ def run_map(command: Map) -> None:
     path = Path(command.out)
     if command.out and path.exists():
         raise FileExistsError(f"something is at {command.out!r} already; name a file that does not exist")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder of {command.out!r} does not exist; make it first")
     found = resolve(command.target, allocate=not command.target.model.startswith("hf:"))
     text, told = _written(command.format, found)
     if command.out:

@@ -15,6 +15,8 @@ from neuralmechanics.cli.terminal.meter import terminal_status
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from neuralmechanics.cli.target import Batch
+
 _Flat = tyro.conf.arg(name="")
 
 
@@ -52,6 +54,9 @@ def run_rewrite(command: Rewrite) -> None:
     steps = _steps(command)
     if not steps:
         raise ValueError("nothing to do: give --untie, --fold, --centre, --smooth, --equalise, --rotate or --permute")
+    for option, value in (("in", command.source), ("out", command.out)):
+        if value == "":
+            raise ValueError(f"--{option} is empty; name a file or a folder")
     if command.source is not None and holds_shards(Path(command.source)):
         _rewrite_folder(command, Path(command.source), steps)
         return
@@ -66,8 +71,9 @@ def run_rewrite(command: Rewrite) -> None:
     model = found.model.eval()
     given = None if file is None else read_weights(file)
     params = None if given is None else _completed(model, given, str(file))
+    batch = found.batch if given is None else _as_stored(model, found.batch, given)
     with terminal_status("rewriting"):
-        rewritten = in_turn(model, found.batch, steps, _output, params=params)
+        rewritten = in_turn(model, batch, steps, _output, params=params)
     strange = () if given is None else tuple(sorted(set(given) - set(model.state_dict())))
     if command.json:
         print(json.dumps(rewritten.to_dict() | {"kept": strange}, indent=2))
@@ -106,9 +112,10 @@ def _output(model: nn.Module, batch: Any) -> Any:
 
 def _target(out: Path, file: Path | None) -> Path:
     """The file that is written: in a folder it has the name of the one that was read."""
+    from neuralmechanics.files.weights import require_new
+
     path = out if out.suffix else out / (file.name if file is not None else "model.safetensors")
-    if path.exists():
-        raise ValueError(f"{path} exists already; give another place")
+    require_new(path)
     return path
 
 
@@ -125,7 +132,15 @@ def _completed(model: nn.Module, given: dict[str, Tensor], file: str) -> dict[st
         out |= {name: given[known] for name in names if name not in given}
     for name, buffer in model.state_dict().items():
         out.setdefault(name, buffer)
-    floats = {value.dtype for value in given.values() if value.is_floating_point()}
-    if len(floats) == 1:
-        model.to(floats.pop())
     return out
+
+
+def _as_stored(model: nn.Module, batch: Batch, given: dict[str, Tensor]) -> Batch:
+    """The batch in the one precision in which the file has the parameters, where it is one; so is the model then."""
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    floats = {given[name].dtype for name in names if name in given and given[name].is_floating_point()}
+    if len(floats) != 1 or (dtype := floats.pop()).itemsize == 1:  # no network computes in eight bits
+        return batch
+    model.to(dtype)
+    inputs, targets = (x.to(dtype) if x.is_floating_point() else x for x in batch)
+    return inputs, targets

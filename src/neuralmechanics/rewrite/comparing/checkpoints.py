@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -136,15 +137,16 @@ def completed(network: Network, model: nn.Module, given: Mapping[str, Tensor], w
 
 
 def read(given: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """Float64 copies of the named tensors; a ``ValueError`` names one that is complex or not finite."""
+    """Float64 copies of the named tensors; a ``ValueError`` names one that is complex, or not finite when squared."""
     out = {}
     for name in names:
         value = given[name].detach()
         if value.is_complex():
             raise ValueError(f"tensor {name!r} is complex; comparing needs real ones: give torch.view_as_real of it")
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"tensor {name!r} holds values that are not finite; comparing needs finite ones")
         out[name] = value.to("cpu", torch.float64)
+        if not math.isfinite(torch.linalg.vector_norm(out[name])):
+            what = "whose squares overflow" if bool(value.isfinite().all()) else "that are not finite"
+            raise ValueError(f"tensor {name!r} holds values {what}; comparing needs finite ones")
     return out
 
 

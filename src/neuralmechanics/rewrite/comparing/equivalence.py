@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction
-from neuralmechanics.optimizers.hyperparameters.bounds import require_nonnegative
 from neuralmechanics.rewrite.comparing.checkpoints import (
     Function,
     completed,
@@ -99,8 +98,8 @@ def equivalent(
 
     Both are state dicts of ``model``. Tensors count as equal when they differ by ``tolerance`` of their size, by
     default 1000 roundings of the coarsest dtype (1e-9 in float64, 1e-4 in float32). Raises
-    ``ValueError`` for checkpoints that lack parameters, or hold tensors that the model does not have (other than
-    the same in both), other shapes or kinds of numbers, complex numbers or NaN.
+    ``ValueError`` for a tolerance of 1 or more, and for checkpoints that lack parameters, or hold tensors that the
+    model does not have (other than the same in both), other shapes or kinds of numbers, complex numbers or NaN.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).double()
@@ -125,12 +124,12 @@ def compared(
     tolerance: float | None = None,
 ) -> Equivalence:
     """The same for a network whose symmetries are known."""
-    if tolerance is not None:
-        require_nonnegative("tolerance", tolerance)
-    bound = rounding(before, after) if tolerance is None else tolerance
+    if tolerance is not None and not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance is a part of a tensor's size, at least 0 and below 1; got {tolerance}")
     before, after = without_common_strangers(function.model, before, after)
     old, new = (completed(network, function.model, x, w) for x, w in ((before, "before"), (after, "after")))
     beside = _differing_beside(network, function, old, new)
+    bound = rounding(old, new) if tolerance is None else tolerance
     names = [name for name in network.tensors if name in old]
     wanted, given = read(new, names), read(old, names)
     found = explained(network, wanted, given, bound)

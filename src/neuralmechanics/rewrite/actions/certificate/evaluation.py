@@ -46,8 +46,19 @@ class Evaluation:
         self._runs = RunState(model, loss_fn)
 
     def own(self, state: Mapping[str, Tensor]) -> Float64[Tensor, " outputs"]:
-        """In the precision of ``state``, as the model computes."""
-        return self._run(state, double=False)
+        """In the precision of ``state``, as the model computes; ``ValueError`` where it does not run in several."""
+        try:
+            return self._run(state, double=False)
+        except RuntimeError as error:
+            leaves = [*state.values(), *pytree.tree_leaves(self.batch)]
+            floats = {str(x.dtype) for x in leaves if isinstance(x, Tensor) and x.is_floating_point()}
+            if len(floats) < 2:
+                raise
+            types = ", ".join(sorted(name.removeprefix("torch.") for name in floats))
+            why = str(error).strip().partition("\n")[0]
+            raise ValueError(
+                f"the model does not run with weights and batch of {types} ({why}); give all in one of them"
+            ) from error
 
     def double(self, state: Mapping[str, Tensor], *, casts: bool = True) -> Float64[Tensor, " outputs"]:
         """In float64, where the model can; without ``casts`` also where it asks for less."""
