@@ -61,7 +61,7 @@ def require_types(config: Any, prefix: str = "") -> None:
     hints = typing.get_type_hints(type(config))
     for item in fields(config):
         value, hint, key = getattr(config, item.name), hints[item.name], prefix + item.name
-        if not is_dataclass(hint):
+        if not (isinstance(hint, type) and is_dataclass(hint)):
             _convert(value.item() if isinstance(value, np.generic) else value, hint, key)
         elif not isinstance(value, hint):
             raise ValueError(f"{key} must be of type {hint.__name__}, got {_shown(value)}")

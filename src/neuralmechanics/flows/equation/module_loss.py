@@ -36,9 +36,7 @@ class ModuleLoss:
     """
 
     def __init__(self, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Any) -> None:
-        if not isinstance(model, nn.Module) or not callable(loss_fn):
-            found = f"({type(model).__name__}, {type(loss_fn).__name__}, {type(batch).__name__})"
-            raise TypeError(f"module_loss takes (a module, loss_fn(model, batch), a batch), got {found}")
+        _require_kinds(model, loss_fn, batch)
         self._closure = _Closure(double_copy(model), loss_fn)
         self._runs = RunState(self._closure)
         self._batch = _to_float64(batch)
@@ -84,6 +82,13 @@ class ModuleLoss:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise TypeError(f"loss_fn returned {found}, expected one number: reduce it, for example with .mean()")
         return value
+
+
+def _require_kinds(model: object, loss_fn: object, batch: object) -> None:
+    """Refuse what is no module with a loss function."""
+    if not isinstance(model, nn.Module) or not callable(loss_fn):
+        found = f"({type(model).__name__}, {type(loss_fn).__name__}, {type(batch).__name__})"
+        raise TypeError(f"module_loss takes (a module, loss_fn(model, batch), a batch), got {found}")
 
 
 def module_loss(model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Any) -> ModuleLoss:
