@@ -55,11 +55,9 @@ FURTHER: tuple[Fault, ...] = (
     of(
         "optimizers",
         "optimizers/updates/adaptive.py",
-        "the powers of both betas exchanged",
-        'scale = -_number(group["lr"]) / (1 - first**step)\n'
-        '    return [Quotient(state["exp_avg"], squares, scale, (1 - second**step) ** -0.5',
-        'scale = -_number(group["lr"]) / (1 - second**step)\n'
-        '    return [Quotient(state["exp_avg"], squares, scale, (1 - first**step) ** -0.5',
+        "the bias of the second moment by the power of the first",
+        'return [Quotient(state["exp_avg"], squares, scale, (1 - second**step) ** -0.5',
+        'return [Quotient(state["exp_avg"], squares, scale, (1 - first**step) ** -0.5',
         "optimizers/test_adaptive.py::test_the_state_tells_the_step",
         "optimizers/test_adaptive.py",
     ),
@@ -381,9 +379,9 @@ FURTHER: tuple[Fault, ...] = (
         "store",
         "files/publishing.py",
         "replaced before it is on the disk",
-        "            yield handle\n            os.fsync(handle)\n",
-        "            yield handle\n            os.replace(temporary, path)\n            os.fsync(handle)\n"
-        "            os.link(path, temporary)\n",
+        "            os.fsync(handle)\n        finally:\n            os.close(handle)\n        os.replace",
+        "            os.replace(temporary, path)\n            os.fsync(handle)\n            os.link(path, temporary)\n"
+        "        finally:\n            os.close(handle)\n        os.replace",
         "durability/test_order.py::test_a_file_is_published_in_this_order",
         "durability/test_order.py",
     ),

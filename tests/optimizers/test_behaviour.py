@@ -102,6 +102,13 @@ class Late(Own):
             p.mul_(0.999)
 
 
+class Uneven(Own):
+    """SGD of all parameters but the last."""
+
+    def move(self, p: Tensor, slope: Tensor, group: dict[str, Any]) -> None:
+        super().move(p, 2 * slope if p is group["params"][-1] else slope, group)
+
+
 RIGHT: dict[str, Callable[[Any], Optimizer]] = {
     "own": lambda params: Own(params, decay=1e-2),
     "own heavy ball": lambda params: Own(params, momentum=0.9, decay=1e-2),
@@ -120,6 +127,7 @@ WRONG: dict[str, Callable[[Any], Optimizer]] = {
     "layer-wise": lambda params: Trusting(params),
     "signs": lambda params: Signed(params, momentum=0.9),
     "decoupled": lambda params: Decoupled(params, momentum=0.9, decay=0.5),
+    "one tensor otherwise": lambda params: Uneven(params),
 }
 
 

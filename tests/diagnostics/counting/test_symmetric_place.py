@@ -199,15 +199,15 @@ def test_hidden_channels_alone_are_no_relabeling() -> None:
 
 def test_functions_are_added_as_long_as_a_rank_may_rise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three functions at first, twice as many three times: the ranks of many at once, and not those of the first."""
-    model = linear_network(6, 6, 6)
-    expected = count_laws(model, one(6), point="symmetric")
+    model = linear_network(4, 4, 4)
+    expected = count_laws(model, one(4), point="symmetric")
     monkeypatch.setattr(folded_count, "_FUNCTIONS", 0.0)
     monkeypatch.setattr(folded_count, "_LEAST", 3)
-    found = count_laws(model, one(6), point="symmetric")
+    found = count_laws(model, one(4), point="symmetric")
     assert expected.certified
     assert (found.fibre, found.lower, found.upper) == (expected.fibre, expected.lower, expected.upper)
     monkeypatch.setattr(folded_count, "_DOUBLINGS", 1)
-    assert count_laws(model, one(6), point="symmetric").fibre > expected.fibre
+    assert count_laws(model, one(4), point="symmetric").fibre > expected.fibre
 
 
 @pytest.mark.parametrize(

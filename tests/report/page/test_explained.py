@@ -8,7 +8,8 @@ import pytest
 import neuralmechanics as nm
 from neuralmechanics.monitor.explaining.findings.finding import Finding
 from neuralmechanics.report import write_report
-from neuralmechanics.report.page.explained import told
+from neuralmechanics.report.page.explained import _cell, told
+from neuralmechanics.report.tables import number
 
 from .conftest import DROP, Written
 
@@ -97,3 +98,7 @@ def test_findings_from_seventy_on_are_grave(weight: float, grave: bool) -> None:
     assert shown.grave is grave
     assert (shown.place, shown.evidence) == ("a, b, c and 1 more", "share of motion 0.123, type bfloat16")
     assert shown.layers == tuple("abcd")
+
+
+def test_what_never_ends_is_infinite_in_the_table() -> None:
+    assert [_cell(value) for value in (float("inf"), 0.5, "layer")] == ["∞", number(0.5), number("layer")]
