@@ -31,10 +31,104 @@ from processes import answers as answers_of
 
 BOUND = 1e-6  # of the norm of all parameters, after the alignment
 
-ZOO = ()
-RANDOM = ()
-PUBLISHED = ()
-ARCHITECTURES = (*ZOO, *RANDOM, *PUBLISHED)
+SMALL = [
+    "attention-all-biases",
+    "attention-grouped-queries",
+    "attention-post-layer-norm",
+    "attention-pre-layer-norm",
+    "attention-qk-norm",
+    "attention-qk-norm-rotary",
+    "attention-rotary-all-biases",
+    "cross-attention",
+    "cross-attention-separate",
+    "encoder-layer-module",
+    "encoder-layer-norm-first",
+    "multihead-attention-module",
+    "packed-biases-of-two-streams-module",
+    "packed-keys-of-another-stream",
+    "rotary-complex",
+    "rotary-halves",
+    "rotary-partial",
+    "conv1d-stack",
+    "conv3d-stack",
+    "depthwise-separable",
+    "squeeze-excite",
+    "group-norm",
+    "instance-norm",
+    "weight-norm",
+    "pixel-shuffle",
+    "gated-silu",
+    "glu-module",
+    "maxout",
+    "low-rank-adapter",
+    "mamba-scan",
+    "linear-attention",
+    "gru-module",
+    "lstm-module",
+    "lstm-projected",
+    "rnn-cell-tanh",
+    "words-tied-lstm",
+    "experts-grouped-gate",
+    "dense-experts",
+    "routed-dense",
+    "gain-about-one",
+    "norm-bias-behind-an-offset-gain",
+    "modulation",
+    "tied-autoencoder",
+    "embedding-tied-under-norm",
+    "vit",
+    "llama-block-on-vectors",
+]
+FULL = [
+    "transformer-encoder",
+    "convnext",
+    "densenet",
+    "gru-cell",
+    "lstm",
+    "mobilenet",
+    "patch-vit",
+    "resnet",
+    "resnet-bottleneck",
+    "u-net",
+    "vgg",
+    "vgg-bn",
+    "wide-resnet",
+]
+RANDOM = [f"{kind}/{seed}/11" for seed in range(5) for kind in ("classical", "modern")]
+PUBLISHED = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "phi",
+    "gpt_neox",
+    "gptj",
+    "opt",
+    "falcon",
+    "nemotron",
+    "olmo2",
+    "cohere",
+    "mixtral",
+    "qwen2_moe",
+    "deepseek_v2",
+    "mamba2",
+    "jamba",
+    "rwkv",
+    "recurrent_gemma",
+    "codegen",
+    "bert",
+    "roberta",
+    "albert",
+    "t5",
+    "bart",
+    "whisper",
+    "vit",
+    "swin",
+    "convnextv2",
+    "mobilenet_v2",
+]
+ARCHITECTURES = [*(f"small/{n}" for n in SMALL), *(f"full/{n}" for n in FULL), *RANDOM, *(f"hf/{n}" for n in PUBLISHED)]
 
 Case = tuple[Any, Any, Any]  # model, batch, loss function
 
@@ -152,7 +246,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    names = arguments.names or (everything() if arguments.all else list(ARCHITECTURES))
+    names = arguments.names or (everything() if arguments.all else ARCHITECTURES)
     answers = coverage.written(arguments.lines)
     cases = [(name,) for name in names if name not in answers]
     for (name,), answer in answers_of(look, cases, arguments.limit, arguments.workers):

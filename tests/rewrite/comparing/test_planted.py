@@ -15,6 +15,9 @@ from neuralmechanics import find_symmetries
 from neuralmechanics.rewrite.comparing import Element, align, assert_equivalent, distance, equivalent
 from neuralmechanics.rewrite.comparing.align import _Between
 from neuralmechanics.rewrite.comparing.checkpoints import Function, rounding
+from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
+from neuralmechanics.rewrite.comparing.parts.network import Network
+from neuralmechanics.rewrite.comparing.solving.levelling import levelled
 
 from .conversions import MISTAKES
 from .planting import distance as gap
@@ -234,14 +237,32 @@ def test_half_way_a_network_is_held_against_the_mean_of_both_ends() -> None:
 
 def test_products_of_steps_of_which_one_reads_what_another_moves() -> None:
     """A bias that answers a shift through a map, and a translation of that map, do not change places."""
-    for name in ("vit", "attention-post-layer-norm"):
-        network = SMALL[name]()
-        batch, loss_fn = network.batch(), network.loss_fn
-        symmetries, before = find_symmetries(network.module, batch, loss_fn), state_of(network.module)
-        first, second = planted(symmetries, 1), planted(symmetries, 2)
-        twice = second.transform(first.transform(before))
-        assert gap(twice, second.compose(first).transform(before)) < 1e-12
-        assert gap(before, second.compose(first).inverse().transform(twice)) < 1e-11
+    network = SMALL["attention-post-layer-norm"]()
+    symmetries, before = find_symmetries(network.module, network.batch(), network.loss_fn), state_of(network.module)
+    first, second = planted(symmetries, 1), planted(symmetries, 2)
+    twice = second.transform(first.transform(before))
+    assert gap(twice, second.compose(first).transform(before)) < 1e-12
+
+
+def test_what_centring_norms_forget_is_level_whatever_mixes_the_heads_that_read_it() -> None:
+    """Queries and keys read the stream before a norm in bases of their own: A = 1 + 1·vᵀ is level in any of them."""
+    network = SMALL["attention-post-layer-norm"]()
+    parts = Network.of(network.module, network.batch(), network.loss_fn)
+    before = state_of(network.module)
+    family = next(f for f in parts.families if getattr(f.action, "group", "") == "blind")
+    draw = torch.Generator().manual_seed(3)
+    amounts = [chosen for _, chosen in family.action.random_elements(0.5, draw)]
+    heads = next(s for s in parts.symmetries.spaces if s.parameters[0].endswith("q.weight"))
+    turned = heads.transform(before, heads.random_element(draw))
+    moved = FamilyStep(family, amounts[-1]).transform(turned)
+    level = {}
+    for name, values in {"before": before, "turned": turned, "moved": moved}.items():
+        matrix = levelled(parts, family, values)
+        assert matrix is not None
+        level[name] = FamilyStep(family, matrix).transform(values)
+    assert gap(before, level["before"]) > 0.01
+    assert gap(level["turned"], level["moved"]) < 1e-12
+    assert torch.allclose(level["before"]["entry.weight"], level["moved"]["entry.weight"], atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["norm-bias-behind-an-offset-gain", "cross-attention"])

@@ -102,6 +102,13 @@ class Network:
             out += [name] if all(who in own or axis in axes.get(name, set()) for who, axis in bent) else []
         return out
 
+    def stretched(self, name: str, family: Family, axis: int) -> frozenset[str]:
+        """What changes lengths in a tensor beside the family and shifts, other than by factors along the axis."""
+        own = {f.name for f in self.shifts} | {family.name}
+        factors = {f.name for f in self.scalings if axis in _axes(f).get(name, set())}
+        bent = self.bending.get(name, frozenset())
+        return frozenset(who for who, along in bent if who not in own | factors and along != axis)
+
     def origins(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What is added to gains before anything reads them: 1 of 1 + w."""
         return {name: c for f in self.scalings for name, c in f.action.origin(like).items()}

@@ -11,10 +11,9 @@ from torch import Tensor
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
 from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Rotation, Shear, Shift
-from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
+from neuralmechanics.symmetry.families.actions import Shear, Shift
 
-__all__ = ["centred", "is_readable", "levelled", "rescaled"]
+__all__ = ["centred", "is_readable", "rescaled"]
 
 _ROUNDS = 100
 _STILL = 1e-14
@@ -130,32 +129,3 @@ def rescaled(
             factors = torch.where(signs < 0, -factors, factors)
         return factors
     return None
-
-
-def levelled(family: Family, params: Mapping[str, Tensor]) -> Tensor | None:
-    """The matrix A = 1 + 1·vᵀ that makes level what a centring norm forgets: one place on the orbit of each network.
-
-    Tensors X [channels, …] go to A X and others, such as a norm's bias over its gain, Y to A⁻ᵀY. With y = Yᵀ1 and
-    b = Y y/|y|², whose sum is 1, v = (|y|·b - 1)/n leads to b' = 1/n and |y'| = n, whatever v' has been applied before.
-    None of another action, and where y is zero.
-    """
-    action = family.action
-    if not isinstance(action, Rotation) or action.group != "blind" or not action.whole:
-        return None
-    columns = []
-    for term in action.terms:
-        if term.dual:
-            value = params[term.parameter].double().movedim(term.dim, 0).reshape(action.width, -1)
-            gain = gain_values(term.dressing, params, value)
-            if gain is not None and bool((gain == 0).any()):
-                return None
-            columns.append(value if gain is None else value / gain[:, None])
-    if not columns:
-        return None
-    dual = torch.cat(columns, dim=1)
-    total = dual.sum(0)
-    length = float(torch.linalg.vector_norm(total))
-    if length <= _STILL * action.width * _greatest(dual):
-        return None
-    v = (dual @ total / length - 1) / action.width
-    return torch.eye(action.width, dtype=torch.float64) + v.expand(action.width, action.width)

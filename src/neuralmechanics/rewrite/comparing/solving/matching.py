@@ -12,7 +12,8 @@ from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, Step
 from neuralmechanics.rewrite.comparing.parts.family_units import FamilyUnit
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit, Unit, Usable
-from neuralmechanics.rewrite.comparing.solving.gauge import centred, is_readable, levelled, rescaled
+from neuralmechanics.rewrite.comparing.solving.gauge import centred, is_readable, rescaled
+from neuralmechanics.rewrite.comparing.solving.levelling import levelled
 from neuralmechanics.rewrite.comparing.solving.refining import refined
 
 __all__ = ["Matched", "Solver", "distance_between", "gaps", "matched"]
@@ -162,7 +163,7 @@ class Solver:
         """What centring norms forget made level in both, where everything is seen; names of the families so fixed."""
         network, done = self.network, set()
         for family in () if self.hidden else network.families:
-            matrices = [levelled(family, params) for params in (self.a, self.b)]
+            matrices = [levelled(network, family, params) for params in (self.a, self.b)]
             if matrices[0] is None or matrices[1] is None:
                 continue
             steps = [FamilyStep(family, matrix) for matrix in matrices if matrix is not None]

@@ -12,7 +12,8 @@ from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, Step
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
-from neuralmechanics.rewrite.comparing.solving.gauge import centred, levelled, rescaled
+from neuralmechanics.rewrite.comparing.solving.gauge import centred, rescaled
+from neuralmechanics.rewrite.comparing.solving.levelling import levelled
 from neuralmechanics.rewrite.comparing.solving.matching import matched
 from neuralmechanics.symmetry import Family
 
@@ -72,7 +73,7 @@ def _gauged(network: Network, out: dict[str, Tensor]) -> tuple[dict[str, Tensor]
 def _levelled(network: Network, out: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Step]]:
     steps: list[Step] = []
     for family in network.families:
-        matrix = levelled(family, out)
+        matrix = levelled(network, family, out)
         if matrix is not None:
             step = FamilyStep(family, matrix)
             out = step.transform(out)

@@ -1,0 +1,75 @@
+"""What centring norms forget, made level: one place on the orbit of A = 1 + 1·vᵀ, whatever else acts on its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from neuralmechanics.rewrite.comparing.parts.network import Network
+from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
+from neuralmechanics.symmetry import Family
+from neuralmechanics.symmetry.families.actions import Rotation
+from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
+
+__all__ = ["levelled"]
+
+_LEAST = 1e-14
+
+Form = Float64[Tensor, "width width"]
+
+
+def levelled(network: Network, family: Family, params: Mapping[str, Tensor]) -> Tensor | None:
+    """The matrix A = 1 + 1·vᵀ that makes level what a centring norm forgets: one place on the orbit of each network.
+
+    Tensors X [channels, …] go to A X and others, such as a norm's bias over its gain, Y to A⁻ᵀY. A form S that only
+    A changes goes to A⁻ᵀ S A⁻¹: the sum of Y Yᵀ over what nothing else stretches, and of Q Kᵀ over queries and keys of
+    a head, whose own basis drops out. With z = S 1, y = 1ᵀz and b = z/y, whose sum is 1, v = (±z/√|y| - 1)/n leads to
+    b' = 1/n and |y'| = n², whatever v' has been applied before. None of another action, and where y is zero.
+    """
+    action = family.action
+    if not isinstance(action, Rotation) or action.group != "blind" or not action.whole:
+        return None
+    readers: dict[str, Tensor] = {}
+    for term in action.terms:
+        if term.dual:
+            value = params[term.parameter].double().movedim(term.dim, 0)
+            gain = gain_values(term.dressing, params, value)
+            if gain is not None and bool((gain == 0).any()):
+                return None
+            value = value if gain is None else value / gain.reshape(-1, *[1] * (value.ndim - 1))
+            readers[term.parameter] = value.movedim(0, term.dim)
+    dims = {term.parameter: term.dim for term in action.terms if term.dual}
+    form = torch.zeros(action.width, action.width, dtype=torch.float64)
+    size = 0.0
+    for part in _forms(network, family, readers, dims):
+        form, size = form + part, size + float(part.abs().sum())
+    sums = form.sum(1)
+    total = float(sums.sum())
+    if abs(total) <= _LEAST * size:
+        return None
+    v = (sums * (1 if total > 0 else -1) / abs(total) ** 0.5 - 1) / action.width
+    return torch.eye(action.width, dtype=torch.float64) + v.expand(action.width, action.width)
+
+
+def _forms(network: Network, family: Family, readers: Mapping[str, Tensor], dims: Mapping[str, int]) -> Iterator[Form]:
+    """Y Yᵀ of the readers that nothing else stretches, Q Kᵀ of those that a space mixes on their other side."""
+    spaces = {unit.name: unit for unit in network.units if isinstance(unit, SpaceUnit)}
+    mixing: dict[str, SpaceUnit] = {}
+    for name, value in readers.items():
+        bent = network.stretched(name, family, dims[name])
+        if not bent:
+            rows = value.movedim(dims[name], 0).reshape(value.shape[dims[name]], -1)
+            yield rows @ rows.mT
+        mixing |= {who: spaces[who] for who in bent if who in spaces}
+    for unit in mixing.values():
+        entries = enumerate(unit.space.entries)
+        there = [(k, e) for k, e in entries if e.mixes and e.parameter in readers and e.axis != dims[e.parameter]]
+        for copy in unit.copies:
+            sides: list[list[Tensor]] = [[], []]
+            for k, entry in there:
+                rows = unit.rows(k, copy, readers)
+                sides[entry.inverse_transposed] += [rows] if readers[entry.parameter].ndim == 2 else []
+            yield from (one.mT @ other for one in sides[0] for other in sides[1])
