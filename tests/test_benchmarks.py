@@ -51,6 +51,37 @@ def test_the_page_of_accelerators_is_what_the_command_makes_of_its_numbers() -> 
     assert all(row["waits"] == 0 for row in found["cost"])
 
 
+@pytest.mark.parametrize("name", ["four_bits", "barriers"])
+def test_the_pages_of_single_scripts_are_what_they_make_of_their_numbers(name: str) -> None:
+    found = json.loads((DOCS / "about" / f"{name}.json").read_text())
+    page = _module(BENCHMARKS / f"{name}_page.py").page(found)
+    assert (DOCS / "about" / f"{name}.md").read_text() == page
+
+
+def test_equalised_networks_lose_at_most_a_twentieth_to_four_bits() -> None:
+    found = json.loads((DOCS / "about" / "four_bits.json").read_text())
+    lost = _module(BENCHMARKS / "four_bits_page.py").lost
+    assert {training["network"] for training in found["trainings"]} == {"mobilenet", "gains", "stream"}
+    for training in found["trainings"]:
+        assert all(proof["change"] <= proof["bound"] for proof in training["proofs"].values())
+        if training["network"] == "stream":
+            continue
+        uneven = "uneven" if training["network"] == "mobilenet" else "outliers"
+        for way in training["proofs"]:
+            for measure in ("accuracy", "loss"):
+                before, after = (lost(training, w, "4-bit weights", measure) for w in (uneven, way))
+                assert after <= before / 20, (training["network"], training["seed"], way, measure)
+
+
+def test_barriers_are_no_higher_than_by_permutations_and_at_most_half_for_a_transformer() -> None:
+    found = json.loads((DOCS / "about" / "barriers.json").read_text())
+    assert {pair["network"] for pair in found["pairs"]} == {"perceptron", "vgg", "transformer"}
+    for pair in found["pairs"]:
+        share = 0.5 if pair["network"] == "transformer" else 1.0
+        for data in ("held out", "trained on"):
+            assert pair[data]["align"] <= share * pair[data]["permutations"], pair
+
+
 def test_every_section_is_there_and_every_number_is_one() -> None:
     found = json.loads(DATA.read_text())
     sections = _module(BENCHMARKS / "suite" / "__init__.py").SECTIONS
