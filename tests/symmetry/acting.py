@@ -444,6 +444,22 @@ def shear_of_columns() -> Instance:
     )
 
 
+def shear_of_a_table() -> Instance:
+    """Rows that are added to a table of positions as well as they score; all of them move alike."""
+    columns = slices("p", (4, 3), (1,), each(3, -1.0))
+    dressing, points = ((Gain("gamma"), 1.0),), torch.randn(5, 3, generator=torch.Generator().manual_seed(10)).double()
+    points = points - points.mean(1, keepdim=True)
+    term = ShearTerm(slices("w", (2, 1), (), each(1, 1.0)), 1, dressing, (("beta", ()),))
+    answer = AffineShift((slices("b", (2,), (), each(1, -1.0)),), ())
+
+    def invariant(p: Params) -> Tensor:
+        scores = (points * p["gamma"] + p["beta"]) @ p["w"].mT + p["b"]
+        return torch.cat([scores.reshape(-1), (p["w"][:, None] + p["p"]).reshape(-1)])
+
+    shapes = {"w": (2, 3), "p": (4, 3), "gamma": (3,), "beta": (3,), "b": (2,)}
+    return Instance(Shear(term, answer, Shift((columns,))), shapes, invariant)
+
+
 def shear_of_a_kernel() -> Instance:
     """A kernel of two taps, of which the first output only may shift."""
     term = slices("w", (2, 1, 2), (0, 2), each(2, 1.0))
@@ -538,4 +554,5 @@ INSTANCES: dict[str, Instance] = {
     "shear with a bias": shear(True),
     "shear of columns": shear_of_columns(),
     "shear of a kernel": shear_of_a_kernel(),
+    "shear of a table": shear_of_a_table(),
 }

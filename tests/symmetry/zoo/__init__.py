@@ -23,6 +23,7 @@ from . import (
     shears,
     sliced,
     tables,
+    tied,
     vision,
 )
 from .architectures import FULL
@@ -54,5 +55,6 @@ __all__ = [
     "shears",
     "sliced",
     "tables",
+    "tied",
     "vision",
 ]

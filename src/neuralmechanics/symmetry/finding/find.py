@@ -20,7 +20,8 @@ from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.actions import GramTerm, Shift
 from neuralmechanics.symmetry.families.family import Family, Kind
 from neuralmechanics.symmetry.families.symmetries import Symmetries
-from neuralmechanics.symmetry.finding.answered_constants import answered_constants
+from neuralmechanics.symmetry.finding.answering.answered_constants import answered_constants
+from neuralmechanics.symmetry.finding.answering.freed_columns import freed_columns
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
@@ -137,7 +138,10 @@ def analyse(captured: Captured) -> Symmetries:
     )
     answered = partial(answered_constants, captured, program, single=read.single)
     spaces = spaces_of(captured, program, requires)
-    turns, shears = gauge_families(captured, walk, read, mixing, spaces, translations + affine, requires, answered)
+    freed = partial(freed_columns, captured, program, single=read.single)
+    turns, shears = gauge_families(
+        captured, walk, read, mixing, spaces, translations + affine, requires, answered, freed
+    )
     families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
     said = with_seen_keys(with_padding_rows(unique_names(families), program), lowered.program)
     named = tuple(with_kept_zeros(with_negative_factors(said, spaces), zeros, known))

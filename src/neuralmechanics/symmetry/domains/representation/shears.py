@@ -25,6 +25,14 @@ class Sheared:
     positions: tuple[int, ...]
     absorber: str | None = None
 
+    @property
+    def made_of(self) -> frozenset[str]:
+        """The weight, and the gains and shifts by which it reads."""
+        names = {self.weight, *(gain.parameter for gain, _ in self.hollow.dressing)}
+        for name, since in self.hollow.shifts:
+            names |= {name, *(gain.parameter for gain, _ in since)}
+        return frozenset(names)
+
 
 @dataclass(eq=False)
 class Shears:
@@ -72,10 +80,18 @@ class Shears:
 
         ``reads``: how many instructions read each parameter.
         """
+        return {name: w for name, w in self._alike().items() if len(w.positions) == reads.get(name)}
+
+    def shared(self, reads: Mapping[str, int]) -> dict[str, Sheared]:
+        """The weights that read one centring norm, or norms with one gain and one bias, and are read elsewhere, too."""
+        found = {name: w for name, w in self._alike().items() if len(w.positions) < reads.get(name, 0)}
+        return {name: replace(w, absorber=None) for name, w in found.items()}
+
+    def _alike(self) -> dict[str, Sheared]:
+        """The weights of which all reads that were noted find the same."""
         found = {}
         for name, noted in self.noted.items():
             first, positions = noted[0], tuple(dict.fromkeys(w.positions[0] for w in noted))
-            alike = all((w.inputs, w.hollow) == (first.inputs, first.hollow) for w in noted)
-            if alike and len(positions) == reads.get(name):
+            if all((w.inputs, w.hollow) == (first.inputs, first.hollow) for w in noted):
                 found[name] = replace(first, positions=positions)
         return found

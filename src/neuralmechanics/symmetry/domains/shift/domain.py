@@ -62,6 +62,7 @@ class Shifts(ShiftConstraints):
         absorbing: bool = False,
         lenient: bool = False,
         answers: Sequence[Answer] = (),
+        whole: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(lenient)
         self.shapes = shapes
@@ -69,6 +70,7 @@ class Shifts(ShiftConstraints):
         self.absorbed: list[Absorbed] = []
         self.answerable: dict[Answer, None] = {}  # what biases that are read in several places might answer
         self._answers = answers
+        self._whole = whole or {}  # of these, only shifts of whole slices along one dimension are asked for
         self._complex = complex  # no shifts of these are followed: a sum of complex numbers is no real charge
         self.parameters: dict[str, list[np.ndarray]] = {}
         self._single = single  # a bias that is read once takes back whatever it meets there
@@ -91,10 +93,9 @@ class Shifts(ShiftConstraints):
             supports = [tuple(d for d in range(len(shape)) if d != left_out) for left_out in widest]
             if math.prod(shape) <= ELEMENTWISE_LIMIT or len(wide) <= 1:
                 supports = [tuple(range(len(shape)))]
-            supports = [] if name in self._complex else supports
-            self.parameters[name] = []
-            terms = []
-            for support in supports:
+            supports = [(self._whole[name],)] if name in self._whole else supports
+            self.parameters[name], terms = [], []
+            for support in () if name in self._complex else supports:
                 sizes = [n if d in support else 1 for d, n in enumerate(shape)]
                 ids = self.system.new(math.prod(sizes)).reshape(sizes)
                 self.parameters[name].append(ids)
@@ -157,8 +158,8 @@ class Shifts(ShiftConstraints):
         if scale:
             x, y = self._absorb(x, y, 1 / scale), self._absorb(y, x, scale)
         other = y.terms if scale == 1 else tuple(replace(t, factor=t.factor * scale) for t in y.terms)
-        terms = (*x.terms, *other)
-        return Change(shape, x.varies | y.varies, Name("add", x.name, y.name, scale), self._combined(terms))
+        name = Name("add", x.name, y.name, scale)
+        return Change(shape, x.varies | y.varies, name, self._combined((*x.terms, *other)))
 
     def _absorb(self, x: Change, bias: Change, times: float) -> Change:
         """x without the terms that a shift of the bias can answer: images of a constant under linear maps in a row.
@@ -202,8 +203,8 @@ class Shifts(ShiftConstraints):
         """The product rule; each change is now a function of the other factor too."""
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = aligned(x, shape), aligned(y, shape)
-        terms = [times(t, y) for t in x.terms] + [times(t, x) for t in y.terms]
-        return Change(shape, x.varies | y.varies, Name("mul", x.name, y.name), self._known(terms))
+        terms = self._known([times(t, y) for t in x.terms] + [times(t, x) for t in y.terms])
+        return Change(shape, x.varies | y.varies, Name("mul", x.name, y.name), terms)
 
     def power(self, x: Change, exponent: float) -> Change:
         if exponent == 1:
@@ -340,8 +341,7 @@ class Shifts(ShiftConstraints):
     def select(self, x: Change, y: Change, shape: Sequence[int]) -> Change:
         """A mask times one, plus its complement times the other."""
         mask = self.constant(shape)
-        other = replace(mask, name=Name("complement", mask.name))
-        return self.add(self.mul(x, mask), self.mul(y, other))
+        return self.add(self.mul(x, mask), self.mul(y, replace(mask, name=Name("complement", mask.name))))
 
     def masked(self, x: Change, number: float, shape: Sequence[int]) -> Change:
         """Some entries replaced by a number; what softmax reads as minus infinity shifts with anything."""

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
+
 from neuralmechanics.symmetry.domains.representation.domain import Transport
 from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.spaces import Entry, Space
 from neuralmechanics.symmetry.finding.reading.naming import named_family
-from neuralmechanics.symmetry.finding.reading.shears import Answering, shears_of, whole_shears
+from neuralmechanics.symmetry.finding.reading.shears import (
+    Answering,
+    Freeing,
+    shared_shears,
+    shears_of,
+    whole_shears,
+)
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses
 
@@ -25,11 +33,12 @@ def gauge_families(
     shifted: Sequence[Family],
     requires: tuple[str, ...],
     answered: Answering,
+    freed: Freeing,
 ) -> tuple[list[Family], list[Family]]:
     """Turns, of kind linear, and shears, of kind affine; ``mixed`` are the channels of known linear blocks.
 
     ``walk`` runs the graph through an interpreter of the primitives; ``answered`` tells which constant vectors weights
-    may add to what they make, and which biases take them back.
+    may add to what they make, and which biases take them back, ``freed`` what takes back shifts of their columns.
 
     Rotations: ``spaces`` that norms (or a tensor that both writes and reads a space) see by length only. General
     mixings: spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is
@@ -46,6 +55,9 @@ def gauge_families(
     for transport in (turned, blind):
         walk(transport)
     shears = shears_of(turned.shears.settled(read.reads), captured.shapes, answered)
+    shared = turned.shears.shared(read.reads)
+    shared = {name: w for name, w in shared.items() if not _shifted_by_columns(name, w.inputs, shifted)}
+    shears += shared_shears(shared, captured.shapes, answered, freed)
     found = [turn for space in spaces if (turn := _rotation(space, mixed)) is not None]
     for root, terms in _spaces(blind).items():
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
@@ -114,6 +126,12 @@ def _known(terms: Collection[RotationTerm], mixed: Sequence[GramTerm]) -> bool:
     """Whether a linear block mixes these channels already."""
     known = {(t.view.parameter, t.view.kept) for t in mixed}
     return any((t.parameter, (t.dim,)) in known for t in terms)
+
+
+def _shifted_by_columns(name: str, inputs: int, shifted: Sequence[Family]) -> bool:
+    """Whether each column of a weight may be shifted as it is: then no norm is needed for it."""
+    terms = [t for f in shifted for t in f.action.shift_terms if t.view.parameter == name and t.view.kept == (inputs,)]
+    return bool(terms) and len(np.unique(np.concatenate([t.slices for t in terms]))) == terms[0].view.size
 
 
 def _answered_by_shears(terms: Collection[RotationTerm], shears: Sequence[Shear], shifted: Sequence[Family]) -> bool:

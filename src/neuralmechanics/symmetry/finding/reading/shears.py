@@ -9,13 +9,15 @@ import numpy as np
 
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
-from neuralmechanics.symmetry.families.actions import AffineShift, Shear, ShearTerm
+from neuralmechanics.symmetry.families.actions import AffineShift, Shear, ShearTerm, Shift
 
-__all__ = ["Answering", "shears_of", "whole_shears"]
+__all__ = ["Answering", "Freeing", "shared_shears", "shears_of", "whole_shears"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 Answering = Callable[[Sequence[Sheared]], Mapping[str, Sequence[tuple[SliceTerm, AffineShift]]]]
 """For weights, the constants that these may add to what they make, as terms of a bias, and what takes them back."""
+Freeing = Callable[[Sequence[Sheared]], Mapping[str, Sequence[SliceTerm]]]
+"""For weights, what takes back a shift of each column, numbered by columns, wherever else the weight is read."""
 
 
 def shears_of(noted: Mapping[str, Sheared], shapes: Shapes, answered: Answering) -> list[Shear]:
@@ -36,6 +38,55 @@ def shears_of(noted: Mapping[str, Sheared], shapes: Shapes, answered: Answering)
     return found
 
 
+def shared_shears(noted: Mapping[str, Sheared], shapes: Shapes, answered: Answering, freed: Freeing) -> list[Shear]:
+    """Shears of weights that are read elsewhere, too, as a table is that embeds words and scores them.
+
+    There all rows move alike, W + u·1 (1/γ)ᵀ, and other parameters take each column's u/γ_j back.
+    """
+    besides = freed([*noted.values()]) if noted else {}
+    constant = [noted[name] for name in besides if noted[name].hollow.shifts]
+    known = answered(constant) if constant else {}
+    found = []
+    for name, terms in besides.items():
+        w, beside = noted[name], Shift(tuple(terms))
+        view = SliceView(name, tuple(1 if d == w.inputs else n for d, n in enumerate(shapes[name])), ())
+        own = SliceTerm(view, np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1))
+        answers = [_all_alike(*one) for one in known.get(name, ())] if w.hollow.shifts else [AffineShift((), ())]
+        for answer in answers:
+            if answer is None or _moves(answer, w, beside.parameters):
+                continue
+            term = ShearTerm(own, w.inputs, w.hollow.dressing, w.hollow.shifts)
+            found.append(Shear(term, answer, beside))
+            break
+    return found
+
+
+def _all_alike(own: SliceTerm, answer: AffineShift) -> AffineShift | None:
+    """What takes back one number added to all entries of a bias; None where these are no shifts of it that make it."""
+    count = int(own.charges.max()) + 1
+    values = np.zeros(count)
+    values[own.charges] = own.coefficients
+    even = np.array_equal(values[own.charges], own.coefficients) and len(own.slices) == own.view.size
+    if not even or len(np.unique(own.slices)) != own.view.size or not values.all():
+        return None
+    amounts = 1 / values  # one number of each generator
+    answers = tuple(
+        replace(t, generators=np.zeros_like(t.generators), coefficients=t.coefficients * amounts[t.generators])
+        for t in answer.answers
+    )
+    return AffineShift(tuple(_in_one_row(t, amounts) for t in answer.terms), answers)
+
+
+def _in_one_row(term: SliceTerm, amounts: np.ndarray) -> SliceTerm:
+    """The rows times ``amounts`` added up; a whole view as its one slice where all of them are the same."""
+    slices, place = np.unique(term.slices, return_inverse=True)
+    total = np.bincount(place.reshape(-1), term.coefficients * amounts[term.charges])
+    view = term.view
+    if len(slices) == view.size and (total == total[0]).all():
+        view, slices, total = replace(view, kept=()), np.zeros(1, np.int64), total[:1]
+    return SliceTerm(view, np.zeros(len(slices), np.int64), slices, total)
+
+
 def whole_shears(shears: Sequence[Shear]) -> Collection[tuple[str, int]]:
     """The weights, each with its inputs, of which shears move all outputs, and each by itself."""
     counts: dict[tuple[str, int], int] = {}
@@ -48,12 +99,13 @@ def whole_shears(shears: Sequence[Shear]) -> Collection[tuple[str, int]]:
     return {place for place, count in counts.items() if count == size[place]}
 
 
-def _moves(answer: AffineShift, w: Sheared) -> bool:
-    """Whether an answer moves anything that the shear is made of, or a map that it passes: then it is no shear."""
-    fixed = {w.weight, *(gain.parameter for gain, _ in w.hollow.dressing), *answer.inputs}
-    for name, since in w.hollow.shifts:
-        fixed |= {name, *(gain.parameter for gain, _ in since)}
-    return bool(fixed & set(answer.parameters)) or w.weight in answer.inputs
+def _moves(answer: AffineShift, w: Sheared, beside: Collection[str] = ()) -> bool:
+    """Whether an answer moves anything that the shear is made of, or passes a map that moves: then it is no shear.
+
+    ``beside``: what else the shear moves.
+    """
+    fixed = {*w.made_of, *answer.inputs}
+    return bool(fixed & set(answer.parameters)) or bool({w.weight, *beside} & set(answer.inputs))
 
 
 def _wide(shape: Sequence[int]) -> tuple[int, ...]:

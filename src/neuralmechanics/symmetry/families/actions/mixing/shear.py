@@ -67,13 +67,16 @@ class ShearTerm:
 class Shear(Action):
     """W → W + (S u)·(1/γ)ᵀ, and Σ β/γ times what ``answer`` does for u: the biases that take the constant back.
 
-    One number u for each way in which the outputs of the weight may shift, and no charge.
+    One number u for each way in which the outputs of the weight may shift, and no charge. ``beside``: where the weight
+    is read elsewhere, too (a table that embeds), shifts, one a column, that take back there what u/γ adds to the
+    columns; then u is one number.
     """
 
     linear: ClassVar[bool] = False
     additive: ClassVar[bool] = True
     term: ShearTerm
     answer: AffineShift
+    beside: Shift | None = None
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
@@ -83,7 +86,8 @@ class Shear(Action):
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that move."""
-        return (self.term.weight, *self.answer.parameters)
+        beside = () if self.beside is None else self.beside.parameters
+        return tuple(dict.fromkeys((self.term.weight, *beside, *self.answer.parameters)))
 
     @property
     def anchors(self) -> tuple[str, ...]:
@@ -103,7 +107,7 @@ class Shear(Action):
         return tuple(dict.fromkeys(names))
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
-        """S u ⊗ 1/γ for the weight, Σ β/γ times the answers for biases."""
+        """S u ⊗ 1/γ for the weight, its shifts beside, Σ β/γ times the answers for biases."""
         own = detached(params, (*self.parameters, *self.inputs))
         out = self._turned(own, weights)
         total = self.term.constant(own)
@@ -132,13 +136,12 @@ class Shear(Action):
         own = detached(params, (*self.parameters, *self.inputs))
         answers = self.answer.generator(own, weights)
         met = sum(((gradients[n].double() * step).sum() for n, step in answers.items()), torch.zeros(()).double())
-        name = self.term.weight
 
         def stepped(leaves: Tensors) -> Tensors:
             values = own | leaves
-            return {name: self._turned(values, weights)[name], "": met * self.term.constant(values)}
+            return self._turned(values, weights) | {"": met * self.term.constant(values)}
 
-        seen = {name: gradients[name], "": torch.ones((), dtype=torch.float64)}
+        seen = {**gradients, "": torch.ones((), dtype=torch.float64)}
         out = adjoint_by_differentiation(stepped, (*self.parameters, *self._read), seen, own)
         total = self.term.constant(own)
         for other, step in self.answer.adjoint(gradients, weights, params).items():
@@ -151,12 +154,13 @@ class Shear(Action):
         rest: dict[str, Any] = {"inputs": term.inputs, "dressing": dressing_to(term.dressing)}
         rest["shifts"] = [[name, dressing_to(since)] for name, since in term.shifts]
         alone = not self.answer.answers and len(biases) < 2 and all(_is_each(t, -1.0, 1) for t in biases)
-        if alone and _is_each(term.slices, 1.0, 2):
+        beside = {} if self.beside is None else {"beside": self.beside.to_dict()}
+        if alone and not beside and _is_each(term.slices, 1.0, 2):
             absorber = biases[0].view.parameter if biases else None
             rest |= {"weight": term.weight, "outputs": 1 - term.inputs, "absorber": absorber}
             return {"gauge": {"type": "shear", "term": rest, "width": term.slices.view.size}}
         (slices,) = slice_terms_to([term.slices])
-        return {"gauge": {"type": "shear", "term": {"slices": slices} | rest, "answer": self.answer.to_dict()}}
+        return {"gauge": {"type": "shear", "term": {"slices": slices} | rest, "answer": self.answer.to_dict()} | beside}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Shear:
@@ -172,17 +176,22 @@ class Shear(Action):
             slices = _each(SliceView(term["weight"], shape, (outputs,)), 1.0)
             name = term["absorber"]
             answer = AffineShift(() if name is None else (_each(SliceView(name, (width,), (0,)), -1.0),), ())
-        return cls(ShearTerm(slices, term["inputs"], dressing_from(term["dressing"]), shifts), answer)
+        beside = Shift.from_dict(gauge["beside"]) if "beside" in gauge else None
+        return cls(ShearTerm(slices, term["inputs"], dressing_from(term["dressing"]), shifts), answer, beside)
 
     @cached_property
     def _shift(self) -> Shift:
         return Shift((self.term.slices,))
 
     def _turned(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
-        """S u ⊗ 1/γ in float64, differentiable in γ."""
-        name = self.term.weight
+        """S u ⊗ 1/γ and the shifts beside, in float64, differentiable in γ."""
+        name, columns = self.term.weight, self.term.columns(params)
         first = params[name].narrow(self.term.inputs, 0, 1).double()
-        return {name: self._shift.generator({name: first}, weights)[name] * self.term.columns(params)}
+        out = {name: self._shift.generator({name: first}, weights)[name] * columns}
+        if self.beside is not None:
+            amounts = weights.to(columns.device).double() * columns.reshape(-1)
+            out |= self.beside.generator({n: params[n].double() for n in self.beside.parameters}, amounts)
+        return out
 
 
 def _each(view: SliceView, value: float) -> SliceTerm:

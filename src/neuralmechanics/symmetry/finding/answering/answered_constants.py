@@ -26,7 +26,7 @@ from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["answered_constants"]
+__all__ = ["answered_constants", "root_parameter"]
 
 Shape = tuple[int, ...]
 
@@ -120,7 +120,7 @@ def _beside(
     """What is done to the bias until it broadcasts over the result: as to the weight, then sums over a kernel."""
     assert isinstance(read.primitive, p.Contract)
     how, (x, y) = read.primitive.how, read.operands
-    held, letters, others = (x, how.x, how.y) if _root(x, makers) == w.weight else (y, how.y, how.x)
+    held, letters, others = (x, how.x, how.y) if root_parameter(x, makers) == w.weight else (y, how.y, how.x)
     views, shapes = _views(held, makers)
     column, shape = w.inputs, tuple(1 if d == w.inputs else n for d, n in enumerate(shapes[0]))
     for view, before, after in zip(views, shapes, shapes[1:], strict=False):
@@ -139,7 +139,7 @@ def _beside(
     yield p.Rearrange(Reshape(sizes)), sizes
 
 
-def _root(x: Value, makers: Mapping[int, Instruction]) -> str:
+def root_parameter(x: Value, makers: Mapping[int, Instruction]) -> str:
     """The parameter that a value is a rearrangement of; empty where it is none."""
     while isinstance((maker := makers[x.index]).primitive, p.Rearrange):
         (x,) = maker.operands
