@@ -213,6 +213,8 @@ def _beyond(entries: Sequence[Exponents], candidates: np.ndarray, translations: 
     if not len(candidates):
         return candidates
     touching = [e for e in entries if np.isin(e.basis, candidates).any()]
+    if not touching:  # candidates that move no parameter that is read
+        return candidates[:0]
     names = {e.view.parameter for e in touching}
     known = [shift for shift in translations if names & set(shift.parameters)]
     first = np.cumsum([0, *(shift.charges for shift in known)])
