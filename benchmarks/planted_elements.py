@@ -31,104 +31,33 @@ from processes import answers as answers_of
 
 BOUND = 1e-6  # of the norm of all parameters, after the alignment
 
-SMALL = [
-    "attention-all-biases",
-    "attention-grouped-queries",
-    "attention-post-layer-norm",
-    "attention-pre-layer-norm",
-    "attention-qk-norm",
-    "attention-qk-norm-rotary",
-    "attention-rotary-all-biases",
-    "cross-attention",
-    "cross-attention-separate",
-    "encoder-layer-module",
-    "encoder-layer-norm-first",
-    "multihead-attention-module",
-    "packed-biases-of-two-streams-module",
-    "packed-keys-of-another-stream",
-    "rotary-complex",
-    "rotary-halves",
-    "rotary-partial",
-    "conv1d-stack",
-    "conv3d-stack",
-    "depthwise-separable",
-    "squeeze-excite",
-    "group-norm",
-    "instance-norm",
-    "weight-norm",
-    "pixel-shuffle",
-    "gated-silu",
-    "glu-module",
-    "maxout",
-    "low-rank-adapter",
-    "mamba-scan",
-    "linear-attention",
-    "gru-module",
-    "lstm-module",
-    "lstm-projected",
-    "rnn-cell-tanh",
-    "words-tied-lstm",
-    "experts-grouped-gate",
-    "dense-experts",
-    "routed-dense",
-    "gain-about-one",
-    "norm-bias-behind-an-offset-gain",
-    "modulation",
-    "tied-autoencoder",
-    "embedding-tied-under-norm",
-    "vit",
-    "llama-block-on-vectors",
-]
-FULL = [
-    "transformer-encoder",
-    "convnext",
-    "densenet",
-    "gru-cell",
-    "lstm",
-    "mobilenet",
-    "patch-vit",
-    "resnet",
-    "resnet-bottleneck",
-    "u-net",
-    "vgg",
-    "vgg-bn",
-    "wide-resnet",
-]
+SMALL = """
+    attention-all-biases attention-grouped-queries attention-post-layer-norm attention-pre-layer-norm
+    attention-qk-norm attention-qk-norm-rotary attention-rotary-all-biases cross-attention
+    cross-attention-separate encoder-layer-module encoder-layer-norm-first multihead-attention-module
+    packed-biases-of-two-streams-module packed-keys-of-another-stream rotary-complex rotary-halves
+    rotary-partial conv1d-stack conv3d-stack depthwise-separable squeeze-excite group-norm instance-norm
+    weight-norm pixel-shuffle gated-silu glu-module maxout low-rank-adapter mamba-scan linear-attention
+    gru-module lstm-module lstm-projected rnn-cell-tanh words-tied-lstm experts-grouped-gate dense-experts
+    routed-dense gain-about-one norm-bias-behind-an-offset-gain modulation tied-autoencoder
+    embedding-tied-under-norm vit llama-block-on-vectors
+"""
+FULL = """
+    transformer-encoder convnext densenet gru-cell lstm mobilenet patch-vit resnet resnet-bottleneck u-net vgg
+    vgg-bn wide-resnet
+"""
 RANDOM = [f"{kind}/{seed}/11" for seed in range(5) for kind in ("classical", "modern")]
-PUBLISHED = [
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gemma2",
-    "phi",
-    "gpt_neox",
-    "gptj",
-    "opt",
-    "falcon",
-    "nemotron",
-    "olmo2",
-    "cohere",
-    "mixtral",
-    "qwen2_moe",
-    "deepseek_v2",
-    "mamba2",
-    "jamba",
-    "rwkv",
-    "recurrent_gemma",
-    "codegen",
-    "bert",
-    "roberta",
-    "albert",
-    "t5",
-    "bart",
-    "whisper",
-    "vit",
-    "swin",
-    "convnextv2",
-    "mobilenet_v2",
+PUBLISHED = """
+    llama mistral qwen2 qwen3 gemma2 phi gpt_neox gptj opt falcon nemotron olmo2 cohere mixtral qwen2_moe
+    deepseek_v2 mamba2 jamba rwkv recurrent_gemma codegen bert roberta albert t5 bart whisper vit swin
+    convnextv2 mobilenet_v2
+"""
+ARCHITECTURES = [
+    *(f"small/{name}" for name in SMALL.split()),
+    *(f"full/{name}" for name in FULL.split()),
+    *RANDOM,
+    *(f"hf/{name}" for name in PUBLISHED.split()),
 ]
-ARCHITECTURES = [*(f"small/{n}" for n in SMALL), *(f"full/{n}" for n in FULL), *RANDOM, *(f"hf/{n}" for n in PUBLISHED)]
 
 Case = tuple[Any, Any, Any]  # model, batch, loss function
 
