@@ -192,3 +192,10 @@ def masked_mean_pool() -> nn.Module:
             return self.head(x.sum(1) / mask.sum(1).clamp(min=1))
 
     return Pooled()
+
+
+@small("positions-key-bias-before-a-norm", _TOKENS, tokens=_VOCABULARY)
+def positions_key_bias_before_a_norm() -> nn.Module:
+    """What shifts positions is forgotten by the norm or answered by the table, and some of it moves no parameter."""
+    body = nn.Sequential(Attention(4, 3, 2, biases="ko"), nn.LayerNorm(4, bias=False), Residual(Attention(4, 1, 2)))
+    return Tokens(_VOCABULARY, 4, body, positions=4)

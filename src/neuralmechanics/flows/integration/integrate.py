@@ -161,7 +161,7 @@ def _events(loss: Loss, system: System, kinks: Kinks) -> Events | None:
     return Events() if kinks == "locate" or (seen.choices and not loose) else None
 
 
-def checked_times(times: Sequence[float] | Tensor) -> list[float]:
+def checked_times(times: object) -> list[float]:
     """The output times as floats, refused unless they are finite and increase."""
     if isinstance(times, str) or not isinstance(times, Iterable) or not getattr(times, "shape", (1,)):
         raise TypeError(f"times is {times!r}; give a list of times, such as [0.0, 1.0]")

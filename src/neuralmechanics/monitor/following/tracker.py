@@ -68,7 +68,7 @@ def chosen_laws(laws: Sequence[str | Maker] | None, *, sgd: bool, plain: bool) -
     return {name: LAWS[name] for name in names}
 
 
-def _own_name(law: Maker) -> str:
+def _own_name(law: Maker | object) -> str:
     """The name of a law of one's own; ValueError in one line where it is none."""
     name = getattr(law, "name", None)
     if not callable(law) and callable(getattr(law, "step", None)):

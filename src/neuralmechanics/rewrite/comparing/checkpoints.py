@@ -84,7 +84,7 @@ def _cast(leaf: Any, dtype: torch.dtype | None) -> Any:
     return leaf.to(dtype) if dtype is not None and isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
-def require_checkpoints(*given: Mapping[str, Tensor]) -> None:
+def require_checkpoints(*given: object) -> None:
     """TypeError where these are not tensors by name."""
     for checkpoint in given:
         if not isinstance(checkpoint, Mapping):

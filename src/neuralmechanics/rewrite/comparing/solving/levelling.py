@@ -51,7 +51,8 @@ def levelled(network: Network, family: Family, params: Mapping[str, Tensor]) -> 
     if abs(total) <= _LEAST * size:
         return None
     v = (sums * (1 if total > 0 else -1) / abs(total) ** 0.5 - 1) / action.width
-    return torch.eye(action.width, dtype=torch.float64) + v.expand(action.width, action.width)
+    blind: Tensor = torch.eye(action.width, dtype=torch.float64) + v.expand(action.width, action.width)
+    return blind
 
 
 def _forms(network: Network, family: Family, readers: Mapping[str, Tensor], dims: Mapping[str, int]) -> Iterator[Form]:
