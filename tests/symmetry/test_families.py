@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from neuralmechanics import find_symmetries
 from neuralmechanics.symmetry import Breaking, Family, Symmetries
 from neuralmechanics.symmetry.families.actions import (
     AffineDiagonal,
@@ -245,3 +247,31 @@ def test_weights_go_where_the_parameters_are(name: str) -> None:
     )
     assert {t.device.type for tensors in found[:4] for t in tensors.values()} == {"meta"}
     assert {t.device.type for tensors in found[4:] for t in tensors.values() if t.numel()} <= {"meta"}
+
+
+_ASKED: dict[str, Callable[[Symmetries, dict[str, Tensor]], object]] = {
+    "charge": lambda s, p: s.charge(p),
+    "pair": lambda s, p: s.pair(p, p),
+    "scale": lambda s, p: s.charge_scale(p),
+    "generator": lambda s, p: s.generator(p),
+    "balance": lambda s, p: s.balance(p),
+    "charge of a family": lambda s, p: s[0].charge(p),
+    "pair of a family": lambda s, p: s[0].pair(p, p),
+    "residual of a family": lambda s, p: s[0].residual(p, p),
+    "generator of a family": lambda s, p: s[0].generator(p),
+    "element of a family": lambda s, p: s[0].transform(p, 2.0),
+    "flow of a family": lambda s, p: s[0].flow(p, torch.ones(4)),
+}
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["found", "read back"])
+@pytest.mark.parametrize("asked", _ASKED)
+def test_a_transposed_parameter_is_refused(asked: str, stored: bool) -> None:
+    """It has as many elements, but its rows are columns: the numbers would be those of other slices."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+    found = find_symmetries(model, torch.ones(2, 4))
+    symmetries = Symmetries.from_dict(json.loads(json.dumps(found.to_dict()))) if stored else found
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    _ASKED[asked](symmetries, params)
+    with pytest.raises(ValueError, match=r"'2\.weight' has the shape \(4, 3\), and had \(3, 4\)"):
+        _ASKED[asked](symmetries, params | {"2.weight": params["2.weight"].T})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class ChargeVector:
     """
 
     families: tuple[Family, ...]
+    capture: Mapping[str, Any]
 
     @cached_property
     def charged(self) -> tuple[Family, ...]:
@@ -179,6 +181,7 @@ class ChargeVector:
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨a, M b⟩ of every quadratic charge (symmetrised) and ⟨a, 1_A⟩ of every translation charge."""
         self._require(a)
+        self._require(b)
         device = next((a[name].device for name in self.parameters), torch.device("cpu"))
         out = torch.zeros(self.charges, dtype=torch.float64, device=device)
         for name in self.parameters:
@@ -232,3 +235,11 @@ class ChargeVector:
                 f"parameter {missing[0]!r} is missing ({len(missing)} in all); pass "
                 "dict(model.named_parameters()) of the model the symmetries were found in"
             )
+        # A transposed tensor has as many elements, and its slices would be others than those that were found.
+        known = self.capture.get("parameters", {})
+        for name in self.parameters:
+            if name in known and list(params[name].shape) != list(known[name]):
+                raise ValueError(
+                    f"parameter {name!r} has the shape {tuple(params[name].shape)}, and had {tuple(known[name])} when "
+                    "the symmetries were found; pass the parameters of that model, or find its symmetries anew"
+                )

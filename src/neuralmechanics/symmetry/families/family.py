@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -29,7 +29,8 @@ class Family:
     """Symmetries of one kind that share tensors (all channels of one layer).
 
     ``action`` is how they move parameters; ``labels`` name its charges, one text each. ``requires`` names what the
-    family holds for (training mode, the captured branch…).
+    family holds for (training mode, the captured branch…). ``shapes`` are those of the parameters that it moves, where
+    they are known.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class Family:
     broken_by: tuple[Breaking, ...] = ()
     requires: tuple[str, ...] = ()
     layer: str = ""
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -88,6 +90,8 @@ class Family:
 
     def pair(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨a, M b⟩ of every charge (symmetrised), or ⟨a, 1_A⟩ for translations."""
+        self._require_named(a)
+        self._require_named(b)
         return self.action.pair(a, b)
 
     def charge(self, params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
@@ -96,7 +100,7 @@ class Family:
         return self.action.charge(params)
 
     def _require_named(self, params: Mapping[str, Tensor]) -> None:
-        """TypeError where the parameters are no tensors by name, ValueError where one is missing."""
+        """TypeError where these are no tensors by name; ValueError where one is missing, or of another shape."""
         if not isinstance(params, Mapping):
             raise TypeError(
                 f"family {self.name!r} is asked at a {type(params).__name__}; give tensors by name, such as "
@@ -107,9 +111,18 @@ class Family:
             raise ValueError(
                 f"family {self.name!r} moves {missing[0]!r}, which is not given; give dict(model.named_parameters())"
             )
+        # A transposed tensor has as many elements, and its slices would be others than those that were found.
+        for name, shape in self.shapes.items():
+            if tuple(params[name].shape) != tuple(shape):
+                raise ValueError(
+                    f"{name!r} has the shape {tuple(params[name].shape)}, and had {tuple(shape)} when family "
+                    f"{self.name!r} was found; give the parameters of that model, or find its symmetries anew"
+                )
 
     def residual(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Float64[Tensor, " charges"]:
         """⟨g, ξ⟩ of every charge at ``params``: 0 to rounding where the symmetry is exact."""
+        self._require_named(gradients)
+        self._require_named(params)
         return self.action.residual(gradients, params)
 
     def charge_matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "blocks width width"]:
@@ -190,6 +203,7 @@ class Family:
         params: Mapping[str, Tensor],
     ) -> Tensor:
         """What a caller gave, as the action takes it; an error names the family."""
+        self._require_named(params)
         try:
             return reader(given, params[self.parameters[0]].device)
         except ValueError as error:

@@ -45,6 +45,8 @@ class Symmetries(ChargeVector, Sequence[Family]):
         wrong = next((f for f in self.families if not isinstance(f, Family)), None)
         if wrong is not None:
             raise TypeError(f"a family is needed, got {type(wrong).__name__}: Symmetries((family, …)) takes a tuple")
+        shapes = self.capture.get("parameters", {})
+        object.__setattr__(self, "families", tuple(_with_shapes(family, shapes) for family in self.families))
 
     def __len__(self) -> int:
         return len(self.families)
@@ -135,3 +137,9 @@ class Symmetries(ChargeVector, Sequence[Family]):
         from neuralmechanics.symmetry.families.table import html_table
 
         return html_table(self)
+
+
+def _with_shapes(family: Family, shapes: Mapping[str, Sequence[int]]) -> Family:
+    """The family, which from now on refuses parameters of other shapes; itself where it does so or none are known."""
+    known = {name: shapes[name] for name in family.parameters if name in shapes}
+    return family if family.shapes or not known else replace(family, shapes=known)
