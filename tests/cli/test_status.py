@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,3 +61,11 @@ def test_check_ends_with_2_where_a_family_is_broken(
     found = capsys.readouterr()
     assert "1 broken" in found.out
     assert found.err.strip().endswith("at least one family is broken on this model; see the table")
+
+
+def test_the_package_runs_as_a_module(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["neuralmechanics", "find", "nowhere:x"])
+        runpy.run_module("neuralmechanics", run_name="__main__")
+    assert ended.value.code == 2
+    assert "No module named 'nowhere'" in capsys.readouterr().err
