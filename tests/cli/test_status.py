@@ -63,9 +63,9 @@ def test_check_ends_with_2_where_a_family_is_broken(
     assert found.err.strip().endswith("at least one family is broken on this model; see the table")
 
 
-def test_the_package_runs_as_a_module(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["neuralmechanics", "find", "nowhere:x"])
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["neuralmechanics", "find", "nowhere:x"])
+    with pytest.raises(SystemExit) as ended:
         runpy.run_module("neuralmechanics", run_name="__main__")
     assert ended.value.code == 2
     assert "No module named 'nowhere'" in capsys.readouterr().err
