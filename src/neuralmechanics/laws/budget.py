@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.laws.coefficients import Coefficients, Numbers
-from neuralmechanics.laws.state import LawState
+from neuralmechanics.laws.state import LawState, everywhere
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 MEASURED_PARTS = ("finite_step", "weight_decay", "momentum_memory", "broken_symmetry", "preconditioning")
@@ -70,9 +70,14 @@ class ChargeBudget:
         self._state.start(charge)
         self._sums = {}
         self._companion = zero if companion is None else companion.to(zero).clone()
-        self._buffered = torch.full_like(zero, companion is not None, dtype=torch.bool)
+        self._buffered = everywhere(companion is not None, zero)
         self._old_buffers = companion is not None
         self.companion_known = True
+
+    @property
+    def charge(self) -> Float64[Tensor, " charges"]:
+        """The charge that was measured last, with all that was done to it since."""
+        return self._state["charge"]
 
     def rebase(self, charge: Float64[Tensor, " charges"], companion: Float64[Tensor, " charges"] | None = None) -> None:
         """Go on from a charge that was measured, and from a companion where something else wrote the momentum."""
@@ -115,7 +120,7 @@ class ChargeBudget:
         self.companion_known = companion is not None
         if companion is not None:
             self._companion = companion
-            self._buffered = torch.ones_like(self._buffered)
+            self._buffered = everywhere(True, done)
             self._old_buffers = True
 
     def moved(self, done: Float64[Tensor, " charges"]) -> None:
@@ -128,7 +133,7 @@ class ChargeBudget:
 
     def parts(self) -> dict[str, Float64[Tensor, " charges"]]:
         """What each cause did to every charge since the start, or since they were cleared."""
-        p, s, charge = self._state.degree, self._sums, self._state["charge"]
+        p, s, charge = 1 + self._state["quadratic"].view(torch.int8), self._sums, self._state["charge"]
         found: dict[str, Tensor] = {}
         if "energy" in s:
             found["finite_step"] = s["energy"].clone()

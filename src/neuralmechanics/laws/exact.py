@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.coefficients import Coefficients, Numbers
+from neuralmechanics.laws.state import everywhere
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
@@ -81,8 +82,8 @@ class ExactLaw(ChargeLaw):
         """Begin at `charge0`, with the companion of a buffer in use, or none."""
         zeros = torch.zeros_like(charge0, dtype=torch.float64)
         companion = zeros if companion0 is None else companion0.detach().to(zeros).clone()
-        buffered = torch.full_like(zeros, companion0 is not None, dtype=torch.bool)
-        speed = _everywhere(0.0 if companion0 is None else torch.nan, zeros)
+        buffered = everywhere(companion0 is not None, zeros)
+        speed = everywhere(0.0 if companion0 is None else torch.nan, zeros)
         self._state.start(charge0, companion=companion, buffered=buffered, speed=speed)
         self._speed_known = True
         self._buffers = companion0 is not None
@@ -163,14 +164,14 @@ class ExactLaw(ChargeLaw):
             x = x.add_(state["companion"], alpha=n.momentum)
         # Ordinary steps do not carry |v|²: what was known of it is out of date.
         if self._speed_known:
-            state.move(None, speed=_everywhere(torch.nan, X))
+            state.move(None, speed=everywhere(torch.nan, X))
             self._speed_known = False
         after = torch.addcmul(X, x, state.degree, value=-η).add_(W)
         if n.momentum == 0:
             state.move(c.moving, charge=after)
             return
         if self._buffers is not True:
-            state.move(c.moving, buffered=torch.ones_like(state["buffered"]))
+            state.move(c.moving, buffered=everywhere(True, X))
             self._buffers = True if n.active else None
         state.move(c.moving, charge=after, companion=torch.add(x, W, alpha=-1 / η) if η > 0 else x)
 
@@ -237,8 +238,3 @@ class ExactLaw(ChargeLaw):
     def _from_update(self, X: Tensor, W: Tensor, drives: Drives) -> Tensor:
         moved = self._state.drive("parameter_update", drives)
         return X + torch.where(self._state["quadratic"], 2 * moved + W, moved)
-
-
-def _everywhere(value: float, like: Tensor) -> Tensor:
-    """One number for all charges, which takes the memory of one."""
-    return like.new_full((), value).expand_as(like)

@@ -116,6 +116,12 @@ class LawState:
         self.any_quadratic = bool(state["quadratic"].any())
 
 
+def everywhere(value: float | bool, like: Tensor) -> Tensor:
+    """One number, or one flag, for all charges, which takes the memory of one."""
+    dtype = torch.bool if isinstance(value, bool) else like.dtype
+    return torch.full((), value, dtype=dtype, device=like.device).expand_as(like)
+
+
 def _copied(tensor: Tensor) -> Tensor:
     alike = tensor.dim() == 1 and len(tensor) > 1 and tensor.stride() == (0,)
     return tensor[0].clone().expand_as(tensor) if alike else tensor.clone()

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, ExitStack
+from typing import TYPE_CHECKING, Self
 
 import torch
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["own_defaults"]
 
 
-@contextmanager
-def own_defaults() -> Iterator[None]:
+class own_defaults(ContextDecorator):  # noqa: N801 — used as the functions of contextlib are
     """No gradients are recorded, and what names no device lies on the host."""
-    with torch.no_grad():
+
+    def __enter__(self) -> Self:
+        self._entered: AbstractContextManager[object] = torch.no_grad()
         # A device context costs every torch function a call: only where the loop has set another device, which an empty
         # tensor tells in a tenth of the time that torch.get_default_device() takes.
-        if torch.empty(0).device.type == "cpu":
-            yield
-        else:
-            with torch.device("cpu"):
-                yield
+        if torch.empty(0).device.type != "cpu":
+            stack = ExitStack()
+            stack.enter_context(self._entered)
+            stack.enter_context(torch.device("cpu"))
+            self._entered = stack
+            return self
+        self._entered.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.__exit__(kind, error, trace)
+
+    def _recreate_cm(self) -> Self:
+        return type(self)()

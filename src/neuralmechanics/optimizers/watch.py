@@ -16,7 +16,8 @@ from neuralmechanics.optimizers.marks import mark, state_marks, written
 from neuralmechanics.optimizers.nesterov import NesterovHabit
 from neuralmechanics.optimizers.updates.adaptive import adaptive_formula, steps_made
 from neuralmechanics.optimizers.updates.adaptive_update import adaptive_update, intended_update
-from neuralmechanics.optimizers.updates.update import Update, dense, held, held_velocity, is_addend, solvable
+from neuralmechanics.optimizers.updates.repeated import Repeated, copy_of
+from neuralmechanics.optimizers.updates.update import Update, dense, held, held_velocity, is_addend, momentum, solvable
 
 __all__ = ["StepWatch"]
 
@@ -58,6 +59,7 @@ class StepWatch:
         self._told_from: list[object] = []
         self._moments: dict[str, tuple[int, int]] = {}
         self._buffers: dict[str, Tensor] = {}
+        self._repeated = Repeated()
         self.rewritten: list[str] = []
         """parameters whose momentum was written by something else since the last step, known before a step"""
         self._versions: dict[str, int] = {}
@@ -69,8 +71,7 @@ class StepWatch:
         settings = self._groups.by_name(sgd=self.known)
         self._absorbed = set()
         if self.known and isinstance(self._optimizer, SGD):
-            groups = enumerate(self._optimizer.param_groups)
-            self._absorbed = {index for index, group in groups if self._habit.applies(group)}
+            self._absorbed = {n for n, group in enumerate(self._optimizer.param_groups) if self._habit.applies(group)}
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
         self.rewritten = []
         self._tried = self._trial is not None and self._trial.begin(settings)
@@ -86,7 +87,7 @@ class StepWatch:
             if self._tried and self._trial is not None:
                 self._trial.note(name, parameter, self._buffer(parameter))
             if name in wanted or self._tried or self._scaled or not self._computable(name, parameter, setting):
-                self._keep_copy(name, parameter)
+                self._copies[name] = copy_of(parameter, self._copies.get(name))
             else:
                 self._copies.pop(name, None)
 
@@ -117,6 +118,7 @@ class StepWatch:
     def finish(self) -> None:
         """All of the step was seen."""
         self._stepping = False
+        self._repeated.release()
         self._told_from = self._state_told()
         self._moments |= {name: written(buffer) for name, buffer in self._buffers.items()}
         self._buffers = {}
@@ -142,19 +144,16 @@ class StepWatch:
 
     def velocities(self) -> dict[str, Tensor]:
         """The momentum buffers that are there, zero for the others; empty when there is none at all."""
-        found = {name: self._buffer(parameter) for name, parameter in self._params.items()}
-        if not self.known or all(buffer is None for buffer in found.values()):
+        found = {name: self._buffer(parameter) for name, parameter in self._params.items()} if self.known else {}
+        if all(buffer is None for buffer in found.values()):
             return {}
-        return {
-            name: torch.zeros_like(dense(self._params[name])) if buffer is None else held(buffer, self._params[name])
-            for name, buffer in found.items()
-        }
+        return {name: momentum(buffer, self._params[name]) for name, buffer in found.items()}
 
     def owned(self) -> list[str]:
         """The parameters that the optimiser holds now."""
         return list(self._groups.by_name(sgd=self.known))
 
-    def settings(self) -> dict[str, Setting]:
+    def settings(self) -> Mapping[str, Setting]:
         """The setting of every parameter that the optimiser holds now."""
         return self._groups.by_name(sgd=self.known)
 
@@ -207,6 +206,15 @@ class StepWatch:
         return [] if self._formula is None else state_marks(self._optimizer, states)
 
     def _update(self, name: str, parameter: Tensor, setting: Setting) -> Update:
+        if self._formula is not None or name in self._copies or self._absorbed:
+            return self._told(name, parameter, setting)
+        buffer = self._buffer(parameter) if self.known else None
+        if buffer is not None:
+            self._buffers[name] = buffer
+        again = self._repeated.again(name, parameter, buffer, setting, first=name in self._first)
+        return again or self._repeated.kept(name, parameter, buffer, self._told(name, parameter, setting))
+
+    def _told(self, name: str, parameter: Tensor, setting: Setting) -> Update:
         after = dense(parameter.detach())
         slope = parameter.grad
         left = None if slope is None else held(slope.detach() if slope.requires_grad else slope, parameter)
@@ -265,14 +273,6 @@ class StepWatch:
         if is_addend(parameter.grad) and (not setting.has_momentum or setting.nesterov):
             return False  # the update is computed from a gradient that no process holds
         return self.known and solvable(setting)
-
-    def _keep_copy(self, name: str, parameter: Tensor) -> None:
-        kept, now = self._copies.get(name), dense(parameter.detach())
-        # The memory of the last copy serves again: no allocation at every step.
-        if kept is not None and kept.shape == now.shape and kept.dtype == now.dtype:
-            kept.copy_(now)
-        else:
-            self._copies[name] = now.clone()
 
     def _note_buffer(self, name: str, parameter: Tensor, setting: Setting) -> None:
         """Torch's first step is the one that finds no buffer; without momentum a buffer lies idle."""

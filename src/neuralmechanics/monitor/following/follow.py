@@ -15,7 +15,7 @@ from neuralmechanics.monitor.following.leaving import Leaving
 from neuralmechanics.monitor.following.measuring.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.measuring.drives import ALL_DRIVES, DriveMeter, gathered, rated, summed
 from neuralmechanics.monitor.following.measuring.momentum import companion
-from neuralmechanics.monitor.following.measuring.spending import Spending
+from neuralmechanics.monitor.following.measuring.spending import Spending, change
 from neuralmechanics.monitor.following.members import ChargeSettings, Members
 from neuralmechanics.monitor.following.rates import Rates
 from neuralmechanics.monitor.following.roles import Roles
@@ -68,8 +68,6 @@ class Follower:
         self._quadratic = symmetries.quadratic.to(self._device)
         self._meter = DriveMeter(portion.shares, params, self._device, self._quadratic)
         self._members = Members(symmetries, params, self._device)
-        self._squared = self._quadratic.to(torch.int8)
-        self._degree = 1 + self._squared
         self._sgd = any(watch.known for watch in self._watches)
         self._exact = all(watch.copies for watch in self._watches)
         # Where any parameter is below float32 only the general identity is free of its rounding.
@@ -138,7 +136,7 @@ class Follower:
         share, velocities = self.share(), self.companion()
         self.tracker.start(share, velocities)
         self._spending.start(share, velocities)
-        self._watchdog.open(charge, scale)
+        self._watchdog.open(scale)
         if self._rotations is not None:
             self._rotations.restart()
 
@@ -238,8 +236,7 @@ class Follower:
         self._moving = True
         settings = self._roles.settings(self._rates.largest)
         tell_of_divergence(self.notes, self.step + 1, settings.strength)
-        done = self._degree * drives.parameter_update
-        done.add_(drives.update_energy * self._squared)
+        done = change(drives.parameter_update, drives.update_energy, self._quadratic)
         held = settings.rated is None or self._rates.held(self._roles.taken)
         leaving = self._leaving.at(self.step + 1, settings, held=held, twice=self._roles.twice)
         if self._roles.twice and drives.residual is not None:
@@ -255,7 +252,7 @@ class Follower:
         self.step, self._since = self.step + 1, self._since + 1
         self._spending.ended(hyper, drives, done)
         claimed = None if self._apart is None else done - self._apart
-        self._watchdog.add(self.step, done, claimed, exact=self._exact, hyper=hyper)
+        self._watchdog.add(self._spending.charge, done, claimed, exact=self._exact, hyper=hyper)
         self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
         if due:
             self.observer.see()
@@ -280,8 +277,8 @@ class Follower:
         if residual is None and self._residual is not None:
             residual = self._portion.total(self._residual)[0]
         self._moving = True
+        outside, moved = self._watchdog.settle(self.step, charge, self._spending.charge)
         self._spending.rebase(share)
-        outside, moved = self._watchdog.settle(self.step, charge)
         if moved is not None:
             self.tracker.restart(moved, share, self.companion())
             self._spending.distrust()
@@ -381,7 +378,8 @@ class Follower:
         touched = torch.from_numpy(self._members.touched(names)).to(self._device)
         share, velocities = self.share(), self.companion()
         self.tracker.restart(touched, share, velocities)
-        self._spending.rebase(share, velocities)
+        if velocities is not None:
+            self._spending.turn(velocities)
         self._rates.forget()
         if self._rotations is not None:
             self._rotations.restart()

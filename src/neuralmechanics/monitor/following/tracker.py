@@ -138,7 +138,8 @@ class LawTracker:
         self._needs = {drive for name in followed for drive in getattr(laws[name], "needs", ())}
         self._fallback = IdentityLaw(quadratic)
         self._fallen = False
-        self.broken = torch.zeros_like(quadratic) if sgd else torch.ones_like(quadratic)
+        # One flag stands for all charges until some are left.
+        self.broken = torch.full((), not sgd, dtype=torch.bool, device=quadratic.device).expand_as(quadratic)
         self.any_broken = not sgd
         self._strong = False
 

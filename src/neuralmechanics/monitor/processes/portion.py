@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Protocol, TypeVar
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
 from neuralmechanics.optimizers import dense
@@ -133,18 +133,13 @@ class Whole:
             scale = self._symmetries.tangent_scale if of_tangents else self._symmetries.charge_scale
             return scale(here).to(target)
         products, sums = energies(here)
-        numbers, elements = (each.to(target) for each in self._translations)
+        numbers = torch.nonzero(~self._symmetries.quadratic).reshape(-1).to(target)
+        elements = self._symmetries.elements().to(target)[numbers]
         out = products.index_copy(0, numbers, (sums[numbers] * elements).sqrt())
         for family, begin in self._mixing:
             own = {name: here[name].to(target) for name in family.parameters}
             out[begin : begin + family.charges] = family.action.scale(own, own)
         return out
-
-    @cached_property
-    def _translations(self) -> tuple[Int64[Tensor, " translations"], Float64[Tensor, " translations"]]:
-        """The numbers of all translations, and Σ|c| over the elements of each."""
-        numbers = torch.nonzero(~self._symmetries.quadratic).reshape(-1)
-        return numbers, self._symmetries.elements()[numbers]
 
     @cached_property
     def _mixing(self) -> list[tuple[Family, int]]:

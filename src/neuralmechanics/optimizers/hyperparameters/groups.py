@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -22,9 +23,15 @@ class Groups:
         self._index: dict[int, int] = {}
         self._settings: list[Setting] = []
         self._numbers: tuple[bool, list[tuple[Any, ...]]] | None = None
+        self._held: list[list[Tensor]] = []
+        self._named: tuple[list[Setting], dict[str, Setting]] | None = None
 
     def find(self) -> None:
         """Look anew where every parameter is: groups may be regrouped without a change of their number."""
+        held = [group["params"] for group in self._optimizer.param_groups]
+        if len(held) == len(self._held) and all(map(_same, held, self._held)):
+            return
+        self._held, self._named = [list(params) for params in held], None
         self._index = {
             id(parameter): index
             for index, group in enumerate(self._optimizer.param_groups)
@@ -54,8 +61,16 @@ class Groups:
             self._settings = [read_setting(self._optimizer, group, sgd=sgd) for group in groups]
         return self._settings
 
-    def by_name(self, *, sgd: bool) -> dict[str, Setting]:
-        """The setting of every parameter that the optimiser holds now."""
+    def by_name(self, *, sgd: bool) -> Mapping[str, Setting]:
+        """The setting of every parameter that the optimiser holds now; the very same object as long as they are."""
         self.find()
-        settings = self.settings(sgd=sgd)
-        return {name: settings[index] for name, p in self._params.items() if (index := self.of(p)) is not None}
+        settings, known = self.settings(sgd=sgd), self._named
+        if known is None or known[0] is not settings:
+            each = {name: settings[index] for name, p in self._params.items() if (index := self.of(p)) is not None}
+            self._named = known = settings, each
+        return known[1]
+
+
+def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether two lists are of the very same tensors."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))

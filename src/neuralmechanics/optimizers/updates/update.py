@@ -16,8 +16,8 @@ __all__ = ["Update", "sgd_update"]
 
 
 _FIELDS: dict[Part, str] = {"after": "after", "gradient": "left", "velocity": "velocity", "before": "copied"}
-# Types that hold all of a tensor in one place.
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, torch.nn.Parameter)
+"""types that hold all of a tensor in one place"""
 _TERMS: tuple[Part, ...] = ("adam", "adam_slope")
 
 
@@ -45,6 +45,12 @@ class Update:
     addend: bool = False
     terms: tuple[Quotient, ...] = ()
     lost: bool = False
+
+    def renew(self, left: Tensor | None) -> None:
+        """Become the update of the step after, told by the same tensors and this gradient; None until it is known."""
+        self.left = left
+        for derived in ("gradient", "difference", "claimed"):
+            self.__dict__.pop(derived, None)
 
     @property
     def measured(self) -> bool:
@@ -207,7 +213,7 @@ def solvable(setting: Setting) -> bool:
 
 def dense(tensor: Tensor) -> Tensor:
     """The tensor itself, the dense form of a sparse gradient, or what this process holds of a sharded one."""
-    if type(tensor) in _PLAIN and tensor.layout == torch.strided:  # nearly always, once a tensor and step
+    if type(tensor) in PLAIN and tensor.layout == torch.strided:  # nearly always, once a tensor and step
         return tensor
     # A sharded tensor answers for the whole: its own part is what this process updates.
     local = getattr(tensor, "to_local", None)
@@ -222,7 +228,7 @@ def held(tensor: Tensor, parameter: Tensor) -> Tensor:
     Tensor parallel gradients may be placed otherwise than their parameter: whole where it is sharded, or as addends.
     Of n addends this is n times the one here, so that the gradient is the mean over the processes.
     """
-    if type(tensor) in _PLAIN:
+    if type(tensor) in PLAIN:
         return dense(tensor)
     have, want = (getattr(each, "placements", None) for each in (tensor, parameter))
     if have is None or want is None or tuple(have) == tuple(want):
@@ -248,9 +254,14 @@ def held(tensor: Tensor, parameter: Tensor) -> Tensor:
     return dense(same.redistribute(placements=want))
 
 
+def momentum(tensor: Tensor | None, parameter: Tensor) -> Tensor:
+    """Of a momentum buffer the same; zero where there is none."""
+    return torch.zeros_like(dense(parameter)) if tensor is None else held(tensor, parameter)
+
+
 def is_addend(tensor: Tensor | None) -> bool:
     """Whether a tensor is the sum of what several processes hold."""
-    return type(tensor) not in _PLAIN and any(placement.is_partial() for placement in getattr(tensor, "placements", ()))
+    return type(tensor) not in PLAIN and any(placement.is_partial() for placement in getattr(tensor, "placements", ()))
 
 
 def held_velocity(name: str, buffer: Tensor, parameter: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ from neuralmechanics.slices.sending import weighed
 
 ALL_DRIVES = tuple(field.name for field in fields(Drives))
 DONE, CLAIMED = "done", "claimed"
+# Parts of an update that are the very same tensors as long as the update is the same object.
+_LASTING = frozenset(("after", "velocity"))
 # Recipes that are kept: a training repeats a few, a schedule makes new ones at every step.
 _REMEMBERED = 64
 
@@ -74,6 +76,8 @@ class DriveMeter:
             self._plan(on, ())
         self._last: tuple[Setting, tuple[bool | int, ...], tuple[str, ...], Forms] | None = None
         self._known: dict[tuple[object, ...], _Known] = {}
+        self._here = frozenset(symmetries.parameters)
+        self._given: dict[str, tuple[Update, Forms, Products]] = {}
         displacement = symmetries.displacement
         self._displaced = bool(displacement.mix.parameters) or bool(displacement.constants.any())
         self._single = _pair_recipe(same=True)
@@ -84,8 +88,7 @@ class DriveMeter:
     ) -> Measured:
         """The wanted drives of the step and parts of its budget, zero where torch left a parameter alone."""
         # of a parameter that lies elsewhere nothing is measured here
-        here = set(self._symmetries.parameters)
-        present = [(name, update) for name, update in updates if update is not None and name in here]
+        present = [(name, update) for name, update in updates if update is not None and name in self._here]
         names = (*sorted(wanted), *parts)
         unclaimed = any(update.claims for _, update in present)
         if unclaimed:
@@ -93,9 +96,13 @@ class DriveMeter:
             names = names if budget_forms.COMPANION in parts else (*names, budget_forms.COMPANION)
         given = {}
         for name, update in present:
-            forms = self._forms(update, names)
-            operands = tuple([_operand(update, part) for part in forms.parts])
-            given[name] = Products(operands, forms.recipe)
+            forms, known = self._forms(update, names), self._given.get(name)
+            if known is None or known[0] is not update or known[1] is not forms:
+                operands = tuple([_operand(update, part) for part in forms.parts])
+                known = self._given[name] = update, forms, Products(operands, forms.recipe)
+                if not _LASTING.issuperset(forms.parts):
+                    del self._given[name]
+            given[name] = known[2]
         sums = dict(zip(names, self._measured(given, len(names)), strict=True))
         drives = Drives(**{name: sums[name] for name in wanted})
         found = {name: sums[name] for name in parts}

@@ -27,8 +27,7 @@ class Spending:
 
     def __init__(self, quadratic: Bool[Tensor, " charges"]) -> None:
         self._budget = ChargeBudget(quadratic)
-        self._squared = quadratic.to(torch.int8)
-        self._degree = 1 + self._squared
+        self._quadratic = quadratic
         self._stored: StoredStep | None = None
         self._closed = self._distrusted = False
 
@@ -36,9 +35,18 @@ class Spending:
         """Begin with empty parts at these charges."""
         self._budget.start(share, companion)
 
-    def rebase(self, share: Float64[Tensor, " charges"], companion: Tensor | None = None) -> None:
+    @property
+    def charge(self) -> Float64[Tensor, " charges"]:
+        """The charges that were measured last, with all that the optimisers did to them since."""
+        return self._budget.charge
+
+    def rebase(self, share: Float64[Tensor, " charges"]) -> None:
         """Go on from charges that were measured."""
-        self._budget.rebase(share, companion)
+        self._budget.rebase(share)
+
+    def turn(self, companion: Tensor) -> None:
+        """Go on from momenta that something else wrote."""
+        self._budget.rebase(self._budget.charge, companion)
 
     def distrust(self) -> None:
         """Something else moves the parameters between steps, so that nothing follows from the step before."""
@@ -62,11 +70,12 @@ class Spending:
         drives, parts = measured.drives, dict(measured.parts)
         assert drives.parameter_update is not None
         assert drives.update_energy is not None
-        done = self._degree * drives.parameter_update + self._squared * drives.update_energy
+        done = change(drives.parameter_update, drives.update_energy, self._quadratic)
         if measured.stored is not None:
-            done = done - measured.stored.change
+            done.sub_(measured.stored.change)
+        twice = self._quadratic.view(torch.int8)
         companion = parts.pop(budget_forms.COMPANION, None)
-        parts = {name: v if name in _ENERGIES else self._degree * v for name, v in parts.items()}
+        parts = {name: v if name in _ENERGIES else torch.addcmul(v, v, twice) for name, v in parts.items()}
         if watch.scaled:
             parts = {budget_forms.FINITE: parts[budget_forms.CLAIMED_ENERGY]}
         rest = "momentum_memory" if watch.known and not watch.scaled else "preconditioning"
@@ -85,3 +94,10 @@ class Spending:
         parts = self._budget.parts()
         self._budget.clear()
         return parts
+
+
+def change(
+    along: Float64[Tensor, " charges"], energy: Float64[Tensor, " charges"], quadratic: Bool[Tensor, " charges"]
+) -> Float64[Tensor, " charges"]:
+    """2⟨θ,d⟩ + |d|² of quadratic charges, ⟨d,1⟩ of translations."""
+    return torch.addcmul(along, along + energy, quadratic.view(torch.int8))

@@ -45,7 +45,7 @@ class Cancellation:
         self._portion = portion
         self._symmetries = symmetries
         self._quadratic = symmetries.quadratic
-        self._single = single.cpu()
+        self._single = np.packbits(single.cpu().numpy())  # seldom asked for
         # One a family: what is kept of each charge is kept of very many.
         self._shares = torch.tensor([share_of_constants(f) for f in symmetries.charged], dtype=torch.float64)
         self._counts = torch.tensor([family.charges for family in symmetries.charged], dtype=torch.int64)
@@ -77,6 +77,10 @@ class Cancellation:
             return not len(ρ)
         largest = torch.segment_reduce(ρ, "max", lengths=self._counts)  # nan where one is, which no bound holds
         return bool((largest <= self._inherited_by_family(u)).all())
+
+    def sound(self, least: float) -> Bool[Tensor, " charges"]:
+        """Where constants leave less than a share of |g||ξ|."""
+        return (self._shares < least).repeat_interleave(self._counts)
 
     def look(self, gradients: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> None:
         """Take in the sizes that these gradients give |g||ξ|."""
@@ -124,7 +128,8 @@ class Cancellation:
         largest = max((float(g.abs().max()) for g in slopes.values() if g.numel()), default=0.0)
         largest = float(self._portion.largest(torch.tensor(largest, dtype=torch.float64)))
         reach = torch.where(self._quadratic, own.sqrt(), 1.0)
-        bound = torch.where(self._single, torch.maximum(bound, reach * largest), bound)
+        single = torch.from_numpy(np.unpackbits(self._single, count=len(bound)).view(np.bool_))
+        bound = torch.where(single, torch.maximum(bound, reach * largest), bound)
         # What underflows loses all its digits.
         tiny = max((float(torch.finfo(p.dtype).tiny) for p in there.values()), default=0.0)
         return torch.maximum(bound, reach * tiny * _UNDERFLOW)

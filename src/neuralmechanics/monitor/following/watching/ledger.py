@@ -28,18 +28,20 @@ class Ledger:
         self._precision = precision
         self._sizes = sizes
         self._size = torch.zeros(len(precision), dtype=torch.float64, device=precision.device)
-        self._then = self._done = self._claimed = self._gross = self._size
-        self._apart = False
+        # Beside sizes in double precision a float of 32 bits has digits and range enough.
+        self._gross = torch.zeros(len(precision), dtype=torch.float32, device=precision.device)
+        self._claimed: Tensor | None = None
         self._steps = 0
         self._exact = True
 
-    def open(self, charge: Float64[Tensor, " charges"], size: Float64[Tensor, " charges"]) -> None:
+    def open(self, size: Float64[Tensor, " charges"]) -> None:
         """Begin at a measured charge of a known size."""
-        self._then, self._size = charge.clone(), size
+        self._size = size
         self._clear()
 
     def add(
         self,
+        known: Float64[Tensor, " charges"],
         done: Float64[Tensor, " charges"],
         claimed: Float64[Tensor, " charges"] | None,
         *,
@@ -47,12 +49,12 @@ class Ledger:
     ) -> None:
         """The change of one step, and what the optimiser's formula says of it where that was read apart.
 
+        `known`: the charge that was measured last with all changes since, this one included; it is added up elsewhere.
         `exact`: every update is the difference of stored parameters, so that no rounding of theirs is left.
         """
-        if claimed is not None and not self._apart:
-            self._claimed, self._apart = self._done.clone(), True
-        self._done.add_(done)
-        if self._apart:
+        if claimed is not None and self._claimed is None:
+            self._claimed = known - done
+        if self._claimed is not None:
             self._claimed.add_(done if claimed is None else claimed)
         self._gross.add_(done.abs())
         self._exact = self._exact and exact
@@ -64,24 +66,25 @@ class Ledger:
         return self._gross
 
     def settle(
-        self, charge: Float64[Tensor, " charges"], total: Callable[..., tuple[Tensor, ...]]
+        self,
+        charge: Float64[Tensor, " charges"],
+        known: Float64[Tensor, " charges"],
+        total: Callable[..., tuple[Tensor, ...]],
     ) -> tuple[Float64[Tensor, " charges"], Bool[Tensor, " charges"]]:
         """What moved each charge outside since it was last measured, and where that is beyond rounding.
 
-        Reads values: for records alone. A charge that is not a number is not judged. `total` adds up what several
-        processes tallied, each its share.
+        `known` as in `add`. Reads values: for records alone. A charge that is not a number is not judged. `total` adds
+        up what several processes tallied, each its share.
         """
-        claimed = self._claimed if self._apart else self._done
-        self._done, claimed, self._gross = total(self._done, claimed, self._gross)
-        left = charge - self._then
-        outside = left - claimed
-        between = left - self._done if self._apart else outside
+        claimed = known if self._claimed is None else self._claimed
+        known, claimed, self._gross = total(known, claimed, self._gross)
+        outside = charge - claimed
+        between = outside if self._claimed is None else charge - known
         alarm = self._beyond(outside, between)
         if bool(alarm.any()):  # sizes cost a pass over the parameters: asked for when the last known ones object
             self._size = torch.maximum(self._size, self._sizes())
             alarm = self._beyond(outside, between)
             self._size = self._sizes()
-        self._then = charge.clone()
         self._clear()
         return outside, alarm
 
@@ -99,6 +102,6 @@ class Ledger:
         return alarm | (between.abs() > aside * (self._steps * self._size + self._gross) + sums)
 
     def _clear(self) -> None:
-        self._done, self._gross = torch.zeros_like(self._then), torch.zeros_like(self._then)
-        self._claimed = self._done
-        self._steps, self._exact, self._apart = 0, True, False
+        self._gross = torch.zeros_like(self._gross, dtype=torch.float32)
+        self._claimed = None
+        self._steps, self._exact = 0, True

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neuralmechanics.monitor.following.members import Members
 from neuralmechanics.monitor.following.parameters import require_same
-from neuralmechanics.monitor.following.watching.cancellation import Cancellation, share_of_constants
+from neuralmechanics.monitor.following.watching.cancellation import Cancellation
 from neuralmechanics.monitor.following.watching.ledger import Ledger
 from neuralmechanics.monitor.following.watching.precision import Precision
 from neuralmechanics.monitor.following.watching.reasons import Reason, why_broken
@@ -65,13 +65,12 @@ class Watchdog:
         precision = torch.tensor(next(iter(storage.values()))) if alike else members.largest(storage)
         self._ledger = Ledger(precision.double().expand(len(symmetries.labels)).to(device), self.sizes)
         self._cancellation = Cancellation(symmetries, members.single(), portion, energies)
-        sound = [share_of_constants(f) < _NEGLIGIBLE for f in symmetries.charged for _ in range(f.charges)]
-        self._sound = torch.tensor(sound, dtype=torch.bool)
         self._unit = 0.0
-        self._spent = torch.zeros(len(symmetries.labels), dtype=torch.float64, device=device)
+        # Beside sizes in double precision a float of 32 bits has digits and range enough.
+        self._spent = torch.zeros(len(symmetries.labels), dtype=torch.float32, device=device)
         self._reach: float | Tensor = 0.0
         self._gradients: Mapping[str, Tensor] = {}
-        self._sound_steps = torch.zeros(len(symmetries.labels), dtype=torch.int32, device=device)
+        self._sound_steps = torch.zeros((), dtype=torch.int32, device=device)
         self._steps = self._step = 0
 
     def attach(self) -> None:
@@ -91,29 +90,37 @@ class Watchdog:
         """The sizes of the charges now, in one pass over the parameters."""
         return self._portion.sizes(self._params, energies=self._energies)
 
-    def open(self, charge: Float64[Tensor, " charges"], size: Float64[Tensor, " charges"]) -> None:
-        """Begin at measured charges."""
-        self._ledger.open(charge, size)
+    def open(self, size: Float64[Tensor, " charges"]) -> None:
+        """Begin at measured charges of these sizes."""
+        self._ledger.open(size)
         self._size = size
 
-    def add(self, step: int, done: Tensor, claimed: Tensor | None, *, exact: bool, hyper: Sgd[float | Tensor]) -> None:
-        """One step: the changes that it made, those that the optimiser's formula says it made, and its settings."""
-        self._ledger.add(done, claimed, exact=exact)
+    def add(
+        self, known: Tensor, done: Tensor, claimed: Tensor | None, *, exact: bool, hyper: Sgd[float | Tensor]
+    ) -> None:
+        """One step: the charges that are due after it, the changes that it made, those that the optimiser's formula
+        says it made, and its settings."""
+        self._ledger.add(known, done, claimed, exact=exact)
         # A residual ρ moves a charge by pηρ/(1-β) before momentum has forgotten it.
         self._reach = self._reach + hyper.learning_rate / (1 - hyper.momentum)
-        self._sound_steps.add_(self._ledger.gross < torch.inf)  # once nan or infinite, the sum stays so
+        self._sound_steps.add_(self._ledger.gross.amax() < torch.inf)  # once nan or infinite, the sums stay so
         self._steps += 1
 
     def require_same(self) -> None:
         """Raises RuntimeError where the model holds other parameters than those that are followed."""
         require_same(self._model, self._symmetries, self._params)
 
-    def settle(self, step: int, charge: Float64[Tensor, " charges"]) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
-        """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere)."""
+    def settle(
+        self, step: int, charge: Float64[Tensor, " charges"], known: Float64[Tensor, " charges"]
+    ) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
+        """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere).
+
+        `known`: this process's share of what they are after all that the optimiser did.
+        """
         self._step = step
         self._name_numbers(step, charge)
         self._spent.add_(self._ledger.gross)
-        outside, moved = self._ledger.settle(charge, self._portion.total)
+        outside, moved = self._ledger.settle(charge, known, self._portion.total)
         if not bool(moved.any()):
             return torch.zeros_like(outside), None
         share = (outside.abs() / self.sizes())[moved].max()
@@ -151,29 +158,31 @@ class Watchdog:
             return None, []
         departed = torch.zeros_like(followed)
         if identity is not None:
-            departed = self._beyond(steps, known[-1] - charge, spent) & followed
+            departed = self._beyond(steps, known[-1] - charge, spent, followed)
         if bool(departed.any()):
             self._tell_departed(departed)
-        watched = followed & ~departed & self._sound.to(followed.device)
-        left = torch.zeros_like(followed) if exact is None else self._beyond(steps, known[0] - charge, spent) & watched
+        left = torch.zeros_like(followed)
+        if exact is not None:
+            watched = followed & ~departed & self._cancellation.sound(_NEGLIGIBLE).to(followed.device)
+            left = self._beyond(steps, known[0] - charge, spent, watched)
         return (departed if bool(departed.any()) else None), self._explained(left.cpu(), {})
 
-    def _beyond(self, steps: int, error: Tensor, spent: Tensor) -> Tensor:
-        """Where a law is off by more than half of the digits of the charge's size and what roundings may have made.
+    def _beyond(self, steps: int, error: Tensor, spent: Tensor, watched: Tensor) -> Tensor:
+        """Where, of the charges that are watched, a law is off by more than half of the digits of the charge's size and
+        what roundings may have made.
 
         Roundings of parameters and updates, and of gradients, which move the sum of biases before a norm where nothing
         else does.
         """
-
         # Half of the digits of the size alone nearly always do: the other terms only add to them.
         size = error.abs()
-        if not bool(torch.gt(size, self._unit**0.5 * self._size).any()):
-            return torch.zeros_like(size, dtype=torch.bool)
+        if not bool(torch.gt(size, self._unit**0.5 * self._size).logical_and_(watched).any()):
+            return torch.zeros_like(watched)
 
         def beyond() -> Tensor:
             rounding = _ROUNDINGS * self._unit * (steps * self._size + spent)
             gradients = self._cancellation.allowed(self._unit).to(error.device) * self._reach
-            return torch.gt(size, self._unit**0.5 * self._size + rounding + gradients)
+            return torch.gt(size, self._unit**0.5 * self._size + rounding + gradients) & watched
 
         found = beyond()
         if bool(found.any()):
@@ -197,7 +206,7 @@ class Watchdog:
         There the residual was taken at parameters that the step did not begin with.
         """
         self._gradients = {}
-        ended = torch.zeros_like(self._sound)
+        ended = torch.zeros(len(self._symmetries.labels), dtype=torch.bool)
         # A family that is judged as a whole is excused as a whole.
         excused = self._cancellation.whole_families(ended.clone() if moved is None else moved.cpu())
         for finding in findings:
@@ -228,8 +237,8 @@ class Watchdog:
     def _name_numbers(self, step: int, charge: Tensor) -> None:
         bad = ~torch.isfinite(charge)
         if bool(bad.any()):
-            sound = -self._portion.largest(-self._sound_steps.double())[bad]
-            first = min(step, step - self._steps + int(sound.min()) + 1)
+            sound = -self._portion.largest(-self._sound_steps.double())
+            first = min(step, step - self._steps + int(sound) + 1)
             self._notes.tell(
                 "not a number",
                 first,
