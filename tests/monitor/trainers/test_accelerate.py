@@ -28,6 +28,7 @@ STEPS = 12
 def fresh() -> None:
     """Accelerate keeps one state a process."""
     accelerate.state.AcceleratorState._reset_state(True)
+    accelerate.state.GradientState._reset_state()  # of a trainer before this in the same process
 
 
 def prepared(**options: Any) -> tuple[Any, nn.Module, Any]:
