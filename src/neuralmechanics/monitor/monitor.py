@@ -15,7 +15,8 @@ from neuralmechanics.monitor.defaults import own_defaults
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.measuring.angular_momentum import AngularMomentum
 from neuralmechanics.monitor.following.parameters import followed_parameters, require_owner, symmetry_parameters
-from neuralmechanics.monitor.following.recorder import Recorder, run_content
+from neuralmechanics.monitor.following.provenance import run_content
+from neuralmechanics.monitor.following.recorder import Recorder
 from neuralmechanics.monitor.following.tracker import ROTATION, Maker, chosen_laws
 from neuralmechanics.monitor.one_loop import OneLoop
 from neuralmechanics.monitor.processes.holding import sharded

@@ -1,13 +1,45 @@
-"""Where a run comes from: library versions, host and the source revision of the working folder."""
+"""What is told of a run when it begins: how it is made, and where it comes from (versions, host, source revision)."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neuralmechanics.symmetry import Symmetries
+
+
+def run_content(
+    model: nn.Module, optimizers: Sequence[Optimizer], symmetries: Symmetries, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `run.json` holds: configuration, origin, symmetries."""
+    groups = [
+        {key: _plain(value) for key, value in group.items() if key != "params"}
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+    ]
+    configuration = {
+        "monitor": dict(options),
+        "model": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "optimizer": {"name": ", ".join(type(each).__name__ for each in optimizers), "groups": groups},
+    }
+    return {"configuration": configuration, "origin": provenance(), "symmetries": symmetries.to_dict()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
 def provenance(folder: Path | None = None) -> dict[str, Any]:

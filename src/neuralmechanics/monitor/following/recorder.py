@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from neuralmechanics.monitor.following.follow import Follower
 from neuralmechanics.monitor.following.provenance import provenance
@@ -22,7 +21,6 @@ from neuralmechanics.monitor.store.shards.record import SCALAR_PREFIX, Record, S
 from neuralmechanics.monitor.store.shards.schema import LAST_RESIDUAL, STATE_PREFIX
 from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.monitor.warning import Notes, announce
-from neuralmechanics.symmetry import Symmetries
 
 # Charges recomputed from a checkpoint differ by the order of a float64 sum, not more.
 _SAME = 1e-12
@@ -282,29 +280,3 @@ def _agree(known: Tensor, here: Tensor, scale: Tensor, *, single: bool = False) 
         return torch.zeros(len(known), dtype=torch.bool)
     rounding = _FLOAT32 * (known - known[-1:]).abs() if single else 0.0
     return ((known - here).abs() <= _SAME * scale + rounding).all(dim=1)
-
-
-def run_content(
-    model: nn.Module, optimizers: Sequence[Optimizer], symmetries: Symmetries, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What `run.json` holds: configuration, origin, symmetries."""
-    groups = [
-        {key: _plain(value) for key, value in group.items() if key != "params"}
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-    ]
-    configuration = {
-        "monitor": dict(options),
-        "model": type(model).__name__,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "optimizer": {"name": ", ".join(type(each).__name__ for each in optimizers), "groups": groups},
-    }
-    return {"configuration": configuration, "origin": provenance(), "symmetries": symmetries.to_dict()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return float(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)

@@ -23,8 +23,6 @@ __all__ = ["ConstraintSystem", "NullSpace", "Seen"]
 
 
 _PAGE = 10  # bits: variables of one page of 1,024 are replaced together, as far as notes of them are concerned
-
-
 _CHUNK = 1 << 18  # variables that are looked up at a time, of perhaps many millions
 
 

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 # Two standard errors: an interval that holds in 19 of 20 cases, where the errors are what they were in the past.
 _WIDTH = 2.0
 _NEAR = 0.05
-# What slow steps and a constant momentum leave out, measured: half a percent of a norm.
-_LEFT_OUT = 0.005
+_LEFT_OUT = 0.005  # of a norm: what slow steps and a constant momentum leave out, measured
 
 
 @dataclass(frozen=True, eq=False)
