@@ -14,7 +14,8 @@ from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.solving import matching
-from neuralmechanics.rewrite.comparing.solving.gauge import centred, is_readable, levelled, rescaled
+from neuralmechanics.rewrite.comparing.solving.gauge import centred, is_readable, rescaled
+from neuralmechanics.rewrite.comparing.solving.levelling import levelled
 from neuralmechanics.rewrite.comparing.solving.matching import Matched, Solver
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import Shift
@@ -67,12 +68,12 @@ def test_what_a_centring_norm_forgets_is_made_level() -> None:
     assert distance(params, elsewhere) > 1e-2
     level = []
     for at in (params, elsewhere):
-        matrix = levelled(family, at)
+        matrix = levelled(network, family, at)
         assert matrix is not None
         level.append(FamilyStep(family, matrix).transform(at))
         ratio = level[-1]["norm.bias"] / level[-1]["norm.weight"]
         assert torch.allclose(ratio, ratio.sign()[:1].expand(4), rtol=1e-12)
-        again = levelled(family, level[-1])
+        again = levelled(network, family, level[-1])
         assert again is not None
         assert torch.allclose(again, torch.eye(4).double(), atol=1e-12)
     assert distance(*level) < 1e-12
@@ -92,8 +93,8 @@ def test_what_has_no_level_is_left(change: Mapping[str, list[float]]) -> None:
     network, params = network_of(Readers())
     params["norm.weight"] = torch.ones(4, dtype=torch.float64)
     given = params | {name: torch.tensor(values, dtype=torch.float64) for name, values in change.items()}
-    assert levelled(blind(network), given) is None
-    assert all(levelled(family, params) is None for family in network.families if not family.action.along_ones)
+    assert levelled(network, blind(network), given) is None
+    assert all(levelled(network, family, params) is None for family in network.families if not family.action.along_ones)
 
 
 def test_without_shifts_all_networks_of_an_orbit_of_shifts_are_one() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Rotation
+from neuralmechanics.symmetry.families.actions import Rotation, RotationTerm
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = ["levelled"]
@@ -41,10 +41,10 @@ def levelled(network: Network, family: Family, params: Mapping[str, Tensor]) -> 
                 return None
             value = value if gain is None else value / gain.reshape(-1, *[1] * (value.ndim - 1))
             readers[term.parameter] = value.movedim(0, term.dim)
-    dims = {term.parameter: term.dim for term in action.terms if term.dual}
+    terms = {term.parameter: term for term in action.terms if term.dual}
     form = torch.zeros(action.width, action.width, dtype=torch.float64)
     size = 0.0
-    for part in _forms(network, family, readers, dims):
+    for part in _forms(network, family, readers, terms):
         form, size = form + part, size + float(part.abs().sum())
     sums = form.sum(1)
     total = float(sums.sum())
@@ -55,12 +55,19 @@ def levelled(network: Network, family: Family, params: Mapping[str, Tensor]) -> 
     return blind
 
 
-def _forms(network: Network, family: Family, readers: Mapping[str, Tensor], dims: Mapping[str, int]) -> Iterator[Form]:
+def _forms(
+    network: Network, family: Family, readers: Mapping[str, Tensor], terms: Mapping[str, RotationTerm]
+) -> Iterator[Form]:
     """Y Yᵀ of the readers that nothing else stretches, Q Kᵀ of those that a space mixes on their other side."""
+    dims = {name: term.dim for name, term in terms.items()}
     spaces = {unit.name: unit for unit in network.units if isinstance(unit, SpaceUnit)}
     mixing: dict[str, SpaceUnit] = {}
     for name, value in readers.items():
-        bent = network.stretched(name, family, dims[name])
+        bent = {
+            who
+            for who in network.stretched(name, family, dims[name])
+            if who not in spaces or not _turns_all(spaces[who], terms[name])
+        }
         if not bent:
             rows = value.movedim(dims[name], 0).reshape(value.shape[dims[name]], -1)
             yield rows @ rows.mT
@@ -74,3 +81,14 @@ def _forms(network: Network, family: Family, readers: Mapping[str, Tensor], dims
                 rows = unit.rows(k, copy, readers)
                 sides[entry.inverse_transposed] += [rows] if readers[entry.parameter].ndim == 2 else []
             yield from (one.mT @ other for one in sides[0] for other in sides[1])
+
+
+def _turns_all(unit: SpaceUnit, term: RotationTerm) -> bool:
+    """Whether the space turns Y, its gains divided out, by matrices that keep the all-ones vector: S goes to Q S Qᵀ.
+
+    Then z = S 1 goes to Q z, and what is level before is level after.
+    """
+    acting = [e for e in unit.space.entries if e.parameter == term.parameter and e.mixes]
+    return unit.space.group == "ones-preserving orthogonal" and all(
+        e.axis == term.dim and e.dressing == term.dressing for e in acting
+    )
