@@ -94,7 +94,10 @@ def test_bad_input_is_refused_in_one_line(training: Any, make: Callable[..., Any
     other = make("convnet")
     optimizer = training.sgd()
     cases: list[tuple[str, Callable[[], Any]]] = [
-        ("every=0", lambda: nm.Monitor(training.model, optimizer, training.symmetries, every=0)),
+        (
+            "every is 0, expected a whole number, 1 or more",
+            lambda: nm.Monitor(training.model, optimizer, training.symmetries, every=0),
+        ),
         ("no law named 'magic'", lambda: nm.Monitor(training.model, optimizer, training.symmetries, laws=["magic"])),
         ("has no parameter", lambda: nm.Monitor(other.model, other.sgd(), training.symmetries)),
         ("hold no charge", lambda: nm.Monitor(training.model, optimizer, nm.Symmetries(()))),

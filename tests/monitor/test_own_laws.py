@@ -120,7 +120,7 @@ def renamed(**entries: Any) -> type:
         ("exact", "is one name; give a list"),
         ([3], "3 is no law"),
         ([object], "is no law"),
-        ([Counting(None)], "is no law"),
+        ([Counting(None)], r"which is made already; give the class: laws=\[Counting\]"),
         ([renamed(name="exact")], "which is taken"),
         ([renamed(name="fallback")], "which is taken"),
         ([renamed(name="a/b")], "is no law"),

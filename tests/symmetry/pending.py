@@ -16,7 +16,6 @@ _BOTH: dict[str, str] = {
     "weights-made-from-data": _MONOMIALS,
     "masked-scores-with-number": "a mask with a number ends shifts, of masked entries and of others",
     "assigned-where-a-mask-holds": "entries that a mask picks keep no channels of their own",
-    "largest-scattered": "a maximum of what is placed, an operation without a rule",
     "tokens-repeated": "numbers of repetitions are not followed",
     "channels-of-a-step": "an index of truth values never names the third channel",
     "channels-listed": "a channel that is read twice: the next map has two columns for it",

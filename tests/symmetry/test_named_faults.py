@@ -46,7 +46,7 @@ def test_a_fault_of_a_pass_names_the_operation() -> None:
     assert sum(place in operations(graph) for place in places) > 0.5 * len(places)
 
 
-@pytest.mark.parametrize("method", ["scaling.domain.Scales.contract", "shift.domain.Shifts.contract"])
+@pytest.mark.parametrize("method", ["scaling.contractions.Contractions.contract", "shift.domain.Shifts.contract"])
 def test_a_fault_of_a_domain_names_the_operation(method: str) -> None:
     graph = captured()
     functions = faults.functions("neuralmechanics.symmetry.domains")
