@@ -95,7 +95,7 @@ def test_bad_input_is_refused_in_one_line(training: Any, make: Callable[..., Any
     optimizer = training.sgd()
     cases: list[tuple[str, Callable[[], Any]]] = [
         (
-            "every is 0, expected a whole number, 1 or more",
+            "every is 0, expected a whole number",
             lambda: nm.Monitor(training.model, optimizer, training.symmetries, every=0),
         ),
         ("no law named 'magic'", lambda: nm.Monitor(training.model, optimizer, training.symmetries, laws=["magic"])),

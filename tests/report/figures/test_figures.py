@@ -103,11 +103,10 @@ def test_names_with_mathematics_are_drawn_literally(tmp_path: Path) -> None:
 
 
 def test_an_empty_run_is_refused() -> None:
-    empty = make_run()
+    run = make_run()
+    empty = StandInRun(run.data.isel(step=slice(0)), run.symmetries)
     with pytest.raises(ValueError, match="holds no record"):
-        figures.charges_and_laws(
-            StandInRun(empty.data.isel(step=slice(0)), empty.symmetries), families=[empty.symmetries[0].name]
-        )
+        figures.charges_and_laws(empty, families=[run.symmetries[0].name])
 
 
 def test_drawing_leaves_pyplot_alone() -> None:
