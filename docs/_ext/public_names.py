@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from types import ModuleType
 from typing import Any
 
@@ -40,10 +41,14 @@ def _first_sentence(value: Any) -> str:
     return " ".join(lines).split(". ")[0].rstrip(".:")
 
 
+_CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
+
+
 def _escaped(text: str) -> str:
-    for mark in "\\`*_|<[{$":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    """The text as it stands, but for names between backticks, which stay code."""
+    parts = _CODE.split(text)
+    parts[::2] = [re.sub(r"([\\`*_|<\[{$])", r"\\\1", part) for part in parts[::2]]
+    return "".join(part.replace("|", "\\|") if number % 2 else part for number, part in enumerate(parts))
 
 
 class Names(SphinxDirective):
