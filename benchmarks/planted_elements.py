@@ -94,24 +94,9 @@ def made(name: str) -> Case:
 
 
 def _transformer(head: str, name: str) -> Case:
-    """A tiny model of Transformers in float64, its gains and biases away from one and zero."""
-    import torch
-    from rewrites_of_transformers import disturbed
+    from rewrites_of_transformers import running
 
-    reason: Exception | None = None
-    for attempt in coverage.ATTEMPTS[:2]:
-        try:
-            model = disturbed(coverage.built(name, attempt).eval())
-            if hasattr(model, "set_experts_implementation"):
-                model.set_experts_implementation("batched_mm")  # no loop over experts, and it runs in float64
-            batch = coverage.batch_for(model, head, "cpu")
-            with torch.no_grad():
-                coverage.logits_of(model, batch)
-        except Exception as error:  # noqa: BLE001 - the next attempt, or the reason in the table
-            reason = reason or error
-        else:
-            return model, batch, coverage.logits_of
-    raise LookupError(f"not built: {reason}")
+    return *running(head, name), coverage.logits_of
 
 
 def look(name: str, seed: int = 0) -> dict[str, Any]:

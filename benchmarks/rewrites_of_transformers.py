@@ -145,6 +145,17 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
     if head == "images":
         model, batch = picture_model(name)
         return {"state": "looked at", **through(model, batch, plain_logits)}
+    try:
+        model, batch = running(head, name)
+    except LookupError as error:
+        return {"state": "not built", "reason": str(error)}
+    return {"state": "looked at", **through(model, batch, coverage.logits_of)}
+
+
+def running(head: str, name: str) -> tuple[Any, Any]:
+    """A tiny model in float64, its gains and biases away from one and zero, with a batch; LookupError with a reason."""
+    import torch
+
     reason = ""
     for attempt in coverage.ATTEMPTS[:2]:
         try:
@@ -154,12 +165,11 @@ def look(kind: str, head: str, name: str) -> dict[str, Any]:
             batch = coverage.batch_for(model, head, "cpu")
             with torch.no_grad():
                 coverage.logits_of(model, batch)
-            break
         except Exception as error:  # noqa: BLE001 - the next attempt, or the reason in the table
             reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
-    else:
-        return {"state": "not built", "reason": reason}
-    return {"state": "looked at", **through(model, batch, coverage.logits_of)}
+        else:
+            return model, batch
+    raise LookupError(reason)
 
 
 def through(model: Any, batch: Any, logits_of: Any) -> dict[str, Any]:
