@@ -3,8 +3,8 @@
     python benchmarks/house.py                     # this checkout
     python benchmarks/house.py --root ../other     # another one, to compare
 
-Every figure is read off the source text; nothing of the package is imported. ``tests/symmetry/test_operation_names.py``
-holds the names of operations to the place that they have.
+Every figure is read off the source text; nothing of the package is imported. That names of operations stay in
+their place is held by ``tests/symmetry/lowering/test_operation_names.py``.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ INSIDE = {
     "experiments": ("config", "seeds", "losses", "data", "models", "measuring", "targets", "training", "sweep"),
     "report": ("palette", "source", "scores", "tables", "figures", "page", "paper", "theory"),
 }
+# Floors whose tests lie in folders of the same names.
+MIRRORED = ("diagnostics", "experiments", "flows", "functional", "monitor", "report", "symmetry")
 LONGEST_FILE = 300
 FULLEST_FOLDER = 13
 # Floors that are being rebuilt may have longer files until they are.
@@ -202,6 +204,14 @@ def test_folders_stay_readable() -> None:
     counts = Counter(str(path.parent.relative_to(SOURCE)) for path in _sources())
     full = {folder: count for folder, count in counts.items() if count > FULLEST_FOLDER}
     assert not full, f"{full}: make folders by subject"
+
+
+@pytest.mark.parametrize("floor", MIRRORED)
+def test_each_folder_of_the_source_has_its_tests_under_the_same_name(floor: str) -> None:
+    folders = [f.parent.name for f in (SOURCE / floor).glob("*/__init__.py")]
+    assert folders
+    without = [f for f in folders if not list((ROOT / "tests" / floor / f).rglob("test_*.py"))]
+    assert not without, f"{floor}: {', '.join(without)} have no tests in folders of those names"
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

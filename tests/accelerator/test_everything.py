@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.as_found.test_every_function import CALLS
+from tests.functional.as_found.test_every_function import CALLS
 from torch import Tensor, nn
 
 import neuralmechanics as nm

@@ -17,8 +17,12 @@ _WATCH = (
     "monitor/following/test_watch.py",
     "monitor/equivalence/test_equivalence.py",
 )
-_RULES = "symmetry/operations/test_numbers.py", "symmetry/test_other_names.py"
-_SEARCH = "symmetry/test_classical.py", "symmetry/test_modern.py", "symmetry/test_nullspace.py"
+_RULES = "symmetry/lowering/rules/test_numbers.py", "symmetry/lowering/test_other_names.py"
+_SEARCH = (
+    "symmetry/finding/counted/test_classical.py",
+    "symmetry/finding/counted/test_modern.py",
+    "symmetry/test_nullspace.py",
+)
 _STORE = "monitor/store/test_store.py", "durability"
 
 FAULTS: tuple[Fault, ...] = (
@@ -141,7 +145,7 @@ FAULTS: tuple[Fault, ...] = (
         "np.add.at(out, term.charges, term.coefficients * each)",
         "slices/test_products.py::test_mixes_of_large_tensors_are_those_of_small_ones",
         "slices",
-        "symmetry/test_families.py",
+        "symmetry/families/test_families.py",
     ),
     _of(
         "slices",
@@ -217,9 +221,9 @@ FAULTS: tuple[Fault, ...] = (
         "rows that nothing reads scale by themselves",
         "self.system.add([1, -1], paired_rows(dead, term.ids.take([read], axis=view.dim)), self.cause)",
         "pass",
-        "symmetry/test_liveness.py::test_entries_that_nothing_reads_are_free_and_nothing_else",
+        "symmetry/passes/test_liveness.py::test_entries_that_nothing_reads_are_free_and_nothing_else",
         *_SEARCH,
-        "symmetry/test_liveness.py",
+        "symmetry/passes/test_liveness.py",
     ),
     _of(
         "symmetry",
@@ -227,10 +231,10 @@ FAULTS: tuple[Fault, ...] = (
         "a difference shifts as a sum",
         "other = y.terms if scale == 1 else tuple(replace(t, factor=t.factor * scale) for t in y.terms)",
         "other = y.terms",
-        "symmetry/test_traps.py::test_no_false_symmetry",
+        "symmetry/finding/counted/test_traps.py::test_no_false_symmetry",
         *_SEARCH,
-        "symmetry/test_unsound.py",
-        "symmetry/test_other_names.py",
+        "symmetry/finding/counted/test_unsound.py",
+        "symmetry/lowering/test_other_names.py",
     ),
     _of(
         "symmetry",
@@ -239,7 +243,7 @@ FAULTS: tuple[Fault, ...] = (
         "alone = name in self._single and whole and not t.pattern and t.varies == bias.varies",
         "alone = whole and not t.pattern and t.varies == bias.varies",
         *_SEARCH,
-        "symmetry/test_unsound.py",
+        "symmetry/finding/counted/test_unsound.py",
         "symmetry/claims/test_claims.py",
     ),
     _of(
@@ -264,10 +268,10 @@ FAULTS: tuple[Fault, ...] = (
         "what a rule had written before it gave up stays",
         "self.builder.roll_back(before)\n                if not dependent:",
         "if not dependent:",
-        "symmetry/test_own_operations.py::test_what_a_rule_had_written_before_it_gave_up_is_not_in_the_program",
-        "symmetry/test_own_operations.py",
-        "symmetry/test_refusals.py",
-        "symmetry/test_fails_closed.py",
+        "symmetry/lowering/test_own_operations.py::test_what_a_rule_had_written_before_it_gave_up_is_not_in_the_program",
+        "symmetry/lowering/test_own_operations.py",
+        "symmetry/finding/test_refusals.py",
+        "symmetry/finding/test_fails_closed.py",
     ),
     _of(
         "symmetry",
@@ -275,8 +279,8 @@ FAULTS: tuple[Fault, ...] = (
         "shapes of a decomposition unchecked",
         "if shapes != wanted:",
         "if False:",
-        "symmetry/test_own_operations.py::test_decompositions_that_do_not_fit_say_so",
-        "symmetry/test_own_operations.py",
+        "symmetry/lowering/test_own_operations.py::test_decompositions_that_do_not_fit_say_so",
+        "symmetry/lowering/test_own_operations.py",
     ),
     _of(
         "symmetry",
@@ -284,9 +288,9 @@ FAULTS: tuple[Fault, ...] = (
         "negative factors of even powers",
         "out[name] = out[name] * (1 - 2 * (odd.round() % 2))",
         "out[name] = -out[name]",
-        "symmetry/spaces/test_amounts.py::test_a_negative_gain_is_folded_to_one",
-        "symmetry/test_actions.py",
-        "symmetry/spaces",
+        "symmetry/families/spaces/test_amounts.py::test_a_negative_gain_is_folded_to_one",
+        "symmetry/families/test_actions.py",
+        "symmetry/families/spaces",
     ),
     _of(
         "symmetry",
@@ -294,8 +298,8 @@ FAULTS: tuple[Fault, ...] = (
         "readers turn with A and not with its inverse",
         "chosen = torch.where(negative[:, None, None], torch.linalg.inv(chosen).mT, chosen)",
         "chosen = torch.where(negative[:, None, None], chosen, chosen)",
-        "symmetry/test_actions.py::test_second_order_expansion",
-        "symmetry/test_actions.py",
+        "symmetry/families/test_actions.py::test_second_order_expansion",
+        "symmetry/families/test_actions.py",
     ),
     _of(
         "symmetry",
@@ -303,8 +307,8 @@ FAULTS: tuple[Fault, ...] = (
         "sizes taken for what is linear",
         "for x, y, z in (probes.near, probes.far, (probes.far[0], probes.near[1], probes.far[2])):",
         "for x, y, z in (probes.near,):",
-        "symmetry/test_own_symmetries.py::test_a_field_is_what_it_does",
-        "symmetry/test_own_symmetries.py",
+        "symmetry/families/test_own_symmetries.py::test_a_field_is_what_it_does",
+        "symmetry/families/test_own_symmetries.py",
     ),
     _of(
         "symmetry",
@@ -312,8 +316,8 @@ FAULTS: tuple[Fault, ...] = (
         "claims that are not tried",
         "if error > 100 * self.tolerance:",
         "if error > 1e300:",
-        "symmetry/test_own_operations.py::test_wrong_rules_are_caught",
-        "symmetry/test_own_operations.py",
+        "symmetry/lowering/test_own_operations.py::test_wrong_rules_are_caught",
+        "symmetry/lowering/test_own_operations.py",
     ),
     # --- store ------------------------------------------------------------------------------------------------------
     _of(

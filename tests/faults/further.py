@@ -102,8 +102,8 @@ FURTHER: tuple[Fault, ...] = (
         "counted zeros of the padding",
         "keeps = (not padded or not count_include_pad) and divisor_override is None",
         "keeps = divisor_override is None",
-        "symmetry/test_traps.py::test_no_false_symmetry",
-        "symmetry/operations/test_kernels.py",
+        "symmetry/finding/counted/test_traps.py::test_no_false_symmetry",
+        "symmetry/lowering/rules/test_kernels.py",
     ),
     of(
         "symmetry",
@@ -112,7 +112,7 @@ FURTHER: tuple[Fault, ...] = (
         "return each if reduction == 0 else each.mean() if reduction == 1 else each.sum()\n\n"
         '    function = function_of("triplet_margin_loss"',
         'return each if reduction == 0 else each.mean()\n\n    function = function_of("triplet_margin_loss"',
-        "symmetry/operations/test_numbers.py",
+        "symmetry/lowering/rules/test_numbers.py",
     ),
     of(
         "symmetry",
@@ -120,7 +120,7 @@ FURTHER: tuple[Fault, ...] = (
         "a reflection that repeats the edge",
         "return k if k < n else 2 * (n - 1) - k",
         "return k if k < n else 2 * n - 1 - k",
-        "symmetry/operations/test_numbers.py",
+        "symmetry/lowering/rules/test_numbers.py",
     ),
     of(
         "symmetry",
@@ -128,7 +128,7 @@ FURTHER: tuple[Fault, ...] = (
         "what batch statistics need is not said",
         "    if not any(modes.values()):\n        return captured.requirements()",
         "    if modes:\n        return captured.requirements()",
-        "as_found/test_modes.py::test_every_mixture_of_modes",
+        "functional/as_found/test_modes.py::test_every_mixture_of_modes",
         "symmetry",
     ),
     of(
@@ -137,7 +137,7 @@ FURTHER: tuple[Fault, ...] = (
         "a padding row is not said",
         "return families\n    padded = []",
         "return families\n    return families\n    padded = []",
-        "symmetry/test_tables.py::test_families_of_a_padded_table_say_what_they_need",
+        "symmetry/domains/test_tables.py::test_families_of_a_padded_table_say_what_they_need",
         "symmetry",
     ),
     of(
@@ -146,7 +146,7 @@ FURTHER: tuple[Fault, ...] = (
         "instance norm over the batch too",
         "y = d.normalise(x, tuple(range(2, len(x.shape))), True, eps_of(node, eps))",
         "y = d.normalise(x, (0, *range(2, len(x.shape))), True, eps_of(node, eps))",
-        "symmetry/operations/test_numbers.py",
+        "symmetry/lowering/rules/test_numbers.py",
     ),
     # --- rewriting --------------------------------------------------------------------------------------------------
     of(
@@ -445,8 +445,8 @@ FURTHER: tuple[Fault, ...] = (
         "a cosine of the whole step",
         "yield (along / (size * length), along / (whole * length))",
         "yield (along / (whole * length), along / (whole * length))",
-        "diagnostics/counting/test_update_defect.py::test_a_cosine_is_of_what_moves_and_a_share_of_the_whole_step",
-        "diagnostics/counting/test_update_defect.py",
+        "diagnostics/steps/test_update_defect.py::test_a_cosine_is_of_what_moves_and_a_share_of_the_whole_step",
+        "diagnostics/steps/test_update_defect.py",
     ),
     of(
         "diagnostics",

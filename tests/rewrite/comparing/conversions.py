@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tests.symmetry.spaces.networks import prepared, transformer
+from tests.symmetry.families.spaces.networks import prepared, transformer
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.symmetry.spaces.networks import prepared
-from tests.symmetry.spaces.test_elements import CASES
+from tests.symmetry.families.spaces.networks import prepared
+from tests.symmetry.families.spaces.test_elements import CASES
 from torch import nn
 from torch.func import functional_call
 

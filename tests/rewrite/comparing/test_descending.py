@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from tests.symmetry.spaces.networks import prepared, transformer
+from tests.symmetry.families.spaces.networks import prepared, transformer
 from torch import Tensor, nn
 from torch.func import functional_call
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from tests.symmetry.spaces.networks import prepared
+from tests.symmetry.families.spaces.networks import prepared
 from torch import Tensor, nn
 
 from neuralmechanics import find_symmetries

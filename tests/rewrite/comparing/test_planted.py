@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
-from tests.symmetry.spaces.networks import prepared, transformer
-from tests.symmetry.spaces.test_elements import CASES
+from tests.symmetry.families.spaces.networks import prepared, transformer
+from tests.symmetry.families.spaces.test_elements import CASES
 from tests.symmetry.zoo import SMALL
 from torch import Tensor, nn
 

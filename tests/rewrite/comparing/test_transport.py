@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.symmetry.spaces.networks import prepared
-from tests.symmetry.spaces.test_elements import CASES
+from tests.symmetry.families.spaces.networks import prepared
+from tests.symmetry.families.spaces.test_elements import CASES
 from torch import Tensor, nn
 from torch.func import functional_call
 

@@ -1,0 +1,1 @@
+"""Tests of ``symmetry/algebra``: exact null spaces of sparse systems."""

@@ -1,0 +1,1 @@
+"""Tests of ``symmetry/domains``: interpretations of the program."""

@@ -1,0 +1,1 @@
+"""Tests of ``symmetry/families``: what a symmetry is, and what it does to parameters."""

@@ -1,0 +1,1 @@
+"""Tests of ``symmetry/lowering``: from torch to the program."""

@@ -1,0 +1,132 @@
+"""Every rule held against null spaces: what is found around a call of its operation is true, and all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from neuralmechanics.symmetry import Symmetries
+from neuralmechanics.symmetry.finding.find import analyse
+
+from ...agreement import SOUND, diagonal_dimension, one_by_one, rank
+from ...network import Network
+from ...nullspace import kernel, randomise, trainable
+from .case import Case, Head, idealised, network, plus, times, written
+from .exempt import NOT_DERIVED, PARTIAL
+from .tables import by_rule
+
+CALLS = {rule: cases for rule, cases in by_rule().items() if any(o.trained for c in cases for o in c.operands())}
+DERIVED = [r for r in CALLS if r not in NOT_DERIVED and not r.startswith("prims.")]  # torch has no derivative of prims
+LARGEST = 44  # parameters of a network: the null spaces of larger ones take long, and show nothing else
+pytestmark = pytest.mark.filterwarnings("ignore")  # of operations that torch itself calls deprecated
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is found around a call, beside what is true."""
+
+    unknown: tuple[object, ...]
+    violation: float  # largest |Jξ| / (|J| |ξ|)
+    found: tuple[int, int]  # dimensions of translations and of diagonal symmetries
+    true: tuple[int, int]
+
+
+def judged(case: Case, head: Head, seed: int) -> Verdict | None:
+    """The search and the null spaces at four points with fresh data each; None for what has no derivative."""
+    drawn = written(idealised(case), seed, head, read=False)
+    if not drawn.captured.outputs or sum(p.numel() for p in drawn.parameters.values()) > LARGEST:
+        return None
+    found, net = analyse(drawn.captured), network(case, drawn)
+    generator = torch.Generator().manual_seed(seed)
+    points, jacobians, vectors = [], [], []
+    for _ in range(4):
+        points.append(randomise(net.module, generator))
+        jacobians.append(jacobian(net, int(torch.randint(2**31, (), generator=generator))))
+        vectors.append(generators(net, found))
+    sizes = [torch.linalg.matrix_norm(j, 2) for j in jacobians]
+    violation = max(
+        (
+            float((j @ v).norm() / (size * v.norm()))
+            for j, size, vs in zip(jacobians, sizes, vectors, strict=True)
+            for _, v in vs
+            if size > 0
+        ),
+        default=0.0,
+    )
+    return Verdict(found.unknown, violation, _found(points, jacobians, vectors), _true(points, jacobians))
+
+
+def jacobian(net: Network, seed: int) -> Tensor:
+    """∂ outputs/∂θ over two batches of fresh data."""
+    parameters = list(trainable(net.module).values())
+    rows = []
+    for offset in range(2):
+        for entry in net.observed(net.batch(seed + offset)).flatten():
+            parts = torch.autograd.grad(entry, parameters, retain_graph=True, allow_unused=True)
+            flat = [torch.zeros_like(p) if g is None else g for g, p in zip(parts, parameters, strict=True)]
+            rows.append(torch.cat([g.flatten() for g in flat]))
+    return torch.stack(rows)
+
+
+def generators(net: Network, found: Symmetries) -> list[tuple[str, Tensor]]:
+    params = {name: p.detach() for name, p in trainable(net.module).items()}
+    return [(family.kind, v) for family in found for v in one_by_one(family, params)]
+
+
+def _true(points: Sequence[Tensor], jacobians: Sequence[Tensor]) -> tuple[int, int]:
+    scaled = [j / j.abs().max().clamp_min(1e-300) for j in jacobians]
+    return (
+        kernel(torch.cat(scaled)).dimension,
+        kernel(torch.cat([j * p for j, p in zip(scaled, points, strict=True)])).dimension,
+    )
+
+
+def _found(
+    points: Sequence[Tensor], jacobians: Sequence[Tensor], vectors: Sequence[list[tuple[str, Tensor]]]
+) -> tuple[int, int]:
+    """Dimensions of the constant and of the diagonal generators; entries that nothing reads count in both."""
+    silent = torch.cat(list(jacobians)).norm(dim=0) == 0
+    lone = int(silent.sum())
+    size = len(points[0])
+    columns = [
+        torch.stack([v for kind, v in vs if kind not in ("translation", "affine")] or [torch.zeros(size).double()], 1)
+        for vs in vectors
+    ]
+    constant = [v for kind, v in vectors[0] if kind == "translation"]
+    shifts = rank(torch.stack(constant, 1)[~silent]) if constant else 0
+    return shifts + lone, diagonal_dimension(columns, list(points), silent) + lone
+
+
+def chosen(cases: Sequence[Case], count: int) -> list[Case]:
+    """So many of them, evenly spread."""
+    step = max(1, len(cases) // count)
+    return list(cases[::step])[:count]
+
+
+def assert_right(rule: str, cases: Sequence[Case], heads: Sequence[Head] = (times, plus)) -> None:
+    """Nothing false; nothing unknown; nothing missed, but where rules are known not to look."""
+    for number, case in enumerate(cases):
+        for head in heads:
+            verdict = judged(case, head, number)
+            if verdict is None:
+                continue
+            told = (str(case), head.__name__, verdict)
+            assert verdict.unknown == (), told
+            assert verdict.violation < SOUND, told
+            assert rule in PARTIAL or verdict.found == verdict.true, told
+
+
+@pytest.mark.parametrize("rule", DERIVED)
+def test_what_is_found_around_an_operation_is_true(rule: str) -> None:
+    """One of its calls, under one of the two readers in turns; all under both when slow."""
+    assert_right(rule, chosen(CALLS[rule], 1), [(times, plus)[DERIVED.index(rule) % 2]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", DERIVED)
+def test_what_is_found_around_every_call_is_true(rule: str) -> None:
+    assert_right(rule, CALLS[rule])

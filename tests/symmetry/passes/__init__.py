@@ -1,0 +1,1 @@
+"""Tests of ``symmetry/passes``: program to program, and facts about it."""

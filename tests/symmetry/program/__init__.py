@@ -1,0 +1,1 @@
+"""Tests of ``symmetry/program``: the typed program."""
