@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.diagnostics.checking.faults import batches, cross_entropy
 from tests.spread import one_in
 from tests.symmetry.zoo import SMALL
 from torch import Tensor, nn
@@ -13,8 +14,6 @@ from neuralmechanics import find_symmetries
 from neuralmechanics.diagnostics.probing.comparison import compare
 from neuralmechanics.diagnostics.probing.integer_relations import integer_relations
 from neuralmechanics.diagnostics.probing.probing import probe_symmetries
-
-from ..checking.faults import batches, cross_entropy
 
 # Networks of the zoo whose symmetries all show on whole slices along one dimension.
 AGREEING = (

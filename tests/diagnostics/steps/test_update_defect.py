@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from tests.diagnostics.counting.networks import Attention, cross_entropy
 from torch import Tensor, nn
 
 from neuralmechanics.diagnostics.steps.update_defect import FamilyDefect, UpdateDefect, update_defect
 from neuralmechanics.symmetry import Symmetries, find_symmetries
 
-from ..counting.networks import Attention, cross_entropy
 from .reference_optimizers import lion, muon
 
 sgd = partial(torch.optim.SGD, lr=0.01)
