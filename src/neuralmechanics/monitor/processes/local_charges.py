@@ -39,7 +39,7 @@ class LocalCharges:
     labels: Sequence[str]
     sums: tuple[SliceTerm, ...]
     products: tuple[SliceTerm, ...]
-    grams: tuple[GramBlocks, ...]
+    gram_blocks: tuple[GramBlocks, ...]
     unknown: tuple[SliceTerm, ...]
     cut: Mask
     displaced: ChargeTerms = field(default_factory=ChargeTerms)
@@ -59,7 +59,7 @@ class LocalCharges:
         """What measures the charges in one read of what is held here, on one device."""
         _, quadratic, _ = self._parts
         linear = SliceMix(len(self.labels), (*self.sums, *self.displaced.offsets))
-        return ProductPlan(len(self.labels), quadratic, linear, params, device, self.grams)
+        return ProductPlan(len(self.labels), quadratic, linear, params, device, self.gram_blocks)
 
     @cached_property
     def displacement(self) -> Displacement:
@@ -95,14 +95,14 @@ class LocalCharges:
     @cached_property
     def _parts(self) -> tuple[SliceMix, SliceMix, dict[str, list[GramBlocks]]]:
         charges, by_name = len(self.labels), dict[str, list[GramBlocks]]()
-        for blocks in self.grams:
+        for blocks in self.gram_blocks:
             by_name.setdefault(blocks.parameter, []).append(blocks)
         return SliceMix(charges, self.sums), SliceMix(charges, (*self.products, *self.unknown)), by_name
 
     @cached_property
     def _positive(self) -> tuple[SliceMix, list[GramBlocks]]:
         mix = SliceMix(len(self.labels), (*self.sums, *self.products)).absolute()
-        return mix, [blocks.positive() for blocks in self.grams]
+        return mix, [blocks.positive() for blocks in self.gram_blocks]
 
 
 def local_charges(

@@ -18,7 +18,6 @@ from neuralmechanics.rewrite.actions.rewritten import Refusal, Rewritten
 from neuralmechanics.rewrite.plan import AddImage, Change, Factor, Fill, Power
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import AffineShift
 
 __all__ = ["fold", "fold_pieces"]
 
@@ -84,9 +83,8 @@ def _bias_piece(subject: Subject, name: str) -> Piece | None:
         found = slots(term, action.weights_shape[0])
         if found is None:
             continue
-        answers = action.answers if isinstance(action, AffineShift) else ()
         changes: list[Change] = []
-        for answer in answers:
+        for answer in action.answers:
             ratio = torch.as_tensor(answer.coefficients / _per_charge(term)[answer.generators], dtype=torch.float64)
             index = found[answer.generators]
             values = None if bool((ratio == 1).all()) else ratio

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from neuralmechanics.symmetry.domains.channels.factors import Exponent, independent
-from neuralmechanics.symmetry.families.actions import Diagonal
+from neuralmechanics.symmetry.families.actions import Action
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.spaces import Space
 
@@ -29,8 +29,9 @@ def with_negative_factors(families: Sequence[Family], spaces: Sequence[Space]) -
     out = []
     for family in families:
         action = family.action
-        if isinstance(action, Diagonal) and _flips(action, places, signs):
-            family = replace(family, action=replace(action, signed=True))
+        with_signs = action.with_signs()
+        if with_signs is not None and _flips(action, places, signs):
+            family = replace(family, action=with_signs)
         out.append(family)
     return out
 
@@ -59,15 +60,12 @@ def _signs(space: Space) -> list[Exponent]:
     return out
 
 
-def _flips(action: Diagonal, places: Places, signs: Sequence[Sequence[Exponent]]) -> bool:
+def _flips(action: Action, places: Places, signs: Sequence[Sequence[Exponent]]) -> bool:
     """Whether every factor of the action flips whole channels of one space, in a way that its signs do."""
     channel: np.ndarray | None = None
     pattern: Exponent = {}
     spaces: set[int] = set()
-    for term in action.terms:
-        # A negative factor has no real root.
-        if (np.round(term.coefficients) != term.coefficients).any():
-            return False
+    for term in action.factor_terms:
         # To an even power a negative factor turns no sign.
         odd = term.coefficients % 2 == 1
         if not odd.any():

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuralmechanics.rewrite.actions.certificate import Piece
 from neuralmechanics.rewrite.plan import Change, Factor, Mix, Permute, Place, Power
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import ComplexPairs, GramTerm, Rotation
+from neuralmechanics.symmetry.families.actions import ComplexPairs, GramTerm
 from neuralmechanics.symmetry.families.actions.terms.gain import Dressing
 from neuralmechanics.symmetry.families.spaces import Space
 
@@ -53,13 +53,13 @@ def turned_pairs(family: Family, angles: Sequence[float]) -> Piece | None:
             if place is None:
                 return None
             changes.append(Mix(term.view.parameter, place, blocks[torch.as_tensor(term.blocks)]))
-    elif isinstance(action, Rotation) and action.group == "paired":
-        matrix = torch.eye(action.width, dtype=torch.float64)
+    elif action.pairs:
+        matrix = torch.eye(action.channels, dtype=torch.float64)
         for (i, j), block in zip(action.pairs, blocks, strict=True):
             matrix[[[i], [j]], [[i, j]]] = block
-        for leg in action.terms:
-            place = Place.whole(leg.dim, action.width)
-            changes.append(Mix(leg.parameter, place, matrix, dressing_factor(leg.dressing, action.width)))
+        for leg in action.legs:
+            place = Place.whole(leg.dim, action.channels)
+            changes.append(Mix(leg.parameter, place, matrix, dressing_factor(leg.dressing, action.channels)))
     return Piece(family.name, tuple(changes), family.requires) if changes else None
 
 

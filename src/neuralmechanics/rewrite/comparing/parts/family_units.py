@@ -15,7 +15,7 @@ from neuralmechanics.rewrite.comparing.parts.regions import Region, family_regio
 from neuralmechanics.rewrite.comparing.parts.units import Tensors, Usable
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Action, ComplexPairs, LinearBlocks, Rotation
+from neuralmechanics.symmetry.families.actions import Action, ComplexPairs, LinearBlocks
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = ["FamilyUnit", "conjugate_gradients", "family_unit", "is_scaling", "is_shift"]
@@ -69,11 +69,9 @@ def family_unit(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Family
         return FamilyUnit(family, regions, partial(_complex_factors, action))
     if isinstance(action, LinearBlocks):
         return FamilyUnit(family, regions, partial(_blocks, action))
-    if isinstance(action, Rotation):
-        if not action.whole:  # slices and heads: a space has the same group
-            return None
-        return FamilyUnit(family, tuple(Region(t.parameter) for t in action.terms), partial(_rotation, action))
-    return None
+    # Of slices and heads a space has the same group.
+    legs = tuple(Region(leg.parameter) for leg in action.legs)
+    return FamilyUnit(family, legs, partial(_rotation, action)) if legs else None
 
 
 def _complex_factors(action: ComplexPairs, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:
@@ -120,14 +118,14 @@ def _blocks(action: LinearBlocks, a: Tensors, b: Tensors, there: Sequence[bool],
     return out
 
 
-def _rotation(action: Rotation, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor | None:
+def _rotation(action: Action, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor | None:
     """The matrix of the family's own group that brings the usable dimensions nearest."""
     forward: list[Pair] = []
     dual: list[Pair] = []
-    for term, usable in zip(action.terms, there, strict=True):
+    for term, usable in zip(action.legs, there, strict=True):
         if not usable:
             continue
-        left, right = (t[term.parameter].movedim(term.dim, 0).reshape(action.width, -1) for t in (a, b))
+        left, right = (t[term.parameter].movedim(term.dim, 0).reshape(action.channels, -1) for t in (a, b))
         # The matrix acts between the gains, as D A D⁻¹: without them it is A alone that is fitted.
         gain = gain_values(term.dressing, b, right)
         if gain is not None and bool((gain == 0).any()):
@@ -135,16 +133,16 @@ def _rotation(action: Rotation, a: Tensors, b: Tensors, there: Sequence[bool], f
         if gain is not None:
             left, right = left / gain[:, None], right / gain[:, None]
         (dual if term.dual else forward).append((left, right))
-    if action.group == "paired":
+    if action.pairs:
         return _paired(action, [*forward, *dual])
-    if action.group == "blind":
-        return _blind(action.width, forward, dual) if free else None
+    if action.along_ones:
+        return _blind(action.channels, forward, dual) if free else None
     return fit_matrix(action.matrix_group, forward, dual, free=free)[0]
 
 
-def _paired(action: Rotation, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def _paired(action: Action, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """A rotation of each pair: z = e^{iφ} z'."""
-    out = torch.eye(action.width, dtype=torch.float64)
+    out = torch.eye(action.channels, dtype=torch.float64)
     for i, j in action.pairs:
         total = torch.zeros((), dtype=torch.complex128)
         for wanted, given in pairs:

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
 from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Shear, Shift
+from neuralmechanics.symmetry.families.actions import Shift
 
 __all__ = ["centred", "is_readable", "rescaled"]
 
@@ -71,12 +71,9 @@ def is_readable(family: Family, hidden: Collection[str]) -> bool:
 
 def _amounts(families: Sequence[Family], params: Mapping[str, Tensor], hidden: Collection[str]) -> list[Tensor]:
     """The shifts after which nothing is left along the families."""
-    action = families[0].action
-    if isinstance(action, Shear):
-        weight, inputs = action.term.weight, action.term.inputs
-        along = {weight: (params[weight].double() / action.term.columns(params)).mean(inputs, keepdim=True)}
-        return _projected([Shift((action.term.slices,))], along, ())
-    return _projected([Shift(f.action.shift_terms) for f in families], params, hidden)
+    terms, along = zip(*(family.action.footing(params) for family in families), strict=True)
+    # Those that stand together are read off the parameters themselves; what has tensors of its own stands alone.
+    return _projected([Shift(slices) for slices in terms], along[0], hidden)
 
 
 def _projected(shifts: Sequence[Shift], params: Mapping[str, Tensor], hidden: Collection[str]) -> list[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Rotation, RotationTerm
+from neuralmechanics.symmetry.families.actions import RotationTerm
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = ["levelled"]
@@ -30,10 +30,11 @@ def levelled(network: Network, family: Family, params: Mapping[str, Tensor]) -> 
     b' = 1/n and |y'| = n², whatever v' has been applied before. None of another action, and where y is zero.
     """
     action = family.action
-    if not isinstance(action, Rotation) or action.group != "blind" or not action.whole:
+    if not action.along_ones or not action.legs:
         return None
+    width = action.channels
     readers: dict[str, Tensor] = {}
-    for term in action.terms:
+    for term in action.legs:
         if term.dual:
             value = params[term.parameter].double().movedim(term.dim, 0)
             gain = gain_values(term.dressing, params, value)
@@ -41,8 +42,8 @@ def levelled(network: Network, family: Family, params: Mapping[str, Tensor]) -> 
                 return None
             value = value if gain is None else value / gain.reshape(-1, *[1] * (value.ndim - 1))
             readers[term.parameter] = value.movedim(0, term.dim)
-    terms = {term.parameter: term for term in action.terms if term.dual}
-    form = torch.zeros(action.width, action.width, dtype=torch.float64)
+    terms = {term.parameter: term for term in action.legs if term.dual}
+    form = torch.zeros(width, width, dtype=torch.float64)
     size = 0.0
     for part in _forms(network, family, readers, terms):
         form, size = form + part, size + float(part.abs().sum())
@@ -50,8 +51,8 @@ def levelled(network: Network, family: Family, params: Mapping[str, Tensor]) -> 
     total = float(sums.sum())
     if abs(total) <= _LEAST * size:
         return None
-    v = (sums * (1 if total > 0 else -1) / abs(total) ** 0.5 - 1) / action.width
-    blind: Tensor = torch.eye(action.width, dtype=torch.float64) + v.expand(action.width, action.width)
+    v = (sums * (1 if total > 0 else -1) / abs(total) ** 0.5 - 1) / width
+    blind: Tensor = torch.eye(width, dtype=torch.float64) + v.expand(width, width)
     return blind
 
 

@@ -7,8 +7,8 @@ matrix); ``exponential`` takes weights to elements, so that t ↦ ψ(exp(t w), �
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -17,26 +17,13 @@ from torch import Tensor
 
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.families.actions.charge_terms import ChargeTerms
+from neuralmechanics.symmetry.families.actions.words import FORMS, Form, PointNeededError, Tensors, accumulate, detached
+
+if TYPE_CHECKING:
+    from neuralmechanics.symmetry.families.actions.affine_shift import AffineTerm
+    from neuralmechanics.symmetry.families.actions.terms.rotation_terms import RotationTerm
 
 __all__ = ["FORMS", "Action", "Form", "PointNeededError", "Tensors", "accumulate", "detached"]
-
-
-Tensors = dict[str, Tensor]
-
-
-Form = Literal["constant", "diagonal", "symmetric", "antisymmetric", "other"]
-
-
-"""How a generator depends on θ: not at all, or as Mθ with M diagonal, symmetric, antisymmetric; "other": none of these.
-
-The first three are gradients of a charge; an antisymmetric M conserves nothing under gradient flow."""
-
-
-FORMS: tuple[Form, ...] = get_args(Form)
-
-
-class PointNeededError(ValueError):
-    """Gradients cannot be carried along without the parameters; the text says what to do."""
 
 
 class Action(Protocol):
@@ -132,9 +119,24 @@ class Action(Protocol):
         return ()
 
     @property
+    def legs(self) -> tuple[RotationTerm, ...]:
+        """Where a matrix stands that is one and the same for whole dimensions; empty where there is no such matrix."""
+        return ()
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The planes of two channels that this matrix turns, where it does nothing else."""
+        return ()
+
+    @property
     def turns(self) -> int:
         """In how many planes of two channels it turns, each by an angle of its own."""
         return 0
+
+    @property
+    def answers(self) -> tuple[AffineTerm, ...]:
+        """What biases absorb of it, where it shifts biases in front of linear maps."""
+        return ()
 
     @property
     def moved_slices(self) -> tuple[tuple[SliceView, np.ndarray], ...]:
@@ -150,6 +152,10 @@ class Action(Protocol):
     def anchors(self) -> tuple[str, ...]:
         """Parameters that tell how far θ has been shifted along its orbit; empty where any that moves does."""
         return ()
+
+    def footing(self, params: Mapping[str, Tensor]) -> tuple[tuple[SliceTerm, ...], Mapping[str, Tensor]]:
+        """Slices, and tensors at θ to which elements add what these say: they tell how far θ has been shifted."""
+        return self.shift_terms, params
 
     def origin(self, like: Mapping[str, Tensor]) -> Tensors:
         """c of the parameters among ``like`` that have one, broadcastable to them."""
@@ -174,6 +180,10 @@ class Action(Protocol):
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
         """A group element as a caller may give it. ValueError for what is no element."""
         return self.read_weights(given, device)
+
+    def with_signs(self) -> Action | None:
+        """The same with factors of either sign; None where there are no factors, or none may be negative."""
+        return None
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """ξ_w(θ) of the parameters that move, in their dtype."""
@@ -288,13 +298,3 @@ class Action(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Plain data (JSON): the entries of a family that describe its action; ``action_from_dict`` reads them."""
         ...
-
-
-def accumulate(out: Tensors, name: str, step: Tensor) -> None:
-    """out[name] += step, where nothing may be there yet."""
-    out[name] = out[name] + step if name in out else step
-
-
-def detached(params: Mapping[str, Tensor], names: Sequence[str]) -> Tensors:
-    """Those parameters, cut off from any graph."""
-    return {name: params[name].detach() for name in names}

@@ -130,7 +130,7 @@ class AffineShift(Action):
     linear: ClassVar[bool] = False
     additive: ClassVar[bool] = True
     terms: tuple[SliceTerm, ...]
-    answers: tuple[AffineTerm, ...]
+    answers: tuple[AffineTerm, ...] = ()
 
     @property
     def shift_terms(self) -> tuple[SliceTerm, ...]:

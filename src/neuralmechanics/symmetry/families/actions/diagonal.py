@@ -73,6 +73,11 @@ class Diagonal(Action):
         """Those with an exponent."""
         return tuple((term.view, term.slices) for term in self.terms)
 
+    def with_signs(self) -> Diagonal | None:
+        """With the same exponents, where these are whole numbers: a negative factor has no real root."""
+        whole = all((np.round(term.coefficients) == term.coefficients).all() for term in self.terms)
+        return replace(self, signed=True) if whole else None
+
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
         """Positive factors, or any but zero."""
         factors = self.read_weights(given, device)

@@ -111,9 +111,9 @@ class Rotation(Action):
         }.get(self.group, "")
 
     @property
-    def whole(self) -> bool:
-        """Whether one matrix acts, along whole dimensions."""
-        return not self.copies and all(term.place is None for term in self.terms)
+    def legs(self) -> tuple[RotationTerm, ...]:
+        """All its terms, where one matrix acts along whole dimensions."""
+        return self.terms if not self.copies and all(term.place is None for term in self.terms) else ()
 
     def matrix(self, weights: Float64[Tensor, " size"]) -> Float64[Tensor, "*copies width width"]:
         """M of the weights, one for each copy.

@@ -106,6 +106,12 @@ class Shear(Action):
             names += [name, *(gain.parameter for gain, _ in since)]
         return tuple(dict.fromkeys(names))
 
+    def footing(self, params: Mapping[str, Tensor]) -> tuple[tuple[SliceTerm, ...], Mapping[str, Tensor]]:
+        """The mean over the columns of W·diag(γ), to which S u is added."""
+        weight, inputs = self.term.weight, self.term.inputs
+        along = (params[weight].double() / self.term.columns(params)).mean(inputs, keepdim=True)
+        return (self.term.slices,), {weight: along}
+
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """S u ⊗ 1/γ for the weight, its shifts beside, Σ β/γ times the answers for biases."""
         own = detached(params, (*self.parameters, *self.inputs))
