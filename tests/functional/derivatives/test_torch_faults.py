@@ -13,7 +13,7 @@ import pytest
 
 from neuralmechanics.functional.derivatives.torch_faults import FAULTS
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 @pytest.fixture(scope="module")
