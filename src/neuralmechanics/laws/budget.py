@@ -114,9 +114,9 @@ class ChargeBudget:
         """
         left = done.clone()
         for name, value in parts.items():
-            self._sum(name).add_(value)
+            self._add(name, value)
             left.sub_(value)
-        self._sum(rest).add_(left)
+        self._add(rest, left)
         self.companion_known = companion is not None
         if companion is not None:
             self._companion = companion
@@ -127,49 +127,59 @@ class ChargeBudget:
         """The charge after steps that were measured."""
         self._state["charge"].add_(done)
 
+    def parts(self) -> dict[str, Float64[Tensor, " charges"]]:
+        """What each cause did to every charge since the start, or since they were taken."""
+        return self._told({name: value.clone() for name, value in self._sums.items()})
+
+    def taken(self) -> dict[str, Float64[Tensor, " charges"]]:
+        """The parts; those to come begin at zero."""
+        sums, self._sums = self._sums, {}
+        return self._told(sums)
+
     def clear(self) -> None:
         """Go on with empty parts."""
         self._sums = {}
 
-    def parts(self) -> dict[str, Float64[Tensor, " charges"]]:
-        """What each cause did to every charge since the start, or since they were cleared."""
-        p, s, charge = 1 + self._state["quadratic"].view(torch.int8), self._sums, self._state["charge"]
+    def _told(self, s: Mapping[str, Tensor]) -> dict[str, Float64[Tensor, " charges"]]:
+        """The parts that sums make, of which nothing else is made any more."""
+        p, charge = 1 + self._state["quadratic"].view(torch.int8), self._state["charge"]
         found: dict[str, Tensor] = {}
         if "energy" in s:
-            found["finite_step"] = s["energy"].clone()
+            found["finite_step"] = s["energy"]
         for name, known in (("weight_decay", "decay"), ("momentum_memory", "memory")):
             if known in s:
                 found[name] = p * s[known]
         if "along" in s:
-            found["broken_symmetry"] = s["along"].clone()
+            slope = s["along"]
             for known in ("decay", "memory"):
                 if known in s:
-                    found["broken_symmetry"].sub_(s[known])
-            found["broken_symmetry"].mul_(p)
+                    slope = slope - s[known]
+            found["broken_symmetry"] = p * slope
         for name in MEASURED_PARTS:
             if name in s:
-                found[name] = s[name] + found[name] if name in found else s[name].clone()
+                found[name] = s[name] + found[name] if name in found else s[name]
         # Of a cause that did nothing one zero stands for all charges.
         nothing = charge.new_zeros(()).expand_as(charge)
         return {name: found.get(name, nothing) for name in MEASURED_PARTS}
 
-    def _sum(self, name: str) -> Float64[Tensor, " charges"]:
-        """A sum to add to, which begins when something is: most steps have few of them."""
-        if name not in self._sums:
-            self._sums[name] = torch.zeros_like(self._state["charge"])
-        return self._sums[name]
+    def _add(self, name: str, value: Float64[Tensor, " charges"], times: float = 1.0) -> None:
+        """Adds to a sum, which begins when something is added: most steps have few of them."""
+        if name in self._sums:
+            self._sums[name].add_(value, alpha=times)
+        else:
+            self._sums[name] = value.to(torch.float64).expand_as(self._state["charge"]) * times
 
     def _ordinary_step(self, n: Numbers, drives: Drives) -> None:
         """Numbers that all charges share, heavy ball or plain, in as few operations as there are."""
         T, W = drives.parameter_update, drives.update_energy
         assert T is not None
         assert W is not None
-        self._sum("energy").add_(W)
-        self._sum("along").add_(T)
+        self._add("energy", W)
+        self._add("along", T)
         if n.weight_decay != 0:
-            self._sum("decay").add_(self._state["charge"], alpha=-n.learning_rate * n.gain * n.weight_decay)
+            self._add("decay", self._state["charge"], -n.learning_rate * n.gain * n.weight_decay)
         if n.momentum != 0:
-            self._sum("memory").add_(self._companion, alpha=-n.learning_rate * n.momentum)
+            self._add("memory", self._companion, -n.learning_rate * n.momentum)
             # ⟨θ + d, v⟩ with v = -d/η: T + W is ⟨θ + d, d⟩.
             self._companion = torch.add(T, W).mul_(-1 / n.learning_rate)
             self._old_buffers = True
@@ -202,7 +212,7 @@ class ChargeBudget:
             after = resting = stored.companion
         active = c.active
         for name, value in zip(_OF_SGD, (W, T, decay, memory), strict=True):
-            self._sum(name).add_(torch.where(active, value, 0.0))
+            self._add(name, torch.where(active, value, 0.0))
         self._companion = torch.where(active, torch.where(c.running, after, resting), self._companion)
         # Once there is a buffer torch keeps it, momentum or not.
         self._buffered = self._buffered | (c.running & active)

@@ -91,9 +91,7 @@ class Spending:
 
     def taken(self) -> dict[str, Tensor]:
         """This process's share of what each cause did since the last time this was asked."""
-        parts = self._budget.parts()
-        self._budget.clear()
-        return parts
+        return self._budget.taken()
 
 
 def change(

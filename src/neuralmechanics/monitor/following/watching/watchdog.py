@@ -115,6 +115,8 @@ class Watchdog:
     ) -> tuple[Tensor, Bool[Tensor, " charges"] | None]:
         """What moved the charges outside the optimiser, and where that is more than rounding (None: nowhere).
 
+        Where it is not, what is told is rounding alone; with None nothing else is.
+
         `known`: this process's share of what they are after all that the optimiser did.
         """
         self._step = step
@@ -122,7 +124,7 @@ class Watchdog:
         self._spent.add_(self._ledger.gross)
         outside, moved = self._ledger.settle(charge, known, self._portion.total)
         if not bool(moved.any()):
-            return torch.zeros_like(outside), None
+            return outside, None
         share = (outside.abs() / self.sizes())[moved].max()
         self._notes.tell(
             "outside",
@@ -235,6 +237,9 @@ class Watchdog:
         return list(found.values())
 
     def _name_numbers(self, step: int, charge: Tensor) -> None:
+        # A finite sum has finite terms alone, and costs less to tell than what is not finite in it.
+        if bool(charge.sum().isfinite()):
+            return
         bad = ~torch.isfinite(charge)
         if bool(bad.any()):
             sound = -self._portion.largest(-self._sound_steps.double())
