@@ -31,8 +31,9 @@ class DriveHistory:
 
     def __post_init__(self) -> None:
         require_tensor("charge0", self.charge0)
-        if isinstance(self.hyperparameters, str) or not isinstance(self.hyperparameters, Sequence):
-            given = type(self.hyperparameters).__name__
+        given_list: object = self.hyperparameters
+        if isinstance(given_list, str) or not isinstance(given_list, Sequence):
+            given = type(given_list).__name__
             raise TypeError(f"hyperparameters is a {given}; give a list of Hyperparameters, one a step")
         expected = [len(self.hyperparameters), *self.charge0.shape]
         for name, drive in self._measured().items():
