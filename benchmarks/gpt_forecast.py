@@ -131,6 +131,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--autocast", action="store_true", help="compute in bfloat16")
     parser.add_argument("--decay-follows-rate", action="store_true")
+    parser.add_argument("--fork", type=int, help="from the first fifth on, draw batches with this seed")
+    parser.add_argument("--store", type=Path, help="keep the run there")
     parser.add_argument("--json", type=Path, help="write all numbers there, with the series of every group")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -156,8 +158,10 @@ def trained(options: Any) -> tuple[nm.Run, Series, Numbers]:
     rows: list[dict[str, Tensor]] = []
     losses, begun = [], time.perf_counter()
     kind = torch.device(options.device).type
-    with nm.Monitor(model, optimizer, symmetries, every=options.every) as monitor:
+    with nm.Monitor(model, optimizer, symmetries, store=options.store, every=options.every) as monitor:
         for step in range(options.steps):
+            if options.fork is not None and step == options.steps // 5:
+                torch.manual_seed(options.fork)
             factor = schedule(step, options.steps, options.steps // 20)
             for group in optimizer.param_groups:
                 group["lr"] = options.lr * factor

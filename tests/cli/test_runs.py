@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from neuralmechanics.cli import main
@@ -136,6 +137,27 @@ def test_theory_figures_by_name(tmp_path, capsys):
     assert (tmp_path / "fig3.png").stat().st_size > 1000
     assert main(["figures", "fig9", "--out", str(tmp_path)]) == 2
     assert "unknown figure 'fig9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [
+        (["finished", "finished"], 0),
+        (["finished, one shard is damaged"], 0),
+        (["finished", "no such data"], 1),
+        (["missing"], 1),
+    ],
+)
+def test_a_sweep_that_failed_ends_with_a_status_of_its_own(states, status, tmp_path, capsys, monkeypatch):
+    from neuralmechanics.experiments import sweep
+
+    table = pd.DataFrame({"run": [f"run{k}" for k in range(len(states))], "status": states})
+    monkeypatch.setattr(sweep, "run_sweep", lambda *given, **named: table)
+    (tmp_path / "grid.toml").write_text('[base]\nmodel = "mlp"\n[grid]\nseed = [1]\n')
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "out")]) == status
+    told = capsys.readouterr()
+    assert "run0" in told.out
+    assert ("did not finish" in told.err) == bool(status)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,8 +29,8 @@ class Sweep:
     """an existing Ray cluster; default: a local one, started for this sweep"""
 
 
-def run_sweep_command(command: Sweep) -> None:
-    """Train the grid and print the gathered table."""
+def run_sweep_command(command: Sweep) -> int:
+    """Train the grid and print the gathered table; 1 where a training of it failed, or is missing still."""
     from neuralmechanics.experiments.sweep import load_sweep, run_sweep
 
     sweep = load_sweep(command.config, out=command.out)
@@ -43,3 +44,8 @@ def run_sweep_command(command: Sweep) -> None:
     )
     print(table.to_string(index=False))
     print(f"table  {sweep.out / 'table.csv'}")
+    failed = table.loc[~table["status"].astype(str).str.startswith("finished")]
+    if len(failed):
+        first = f"{failed['run'].iloc[0]}: {failed['status'].iloc[0]}"
+        print(f"{len(failed)} of {len(table)} trainings did not finish; {first}", file=sys.stderr)
+    return 1 if len(failed) else 0

@@ -58,7 +58,14 @@ def decay_strength(hyper: Hyperparameters) -> Float64[Tensor, " *charges"]:
     >>> decay_strength(Hyperparameters(0.1, weight_decay=19.0, momentum=0.9))
     tensor(1., dtype=torch.float64)
     """
+    require_hyperparameters(hyper)
     return _strength(_resolved(hyper, torch.zeros((), dtype=torch.float64)))
+
+
+def require_hyperparameters(hyper: object) -> None:
+    """TypeError, with what it is, for what is none."""
+    if not isinstance(hyper, Hyperparameters):
+        raise TypeError(f"hyper is a {type(hyper).__name__}; give Hyperparameters(learning_rate, …)")
 
 
 def _strength(c: Coefficients) -> Tensor:

@@ -11,10 +11,11 @@ In every function `strength` is |d|²/η² at unit norm: K of W = |d|² = η²K/
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
+from neuralmechanics.optimizers.hyperparameters.bounds import require_number
 from neuralmechanics.optimizers.hyperparameters.sgd import Sgd
 
 __all__ = [
@@ -52,7 +53,7 @@ def memory_gain(hyper: Sgd[float]) -> float:
     >>> memory_gain(Sgd(0.1, momentum=0.9))
     19.000000000000004
     """
-    β = hyper.momentum
+    β = _fading(hyper)
     if hyper.nesterov and β:
         return 1 + 2 * β * β * alignment(β) / (1 - β)
     return (1 + β) / (1 - β)
@@ -60,11 +61,12 @@ def memory_gain(hyper: Sgd[float]) -> float:
 
 def relaxation_rate(hyper: Sgd[float]) -> float:
     """How much of itself a squared norm loses to decay in a step: 2hλ/(1-β); decoupled 1 - (1-ηλ)² as a rate."""
+    β = _fading(hyper)
     η, λ = hyper.learning_rate, hyper.weight_decay
     # Without momentum coupled decay is decoupled decay: θ - η(g + λθ) = (1 - ηλ)θ - ηg.
-    if hyper.decoupled or hyper.momentum == 0:
+    if hyper.decoupled or β == 0:
         return float(-2 * np.log(abs(1 - η * λ))) if η * λ != 1 else float("inf")
-    return 2 * hyper.time_step * λ / (1 - hyper.momentum)
+    return 2 * hyper.time_step * λ / (1 - β)
 
 
 def equilibrium_rotation(hyper: Sgd[float]) -> float:
@@ -77,7 +79,8 @@ def equilibrium_rotation(hyper: Sgd[float]) -> float:
     >>> f"{equilibrium_rotation(Sgd(0.01, 0.1, 0.9, decoupled=True)):.5f}"  # AdamW, first moment .9
     '0.01026'
     """
-    η, λ, β = hyper.learning_rate, hyper.weight_decay, hyper.momentum
+    β = _fading(hyper)
+    η, λ = hyper.learning_rate, hyper.weight_decay
     if hyper.decoupled:
         return float(np.sqrt(2 * η * λ * (1 - β) / (1 + β)))
     if hyper.nesterov and β:
@@ -87,7 +90,7 @@ def equilibrium_rotation(hyper: Sgd[float]) -> float:
 
 def strength_of_noise(energy: Value, hyper: Sgd[float]) -> Value:
     """|v|² of gradients of squared length `energy` that are not correlated: a²|g|²/(1-β²), Nesterov's |G + βv|²."""
-    β = hyper.momentum
+    β = _fading(hyper)
     if hyper.nesterov and β:
         return energy * ((1 + β) ** 2 + β**4 / (1 - β * β))
     gain = 1 - hyper.dampening if β else 1.0
@@ -122,12 +125,14 @@ def equilibrium_norm(hyper: Sgd[float], strength: Value, response: Response) -> 
     >>> f"{equilibrium_norm(Sgd(0.01, 0.1, decoupled=True), 400.0, 'normalised'):.2f}"
     '4.47'
     """
+    _require(response, strength=strength)
     rate = strength * 0 + relaxation_rate(hyper)
     return settled_norm(rate, hyper.learning_rate**2 * memory_gain(hyper) * strength, response)
 
 
 def settled_norm(rate: Value, growth: Value, response: Response) -> Value:
     """|θ| at which what decay takes in a step, `rate` of n, is what steps add, `growth` = η²K·gain at unit norm."""
+    _require(response, rate=rate, growth=growth)
     # From n² = growth/rate, or n = growth/rate, with |θ| = √n.
     power = 0.25 if response == "gradient" else 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -143,6 +148,7 @@ def norm_after(squared: Value, decay: Value, growth: Value, response: Response) 
     >>> f"{norm_after(4.0, 0.0, 6.0, 'normalised'):.9g} {norm_after(3.0, 0.0, 8.0, 'gradient'):.9g}"
     '10 5'
     """
+    _require(response, squared=squared, decay=decay, growth=growth)
     if response == "proportional":
         out: Value = squared * np.exp(growth - decay)
         return out
@@ -160,6 +166,7 @@ def steps_until(squared: Value, settled: Value, rate: Value, response: Response,
 
     `squared` and `settled` are |θ|² now and then, `rate` what decay takes of it in a step.
     """
+    _require(response, squared=squared, settled=settled, rate=rate, within=within)
     power = 4 if response == "gradient" else 2
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.sqrt(np.divide(squared, settled))
@@ -174,8 +181,9 @@ def steps_until(squared: Value, settled: Value, rate: Value, response: Response,
 
 def effective_learning_rate(hyper: Sgd[float], squared: Value, response: Response) -> Value:
     """The rate on the sphere of directions: h/((1-β)n) of gradients, η/|θ| of normalised steps, η of proportional."""
+    _require(response, squared=squared)
     if response == "gradient":
-        return hyper.time_step / (1 - hyper.momentum) / squared
+        return hyper.time_step / (1 - _fading(hyper)) / squared
     if response == "normalised":
         out: Value = hyper.learning_rate / np.sqrt(squared)
         return out
@@ -190,3 +198,21 @@ def half_life(hyper: Sgd[float], *, quadratic: bool) -> float:
     """
     rate = relaxation_rate(hyper) / (1 if quadratic else 2)
     return float(np.log(2) / rate) if rate else float("inf")
+
+
+def _fading(hyper: Sgd[float]) -> float:
+    """β of a memory that fades; ValueError for β ≥ 1, which adds up all gradients there ever were: nothing settles."""
+    if not isinstance(hyper, Sgd):
+        raise TypeError(f"hyper is a {type(hyper).__name__}; give Sgd(learning_rate, weight_decay, momentum, …)")
+    if hyper.momentum >= 1:
+        raise ValueError(f"momentum is {hyper.momentum}; nothing settles unless 0 <= momentum < 1")
+    return hyper.momentum
+
+
+def _require(response: object, **numbers: object) -> None:
+    """Refuse responses that there are not, and what is neither a number nor an array of numbers."""
+    if response not in get_args(Response):
+        raise ValueError(f"response is {response!r}; it is one of {', '.join(get_args(Response))}")
+    for name, value in numbers.items():
+        if not isinstance(value, np.ndarray):
+            require_number(name, value)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.coefficients import Coefficients, Numbers
-from neuralmechanics.laws.state import everywhere
+from neuralmechanics.laws.state import everywhere, require_start
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
@@ -80,6 +80,7 @@ class ExactLaw(ChargeLaw):
         self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
     ) -> None:
         """Begin at `charge0`, with the companion of a buffer in use, or none."""
+        require_start(charge0, companion0)
         zeros = torch.zeros_like(charge0, dtype=torch.float64)
         companion = zeros if companion0 is None else companion0.detach().to(zeros).clone()
         buffered = everywhere(companion0 is not None, zeros)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.laws.charge_law import ChargeLaw
+from neuralmechanics.laws.state import require_tensor
 from neuralmechanics.laws.step import Drives, Hyperparameters, Law
 
 
@@ -29,8 +30,14 @@ class DriveHistory:
     quadratic: Bool[Tensor, " charges"] | None = None
 
     def __post_init__(self) -> None:
+        require_tensor("charge0", self.charge0)
+        given_list: object = self.hyperparameters
+        if isinstance(given_list, str) or not isinstance(given_list, Sequence):
+            given = type(given_list).__name__
+            raise TypeError(f"hyperparameters is a {given}; give a list of Hyperparameters, one a step")
         expected = [len(self.hyperparameters), *self.charge0.shape]
         for name, drive in self._measured().items():
+            require_tensor(f"drive {name}", drive)
             if list(drive.shape) != expected:
                 raise ValueError(
                     f"drive {name} has shape {list(drive.shape)}, the history has {expected[0]} steps of "
@@ -46,6 +53,8 @@ class DriveHistory:
         return self.hyperparameters[index], Drives(**drives)
 
     def _measured(self) -> dict[str, Tensor]:
+        if not isinstance(self.drives, Drives):
+            raise TypeError(f"drives is a {type(self.drives).__name__}; give Drives(update_energy=…)")
         named = {field.name: getattr(self.drives, field.name) for field in fields(Drives)}
         return {name: drive for name, drive in named.items() if drive is not None}
 

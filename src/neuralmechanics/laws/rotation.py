@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.laws.charge_law import ChargeLaw
+from neuralmechanics.laws.state import require_start, require_tensor
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
@@ -46,6 +47,7 @@ class RotationLaw(ChargeLaw):
         self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
     ) -> None:
         """Begin with J = `charge0` of the buffer as it is; 0 for an empty one. There is no other companion."""
+        require_start(charge0)
         moment = charge0.detach().to(torch.float64).clone()
         self._state.start(charge0, moment=moment)
 
@@ -79,6 +81,7 @@ def rotation_defect(
     >>> rotation_defect(one, 0.9 * one, Hyperparameters(0.1, momentum=0.9))
     tensor([0.], dtype=torch.float64)
     """
+    require_tensor("after", after)
     law = RotationLaw()
     law.start(before)
     law.step(hyper, Drives(update_velocity=torch.zeros_like(before)))

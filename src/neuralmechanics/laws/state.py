@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float64, Int8
 from torch import Tensor
 
-from neuralmechanics.laws.coefficients import Coefficients, identity, resolve
+from neuralmechanics.laws.coefficients import Coefficients, identity, require_hyperparameters, resolve
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
@@ -25,8 +25,10 @@ class LawState:
 
     def start(self, charge0: Float64[Tensor, " charges"], **memory: Tensor) -> None:
         """Forget everything and begin with `charge0`; ValueError when `quadratic` has another shape."""
-        charge = charge0.detach().to(torch.float64).clone()
         given = self._quadratic
+        for name, tensor in (("charge0", charge0), ("quadratic", charge0 if given is None else given)):
+            require_tensor(name, tensor)
+        charge = charge0.detach().to(torch.float64).clone()
         quadratic = torch.ones_like(charge, dtype=torch.bool) if given is None else given.to(charge.device)
         if charge.dim() != 1 or quadratic.shape != charge.shape:
             raise ValueError(
@@ -49,6 +51,7 @@ class LawState:
         # Numbers cannot change in the very same object; a tensor may have been written into.
         if self._last is not None and self._last[1] is hyper and self._last[2].numbers is not None:
             return self._last[2]
+        require_hyperparameters(hyper)
         charge, key = self["charge"], identity(hyper)
         if self._last is None or key is None or self._last[0] != key:
             self._last = (key, hyper, resolve(hyper, charge))
@@ -71,10 +74,11 @@ class LawState:
 
     def drive(self, name: str, drives: Drives) -> Float64[Tensor, " charges"]:
         """The drive `name` in float64 beside the charges; ValueError when it is missing or of another shape."""
-        measured: Tensor | None = getattr(drives, name)
+        measured = _measured(name, drives)
         if measured is None:
             raise ValueError(f"{self._owner} law needs the drive {name} at every step, which is None; measure it")
         charge = self["charge"]
+        require_tensor(f"drive {name}", measured)
         if measured.shape != charge.shape:
             raise ValueError(
                 f"drive {name} has shape {list(measured.shape)}, the {self._owner} law follows "
@@ -90,13 +94,13 @@ class LawState:
 
     def optional(self, name: str, drives: Drives) -> Float64[Tensor, " charges"]:
         """The drive `name`, NaN where it was not measured."""
-        if getattr(drives, name) is None:
+        if _measured(name, drives) is None:
             return torch.full_like(self["charge"], torch.nan)
         return self.drive(name, drives)
 
     def velocity(self, drives: Drives, nesterov: bool | Tensor) -> Float64[Tensor, " charges"] | None:
         """P with zeros at translations; None when not measured; ValueError when all Nesterov and missing."""
-        if drives.update_velocity is None and not (nesterov is True and self.any_quadratic):
+        if _measured("update_velocity", drives) is None and not (nesterov is True and self.any_quadratic):
             return None
         return self.energy("update_velocity", drives)
 
@@ -120,6 +124,29 @@ def everywhere(value: float | bool, like: Tensor) -> Tensor:
     """One number, or one flag, for all charges, which takes the memory of one."""
     dtype = torch.bool if isinstance(value, bool) else like.dtype
     return torch.full((), value, dtype=dtype, device=like.device).expand_as(like)
+
+
+def require_tensor(name: str, value: object) -> None:
+    """TypeError, with what it is, for what is no tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a {type(value).__name__}; give a tensor with one entry a charge")
+
+
+def require_start(charge0: object, companion0: Tensor | None = None) -> None:
+    """Refuse charges that are no tensor, and companions that are not as many."""
+    require_tensor("charge0", charge0)
+    if companion0 is not None:
+        require_tensor("companion0", companion0)
+        if isinstance(charge0, Tensor) and companion0.shape != charge0.shape:
+            shapes = f"{list(companion0.shape)} for charges of shape {list(charge0.shape)}"
+            raise ValueError(f"companion0 has shape {shapes}; give one entry a charge")
+
+
+def _measured(name: str, drives: Drives) -> Tensor | None:
+    if not isinstance(drives, Drives):
+        raise TypeError(f"drives is a {type(drives).__name__}; give Drives(update_energy=…)")
+    found: Tensor | None = getattr(drives, name)
+    return found
 
 
 def _copied(tensor: Tensor) -> Tensor:

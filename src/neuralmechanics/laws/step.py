@@ -24,7 +24,7 @@ class Hyperparameters(Sgd["float | Tensor"]):
     it is one of θ + c): the exact law then reads the drive `decay`, every other law has no number there. Where they
     differ in η as well, `learning_rate` is the one that theirs are told in, and the law reads the `rated_…` drives.
 
-    Raises ValueError for a plain negative η, λ or β (entries of tensors are not read: that would synchronise).
+    A plain negative η, λ or β is refused, as `Sgd` does.
 
     >>> Hyperparameters(learning_rate=-0.1)
     Traceback (most recent call last):
@@ -33,13 +33,6 @@ class Hyperparameters(Sgd["float | Tensor"]):
 
     first_step: bool | Bool[Tensor, " charges"] = False
     active: bool | Bool[Tensor, " charges"] = True
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "weight_decay", "momentum"):
-            number = getattr(self, name)
-            if not isinstance(number, Tensor) and not number >= 0:
-                fault = "negative" if number < 0 else "not a number"
-                raise ValueError(f"{name} is {number}, which is {fault}; give a number >= 0")
 
 
 @dataclass(frozen=True)

@@ -171,3 +171,15 @@ def test_absorbing_equals_extending() -> None:
 def test_rank_of_nothing() -> None:
     assert matrix_rank(torch.zeros(0, 3, dtype=torch.float64), 1e-9)[0] == 0
     assert matrix_rank(torch.zeros(2, 3, dtype=torch.float64), 1e-9)[0] == 0
+
+
+@pytest.mark.parametrize("optimizer", ["gradient_flow", "heavy_ball"])
+def test_a_batch_without_examples_is_refused(optimizer: str) -> None:
+    """An empty output has no entries to count with, and the mean loss over no examples is no number."""
+    model, labels = nn.Linear(3, 2), torch.zeros(0, dtype=torch.long)
+    with pytest.raises(ValueError, match="the output on the batch has no entries; give a batch with at least one"):
+        count_laws(model, torch.zeros(0, 3), optimizer=optimizer)
+    with pytest.raises(ValueError, match="the output is not finite at a random input"):
+        count_laws(model, (torch.zeros(0, 3), labels), cross_entropy, optimizer=optimizer)
+    with pytest.raises(ValueError, match="no entries"):
+        count_laws(model, torch.zeros(2, 3), optimizer=optimizer, data=[torch.zeros(0, 3)])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from neuralmechanics.flows import ModifiedFlow, ModifiedLoss, module_loss, velocity
+from neuralmechanics.flows import GradientFlow, ModifiedFlow, ModifiedLoss, descend, integrate, module_loss, velocity
 
 
 class _Attention(nn.Module):
@@ -73,3 +73,27 @@ def test_what_is_not_a_loss_is_refused() -> None:
         module_loss(nn.Linear(4, 3), lambda model, batch: model(batch), torch.randn(6, 4))
     with pytest.raises(ValueError, match="no parameter with requires_grad"):
         module_loss(nn.Linear(4, 3).requires_grad_(False), _square, torch.randn(6, 4))
+
+
+@pytest.mark.parametrize("left", ["0.weight", "2.bias"])
+def test_a_part_of_the_parameters_is_refused(left: str) -> None:
+    """The others would stay where they are, and nobody would know."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    loss = module_loss(model, lambda m, x: m(x).square().mean(), torch.randn(5, 3))
+    part = {name: value for name, value in loss.theta0.items() if name != left}
+    with pytest.raises(ValueError, match=f"the parameters lack '{left}', which would stay as it is"):
+        loss(part)
+    with pytest.raises(ValueError, match=f"the parameters lack '{left}'"):
+        integrate(GradientFlow(loss), part, [0.0, 0.1])
+    with pytest.raises(ValueError, match=f"the parameters lack '{left}'"):
+        descend(loss, part, lambda params: torch.optim.SGD(params, lr=0.1), 2)
+    model.get_parameter(left).requires_grad_(False)
+    frozen = module_loss(model, lambda m, x: m(x).square().mean(), torch.randn(5, 3))
+    assert set(integrate(GradientFlow(frozen), frozen.theta0, [0.0, 0.1]).final) == set(part)
+
+
+def test_a_tied_parameter_is_given_under_any_of_its_names() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Tanh(), nn.Linear(3, 3, bias=False))
+    model[2].weight = model[0].weight
+    loss = module_loss(model, lambda m, x: m(x).square().mean(), torch.randn(5, 3))
+    assert float(loss({"2.weight": loss.theta0["0.weight"]})) == float(loss(loss.theta0))

@@ -39,7 +39,7 @@ def assert_symmetric(
     that have none. A plain function ``model(params, batch)`` comes with its named tensors as ``params``.
 
     Raises AssertionError with the table where a family is broken or the numbers differ, and where there is no symmetry
-    at all to test (``expect={}`` allows that). Returns the report.
+    at all to test, or nothing moves the loss (``expect={}`` allows that). Returns the report.
     """
     __tracebackhide__ = True  # what a test suite shows is the caller's line
     _require_expectation(expect)
@@ -59,6 +59,10 @@ def assert_symmetric(
         if counts.get(kind, 0) != number:
             raise AssertionError(f"{counts.get(kind, 0)} {kind} charges found, {number} expected\n{found!r}")
     report = check_symmetries(found, model, loss_fn, batches, hessian=hessian, seed=seed)
+    if report.families and expect is None and all(f.verdict == "untested" for f in report.families):
+        raise AssertionError(
+            f"nothing was tested: {report.families[0].reason}; all zeros, or a dead network, say nothing of its code"
+        )
     if not report.ok:
         first = report.broken[0]
         backward = "wrong backward pass: " if all(WRONG_BACKWARD in f.reason for f in report.broken) else ""

@@ -14,6 +14,7 @@ from neuralmechanics.diagnostics.checking.halving import by_halves
 from neuralmechanics.diagnostics.checking.readings import (
     Measure,
     Reading,
+    bends_nothing,
     gradient_readings,
     hessian_readings,
     hessian_share,
@@ -22,7 +23,7 @@ from neuralmechanics.diagnostics.checking.readings import (
 )  # fmt: skip
 from neuralmechanics.diagnostics.checking.report import CheckReport, FamilyCheck
 from neuralmechanics.diagnostics.checking.scene import Scene, working_dtype
-from neuralmechanics.diagnostics.checking.verdicts import LIMIT, SMALL, judge_family, only_second
+from neuralmechanics.diagnostics.checking.verdicts import LIMIT, SMALL, judge_family, judge_untested, only_second
 from neuralmechanics.functional.as_found import left_as_found
 from neuralmechanics.functional.batches import require_batches, running_on
 from neuralmechanics.functional.function_module import PlainFunction, as_module
@@ -64,7 +65,10 @@ def check_symmetries(
     The model and all its state are left as they were found, and random layers draw the same numbers everywhere. A plain
     function ``model(params, batch)`` comes with its named tensors as ``params``.
 
-    Raises ValueError where ``batches`` is empty or lacks a family's parameter, TypeError where the loss is no tensor.
+    A family of which every term is zero on all batches, as in a dead layer, is "untested".
+
+    Raises ValueError where ``batches`` is empty or lacks a family's parameter, or where the loss is no finite number;
+    TypeError where it is no tensor.
     Source: Kunin et al. 2021, section 3 and appendix A.
     """
     require_batches(batches)
@@ -79,6 +83,12 @@ def check_symmetries(
             Scene.of(Objective(model, loss_fn, batch, seed + k), values, unit(dtype), hessian, samples, generator)
             for k, batch in enumerate(batches)
         ]
+        for k, scene in enumerate(scenes):
+            if not math.isfinite(scene.loss):
+                raise ValueError(
+                    f"the loss of batches[{k}] is {scene.loss}, of which nothing can be told; give batches with "
+                    "examples, and parameters, at which it is finite"
+                )
         checks = _checks(tuple(symmetries), _weighted(symmetries, scenes, generator), unit(dtype), generator)
     per_sample = all(scene.samples for scene in scenes)
     notes = tuple(dict.fromkeys(s.refusal for s in scenes if s.refusal))
@@ -123,7 +133,10 @@ def _checks(
             suspects = tuple(dict.fromkeys(name for graph in graphs for name in graph.handwritten))
         found = explanations.get(k, Explained())
         predicted = found.worst.predicted if found.alone else math.nan
-        verdict, reason = judge_family(family, measures, found.explanations, elsewhere, suspects)
+        if _nothing_there(k, family, readings[k], weighted):
+            verdict, reason = judge_untested(family, measures)
+        else:
+            verdict, reason = judge_family(family, measures, found.explanations, elsewhere, suspects)
         name, kind, size, slope = family.name, family.kind, family.size, found.worst.slope
         rows.append(FamilyCheck(name, kind, size, verdict, reason, **measures, slope=slope, predicted=predicted))
     return tuple(rows)
@@ -138,6 +151,18 @@ def _gradients(number: int, family: Family, batch: Weighted) -> list[Reading]:
         *(r for of_draw in read[1:] for r in of_draw[:1]),
         *(r for of_draw in read for r in of_draw[1:]),
     ]
+
+
+def _nothing_there(
+    number: int, family: Family, readings: Sequence[Sequence[Reading]], weighted: Sequence[Weighted]
+) -> bool:
+    """Whether no constraint of the family had a term that is not zero, so that nothing could have shown."""
+    if any(reading.size for own in readings for reading in own):
+        return False
+    return all(
+        batch.scene.graphs is None or bends_nothing(family, batch.draws[0][number], batch.scene.graphs[0])
+        for batch in weighted
+    )
 
 
 def _pooled(readings: Sequence[Sequence[Reading]], rounding: float) -> dict[str, Measure]:

@@ -15,8 +15,8 @@ from neuralmechanics.functional.pure_loss import Objective
 from neuralmechanics.symmetry.families.family import Family
 
 __all__ = [
-    "Gradients", "Measure", "Reading", "gradient_readings", "hessian_readings", "hessian_share", "invariance_reading",
-    "pool",
+    "Gradients", "Measure", "Reading", "bends_nothing", "gradient_readings", "hessian_readings", "hessian_share",
+    "invariance_reading", "pool",
 ]  # fmt: skip
 
 Tensors = Mapping[str, Tensor]
@@ -152,6 +152,16 @@ def hessian_share(family: Family, weights: Tensor, graph: GradientGraph) -> floa
     """
     xi, turned = _moved([(family, weights)], graph)
     return graph.gain * _norm(xi) + _norm(turned)
+
+
+def bends_nothing(family: Family, weights: Tensor, graph: GradientGraph) -> bool:
+    """Whether every term of the Hessian constraint is zero: H of the generator's entries with random factors, Hξ, and
+    (∂ξ/∂θ)ᵀ g.
+    """
+    xi, turned = _moved([(family, weights)], graph)
+    draw = torch.Generator().manual_seed(0)
+    scattered = {n: x * torch.randn(x.shape, generator=draw, dtype=torch.float64).to(x) for n, x in xi.items()}
+    return _norm(turned) == _norm(graph.product(scattered)) == _norm(graph.product(xi)) == 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,9 +62,10 @@ class CheckReport:
         return tuple(f for f in self.families if f.verdict == "broken")
 
     def count(self) -> dict[str, int]:
-        """Families by verdict."""
+        """Families by verdict; "untested" among them where there are any."""
         verdicts = [f.verdict for f in self.families]
-        return {name: verdicts.count(name) for name in ("exact", "approximate", "broken")}
+        known = {name: verdicts.count(name) for name in ("exact", "approximate", "broken")}
+        return known | ({"untested": verdicts.count("untested")} if "untested" in verdicts else {})
 
     @property
     def worst(self) -> float:

@@ -1,4 +1,4 @@
-"""The verdict on a family: exact, approximate with what breaks it, or broken with the measure that shows it."""
+"""The verdict on a family: exact, approximate with what breaks it, broken with the measure that shows it, untested."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 from neuralmechanics.diagnostics.checking.readings import Measure
 from neuralmechanics.symmetry.families.family import Family
 
-__all__ = ["LIMIT", "SMALL", "Explanation", "Verdict", "judge_family", "only_second"]
+__all__ = ["LIMIT", "SMALL", "Explanation", "Verdict", "judge_family", "judge_untested", "only_second"]
 
-Verdict = Literal["exact", "approximate", "broken"]
+Verdict = Literal["exact", "approximate", "broken", "untested"]
 
 # Roundings up to which a residual is put down to rounding: measured on the architectures of the tests, exact families
 # stay below 10 in float64, float32 and bfloat16.
@@ -109,6 +109,17 @@ def judge_family(
     if not beyond:
         return "approximate", f"{cause}: below rounding here"
     return "approximate", f"{cause}: gradient residual {gradient.residual:.1e}"
+
+
+def judge_untested(family: Family, measures: Mapping[str, Measure]) -> tuple[Verdict, str]:
+    """The verdict where every term of every constraint is zero: broken where the loss changes, else none."""
+    beyond = {} if family.broken_by else _beyond(measures)
+    if beyond:
+        return "broken", _shown(beyond, family)
+    return "untested", (
+        "nothing reaches these parameters here: every gradient along them is zero, and what second derivatives make of "
+        "them; check where they move the loss"
+    )
 
 
 def _wrong_backward(measures: Mapping[str, Measure], beyond: Mapping[str, Measure]) -> str:

@@ -135,7 +135,15 @@ class Potentials:
     @cached_property
     def entries(self) -> int:
         """Number of functions φ_j that one batch gives."""
-        return int(self.values(self.origin, self._one()).numel())
+        values = self.values(self.origin, self._one())
+        if values.numel() == 0:
+            raise ValueError("the output on the batch has no entries; give a batch with at least one example")
+        if not bool(values.isfinite().all()):
+            raise ValueError(
+                "the output is not finite at a random input in the batch's shapes; give a batch with at least one "
+                "example, or data=batches where inputs lie in a range"
+            )
+        return values.numel()
 
     def _one(self) -> Any:
         if self.data is None:

@@ -46,7 +46,10 @@ class ModuleLoss:
         self.theta0: dict[str, Tensor] = {name: p.detach().clone() for name, p in trainable.items()}
         with left_as_found(model, loss_fn, batch), torch.no_grad():
             first, second = float(self._evaluate(self.theta0)), float(self._evaluate(self.theta0))
-        self._names = {name for name, _ in self._closure.model.named_parameters(remove_duplicate=False)}
+        first_names = {id(p): name for name, p in self._closure.model.named_parameters()}
+        self._first_names = {
+            name: first_names[id(p)] for name, p in self._closure.model.named_parameters(remove_duplicate=False)
+        }
         # NaN is left for the integrator to name; two different numbers mean dropout or another random layer.
         if first == first and first != second:
             raise ValueError(
@@ -55,8 +58,14 @@ class ModuleLoss:
             )
 
     def __call__(self, params: dict[str, Tensor]) -> Tensor:
-        if unknown := params.keys() - self._names:
+        if unknown := params.keys() - self._first_names.keys():
             raise ValueError(f"the model has no parameter {min(unknown)!r}; parameters: {', '.join(self.theta0)}")
+        # A tied parameter is given under any of its names.
+        if missing := self.theta0.keys() - {self._first_names[name] for name in params}:
+            raise ValueError(
+                f"the parameters lack {min(missing)!r}, which would stay as it is; give all of theta0, and freeze what "
+                "is to stay with requires_grad_(False)"
+            )
         restore_randomness = kept_randomness()
         try:
             return self._evaluate(params)

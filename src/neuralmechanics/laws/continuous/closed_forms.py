@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neuralmechanics.laws.coefficients import resolve
+from neuralmechanics.laws.coefficients import require_hyperparameters, resolve
 from neuralmechanics.laws.continuous.normal_form import step_oscillator
 from neuralmechanics.laws.continuous.oscillator import Modes, growth, modes
 from neuralmechanics.laws.step import Hyperparameters
+from neuralmechanics.optimizers.hyperparameters.bounds import require_number
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def normal_form(hyper: Hyperparameters, *, quadratic: bool) -> NormalForm:
     >>> normal_form(Hyperparameters(0.1, 1e-3, 0.99), quadratic=False).regime
     'underdamped'
     """
+    require_hyperparameters(hyper)
     c = resolve(hyper, torch.zeros(1, dtype=torch.float64))
     oscillator = step_oscillator(c, torch.tensor([quadratic]))
     h = float(c.learning_rate * (1 - c.dampening))
@@ -66,6 +68,7 @@ def oscillator_path(
     >>> oscillator_path(torch.tensor([0.0, 10.0], dtype=torch.float64), 1.0, form)
     tensor([1.0000, 0.9123], dtype=torch.float64)
     """
+    _require(times=times, form=form, charge0=charge0, force=force)
     at = _modes(form, times)
     start = torch.full_like(times, charge0)
     return at.position(start, form.slope0 * start, torch.full_like(times, force))
@@ -78,10 +81,12 @@ def driven_path(
 
     The convolution itself, O(steps²): the independent check on the one-step propagator. Source: theory.md 3.2.
     """
+    _require(form=form, forces=forces, charge0=charge0, time_step=time_step)
     steps = len(forces)
     times = torch.arange(steps + 1, dtype=torch.float64) * time_step
     kernel = _modes(form, times).response.diff()  # ∫K over each step before now
     path = oscillator_path(times, charge0, form)
+    forces = forces.to(kernel)
     driven = [kernel[:k].flip(0) @ forces[:k] for k in range(1, steps + 1)]
     return path + torch.stack([torch.zeros((), dtype=torch.float64), *driven])
 
@@ -96,6 +101,7 @@ def relaxation_path(
     >>> relaxation_path(torch.tensor([0.0, 2.0], dtype=torch.float64), 1.0, rate=0.0, force=3.0)
     tensor([1., 7.], dtype=torch.float64)
     """
+    _require(times=times, charge0=charge0, rate=rate, force=force)
     return torch.exp(-rate * times) * charge0 + force * times * growth(-rate * times)
 
 
@@ -109,6 +115,7 @@ def oscillation_threshold(momentum: float, *, quadratic: bool, nesterov: bool = 
     >>> f"{oscillation_threshold(0.99, quadratic=False):.3e}, {oscillation_threshold(0.99, quadratic=True):.3e}"
     '2.513e-05, 1.256e-05'
     """
+    require_number("momentum", momentum)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum is {momentum}; thresholds need 0 <= momentum < 1")
     β, μ = momentum, 1 - momentum
@@ -121,6 +128,20 @@ def oscillation_threshold(momentum: float, *, quadratic: bool, nesterov: bool = 
     else:
         threshold = μ**2 / (2 * (1 + β))
     return threshold / 2 if quadratic else threshold
+
+
+def _require(**given: object) -> None:
+    """TypeError for what is no tensor of real numbers (times, forces), no normal form, or no number (the others)."""
+    for name, value in given.items():
+        if name in ("times", "forces"):
+            if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+                kind = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise TypeError(f"{name} is {kind}; give a tensor of real numbers, as torch.tensor([0.0, 1.0]) is")
+        elif name == "form":
+            if not isinstance(value, NormalForm):
+                raise TypeError(f"form is a {type(value).__name__}; give what normal_form(…) returns")
+        else:
+            require_number(name, value)
 
 
 def _modes(form: NormalForm, times: Tensor) -> Modes:

@@ -10,6 +10,7 @@ from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.coefficients import Coefficients
 from neuralmechanics.laws.continuous.normal_form import StepOscillator, step_oscillator
 from neuralmechanics.laws.continuous.oscillator import Modes, modes
+from neuralmechanics.laws.state import require_start
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
@@ -42,6 +43,7 @@ class ModifiedFlowLaw(ChargeLaw):
         self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
     ) -> None:
         """Begin at `charge0`, with the companion of a buffer in use, or none."""
+        require_start(charge0, companion0)
         zeros = torch.zeros_like(charge0, dtype=torch.float64)
         companion = zeros if companion0 is None else companion0.detach().to(zeros).clone()
         memory = dict.fromkeys(self.memory, zeros) | {"begun": zeros.bool(), "companion": companion}

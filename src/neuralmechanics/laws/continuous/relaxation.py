@@ -9,6 +9,7 @@ from torch import Tensor
 from neuralmechanics.laws.charge_law import ChargeLaw
 from neuralmechanics.laws.coefficients import Coefficients
 from neuralmechanics.laws.continuous.oscillator import growth
+from neuralmechanics.laws.state import require_start
 from neuralmechanics.laws.step import Drives, Hyperparameters
 
 
@@ -93,6 +94,7 @@ class FirstOrderLaw(ChargeLaw):
         self, charge0: Float64[Tensor, " charges"], companion0: Float64[Tensor, " charges"] | None = None
     ) -> None:
         """Begin at `charge0`; the companion plays no part."""
+        require_start(charge0)
         self._state.start(charge0, holds=torch.ones_like(charge0, dtype=torch.bool))
 
     def step(self, hyper: Hyperparameters, drives: Drives) -> None:

@@ -47,7 +47,7 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
     }
     variables |= {name: _matrix(rows, [HYPER_PREFIX + name], charges) for name in HYPERPARAMETERS}
     variables |= {shown: ("step", rows.column(SCALAR_PREFIX + n)) for n, shown in scalar_names(source).items()}
-    return xr.Dataset(
+    found = xr.Dataset(
         variables,
         coords={
             "law": np.array(laws, dtype=object),
@@ -65,6 +65,8 @@ def dataset(source: RunSource, symmetries: Symmetries) -> xr.Dataset:
             "scale": scale.origin,
         },
     )
+    # What has the name of its dimension counts as a coordinate, which means over groups would leave out.
+    return found.reset_coords("charge")
 
 
 def angular_momentum(source: RunSource) -> xr.Dataset:

@@ -31,6 +31,9 @@ class Setting(Sgd["float | Tensor"]):
 
     maximize: bool = False
 
+    def __post_init__(self) -> None:
+        """Whatever an optimiser holds is read: nan where it holds no such number."""
+
     @cached_property
     def has_momentum(self) -> bool:
         """Whether torch keeps a buffer: β ≠ 0, tensors included."""

@@ -20,6 +20,7 @@ from neuralmechanics.monitor.explaining.forecasting.decaying import decaying
 from neuralmechanics.monitor.explaining.forecasting.learning import Learned, learned, remembered
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
 from neuralmechanics.monitor.explaining.forecasting.settings import Ahead, Changes, ahead
+from neuralmechanics.monitor.explaining.forecasting.uncorrelated import noise_limit
 from neuralmechanics.monitor.reading.errors import finite_throughout
 from neuralmechanics.monitor.reading.rows import few
 from neuralmechanics.optimizers.hyperparameters.bounds import require_whole
@@ -83,6 +84,8 @@ def forecast(run: Run, to: int | None, learned_until: int | None, changes: Chang
             require_whole(name, number, 0)
     data, symmetries = run.data, run.symmetries
     steps = data["step"].to_numpy()
+    if not len(steps):
+        raise ValueError("a forecast needs at least 4 records after the start, there are none")
     last = int(steps[-1])
     until = last if learned_until is None else int(steps[steps <= learned_until].max(initial=0))
     end = to if to is not None else (last if until < last else 2 * max(last, 1))
@@ -107,13 +110,14 @@ def forecast(run: Run, to: int | None, learned_until: int | None, changes: Chang
     }
     scales, paths = _nothing(names, chosen)
     if motion is not None and len(chosen):
-        known = learned(books, data, motion, chosen, until)
+        limit = noise_limit(symmetries, motion)
+        known = learned(books, data, motion, chosen, until, limit)
         withheld += _without_decay_known(motion, known)
         base = float(np.nanmax(known.rate_at)) if len(known.rate_at) else 0.0
         changed_motion, changed = _changed(motion, known, changes)
         future = ahead(data, until, end, changes, base)
         own = {k: v[chosen] for k, v in names.items()}
-        surprise = _surprise(books, data, motion, chosen, until, own["family"])
+        surprise = _surprise(books, data, motion, chosen, until, own["family"], limit)
         if surprise is None:
             withheld.append("whether intervals would have held in the past: fewer than 4 records in the first half")
         scales, paths = _scales(changed_motion, changed, future, own, surprise)
@@ -131,7 +135,13 @@ def _motion(run: Run) -> tuple[Motion | None, str]:
 
 
 def _surprise(
-    books: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: np.ndarray[Any, Any], until: int, families: Any
+    books: xr.Dataset,
+    data: xr.Dataset,
+    motion: Motion,
+    chosen: np.ndarray[Any, Any],
+    until: int,
+    families: Any,
+    limit: np.ndarray[Any, Any] | None = None,
 ) -> np.ndarray[Any, Any] | None:
     """How far the same forecast from half way was from what came: rms of ln|θ| over each family, per doubling of steps.
 
@@ -140,7 +150,7 @@ def _surprise(
     steps = data["step"].to_numpy()
     half = int(steps[steps <= until / 2].max(initial=0))
     try:
-        known = learned(books, data, motion, chosen, half)
+        known = learned(books, data, motion, chosen, half, limit)
     except ValueError:
         return None
     future = ahead(data, half, until, Changes(), float(np.nanmax(known.rate_at, initial=0.0)))
@@ -184,7 +194,8 @@ def _changed(motion: Motion, known: Learned, changes: Changes) -> tuple[Motion, 
         else:
             strength = strength * memory_gain(old) / memory_gain(new)
         gain = gain * memory_gain(new) / memory_gain(old)
-    return then, replace(known, decay=decay, strength=strength, gain=gain)
+    limit = None if known.limit is None else known.limit * (strength / known.strength)
+    return then, replace(known, decay=decay, strength=strength, gain=gain, limit=limit)
 
 
 def _scales(
@@ -199,7 +210,7 @@ def _scales(
 
     bands = _bands(motion, known, future, surprise)
     η = known.rate_at * future.factor[-1]
-    growth = known.at(future.steps[-1:].astype(float))[0]
+    growth = known.at(future.steps[-1:].astype(float), factor=future.factor[-1:])[0]
     rate = known.decay * η * future.decay_share[-1]
     settled = settled_norm(rate, η**2 * growth, motion.response)
     width = _WIDTH * known.spread / (4 if motion.response == "gradient" else 2)
@@ -270,7 +281,7 @@ def _bands(
 
 
 def _path(motion: Motion, known: Learned, future: Ahead, deviation: float) -> np.ndarray[Any, Any]:
-    growth = known.at(future.steps.astype(float), deviation)
+    growth = known.at(future.steps.astype(float), deviation, future.factor)
     n, recent, rows = known.squared, known.recent, []
     before, η = known.step, known.rate_at
     for step, total, square, strength in zip(future.steps, future.sums, future.squares, growth, strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion
 from neuralmechanics.monitor.explaining.forecasting.settings import decay_shares
+from neuralmechanics.monitor.explaining.forecasting.uncorrelated import within_reach
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,19 +46,35 @@ class Learned:
     falls: np.ndarray[Any, np.dtype[np.bool_]]
     recent: Vector
     """the mean of 1/n that a preconditioner remembers, which it measures gradients by"""
+    limit: Vector | None = None
+    """K of gradients that are noise alone, which K goes to as the rate goes to 0; nan where that is not known"""
 
-    def at(self, step: Vector, deviation: float = 0.0) -> np.ndarray[Any, Any]:
-        """K·gain [steps, charges] at later steps, `deviation` standard errors above what is expected."""
+    def at(self, step: Vector, deviation: float = 0.0, factor: Vector | None = None) -> np.ndarray[Any, Any]:
+        """K·gain [steps, charges] at later steps, `deviation` standard errors above what is expected.
+
+        `factor`, η there in units of η now: where the limit is known, ln K is as much nearer to it as the rate is less,
+        since what sets steps apart from noise (swings across steep directions) is of first order in the rate.
+        """
         power = np.log(np.maximum(step, 1) / max(self.step, 1))[:, None]
         later = np.where(self.falls, (step[:, None] - self.step) / max(self.step, 1), power)
-        width = np.sqrt(self.spread**2 + (self.trend_spread * later) ** 2)
-        grown: np.ndarray[Any, Any] = self.strength * self.gain * np.exp(-self.trend * later + deviation * width)
+        nearer = np.zeros_like(later * self.trend)
+        if self.limit is not None and factor is not None:
+            toward = np.log(np.where(np.isfinite(self.limit), self.limit / self.strength, 1.0))
+            nearer = toward * np.clip(1 - factor, 0, 1)[:, None]
+        # Half of the way to the limit is as unsure as all that is left out: it is a part of the error.
+        width = np.sqrt(self.spread**2 + (self.trend_spread * later) ** 2 + (nearer / 2) ** 2)
+        grown: np.ndarray[Any, Any] = (
+            self.strength * self.gain * np.exp(nearer - self.trend * later + deviation * width)
+        )
         return grown
 
 
-def learned(budget: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: Vector, until: int) -> Learned:
+def learned(
+    budget: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: Vector, until: int, limit: Vector | None = None
+) -> Learned:
     """From the budget up to a step; the charges of a family share the trend of their sum.
 
+    `limit` is K of noise for every charge of the run: where it is within reach, it stands for the trend.
     ValueError where there are fewer than four records before it.
     """
     budget = budget.isel(charge=chosen)
@@ -86,6 +103,10 @@ def learned(budget: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: Vector
         decay = spent / (single * middle)[late].sum(0)
         fit = _by_family(energy, squares, ends, late, budget["family"].to_numpy())
         gain = _gain(parts, motion, late)
+        if limit is not None:
+            own = energy[late].sum(0) / squares[late].sum(0)
+            limit = within_reach(limit[chosen], own)
+            fit = _without_trend(fit, own, np.isfinite(limit))
     return Learned(
         step=int(ends[-1]),
         squared=n[after[-1]],
@@ -98,6 +119,7 @@ def learned(budget: xr.Dataset, data: xr.Dataset, motion: Motion, chosen: Vector
         trend_spread=fit.trend_spread,
         falls=fit.falls,
         recent=recent,
+        limit=limit,
     )
 
 
@@ -141,6 +163,12 @@ class _Fit:
 
 def _constant(level: Vector, spread: Vector) -> _Fit:
     return _Fit(level, spread, np.zeros_like(level), np.zeros_like(level), np.zeros_like(level, dtype=bool))
+
+
+def _without_trend(fit: _Fit, own: Vector, chosen: Vector) -> _Fit:
+    zero = np.where(chosen, 0.0, 1.0)
+    level = np.where(chosen, own, fit.level)
+    return _Fit(level, fit.spread, fit.trend * zero, fit.trend_spread * zero, fit.falls & ~chosen)
 
 
 def _by_family(energy: Vector, squares: Vector, ends: Vector, late: Vector, families: Vector) -> _Fit:
