@@ -1,6 +1,7 @@
 """What a flow costs: time of one field evaluation against one gradient, by flow and network width.
 
 python benchmarks/flows.py --widths 16 128 512 --repeats 5
+python benchmarks/flows.py --traced --widths 64: the series' warm evaluation beside its trace, plain and compiled
 python benchmarks/flows.py --kinks 20 --hidden 8 --horizon 4: charge drift of a ReLU network on digits by tolerance
 """
 
@@ -13,6 +14,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from neuralmechanics.flows import (
     AdamFlow,
@@ -45,7 +47,12 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=8)
     parser.add_argument("--horizon", type=float, default=4.0)
     parser.add_argument("--tolerances", type=float, nargs="+", default=[1e-4, 1e-6, 1e-8, 1e-10])
+    parser.add_argument("--traced", action="store_true", help="the series against its trace, plain and compiled")
     arguments = parser.parse_args()
+    if arguments.traced:
+        for width in arguments.widths:
+            traced(width, arguments.repeats)
+        return
     if arguments.kinks:
         kinks(arguments.kinks, arguments.hidden, arguments.horizon, arguments.tolerances)
         return
@@ -71,6 +78,30 @@ def main() -> None:
             unit = unit or took
             name = flow.label + (f" ({flow.route})" if isinstance(flow, ModifiedFlow) and flow.route else "")
             print(f"{width:>6} {system.layout.size:>11} {name:<38} {1e3 * took:>9.2f} {took / unit:>10.1f}", flush=True)
+
+
+def traced(width: int, repeats: int) -> None:
+    """A warm evaluation of the series of orders 2 to 4 against the same operations as one line, plain and compiled."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = nn.Sequential(nn.Linear(16, width), nn.Tanh(), nn.Linear(width, 4)).double()
+    batch = torch.randn(64, 16, dtype=torch.float64), torch.randn(64, 4, dtype=torch.float64)
+    loss = module_loss(model, _mean_square, batch)
+    for order in (2, 3, 4):
+        system = ModifiedFlow(loss, learning_rate=0.05, order=order, route="derivatives").system(loss.theta0)
+        field, start = next(system.pieces(0.0, 1.0)).field, system.initial
+        line = make_fx(field)(start)
+        compiled = torch.compile(line)
+        with torch.no_grad():
+            works = [partial(work, start) for work in (field, line, compiled)]
+            for work in works:
+                work()
+            warm, plain, fast = (seconds(work, repeats) for work in works)
+        print(
+            f"width {width}, {system.layout.size} parameters, order {order}: {1e3 * warm:.2f} ms, "
+            f"traced {1e3 * plain:.2f} ({warm / plain:.1f}), compiled {1e3 * fast:.2f} ({warm / fast:.1f})",
+            flush=True,
+        )
 
 
 def kinks(examples: int, hidden: int, horizon: float, tolerances: list[float]) -> None:

@@ -15,7 +15,7 @@ from tests.experiments.sweep.workers_in_threads import DiedError, context
 
 from neuralmechanics.experiments import train
 from neuralmechanics.experiments.paper import PAPER_FIGURES, paper_sweep
-from neuralmechanics.experiments.sweep import expand, gather, load_sweep, processes, run_sweep
+from neuralmechanics.experiments.sweep import expand, gather, load_sweep, processes, run_sweep, running
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint
@@ -255,3 +255,26 @@ def test_the_published_size_without_its_data_ends_before_any_training(figure, tm
         run_sweep(sweep)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_ray_that_does_not_start_leaves_the_work_to_processes(tmp_path, monkeypatch):
+    """Where it was not asked for by name; else it is said in one line."""
+    ray = pytest.importorskip("ray")
+
+    def late(**options: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")
+
+    trained: list[str] = []
+
+    def handed_over(sweep: Sweep, points: list, *others: object) -> None:
+        trained.extend(point.name for point in points)
+
+    monkeypatch.setattr(ray, "init", late)
+    monkeypatch.setattr(running, "run_in_processes", handed_over)
+    sweep = Sweep(expand(BASE, {"seed": [0, 1]}), tmp_path / "grid")
+    with pytest.raises(ValueError, match=r"^Ray does not start here: The current node timed out during startup\. Use"):
+        run_sweep(sweep, workers=1, backend="ray")
+    assert not trained
+    table = run_sweep(sweep, workers=1)
+    assert trained == [point.name for point in sweep.points]
+    assert len(table) == 2

@@ -16,6 +16,10 @@ from neuralmechanics.progress import Meter
 RETRIES = 3
 
 
+class NoLocalRayError(ValueError):
+    """A Ray of this machine's own does not start, as where the machine is overloaded."""
+
+
 def run_on_ray(
     sweep: Sweep, points: Sequence[Point], workers: int, address: str | None, meter: Meter, device: str | None = None
 ) -> None:
@@ -31,12 +35,24 @@ def run_on_ray(
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **local)
         except (ConnectionError, ValueError, OSError) as error:
-            raise ValueError(f"no Ray at {address!r}: {str(error).splitlines()[0]}") from None
+            raise _refused(address, error) from None
+        # A local Ray that is not up in time raises a bare Exception.
+        except Exception as error:
+            if address is not None:
+                raise
+            raise _refused(address, error) from None
     try:
         _drain(ray, sweep, points, workers, meter, device)
     finally:
         if ours:
             ray.shutdown()
+
+
+def _refused(address: str | None, error: Exception) -> ValueError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if address is not None:
+        return ValueError(f"no Ray at {address!r}: {reason}")
+    return NoLocalRayError(f"Ray does not start here: {reason} Use backend processes")
 
 
 def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter: Meter, device: str | None) -> None:

@@ -10,7 +10,7 @@ from neuralmechanics.experiments.sweep.devices import default_workers, device_po
 from neuralmechanics.experiments.sweep.gather import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
-from neuralmechanics.experiments.sweep.ray_pool import run_on_ray
+from neuralmechanics.experiments.sweep.ray_pool import NoLocalRayError, run_on_ray
 from neuralmechanics.experiments.sweep.worker import is_finished
 from neuralmechanics.progress import Meter, SilentMeter
 
@@ -32,7 +32,7 @@ def run_sweep(
 
     `device` is where the trainings run (cpu, cuda: all accelerators in turn, cuda:1), None: where each says. `workers`
     trainings run at a time, by default one a core, or on accelerators as many as fit into their memory.
-    `backend`: ray, processes, or auto (Ray where it is installed). A run that a killed worker or an earlier,
+    `backend`: ray, processes, or auto (Ray where it is installed and starts). A run that a killed worker or an earlier,
     interrupted sweep left behind continues from its last checkpoint; a training that fails by itself, or whose process
     dies at every attempt, is a row of the table. `data` are examples of your own for all of them, as `train` takes
     them, called as every point's `data` says; they are written into the sweep's folder. Raises `ValueError` before any
@@ -68,7 +68,13 @@ def run_sweep(
         if not missing:
             pass
         elif backend == "ray" or (backend == "auto" and installed):
-            run_on_ray(sweep, missing, count, address, meter, device)
+            try:
+                run_on_ray(sweep, missing, count, address, meter, device)
+            except NoLocalRayError:
+                # What the caller did not ask for by name is no reason to train nothing.
+                if backend == "ray":
+                    raise
+                run_in_processes(sweep, missing, count, meter, devices)
         else:
             run_in_processes(sweep, missing, count, meter, devices)
     finally:
