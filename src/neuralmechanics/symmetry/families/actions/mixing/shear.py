@@ -33,6 +33,9 @@ class ShearTerm:
     """A weight whose columns read n·γ + β, where Σ n = 0 over the channels: W + (S u)·(1/γ)ᵀ reads the same but for a
     constant S u·Σ β/γ. ``slices`` holds S, with one entry along the dimension ``inputs`` on which the columns lie;
     ``shifts`` names β, each with the gains since it entered.
+
+    Or a weight of which gains γ multiply what it makes along the dimension ``inputs``, before something that does not
+    see S u: a norm that removes the mean, of all channels or of each group of them. Then S may differ along it.
     """
 
     slices: SliceTerm
@@ -44,6 +47,15 @@ class ShearTerm:
     def weight(self) -> str:
         """Its name."""
         return self.slices.view.parameter
+
+    @property
+    def alike(self) -> bool:
+        """Whether S is the same along the dimension ``inputs``."""
+        return self.inputs not in self.slices.view.kept
+
+    def seen(self, weight: Tensor) -> Tensor:
+        """As much of a weight as S has entries."""
+        return weight.narrow(self.inputs, 0, 1) if self.alike else weight
 
     def columns(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "*ones columns *ones"]:
         """1/γ, along the inputs of the weight."""
@@ -161,7 +173,7 @@ class Shear(Action):
         rest["shifts"] = [[name, dressing_to(since)] for name, since in term.shifts]
         alone = not self.answer.answers and len(biases) < 2 and all(_is_each(t, -1.0, 1) for t in biases)
         beside = {} if self.beside is None else {"beside": self.beside.to_dict()}
-        if alone and not beside and _is_each(term.slices, 1.0, 2):
+        if alone and not beside and term.alike and _is_each(term.slices, 1.0, 2):
             absorber = biases[0].view.parameter if biases else None
             rest |= {"weight": term.weight, "outputs": 1 - term.inputs, "absorber": absorber}
             return {"gauge": {"type": "shear", "term": rest, "width": term.slices.view.size}}
@@ -192,7 +204,7 @@ class Shear(Action):
     def _turned(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """S u ⊗ 1/γ and the shifts beside, in float64, differentiable in γ."""
         name, columns = self.term.weight, self.term.columns(params)
-        first = params[name].narrow(self.term.inputs, 0, 1).double()
+        first = self.term.seen(params[name]).double()
         out = {name: self._shift.generator({name: first}, weights)[name] * columns}
         if self.beside is not None:
             amounts = weights.to(columns.device).double() * columns.reshape(-1)
