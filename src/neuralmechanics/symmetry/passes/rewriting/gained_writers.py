@@ -80,12 +80,12 @@ class _Search:
             self.instead[place] = [self._as_it_is(product, self.found.products[result.index], result)]
             return
         for x, y in (product.operands, product.operands[::-1]):
-            gain = self._gain(x)
-            if gain is None or x is y:
+            gains = self._gains(x)
+            if gains is None or x is y:
                 continue
             wide = next(d for d, n in enumerate(x.shape) if n > 1) - len(x.shape)
             made: list[Instruction] = []
-            if _meets(y, wide, x) and (written := self._spread(product, x, y, wide, ((gain, 1.0),), made)):
+            if _meets(y, wide, x) and (written := self._spread(product, x, y, wide, gains, made)):
                 self.found |= written
                 *before, last = made
                 self.instead[place] = [*before, replace(last, result=result)]
@@ -190,9 +190,9 @@ class _Search:
             if -place > len(other.shape) or other.shape[place] == 1:
                 written = self._written(x, place % len(x.shape), gains)
             else:
-                gain = self._gain(other)
-                more = None if gain is None or other.shape[place] == 1 else dressed(gains, ((gain, 1.0),))
-                written = None if more is None else self._written(x, place % len(x.shape), more)
+                more = self._gains(other)
+                every = None if more is None else dressed(gains, more)
+                written = None if every is None else self._written(x, place % len(x.shape), every)
                 written = None if written is None else written | _Written({}, {y.index: x})
             if written is not None:
                 return written
@@ -202,6 +202,15 @@ class _Search:
         """Whether one instruction reads the value, once."""
         readers = self._readers.get(y.index, [])
         return len(readers) == 1 and sum(x.index == y.index for x in readers[0].operands) == 1
+
+    def _gains(self, x: Value) -> Dressing | None:
+        """The gains factor·γ + offset of which x is the product, along its one wide dimension."""
+        maker = self._makers[x.index]
+        if not isinstance(maker.primitive, p.Multiply) or maker.primitive.function:
+            gain = self._gain(x)
+            return None if gain is None else ((gain, 1.0),)
+        one, other = (self._gains(y) if y.shape == x.shape else None for y in maker.operands)
+        return None if one is None or other is None else dressed(one, other)
 
     def _gain(self, x: Value) -> Gain | None:
         """factor·γ + offset along the one wide dimension of x, where x is that."""
