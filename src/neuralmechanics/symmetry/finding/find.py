@@ -23,6 +23,7 @@ from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.answering.answered_constants import answered_constants
 from neuralmechanics.symmetry.finding.answering.freed_columns import freed_columns
 from neuralmechanics.symmetry.finding.answering.gained_shifts import gained_shifts
+from neuralmechanics.symmetry.finding.answering.solved_constants import solved_constants
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
@@ -140,8 +141,9 @@ def analyse(captured: Captured) -> Symmetries:
     answered = partial(answered_constants, captured, program, single=read.single)
     spaces = spaces_of(captured, program, requires)
     freed = partial(freed_columns, captured, program, single=read.single)
+    solved = partial(solved_constants, captured, program, single=read.single)
     turns, shears = gauge_families(
-        captured, walk, read, mixing, spaces, translations + affine, requires, answered, freed
+        captured, walk, read, mixing, spaces, translations + affine, requires, answered, freed, solved
     )
     gained = [named_family("affine", shear, (), requires) for shear in gained_shifts(captured, program, read.single)]
     scalings = _scalings(scales, space, requires, mixed, about)

@@ -15,6 +15,7 @@ from torch import Tensor
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
 from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift
+from neuralmechanics.symmetry.families.actions.mixing.solved import Solved, solved_from, solved_to
 from neuralmechanics.symmetry.families.actions.shift import Shift, own_size, shifted
 from neuralmechanics.symmetry.families.actions.terms.gain import (
     Dressing,
@@ -53,9 +54,18 @@ class ShearTerm:
         """Whether S is the same along the dimension ``inputs``."""
         return self.inputs not in self.slices.view.kept
 
-    def seen(self, weight: Tensor) -> Tensor:
-        """As much of a weight as S has entries."""
-        return weight.narrow(self.inputs, 0, 1) if self.alike else weight
+    def outputs(self, params: Mapping[str, Tensor], amounts: Tensor) -> Float64[Tensor, "*outputs"]:
+        """S u, with one entry along the inputs where it is the same there; differentiable in u."""
+        view, weight = self.slices.view, params[self.weight]
+        places, charges, values = (torch.as_tensor(a, device=weight.device) for a in self._entries)
+        each = amounts.to(weight.device).double()[charges] * values
+        total = torch.zeros(view.size, dtype=torch.float64, device=weight.device).index_add(0, places, each)
+        spread = total.reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)]).expand(view.shape)
+        return spread.reshape([1 if d == self.inputs and self.alike else n for d, n in enumerate(weight.shape)])
+
+    @property
+    def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.slices.slices, self.slices.charges, np.asarray(self.slices.coefficients, dtype=float)
 
     def columns(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "*ones columns *ones"]:
         """1/γ, along the inputs of the weight."""
@@ -81,7 +91,7 @@ class Shear(Action):
 
     One number u for each way in which the outputs of the weight may shift, and no charge. ``beside``: where the weight
     is read elsewhere, too (a table that embeds), shifts, one a column, that take back there what u/γ adds to the
-    columns; then u is one number.
+    columns; then u is one number. ``solved``: where u is what a map must be given for a certain shift of its outputs.
     """
 
     linear: ClassVar[bool] = False
@@ -89,11 +99,12 @@ class Shear(Action):
     term: ShearTerm
     answer: AffineShift
     beside: Shift | None = None
+    solved: Solved | None = None
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
-        """One number a shift of the outputs."""
-        return self._shift.weights_shape
+        """One number a shift of the outputs; where these are solved for, one a shift behind the map."""
+        return self._shift.weights_shape if self.solved is None else self.solved.weights_shape
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -116,7 +127,7 @@ class Shear(Action):
         names = [gain.parameter for gain, _ in self.term.dressing]
         for name, since in self.term.shifts:
             names += [name, *(gain.parameter for gain, _ in since)]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys([*names, *(self.solved.inputs if self.solved is not None else ())]))
 
     def footing(self, params: Mapping[str, Tensor]) -> tuple[tuple[SliceTerm, ...], Mapping[str, Tensor]]:
         """The mean over the columns of W·diag(γ), to which S u is added."""
@@ -173,6 +184,7 @@ class Shear(Action):
         rest["shifts"] = [[name, dressing_to(since)] for name, since in term.shifts]
         alone = not self.answer.answers and len(biases) < 2 and all(_is_each(t, -1.0, 1) for t in biases)
         beside = {} if self.beside is None else {"beside": self.beside.to_dict()}
+        beside |= {} if self.solved is None else {"solved": solved_to(self.solved)}
         if alone and not beside and term.alike and _is_each(term.slices, 1.0, 2):
             absorber = biases[0].view.parameter if biases else None
             rest |= {"weight": term.weight, "outputs": 1 - term.inputs, "absorber": absorber}
@@ -195,17 +207,21 @@ class Shear(Action):
             name = term["absorber"]
             answer = AffineShift(() if name is None else (_each(SliceView(name, (width,), (0,)), -1.0),), ())
         beside = Shift.from_dict(gauge["beside"]) if "beside" in gauge else None
-        return cls(ShearTerm(slices, term["inputs"], dressing_from(term["dressing"]), shifts), answer, beside)
+        solved = solved_from(gauge["solved"]) if "solved" in gauge else None
+        return cls(ShearTerm(slices, term["inputs"], dressing_from(term["dressing"]), shifts), answer, beside, solved)
 
     @cached_property
     def _shift(self) -> Shift:
         return Shift((self.term.slices,))
 
+    def amounts(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensor:
+        """u."""
+        return weights if self.solved is None else self.solved.amounts(params, weights)
+
     def _turned(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """S u ⊗ 1/γ and the shifts beside, in float64, differentiable in γ."""
         name, columns = self.term.weight, self.term.columns(params)
-        first = self.term.seen(params[name]).double()
-        out = {name: self._shift.generator({name: first}, weights)[name] * columns}
+        out = {name: self.term.outputs(params, self.amounts(params, weights)) * columns}
         if self.beside is not None:
             amounts = weights.to(columns.device).double() * columns.reshape(-1)
             out |= self.beside.generator({n: params[n].double() for n in self.beside.parameters}, amounts)
