@@ -45,11 +45,6 @@ def read(module: nn.Module) -> nn.Module:
     return module
 
 
-def _groups(block: Scaled, x: Tensor) -> Tensor:
-    parts = x.unflatten(-1, (2, 2))
-    return (parts - parts.mean(-1, keepdim=True)).flatten(1)
-
-
 _JOINS: dict[str, Join] = {
     "plain": lambda s, x, h: x + s.lam * s.write(h),
     "about-one": lambda s, x, h: x + (1 + s.lam) * s.write(h),
@@ -69,7 +64,6 @@ for _name, _join in _JOINS.items():
     )
 
 _BEHIND: dict[str, Callable[[Scaled, Tensor], Tensor]] = {
-    "groups": _groups,
     "softmax": lambda s, x: functional.softmax(x, -1),
     "centred": lambda s, x: x - x.mean(-1, keepdim=True),
     "lengths": lambda s, x: functional.rms_norm(x, (4,), eps=_EPS),
@@ -79,7 +73,7 @@ _BEHIND: dict[str, Callable[[Scaled, Tensor], Tensor]] = {
     "part": lambda s, x: torch.cat([functional.layer_norm(x[:, :3], (3,), eps=_EPS), x[:, 3:]], 1),
 }  # fmt: skip
 for _name, _behind in _BEHIND.items():
-    small(f"layer-scale-before-{_name}", _ROWS, "mse", slow=_name != "groups")(
+    small(f"layer-scale-before-{_name}", _ROWS, "mse", slow=True)(
         lambda behind=_behind: read(Scaled(_JOINS["plain"], behind))  # type: ignore[misc]
     )
 
@@ -133,6 +127,24 @@ def layer_scale_of_attention() -> nn.Module:
             q, k, v = (m(x).unflatten(-1, (2, 2)).transpose(1, 2) for m in (self.q, self.k, self.v))
             mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
             out: Tensor = self.head(torch.tanh(self.norm(x + self.lam * self.o(mixed))).mean(1))
+            return out
+
+    return Block()
+
+
+@small("layer-scale-before-a-group-norm", (60, 4), "mse", slow=True)
+def layer_scale_before_a_group_norm() -> nn.Module:
+    """Each group of channels may shift by itself."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.write, self.lam = nn.Linear(4, 6), nn.Linear(6, 6), nn.Parameter(torch.zeros(6))
+            self.norm, self.head = nn.GroupNorm(2, 6, eps=_EPS), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.tanh(self.embed(x))
+            out: Tensor = self.head(torch.tanh(self.norm(h + self.lam * self.write(torch.sin(h)))))
             return out
 
     return Block()

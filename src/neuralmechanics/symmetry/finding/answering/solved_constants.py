@@ -12,7 +12,12 @@ from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, Shear, ShearTerm, Solved
-from neuralmechanics.symmetry.finding.answering.answered_constants import bias_of, bias_shape, root_parameter, with_biases
+from neuralmechanics.symmetry.finding.answering.answered_constants import (
+    bias_of,
+    bias_shape,
+    root_parameter,
+    with_biases,
+)
 from neuralmechanics.symmetry.finding.reading.absorbing import absorbed_shifts
 from neuralmechanics.symmetry.finding.reading.affine_shifts import ShiftReading
 from neuralmechanics.symmetry.finding.redundancy import distinct_shifts
@@ -111,11 +116,28 @@ class _Parts:
 
 
 def _solved(part: _Part, moved: str) -> Solved | None:
-    """The equation; None where the map has more outputs than the shifts that it takes, or is moved itself."""
-    count = int(part.shifts.charges.max()) + 1
+    """The equation; None where it has no solution at almost every point, or where the map is moved itself.
+
+    A product of generic matrices has the rank of the narrowest: none may be narrower than the outputs are many. A map
+    that makes some of its outputs only, or one of several that are added up, is not followed.
+    """
+    count, outputs = int(part.shifts.charges.max()) + 1, part.targets.view.shape[0]
     solved = Solved(part.maps, part.targets, count)
-    outputs = part.targets.view.shape[0]
-    return solved if outputs <= count and moved not in solved.inputs else None
+    if len(part.maps) != 1 or moved in solved.inputs or part.maps[0].rows:
+        return None
+    (term,) = part.maps
+    apart = len(np.unique(term.inputs)) == len(term.inputs) and bool((term.coefficients != 0).all())
+    reached = len(np.unique(term.generators))
+    return solved if apart and min(reached, *_widths(term)) >= outputs else None
+
+
+def _widths(term: AffineTerm) -> list[int]:
+    """How many numbers enter and leave each of the maps in a row."""
+    widths = []
+    for factor in term.factors:
+        kept = [factor.view.shape[d] for d in factor.view.kept]
+        widths += [kept[0] if factor.output_first else kept[-1], factor.inputs]
+    return widths
 
 
 def _shear(w: Sheared, part: _Part) -> Shear | None:
@@ -123,7 +145,7 @@ def _shear(w: Sheared, part: _Part) -> Shear | None:
     if solved is None:
         return None
     slices = replace(part.shifts, view=replace(part.shifts.view, parameter=w.weight))
-    term = ShearTerm(slices, w.inputs, w.hollow.dressing, w.hollow.shifts)
+    term = ShearTerm(slices, w.inputs, w.hollow.dressing)  # whatever the constant is, a multiple of F w is not seen
     return Shear(term, AffineShift((), ()), None, solved)
 
 
@@ -146,8 +168,7 @@ def _output_of(name: str) -> str:
 
 
 def _maps(program: Program, single: Collection[str]) -> dict[int, tuple[str, int, int]]:
-    """The places of sums of products with a weight to which no bias is added: the weight, its outputs, where they lie.
-    """
+    """The places of sums of products with a weight to which no bias is added: the weight, its outputs, their place."""
     makers, readers = program.makers(), program.readers()
     found = {}
     for place, instruction in enumerate(program.instructions):
@@ -162,9 +183,7 @@ def _maps(program: Program, single: Collection[str]) -> dict[int, tuple[str, int
     return found
 
 
-def _answered(
-    x: Value, makers: Mapping[int, Instruction], readers: Mapping[int, Sequence[Instruction]]
-) -> bool:
+def _answered(x: Value, makers: Mapping[int, Instruction], readers: Mapping[int, Sequence[Instruction]]) -> bool:
     """Whether all that reads a value adds a parameter to it."""
     found = readers.get(x.index, ())
     return all(

@@ -242,7 +242,8 @@ def _meets(y: Value, wide: int, x: Value) -> bool:
 def _before(rearranged: Instruction, dim: int) -> int | None:
     """The dimension that a rearrangement leaves whole as ``dim``."""
     (before,), result = rearranged.operands, rearranged.result
-    assert isinstance(rearranged.primitive, p.Rearrange) and result is not None
+    assert isinstance(rearranged.primitive, p.Rearrange)
+    assert result is not None
     places = places_of(rearranged.primitive.view, before.shape, result.shape)
     found = [d for d, k in places.items() if k == dim and before.shape[d] == result.shape[dim]]
     return found[0] if len(found) == 1 else None

@@ -1,4 +1,4 @@
-"""Amounts that solve a linear equation: what a map, which stays, must be given to make a certain shift of its outputs."""
+"""Amounts that solve a linear equation: what a map that stays must be given to make a certain shift of its outputs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift, 
 from neuralmechanics.symmetry.families.actions.terms.slice_terms import slice_terms_from, slice_terms_to
 
 __all__ = ["Solved", "solved_from", "solved_to"]
+
+_EXACT = 1e-8  # of the target, beyond which the equation is not solved
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +43,16 @@ class Solved:
         return tuple(dict.fromkeys(factor.view.parameter for term in self.maps for factor in term.factors))
 
     def amounts(self, params: Mapping[str, Tensor], weights: Tensor) -> Float64[Tensor, " count"]:
-        """u = Mᵀ (M Mᵀ)⁻¹ F w, differentiable in the weights of M."""
+        """u = Mᵀ (M Mᵀ)⁻¹ F w, differentiable in the weights of M; zero where there is no solution."""
         matrix = self._matrix(params)
         target = self._target(weights.to(matrix.device))
-        if matrix.shape[0] == matrix.shape[1]:
-            return torch.linalg.solve(matrix, target)
-        return matrix.mT @ torch.linalg.solve(matrix @ matrix.mT, target)
+        square = matrix.shape[0] == matrix.shape[1]
+        found, _ = torch.linalg.solve_ex(matrix if square else matrix @ matrix.mT, target)
+        found = found if square else matrix.mT @ found
+        # Where M is zero at first, or has lost its rank, nothing moves: that is no wrong answer.
+        left = (matrix @ found - target).detach().abs().max()
+        solved = bool(left.isfinite()) and float(left) <= _EXACT * float(target.detach().abs().max())
+        return found if solved else torch.zeros(self.count, dtype=torch.float64, device=matrix.device)
 
     def _matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "outputs count"]:
         total: Tensor | None = None
