@@ -138,7 +138,7 @@ def answers_in(page: str) -> dict[str, dict[str, Any]]:
             out[cells[0]] = {"state": "found", "unknown": {}, "seconds": 0.0, "null space": _read(cells)}
     for kind, search, why in (cells for cells in _cells(others) if len(cells) == 3):
         state, _, reason = search.partition(": ")
-        unknown = {name: 1 for name in reason.split(", ")} if state == "unknown" else {}
+        unknown = dict.fromkeys(reason.split(", "), 1) if state == "unknown" else {}
         told = {"state": state, "reason": reason} if state in ("not built", "exception") else {"state": "found"}
         out[kind] = {"unknown": unknown, "seconds": 0.0, **told}
         if why:

@@ -57,11 +57,16 @@ class ShearTerm:
     def outputs(self, params: Mapping[str, Tensor], amounts: Tensor) -> Float64[Tensor, "*outputs"]:
         """S u, with one entry along the inputs where it is the same there; differentiable in u."""
         view, weight = self.slices.view, params[self.weight]
-        places, charges, values = (torch.as_tensor(a, device=weight.device) for a in self._entries)
-        each = amounts.to(weight.device).double()[charges] * values
-        total = torch.zeros(view.size, dtype=torch.float64, device=weight.device).index_add(0, places, each)
+        total = self.sums(params, amounts)
         spread = total.reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)]).expand(view.shape)
         return spread.reshape([1 if d == self.inputs and self.alike else n for d, n in enumerate(weight.shape)])
+
+    def sums(self, params: Mapping[str, Tensor], amounts: Tensor) -> Float64[Tensor, " slices"]:
+        """S u, a number a slice."""
+        device = params[self.weight].device
+        places, charges, values = (torch.as_tensor(a, device=device) for a in self._entries)
+        each = amounts.to(device).double()[charges] * values
+        return torch.zeros(self.slices.view.size, dtype=torch.float64, device=device).index_add(0, places, each)
 
     @property
     def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -132,8 +137,21 @@ class Shear(Action):
     def footing(self, params: Mapping[str, Tensor]) -> tuple[tuple[SliceTerm, ...], Mapping[str, Tensor]]:
         """The mean over the columns of W·diag(γ), to which S u is added."""
         weight, inputs = self.term.weight, self.term.inputs
-        along = (params[weight].double() / self.term.columns(params)).mean(inputs, keepdim=True)
-        return (self.term.slices,), {weight: along}
+        along = params[weight].double() / self.term.columns(params)
+        along = along.mean(inputs, keepdim=True) if self.term.alike else along
+        return (self._steps(params),), {weight: along}
+
+    def _steps(self, params: Mapping[str, Tensor]) -> SliceTerm:
+        """S; where u is solved for, what each weight makes of it at θ."""
+        if self.solved is None:
+            return self.term.slices
+        view = self.term.slices.view
+        device = params[self.term.weight].device
+        units = torch.eye(*self.weights_shape, dtype=torch.float64, device=device)
+        steps = [self.term.sums(params, self.amounts(params, unit)) for unit in units]
+        values = torch.stack(steps).detach().cpu().numpy()
+        charges, places = np.indices(values.shape).reshape(2, -1)
+        return SliceTerm(view, charges, places, values.reshape(-1))
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """S u ⊗ 1/γ for the weight, its shifts beside, Σ β/γ times the answers for biases."""
