@@ -8,7 +8,7 @@ process of its own, so that one that hangs costs its time limit only; ``--worker
 (``null_spaces.py``) where that model has at most 3,600 parameters. ``--lines FILE`` appends one JSON object an
 answer as soon as it is known and leaves out those that the file has (with ``--again`` only what was measured);
 ``--page FILE`` writes the table of all that is in the lines. So an interrupted run goes on where it stopped;
-``--only-page`` runs nothing.
+``--only-page`` runs nothing, ``--from-page FILE`` takes from a page what is not in the lines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from coverage_page import in_words, page
+from coverage_page import answers_in, in_words, page
 from processes import answers as answers_of
 from tiny_configurations import ATTEMPTS, IMAGE, WORDS, built
 
@@ -304,6 +304,7 @@ def main() -> None:
     parser.add_argument("--lines", help="append every answer to this file; leave out what it has")
     parser.add_argument("--again", action="store_true", help="repeat what the file has, but was not measured")
     parser.add_argument("--page", help="write the table in Markdown to this file")
+    parser.add_argument("--from-page", help="take what the lines have not from this page")
     parser.add_argument("--only-page", action="store_true", help="run nothing, write the page of the lines")
     parser.add_argument("--json", help="write everything to this file too")
     arguments = parser.parse_args()
@@ -316,7 +317,11 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     if arguments.null_space:
         import null_spaces  # noqa: F401 - likewise
-    found = written(arguments.lines)
+        from transformers import LlamaForCausalLM  # noqa: F401 - what all models import takes longer than many searches
+    earlier = answers_in(Path(arguments.from_page).read_text(encoding="utf-8")) if arguments.from_page else {}
+    found = {
+        kind: answer | earlier.get(kind, {}) | answer for kind, answer in (earlier | written(arguments.lines)).items()
+    }
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     cases = [case for case in architectures() if not arguments.kinds or case[0] in arguments.kinds]
     tasks = [("state", look, arguments.limit)]

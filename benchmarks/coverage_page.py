@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["in_words", "page"]
+__all__ = ["answers_in", "in_words", "page"]
 
 _HEAD = """# Transformers, type by type
 
@@ -125,3 +126,47 @@ def _why(answer: dict[str, Any]) -> str:
 def _plain(text: str) -> str:
     """Free text within a cell of a table."""
     return text.replace("|", "/").replace("\n", " ").replace("<", "‹").replace(">", "›").replace("`", "'")[:160]
+
+
+def answers_in(page: str) -> dict[str, dict[str, Any]]:
+    """The answers of a page by type, as far as it tells them: a run goes on from it where its lines are gone."""
+    versions = re.findall(r"torch ([^,;\s]+), transformers ([^;:\s]+)", page.partition("| types |")[0])
+    measured, _, others = page.partition("## Not measured")
+    out: dict[str, dict[str, Any]] = {}
+    for cells in _cells(measured.partition("## Measured")[2]):
+        if len(cells) == 6:
+            out[cells[0]] = {"state": "found", "unknown": {}, "seconds": 0.0, "null space": _read(cells)}
+    for kind, search, why in (cells for cells in _cells(others) if len(cells) == 3):
+        state, _, reason = search.partition(": ")
+        unknown = dict.fromkeys(reason.split(", "), 1) if state == "unknown" else {}
+        told = {"state": state, "reason": reason} if state in ("not built", "exception") else {"state": "found"}
+        out[kind] = {"unknown": unknown, "seconds": 0.0, **told}
+        if why:
+            out[kind]["null space"] = dict(zip(("state", "reason"), why.split(": ", 1), strict=True))
+    named = [{"torch": torch, "transformers": transformers} for torch, transformers in versions]
+    # Which row is of which version the page does not say, only that all of them are there.
+    told_of = {kind: named[k % len(named)] if named else {} for k, kind in enumerate(out)}
+    return {kind: {"kind": kind, **told_of[kind], **answer} for kind, answer in out.items()}
+
+
+def _cells(text: str) -> list[list[str]]:
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    rows = [[*row, ""] if len(row) in (2, 5) else row for row in rows]  # the last cell is empty
+    return [row for row in rows if row[0] != "type"]
+
+
+def _read(cells: Sequence[str]) -> dict[str, Any]:
+    """What was measured of a type, from its row."""
+    pairs = []
+    for cell in cells[2:5]:
+        found, _, counted = cell.replace("*", "").partition(" of ")
+        pairs.append([int(found), int(counted or found)])
+    names = re.findall(r"(\d+) `([^`]+)`", cells[5])
+    kernels = {f"straight: a.{name}.weight": int(count) for count, name in names}
+    kernels |= {f"straight: b.rest{k}.weight": 1 for k in range(sum(map(int, re.findall(r"and (\d+) more", cells[5]))))}
+    across = re.findall(r"across several (\d+)", cells[5])
+    kernels |= {"straight: a.x + b.y": int(across[0])} if across else {}
+    counts = dict(zip(("translations", "diagonal", "fibre"), pairs, strict=True))
+    size, _, mark = cells[1].partition(" ")
+    rest = {"parameters": int(size), "clear": not mark, "false": [], "unknown": {}, "kernels": kernels}
+    return {"state": "measured", **counts, **rest}

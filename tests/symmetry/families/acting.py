@@ -30,6 +30,7 @@ from neuralmechanics.symmetry.families.actions import (
     Shear,
     ShearTerm,
     Shift,
+    Solved,
 )
 from neuralmechanics.symmetry.families.actions.terms.placement import Digit, Placement
 
@@ -460,6 +461,61 @@ def shear_of_a_table() -> Instance:
     return Instance(Shear(term, answer, Shift((columns,))), shapes, invariant)
 
 
+def shear_behind_a_gain() -> Instance:
+    """A weight that writes what a gain multiplies, before the mean of all channels is removed."""
+    term = ShearTerm(slices("w", (1, 3), (1,), each(3, 1.0)), 0, ((Gain("lam", 2.0, 0.5), 1.0),))
+
+    def invariant(p: Params) -> Tensor:
+        written = (2 * p["lam"] + 0.5)[:, None] * p["w"]
+        return torch.cat([(written - written.mean(0)).reshape(-1), p["lam"]])
+
+    return Instance(Shear(term, AffineShift((), ())), {"w": (4, 3), "lam": (4,)}, invariant)
+
+
+def shear_of_groups_behind_a_gain() -> Instance:
+    """The same of a bias, before the mean of each of two groups of channels is removed."""
+    entries = [(0, 0, 1.0), (0, 1, 1.0), (1, 2, 1.0), (1, 3, 1.0), (1, 4, 1.0)]
+    term = ShearTerm(slices("b", (5,), (0,), entries), 0, ((Gain("lam"), 1.0),))
+
+    def invariant(p: Params) -> Tensor:
+        parts = torch.split(p["lam"] * p["b"], [2, 3])
+        return torch.cat([*(part - part.mean() for part in parts), p["lam"]])
+
+    return Instance(Shear(term, AffineShift((), ())), {"b": (5,), "lam": (5,)}, invariant)
+
+
+def _solved(inputs: int) -> Solved:
+    """A map with as many inputs onto three outputs, of which the mean is removed."""
+    numbers = np.arange(inputs)
+    maps = AffineTerm("v (an output)", SliceView("v", (3, inputs), (0, 1)), True, numbers, numbers, np.ones(inputs))
+    return Solved((maps,), slices("v (an output)", (3,), (), [(0, 0, 3.0)]), inputs)
+
+
+def shear_that_is_solved_for() -> Instance:
+    """What a weight adds to its outputs is what the map behind it turns into the same for all channels."""
+    term = ShearTerm(slices("w", (3, 1), (0,), each(3, 1.0)), 1, ((Gain("gamma"), 1.0),))
+    points = torch.randn(5, 4, generator=torch.Generator().manual_seed(11)).double()
+    points = points - points.mean(1, keepdim=True)
+
+    def invariant(p: Params) -> Tensor:
+        made = (points * p["gamma"] + p["beta"]) @ p["w"].mT @ p["v"].mT
+        return torch.cat([(made - made.mean(1, keepdim=True)).reshape(-1), p["gamma"]])
+
+    shapes = {"v": (3, 3), "w": (3, 4), "gamma": (4,), "beta": (4,)}
+    return Instance(Shear(term, AffineShift((), ()), None, _solved(3)), shapes, invariant)
+
+
+def bias_that_is_solved_for() -> Instance:
+    """The same of a bias, before a map with more inputs than outputs: the least shift of all."""
+    term = ShearTerm(slices("b", (5,), (0,), each(5, 1.0)), 0, ())
+
+    def invariant(p: Params) -> Tensor:
+        made = p["v"] @ p["b"]
+        return torch.cat([made - made.mean(), p["v"].reshape(-1)])
+
+    return Instance(Shear(term, AffineShift((), ()), None, _solved(5)), {"b": (5,), "v": (3, 5)}, invariant)
+
+
 def shear_of_a_kernel() -> Instance:
     """A kernel of two taps, of which the first output only may shift."""
     term = slices("w", (2, 1, 2), (0, 2), each(2, 1.0))
@@ -555,4 +611,8 @@ INSTANCES: dict[str, Instance] = {
     "shear of columns": shear_of_columns(),
     "shear of a kernel": shear_of_a_kernel(),
     "shear of a table": shear_of_a_table(),
+    "shear behind a gain": shear_behind_a_gain(),
+    "shear of groups behind a gain": shear_of_groups_behind_a_gain(),
+    "shear that is solved for": shear_that_is_solved_for(),
+    "bias that is solved for": bias_that_is_solved_for(),
 }

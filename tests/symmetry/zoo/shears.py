@@ -195,3 +195,49 @@ def a_kernel_behind_a_norm() -> nn.Module:
             return out
 
     return Convolved()
+
+
+class Behind(nn.Module):
+    """A map without a bias behind ``first``, before a norm that forgets what all channels have in common."""
+
+    def __init__(self, first: nn.Module, inner: int, norm: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.norm, self.first = nn.Linear(4, 4), nn.LayerNorm(4, eps=_EPS), first
+        self.map, self.last, self.head = nn.Linear(inner, 4, bias=False), norm, nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.embed(x))
+        out: Tensor = self.head(torch.tanh(self.last(h + self.map(self.first(self.norm(h))))))
+        return out
+
+
+@small("a-map-to-be-inverted", _ROWS, "mse")
+def a_map_to_be_inverted() -> nn.Module:
+    """One vector of constants that the first map may add becomes the same for all channels."""
+    return Behind(nn.Linear(4, 4, bias=False), 4, nn.LayerNorm(4, eps=_EPS))
+
+
+@small("a-wide-map-to-be-inverted", _ROWS, "mse", slow=True)
+def a_wide_map_to_be_inverted() -> nn.Module:
+    return Behind(nn.Linear(4, 6, bias=False), 6, nn.LayerNorm(4, eps=_EPS))
+
+
+@small("a-map-too-narrow-to-be-inverted", _ROWS, "mse")
+def a_map_too_narrow_to_be_inverted() -> nn.Module:
+    """Three numbers do not make four channels alike, nor does the shift of the norm that passes them."""
+    return Behind(nn.Linear(4, 3, bias=False), 3, nn.LayerNorm(4, eps=_EPS))
+
+
+@small("a-map-before-lengths", _ROWS, "mse", slow=True)
+def a_map_before_lengths() -> nn.Module:
+    return Behind(nn.Linear(4, 4, bias=False), 4, nn.RMSNorm(4, eps=_EPS))
+
+
+@small("values-to-be-inverted", _TOKENS, "mse", slow=True)
+def values_to_be_inverted() -> nn.Module:
+    return Behind(Attention(""), 4, nn.LayerNorm(4, eps=_EPS))
+
+
+@small("values-with-a-bias-to-be-inverted", _TOKENS, "mse", slow=True)
+def values_with_a_bias_to_be_inverted() -> nn.Module:
+    return Behind(Attention("v"), 4, nn.LayerNorm(4, eps=_EPS))

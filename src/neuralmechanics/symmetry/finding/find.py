@@ -22,6 +22,8 @@ from neuralmechanics.symmetry.families.family import Family, Kind
 from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.answering.answered_constants import answered_constants
 from neuralmechanics.symmetry.finding.answering.freed_columns import freed_columns
+from neuralmechanics.symmetry.finding.answering.gained_shifts import gained_shifts
+from neuralmechanics.symmetry.finding.answering.solved_constants import solved_constants
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
@@ -139,10 +141,13 @@ def analyse(captured: Captured) -> Symmetries:
     answered = partial(answered_constants, captured, program, single=read.single)
     spaces = spaces_of(captured, program, requires)
     freed = partial(freed_columns, captured, program, single=read.single)
+    solved = partial(solved_constants, captured, program, single=read.single)
     turns, shears = gauge_families(
-        captured, walk, read, mixing, spaces, translations + affine, requires, answered, freed
+        captured, walk, read, mixing, spaces, translations + affine, requires, answered, freed, solved
     )
-    families = translations + _scalings(scales, space, requires, mixed, about) + linear + turns + affine + shears
+    gained = [named_family("affine", shear, (), requires) for shear in gained_shifts(captured, program, read.single)]
+    scalings = _scalings(scales, space, requires, mixed, about)
+    families = translations + scalings + linear + turns + affine + shears + gained
     said = with_seen_keys(with_padding_rows(unique_names(families), program), lowered.program)
     named = tuple(with_kept_zeros(with_negative_factors(said, spaces), zeros, known))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)

@@ -10,6 +10,7 @@ from neuralmechanics.symmetry.families.actions.mixing.complex_pairs import Compl
 from neuralmechanics.symmetry.families.actions.mixing.linear_blocks import BlockLabels, LinearBlocks
 from neuralmechanics.symmetry.families.actions.mixing.rotation import Rotation
 from neuralmechanics.symmetry.families.actions.mixing.shear import Shear, ShearTerm
+from neuralmechanics.symmetry.families.actions.mixing.solved import Solved
 from neuralmechanics.symmetry.families.actions.own import Field, Finite, Own
 from neuralmechanics.symmetry.families.actions.plain_data import action_from_dict, action_to_dict
 from neuralmechanics.symmetry.families.actions.shift import Shift
@@ -44,6 +45,7 @@ __all__ = [
     "Shear",
     "ShearTerm",
     "Shift",
+    "Solved",
     "action_from_dict",
     "action_to_dict",
 ]

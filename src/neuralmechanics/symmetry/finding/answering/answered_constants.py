@@ -26,7 +26,7 @@ from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["answered_constants", "root_parameter"]
+__all__ = ["answered_constants", "bias_of", "bias_shape", "root_parameter", "with_biases"]
 
 Shape = tuple[int, ...]
 
@@ -39,8 +39,8 @@ def answered_constants(
     Each weight is given a bias in the program, and the shifts of it are looked for. The bias has the weight's
     dimensions, but one entry along its inputs.
     """
-    shapes = {_bias_of(w): _bias_shape(w, captured.shapes[w.weight]) for w in weights}
-    biased = _with_biases(program, weights, shapes)
+    shapes = {bias_of(w): bias_shape(w, captured.shapes[w.weight]) for w in weights}
+    biased = with_biases(program, weights, shapes)
     shifts = absorbed_shifts(
         lambda answers: Shifts(
             {**captured.shapes, **shapes}, absorbing=True, complex=captured.complex, single=single, answers=answers
@@ -50,24 +50,24 @@ def answered_constants(
     )
     space = distinct_shifts(shifts, shifts.system.solve(shifts.read()))
     reading = ShiftReading.of(shifts, space)
-    return {w.weight: _answers_of(_bias_of(w), reading, chosen) for w, chosen in _alone(weights, shifts, space)}
+    return {w.weight: _answers_of(bias_of(w), reading, chosen) for w, chosen in _alone(weights, shifts, space)}
 
 
 def _alone(weights: Sequence[Sheared], shifts: Shifts, space: NullSpace) -> list[tuple[Sheared, np.ndarray]]:
     """With each weight independent basis vectors that shift its bias, and none of the others'."""
-    names = [name for w in weights if (name := _bias_of(w)) in shifts.parameters]
+    names = [name for w in weights if (name := bias_of(w)) in shifts.parameters]
     ids = {name: np.concatenate([a.reshape(-1) for a in shifts.parameters[name]]) for name in names}
     touched = {name: space.basis_of(a) for name, a in ids.items() if a.size}
     uses = np.bincount(np.concatenate([*touched.values(), np.zeros(0, np.int64)]), minlength=space.count)
     found = []
     for w in weights:
-        if _bias_of(w) not in touched:
+        if bias_of(w) not in touched:
             continue
-        place, basis, values = space.entries(ids[_bias_of(w)])
-        chosen = touched[_bias_of(w)][uses[touched[_bias_of(w)]] == 1]
+        place, basis, values = space.entries(ids[bias_of(w)])
+        chosen = touched[bias_of(w)][uses[touched[bias_of(w)]] == 1]
         own = np.isin(basis, chosen)
         columns = np.searchsorted(chosen, basis[own])
-        matrix = sparse.csr_matrix((values[own], (place[own], columns)), shape=(ids[_bias_of(w)].size, len(chosen)))
+        matrix = sparse.csr_matrix((values[own], (place[own], columns)), shape=(ids[bias_of(w)].size, len(chosen)))
         found.append((w, chosen[independent_columns(matrix)] if len(chosen) else chosen))
     return found
 
@@ -82,15 +82,17 @@ def _answers_of(name: str, reading: ShiftReading, basis: np.ndarray) -> list[tup
     return found
 
 
-def _bias_of(w: Sheared) -> str:
+def bias_of(w: Sheared) -> str:
+    """The name of the bias that a weight is given."""
     return f"{w.weight} (a bias)"
 
 
-def _bias_shape(w: Sheared, shape: Sequence[int]) -> Shape:
+def bias_shape(w: Sheared, shape: Sequence[int]) -> Shape:
+    """Its shape: the weight's dimensions, with one entry along its inputs."""
     return tuple(1 if d == w.inputs else n for d, n in enumerate(shape))
 
 
-def _with_biases(program: Program, weights: Sequence[Sheared], shapes: Mapping[str, Shape]) -> Program:
+def with_biases(program: Program, weights: Sequence[Sheared], shapes: Mapping[str, Shape]) -> Program:
     """The program with a bias added to what each weight makes, wherever it does."""
     makers = program.makers()
     at = {position: w for w in weights for position in w.positions}
@@ -102,9 +104,9 @@ def _with_biases(program: Program, weights: Sequence[Sheared], shapes: Mapping[s
             out.append(instruction)
             continue
         made = replace(result, index=values, depends=True)
-        bias = Value(values + 1, shapes[_bias_of(w)], True)
+        bias = Value(values + 1, shapes[bias_of(w)], True)
         out.append(replace(instruction, result=made))
-        out.append(replace(instruction, primitive=p.Parameter(_bias_of(w), bias.shape), operands=(), result=bias))
+        out.append(replace(instruction, primitive=p.Parameter(bias_of(w), bias.shape), operands=(), result=bias))
         values += 2
         for step, shape in _beside(w, instruction, makers, result.shape):
             moved = Value(values, shape, True)

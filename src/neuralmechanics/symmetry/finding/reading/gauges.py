@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from neuralmechanics.symmetry.domains.representation.domain import Transport
+from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.spaces import Entry, Space
@@ -34,11 +35,13 @@ def gauge_families(
     requires: tuple[str, ...],
     answered: Answering,
     freed: Freeing,
+    solved: Callable[[Sequence[Sheared]], Sequence[Shear]],
 ) -> tuple[list[Family], list[Family]]:
     """Turns, of kind linear, and shears, of kind affine; ``mixed`` are the channels of known linear blocks.
 
     ``walk`` runs the graph through an interpreter of the primitives; ``answered`` tells which constant vectors weights
-    may add to what they make, and which biases take them back, ``freed`` what takes back shifts of their columns.
+    may add to what they make, and which biases take them back, ``freed`` what takes back shifts of their columns,
+    ``solved`` which shears and shifts of biases there are besides, for which a map is inverted.
 
     Rotations: ``spaces`` that norms (or a tensor that both writes and reads a space) see by length only. General
     mixings: spaces with gains between writers and readers, whose matrices do not commute with them. Blind ones: what is
@@ -54,10 +57,12 @@ def gauge_families(
     )
     for transport in (turned, blind):
         walk(transport)
-    shears = shears_of(turned.shears.settled(read.reads), captured.shapes, answered)
+    settled = turned.shears.settled(read.reads)
+    shears = shears_of(settled, captured.shapes, answered)
     shared = turned.shears.shared(read.reads)
     shared = {name: w for name, w in shared.items() if not _shifted_by_columns(name, w.inputs, shifted)}
     shears += shared_shears(shared, captured.shapes, answered, freed)
+    left = [*shears, *solved([*settled.values()])]
     found = [turn for space in spaces if (turn := _rotation(space, mixed)) is not None]
     for root, terms in _spaces(blind).items():
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
@@ -65,7 +70,7 @@ def gauge_families(
             found.append(Rotation(terms, blind.spaces.widths[root], "blind"))
     return (
         [named_family("linear", turn, (), requires) for turn in found],
-        [named_family("affine", shear, (), requires) for shear in shears],
+        [named_family("affine", shear, (), requires) for shear in left],
     )
 
 

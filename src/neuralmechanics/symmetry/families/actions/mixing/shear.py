@@ -15,6 +15,7 @@ from torch import Tensor
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
 from neuralmechanics.symmetry.families.actions.affine_shift import AffineShift
+from neuralmechanics.symmetry.families.actions.mixing.solved import Solved, solved_from, solved_to
 from neuralmechanics.symmetry.families.actions.shift import Shift, own_size, shifted
 from neuralmechanics.symmetry.families.actions.terms.gain import (
     Dressing,
@@ -33,6 +34,9 @@ class ShearTerm:
     """A weight whose columns read n·γ + β, where Σ n = 0 over the channels: W + (S u)·(1/γ)ᵀ reads the same but for a
     constant S u·Σ β/γ. ``slices`` holds S, with one entry along the dimension ``inputs`` on which the columns lie;
     ``shifts`` names β, each with the gains since it entered.
+
+    Or a weight of which gains γ multiply what it makes along the dimension ``inputs``, before something that does not
+    see S u: a norm that removes the mean, of all channels or of each group of them. Then S may differ along it.
     """
 
     slices: SliceTerm
@@ -44,6 +48,29 @@ class ShearTerm:
     def weight(self) -> str:
         """Its name."""
         return self.slices.view.parameter
+
+    @property
+    def alike(self) -> bool:
+        """Whether S is the same along the dimension ``inputs``."""
+        return self.inputs not in self.slices.view.kept
+
+    def outputs(self, params: Mapping[str, Tensor], amounts: Tensor) -> Float64[Tensor, "*outputs"]:
+        """S u, with one entry along the inputs where it is the same there; differentiable in u."""
+        view, weight = self.slices.view, params[self.weight]
+        total = self.sums(params, amounts)
+        spread = total.reshape([n if d in view.kept else 1 for d, n in enumerate(view.shape)]).expand(view.shape)
+        return spread.reshape([1 if d == self.inputs and self.alike else n for d, n in enumerate(weight.shape)])
+
+    def sums(self, params: Mapping[str, Tensor], amounts: Tensor) -> Float64[Tensor, " slices"]:
+        """S u, a number a slice."""
+        device = params[self.weight].device
+        places, charges, values = (torch.as_tensor(a, device=device) for a in self._entries)
+        each = amounts.to(device).double()[charges] * values
+        return torch.zeros(self.slices.view.size, dtype=torch.float64, device=device).index_add(0, places, each)
+
+    @property
+    def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.slices.slices, self.slices.charges, np.asarray(self.slices.coefficients, dtype=float)
 
     def columns(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "*ones columns *ones"]:
         """1/γ, along the inputs of the weight."""
@@ -69,7 +96,7 @@ class Shear(Action):
 
     One number u for each way in which the outputs of the weight may shift, and no charge. ``beside``: where the weight
     is read elsewhere, too (a table that embeds), shifts, one a column, that take back there what u/γ adds to the
-    columns; then u is one number.
+    columns; then u is one number. ``solved``: where u is what a map must be given for a certain shift of its outputs.
     """
 
     linear: ClassVar[bool] = False
@@ -77,11 +104,12 @@ class Shear(Action):
     term: ShearTerm
     answer: AffineShift
     beside: Shift | None = None
+    solved: Solved | None = None
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
-        """One number a shift of the outputs."""
-        return self._shift.weights_shape
+        """One number a shift of the outputs; where these are solved for, one a shift behind the map."""
+        return self._shift.weights_shape if self.solved is None else self.solved.weights_shape
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -104,13 +132,26 @@ class Shear(Action):
         names = [gain.parameter for gain, _ in self.term.dressing]
         for name, since in self.term.shifts:
             names += [name, *(gain.parameter for gain, _ in since)]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys([*names, *(self.solved.inputs if self.solved is not None else ())]))
 
     def footing(self, params: Mapping[str, Tensor]) -> tuple[tuple[SliceTerm, ...], Mapping[str, Tensor]]:
         """The mean over the columns of W·diag(γ), to which S u is added."""
         weight, inputs = self.term.weight, self.term.inputs
-        along = (params[weight].double() / self.term.columns(params)).mean(inputs, keepdim=True)
-        return (self.term.slices,), {weight: along}
+        along = params[weight].double() / self.term.columns(params)
+        along = along.mean(inputs, keepdim=True) if self.term.alike else along
+        return (self._steps(params),), {weight: along}
+
+    def _steps(self, params: Mapping[str, Tensor]) -> SliceTerm:
+        """S; where u is solved for, what each weight makes of it at θ."""
+        if self.solved is None:
+            return self.term.slices
+        view = self.term.slices.view
+        device = params[self.term.weight].device
+        units = torch.eye(*self.weights_shape, dtype=torch.float64, device=device)
+        steps = [self.term.sums(params, self.amounts(params, unit)) for unit in units]
+        values = torch.stack(steps).detach().cpu().numpy()
+        charges, places = np.indices(values.shape).reshape(2, -1)
+        return SliceTerm(view, charges, places, values.reshape(-1))
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """S u ⊗ 1/γ for the weight, its shifts beside, Σ β/γ times the answers for biases."""
@@ -161,7 +202,8 @@ class Shear(Action):
         rest["shifts"] = [[name, dressing_to(since)] for name, since in term.shifts]
         alone = not self.answer.answers and len(biases) < 2 and all(_is_each(t, -1.0, 1) for t in biases)
         beside = {} if self.beside is None else {"beside": self.beside.to_dict()}
-        if alone and not beside and _is_each(term.slices, 1.0, 2):
+        beside |= {} if self.solved is None else {"solved": solved_to(self.solved)}
+        if alone and not beside and term.alike and _is_each(term.slices, 1.0, 2):
             absorber = biases[0].view.parameter if biases else None
             rest |= {"weight": term.weight, "outputs": 1 - term.inputs, "absorber": absorber}
             return {"gauge": {"type": "shear", "term": rest, "width": term.slices.view.size}}
@@ -183,17 +225,21 @@ class Shear(Action):
             name = term["absorber"]
             answer = AffineShift(() if name is None else (_each(SliceView(name, (width,), (0,)), -1.0),), ())
         beside = Shift.from_dict(gauge["beside"]) if "beside" in gauge else None
-        return cls(ShearTerm(slices, term["inputs"], dressing_from(term["dressing"]), shifts), answer, beside)
+        solved = solved_from(gauge["solved"]) if "solved" in gauge else None
+        return cls(ShearTerm(slices, term["inputs"], dressing_from(term["dressing"]), shifts), answer, beside, solved)
 
     @cached_property
     def _shift(self) -> Shift:
         return Shift((self.term.slices,))
 
+    def amounts(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensor:
+        """u."""
+        return weights if self.solved is None else self.solved.amounts(params, weights)
+
     def _turned(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """S u ⊗ 1/γ and the shifts beside, in float64, differentiable in γ."""
         name, columns = self.term.weight, self.term.columns(params)
-        first = params[name].narrow(self.term.inputs, 0, 1).double()
-        out = {name: self._shift.generator({name: first}, weights)[name] * columns}
+        out = {name: self.term.outputs(params, self.amounts(params, weights)) * columns}
         if self.beside is not None:
             amounts = weights.to(columns.device).double() * columns.reshape(-1)
             out |= self.beside.generator({n: params[n].double() for n in self.beside.parameters}, amounts)
