@@ -251,7 +251,7 @@ class Solver:
         """All parts again from all entries, while the greatest gap falls."""
         before = self.off()
         for _ in range(sweeps):
-            if before < 1e-13:
+            if before < _SMALL:
                 return
             # A sweep that makes things worse is taken back.
             kept = dict(self.b), list(self.steps)
