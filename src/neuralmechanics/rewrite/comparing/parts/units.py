@@ -225,7 +225,8 @@ class SpaceUnit:
         Signs that multiply whole channels of this space are tried as well: the second answer has the best ones.
         """
         n = self.space.width
-        inner = [(unit, role, places) for unit, role in self.inner if (places := unit._places(usable))]
+        found = [(unit, role, unit._places(usable)) for unit, role in self.inner]
+        inner = [(unit, role, places) for unit, role, places in found if places and not unit._fits_all(places, b)]
         signs = [d for d in self.directions if self.space.directions[d].kind == "sign"][:_MOST_SIGNS] if inner else []
         best = torch.full((n, n), torch.inf, dtype=torch.float64)
         flips = {d: torch.ones(n, n, dtype=torch.float64) for d in signs}
@@ -239,6 +240,13 @@ class SpaceUnit:
             for d, sign in zip(signs, choice, strict=True):
                 flips[d] = torch.where(better, sign, flips[d])
         return best, flips
+
+    def _fits_all(self, places: Sequence[int], tensors: Tensors) -> bool:
+        """Whether a matrix brings any channel's vector to any other's: one vector, and none that is divided."""
+        if self.space.group != "general linear" or len(places) != 1:
+            return False
+        rows = [self.rows(places[0], copy, tensors) for copy in self.copies]
+        return all(part.shape[1] == 1 and bool(part.any()) for part in rows)
 
     def _flipped(self, b: Tensors, signs: Mapping[int, float]) -> Tensors:
         if all(sign == 1 for sign in signs.values()):
