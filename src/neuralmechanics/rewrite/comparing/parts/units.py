@@ -226,7 +226,7 @@ class SpaceUnit:
         """
         n = self.space.width
         found = [(unit, role, unit._places(usable)) for unit, role in self.inner]
-        inner = [(unit, role, places) for unit, role, places in found if places and not unit._fits_all(places, b)]
+        inner = [(unit, role, places) for unit, role, places in found if places and not unit._fits_all(places, a, b)]
         signs = [d for d in self.directions if self.space.directions[d].kind == "sign"][:_MOST_SIGNS] if inner else []
         best = torch.full((n, n), torch.inf, dtype=torch.float64)
         flips = {d: torch.ones(n, n, dtype=torch.float64) for d in signs}
@@ -241,12 +241,13 @@ class SpaceUnit:
                 flips[d] = torch.where(better, sign, flips[d])
         return best, flips
 
-    def _fits_all(self, places: Sequence[int], tensors: Tensors) -> bool:
-        """Whether a matrix brings any channel's vector to any other's: one vector, and none that is divided."""
+    def _fits_all(self, places: Sequence[int], a: Tensors, b: Tensors) -> bool:
+        """Whether any channel becomes any other exactly: by a matrix, of one vector each, or where all are zero."""
         if self.space.group != "general linear" or len(places) != 1:
             return False
-        rows = [self.rows(places[0], copy, tensors) for copy in self.copies]
-        return all(part.shape[1] == 1 and bool(part.any()) for part in rows)
+        rows = [self.rows(places[0], copy, tensors) for copy in self.copies for tensors in (a, b)]
+        there = {bool(part.any()) for part in rows}
+        return there == {False} or (there == {True} and all(part.shape[1] == 1 for part in rows))
 
     def _flipped(self, b: Tensors, signs: Mapping[int, float]) -> Tensors:
         if all(sign == 1 for sign in signs.values()):
