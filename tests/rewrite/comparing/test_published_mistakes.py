@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.checkpoints import Function
@@ -19,7 +17,7 @@ from neuralmechanics.rewrite.comparing.parts.network import Network
 from .planting import planted, state_of
 
 State = dict[str, Tensor]
-LLAMA, GPT2 = "model.layers.0.", "transformer.h.0."
+LLAMA = "model.layers.0."
 MOST = 60  # seconds of processor time
 
 
@@ -42,11 +40,34 @@ def one(kind: str, name: str, change: Callable[[Tensor], Tensor], *others: str) 
     return Mistake(kind, changed(name, change), tuple(frozenset(n.split(",")) for n in (name, *others)))
 
 
-def exchanged(kind: str, first: str, second: str) -> Mistake:
-    """Two tensors in each other's place."""
-    return Mistake(kind, lambda s: {first: s[second], second: s[first]}, (frozenset({first, second}),))
-
-
-def first_of(value: Tensor, size: int) -> Tensor:
-    """Parts of this many in reverse order."""
+def reversed_parts(value: Tensor, size: int) -> Tensor:
+    """So many parts of the rows in reverse order."""
     return value.unflatten(0, (size, -1)).flip(0).flatten(0, 1)
+
+
+MISTAKES = {
+    "positions off by one": one("gpt2", "transformer.wpe.weight", lambda w: w.roll(1, 0)),
+    "one tensor rounded to bfloat16": one("mistral", LLAMA + "mlp.down_proj.weight", lambda w: w.bfloat16().double()),
+    "heads permuted in queries only": one("llama", LLAMA + "self_attn.q_proj.weight", lambda w: reversed_parts(w, 2)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MISTAKES)
+def test_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
+    from planted_elements import made
+
+    mistake = MISTAKES[name]
+    model, batch, loss_fn = made(f"hf/{mistake.kind}")
+    network, function = Network.of(model, batch, loss_fn), Function(model, batch, loss_fn)
+    before = {key: value.double() for key, value in state_of(model).items()}
+    exact = planted(network.symmetries, 1).transform(before)
+    assert compared(network, function, before, exact, tolerance=1e-9)
+    start = time.process_time()
+    found = compared(network, function, before, exact | mistake.spoil(exact), tolerance=1e-9)
+    assert time.process_time() - start < MOST
+    assert not found.equal
+    assert found.decided
+    assert frozenset(found.tensors) in mistake.wrong, str(found)

@@ -138,9 +138,7 @@ def _solved(
     ]
 
 
-def _rows(
-    family: Family, b: Mapping[str, Tensor], sizes: Mapping[str, float]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _rows(family: Family, b: Mapping[str, Tensor], sizes: Mapping[str, float]) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Of each tensor that a family moves the numbers of the generators that do, and what each of them does to it."""
     found: dict[str, list[tuple[int, Tensor]]] = {}
     for k, one in enumerate(torch.eye(_count(family), dtype=torch.float64)):
