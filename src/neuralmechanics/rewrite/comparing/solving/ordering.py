@@ -28,4 +28,4 @@ def in_order(parts: Sequence[Part], precedes: Callable[[Part, Part], bool]) -> l
     # What comes later in the order has more that comes before it; what depends on one another has equally much.
     before = reached.sum(0)
     firsts = sorted({int(np.flatnonzero(row)[0]) for row in mutual}, key=lambda k: int(before[k]))
-    return [[parts[k] for k in np.flatnonzero(mutual[first])] for first in firsts]
+    return [[parts[int(k)] for k in np.flatnonzero(mutual[first])] for first in firsts]
