@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.symmetry.spaces.networks import prepared
+from tests.symmetry.families.spaces.networks import prepared
 from tests.symmetry.zoo import SMALL
 from torch import Tensor, nn
 from torch.nn import functional

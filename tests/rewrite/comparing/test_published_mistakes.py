@@ -17,7 +17,7 @@ from neuralmechanics.rewrite.comparing.parts.network import Network
 from .planting import planted, state_of
 
 State = dict[str, Tensor]
-LLAMA = "model.layers.0."
+LLAMA, UP = "model.layers.0.", "model.layers.0.mlp.up_proj.weight"
 MOST = 60  # seconds of processor time
 
 
@@ -49,6 +49,14 @@ MISTAKES = {
     "positions off by one": one("gpt2", "transformer.wpe.weight", lambda w: w.roll(1, 0)),
     "one tensor rounded to bfloat16": one("mistral", LLAMA + "mlp.down_proj.weight", lambda w: w.bfloat16().double()),
     "heads permuted in queries only": one("llama", LLAMA + "self_attn.q_proj.weight", lambda w: reversed_parts(w, 2)),
+    "rotary halves exchanged in keys only": one(
+        "llama", LLAMA + "self_attn.k_proj.weight", lambda w: w.unflatten(0, (2, 2, -1)).flip(1).flatten(0, 2)
+    ),
+    "gate and up exchanged": Mistake(
+        "llama",
+        lambda s: {LLAMA + "mlp.gate_proj.weight": s[UP], UP: s[LLAMA + "mlp.gate_proj.weight"]},
+        (frozenset({LLAMA + "mlp.gate_proj.weight", UP}),),
+    ),
 }
 
 
