@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.checkpoints import Function
@@ -18,6 +19,8 @@ from .planting import planted, state_of
 
 State = dict[str, Tensor]
 LLAMA, UP = "model.layers.0.", "model.layers.0.mlp.up_proj.weight"
+KEYS, VALUES = (f"{LLAMA}self_attn.{name}.weight" for name in ("k_proj", "v_proj"))
+EXPERTS = [f"{LLAMA}mlp.experts.{name}" for name in ("gate_up_proj", "down_proj")]
 MOST = 60  # seconds of processor time
 
 
@@ -56,6 +59,14 @@ MISTAKES = {
         "llama",
         lambda s: {LLAMA + "mlp.gate_proj.weight": s[UP], UP: s[LLAMA + "mlp.gate_proj.weight"]},
         (frozenset({LLAMA + "mlp.gate_proj.weight", UP}),),
+    ),
+    "keys and values exchanged": Mistake(
+        "llama", lambda s: {KEYS: s[VALUES], VALUES: s[KEYS]}, (frozenset({KEYS, VALUES}),)
+    ),
+    "an expert twice": Mistake(
+        "mixtral",
+        lambda s: {name: torch.cat([s[name][:1], s[name][:1], s[name][2:]]) for name in EXPERTS},
+        (frozenset(EXPERTS),),
     ),
 }
 
