@@ -60,6 +60,9 @@ MISTAKES = {
         lambda s: {LLAMA + "mlp.gate_proj.weight": s[UP], UP: s[LLAMA + "mlp.gate_proj.weight"]},
         (frozenset({LLAMA + "mlp.gate_proj.weight", UP}),),
     ),
+    "bias of queries lost": one("qwen2", LLAMA + "self_attn.q_proj.bias", torch.zeros_like),
+    "offset of a gain kept": one("gemma2", LLAMA + "input_layernorm.weight", lambda w: w + 1),
+    "words off by one in the head": one("llama", "lm_head.weight", lambda w: w.roll(1, 0)),
     "keys and values exchanged": Mistake(
         "llama", lambda s: {KEYS: s[VALUES], VALUES: s[KEYS]}, (frozenset({KEYS, VALUES}),)
     ),
