@@ -202,9 +202,10 @@ class Builder:
         shape: Sequence[int],
         apart: Sequence[int] = (),
         function: Function | None = None,
+        adds: bool = False,
     ) -> Value:
         onto = () if x is None else (x,)
-        return self._value(p.Scatter(dim, tuple(shape), tuple(apart), function), *onto, source)
+        return self._value(p.Scatter(dim, tuple(shape), tuple(apart), function, adds), *onto, source)
 
     # --- elementwise --------------------------------------------------------------------------------------------
 
