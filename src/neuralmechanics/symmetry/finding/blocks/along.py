@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.finding.blocks.moved import Moved, Order, common
 from neuralmechanics.symmetry.finding.blocks.terms import UnfollowedError
 from neuralmechanics.symmetry.finding.blocks.together import Reading, together
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, dimension_groups
+from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Take, dimension_groups
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction
 
@@ -140,14 +140,17 @@ def _taken(reading: Reading, instruction: Instruction, x: Moved) -> Moved:
         inside = tuple(at[n] for n in places)
         return Moved(reading.made(instruction, [x]), {**dims, view.dim: inside}, x.names)
     other = p.Rearrange(Take(view.dim, places))
-    term = reading.terms.number((type(other).__name__, reading.terms.settings(other, reading.term), (reading.whole(x),)))
+    term = reading.terms.number(
+        (type(other).__name__, reading.terms.settings(other, reading.term), (reading.whole(x),))
+    )
     return Moved(term, dims, x.names)
 
 
 def concatenated(reading: Reading, instruction: Instruction) -> Moved:
     """Parts in another order are the whole in another order; each part may have its own."""
     primitive, result = instruction.primitive, instruction.result
-    assert isinstance(primitive, p.Concatenate) and result is not None
+    assert isinstance(primitive, p.Concatenate)
+    assert result is not None
     dim = primitive.dim % len(result.shape)
     parts = _unnamed(reading, instruction)
     orders: dict[int, list[Order | None]] = {}

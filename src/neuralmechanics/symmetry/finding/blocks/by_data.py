@@ -12,7 +12,16 @@ from neuralmechanics.symmetry.finding.blocks.together import Reading, together
 from neuralmechanics.symmetry.passes.rewriting.expert_axis import sorted_list
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import (
-    COUNTING, COUNTS, ELSEWHERE, EQUALS, GROUPS, IDENTITY, LARGEST, ONE_HOT, PUT, SORTED,
+    COUNTING,
+    COUNTS,
+    ELSEWHERE,
+    EQUALS,
+    GROUPS,
+    IDENTITY,
+    LARGEST,
+    ONE_HOT,
+    PUT,
+    SORTED,
 )  # fmt: skip
 from neuralmechanics.symmetry.program.program import Instruction
 from neuralmechanics.symmetry.program.value import Value
@@ -116,7 +125,8 @@ def _places(reading: Reading, instruction: Instruction, maker: Instruction) -> M
 def _of_names(reading: Reading, instruction: Instruction, x: Moved, name: str) -> Moved:
     """Which of several a renamed integer is, how often each occurs, whether it is a given one."""
     primitive = instruction.primitive
-    assert isinstance(primitive, p.Constant) and x.names is not None
+    assert isinstance(primitive, p.Constant)
+    assert x.names is not None
     back = inverse(x.names)
     if not isinstance(back, tuple):
         raise UnfollowedError("places of rows as numbers")
@@ -190,7 +200,8 @@ def _picked(order: Order | None, names: Order | None, number: bool = False) -> N
 def scattered(reading: Reading, instruction: Instruction) -> Moved:
     """What is put at renamed places stands in another order; rows in one order put at places in the same one do not."""
     primitive, result = instruction.primitive, instruction.result
-    assert isinstance(primitive, p.Scatter) and result is not None
+    assert isinstance(primitive, p.Scatter)
+    assert result is not None
     if primitive.function is None:
         return together(reading, instruction)
     dim, source = primitive.dim % len(primitive.shape), reading.value(instruction.operands[-1])
@@ -226,7 +237,8 @@ def _onto(
     reading: Reading, instruction: Instruction, source: Moved, dims: dict[int, Order], names: Order | None, index: Moved
 ) -> Moved:
     primitive, result, terms = instruction.primitive, instruction.result, reading.terms
-    assert isinstance(primitive, p.Scatter) and result is not None
+    assert isinstance(primitive, p.Scatter)
+    assert result is not None
     if len(instruction.operands) == 1:
         return Moved(reading.made(instruction, [source]), dims, names)
     onto = reading.value(instruction.operands[0])
@@ -240,7 +252,9 @@ def _onto(
         raise UnfollowedError("entries added to others in another order")
     own = terms.put(primitive, terms.of.__getitem__, terms.of[more.index])
     now = terms.put(primitive, reading.any_term, reading.whole(change))
-    parts = accumulated(onto, terms.of[instruction.operands[0].index]) + ([(now, 1.0), (own, -1.0)] if now != own else [])
+    parts = accumulated(onto, terms.of[instruction.operands[0].index]) + (
+        [(now, 1.0), (own, -1.0)] if now != own else []
+    )
     return Moved(terms.of[result.index], dims, None, added(parts))
 
 
@@ -265,7 +279,8 @@ def _increase(reading: Reading, instruction: Instruction) -> Value | None:
 def resized(reading: Reading, instruction: Instruction) -> Moved:
     """A gather or a scatter along one dimension, as it is written: entries spread, then another size."""
     primitive, result = instruction.primitive, instruction.result
-    assert isinstance(primitive, p.Resize) and result is not None
+    assert isinstance(primitive, p.Resize)
+    assert result is not None
     x = reading.value(instruction.operands[0])
     maker = reading.makers[instruction.operands[0].index].primitive
     if primitive.function is None or not isinstance(maker, p.Spread) or x.names is not None:

@@ -39,11 +39,11 @@ def candidates(terms: Terms) -> Iterator[Candidate]:
     met: set[Place] = set()
     for instruction in terms.program.instructions:
         primitive: Any = instruction.primitive
-        if not isinstance(primitive, (p.Order, p.Positions)) or not instruction.operands[0].depends:
+        if not isinstance(primitive, (p.Order, p.Positions)) or not instruction.operands[0].shape:
             continue
         scores = instruction.operands[0]
         dims = [primitive.dim] if isinstance(primitive, p.Order) else list(primitive.dims)
-        if len(dims) != 1 or not scores.shape:
+        if len(dims) != 1:
             continue
         start = (scores.index, dims[0] % len(scores.shape), 1)
         count = scores.shape[start[1]]
@@ -151,7 +151,11 @@ class _Search:
         elif isinstance(primitive, p.Resize):
             maker = self.graph.terms.makers[instruction.operands[0].index].primitive
             if isinstance(maker, p.Spread):
-                own = result if primitive.function is not None and primitive.function.name == PUT else instruction.operands[0]
+                own = (
+                    result
+                    if primitive.function is not None and primitive.function.name == PUT
+                    else instruction.operands[0]
+                )
                 self._put((own.index, maker.dim % len(own.shape), 1))
 
     # --- dimensions that count experts --------------------------------------------------------------------------------
@@ -226,7 +230,11 @@ class _Search:
         for instruction in self.graph.terms.program.instructions:
             for x in instruction.operands if instruction.result is not None else ():
                 tag = self.tags.get(x.index)
-                if tag not in (None, _SEVERAL) and isinstance(makers[x.index].primitive, p.Parameter) and x.index not in own[tag]:
+                if (
+                    tag not in (None, _SEVERAL)
+                    and isinstance(makers[x.index].primitive, p.Parameter)
+                    and x.index not in own[tag]
+                ):
                     own[tag].append(x.index)
         return Candidate(self.count, tuple(leaves), tuple(map(tuple, own)))
 

@@ -73,9 +73,7 @@ def _holds(terms: Terms, candidate: Candidate, count: int, stride: int) -> bool:
 
 def _order(total: int, order: Sequence[int], stride: int) -> tuple[int, ...]:
     size = len(order)
-    return tuple(
-        n - (n // stride % size) * stride + order[n // stride % size] * stride for n in range(total)
-    )
+    return tuple(n - (n // stride % size) * stride + order[n // stride % size] * stride for n in range(total))
 
 
 def _one_holds(terms: Terms, candidate: Candidate, order: tuple[int, ...]) -> bool:

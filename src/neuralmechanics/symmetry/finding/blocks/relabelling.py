@@ -11,7 +11,9 @@ Example: the scores s = Wx of experts, W's rows in the order π, are s[π]. The 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+
+from torch import fx
 
 from neuralmechanics.symmetry.finding.blocks.along import ALONG
 from neuralmechanics.symmetry.finding.blocks.by_data import BY_DATA
@@ -33,7 +35,35 @@ def leaves_the_output(terms: Terms, seeds: Mapping[int, Moved], cone: Collection
     ``cone``: the operations of the graph that anything relabeled reaches.
     """
     reading = Reading(terms, dict(seeds))
-    return all(_step(reading, i, i.cause.number in cone) for i in terms.program.instructions)
+    nodes = list(terms.captured.graph.nodes)
+    changed = _Changed(reading, {nodes[k] for k in cone})
+    for i in terms.program.instructions:
+        operation = nodes[i.cause.number] if i.cause.number in cone else None
+        if not _step(reading, i, operation is not None and any(map(changed.is_so, operation.all_input_nodes))):
+            return False
+    return True
+
+
+@dataclass(eq=False)
+class _Changed:
+    """Which results of the graph are not what they were; of those that are no values of the program, what they read."""
+
+    reading: Reading
+    cone: set[fx.Node]
+    known: dict[fx.Node, bool] = field(default_factory=dict)
+
+    def is_so(self, node: fx.Node) -> bool:
+        """Whether it is, as far as is known."""
+        if node not in self.known:
+            value = self.reading.terms.named.get(node.name)
+            if node not in self.cone:
+                self.known[node] = False
+            elif value is not None:
+                self.known[node] = value in self.reading.moved or value in self.reading.lost
+            else:
+                written = self.reading.terms.writes_into(node)
+                self.known[node] = written or any(map(self.is_so, node.all_input_nodes))
+        return self.known[node]
 
 
 def _step(reading: Reading, instruction: Instruction, reached: bool) -> bool:

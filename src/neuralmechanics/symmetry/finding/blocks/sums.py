@@ -18,7 +18,8 @@ __all__ = ["SUMS", "accumulated"]
 def summed(reading: Reading, instruction: Instruction) -> Moved:
     """x + c·y is what it was, and what has come to the parts: with y₀ and y₁ exchanged, x + y₀ is x + y₀ + (y₁ - y₀)."""
     primitive, result = instruction.primitive, instruction.result
-    assert isinstance(primitive, p.Add) and result is not None
+    assert isinstance(primitive, p.Add)
+    assert result is not None
     parts = [reading.value(x) for x in instruction.operands]
     if any(x.names is not None for x in parts):
         raise UnfollowedError("renamed integers in a sum")

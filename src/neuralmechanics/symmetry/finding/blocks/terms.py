@@ -14,10 +14,11 @@ from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
 from neuralmechanics.symmetry.lowering.lower import Lowered
 from neuralmechanics.symmetry.lowering.sizes import undecided_sizes
+from neuralmechanics.symmetry.passes.rewriting.expert_axis import sorted_list
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.attributes.function import EQUALS, IDENTITY, RESULT, WRITTEN, Function
-from neuralmechanics.symmetry.program.attributes.views import Permute
+from neuralmechanics.symmetry.program.attributes.function import EQUALS, GROUPS, IDENTITY, RESULT, WRITTEN, Function
 from neuralmechanics.symmetry.program.attributes.index import Index
+from neuralmechanics.symmetry.program.attributes.views import Permute
 from neuralmechanics.symmetry.program.program import Instruction, Program
 
 __all__ = ["Terms", "UnfollowedError"]
@@ -102,6 +103,10 @@ class Terms:
             return self.equal(read[0], 0)
         if isinstance(primitive, p.Rearrange) and _as_it_stands(primitive, instruction.operands[0].shape):
             return read[0]
+        if isinstance(primitive, p.Gather) and primitive.index.how == GROUPS and len(primitive.index.values) == 1:
+            (ends,) = primitive.index.values
+            if (listed := sorted_list(ends, self.makers)) != ends:  # the group of each row is what the list says
+                return self.number(("groups", primitive.dim, self._plain(primitive.index_shape, of), of(listed), read))
         if isinstance(primitive, p.Scatter) and function is not None:
             if (patched := self._patched(primitive, of, read)) is not None:
                 return patched
@@ -187,6 +192,10 @@ class Terms:
     def writes(self, node: fx.Node) -> bool:
         """Whether an operation writes into what it reads."""
         return is_in_place(node)
+
+    def writes_into(self, node: fx.Node) -> bool:
+        """Whether an operation writes into this one's result."""
+        return any(user.args[:1] == (node,) and is_in_place(user) for user in node.users)
 
     def data(self, name: str) -> int:
         """The index of the value that the graph calls so."""
