@@ -40,7 +40,7 @@ def rotate(
 
     ``matrix``: "random" (Haar's measure, from ``seed``), "hadamard", or Q itself, of either determinant. ``space``:
     "stream" for residual streams, "head" for the values of each head (and the queries and keys of those without rotary
-    embedding), "pair" for rotary pairs, or the name of one of ``symmetries.channel_spaces``; by default streams and heads.
+    embedding), "pair" for rotary pairs, or the name of one of ``symmetries.spaces``; by default streams and heads.
     ``prepare``: tied tensors are untied and gains folded first where that opens a rotation.
 
     >>> norm, head = torch.nn.RMSNorm(4), torch.nn.Linear(4, 2)

@@ -173,12 +173,17 @@ class _Search:
             experts = {n // stride % self.count for n in primitive.view.positions}
             if len(experts) == 1:
                 self.tags[result.index] = experts.pop()
-        if isinstance(primitive, p.Concatenate) and value == result.index and len(instruction.operands) == self.count:
-            if primitive.dim % len(result.shape) == dim and all(x.shape[dim] == stride for x in instruction.operands):
-                for number, x in enumerate(instruction.operands):
-                    self.tags[x.index] = number
+        joined = isinstance(primitive, p.Concatenate) and value == result.index
+        if joined and len(instruction.operands) == self.count and primitive.dim % len(result.shape) == dim:
+            self._parts(instruction, dim, stride)
         if isinstance(primitive, (p.Order, p.Positions)) and value == instruction.operands[0].index:
             self._places_of(instruction, dim)
+
+    def _parts(self, instruction: Instruction, dim: int, stride: int) -> None:
+        """Each part of a concatenation belongs to one expert."""
+        if all(x.shape[dim] == stride for x in instruction.operands):
+            for number, x in enumerate(instruction.operands):
+                self.tags[x.index] = number
 
     def _places_of(self, instruction: Instruction, dim: int) -> None:
         primitive: Any = instruction.primitive

@@ -16,7 +16,7 @@ __all__ = ["SUMS", "accumulated"]
 
 
 def summed(reading: Reading, instruction: Instruction) -> Moved:
-    """x + c·y is what it was, and what has come to the parts: with y₀ and y₁ exchanged, x + y₀ is x + y₀ + (y₁ - y₀)."""
+    """x + c·y is what it was, and what its parts gained: y₀ and y₁ exchanged, x + y₀ is x + y₀ + (y₁ - y₀)."""
     primitive, result = instruction.primitive, instruction.result
     assert isinstance(primitive, p.Add)
     assert result is not None
