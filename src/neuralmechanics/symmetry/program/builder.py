@@ -183,14 +183,9 @@ class Builder:
         return bool(indices) and all(value.index in self._numbers for value in indices)
 
     def spread_along(
-        self,
-        x: Any,
-        dim: int,
-        apart: Sequence[int] = (),
-        indices: Sequence[Value] = (),
-        function: Function | None = None,
-        some: bool = False,
-    ) -> Value:
+        self, x: Any, dim: int, apart: Sequence[int] = (), indices: Sequence[Value] = (),
+        function: Function | None = None, some: bool = False,
+    ) -> Value:  # fmt: skip
         """Entries in places that the values ``indices`` decide, or the data in other ways; ``some`` as above."""
         return self._value(p.Spread(dim, tuple(apart), some or self._of_model(indices), function), x)
 
