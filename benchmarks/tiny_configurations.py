@@ -66,6 +66,7 @@ SIZES: dict[str, Size] = {
 OF_TYPE: dict[str, dict[str, Any]] = {  # what a type needs beside; pairs as above, dots for configurations within
     "bailing_hybrid": {"n_group": 1, "topk_group": 1},
     "codegen": {"n_head": 4, "rotary_dim": (4, 2), "n_inner": (24, 6)},
+    "convnextv2": {"num_stages": 2, "hidden_sizes": ([16, 24], [8, 12]), "depths": [1, 1]},
     "cpmant": {"prompt_types": 3, "prompt_length": 2},
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
     "deepseek_v2": {"num_experts_per_tok": 2},
@@ -99,6 +100,14 @@ OF_TYPE: dict[str, dict[str, Any]] = {  # what a type needs beside; pairs as abo
     },
     "reformer": {"is_decoder": True, "axial_pos_embds": False},
     "squeezebert": {"intermediate_size": (24, 8)},  # by its four groups
+    "swin": {
+        "embed_dim": (16, 8),
+        "hidden_size": (32, 16),  # of the last stage
+        "num_layers": 2,
+        "depths": [1, 1],
+        "num_heads": [2, 2],
+        "window_size": (4, 2),
+    },
     "tapas": {"type_vocab_sizes": [3] * 7},
     "xlstm": {"ffn_round_up_to_multiple_of": 2, "mlstm_round_up_to_multiple_of": 2},
     "xmod": {"default_language": "en_XX"},

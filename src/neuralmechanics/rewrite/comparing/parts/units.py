@@ -20,6 +20,7 @@ from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = ["Copy", "SpaceUnit", "Tensors", "Unit", "Usable"]
 
+_GAINED = 1e-18  # of the sum of squares: what a better order of gains must gain
 _MOST_SIGNS = 4  # sign directions of a space of blocks that are tried together
 
 Tensors = Mapping[str, Tensor]
@@ -126,8 +127,11 @@ class SpaceUnit:
         if not places and not any(unit._places(usable) for unit, _ in self.inner):
             return ()
         if self.space.mixes:
+            order = self._order_of_gains(a, b, usable)
+            for step in order:
+                b = step.transform(b)
             matrices = [self._matrix(places, copy, copy, a, b, free)[0] for copy in self.copies]
-            return space_steps(self.space, Element(matrix=self._stacked(matrices)))
+            return (*order, *space_steps(self.space, Element(matrix=self._stacked(matrices))))
         permutations, factors = [], []
         for copy in self.copies:
             permutation, chosen = self._assignment(places, copy, a, b, usable, free)
@@ -138,6 +142,26 @@ class SpaceUnit:
             self._stacked(permutations), torch.stack(factors, 1).reshape(shape) if self.directions else None
         )
         return space_steps(self.space, moved)
+
+    def _order_of_gains(self, a: Tensors, b: Tensors, usable: Usable) -> tuple[Step, ...]:
+        """The channels put in the order of what matrices leave where it is: gains, or their signs once scales are one.
+
+        None where that is in order already, since a matrix permutes all else.
+        """
+        gains = [k for k, e in enumerate(self.space.entries) if not e.mixes and usable(self, k)]
+        if not gains:
+            return ()
+        orders = []
+        for copy in self.copies:
+            wanted, given = (torch.cat([self.rows(k, copy, x) for k in gains], 1) for x in (a, b))
+            costs = torch.cdist(wanted, given, compute_mode="donot_use_mm_for_euclid_dist").square()
+            order = assigned(costs)
+            still = torch.arange(self.space.width)
+            gained = costs.diagonal().sum() - costs[still, order].sum()
+            orders.append(order if float(gained) > _GAINED * float(wanted.square().sum()) else still)
+        if all(bool((order == torch.arange(self.space.width)).all()) for order in orders):
+            return ()
+        return space_steps(self.space, Element(self._stacked(orders)))
 
     def _stacked(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(parts)).reshape(*self.space.copies_shape, *parts[0].shape)
@@ -201,7 +225,8 @@ class SpaceUnit:
         Signs that multiply whole channels of this space are tried as well: the second answer has the best ones.
         """
         n = self.space.width
-        inner = [(unit, role, places) for unit, role in self.inner if (places := unit._places(usable))]
+        found = [(unit, role, unit._places(usable)) for unit, role in self.inner]
+        inner = [(unit, role, places) for unit, role, places in found if places and not unit._fits_all(places, a, b)]
         signs = [d for d in self.directions if self.space.directions[d].kind == "sign"][:_MOST_SIGNS] if inner else []
         best = torch.full((n, n), torch.inf, dtype=torch.float64)
         flips = {d: torch.ones(n, n, dtype=torch.float64) for d in signs}
@@ -215,6 +240,14 @@ class SpaceUnit:
             for d, sign in zip(signs, choice, strict=True):
                 flips[d] = torch.where(better, sign, flips[d])
         return best, flips
+
+    def _fits_all(self, places: Sequence[int], a: Tensors, b: Tensors) -> bool:
+        """Whether any channel becomes any other exactly: by a matrix, of one vector each, or where all are zero."""
+        if self.space.group != "general linear" or len(places) != 1:
+            return False
+        rows = [self.rows(places[0], copy, tensors) for copy in self.copies for tensors in (a, b)]
+        there = {bool(part.any()) for part in rows}
+        return there == {False} or (there == {True} and all(part.shape[1] == 1 for part in rows))
 
     def _flipped(self, b: Tensors, signs: Mapping[int, float]) -> Tensors:
         if all(sign == 1 for sign in signs.values()):

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
 from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients
+from neuralmechanics.rewrite.comparing.solving.krylov import minimal_residual
+from neuralmechanics.rewrite.comparing.solving.ordering import in_order
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import Shift
 
@@ -27,18 +29,20 @@ def centred(
 ) -> tuple[dict[str, Tensor], list[FamilyStep]]:
     """The parameters without what shifts add, with the steps that took it away.
 
-    All translations are projected out at once; affine shifts and shears, which feed others, one after another, in
-    rounds until nothing moves. Tensors that are ``hidden`` are not read; of gains that are stored as 1 + w, of which
-    ``origins`` hold the 1, it is the sum that is projected.
+    Nothing of a translation is left in all that it moves, of an affine shift in the biases that it starts from, of a
+    shear in its weight. What a family moves is read before what depends on it; families that depend on one another
+    are solved for together, in rounds until nothing moves, since the maps between them may move as well. Tensors that
+    are ``hidden`` are not read; of gains that are stored as 1 + w, of which ``origins`` hold the 1, it is the sum that
+    is projected.
     """
     out, steps = dict(params), []
     readable = [family for family in families if is_readable(family, hidden)]
-    plain = [family for family in readable if not family.action.anchors]
-    groups = [[family] for family in readable if family.action.anchors] + ([plain] if plain else [])
+    reads = {f.name: {*f.action.inputs, *_reading(f, params).parameters} for f in readable}
+    groups = in_order(readable, lambda first, then: not reads[then.name].isdisjoint(first.parameters))
     for _ in range(_ROUNDS):
         moved = 0.0
         for group in groups:
-            for family, amount in zip(group, _amounts(group, _about(out, origins), hidden), strict=True):
+            for family, amount in zip(group, _amounts(group, out, origins, hidden), strict=True):
                 size = max((float(out[n].abs().max()) for n in family.parameters if out[n].numel()), default=0.0)
                 size = max(
                     size, *(float(params[n].abs().max()) for n in family.parameters if params[n].numel()), 1e-300
@@ -69,11 +73,55 @@ def is_readable(family: Family, hidden: Collection[str]) -> bool:
     return family.action.additive and not set(family.action.anchors) & set(hidden)
 
 
-def _amounts(families: Sequence[Family], params: Mapping[str, Tensor], hidden: Collection[str]) -> list[Tensor]:
+def _amounts(
+    families: Sequence[Family], params: Mapping[str, Tensor], origins: Mapping[str, Tensor], hidden: Collection[str]
+) -> list[Tensor]:
     """The shifts after which nothing is left along the families."""
-    terms, along = zip(*(family.action.footing(params) for family in families), strict=True)
-    # Those that stand together are read off the parameters themselves; what has tensors of its own stands alone.
-    return _projected([Shift(slices) for slices in terms], along[0], hidden)
+    if all(not f.action.anchors for f in families):
+        return _projected([_reading(f, params) for f in families], _about(params, origins), hidden)
+    if len(families) == 1:
+        return _projected([_reading(families[0], params)], _seen(families[0], params, _about(params, origins)), hidden)
+    return _solved(families, params, origins, hidden)
+
+
+def _reading(family: Family, params: Mapping[str, Tensor]) -> Shift:
+    """The shift by whose sums a family is read."""
+    return Shift(family.action.footing(params)[0])
+
+
+def _seen(family: Family, params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The values as the sums read them, in place of those tensors among the parameters that the family is read off."""
+    names = _reading(family, params).parameters
+    return family.action.footing({**params, **{name: values[name] for name in names}})[1]
+
+
+def _solved(
+    families: Sequence[Family], params: Mapping[str, Tensor], origins: Mapping[str, Tensor], hidden: Collection[str]
+) -> list[Tensor]:
+    """u with C (θ + G u) = 0 for all families at once: C the sums by which they are read, G their generators."""
+    readings = [_reading(family, params) for family in families]
+    sizes = [reading.charges for reading in readings]
+    names = {name for reading in readings for name in reading.parameters}
+    blank = {name: torch.zeros_like(params[name]) for name in names}
+
+    def sums(values: Mapping[str, Tensor]) -> Tensor:
+        shown = {name: blank[name] if name in hidden else values.get(name, blank[name]) for name in names}
+        seen = (_seen(family, params, shown) for family in families)
+        return torch.cat([r.pair(values, values) for r, values in zip(readings, seen, strict=True)])
+
+    def applied(u: Tensor) -> Tensor:
+        moved: dict[str, Tensor] = {}
+        for family, part in zip(families, torch.split(u, sizes), strict=True):
+            for name, step in family.action.generator(params, part).items():
+                if name in names:
+                    moved[name] = moved[name] + step if name in moved else step
+        return sums(moved)
+
+    values = _about(params, origins)
+    left = sums(values)
+    if _greatest(left) <= 10 * _STILL * max(_greatest(values[name]) for name in names):
+        return list(torch.split(torch.zeros_like(left), sizes))
+    return list(torch.split(minimal_residual(applied, -left), sizes))
 
 
 def _projected(shifts: Sequence[Shift], params: Mapping[str, Tensor], hidden: Collection[str]) -> list[Tensor]:

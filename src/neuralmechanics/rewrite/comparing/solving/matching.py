@@ -235,7 +235,9 @@ class Solver:
         """The greatest relative gap of a tensor that is not hidden; where factors are not free, the distance."""
         if not self.free:
             return distance_between(self.a, self.b)
-        found = gaps({n: v for n, v in self.a.items() if n not in self.hidden}, self.b)
+        # Gains that are stored as 1 + w are zeros once they are one: their size is that of 1 + w.
+        a, b = ({**x, **{n: x[n] + c for n, c in self.network.origins(x).items()}} for x in (self.a, self.b))
+        found = gaps({n: v for n, v in a.items() if n not in self.hidden}, b)
         return max(found.values(), default=0.0)
 
     def hold_all(self) -> None:
@@ -251,7 +253,7 @@ class Solver:
         """All parts again from all entries, while the greatest gap falls."""
         before = self.off()
         for _ in range(sweeps):
-            if before < 1e-13:
+            if before < _SMALL:
                 return
             # A sweep that makes things worse is taken back.
             kept = dict(self.b), list(self.steps)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ __all__ = ["refined"]
 
 _HALVINGS = 5
 _ENOUGH = 1e-26  # sum of squared relative gaps
+_DENSE = 30_000_000  # numbers of J that are held at once
+_FLAT = 1e-14  # eigenvalues of JᵀJ below this part of the greatest are none
 
 
 def refined(
@@ -27,8 +30,9 @@ def refined(
 ) -> list[FamilyStep]:
     """Steps of all families that bring b to a where it is near: quadratic convergence, however the families overlap.
 
-    Each step solves min Σ ‖a - b - J w‖² / ‖a‖², tensor by tensor, by conjugate gradients on JᵀJ w = Jᵀ(a - b), J the
-    generators of all families at b; it is halved until the sum falls.
+    Each step solves min Σ ‖a - b - J w‖² / ‖a‖², tensor by tensor, J the generators of all families at b: exactly
+    where J can be held, else by conjugate gradients; it is halved until the sum falls. Near an orbit a step leaves far
+    less than half of the sum, and one that does not has none to come to: it is the last.
     """
     names = [name for name in a if name not in hidden]
     sizes = {name: float(a[name].norm()) or 1.0 for name in names}
@@ -53,11 +57,10 @@ def refined(
                 break
         if not found < error:
             break
-        # Near a solution a step leaves far less than half: slow and far away there is none to come to.
         slow = found > 0.5 * error
         current, error = moved, found
         steps += taken
-        if slow and error > 1e-2:
+        if slow:
             break
     return steps
 
@@ -70,6 +73,9 @@ def _direction(
     families: Sequence[Family], a: Mapping[str, Tensor], b: Mapping[str, Tensor], sizes: Mapping[str, float]
 ) -> list[Tensor]:
     """The weights of every family, by least squares."""
+    held = sum(_count(f) * sum(a[n].numel() for n in f.parameters if n in sizes) for f in families)
+    if held <= _DENSE:
+        return _solved(families, a, b, sizes)
     probes = [torch.zeros(f.generator_shape, dtype=torch.float64, requires_grad=True) for f in families]
     with torch.enable_grad():
         fields = [
@@ -99,3 +105,45 @@ def _direction(
     return [
         part.reshape(family.generator_shape) for family, part in zip(families, torch.split(solved, parts), strict=True)
     ]
+
+
+def _count(family: Family) -> int:
+    return math.prod(family.generator_shape)
+
+
+def _solved(
+    families: Sequence[Family], a: Mapping[str, Tensor], b: Mapping[str, Tensor], sizes: Mapping[str, float]
+) -> list[Tensor]:
+    """The same of least norm, from JᵀJ itself."""
+    parts = [_count(family) for family in families]
+    starts = [sum(parts[:k]) for k in range(len(parts) + 1)]
+    met: dict[str, list[tuple[Tensor, Tensor]]] = {}  # of each tensor the numbers of its generators, and what they do
+    for family, start in zip(families, starts, strict=False):
+        for name, numbers, rows in _rows(family, b, sizes):
+            met.setdefault(name, []).append((start + numbers, rows))
+    normal = torch.zeros(starts[-1], starts[-1], dtype=torch.float64)
+    right = torch.zeros(starts[-1], dtype=torch.float64)
+    for name, found in met.items():
+        index, rows = (torch.cat([pair[side] for pair in found]) for side in (0, 1))
+        normal[index[:, None], index] += rows @ rows.mT
+        right[index] += rows @ ((a[name] - b[name]) / sizes[name]).reshape(-1)
+    # In units of the length of each generator, so that none is lost beside the others.
+    units = normal.diagonal().clamp(min=0).sqrt()
+    units = torch.where(units > 0, units, 1.0)
+    values, vectors = torch.linalg.eigh(normal / units[:, None] / units)
+    inverse = torch.where(values > _FLAT * values[-1:], 1 / values.clamp(min=1e-300), 0.0)
+    solved = (vectors * inverse @ (vectors.mT @ (right / units))) / units
+    return [
+        part.reshape(family.generator_shape) for family, part in zip(families, torch.split(solved, parts), strict=True)
+    ]
+
+
+def _rows(family: Family, b: Mapping[str, Tensor], sizes: Mapping[str, float]) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Of each tensor that a family moves the numbers of the generators that do, and what each of them does to it."""
+    found: dict[str, list[tuple[int, Tensor]]] = {}
+    for k, one in enumerate(torch.eye(_count(family), dtype=torch.float64)):
+        for name, image in family.action.generator(b, one.reshape(family.generator_shape)).items():
+            if name in sizes and bool(image.any()):
+                found.setdefault(name, []).append((k, image.reshape(-1) / sizes[name]))
+    for name, pairs in found.items():
+        yield name, torch.tensor([k for k, _ in pairs]), torch.stack([image for _, image in pairs])
