@@ -12,6 +12,7 @@ from neuralmechanics.symmetry.finding.blocks.moved import Moved, Order, common
 from neuralmechanics.symmetry.finding.blocks.terms import UnfollowedError
 from neuralmechanics.symmetry.finding.blocks.together import Reading, together
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Take, dimension_groups
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction
@@ -30,9 +31,11 @@ def _unnamed(reading: Reading, instruction: Instruction) -> list[Moved]:
 
 def contracted(reading: Reading, instruction: Instruction) -> Moved:
     """A letter has one order in both factors; where it is summed, that is forgotten."""
-    how, result = instruction.primitive.how, instruction.result  # type: ignore[union-attr]
+    primitive, result = instruction.primitive, instruction.result
+    assert isinstance(primitive, p.Contract)
     assert result is not None
-    function = getattr(instruction.primitive, "function", None)
+    how = primitive.how
+    function: Function | None = getattr(primitive, "function", None)
     reading.read_beside(function)
     operands = _unnamed(reading, instruction)
     orders: dict[str, list[Order | None]] = {}
@@ -72,17 +75,19 @@ def normalised(reading: Reading, instruction: Instruction) -> Moved:
 
 def rearranged(reading: Reading, instruction: Instruction) -> Moved:
     """Entries keep what they are called, and their order where a dimension stays one or is written out."""
-    view, result = instruction.primitive.view, instruction.result  # type: ignore[union-attr]
+    primitive, result = instruction.primitive, instruction.result
+    assert isinstance(primitive, p.Rearrange)
     assert result is not None
+    view = primitive.view
     x, shape = reading.value(instruction.operands[0]), instruction.operands[0].shape
     if reading.terms.of[instruction.operands[0].index] == reading.terms.of[result.index]:
         return x  # all stays where it is
     if isinstance(view, Take):
-        return _taken(reading, instruction, x)
+        return _taken(reading, instruction, view, x)
     if isinstance(view, Permute):
         dims = {view.order.index(d): order for d, order in x.dims.items()}
     elif isinstance(view, Expand):
-        (places,) = axis_map(instruction.primitive, [shape], result.shape)
+        (places,) = axis_map(primitive, [shape], result.shape)
         dims = {to: order for d, order in x.dims.items() if (to := places[d]) is not None}
     else:
         dims = _reshaped(x, shape, result.shape)
@@ -111,8 +116,9 @@ def _written_out(
         raise UnfollowedError("rows in an order of the data are joined with others")
     places = np.arange(math.prod(sizes)).reshape(sizes)
     for axis, d in enumerate(inside):
-        if d in x.dims:
-            places = places.take(x.dims[d], axis=axis)
+        moved = x.dims.get(d)
+        if isinstance(moved, tuple):
+            places = places.take(np.array(moved), axis=axis)
     digits = np.unravel_index(places.reshape(-1), wanted)
     out: dict[int, Order] = {}
     for axis, (d, n) in enumerate(zip(outside, wanted, strict=True)):
@@ -125,9 +131,8 @@ def _written_out(
     return out
 
 
-def _taken(reading: Reading, instruction: Instruction, x: Moved) -> Moved:
+def _taken(reading: Reading, instruction: Instruction, view: Take, x: Moved) -> Moved:
     """Entries taken of others in another order: the same in an order of their own, or other ones."""
-    view: Take = instruction.primitive.view  # type: ignore[union-attr]
     dims = {d: order for d, order in x.dims.items() if d != view.dim}
     order = x.dims.get(view.dim)
     if order is None:
@@ -158,7 +163,7 @@ def concatenated(reading: Reading, instruction: Instruction) -> Moved:
         for d, n in enumerate(value.shape):
             if d != dim and n > 1 and not x.number:
                 orders.setdefault(d, []).append(x.dims.get(d))
-    dims = {d: order for d, met in orders.items() if (order := common(met)) is not None}
+    dims = {d: shared for d, met in orders.items() if (shared := common(met)) is not None}
     widths = [value.shape[dim] for value in instruction.operands]
     own, moved = [reading.terms.of[x.index] for x in instruction.operands], [reading.whole(x) for x in parts]
     known = sorted(own) == sorted(moved) and len(set(own)) == len(own) and len(set(widths)) == 1

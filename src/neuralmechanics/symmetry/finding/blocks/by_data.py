@@ -22,6 +22,7 @@ from neuralmechanics.symmetry.program.attributes.function import (
     ONE_HOT,
     PUT,
     SORTED,
+    Function,
 )  # fmt: skip
 from neuralmechanics.symmetry.program.program import Instruction
 from neuralmechanics.symmetry.program.value import Value
@@ -31,9 +32,14 @@ __all__ = ["BY_DATA"]
 _ORDERS = (LARGEST, SORTED, f"{SORTED} descending")
 
 
-def _name(primitive: Any) -> str:
-    function = getattr(primitive, "function", None)
-    return "" if function is None else str(function.name)
+def _function(primitive: p.Primitive) -> Function | None:
+    found: Function | None = getattr(primitive, "function", None)
+    return found
+
+
+def _name(primitive: p.Primitive) -> str:
+    function = _function(primitive)
+    return "" if function is None else function.name
 
 
 def ordered(reading: Reading, instruction: Instruction) -> Moved:
@@ -142,13 +148,14 @@ def _of_names(reading: Reading, instruction: Instruction, x: Moved, name: str) -
 
 def _equal(reading: Reading, x: Moved, back: tuple[int, ...], number: object) -> int:
     """The term of a comparison of renamed integers with a number: of the old ones with another."""
-    inside = isinstance(number, int) and 0 <= number < len(back)
-    return reading.terms.equal(reading.whole(x), back[number] if inside else number)  # type: ignore[index]
+    if isinstance(number, int) and 0 <= number < len(back):
+        number = back[number]
+    return reading.terms.equal(reading.whole(x), number)
 
 
 def compared(reading: Reading, instruction: Instruction) -> Moved:
     """A comparison with zero, which is written as a power."""
-    x, function = reading.value(instruction.operands[0]), instruction.primitive.function  # type: ignore[union-attr]
+    x, function = reading.value(instruction.operands[0]), _function(instruction.primitive)
     if x.names is None or function is None or function.name != EQUALS:
         return together(reading, instruction)
     back = inverse(x.names)
@@ -213,7 +220,7 @@ def scattered(reading: Reading, instruction: Instruction) -> Moved:
         places = [Moved(-1)]
     (index,) = places
     dims = {d: order for d, order in source.dims.items() if d != dim}
-    full = len(reading.makers[named[0]].result.shape) == len(primitive.shape) if named else False  # type: ignore[union-attr]
+    full = bool(named) and len(reading.terms.shape(named[0])) == len(primitive.shape)
     rows = index.dims.get(dim if full else 0)
     others = {d: order for d, order in index.dims.items() if d != (dim if full else 0)}
     if any(dims.get(d) != order for d, order in others.items()) or (not full and len(index.dims) > 1):
@@ -267,7 +274,7 @@ def _increase(reading: Reading, instruction: Instruction) -> Value | None:
     named = [reading.terms.data(name) for name in primitive.function.data] if primitive.function is not None else []
     for read, other in (maker.operands, maker.operands[::-1]):
         gather = makers[read.index]
-        if not isinstance(gather.primitive, p.Gather) or other.shape != maker.result.shape:  # type: ignore[union-attr]
+        if not isinstance(gather.primitive, p.Gather) or other.shape != instruction.operands[-1].shape:
             continue
         same = reading.terms.of[gather.operands[0].index] == reading.terms.of[instruction.operands[0].index]
         at = gather.primitive.dim == primitive.dim and list(gather.primitive.index.values) == named
@@ -318,7 +325,7 @@ def masked(reading: Reading, instruction: Instruction) -> Moved:
     if _name(instruction.primitive) != ELSEWHERE:
         return together(reading, instruction)
     x = reading.value(instruction.operands[0])
-    function = instruction.primitive.function  # type: ignore[union-attr]
+    function = _function(instruction.primitive)
     maker = reading.makers[instruction.operands[0].index].primitive
     if x.names is not None or function is None or not isinstance(maker, p.Resize) or _name(maker) != PUT:
         raise UnfollowedError("a mask of places")

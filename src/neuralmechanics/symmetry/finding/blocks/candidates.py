@@ -13,7 +13,7 @@ from typing import Any
 from neuralmechanics.symmetry.finding.blocks.terms import Terms
 from neuralmechanics.symmetry.passes.rewriting.expert_axis import sorted_list
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.attributes.function import COUNTS, EQUALS, GROUPS, ONE_HOT, PUT
+from neuralmechanics.symmetry.program.attributes.function import COUNTS, EQUALS, GROUPS, ONE_HOT, PUT, Function
 from neuralmechanics.symmetry.program.attributes.views import Reshape, Take, dimension_groups
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction
@@ -123,12 +123,13 @@ class _Search:
         primitive: Any = instruction.primitive
         result = instruction.result
         assert result is not None
-        name = primitive.function.name if getattr(primitive, "function", None) is not None else ""
+        function: Function | None = getattr(primitive, "function", None)
+        name = "" if function is None else function.name
         operands = [x.index for x in instruction.operands]
         if isinstance(primitive, p.Rearrange) or (isinstance(primitive, p.Order) and label in operands):
             self._label(result.index)
         elif name == EQUALS and label in operands:
-            number = primitive.function.settings if isinstance(primitive, p.Constant) else 0
+            number = function.settings if function is not None and isinstance(primitive, p.Constant) else 0
             if isinstance(number, int) and 0 <= number < self.count:
                 self.tags[result.index] = number
         elif isinstance(primitive, p.Homogeneous) and label in operands:

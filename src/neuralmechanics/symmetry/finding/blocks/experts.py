@@ -45,7 +45,7 @@ def _chooses(primitive: p.Primitive) -> bool:
 def _tried(terms: Terms, candidate: Candidate, requires: tuple[str, ...]) -> Iterator[Space]:
     """All experts in any order; where the router knows groups of them, groups and what is inside each."""
     moving = bool(candidate.stacked) or all(candidate.own)
-    shapes = [[terms.makers[n].result.shape for n in own] for own in candidate.own]  # type: ignore[union-attr]
+    shapes = [list(map(terms.shape, own)) for own in candidate.own]
     if not moving or any(own != shapes[0] for own in shapes):
         return
     n = candidate.count
@@ -79,11 +79,9 @@ def _order(total: int, order: Sequence[int], stride: int) -> tuple[int, ...]:
 def _one_holds(terms: Terms, candidate: Candidate, order: tuple[int, ...]) -> bool:
     seeds: dict[int, Moved] = {}
     for value, dim, stride in candidate.stacked:
-        made = terms.makers[value].result
-        assert made is not None
         if value in seeds:
             return False
-        seeds[value] = Moved(terms.of[value], {dim: _order(made.shape[dim], order, stride)})
+        seeds[value] = Moved(terms.of[value], {dim: _order(terms.shape(value)[dim], order, stride)})
     for k, own in enumerate(candidate.own):
         for value, other in zip(own, candidate.own[order[k]], strict=True):
             if value in seeds:
@@ -111,12 +109,12 @@ def _space(terms: Terms, candidate: Candidate, count: int, stride: int, requires
         primitive = terms.makers[value].primitive
         assert isinstance(primitive, (p.Parameter, p.Constant))
         name = terms.leaf_name(value)
-        shape = terms.makers[value].result.shape  # type: ignore[union-attr]
+        shape = terms.shape(value)
         inner, total = step * stride, shape[dim]
         digits = [Digit(total // (count * inner), count * inner, "rest"), Digit(inner, 1, "rest")]
         placed = tuple(d for d in digits if d.size > 1)
         place = Placement(dim, 0, (*placed, Digit(count, inner)))
-        entries.append(Entry(name, tuple(shape), place, buffer=not isinstance(primitive, p.Parameter)))
+        entries.append(Entry(name, shape, place, buffer=not isinstance(primitive, p.Parameter)))
     blocks = tuple(tuple(terms.leaf_name(n) for n in own) for own in candidate.own) if any(candidate.own) else ()
     first = f"{entries[0].parameter}[{entries[0].axis}]" if entries else blocks[0][0]
     return Space(first, "permutation", count, tuple(entries), requires=requires, blocks=blocks)

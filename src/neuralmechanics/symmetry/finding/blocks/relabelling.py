@@ -10,7 +10,7 @@ Example: the scores s = Wx of experts, W's rows in the order π, are s[π]. The 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import fx
@@ -91,7 +91,8 @@ def _made(reading: Reading, instruction: Instruction) -> Moved:
     leaf = isinstance(primitive, p.Constant) and not instruction.operands
     if result.index in reading.terms.opaque or leaf or isinstance(primitive, p.Noise):
         raise UnfollowedError("made of what is relabeled in a way that is not followed")
-    return _RULES.get(type(primitive), together)(reading, instruction)
+    rule: Callable[[Reading, Instruction], Moved] = _RULES.get(type(primitive), together)
+    return rule(reading, instruction)
 
 
 def _stated(reading: Reading, instruction: Instruction) -> bool:

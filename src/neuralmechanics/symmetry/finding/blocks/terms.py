@@ -179,7 +179,14 @@ class Terms:
             return value.shape, value.tobytes()
         if hasattr(value, "__dataclass_fields__"):
             return type(value).__name__, tuple(self._plain(getattr(value, f.name), of) for f in fields(value))
-        return value  # type: ignore[no-any-return]
+        found: Hashable = value
+        return found
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """The shape of a value."""
+        made = self.makers[value].result
+        assert made is not None
+        return made.shape
 
     def leaf_name(self, value: int) -> str:
         """What the model calls a parameter or a buffer; nothing where it is none."""

@@ -9,7 +9,7 @@ may send to them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,14 +63,14 @@ def _deciding(instruction: Instruction, makers: dict[int, Instruction]) -> int |
     return value if primitive.index.how == () else sorted_list(value, makers)
 
 
-def _unshaped(value: int, makers: dict[int, Instruction]) -> int:
+def _unshaped(value: int, makers: Mapping[int, Instruction]) -> int:
     """The value of which this one is a reshape."""
     while isinstance(made := makers[value].primitive, p.Rearrange) and isinstance(made.view, Reshape):
         value = makers[value].operands[0].index
     return value
 
 
-def sorted_list(ends: int, makers: dict[int, Instruction]) -> int:
+def sorted_list(ends: int, makers: Mapping[int, Instruction]) -> int:
     """The sorted list of which the groups' ends are the running sums of its counts; the ends themselves if none is."""
     maker = makers[ends]
     if not isinstance(maker.primitive, p.Contract) or _name(makers[maker.operands[1].index].primitive) != TRIANGLE:
