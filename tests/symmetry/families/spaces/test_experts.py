@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch.nn import functional
 
 from neuralmechanics import find_symmetries
 from neuralmechanics.symmetry import Space
+from neuralmechanics.symmetry.finding.blocks import experts
+from neuralmechanics.symmetry.lowering.replay import points, relabelled
 
 from ...zoo.experts import Experts
 from ...zoo.routing import Dense, RowsAdded, RowsOfEveryPlace, best_then_softmax, softmax_of_masked, softmax_then_best
@@ -37,6 +40,11 @@ class Stacked(nn.Module):
         at = chosen(places)
         hidden = torch.relu(torch.einsum("nkhd,nd->nkh", self.up[at], x))
         return (given(torch.einsum("nkoh,nkh->nko", self.down[at], hidden)) * values[..., None]).sum(1)
+
+
+def some(names: Iterable[str], *quick: str) -> list[Any]:
+    """The quick ones in every run of the tests, the others in the slow one."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def moved(model: nn.Module, x: Tensor, space: Space, permutation: Tensor) -> float:
@@ -67,7 +75,7 @@ FOUND: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", some(FOUND, "picked matrices", "sorted and grouped", "modules, rows added"))
 def test_experts_are_exchanged_with_the_rows_of_their_router(name: str) -> None:
     """Every permutation leaves the output; the router's rows alone, in another order, do not."""
     torch.manual_seed(0)
@@ -106,7 +114,7 @@ REFUSED: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", some(REFUSED, "one score is scaled", "another expert", "scores reversed"))
 def test_experts_that_are_told_apart_are_not_exchanged(name: str) -> None:
     """Nothing is claimed where a transposition of experts and rows changes the output."""
     torch.manual_seed(0)
@@ -152,8 +160,73 @@ class Twice(RowsAdded):
         return super().collected(x, weight, chosen).index_add(0, rows, self.experts[1](x[rows]))
 
 
-@pytest.mark.parametrize("kind", [OneTold, Overwritten, Twice])
+@pytest.mark.parametrize("kind", [OneTold, Overwritten, pytest.param(Twice, marks=pytest.mark.slow)])
 def test_modules_that_are_told_apart_are_not_exchanged(kind: type[RowsAdded]) -> None:
     torch.manual_seed(0)
     model, x = kind(best_then_softmax).double(), torch.randn(40, WIDTH, dtype=torch.float64)
     assert of_experts(model, x, 3) == []
+
+
+@pytest.fixture
+def credulous(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is tried is taken for a symmetry by those who read the program."""
+    monkeypatch.setattr(experts, "leaves_the_output", lambda *_: True)
+
+
+def identical(model: nn.Module) -> nn.Module:
+    """Experts that start as copies of one, whose outputs start at zero."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name != "router":
+                value[:] = 0 if name == "down" else value[:1]
+    return model
+
+
+TOLD: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "one score is scaled": (REFUSED["one score is scaled"], EXPERTS),
+    "another expert": (REFUSED["another expert"], EXPERTS),
+    "copies of one": (lambda: identical(REFUSED["scores shifted by place"]()), EXPERTS),
+    "one module told apart": (lambda: OneTold(best_then_softmax), 3),
+    "modules that overwrite": (lambda: Overwritten(best_then_softmax), 3),
+}
+
+
+@pytest.mark.usefixtures("credulous")
+@pytest.mark.parametrize("double", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", some(TOLD, "copies of one", "modules that overwrite"))
+def test_a_run_of_the_graph_refutes_what_the_program_says(
+    name: str, double: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong claim is dropped, in float64 and in the precision of a large model; without the run it would be made."""
+    if not double:
+        monkeypatch.setattr(relabelled, "DOUBLE", 0)
+    torch.manual_seed(0)
+    make, count = TOLD[name]
+    model, x = make(), torch.randn(40, WIDTH)
+    assert of_experts(model, x, count) == []
+    with monkeypatch.context() as unguarded:
+        unguarded.setattr(experts, "confirmed", lambda _, spaces: spaces)
+        assert of_experts(model, x, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["picked matrices", "modules, rows added"])
+def test_a_run_in_the_precision_of_a_large_model_confirms_what_holds(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relabelled, "DOUBLE", 0)
+    torch.manual_seed(0)
+    make, count = FOUND[name]
+    assert len(of_experts(make(), torch.randn(40, WIDTH), count)) == 1
+
+
+@pytest.mark.usefixtures("credulous")
+def test_experts_on_the_meta_device_are_run_with_numbers_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none, what is claimed is claimed of the program alone, as everything is, and a note says so."""
+    with torch.device("meta"):
+        right, wrong, x = FOUND["picked matrices"][0](), REFUSED["another expert"](), torch.randn(40, WIDTH)
+    assert len(of_experts(right, x, EXPERTS)) == 1
+    assert of_experts(wrong, x, EXPERTS) == []
+    monkeypatch.setattr(points, "MATERIALISED", 0)
+    assert len(of_experts(right, x, EXPERTS)) == 1
+    assert any(note.startswith("not replayed beside the model") for note in find_symmetries(right, x).notes)
