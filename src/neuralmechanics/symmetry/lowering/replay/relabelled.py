@@ -12,7 +12,7 @@ from torch import Tensor
 from neuralmechanics.functional.calling import Whole
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capture.tracing import SEED, seeded
-from neuralmechanics.symmetry.lowering.replay.comparing import DOUBLE, TOLERANCES, own_type
+from neuralmechanics.symmetry.lowering.replay.comparing import DOUBLE, own_type
 from neuralmechanics.symmetry.lowering.replay.evaluation import run_captured
 from neuralmechanics.symmetry.lowering.replay.graph_run import Conversion, GraphError
 from neuralmechanics.symmetry.lowering.replay.points import MOVED, Point, moved, point_of
@@ -20,6 +20,7 @@ from neuralmechanics.symmetry.lowering.replay.points import MOVED, Point, moved,
 __all__ = ["Change", "left_unchanged"]
 
 Change = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]  # of tensors by the model's own names
+_ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
 _STEP = 0.1  # to a random point, of each tensor's size
 _PREFIX = "model."
 
@@ -124,4 +125,4 @@ def _same(x: Tensor, y: Tensor) -> bool:
     if not numbers.numel():
         return True
     size = float(torch.maximum(numbers.abs().max(), others.abs().max()))
-    return float((numbers - others).abs().max()) <= TOLERANCES.get(kind, TOLERANCES[torch.float64]) * size
+    return float((numbers - others).abs().max()) <= _ROUNDING.get(kind, _ROUNDING[torch.float64]) * size
