@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from neuralmechanics.rewrite.comparing import align
+from neuralmechanics.rewrite.comparing import align, distance
 
 State = dict[str, Tensor]
 Spec = dict[str, tuple[str | None, ...]]
@@ -270,6 +270,7 @@ def measured(name: str, seed: int) -> dict[str, Any]:
         "loss": [loss(model, state, test) for state in (a, b)],
         "held out": {way: barrier(model, a, state, test) for way, state in ways.items()},
         "trained on": {way: barrier(model, a, state, train) for way, state in ways.items()},
+        "distance": distance(model, seen, a, b, cross_entropy),
         "seconds": round(seconds, 1),
     }
 
@@ -292,6 +293,7 @@ def main() -> None:
             pair = measured(name, seed)
             found["pairs"].append(pair)
             told = ", ".join(f"{way} {height:.3f}" for way, height in pair["held out"].items())
+            told += f", distance {pair['distance']:.3f}"
             print(f"{name} {2 * seed}/{2 * seed + 1}: {told}; {pair['seconds']} s", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -22,13 +22,30 @@ NETWORKS = {
 }
 DATA = {"held out": "On 497 digits that neither saw", "trained on": "On the 1300 digits that both were trained on"}
 
+DISTANCES = """## Distance modulo all symmetries
+
+What `distance` leaves of two trainings where both are of least norm, in units of their norm; of two points of one orbit
+it is rounding.
+
+"""
+
 
 def page(found: Numbers) -> str:
     """The text of the page for the numbers of one run."""
     facts = {"date": found["date"], "revision": found["revision"], **found["machine"], **found["versions"]}
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     origin = f"| | |\n|---|---|\n{lines}\n\nThe numbers as data: {{download}}`barriers.json <barriers.json>`.\n"
-    return "\n".join([INTRODUCTION, origin, *(_section(title, data, found["pairs"]) for data, title in DATA.items())])
+    sections = (_section(title, data, found["pairs"]) for data, title in DATA.items())
+    return "\n".join([INTRODUCTION, origin, *sections, _distances(found["pairs"])])
+
+
+def _distances(pairs: list[Numbers]) -> str:
+    """How far apart the two stay modulo all symmetries."""
+    lines = ["| networks | seeds | distance |", "|---|---|---|"]
+    for pair in pairs:
+        seeds = "/".join(map(str, pair["seeds"]))
+        lines.append(f"| {NETWORKS[pair['network']]} | {seeds} | {pair['distance']:.2f} |")
+    return DISTANCES + "\n".join(lines) + "\n"
 
 
 def _section(title: str, data: str, pairs: list[Numbers]) -> str:

@@ -3,6 +3,7 @@
     python benchmarks/rewriting_files.py make FOLDER             # 1.01e9 parameters of a Llama, in shards of 256 MB
     python benchmarks/rewriting_files.py rewrite FOLDER OUT --json
     python benchmarks/rewriting_files.py rewrite FOLDER OUT --matrix hadamard
+    python benchmarks/rewriting_files.py kill FOLDER OUT --times 50 --seed 0   # what is left of killed ones
 
 ``bytes_in`` and ``bytes_out`` are what the operating system counted (/proc/self/io) while the files were rewritten.
 """
@@ -10,9 +11,15 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
+import random
 import resource
+import shutil
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +104,62 @@ def rewrite(folder: Path, out: Path, layers: int, matrix: str) -> dict[str, Any]
     }
 
 
+def kill(folder: Path, out: Path, layers: int, times: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Rewrites killed by SIGKILL at random moments: when, and what is left at the target: absent, whole, or another."""
+    torch.set_num_threads(1)  # a child of a process with threads could wait for them forever
+    hollow = model(layers)
+    batch = torch.zeros(1, 8, dtype=torch.long, device="meta")
+    plan = rotate(hollow, batch, matrix="random", prepare=True).plan
+    out.mkdir()
+
+    def rewriting(target: Path) -> int:
+        child = os.fork()
+        if not child:
+            status = 3
+            try:
+                rewrite_checkpoint(folder, target, plan, hollow)
+                status = 0
+            finally:
+                os._exit(status)
+        return child
+
+    begun = time.monotonic()
+    os.waitpid(rewriting(out / "whole"), 0)
+    length = time.monotonic() - begun
+    expected, source = _digests(out / "whole"), _digests(folder)
+    shutil.rmtree(out / "whole")
+    draw = random.Random(seed)
+    for _ in range(times):
+        moment = draw.random() * 1.1 * length
+        child = rewriting(out / "target")
+        time.sleep(moment)
+        os.kill(child, signal.SIGKILL)  # not yet waited for: it is this child, ended or not
+        _, status = os.waitpid(child, 0)
+        left = "absent"
+        if (out / "target").exists():
+            left = "whole" if _digests(out / "target") == expected else "neither absent nor whole"
+            shutil.rmtree(out / "target")
+        yield {"moment": moment, "of": length, "killed": os.WIFSIGNALED(status), "left": left}
+    assert _digests(folder) == source, "the checkpoint that was read has changed"
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    out = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            out[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=("make", "rewrite"))
+    parser.add_argument("action", choices=("make", "rewrite", "kill"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--layers", type=int, default=20, help="20 make a billion parameters")
     parser.add_argument("--matrix", choices=("random", "hadamard"), default="random")
+    parser.add_argument("--times", type=int, default=50, help="how many are killed")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     given = parser.parse_args()
     if given.action == "make":
@@ -111,6 +167,10 @@ def main() -> None:
         return
     if given.out is None:
         parser.error("name the folder that is to be written")
+    if given.action == "kill":
+        for one in kill(given.folder, given.out, given.layers, given.times, given.seed):
+            print(json.dumps(one), flush=True)
+        return
     found = rewrite(given.folder, given.out, given.layers, given.matrix)
     if given.json:
         print(json.dumps(found))
