@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from neuralmechanics import find_symmetries
-from neuralmechanics.symmetry import Space
+from neuralmechanics.symmetry import Space, spaces_table
 from neuralmechanics.symmetry.finding.blocks import experts
 from neuralmechanics.symmetry.lowering.replay import points, relabelled
 
@@ -87,6 +87,7 @@ def test_experts_are_exchanged_with_the_rows_of_their_router(name: str) -> None:
         assert moved(model, x, space, order) < 1e-9
     if space.blocks:
         assert len(space.blocks) == count
+        assert "exchanged whole: experts.{0…2}" in spaces_table([space])
     swap = torch.tensor([1, 0, *range(2, count)])
     params = dict(model.named_parameters())
     router = next(e for e in space.entries if e.axis == 0)
