@@ -36,7 +36,7 @@ def permute(
     """Channel k becomes what channel permutation[k] was, in every tensor in which the channels stand.
 
     ``permutation``: whole numbers [width], or one row a copy (head, expert); by default drawn from ``seed``. ``space``:
-    the name of one of ``symmetries.spaces``, or a kind of them ("stream", "head", "channels"); by default all.
+    the name of one of ``symmetries.channel_spaces``, or a kind of them ("stream", "head", "channels"); by default all.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GELU(), torch.nn.Linear(4, 2)).double()
     >>> permuted = permute(model, torch.randn(5, 3, dtype=torch.float64), permutation=[3, 2, 1, 0])
@@ -52,7 +52,7 @@ def permute_pieces(
     subject: Subject, permutation: Sequence[int] | Tensor | None = None, space: str | None = None, seed: int = 0
 ) -> tuple[list[Piece], list[Refusal]]:
     """One piece for each space."""
-    chosen = named_spaces(subject, subject.symmetries.spaces, space, _KINDS)
+    chosen = named_spaces(subject, subject.symmetries.channel_spaces, space, _KINDS)
     draw = torch.Generator().manual_seed(seed)
     given = None if permutation is None else torch.as_tensor(permutation)
     if given is not None and len(chosen) != 1:
@@ -66,7 +66,7 @@ def permute_pieces(
             refused.append(Refusal(one.name, f"{drawn[0]}, not the same: put the model in evaluation mode"))
             continue
         pieces.append(permuted_space(one, _order(one, given, draw)))
-    if not subject.symmetries.spaces:
+    if not subject.symmetries.channel_spaces:
         refused.append(Refusal(type(subject.model).__name__, subject.why_no_space()))
     return pieces, refused
 

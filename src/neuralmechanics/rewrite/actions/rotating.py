@@ -84,7 +84,7 @@ def _require_orthogonal(matrix: str | Tensor) -> None:
 def _spaces(
     subject: Subject, matrix: str | Tensor, asked: str | None, draw: torch.Generator
 ) -> tuple[list[Piece], list[Refusal]]:
-    spaces = subject.symmetries.spaces
+    spaces = subject.symmetries.channel_spaces
     chosen = named_spaces(subject, spaces, asked, ("stream", "head"))
     if isinstance(matrix, Tensor):
         fitting = [s for s in chosen if s.width == len(matrix)]

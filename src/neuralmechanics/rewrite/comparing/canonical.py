@@ -71,7 +71,7 @@ def fingerprint(
 
 def _invariants(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = reduced(network, tensors).params
-    apart = {e.parameter for s in network.symmetries.spaces for e in s.entries if e.beside}
+    apart = {e.parameter for s in network.symmetries.channel_spaces for e in s.entries if e.beside}
     return {name: _singular_values(value, apart=name in apart) for name, value in found.items()}
 
 
@@ -99,7 +99,7 @@ def _elsewhere(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     for family in network.families:
         if family.exact:
             steps += [FamilyStep(family, chosen) for _, chosen in family.action.random_elements(_AMOUNT, draw)]
-    for space in network.symmetries.spaces:
+    for space in network.symmetries.channel_spaces:
         steps += space_steps(space, space.random_element(draw))
     return Element(tuple(steps)).transform(tensors)
 

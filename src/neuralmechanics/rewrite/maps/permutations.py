@@ -62,7 +62,7 @@ def permutation_spec(
     layers, found = looked_at(model, batch, loss_fn, symmetries)
     axes: dict[str, list[tuple[str, int]]] = {}
     refused: list[Refusal] = []
-    for space in found.spaces:
+    for space in found.channel_spaces:
         reason = _refusal(space)
         if reason is None:
             axes[space.name] = [(n, e.axis) for e in space.entries for n in layers.all_names(e.parameter)]
@@ -73,7 +73,7 @@ def permutation_spec(
         raise ValueError(
             f"nothing of {type(model).__name__} can be expressed as a permutation specification: {reasons}"
         )
-    widths = {space.name: space.width for space in found.spaces if space.name in axes}
+    widths = {space.name: space.width for space in found.channel_spaces if space.name in axes}
     return PermutationSpec(axes, _by_tensor(axes, layers), widths, merged(refused), notes_on(found))
 
 

@@ -20,7 +20,7 @@ def refuse(reason: str) -> ValueError:
 
 def stream_of(symmetries: Symmetries, layers: Layers) -> Space:
     """The space that an embedding writes and any orthogonal matrix turns."""
-    written = [space for space in symmetries.spaces if any(_is_embedding(e, layers) for e in space.entries)]
+    written = [space for space in symmetries.channel_spaces if any(_is_embedding(e, layers) for e in space.entries)]
     if not written:
         raise refuse("no embedding writes a space of channels")
     turned = [space for space in written if space.group == "orthogonal"]
@@ -97,7 +97,7 @@ class Roles:
         values: list[str] = []
         outputs: list[str] = []
         beside: list[tuple[str, ...]] = []
-        for space in self.symmetries.spaces:
+        for space in self.symmetries.channel_spaces:
             rows, columns = self._sides(space, readers, writers)
             turned = {self.layers.owner(name)[0] for name in space.parameters}
             if (
@@ -108,7 +108,7 @@ class Roles:
                 values += rows
                 outputs += columns
         for output in outputs:
-            around = [self._sides(space, readers, writers) for space in self.symmetries.spaces]
+            around = [self._sides(space, readers, writers) for space in self.symmetries.channel_spaces]
             beside.append(tuple(dict.fromkeys(r for rows, columns in around if output in columns for r in rows)))
         if not values:
             raise refuse("no layer's heads can be turned against those of the layer that reads them (R2)")
@@ -118,7 +118,7 @@ class Roles:
         """The channels of a head."""
         found = {
             space.width
-            for space in self.symmetries.spaces
+            for space in self.symmetries.channel_spaces
             if space is not self.stream
             and space.mixes
             and {f"{name}.weight" for name in values} & set(space.parameters)
@@ -165,7 +165,9 @@ class Roles:
         """The reader that has a row for each token."""
         tokens = {self.layers.shapes[f"{name}.weight"][0] for name in embedding}
         found = [name for name in readers if self.layers.shapes[f"{name}.weight"][0] in tokens]
-        used = {e.parameter for space in self.symmetries.spaces if space is not self.stream for e in space.entries}
+        used = {
+            e.parameter for space in self.symmetries.channel_spaces if space is not self.stream for e in space.entries
+        }
         found = [name for name in found if f"{name}.weight" not in used]
         if len(found) != 1:
             raise refuse(

@@ -48,6 +48,11 @@ class Symmetries(ChargeVector, Sequence[Family]):
         shapes = self.capture.get("parameters", {})
         object.__setattr__(self, "families", tuple(_with_shapes(family, shapes) for family in self.families))
 
+    @property
+    def channel_spaces(self) -> tuple[Space, ...]:
+        """The spaces whose channels stand along dimensions alone: no parameters are exchanged whole."""
+        return tuple(space for space in self.spaces if not space.blocks)
+
     def __len__(self) -> int:
         return len(self.families)
 

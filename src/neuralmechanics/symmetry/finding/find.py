@@ -24,6 +24,7 @@ from neuralmechanics.symmetry.finding.answering.answered_constants import answer
 from neuralmechanics.symmetry.finding.answering.freed_columns import freed_columns
 from neuralmechanics.symmetry.finding.answering.gained_shifts import gained_shifts
 from neuralmechanics.symmetry.finding.answering.solved_constants import solved_constants
+from neuralmechanics.symmetry.finding.blocks.experts import expert_spaces
 from neuralmechanics.symmetry.finding.coverage import coverage_of
 from neuralmechanics.symmetry.finding.model_entries import ModelEntries, model_entries
 from neuralmechanics.symmetry.finding.negative_factors import with_negative_factors
@@ -140,6 +141,7 @@ def analyse(captured: Captured) -> Symmetries:
     )
     answered = partial(answered_constants, captured, program, single=read.single)
     spaces = spaces_of(captured, program, requires)
+    experts = expert_spaces(captured, lowered, spaces, requires)
     freed = partial(freed_columns, captured, program, single=read.single)
     solved = partial(solved_constants, captured, program, single=read.single)
     turns, shears = gauge_families(
@@ -151,7 +153,7 @@ def analyse(captured: Captured) -> Symmetries:
     said = with_seen_keys(with_padding_rows(unique_names(families), program), lowered.program)
     named = tuple(with_kept_zeros(with_negative_factors(said, spaces), zeros, known))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
-    return Symmetries(named, lowered.unknown, coverage, notes(captured), described(captured), spaces)
+    return Symmetries(named, lowered.unknown, coverage, notes(captured), described(captured), spaces + experts)
 
 
 Walking = Callable[..., None]

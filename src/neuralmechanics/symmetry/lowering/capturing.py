@@ -81,7 +81,8 @@ def capture(model: nn.Module, batch: Any, loss_fn: LossFunction | None = None, *
             found = replayed(captured, whole, batch, gradients=gradients)
         if not found.difference:
             sources = _with_values(captured, whole)
-            return replace(captured, replayed=found.not_run, results=(), outside=(), sources=sources)
+            known_by = replace(captured, whole=whole, batch=batch)
+            return replace(known_by, replayed=found.not_run, results=(), outside=(), sources=sources)
         reasons[name] = found.difference
     _require_running(whole, batch)
     raise ValueError(_refusal(whole, reasons))

@@ -33,12 +33,14 @@ __all__ = ["Lowered", "lower"]
 class Lowered:
     """The program of a captured graph, and the operations that have no rule or were met in a form unknown to it.
 
-    ``sources``: by the index of a value that no parameter reaches, the operation that makes it.
+    ``sources``: by the index of a value that no parameter reaches, the operation that makes it; ``named``: the index of
+    the value that an operation of the graph gives, where nothing writes into it later.
     """
 
     program: Program
     unknown: tuple[UnknownOperation, ...]
     sources: Mapping[int, fx.Node] = field(default_factory=dict)
+    named: Mapping[str, int] = field(default_factory=dict)
 
 
 def lower(captured: Captured) -> Lowered:
@@ -62,6 +64,7 @@ class _Lowering:
         self.builder = Builder(undecided_sizes(self.captured.graph))
         self.values: dict[fx.Node, Any] = {}
         self.sources: dict[int, fx.Node] = {}
+        self.written: set[str] = set()
 
     def run(self) -> Lowered:
         for number, node in enumerate(self.captured.graph.nodes):
@@ -75,13 +78,19 @@ class _Lowering:
             # From here on the old name stands for what was written.
             if is_in_place(node) and is_node(node.args[0]):
                 self.values[node.args[0]] = self.values[node]
+                self.written.add(node.args[0].name)
                 if node not in self.numbers:
                     self.numbers.discard(node.args[0])
         end = len(self.captured.graph.nodes)
         for output in self.captured.outputs:
             self.builder.cause = Location(end, operation_name(output), place(output))
             self.builder.fix(*flat_values(self.values[output]))
-        return Lowered(self.builder.program(), tuple(self.unknown), self.sources)
+        named = {
+            node.name: value.index
+            for node, value in self.values.items()
+            if isinstance(value, Value) and node.name not in self.written
+        }
+        return Lowered(self.builder.program(), tuple(self.unknown), self.sources, named)
 
     def _named(self, node: fx.Node) -> Any:
         """The operation's value; an error of the translation itself names the operation."""

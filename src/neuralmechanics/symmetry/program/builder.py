@@ -183,14 +183,9 @@ class Builder:
         return bool(indices) and all(value.index in self._numbers for value in indices)
 
     def spread_along(
-        self,
-        x: Any,
-        dim: int,
-        apart: Sequence[int] = (),
-        indices: Sequence[Value] = (),
-        function: Function | None = None,
-        some: bool = False,
-    ) -> Value:
+        self, x: Any, dim: int, apart: Sequence[int] = (), indices: Sequence[Value] = (),
+        function: Function | None = None, some: bool = False,
+    ) -> Value:  # fmt: skip
         """Entries in places that the values ``indices`` decide, or the data in other ways; ``some`` as above."""
         return self._value(p.Spread(dim, tuple(apart), some or self._of_model(indices), function), x)
 
@@ -202,9 +197,10 @@ class Builder:
         shape: Sequence[int],
         apart: Sequence[int] = (),
         function: Function | None = None,
+        adds: bool = False,
     ) -> Value:
         onto = () if x is None else (x,)
-        return self._value(p.Scatter(dim, tuple(shape), tuple(apart), function), *onto, source)
+        return self._value(p.Scatter(dim, tuple(shape), tuple(apart), function, adds), *onto, source)
 
     # --- elementwise --------------------------------------------------------------------------------------------
 

@@ -35,10 +35,10 @@ def why_no_matrix(subject: Subject, kind: str | None = None) -> list[Refusal]:
     """
     without = [
         space
-        for space in subject.symmetries.spaces
+        for space in subject.symmetries.channel_spaces
         if kind_of(space) == "channels" and kind in (None, "head" if space.copies else "stream")
     ]
-    if not subject.symmetries.spaces:
+    if not subject.symmetries.channel_spaces:
         return [Refusal(type(subject.model).__name__, subject.why_no_space())]
     if not without:
         return []

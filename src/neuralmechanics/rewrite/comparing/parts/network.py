@@ -48,9 +48,9 @@ class Network:
         """The same from symmetries that were found before."""
         families = [f for f in symmetries if f.exact or not exact]
         shapes = {name: tuple(shape) for name, shape in symmetries.capture.get("parameters", {}).items()}
-        gains = frozenset(g.parameter for s in symmetries.spaces for e in s.entries for g, _ in e.dressing)
+        gains = frozenset(g.parameter for s in symmetries.channel_spaces for e in s.entries for g, _ in e.dressing)
         gains |= {name for f in families for name in f.action.gains}
-        spaces = [SpaceUnit(space, exact) for space in symmetries.spaces]
+        spaces = [SpaceUnit(space, exact) for space in symmetries.channel_spaces]
         for unit in spaces:
             unit.inner = _within(unit.space, spaces)
         scalings = [
@@ -122,7 +122,7 @@ class Network:
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors of the function: parameters, and buffers that a space moves."""
         named = list(self.symmetries.capture.get("parameters", {}))
-        return tuple(dict.fromkeys([*named, *(e.parameter for s in self.symmetries.spaces for e in s.entries)]))
+        return tuple(dict.fromkeys([*named, *(e.parameter for s in self.symmetries.channel_spaces for e in s.entries)]))
 
 
 def _axes(family: Family) -> dict[str, set[int]]:

@@ -84,11 +84,11 @@ def _are_neighbours(network: Network, one: str, other: str) -> bool:
     """Whether two tensors stand in one module, or one inner space moves both."""
     if one.rpartition(".")[0] == other.rpartition(".")[0]:
         return True
-    widest = max((len(s.entries) for s in network.symmetries.spaces), default=0)
+    widest = max((len(s.entries) for s in network.symmetries.channel_spaces), default=0)
     return any(
         {one, other} <= set(space.parameters)
-        for space in network.symmetries.spaces
-        if len(space.entries) < widest or len(network.symmetries.spaces) < 3
+        for space in network.symmetries.channel_spaces
+        if len(space.entries) < widest or len(network.symmetries.channel_spaces) < 3
     )
 
 

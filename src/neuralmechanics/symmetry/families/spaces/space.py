@@ -32,7 +32,8 @@ class Space:
     others are groups of matrices, of which permutations are a part: "ones-preserving orthogonal" (A·1 = 1),
     "orthogonal", "general linear". ``entries`` are all dimensions of parameters that move. ``directions`` are the
     factors that may be chosen for each channel: those of the group (``own``), unless matrices contain them, and those
-    that a gain takes back.
+    that a gain takes back. ``blocks``: parameters that belong to one channel each, as those of an expert that is a
+    module; a permutation exchanges them whole.
     """
 
     name: str
@@ -42,11 +43,13 @@ class Space:
     copies: tuple[Copies, ...] = ()
     directions: tuple[Direction, ...] = ()
     requires: tuple[str, ...] = ()
+    blocks: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that move."""
-        return tuple(dict.fromkeys(entry.parameter for entry in self.entries))
+        exchanged = (name for block in self.blocks for name in block)
+        return tuple(dict.fromkeys([*(entry.parameter for entry in self.entries), *exchanged]))
 
     @property
     def copies_shape(self) -> tuple[int, ...]:
@@ -61,7 +64,8 @@ class Space:
     def axes(self) -> dict[str, tuple[int, ...]]:
         """For each parameter the dimensions along which the channels stand."""
         return {
-            name: tuple(dict.fromkeys(e.axis for e in self.entries if e.parameter == name)) for name in self.parameters
+            name: tuple(dict.fromkeys(e.axis for e in self.entries if e.parameter == name))
+            for name in dict.fromkeys(e.parameter for e in self.entries)
         }
 
     def transform(self, params: Mapping[str, Tensor], element: Element | Tensor | Sequence[Any]) -> dict[str, Tensor]:
@@ -134,6 +138,7 @@ class Space:
             "copies": [asdict(copy) for copy in self.copies],
             "directions": [asdict(d) | {"exponents": list(d.exponents)} for d in self.directions],
             "requires": list(self.requires),
+            **({"blocks": [list(block) for block in self.blocks]} if self.blocks else {}),
         }
 
     @classmethod
@@ -151,6 +156,7 @@ class Space:
             tuple(Copies(**copy) for copy in data["copies"]),
             tuple(directions),
             tuple(data["requires"]),
+            tuple(tuple(block) for block in data.get("blocks", ())),
         )
 
     def __repr__(self) -> str:
@@ -256,6 +262,9 @@ class Space:
     def _permute(self, out: dict[str, Tensor], permutation: Tensor) -> None:
         for entry in self.entries:
             self._apply(out, entry, lambda rows, copy: rows[permutation[copy].to(rows.device)])
+        before = dict(out)
+        for block, k in zip(self.blocks, permutation.tolist() if self.blocks else (), strict=True):
+            out |= {name: before[other] for name, other in zip(block, self.blocks[k], strict=True)}
 
     def _multiply(self, out: dict[str, Tensor], factors: Tensor) -> None:
         for number, entry in enumerate(self.entries):

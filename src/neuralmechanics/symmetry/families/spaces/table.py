@@ -33,7 +33,8 @@ def spaces_table(spaces: Sequence[Space], width: int = 120) -> str:
 
 def _form(space: Space) -> object:
     entries = tuple(sorted({(templated(e.parameter)[0], e.axis) for e in space.entries}))
-    return space.group, space.width, space.copies_shape, _also(space), templated(space.name)[0], entries
+    exchanged = frozenset(templated(name)[0] for block in space.blocks for name in block)
+    return space.group, space.width, space.copies_shape, _also(space), templated(space.name)[0], entries, exchanged
 
 
 def _row(alike: Sequence[Space]) -> tuple[str, str, str, str]:
@@ -45,6 +46,9 @@ def _row(alike: Sequence[Space]) -> tuple[str, str, str, str]:
         for entry in space.entries:
             places.setdefault(entry.axis, []).append(entry.parameter)
     acts = ", ".join(f"{name}[{axis}]" for axis, names in sorted(places.items()) for name in summarised(names))
+    whole = summarised([name for space in alike for block in space.blocks for name in block])
+    if whole:
+        acts = f"{acts}{', ' if acts else ''}exchanged whole: {', '.join(whole)}"
     return first.group, f"{times}{first.width}{inside}", _also(first), acts or common_form([s.name for s in alike])
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
+from neuralmechanics.functional.calling import Whole
+
 __all__ = ["Captured", "Outside", "RouteError", "Source", "first_line", "is_node", "operation_name", "place"]
 
 
@@ -46,7 +48,7 @@ class Captured:
     ``module`` holds what the graph's attributes name; ``sources`` says for every placeholder where its value comes
     from; ``results`` are the graph's outputs in the order of the model's, with whatever is no node kept in place.
     ``writes_parameters`` is false only where the capture has seen that no operation writes into one; ``written`` names
-    the placeholders that operations write into.
+    the placeholders that operations write into. ``whole`` and ``batch`` are what was captured, for runs of the graph.
     """
 
     graph: fx.Graph
@@ -65,6 +67,8 @@ class Captured:
     writes_parameters: bool = True
     replayed: str = ""
     written: frozenset[str] = frozenset()
+    whole: Whole | None = None
+    batch: Any = None
 
     def requirements(self) -> tuple[str, ...]:
         """What the result holds for, beyond the mode of each operation."""

@@ -29,7 +29,7 @@ from neuralmechanics.symmetry.lowering.replay.points import (
     shrunk,
 )
 
-__all__ = ["Replayed", "replayed"]
+__all__ = ["DOUBLE", "TOLERANCES", "Replayed", "own_type", "replayed"]
 
 DOUBLE = 1 << 20  # tensor entries up to which everything is run in float64 at once
 DIFFERENTIATED = 1 << 29  # parameters up to which gradients are compared
@@ -166,7 +166,7 @@ def _compared(
             f"the model writes into {model.written} when it runs, and differentiates by what it has written",
             model.drew,
         )
-    own = _own_type(whole)
+    own = own_type(whole)
     if wide and own is not None and not all(value.isfinite().all() for value in model.values):
         raise _NotRunError("not in float64: a model may count on the largest number of its own type")
     conversion = Conversion(own if wide else None)
@@ -181,7 +181,7 @@ def _compared(
     return difference(model, graph, _tolerance(model, conversion), point.params), model.drew
 
 
-def _own_type(whole: Whole) -> torch.dtype | None:
+def own_type(whole: Whole) -> torch.dtype | None:
     """The precision of the model's parameters, if it is narrower than float64."""
     kinds = {p.dtype for p in whole.parameters() if p.is_floating_point()}
     return max(kinds, key=lambda kind: kind.itemsize) if kinds and torch.float64 not in kinds else None

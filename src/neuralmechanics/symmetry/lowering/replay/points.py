@@ -25,6 +25,7 @@ __all__ = [
     "copied_batch",
     "copies",
     "is_large",
+    "moved",
     "point_of",
     "shrunk",
     "widened",
@@ -75,8 +76,8 @@ class Point:
         every = sum(value.numel() for value in self.params.values()) <= LARGE
         # Tensors of zeros (biases at the start) are moved in any case: at zero much agrees that differs elsewhere.
         chosen = {n: v for n, v in self.params.items() if every or v.numel() <= PARTLY_MOVED or _is_zero(v)}
-        moved = {name: _moved(value, step, generator) for name, value in chosen.items()}
-        return replace(self, params={**self.params, **moved})
+        other = {name: moved(value, step, generator) for name, value in chosen.items()}
+        return replace(self, params={**self.params, **other})
 
     def on_other_data(self) -> Point | None:
         """The same with new content in the batch; None for batches that are no plain tensors."""
@@ -171,7 +172,8 @@ def _filled(value: Any, generator: torch.Generator) -> Any:
     return torch.rand(value.shape, generator=generator, dtype=torch.float32).add(0.5).to(value.dtype)
 
 
-def _moved(value: Tensor, step: float, generator: torch.Generator) -> Tensor:
+def moved(value: Tensor, step: float, generator: torch.Generator) -> Tensor:
+    """A tensor moved by a random fraction of its size, one of zeros by that of one."""
     if not value.numel():
         return value
     count = value.numel()

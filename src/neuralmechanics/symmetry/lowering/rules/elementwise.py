@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.rules.arithmetic import EXPONENTIAL, STEPS
-from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, bound, function_of, parity
+from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, IDENTITY, bound, function_of, outcome, parity
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, meta_shape, reshape, take
-from neuralmechanics.symmetry.lowering.rules.registry import Operand, is_number, number_in, rule
-from neuralmechanics.symmetry.program.attributes.function import NEGATIVE, POSITIVE, Function
+from neuralmechanics.symmetry.lowering.rules.registry import Operand, is_number, number_in, rule, settings
+from neuralmechanics.symmetry.program.attributes.function import EQUALS, NEGATIVE, POSITIVE, Function
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import NotSoughtError
 from neuralmechanics.symmetry.program.value import Value, is_value
@@ -203,8 +204,11 @@ def signed(d: Builder, node: fx.Node, x: Any, y: Any) -> Value:
 @rule("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal")
 def compared(d: Builder, node: fx.Node, x: Value, y: Operand) -> Value:
     """Comparison with zero is invariant to positive factors."""
+    equal = "eq" in operation_name(node)
     if number_in(y) == 0:
-        return of_sign(d, x, bound(node, 0))
+        return of_sign(d, x, replace(bound(node, 0), name=EQUALS) if equal else bound(node, 0))
+    if equal and isinstance(y, int) and not x.depends:
+        return d.computed(x.shape, settings(node), True, replace(outcome(node), name=EQUALS, settings=y), [x])
     raise NotSoughtError(STEPS, hides=True)
 
 

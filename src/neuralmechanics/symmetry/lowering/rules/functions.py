@@ -10,6 +10,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
 from neuralmechanics.symmetry.lowering.capture.in_place import written_arguments
+from neuralmechanics.symmetry.program.attributes.function import IDENTITY as SAME
 from neuralmechanics.symmetry.program.attributes.function import RESULT, Function
 
 __all__ = ["bound", "function_of", "is_elementwise", "outcome", "parity"]
@@ -40,7 +41,7 @@ def bound(node: fx.Node, *held: int, part: int | None = None) -> Function:
 def is_elementwise(node: fx.Node) -> bool:
     """Whether each entry of the result is made of the entries in the same place."""
     tagged = torch.Tag.pointwise in getattr(node.target, "tags", ())
-    return tagged or operation_name(node) in ("aten.polar", "aten.complex")
+    return tagged or operation_name(node) in ("aten.polar", "aten.complex", "aten.floor_divide")
 
 
 def parity(node: fx.Node) -> int:
@@ -77,5 +78,5 @@ def function_of(name: str, apply: Callable[..., Any], *nodes: Any, settings: Any
     return Function(name, applied, names, told)
 
 
-IDENTITY = Function("identity", lambda x: x)
+IDENTITY = Function(SAME, lambda x: x)
 ABSOLUTE = Function("abs", torch.abs)

@@ -10,7 +10,7 @@ from torch import fx
 
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import meta_shape
-from neuralmechanics.symmetry.lowering.rules.registry import Operand, is_number, number_in, rule
+from neuralmechanics.symmetry.lowering.rules.registry import Operand, is_number, number_in, rule, settings
 from neuralmechanics.symmetry.lowering.sizes import shape_of
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.value import Value, is_value
@@ -35,7 +35,10 @@ def chosen(d: Builder, node: fx.Node, condition: Any, x: Operand | None = None, 
     """
     if x is None and y is None:
         d.fix(condition)
-        return tuple(d.constant(shape_of(v), function=outcome(node, k)) for k, v in enumerate(node.meta["val"]))
+        found = [(shape_of(v), outcome(node, k)) for k, v in enumerate(node.meta["val"])]
+        if condition.depends:
+            return tuple(d.constant(shape, function=f) for shape, f in found)
+        return tuple(d.computed(s, (settings(node), k), False, f, [condition]) for k, (s, f) in enumerate(found))
     shape = meta_shape(node)
     d.fix(condition)
     first, other = number_in(x), number_in(y)

@@ -9,7 +9,7 @@ may send to them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from neuralmechanics.symmetry.program.facts import is_nonnegative, number_of
 from neuralmechanics.symmetry.program.program import Instruction, Location, Program
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["with_expert_axis"]
+__all__ = ["sorted_list", "with_expert_axis"]
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -60,17 +60,17 @@ def _deciding(instruction: Instruction, makers: dict[int, Instruction]) -> int |
     if len(primitive.index.values) != 1 or primitive.index.how not in ((), GROUPS) or primitive.function is None:
         return None
     value = _unshaped(primitive.index.values[0], makers)
-    return value if primitive.index.how == () else _listed(value, makers)
+    return value if primitive.index.how == () else sorted_list(value, makers)
 
 
-def _unshaped(value: int, makers: dict[int, Instruction]) -> int:
+def _unshaped(value: int, makers: Mapping[int, Instruction]) -> int:
     """The value of which this one is a reshape."""
     while isinstance(made := makers[value].primitive, p.Rearrange) and isinstance(made.view, Reshape):
         value = makers[value].operands[0].index
     return value
 
 
-def _listed(ends: int, makers: dict[int, Instruction]) -> int:
+def sorted_list(ends: int, makers: Mapping[int, Instruction]) -> int:
     """The sorted list of which the groups' ends are the running sums of its counts; the ends themselves if none is."""
     maker = makers[ends]
     if not isinstance(maker.primitive, p.Contract) or _name(makers[maker.operands[1].index].primitive) != TRIANGLE:

@@ -7,17 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "COUNTING",
     "COUNTS",
+    "ELSEWHERE",
+    "EQUALS",
     "GROUPS",
+    "IDENTITY",
     "INDEX",
+    "LARGEST",
     "NEGATIVE",
     "ONE_HOT",
     "PARTS",
     "POSITIVE",
+    "PUT",
     "RESULT",
     "SORTED",
     "TRIANGLE",
     "UNITS",
+    "WRITTEN",
     "Function",
 ]
 
@@ -27,6 +34,13 @@ GROUPS = "groups"  # the group of each row, by where the rows of each group end
 INDEX = "index"  # the entries themselves, as places
 ONE_HOT = "one-hot"  # one in the place that each entry names, zero elsewhere, along a new last dimension
 SORTED = "sort"  # the entries, smallest first
+LARGEST = "topk"  # the largest entries, or the smallest
+EQUALS = "equals"  # whether the entries are a given number, the settings
+IDENTITY = "identity"  # the entries
+COUNTING = "counting"  # the numbers 0, 1, …
+WRITTEN = "index_put"  # entries written at places, or added there
+PUT = "put"  # the entries at given places, zero elsewhere
+ELSEWHERE = "elsewhere"  # a number wherever nothing was put
 TRIANGLE = "triangle"  # a lower triangle of ones: running sums
 RESULT = "result"  # what an operation gives in a run of the model, of which no more is known
 PARTS = "parts"  # the real and the imaginary part, along a new last dimension

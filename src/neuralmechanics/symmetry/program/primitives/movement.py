@@ -135,12 +135,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Scatter:
-    """The last operand put into, or added to, places along ``dim`` of the first (of zeros where there is one)."""
+    """The last operand put into, or (``adds``) added to, places along ``dim`` of the first, or of zeros."""
 
     dim: int
     shape: Shape
     apart: tuple[int, ...] = ()
     function: Function | None = None
+    adds: bool = field(default=False, repr=False)
 
     def output_shape(self, *xs: Shape) -> Shape:
         within(xs[-1], [self.dim])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import operation_name
+from neuralmechanics.symmetry.lowering.graph.known_entries import entries_of
 from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of, outcome
 from neuralmechanics.symmetry.lowering.rules.indices.index_arguments import (
     is_narrow,
@@ -21,7 +23,7 @@ from neuralmechanics.symmetry.lowering.rules.indices.index_arguments import (
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import Operand, rule
 from neuralmechanics.symmetry.lowering.sizes import meta_shape
-from neuralmechanics.symmetry.program.attributes.function import INDEX, ONE_HOT, Function
+from neuralmechanics.symmetry.program.attributes.function import COUNTING, INDEX, ONE_HOT, Function
 from neuralmechanics.symmetry.program.attributes.index import Places
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import PaddingRow
@@ -257,7 +259,14 @@ def drawn(d: Builder, node: fx.Node, *xs: Operand, **__: object) -> Value:
 def fresh(d: Builder, node: fx.Node, *_: object, **__: object) -> Value:
     """Shapes only: the values of the input do not matter."""
     number = _filling(node)
-    return d.constant(meta_shape(node), number, function=outcome(node) if number is None else None)
+    made = replace(outcome(node), name=COUNTING) if _counts(node) else outcome(node)
+    return d.constant(meta_shape(node), number, function=made if number is None else None)
+
+
+def _counts(node: fx.Node) -> bool:
+    """Whether the numbers 0, 1, … are made."""
+    found = entries_of(node) if operation_name(node) == "aten.arange" else None
+    return found is not None and found.tolist() == list(range(len(found)))
 
 
 def _filling(node: fx.Node) -> float | None:

@@ -20,7 +20,7 @@ from neuralmechanics.symmetry.lowering.rules.indices.index_arguments import (
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, reshape, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.lowering.sizes import known, meta_shape
-from neuralmechanics.symmetry.program.attributes.function import Function
+from neuralmechanics.symmetry.program.attributes.function import ELSEWHERE, PUT, WRITTEN, Function
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.refusals import NotSoughtError, UnsupportedFormError
 from neuralmechanics.symmetry.program.value import Value, is_value
@@ -82,7 +82,8 @@ def placed(d: Builder, node: fx.Node, x: Value, *rest: Any, **kwargs: Any) -> Va
     if alpha != 1:
         source = d.scaled(source, alpha)
         function = function_of("index_add", lambda x, source, index: x.index_add(dim, index, source), node.args[2])
-    return d.placed(onto, source, dim, shape, apart, _onto_zeros(function, onto is None, shape))
+    adds = "add" in str(node.target) or "reduce" in kwargs
+    return d.placed(onto, source, dim, shape, apart, _onto_zeros(function, onto is None, shape), adds)
 
 
 @rule("scatter_reduce", "index_reduce")
@@ -113,7 +114,7 @@ def _masked_elsewhere(
     """A source put onto minus infinities: the source wherever it is not masked, whatever stands beneath the mask."""
     settings = (function.settings, x.shape)
     put = replace(
-        function, apply=lambda s, *xs: function.apply(s.new_zeros(x.shape), s, *xs), name="put", settings=settings
+        function, apply=lambda s, *xs: function.apply(s.new_zeros(x.shape), s, *xs), name=PUT, settings=settings
     )
 
     def masked(whole: torch.Tensor, source: torch.Tensor, *xs: Any) -> torch.Tensor:
@@ -122,7 +123,7 @@ def _masked_elsewhere(
 
     spread = d.resized(d.spread_along(source, dim, apart), x.shape, put)
     held = node.args[max(k for k, a in enumerate(node.args) if is_node(a))]
-    elsewhere = Function("elsewhere", masked, (held.name, *function.data), settings)
+    elsewhere = Function(ELSEWHERE, masked, (held.name, *function.data), settings)
     return d.masked(spread, lowest, x.shape, elsewhere)
 
 
@@ -166,13 +167,13 @@ def index_put(d: Builder, node: Any, x: Value, indices: Any, source: Value, *res
     adds = next((a for a in rest_of if isinstance(a, bool)), False)
     places, at = joined.places(node.args[1], x.shape), joined.place
     written = function_of(
-        "index_put",
+        WRITTEN,
         lambda onto, source, *index: _written(onto, source, at, places.apply(*index), adds),
         *(n for n in node.args[1] if n is not None),
         settings=(adds, places.settings),
     )
     target = None if onto is None else joined.flattened(d, onto)
-    put = d.placed(target, source, joined.place, even, (), _onto_zeros(written, onto is None, even))
+    put = d.placed(target, source, joined.place, even, (), _onto_zeros(written, onto is None, even), adds)
     return joined.restored(d, put, shape)
 
 

@@ -171,7 +171,10 @@ def ordered(d: Builder, node: fx.Node, x: Any, *args: Any, **kwargs: Any) -> tup
     if "sort" in str(node.target):
         descending = kwargs.get("descending", any(a is True for a in args))
         function = replace(function, name=f"{SORTED} descending" if descending else SORTED)
-    return d.ordered(x, dim, shape, function), d.constant(shape, function=outcome(node, 1))
+    found = d.ordered(x, dim, shape, function)
+    if x.depends:
+        return found, d.constant(shape, function=outcome(node, 1))
+    return found, d.computed(shape, (settings(node), 1), False, outcome(node, 1), [found])
 
 
 @rule("logsumexp", "special_logsumexp")
