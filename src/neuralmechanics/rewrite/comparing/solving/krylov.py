@@ -22,7 +22,7 @@ def minimal_residual(image: Callable[[Vector], Vector], right: Vector, most: int
     """x of least ‖A x - right‖ among combinations of right, A right, A² right, … (Saad & Schultz 1986).
 
     >>> matrix = torch.tensor([[1.0, 2.0], [0.0, 3.0]], dtype=torch.float64)
-    >>> minimal_residual(lambda x: matrix @ x, torch.tensor([5.0, 6.0], dtype=torch.float64)).tolist()
+    >>> minimal_residual(lambda x: matrix @ x, torch.tensor([5.0, 6.0], dtype=torch.float64)).round(decimals=9).tolist()
     [1.0, 2.0]
     """
     size = float(right.norm())

@@ -47,12 +47,16 @@ class Solved:
         matrix = self._matrix(params)
         target = self._target(weights.to(matrix.device))
         square = matrix.shape[0] == matrix.shape[1]
-        found, _ = torch.linalg.solve_ex(matrix if square else matrix @ matrix.mT, target)
-        found = found if square else matrix.mT @ found
-        # Where M is zero at first, or has lost its rank, nothing moves: that is no wrong answer.
-        left = (matrix @ found - target).detach().abs().max()
-        solved = bool(left.isfinite()) and float(left) <= _EXACT * float(target.detach().abs().max())
-        return found if solved else torch.zeros(self.count, dtype=torch.float64, device=matrix.device)
+        system = matrix if square else matrix @ matrix.mT
+        # Where M is zero at first, or has lost its rank, nothing moves: that is no wrong answer. It is decided beside
+        # the graph, and another matrix is solved with there, so that derivatives are zeros and not nan.
+        with torch.no_grad():
+            tried = torch.linalg.solve_ex(system, target)[0]
+            left = (system @ tried - target).abs().max()
+            solved = left <= _EXACT * target.abs().max()
+            one = torch.eye(len(system), dtype=system.dtype, device=system.device)
+        found = torch.linalg.solve_ex(torch.where(solved, system, one), target)[0]
+        return torch.where(solved, found if square else matrix.mT @ found, 0.0)
 
     def _matrix(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "outputs count"]:
         total: Tensor | None = None
