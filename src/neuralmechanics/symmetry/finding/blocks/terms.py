@@ -66,10 +66,15 @@ class Terms:
     def _first(self, instruction: Instruction) -> int:
         assert instruction.result is not None
         try:
-            return self.made(instruction, self.of.__getitem__)
-        except (UnfollowedError, KeyError):
+            return self.made(instruction, self._known)
+        except UnfollowedError:
             self.opaque.add(instruction.result.index)
             return self.number(("leaf", instruction.result.index))
+
+    def _known(self, value: int) -> int:
+        if value not in self.of:
+            raise UnfollowedError("it names a value that is made later")
+        return self.of[value]
 
     def _own(self, instruction: Instruction) -> None:
         assert instruction.result is not None
