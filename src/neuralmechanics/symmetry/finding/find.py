@@ -32,7 +32,7 @@ from neuralmechanics.symmetry.finding.reading.absorbing import absorbed_shifts
 from neuralmechanics.symmetry.finding.reading.affine_shifts import affine_families
 from neuralmechanics.symmetry.finding.reading.displaced import Displaced, displaced
 from neuralmechanics.symmetry.finding.reading.gauges import gauge_families, turned_pairs
-from neuralmechanics.symmetry.finding.reading.grouping import Group, collapse, gather, read_off
+from neuralmechanics.symmetry.finding.reading.grouping import Group, collapse, gather, read_off, shifted_entries
 from neuralmechanics.symmetry.finding.reading.linear_blocks import block_family, gather_blocks, pair_family
 from neuralmechanics.symmetry.finding.reading.naming import named_family, unique_names
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings, distinct_shifts
@@ -243,12 +243,7 @@ def _scaled_by(terms: Sequence[GramTerm], scales: Scales, space: NullSpace) -> n
 
 
 def _translations(shifts: Shifts, space: NullSpace) -> list[Group]:
-    entries = []
-    for name, arrays in shifts.parameters.items():
-        for ids in arrays:
-            entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space)
-            entries += [entry] if entry is not None else []
-    return gather(entries, space.count)
+    return gather(shifted_entries(shifts, space), space.count)
 
 
 def _scalings(

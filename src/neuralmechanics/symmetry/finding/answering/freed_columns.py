@@ -14,7 +14,7 @@ from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.finding.answering.answered_constants import root_parameter
-from neuralmechanics.symmetry.finding.reading.grouping import Exponents, collapse, read_off
+from neuralmechanics.symmetry.finding.reading.grouping import Exponents, shifted_entries
 from neuralmechanics.symmetry.finding.redundancy import distinct_shifts
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.program import primitives as p
@@ -38,11 +38,7 @@ def freed_columns(
     shifts = Shifts(captured.shapes, complex=captured.complex, single=single, whole=columns)
     interpret(_apart(program, weights), shifts)
     space = distinct_shifts(shifts, shifts.system.solve(shifts.read()))
-    entries = []
-    for name, arrays in shifts.parameters.items():
-        for ids in arrays:
-            entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space)
-            entries += [entry] if entry is not None else []
+    entries = shifted_entries(shifts, space)
     names = {w.weight for w in weights}
     found = {w.weight: _beside(w, entries, space.count, names) for w in weights}
     return {name: terms for name, terms in found.items() if terms is not None}

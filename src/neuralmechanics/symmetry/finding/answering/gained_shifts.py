@@ -10,7 +10,7 @@ from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.actions import AffineShift, Shear, ShearTerm
-from neuralmechanics.symmetry.finding.reading.grouping import Exponents, collapse, read_off
+from neuralmechanics.symmetry.finding.reading.grouping import Exponents, shifted_entries
 from neuralmechanics.symmetry.finding.redundancy import distinct_shifts
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.rewriting.gained_writers import GainedWriter, without_gains
@@ -31,11 +31,7 @@ def gained_shifts(captured: Captured, program: Program, single: frozenset[str]) 
     shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
     interpret(plain, shifts)
     space = distinct_shifts(shifts, shifts.system.solve(shifts.read()))
-    entries = []
-    for name, arrays in shifts.parameters.items():
-        for ids in arrays:
-            entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space)
-            entries += [entry] if entry is not None else []
+    entries = shifted_entries(shifts, space)
     alone = _alone(entries, space)
     return [
         shear

@@ -17,7 +17,7 @@ from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.domains.shift.products import Gained, Mapped
 from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, MapFactor, Shift
 from neuralmechanics.symmetry.families.family import Family
-from neuralmechanics.symmetry.finding.reading.grouping import Exponents, collapse, family_terms, members_alike, read_off
+from neuralmechanics.symmetry.finding.reading.grouping import Exponents, family_terms, members_alike, shifted_entries
 from neuralmechanics.symmetry.finding.reading.naming import SliceLabels, named_family
 from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, View, dimension_groups
 
@@ -49,11 +49,7 @@ class ShiftReading:
     @classmethod
     def of(cls, shifts: Shifts, space: NullSpace) -> ShiftReading:
         """The reading of a walk."""
-        entries = []
-        for name, arrays in shifts.parameters.items():
-            for ids in arrays:
-                entry = read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space)
-                entries += [entry] if entry is not None else []
+        entries = shifted_entries(shifts, space)
         found = [(a, _maps(a, shifts.shapes)) for a in shifts.absorbed]
         maps = [(a, known) for a, known in found if known is not None]
         # Where a shift also moves the weights that carry it on, the answer would be quadratic in its amount.

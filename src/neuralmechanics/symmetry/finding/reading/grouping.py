@@ -11,10 +11,11 @@ import numpy as np
 
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.finding.reading.naming import SliceLabels
 
-__all__ = ["Exponents", "Group", "collapse", "gather"]
+__all__ = ["Exponents", "Group", "collapse", "gather", "read_off", "shifted_entries"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,16 @@ def read_off(name: str, shape: Sequence[int], ids: np.ndarray, factor: float, sp
     if not len(slices):
         return None
     return Exponents(SliceView(name, tuple(shape), kept), slices, basis, values * factor)
+
+
+def shifted_entries(shifts: Shifts, space: NullSpace) -> list[Exponents]:
+    """The parts of the basis that stand behind all parameters of a walk for shifts."""
+    found = (
+        read_off(name, shifts.shapes[name], collapse(ids, space), 1.0, space)
+        for name, arrays in shifts.parameters.items()
+        for ids in arrays
+    )
+    return [entry for entry in found if entry is not None]
 
 
 def collapse(ids: np.ndarray, space: NullSpace) -> np.ndarray:
