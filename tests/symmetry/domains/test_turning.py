@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from neuralmechanics import Symmetries, find_symmetries
 from neuralmechanics.symmetry.families.actions import Rotation, Shear
@@ -133,3 +134,32 @@ def test_what_tells_channels_apart_ends_a_rotation(reader: nn.Module) -> None:
 
     symmetries = find_symmetries(Reads(), torch.randn(5, 3))
     assert not [f for f in symmetries if isinstance(f.action, Rotation)]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_a_gain_of_zero_moves_nothing(zero: bool) -> None:
+    """W + (1/λ)vᵀ is no number where a gain is zero: then the finite transformation is the identity, and no nan."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last, self.gain = nn.Linear(5, 6), nn.Linear(6, 3), nn.Parameter(torch.randn(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.last(functional.layer_norm(self.gain * self.first(x), (6,)).tanh())
+            return out
+
+    torch.manual_seed(0)
+    model, x = Scaled().double(), torch.randn(4, 5).double()
+    if zero:
+        model.gain.data[2] = 0
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    shears = [family for family in find_symmetries(model, x) if isinstance(family.action, Shear)]
+    assert shears
+    for family in shears:
+        moved = family.transform(params, 1.0)
+        assert torch.allclose(torch.func.functional_call(model, moved, (x,)), model(x), rtol=0, atol=1e-12)
+        assert all(torch.equal(moved[n], p) for n, p in params.items()) == zero
+        gradients = {n: torch.ones_like(p) for n, p in params.items()}
+        adjoint = family.adjoint(gradients, 1.0, params)
+        assert all(bool(t.isfinite().all()) for t in adjoint.values())

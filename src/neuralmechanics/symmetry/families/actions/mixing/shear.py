@@ -73,11 +73,15 @@ class ShearTerm:
         return self.slices.slices, self.slices.charges, np.asarray(self.slices.coefficients, dtype=float)
 
     def columns(self, params: Mapping[str, Tensor]) -> Float64[Tensor, "*ones columns *ones"]:
-        """1/γ, along the inputs of the weight."""
+        """1/γ, along the inputs of the weight; zeros where a gain is zero: then nothing moves."""
         weight = params[self.weight]
         gain = gain_values(self.dressing, params, weight)
         width = weight.shape[self.inputs]
-        inverse = torch.ones(width, dtype=torch.float64, device=weight.device) if gain is None else 1 / gain
+        inverse = torch.ones(width, dtype=torch.float64, device=weight.device)
+        if gain is not None:
+            alive = (gain != 0).all()
+            # Ones in the place of dead gains, so that derivatives there are zeros and not nan.
+            inverse = torch.where(alive, 1 / torch.where(alive, gain, 1.0), 0.0)
         return inverse.reshape([width if d == self.inputs else 1 for d in range(weight.ndim)])
 
     def constant(self, params: Mapping[str, Tensor]) -> Float64[Tensor, ""]:
@@ -137,7 +141,8 @@ class Shear(Action):
     def footing(self, params: Mapping[str, Tensor]) -> tuple[tuple[SliceTerm, ...], Mapping[str, Tensor]]:
         """The mean over the columns of W·diag(γ), to which S u is added."""
         weight, inputs = self.term.weight, self.term.inputs
-        along = params[weight].double() / self.term.columns(params)
+        columns = self.term.columns(params)
+        along = torch.where(columns != 0, params[weight].double() / columns, 0.0)
         along = along.mean(inputs, keepdim=True) if self.term.alike else along
         return (self._steps(params),), {weight: along}
 
