@@ -275,3 +275,22 @@ def test_a_transposed_parameter_is_refused(asked: str, stored: bool) -> None:
     _ASKED[asked](symmetries, params)
     with pytest.raises(ValueError, match=r"'2\.weight' has the shape \(4, 3\), and had \(3, 4\)"):
         _ASKED[asked](symmetries, params | {"2.weight": params["2.weight"].T})
+
+
+@pytest.mark.parametrize("name", ["shear that is solved for", "bias that is solved for"])
+def test_where_a_map_has_lost_its_rank_nothing_moves(name: str) -> None:
+    """M u = F w has no solution for a singular M: the parameters stay, and no least-squares answer is given out."""
+    family, params = family_of(name), INSTANCES[name].params()
+    solved = family.action.solved  # type: ignore[attr-defined]
+    moved = family.transform(params, 1.0)
+    assert any(not torch.equal(moved[n], p) for n, p in params.items())
+    draw = torch.Generator().manual_seed(0)
+
+    def rank_one(weight: Tensor) -> Tensor:
+        left, right = (torch.randn(n, generator=draw, dtype=weight.dtype) for n in weight.shape)
+        return torch.outer(left, right)  # singular to rounding: elimination finds some answer or other
+
+    for flat in (torch.zeros_like, rank_one):
+        dead = params | {n: flat(params[n]) for n in solved.inputs}
+        after = family.transform(dead, 1.0)
+        assert all(torch.equal(after[n], p) for n, p in dead.items())
