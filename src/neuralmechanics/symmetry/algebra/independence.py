@@ -7,6 +7,8 @@ import heapq
 import numpy as np
 from scipy import sparse
 
+from neuralmechanics.symmetry.algebra.sets import distinct
+
 __all__ = ["independent_columns"]
 
 _MIXED = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)  # odd, with bits all over
@@ -29,7 +31,7 @@ def independent_columns(matrix: sparse.csr_matrix) -> np.ndarray:
     apart: list[np.ndarray] = []
     while len(columns):
         alone = np.bincount(rows)[rows] == 1
-        found = np.unique(columns[alone])
+        found = distinct(columns[alone])
         left = ~np.isin(columns, found)
         # A round costs as much as what is left. While each removes an eighth, all rounds together cost a multiple of
         # the first; one that removes less is no better than elimination.

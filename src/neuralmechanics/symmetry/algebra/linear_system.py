@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from neuralmechanics.symmetry.algebra.elimination import Equation, eliminate, narrowed
 from neuralmechanics.symmetry.algebra.reduction import Rows, exact_coefficient, merge, simplify
+from neuralmechanics.symmetry.algebra.sets import distinct
 
 __all__ = ["ConstraintSystem", "NullSpace", "Seen"]
 
@@ -87,7 +88,7 @@ class NullSpace:
 
     def basis_of(self, ids: np.ndarray) -> np.ndarray:
         """The basis vectors that any of the variables takes part in."""
-        return np.unique(self.distinct[np.unique(self.place[ids.reshape(-1)])].indices)
+        return distinct(self.distinct[distinct(self.place[ids.reshape(-1)])].indices)
 
     def cause(self, arrays: Sequence[np.ndarray]) -> int | None:
         """The first operation that forced any of the variables, or what they are equal to, to zero."""

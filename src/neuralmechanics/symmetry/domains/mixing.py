@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm
 from neuralmechanics.symmetry.domains.tearing import tears_channels
@@ -57,12 +58,12 @@ class Mixings(Scales):
         self._matrix = matrix
         for label in original.parameters.values():
             for term in label.terms:
-                alone[self._without_factor(np.unique(term.ids), count)] = True
+                alone[self._without_factor(distinct(term.ids), count)] = True
         size = matrix.shape[1]
         self._signature = np.zeros(size, dtype=np.uint64)
         self._stiff = np.zeros(size, dtype=bool)
         self._pairs: list[np.ndarray] = []
-        self._stiff[np.unique(matrix[np.flatnonzero(~alone & (count > 0))].indices)] = True
+        self._stiff[distinct(matrix[np.flatnonzero(~alone & (count > 0))].indices)] = True
 
     def _without_factor(self, variables: np.ndarray, count: np.ndarray) -> np.ndarray:
         """Notes the channel behind each variable of an array that also has a factor common to all; those variables."""
@@ -75,7 +76,7 @@ class Mixings(Scales):
         np.minimum.at(low, inverse, rows.data)
         np.maximum.at(high, inverse, rows.data)
         own = ~((uses == len(variables)) & (low == high))[inverse]
-        if own.sum() != len(variables) or len(np.unique(rows.row[own])) != len(variables):
+        if own.sum() != len(variables) or len(distinct(rows.row[own])) != len(variables):
             return variables[:0]
         if not (np.abs(rows.data[own]) == 1).all():
             return variables[:0]
@@ -109,7 +110,7 @@ class Mixings(Scales):
 
     def _stiffen(self, terms: Iterable[LabelTerm]) -> None:
         for term in terms:
-            self._stiff[np.unique(self._matrix[term.ids.reshape(-1)].indices)] = True
+            self._stiff[distinct(self._matrix[term.ids.reshape(-1)].indices)] = True
 
     def fix(self, *xs: Label) -> None:
         """What may not change does not mix either."""

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.slices import GramBlocks, ProductPlan, SliceMix
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.families.actions import ChargeShare, ChargeTerms
 from neuralmechanics.symmetry.families.displacement import Displacement
 from neuralmechanics.symmetry.families.family import Family
@@ -151,7 +152,7 @@ class ChargeVector:
             out = torch.zeros(self.charges, dtype=torch.float64)
             self.accumulate_apart_(out, name, probe, probe)
             numbers.append(np.flatnonzero(out.numpy()))
-        return np.unique(np.concatenate(numbers)) if numbers else np.zeros(0, dtype=np.int64)
+        return distinct(np.concatenate(numbers)) if numbers else np.zeros(0, dtype=np.int64)
 
     def elements(self) -> Float64[Tensor, " charges"]:
         """Σ|c| over the elements of each charge; inf for charges of linear blocks, which are sums over many."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from neuralmechanics.functional.calling import LossFunction
 from neuralmechanics.functional.function_module import as_module
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.mixing import Mixings
 from neuralmechanics.symmetry.domains.scaling.domain import Scales
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
@@ -239,7 +240,7 @@ def _scaled_by(terms: Sequence[GramTerm], scales: Scales, space: NullSpace) -> n
         labels = scales.parameters[term.view.parameter].terms
         arrays = [t.ids for t in labels if tuple(d for d, n in enumerate(t.ids.shape) if n > 1) == term.view.kept]
         found += [space.basis_of(ids.reshape(-1)[term.slices.reshape(-1)]) for ids in arrays]
-    return np.unique(np.concatenate(found))
+    return distinct(np.concatenate(found))
 
 
 def _translations(shifts: Shifts, space: NullSpace) -> list[Group]:

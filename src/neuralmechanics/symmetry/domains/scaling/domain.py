@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.scaling.contractions import Contractions
 from neuralmechanics.symmetry.domains.scaling.indexed_rows import (
     choices_of,
@@ -146,7 +147,7 @@ class Scales(Contractions):
 
     def _breaks(self, terms: Sequence[LabelTerm], broken_by: Breaking) -> None:
         for term in terms:
-            self.breakings.append((np.unique(term.ids), broken_by))
+            self.breakings.append((distinct(term.ids), broken_by))
 
     def scaled(self, x: Label, factor: float) -> Label:
         return x

@@ -12,6 +12,7 @@ from scipy import sparse
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.sets import without
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.domains.representation.tensor_type import places_of
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
@@ -75,7 +76,7 @@ def _alone(weights: Sequence[Sheared], shifts: Shifts, space: NullSpace) -> list
 def _answers_of(name: str, reading: ShiftReading, basis: np.ndarray) -> list[tuple[SliceTerm, AffineShift]]:
     """The shifts of a bias, with the same action on everything else."""
     found = []
-    for action, _ in reading.actions(np.setdiff1d(basis, reading.refused)):
+    for action, _ in reading.actions(without(basis, reading.refused)):
         own = [t for t in action.terms if t.view.parameter == name]
         rest = tuple(t for t in action.terms if t.view.parameter != name)
         found += [(own[0], AffineShift(rest, action.answers))] if len(own) == 1 else []

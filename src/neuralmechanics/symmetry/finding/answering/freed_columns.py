@@ -11,6 +11,7 @@ from scipy.sparse.linalg import spsolve
 
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry.algebra.independence import independent_columns
+from neuralmechanics.symmetry.algebra.sets import without
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.finding.answering.answered_constants import root_parameter
@@ -52,7 +53,7 @@ def _beside(w: Sheared, entries: Sequence[Exponents], count: int, weights: set[s
     e = own[0]
     moves = sparse.csc_matrix((e.coefficients, (e.slices, e.basis)), shape=(e.view.size, count))
     never = [other.basis for other in entries if other.view.parameter in (w.made_of | weights) - {w.weight}]
-    allowed = np.setdiff1d(e.basis, np.concatenate([*never, np.zeros(0, np.int64)]))
+    allowed = without(e.basis, np.concatenate([*never, np.zeros(0, np.int64)]))
     touched = np.bincount(np.concatenate([other.basis for other in entries]), minlength=count)
     allowed = allowed[np.argsort(touched[allowed], kind="stable")]  # what moves the fewest other entries first
     chosen = allowed[independent_columns(sparse.csr_matrix(moves[:, allowed]))]

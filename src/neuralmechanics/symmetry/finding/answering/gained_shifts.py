@@ -8,6 +8,7 @@ import numpy as np
 
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.sets import distinct, without
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.actions import AffineShift, Shear, ShearTerm
 from neuralmechanics.symmetry.finding.reading.grouping import Exponents, shifted_entries
@@ -44,7 +45,7 @@ def gained_shifts(captured: Captured, program: Program, single: frozenset[str]) 
 
 def _alone(entries: list[Exponents], space: NullSpace) -> np.ndarray:
     """The basis vectors that move one view of one parameter."""
-    touched = np.concatenate([np.unique(e.basis) for e in entries]) if entries else np.zeros(0, np.int64)
+    touched = np.concatenate([distinct(e.basis) for e in entries]) if entries else np.zeros(0, np.int64)
     return np.flatnonzero(np.bincount(touched, minlength=space.count) == 1)
 
 
@@ -53,17 +54,17 @@ def _sheared(entry: Exponents, writer: GainedWriter, alone: np.ndarray) -> Shear
 
     Such a shift is a multiple of itself without gains, and so a translation that is known.
     """
-    e = entry.without(np.setdiff1d(entry.basis, alone))
+    e = entry.without(without(entry.basis, alone))
     kept = e.view.kept
     if writer.dim in kept:
         place = np.unravel_index(e.slices, [e.view.shape[d] for d in kept])[kept.index(writer.dim)]
-        spans = [(b, np.unique(place[e.basis == b]).size) for b in np.unique(e.basis)]
+        spans = [(b, distinct(place[e.basis == b]).size) for b in distinct(e.basis)]
         e = e.without(np.array([b for b, count in spans if count < 2], np.int64))
     if not len(e.basis):
         return None
     view = e.view
     if writer.dim not in kept:
         view = replace(view, shape=tuple(1 if d == writer.dim else n for d, n in enumerate(view.shape)))
-    order = np.unique(e.basis)
+    order = distinct(e.basis)
     term = SliceTerm(view, np.searchsorted(order, e.basis), e.slices, e.coefficients)
     return Shear(ShearTerm(term, writer.dim, writer.dressing), AffineShift((), ()))

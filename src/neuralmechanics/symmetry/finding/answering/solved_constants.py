@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from neuralmechanics.slices import SliceTerm
+from neuralmechanics.symmetry.algebra.sets import common, distinct, without
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, Shear, ShearTerm, Solved
@@ -89,16 +90,16 @@ class _Parts:
         space = reading.space
         moved = np.zeros(space.count, np.int64)  # how many views of parameters a vector moves
         for e in reading.entries:
-            moved[np.unique(e.basis)] += 1
+            moved[distinct(e.basis)] += 1
         taken: dict[str, np.ndarray] = {}
         for absorbed, _ in reading.maps:
             mine = taken.setdefault(absorbed.absorber, np.zeros(space.count, bool))
             mine[space.basis_of(absorbed.ids)] = True
         several = sum((mine.astype(np.int64) for mine in taken.values()), np.zeros(space.count, np.int64))
-        alone = np.setdiff1d(np.flatnonzero(moved == 1), reading.refused)
+        alone = without(np.flatnonzero(moved == 1), reading.refused)
         free = {}
         for e in reading.entries:
-            own = np.intersect1d(np.unique(e.basis), alone[several[alone] == 0])
+            own = common(distinct(e.basis), alone[several[alone] == 0])
             if e.view.parameter in ends and len(own):
                 (action, _), *more = reading.actions(own)
                 if not more:
@@ -107,7 +108,7 @@ class _Parts:
         for e in reading.entries:
             for end, targets in free.items():
                 mine = taken.get(end, np.zeros(space.count, bool))
-                own = np.intersect1d(np.unique(e.basis), alone[(several[alone] == 1) & mine[alone]])
+                own = common(distinct(e.basis), alone[(several[alone] == 1) & mine[alone]])
                 actions = [action for action, _ in reading.actions(own)] if len(own) else []
                 if len(actions) == 1 and len(actions[0].terms) == 1 and e.view.parameter not in ends:
                     part = _Part(actions[0].terms[0], actions[0].answers, targets)
@@ -126,8 +127,8 @@ def _solved(part: _Part, moved: str) -> Solved | None:
     if len(part.maps) != 1 or moved in solved.inputs or part.maps[0].rows:
         return None
     (term,) = part.maps
-    apart = len(np.unique(term.inputs)) == len(term.inputs) and bool((term.coefficients != 0).all())
-    reached = len(np.unique(term.generators))
+    apart = len(distinct(term.inputs)) == len(term.inputs) and bool((term.coefficients != 0).all())
+    reached = len(distinct(term.generators))
     return solved if apart and min(reached, *_widths(term)) >= outputs else None
 
 

@@ -12,6 +12,7 @@ from scipy import sparse
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.algebra.independence import independent_columns
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.sets import distinct, without
 from neuralmechanics.symmetry.domains.shift.answers import Absorbed, parameter_behind
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.domains.shift.products import Gained, Mapped
@@ -29,7 +30,7 @@ def affine_families(
 ) -> list[Family]:
     """Families of the shifts in the null space of an absorbing walk, without those that are translations already."""
     reading = ShiftReading.of(shifts, space)
-    candidates = np.setdiff1d(_touched([a for a, _ in reading.maps], space), reading.refused)
+    candidates = without(_touched([a for a, _ in reading.maps], space), reading.refused)
     found = reading.actions(_beyond(reading.entries, candidates, translations))
     return [named_family("affine", action, SliceLabels(action.terms, count), requires) for action, count in found]
 
@@ -56,7 +57,7 @@ class ShiftReading:
         weights = {factor.view.parameter for _, known in maps for factor in known.factors}
         moved = [e.basis for e in entries if e.view.parameter in weights]
         unreadable = _touched([a for a, known in found if known is None], space)
-        return cls(space, entries, maps, np.unique(np.concatenate([unreadable, *moved])))
+        return cls(space, entries, maps, distinct(np.concatenate([unreadable, *moved])))
 
     def actions(self, basis: np.ndarray) -> list[tuple[AffineShift, int]]:
         """The shifts of these basis vectors, those that move the same alike in one action, with their number."""
@@ -75,12 +76,12 @@ def _answered_alike(maps: Sequence[tuple[Absorbed, Maps]], space: NullSpace) -> 
     alike: dict[Hashable, list[np.ndarray]] = {}
     for absorbed, found in maps:
         alike.setdefault((absorbed.absorber, found), []).append(space.basis_of(absorbed.ids))
-    return [np.unique(np.concatenate(parts)) for parts in alike.values()]
+    return [distinct(np.concatenate(parts)) for parts in alike.values()]
 
 
 def _touched(absorbed: Sequence[Absorbed], space: NullSpace) -> np.ndarray:
     parts = [space.basis_of(a.ids) for a in absorbed]
-    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+    return distinct(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 
 
 def _maps(absorbed: Absorbed, shapes: Mapping[str, tuple[int, ...]]) -> Maps | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.families.actions import AffineDiagonal, Diagonal, Origin
 from neuralmechanics.symmetry.finding.reading.grouping import Exponents, Group
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
@@ -46,7 +47,7 @@ class Displaced:
     def basis(self, exponents: Sequence[Exponents]) -> np.ndarray:
         """The basis vectors that scale anything that is displaced."""
         found = [e.basis[self.holds(e.view, e.slices)] for e in exponents]
-        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        return distinct(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
     def holds(self, view: SliceView, slices: np.ndarray) -> np.ndarray:
         """Which slices hold an element with a constant."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.representation.domain import Transport
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear
@@ -136,7 +137,7 @@ def _known(terms: Collection[RotationTerm], mixed: Sequence[GramTerm]) -> bool:
 def _shifted_by_columns(name: str, inputs: int, shifted: Sequence[Family]) -> bool:
     """Whether each column of a weight may be shifted as it is: then no norm is needed for it."""
     terms = [t for f in shifted for t in f.action.shift_terms if t.view.parameter == name and t.view.kept == (inputs,)]
-    return bool(terms) and len(np.unique(np.concatenate([t.slices for t in terms]))) == terms[0].view.size
+    return bool(terms) and len(distinct(np.concatenate([t.slices for t in terms]))) == terms[0].view.size
 
 
 def _answered_by_shears(terms: Collection[RotationTerm], shears: Sequence[Shear], shifted: Sequence[Family]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.finding.reading.naming import SliceLabels
@@ -159,7 +160,7 @@ def _extremes(exponents: Sequence[Exponents], reaches: Sequence[_Reach], size: i
             least[reach.basis] += np.where(reach.whole, reach.low, np.minimum(reach.low, 0))
             greatest[reach.basis] += np.where(reach.whole, reach.high, np.maximum(reach.high, 0))
             touched.append(reach.basis)
-        here = np.unique(np.concatenate(touched))
+        here = distinct(np.concatenate(touched))
         low[here], high[here] = np.minimum(low[here], least[here]), np.maximum(high[here], greatest[here])
     return low, high
 
@@ -179,7 +180,7 @@ def _signatures(reaches: Sequence[_Reach], marks: Sequence[np.ndarray], size: in
     for basis in marks:
         code = np.uint64(rng.integers(1, 1 << 60))
         with np.errstate(over="ignore"):
-            total[np.unique(basis)] += code
+            total[distinct(basis)] += code
     return total
 
 
@@ -208,7 +209,7 @@ def family_terms(exponents: Sequence[Exponents], families: Sequence[np.ndarray],
     terms: list[list[SliceTerm]] = [[] for _ in families]
     for entry in exponents:
         owners = owner[entry.basis]
-        for family in np.unique(owners[owners >= 0]).tolist():
+        for family in distinct(owners[owners >= 0]).tolist():
             inside = owners == family
             basis = number[entry.basis[inside]]
             terms[family].append(SliceTerm(entry.view, basis, entry.slices[inside], entry.coefficients[inside]))
@@ -225,7 +226,7 @@ def _normalisation(terms: Sequence[SliceTerm], count: int) -> np.ndarray:
     odd: dict[int, set[float]] = {}
     for term in terms:
         unusual = np.abs(term.coefficients) != 1
-        for charge in np.unique(term.charges[unusual]).tolist():
+        for charge in distinct(term.charges[unusual]).tolist():
             odd.setdefault(charge, set())
     for term in terms:
         for charge, value in zip(term.charges.tolist(), term.coefficients.tolist(), strict=True) if odd else ():

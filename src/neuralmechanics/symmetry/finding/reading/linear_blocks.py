@@ -11,6 +11,7 @@ import numpy as np
 
 from neuralmechanics.slices import SliceView
 from neuralmechanics.symmetry.algebra.linear_system import NullSpace
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.scaling.label import Label
 from neuralmechanics.symmetry.families.actions import BlockLabels, ComplexPairs, GramTerm, LinearBlocks
 from neuralmechanics.symmetry.families.family import Family
@@ -108,7 +109,7 @@ def _all_alike(
     if not len(basis):
         return []
     channels, counts = np.unique(basis, return_counts=True)
-    present = np.unique(member[channels])
+    present = distinct(member[channels])
     widths = {len(blocks[b]) for b in present.tolist()}
     # Only then all entries fill one table; otherwise each block is looked at by itself.
     if len(set(counts.tolist())) != 1 or len(widths) != 1 or len(channels) != len(present) * min(widths):

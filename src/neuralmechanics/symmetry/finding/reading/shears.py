@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from neuralmechanics.slices import SliceTerm, SliceView
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.families.actions import AffineShift, Shear, ShearTerm, Shift
 
@@ -67,7 +68,7 @@ def _all_alike(own: SliceTerm, answer: AffineShift) -> AffineShift | None:
     values = np.zeros(count)
     values[own.charges] = own.coefficients
     even = np.array_equal(values[own.charges], own.coefficients) and len(own.slices) == own.view.size
-    if not even or len(np.unique(own.slices)) != own.view.size or not values.all():
+    if not even or len(distinct(own.slices)) != own.view.size or not values.all():
         return None
     amounts = 1 / values  # one number of each generator
     answers = tuple(
