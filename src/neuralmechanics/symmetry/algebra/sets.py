@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["common", "distinct", "without"]
+__all__ = ["distinct", "without"]
 
 Integers = NDArray[np.integer[Any]]
 
@@ -35,10 +35,4 @@ def distinct(numbers: Integers) -> Integers:
 def without(numbers: Integers, others: Integers) -> Integers:
     """The distinct numbers of an array that are not in another, in rising order."""
     kept = distinct(numbers)
-    return kept[~np.isin(kept, others, assume_unique=False)] if others.size else kept
-
-
-def common(left: Integers, right: Integers) -> Integers:
-    """The distinct numbers that are in both arrays, in rising order."""
-    kept = distinct(left)
-    return kept[np.isin(kept, right)] if right.size else kept[:0]
+    return kept[~np.isin(kept, others)] if others.size else kept

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from neuralmechanics.slices import SliceTerm
-from neuralmechanics.symmetry.algebra.sets import common, distinct, without
+from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
 from neuralmechanics.symmetry.domains.shift.domain import Shifts
 from neuralmechanics.symmetry.families.actions import AffineShift, AffineTerm, Shear, ShearTerm, Solved
@@ -87,33 +87,39 @@ class _Parts:
 
     @classmethod
     def of(cls, reading: ShiftReading, ends: Collection[str]) -> _Parts:
-        space = reading.space
-        moved = np.zeros(space.count, np.int64)  # how many views of parameters a vector moves
-        for e in reading.entries:
-            moved[distinct(e.basis)] += 1
-        taken: dict[str, np.ndarray] = {}
-        for absorbed, _ in reading.maps:
-            mine = taken.setdefault(absorbed.absorber, np.zeros(space.count, bool))
-            mine[space.basis_of(absorbed.ids)] = True
-        several = sum((mine.astype(np.int64) for mine in taken.values()), np.zeros(space.count, np.int64))
-        alone = without(np.flatnonzero(moved == 1), reading.refused)
+        taken = _taken(reading)
+        if not taken:
+            return cls({})
+        several = sum((mine.astype(np.int64) for mine in taken.values()), np.zeros(reading.space.count, np.int64))
+        members = [distinct(e.basis) for e in reading.entries]
+        moved = np.bincount(np.concatenate(members), minlength=reading.space.count)  # how many views a vector moves
+        alone = moved == 1
+        alone[reading.refused] = False
         free = {}
-        for e in reading.entries:
-            own = common(distinct(e.basis), alone[several[alone] == 0])
-            if e.view.parameter in ends and len(own):
-                (action, _), *more = reading.actions(own)
+        for e, own in zip(reading.entries, members, strict=True):
+            chosen = own[alone[own] & (several[own] == 0)] if e.view.parameter in ends else own[:0]
+            if len(chosen):
+                (action, _), *more = reading.actions(chosen)
                 if not more:
                     (free[e.view.parameter],) = action.terms
         found: dict[str, list[_Part]] = {}
-        for e in reading.entries:
-            for end, targets in free.items():
-                mine = taken.get(end, np.zeros(space.count, bool))
-                own = common(distinct(e.basis), alone[(several[alone] == 1) & mine[alone]])
-                actions = [action for action, _ in reading.actions(own)] if len(own) else []
-                if len(actions) == 1 and len(actions[0].terms) == 1 and e.view.parameter not in ends:
-                    part = _Part(actions[0].terms[0], actions[0].answers, targets)
+        for e, own in zip(reading.entries, members, strict=True):
+            for end in free.keys() & taken.keys() if e.view.parameter not in ends else ():
+                chosen = own[alone[own] & (several[own] == 1) & taken[end][own]]
+                actions = [action for action, _ in reading.actions(chosen)] if len(chosen) else []
+                if len(actions) == 1 and len(actions[0].terms) == 1:
+                    part = _Part(actions[0].terms[0], actions[0].answers, free[end])
                     found.setdefault(e.view.parameter, []).append(part)
         return cls(found)
+
+
+def _taken(reading: ShiftReading) -> dict[str, np.ndarray]:
+    """For each output that takes shifts back, whether it does so of every basis vector."""
+    taken: dict[str, np.ndarray] = {}
+    for absorbed, _ in reading.maps:
+        mine = taken.setdefault(absorbed.absorber, np.zeros(reading.space.count, bool))
+        mine[reading.space.basis_of(absorbed.ids)] = True
+    return taken
 
 
 def _solved(part: _Part, moved: str) -> Solved | None:
