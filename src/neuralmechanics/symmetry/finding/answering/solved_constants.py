@@ -175,7 +175,10 @@ def _output_of(name: str) -> str:
 
 
 def _maps(program: Program, single: Collection[str]) -> dict[int, tuple[str, int, int]]:
-    """The places of sums of products with a weight to which no bias is added: the weight, its outputs, their place."""
+    """The places of sums of products with a weight to which no bias is added: the weight, its outputs, their place.
+
+    What is forgotten as it is is left out: every shift of it is found without an equation.
+    """
     makers, readers = program.makers(), program.readers()
     found = {}
     for place, instruction in enumerate(program.instructions):
@@ -185,9 +188,19 @@ def _maps(program: Program, single: Collection[str]) -> dict[int, tuple[str, int
         roots = [root_parameter(x, makers) for x in instruction.operands]
         for number, (mine, theirs) in enumerate(((how.x, how.y), (how.y, how.x))):
             outputs = [how.out.index(k) for k in mine if k in how.out and k not in theirs]
-            if roots[number] in single and len(outputs) == 1 and instruction.operands[1 - number].depends:
+            if roots[number] not in single or len(outputs) != 1 or not instruction.operands[1 - number].depends:
+                continue
+            if not _forgotten(instruction.result, outputs[0], readers):
                 found[place] = roots[number], instruction.result.shape[outputs[0]], outputs[0]
     return found
+
+
+def _forgotten(x: Value, dim: int, readers: Mapping[int, Sequence[Instruction]]) -> bool:
+    """Whether all that reads a value removes a mean for each entry along ``dim``: any u is a shift as it is."""
+    return all(
+        isinstance(i.primitive, p.Normalise) and i.primitive.center and dim not in i.primitive.dims
+        for i in readers.get(x.index, ())
+    )
 
 
 def _answered(x: Value, makers: Mapping[int, Instruction], readers: Mapping[int, Sequence[Instruction]]) -> bool:
