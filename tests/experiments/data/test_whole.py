@@ -50,7 +50,25 @@ def test_the_published_numbers():
     }
     for source in SOURCES.values():
         for count in (source.train, source.test):
-            assert count.each is None or count.each * source.classes == count.images
+            assert count.each is None or int(np.broadcast_to(count.each, source.classes).sum()) == count.images
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_files_made_to_take_the_place_of_mnist_are_told_from_it(theirs, tmp_path):
+    """Fashion-MNIST, KMNIST and their like have MNIST's names, sizes and totals; their classes are equally large."""
+    for part, count in (("train", SOURCES["mnist"].train), ("t10k", SOURCES["mnist"].test)):
+        each = np.broadcast_to(count.images // 10, 10) if theirs else np.array(count.each)
+        labels = np.repeat(np.arange(10, dtype=np.uint8), each)
+        np.random.default_rng(0).shuffle(labels)
+        images = np.zeros((count.images, 28, 28), dtype=np.uint8)
+        header = struct.pack(">IIII", 2051, *images.shape)
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, len(labels)) + labels.tobytes())
+    if theirs:
+        with pytest.raises(ValueError, match="is no whole copy of mnist: 6000 training images of class 0 where 5923"):
+            load_data("mnist", ImageConfig(root=str(tmp_path)))
+    else:
+        assert len(load_data("mnist", ImageConfig(root=str(tmp_path))).train) == 60_000
 
 
 def test_a_small_copy_is_none_of_the_published_sets(tmp_path):

@@ -43,10 +43,13 @@ def require_counts(
         first = repr(names[empty[0]]) if names is not None else str(empty[0])
         raise ValueError(_message(name, source, where, f"no {part} image of class {first} ({len(empty)} classes lack)"))
     require_total(name, source, where, part, len(labels), count)
-    if count.each is not None and not bool((each == count.each).all()):
-        odd = int(torch.nonzero(each != count.each)[0])
+    if count.each is None:
+        return
+    published = torch.tensor(count.each).expand_as(each)
+    if not torch.equal(each, published):
+        odd = int(torch.nonzero(each != published)[0])
         label = repr(names[odd]) if names is not None else str(odd)
-        found = f"{int(each[odd])} {part} images of class {label} where {count.each} are published"
+        found = f"{int(each[odd])} {part} images of class {label} where {int(published[odd])} are published"
         raise ValueError(_message(name, source, where, found))
 
 
