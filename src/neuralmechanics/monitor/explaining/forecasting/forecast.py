@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuralmechanics.laws.equilibrium import (
-    Response,
     memory_gain,
-    norm_after,
     settled_norm,
     steps_until,
     strength_of_noise,
 )
 from neuralmechanics.monitor.explaining.budget import layers, rows_of
 from neuralmechanics.monitor.explaining.forecasting.decaying import decaying
-from neuralmechanics.monitor.explaining.forecasting.learning import Learned, learned, remembered
+from neuralmechanics.monitor.explaining.forecasting.learning import Learned, learned
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
+from neuralmechanics.monitor.explaining.forecasting.paths import BANDS, WIDTH, bands_of, path_of, rotation
 from neuralmechanics.monitor.explaining.forecasting.settings import Ahead, Changes, ahead
 from neuralmechanics.monitor.explaining.forecasting.uncorrelated import noise_limit
 from neuralmechanics.monitor.reading.errors import finite_throughout
@@ -32,10 +31,7 @@ if TYPE_CHECKING:
 
     from neuralmechanics.monitor.reading.run import Run
 
-# Two standard errors: an interval that holds in 19 of 20 cases, where the errors are what they were in the past.
-_WIDTH = 2.0
 _NEAR = 0.05
-_LEFT_OUT = 0.005  # of a norm: what slow steps and a constant momentum leave out, measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +153,7 @@ def _surprise(
     row = int(np.searchsorted(steps, until))
     with np.errstate(invalid="ignore", divide="ignore"):
         came = np.log(data["charge"][row].to_numpy()[chosen]) / 2
-        away = (np.log(_path(motion, known, future, 0.0)[-1]) - came) / np.log2(until / half)
+        away = (np.log(path_of(motion, known, future, 0.0)[-1]) - came) / np.log2(until / half)
     out = np.zeros(len(chosen))
     for family in dict.fromkeys(families):
         mine = families == family
@@ -208,18 +204,18 @@ def _scales(
     import pandas as pd
     import xarray as xr
 
-    bands = _bands(motion, known, future, surprise)
+    bands = bands_of(motion, known, future, surprise)
     η = known.rate_at * future.factor[-1]
     growth = known.at(future.steps[-1:].astype(float), factor=future.factor[-1:])[0]
     rate = known.decay * η * future.decay_share[-1]
     settled = settled_norm(rate, η**2 * growth, motion.response)
-    width = _WIDTH * known.spread / (4 if motion.response == "gradient" else 2)
-    width = width if surprise is None else np.hypot(width, _WIDTH * surprise)
+    width = WIDTH * known.spread / (4 if motion.response == "gradient" else 2)
+    width = width if surprise is None else np.hypot(width, WIDTH * surprise)
     settled = np.where(growth > 0, settled, np.nan)
     now = np.sqrt(known.squared)
     final = bands["norm"][-1]
     table: dict[str, Any] = dict(names)
-    turning = _rotation(motion.response, known.strength * known.rate_at**2, known.squared)
+    turning = rotation(motion.response, known.strength * known.rate_at**2, known.squared)
     last_strength = growth / known.gain
     with np.errstate(divide="ignore", invalid="ignore"):
         table |= {
@@ -233,7 +229,7 @@ def _scales(
             "steps_to_equilibrium": steps_until(final**2, settled**2, rate, motion.response)
             + (future.steps[-1] - known.step),
             "rotation": turning,
-            "rotation_at_end": _rotation(motion.response, last_strength * η**2, final**2),
+            "rotation_at_end": rotation(motion.response, last_strength * η**2, final**2),
             "equilibrium_rotation": np.sqrt(rate / known.gain),
             "effective_learning_rate": motion.effective_rate(known.rate_at, now**2),
             "effective_learning_rate_at_end": motion.effective_rate(η, final**2),
@@ -253,9 +249,6 @@ def _scales(
     return pd.DataFrame(table), paths
 
 
-_BANDS = {"norm": 0.0, "low": -_WIDTH, "high": _WIDTH}
-
-
 def _first_near(
     norm: np.ndarray[Any, Any], settled: np.ndarray[Any, Any], future: Ahead, now: int, table: dict[str, Any]
 ) -> np.ndarray[Any, Any]:
@@ -267,45 +260,9 @@ def _first_near(
     return found
 
 
-def _bands(
-    motion: Motion, known: Learned, future: Ahead, surprise: np.ndarray[Any, Any] | None
-) -> dict[str, np.ndarray[Any, Any]]:
-    """The path with its interval: the scatter of what was learned, and beside it what a forecast missed in the past."""
-    bands = {name: _path(motion, known, future, width) for name, width in _BANDS.items()}
-    if surprise is not None:
-        missed = _WIDTH * surprise * np.log2(future.steps / max(known.step, 1))[:, None]
-        for name, sign in (("low", -1), ("high", 1)):
-            own = np.log(bands[name] / bands["norm"])
-            bands[name] = bands["norm"] * np.exp(sign * np.hypot(own, missed))
-    return bands
-
-
-def _path(motion: Motion, known: Learned, future: Ahead, deviation: float) -> np.ndarray[Any, Any]:
-    growth = known.at(future.steps.astype(float), deviation, future.factor)
-    n, recent, rows = known.squared, known.recent, []
-    before, η = known.step, known.rate_at
-    for step, total, square, strength in zip(future.steps, future.sums, future.squares, growth, strict=True):
-        if motion.second:
-            recent = remembered(recent, 1 / n, float(step - before), motion.second, float(before))
-            strength = strength / (n * recent)
-        n = norm_after(n, known.decay * η * total, η**2 * square * strength, motion.response)
-        rows.append(np.sqrt(n))
-        before = int(step)
-    path: np.ndarray[Any, Any] = np.stack(rows) * (1 + np.sign(deviation) * _LEFT_OUT)
-    return path
-
-
-def _rotation(response: Response, energy: np.ndarray[Any, Any], squared: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """√(|d|²/n) from η²K."""
-    power = {"gradient": 2, "normalised": 1, "proportional": 0}[response]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        angle: np.ndarray[Any, Any] = np.sqrt(energy / squared**power)
-    return angle
-
-
 def _nothing(names: dict[str, np.ndarray[Any, Any]], chosen: np.ndarray[Any, Any]) -> tuple[pd.DataFrame, xr.Dataset]:
     import pandas as pd
     import xarray as xr
 
-    empty = {name: (("step", "charge"), np.zeros((0, 0))) for name in _BANDS}
+    empty = {name: (("step", "charge"), np.zeros((0, 0))) for name in BANDS}
     return pd.DataFrame({name: values[:0] for name, values in names.items()}), xr.Dataset(empty)

@@ -5,17 +5,16 @@ What is found here is tried by relabeling (``relabelling``); nothing is claimed 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from neuralmechanics.symmetry.finding.blocks.dimensions import kept_dimensions, reshaped_place
 from neuralmechanics.symmetry.finding.blocks.terms import Terms
 from neuralmechanics.symmetry.passes.rewriting.expert_axis import sorted_list
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import COUNTS, EQUALS, GROUPS, ONE_HOT, PUT, Function
-from neuralmechanics.symmetry.program.attributes.views import Reshape, Take, dimension_groups
-from neuralmechanics.symmetry.program.axes import axis_map
+from neuralmechanics.symmetry.program.attributes.views import Reshape, Take
 from neuralmechanics.symmetry.program.program import Instruction
 
 __all__ = ["Candidate", "candidates"]
@@ -209,11 +208,11 @@ class _Search:
         if isinstance(primitive, p.Rearrange) and isinstance(primitive.view, Reshape):
             (x,) = instruction.operands
             if value == x.index:
-                yield from _reshaped(x.shape, result.shape, place, result.index, self.count)
+                yield from reshaped_place(x.shape, result.shape, place, result.index, self.count)
             if value == result.index:
-                yield from _reshaped(result.shape, x.shape, place, x.index, self.count)
+                yield from reshaped_place(result.shape, x.shape, place, x.index, self.count)
             return
-        groups = _kept(instruction)
+        groups = kept_dimensions(instruction)
         for group in groups:
             if (value, dim) in group:
                 yield from ((v, d, stride) for v, d in group)
@@ -264,55 +263,3 @@ class _Search:
                 tags = {self.tags.get(r.result.index) for r in readers if r.result is not None}
                 if len(tags) == 1 and (tag := tags.pop()) not in (None, _SEVERAL):
                     self.tags[result.index] = tag
-
-
-def _kept(instruction: Instruction) -> list[set[tuple[int, int]]]:
-    """Dimensions of operands and result that are one."""
-    primitive, result = instruction.primitive, instruction.result
-    assert result is not None
-    shapes = [x.shape for x in instruction.operands]
-    groups: dict[object, set[tuple[int, int]]] = {}
-    if isinstance(primitive, p.Contract):
-        for x, letters in zip(instruction.operands, (primitive.how.x, primitive.how.y), strict=True):
-            for d, letter in enumerate(letters):
-                groups.setdefault(letter, set()).add((x.index, d))
-        for d, letter in enumerate(primitive.how.out):
-            groups.setdefault(letter, set()).add((result.index, d))
-        return list(groups.values())
-    if isinstance(primitive, (p.Softmax, p.Normalise, p.Spread, p.Order)) or (
-        isinstance(primitive, p.Resize) and len(shapes[0]) == len(result.shape)
-    ):
-        same = [d for d, n in enumerate(result.shape) if n == shapes[0][d]]
-        return [{(instruction.operands[0].index, d), (result.index, d)} for d in same]
-    if isinstance(primitive, p.Constant):
-        if primitive.elementwise:
-            for x in instruction.operands:
-                front = len(result.shape) - len(x.shape)
-                for d, n in enumerate(x.shape):
-                    if n > 1:
-                        groups.setdefault(front + d, {(result.index, front + d)}).add((x.index, d))
-        return list(groups.values())
-    for x, places in zip(instruction.operands, axis_map(primitive, shapes, result.shape), strict=True):
-        for d, to in enumerate(places):
-            if to is not None:
-                groups.setdefault(to, {(result.index, to)}).add((x.index, d))
-    if isinstance(primitive, p.Scatter) and len(instruction.operands) == 2:
-        dim = primitive.dim % len(result.shape)
-        groups.setdefault(dim, {(result.index, dim)}).add((instruction.operands[0].index, dim))
-    return list(groups.values())
-
-
-def _reshaped(
-    before: Sequence[int], after: Sequence[int], place: Place, target: int, count: int
-) -> Iterator[tuple[int, int, int]]:
-    """Where the experts are counted behind a reshape, if that leaves their number whole."""
-    _, dim, stride = place
-    for inside, outside in dimension_groups(before, after):
-        if dim not in inside:
-            continue
-        inner = stride * math.prod(before[d] for d in inside[inside.index(dim) + 1 :])
-        for k, d in enumerate(outside):
-            behind = math.prod(after[e] for e in outside[k + 1 :])
-            if inner % behind == 0 and after[d] % (inner // behind * count) == 0:
-                yield target, d, inner // behind
-                return
