@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from neuralmechanics.symmetry.algebra.elimination import Equation, eliminate, narrowed
+from neuralmechanics.symmetry.algebra.local_basis import local_basis
 from neuralmechanics.symmetry.algebra.reduction import Rows, exact_coefficient, merge, simplify
 from neuralmechanics.symmetry.algebra.sets import distinct
 
@@ -24,6 +24,7 @@ __all__ = ["ConstraintSystem", "NullSpace", "Seen"]
 
 
 _PAGE = 10  # bits: variables of one page of 1,024 are replaced together, as far as notes of them are concerned
+_FEW = 4096  # variables: of fewer it does not pay to leave out the zeros
 _CHUNK = 1 << 18  # variables that are looked up at a time, of perhaps many millions
 
 
@@ -142,6 +143,12 @@ class ConstraintSystem:
 
     def resolve(self, ids: np.ndarray) -> np.ndarray:
         """The variables by which equalities and zeros, as far as they are known by now, replace ``ids``."""
+        if ids.size > _FEW:
+            moving = np.flatnonzero(ids != 0)  # of truth values it is several times as fast
+            if len(moving) < ids.size // 4:  # coefficients of a part in a concatenation are zero on the other parts
+                out = np.zeros(ids.size, ids.dtype)
+                out[moving] = self.resolve(ids.reshape(-1)[moving])
+                return out.reshape(ids.shape)
         found: np.ndarray = self._parent.take(ids)
         if (found == ids).all():
             return found
@@ -229,7 +236,7 @@ class ConstraintSystem:
             asked[:] = False
             for ids in wanted:
                 asked[root[place[ids.reshape(-1)]]] = True
-        return NullSpace(_basis(root, sign, general, asked), place, root, self)
+        return NullSpace(local_basis(root, sign, general, asked), place, root, self)
 
     def _sets(self) -> tuple[np.ndarray, int]:
         """The number of each variable's set of equal ones, zero being in set 0, and how many sets there are."""
@@ -256,46 +263,3 @@ class ConstraintSystem:
         while (moving := (self._parent[last] != 0) & (self._parent[last] != last)).any():
             last = np.where(moving, self._parent[last], last)
         return causes[last]
-
-
-def _basis(root: np.ndarray, sign: np.ndarray, general: Rows, asked: np.ndarray) -> sparse.csr_matrix:
-    """The coordinates of every set of equal variables, of which those that ``asked`` names are wanted."""
-    equations: list[Equation] = [
-        dict(zip(variables, coefficients, strict=True))
-        for coefficients, table in general
-        for variables in table.tolist()
-    ]
-    # What nobody asks for is projected out first, so that no vector is left that moves it alone.
-    solved = eliminate(narrowed(equations, set(np.flatnonzero(~asked).tolist())))
-    leads = (root == np.arange(len(root))) & asked
-    # Neither zero nor what is defined in terms of others is free; every other leader is one basis vector.
-    leads[np.fromiter((0, *solved), dtype=np.int64)] = False
-    free = np.flatnonzero(leads)
-    column = np.full(len(root), -1, dtype=np.int64)
-    column[free] = np.arange(len(free))
-    direct = np.flatnonzero(column[root] >= 0)
-    rows, columns, values = [direct], [column[root[direct]]], [sign[direct].astype(float)]
-    if solved:
-        followers, variables, factors = _followed(solved, root, sign)
-        rows.append(followers)
-        columns.append(column[variables])
-        values.append(factors)
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.csr_matrix(entries, shape=(len(root), len(free)))
-
-
-def _followed(
-    solved: dict[int, Equation], root: np.ndarray, sign: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sets whose leader is solved for, what it is made of, and by which factors: one entry a set and term."""
-    length = np.fromiter(map(len, solved.values()), np.int64, len(solved))
-    terms = np.fromiter((term for row in solved.values() for term in row), np.int64, length.sum())
-    factors = np.fromiter((float(c) for row in solved.values() for c in row.values()), np.float64, length.sum())
-    number = np.full(len(root), -1, dtype=np.int64)  # of the definition of each variable that has one
-    number[np.fromiter(solved, np.int64, len(solved))] = np.arange(len(solved))
-    followers = np.flatnonzero(number[root] >= 0)
-    defined = number[root[followers]]
-    count = length[defined]
-    start = np.cumsum(length)[defined] - count
-    at = np.arange(count.sum()) + np.repeat(start - (np.cumsum(count) - count), count)
-    return np.repeat(followers, count), terms[at], factors[at] * np.repeat(sign[followers], count)
