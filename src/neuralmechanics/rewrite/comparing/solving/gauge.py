@@ -15,7 +15,7 @@ from neuralmechanics.rewrite.comparing.solving.ordering import in_order
 from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import Shift
 
-__all__ = ["centred", "is_readable", "rescaled"]
+__all__ = ["answering_blindly", "centred", "is_readable", "rescaled"]
 
 _ROUNDS = 100
 _STILL = 1e-14
@@ -71,6 +71,21 @@ def _about(params: Mapping[str, Tensor], origins: Mapping[str, Tensor]) -> Mappi
 def is_readable(family: Family, hidden: Collection[str]) -> bool:
     """Whether what a shift adds can be read off without the hidden tensors; translations always, from the others."""
     return family.action.additive and not set(family.action.anchors) & set(hidden)
+
+
+def answering_blindly(families: Sequence[Family], hidden: Collection[str]) -> frozenset[str]:
+    """Tensors to which shifts add what hidden tensors say: maps that a shift passes, and what is so answered itself."""
+    unseen = set(hidden)
+    while True:
+        more = {
+            name
+            for family in families
+            if family.action.anchors and not unseen.isdisjoint((*family.action.inputs, *family.action.anchors))
+            for name in set(family.parameters) - set(family.action.anchors)
+        }
+        if more <= unseen:
+            return frozenset(unseen - set(hidden))
+        unseen |= more
 
 
 def _amounts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,9 +12,10 @@ from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, Step
 from neuralmechanics.rewrite.comparing.parts.family_units import FamilyUnit
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit, Unit, Usable
-from neuralmechanics.rewrite.comparing.solving.gauge import centred, is_readable, rescaled
+from neuralmechanics.rewrite.comparing.solving.gauge import answering_blindly, centred, is_readable, rescaled
 from neuralmechanics.rewrite.comparing.solving.levelling import levelled
 from neuralmechanics.rewrite.comparing.solving.refining import refined
+from neuralmechanics.symmetry import Family
 
 __all__ = ["Matched", "Solver", "distance_between", "gaps", "matched"]
 
@@ -74,18 +75,25 @@ def _refined(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor],
 
 
 def _shifted(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], found: Matched) -> Matched:
-    """With all shifts once more outside the gauge: what a shift adds to a reader may depend on a hidden tensor."""
-    hidden = found.hidden
-    reached = {name for family in network.shifts for name in family.parameters}
-    if any(gap > _SMALL and name not in hidden | reached for name, gap in found.gaps.items()):
+    """With all shifts at once, outside the gauge: what a shift adds to a reader may depend on a hidden tensor."""
+    off = {name for name, gap in found.gaps.items() if gap > _SMALL} - found.hidden
+    shifts = _connected(network.shifts, off)
+    if not off <= {name for family in shifts for name in family.parameters}:
         return found
-    moved, steps = found.element.transform(b), list(found.element.steps)
-    for unit in (network.late[f.name] for f in network.shifts if f.name in network.late):
-        for step in unit.solve(a, moved, lambda asked, k: asked.regions[k].tensor not in hidden, free=True):
-            moved = step.transform(moved)
-            steps.append(step)
-    tried = Matched(Element(tuple(steps)), gaps(a, moved), hidden)
+    moved = found.element.transform(b)
+    steps = refined(shifts, a, moved, found.hidden)
+    element = Element((*found.element.steps, *steps))
+    tried = Matched(element, gaps(a, element.transform(b)), found.hidden)
     return tried if tried.off < found.off else found
+
+
+def _connected(families: Sequence[Family], names: Collection[str]) -> list[Family]:
+    """The families that move one of the tensors, or one that another of these families moves."""
+    reached, chosen = set(names), set[str]()
+    while more := {f.name for f in families if not reached.isdisjoint(f.parameters)} - chosen:
+        chosen |= more
+        reached |= {name for f in families if f.name in more for name in f.parameters}
+    return [family for family in families if family.name in chosen]
 
 
 def gaps(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, float]:
@@ -123,19 +131,22 @@ class Solver:
         self.undone: list[Step] = []
         self.late: list[FamilyUnit] = []
         self.known: set[str] = set()
+        # What shifts add to these depends on hidden tensors, which differ: in the gauge of a they are not those of b.
+        self.unseen = hidden | answering_blindly(network.shifts, hidden)
 
     def fix_gauges(self) -> None:
         """Shifts and scales of both; those that cannot be read wait in ``late``."""
         network = self.network
         for family in network.shifts:
-            if not is_readable(family, self.hidden) and family.name in network.late:
+            if not is_readable(family, self.unseen) and family.name in network.late:
                 self.late.append(network.late[family.name])
-        self.a, shifts = centred(network.shifts, self.a, self.hidden, network.origins(self.a))
+        self.a, shifts = centred(network.shifts, self.a, self.unseen, network.origins(self.a))
         own: list[Step] = list(shifts)
-        self.b, shifts = centred(network.shifts, self.b, self.hidden, network.origins(self.b))
+        self.b, shifts = centred(network.shifts, self.b, self.unseen, network.origins(self.b))
         other: list[Step] = list(shifts)
+        loose = self.unseen | {name for unit in self.late for name in unit.family.parameters}
         for family in network.scalings:
-            readable = network.readable(family, self.hidden)
+            readable = network.readable(family, loose)
             amounts = [rescaled(family, params, readable, network.gains) for params in (self.a, self.b)]
             if amounts[0] is None or amounts[1] is None:
                 self.late += [network.late[family.name]] if family.name in network.late else []
@@ -145,7 +156,7 @@ class Solver:
             own.append(steps[0])
             other.append(steps[1])
         level = self._level(own, other)
-        gains = network.gains - self.hidden - set(network.origins(self.a))
+        gains = network.gains - self.unseen - set(network.origins(self.a))
         for unit in (u for u in network.units if isinstance(u, SpaceUnit)):
             for step in unit.positive(self.a, gains):
                 self.a = step.transform(self.a)
@@ -160,9 +171,11 @@ class Solver:
         self.known = {name for name in network.late if name not in waiting} | level
 
     def _level(self, own: list[Step], other: list[Step]) -> set[str]:
-        """What centring norms forget made level in both, where everything is seen; names of the families so fixed."""
+        """What centring norms forget made level in both, where all of it is seen; names of the families so fixed."""
         network, done = self.network, set()
-        for family in () if self.hidden else network.families:
+        for family in network.families:
+            if not self.unseen.isdisjoint((*family.parameters, *family.action.inputs)):
+                continue
             matrices = [levelled(network, family, params) for params in (self.a, self.b)]
             if matrices[0] is None or matrices[1] is None:
                 continue
@@ -172,9 +185,9 @@ class Solver:
             other.append(steps[1])
             done.add(family.name)
         if done:  # what shifts add is read off the maps that the levelling has changed
-            self.a, shifts = centred(network.shifts, self.a, self.hidden, network.origins(self.a))
+            self.a, shifts = centred(network.shifts, self.a, self.unseen, network.origins(self.a))
             own += shifts
-            self.b, shifts = centred(network.shifts, self.b, self.hidden, network.origins(self.b))
+            self.b, shifts = centred(network.shifts, self.b, self.unseen, network.origins(self.b))
             other += shifts
         return done
 
@@ -184,7 +197,7 @@ class Solver:
 
         def answer(asked: Unit, place: int) -> bool:
             name = asked.regions[place].tensor
-            if name in self.hidden or name not in self.a or not (self.a[name].any() or self.b[name].any()):
+            if name in self.unseen or name not in self.a or not (self.a[name].any() or self.b[name].any()):
                 return False
             met = network.meeting[asked.name, place] - {asked.name, unit.name}
             return not (met - self.known if unknown is None else met & set(unknown))
@@ -237,7 +250,7 @@ class Solver:
             return distance_between(self.a, self.b)
         # Gains that are stored as 1 + w are zeros once they are one: their size is that of 1 + w.
         a, b = ({**x, **{n: x[n] + c for n, c in self.network.origins(x).items()}} for x in (self.a, self.b))
-        found = gaps({n: v for n, v in a.items() if n not in self.hidden}, b)
+        found = gaps({n: v for n, v in a.items() if n not in self.unseen}, b)
         return max(found.values(), default=0.0)
 
     def hold_all(self) -> None:
