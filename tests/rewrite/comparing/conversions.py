@@ -1,4 +1,4 @@
-"""Twelve mistakes that converters of checkpoints make, each on top of an exact conversion."""
+"""Mistakes that converters of checkpoints make, each on top of an exact conversion."""
 
 from __future__ import annotations
 
@@ -238,6 +238,16 @@ def _packed(after: State, _: State, __: Symmetries) -> None:
         after[key] = after[key].unflatten(0, (3, 2, 3)).transpose(0, 1).reshape(after[key].shape)
 
 
+def _square(after: State, _: State, __: Symmetries) -> None:
+    key = "layer.self_attn.out_proj.weight"
+    after[key] = after[key].mT.contiguous()
+
+
+def _reordered(after: State, _: State, __: Symmetries) -> None:
+    key = "layer.self_attn.in_proj_weight"
+    after[key] = after[key].unflatten(0, (3, 2, 3)).transpose(0, 1).reshape(after[key].shape)
+
+
 def _head_size(after: State, _: State, __: Symmetries) -> None:
     for name in ("q.weight", "k.weight"):  # to neighbours and back, with half the size of a head on the way
         after[name] = interleaved(after[name], 4)
@@ -260,6 +270,10 @@ MISTAKES = {
     "scale folded twice": Mistake(lambda: transformer(nn.RMSNorm), _folded_twice, sets("1.up.weight")),
     "packed projection transposed": Mistake(
         Packed, _packed, sets("layer.self_attn.in_proj_weight,layer.self_attn.in_proj_bias")
+    ),
+    "square output projection transposed": Mistake(Packed, _square, sets("layer.self_attn.out_proj.weight")),
+    "packed projection reordered but for its bias": Mistake(
+        Packed, _reordered, sets("layer.self_attn.in_proj_weight", "layer.self_attn.in_proj_bias")
     ),
     "wrong head size": Mistake(Rotary, _head_size, sets("q.weight,k.weight")),
 }

@@ -32,7 +32,9 @@ class Equivalence:
     ``equal``: ``element`` brings ``before`` to ``after`` up to rounding. Else it does so but for ``tensors``, the
     smallest set that was found; ``alternatives`` are others of the same size. ``change``: ‖f(after) - f(before)‖ /
     ‖f(before)‖ on the batch. ``gaps``: how far each of ``tensors`` is from what it should be, relative to its size.
-    ``bound``: what counts as rounding.
+    ``bound``: what counts as rounding. ``located``: whether the search found these tensors as one place, of which it
+    could leave none out; where it is false, some of them may be innocent. ``unjudged``: those of the tensors that stand
+    beside the others because any values of them would be explained without these, as a bias without its weight.
     """
 
     equal: bool
@@ -42,15 +44,17 @@ class Equivalence:
     gaps: Mapping[str, float]
     alternatives: tuple[tuple[str, ...], ...] = ()
     bound: float = 0.0
+    located: bool = True
+    unjudged: tuple[str, ...] = ()
 
     @property
     def decided(self) -> bool:
-        """Whether the answer is sure: an element was found, or the function is seen to differ.
+        """Whether the answer is sure: an element was found, or the function is seen to differ, at known tensors.
 
-        Where neither is so, the batch does not reach the tensors (experts that no token chose), or they differ by a
-        symmetry that is not looked for.
+        Where the function is not seen to differ, the batch does not reach the tensors (experts that no token chose), or
+        they differ by a symmetry that is not looked for.
         """
-        return self.equal or not self.change <= self.bound
+        return self.equal or (self.located and not self.change <= self.bound)
 
     def __bool__(self) -> bool:
         return self.equal
@@ -63,6 +67,8 @@ class Equivalence:
             "tensors": list(self.tensors),
             "gaps": dict(self.gaps),
             "change": self.change,
+            "located": self.located,
+            "unjudged": list(self.unjudged),
             "alternatives": [list(names) for names in self.alternatives],
             "element": self.element.summary().split("\n"),
         }
@@ -74,6 +80,13 @@ class Equivalence:
         if self.alternatives:
             shown = "; ".join(" and ".join(names) for names in self.alternatives[:4])
             named += f" (or, just as well: {shown})"
+        if self.unjudged:
+            named += f" (without the others, {', '.join(self.unjudged)} cannot be judged)"
+        if not self.located and not self.change <= self.bound:
+            return (
+                f"undecided: the two are not equivalent, the output changes by {self.change:.1e} of its size, but "
+                f"which tensors are at fault was not found; all others are explained without {named}"
+            )
         if not self.decided:
             return (
                 f"undecided: no symmetry that was looked for explains {named}, but the output changes by "
@@ -142,6 +155,8 @@ def compared(
         gaps={name: found.match.gaps.get(name, 1.0) for name in tensors},
         alternatives=tuple((*sorted(other), *beside) for other in found.others),
         bound=bound,
+        located=found.located,
+        unjudged=tuple(sorted(found.unjudged)),
     )
 
 

@@ -61,7 +61,8 @@ def matched(
     solver.finish(sweeps)
     element = Element(tuple(solver.undone)).compose(Element(tuple(solver.steps)))
     found = Matched(element, gaps(a, element.transform(b)), frozenset(hidden))
-    found = _shifted(network, a, b, found) if hidden and found.off > _SMALL else found
+    if hidden and found.off > _SMALL and solver.off() < _NEAR:
+        found = _shifted(network, a, b, found)
     enough = min(bound, _ROUNDING) / 10
     return _refined(network, a, b, found) if enough < found.off < (_NEAR if hidden else _FAR) else found
 

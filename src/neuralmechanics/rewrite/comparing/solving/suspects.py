@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.parts.network import Network
@@ -19,10 +20,17 @@ _SWEEPS = 3  # of each trial
 
 @dataclass(frozen=True)
 class Explanation:
-    """A matching that leaves nothing but the hidden tensors, and other sets of the same size that do as well."""
+    """A matching that leaves nothing but the hidden tensors, and other sets of the same size that do as well.
+
+    ``located``: whether the set is of one or two, or was proposed by where it stands; else what was off most was added
+    until the rest could be explained, and some of it may be innocent. ``unjudged``: those of the set that would be
+    explained whatever they held once the others are hidden.
+    """
 
     match: Matched
     others: tuple[frozenset[str], ...] = ()
+    located: bool = True
+    unjudged: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -41,13 +49,28 @@ class _Trials:
     def holds(self, hidden: frozenset[str]) -> bool:
         return self.match(hidden).off <= self.bound
 
+    def unjudged(self, hidden: frozenset[str]) -> frozenset[str]:
+        """Tensors of the same module that would be explained whatever they held, as a bias beside its hidden weight."""
+        (name,) = hidden
+        module = name.rpartition(".")[0]
+        out = set()
+        for mate in (n for n in self.a if module and n != name and n.rpartition(".")[0] == module):
+            draw = torch.randn(self.a[mate].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            other = {**self.a, mate: draw}
+            if matched(self.network, other, self.b, hidden, sweeps=_SWEEPS, bound=self.bound).off <= self.bound:
+                out.add(mate)
+        return frozenset(out)
+
     def shrunk(self, hidden: frozenset[str]) -> frozenset[str]:
-        """Without the tensors that need not be hidden, one after another."""
-        for name in sorted(hidden):
-            smaller = hidden - {name}
-            if smaller and self.holds(smaller):
-                hidden = smaller
-        return hidden
+        """Without the tensors that need not be hidden, one after another until none can be left out."""
+        while True:
+            before = hidden
+            for name in sorted(hidden):
+                smaller = hidden - {name}
+                if smaller and self.holds(smaller):
+                    hidden = smaller
+            if hidden == before:
+                return hidden
 
 
 def explained(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor], bound: float) -> Explanation:
@@ -55,7 +78,7 @@ def explained(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
 
     Every single tensor is tried, then pairs of neighbours, then what is called alike in all layers, what stands in one
     module, and at last as many as it takes. The set is the smallest where it is one or two neighbours; of a larger one
-    none can be left out.
+    none can be left out. Beside one tensor those of its module stand that cannot be judged without it.
     """
     trials = _Trials(network, a, b, bound)
     whole = matched(network, a, b, bound=bound)
@@ -68,11 +91,15 @@ def explained(network: Network, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
     if found:
         # What explains more of the difference by itself comes first.
         found.sort(key=lambda hidden: -max(trials.match(hidden).gaps[name] for name in hidden))
+        unjudged = trials.unjudged(found[0]) if len(found[0]) == 1 else frozenset()
+        if unjudged and trials.holds(found[0] | unjudged):
+            return Explanation(trials.match(found[0] | unjudged), tuple(found[1:]), unjudged=unjudged)
         return Explanation(trials.match(found[0]), tuple(found[1:]))
     for hidden in _groups(network, a):
         if trials.holds(hidden):
             return Explanation(trials.match(trials.shrunk(hidden)))
-    return Explanation(trials.match(trials.shrunk(_worst(trials, whole))))
+    hidden = trials.shrunk(_worst(trials, whole))
+    return Explanation(trials.match(hidden), located=len(hidden) <= 2)
 
 
 def _pairs(network: Network, a: Mapping[str, Tensor]) -> list[frozenset[str]]:
