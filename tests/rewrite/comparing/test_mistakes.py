@@ -45,7 +45,9 @@ def test_every_mistake_is_named(name: str, seed: int) -> None:
     check(name, seed)
 
 
-@pytest.mark.parametrize("name", ["square output projection transposed", "packed projection reordered but for its bias"])
+@pytest.mark.parametrize(
+    "name", ["square output projection transposed", "packed projection reordered but for its bias"]
+)
 def test_what_shifts_add_through_a_wrong_map_is_not_read(name: str) -> None:
     """Without the one weight that is wrong the rest is one orbit, although biases are shifted through that weight."""
     mistake = MISTAKES[name]
