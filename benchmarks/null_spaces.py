@@ -157,11 +157,13 @@ def _settled(network: Network, measured: _Measured, place: int) -> Kernel:
     _put(network.module, measured.thetas[place])
     found = kernel(torch.linalg.qr(measured.jacobians[place], mode="r")[1])
     generator = torch.Generator().manual_seed(11 + place)
-    sizes = _sizes(measured.jacobians[place])
+    jacobian = measured.jacobians[place]
+    sizes = jacobian.norm(dim=0)
     while found.dimension:
-        rows = jacobian_rows(network, generator, found.dimension + len(sizes) // 8)
-        within = _Within(found.basis, sizes)
-        within.add(_restricted(rows, measured.lone))
+        rows = _restricted(jacobian_rows(network, generator, found.dimension + len(sizes) // 8), measured.lone)
+        sizes = torch.maximum(sizes, rows.norm(dim=0))  # an element that only fresh data meet has its size from them
+        within = _Within(found.basis, _relative(sizes))
+        within.add(rows)
         if within.dimension == found.dimension:
             break
         kept, dropped = within.gap
@@ -267,7 +269,10 @@ def _common(
 
 def _sizes(jacobian: Tensor) -> Tensor:
     """The lengths of the columns, relative to the longest, but not below a millionth."""
-    sizes = jacobian.norm(dim=0)
+    return _relative(jacobian.norm(dim=0))
+
+
+def _relative(sizes: Tensor) -> Tensor:
     return (sizes / sizes.max()).clamp_min(1e-6)
 
 
