@@ -185,14 +185,22 @@ def _plain(model: Any) -> Any:
 
 
 def _frozen(model: Any, batch: dict[str, Any]) -> int:
-    """Parameters that no logit reaches (towers for images beside words, say) take no part: how many elements."""
+    """Parameters of modules that are not run (towers for images beside words, say) take no part: how many elements.
+
+    What is run and has no gradient stays, such as what only chooses tokens: it may have to move with what it reads.
+    """
     import torch
 
+    run: set[Any] = set()
+    hooks = [part.register_forward_pre_hook(lambda part, _: run.add(part)) for part in model.modules()]
     with torch.enable_grad():
         logits = logits_of(model, batch)
+    for hook in hooks:
+        hook.remove()
     named = [p for p in model.parameters() if p.requires_grad]
     met = torch.autograd.grad(logits.sum(), named, allow_unused=True)
-    unread = [p for p, gradient in zip(named, met, strict=True) if gradient is None]
+    held = {p for part in run for p in part.parameters(recurse=False)}
+    unread = [p for p, gradient in zip(named, met, strict=True) if gradient is None and p not in held]
     for parameter in unread:
         parameter.requires_grad_(False)
     return sum(p.numel() for p in unread)
