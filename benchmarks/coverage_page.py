@@ -30,8 +30,11 @@ parameters of each.
 The table does not tell missed symmetries from kernels of finite data; sizes are chosen to leave few of these: more
 words than an inner map has numbers, more classes than the stream has channels. A first layer that meets nothing but
 eleven different words can change in any way that leaves its eleven outputs alone; such directions are properties of the
-data, not actions of a group, and they go when the words are more. Parameters that no logit reaches take no part, and
-what draws at random in training is measured in evaluation.
+data, not actions of a group, and they go when the words are more. Parameters of what is not run take no part; those
+that only choose tokens do, for they move with the gains that they read. What draws at random in training is measured in
+evaluation. Rows that a run does not repeat stay as they were: those marked ~ were measured with columns' sizes of which
+those of words not met were rounding (up to one too few counted), and one or two directions across several may be of a
+word that was not met.
 """
 
 

@@ -32,6 +32,7 @@ from tests.symmetry.precision import DoublePrecision
 __all__ = ["Ideal", "Logits", "compared", "idealised"]
 
 _POINTS, _MOST_POINTS = 4, 12
+_MOST_ROUNDS = 8
 _CUT = 1e-9  # relative size below which J moves nothing along a direction
 _TINY_EPS = 1e-20
 _EPS_PLACES: dict[Any, int] = {  # where each norm takes its eps, if not by name
@@ -152,17 +153,22 @@ def _clearest(network: Network, measured: _Measured) -> tuple[_Measured, Kernel]
 def _settled(network: Network, measured: _Measured, place: int) -> Kernel:
     """The kernel of J at a point: of the rows at hand, then of fresh ones within it, until these take nothing away.
 
-    So there are no more rows than the rank needs, and fresh data have confirmed every direction that is left.
+    So there are no more rows than the rank needs, and fresh data have confirmed every direction that is left; also
+    that they meet every element, as far as several rounds can: a word may be missing from one.
     """
     _put(network.module, measured.thetas[place])
     found = kernel(torch.linalg.qr(measured.jacobians[place], mode="r")[1])
     generator = torch.Generator().manual_seed(11 + place)
-    sizes = _sizes(measured.jacobians[place])
+    jacobian = measured.jacobians[place]
+    sizes = jacobian.norm(dim=0)
+    rounds = 0
     while found.dimension:
-        rows = jacobian_rows(network, generator, found.dimension + len(sizes) // 8)
-        within = _Within(found.basis, sizes)
-        within.add(_restricted(rows, measured.lone))
-        if within.dimension == found.dimension:
+        rounds += 1
+        rows = _restricted(jacobian_rows(network, generator, found.dimension + len(sizes) // 8), measured.lone)
+        sizes = torch.maximum(sizes, rows.norm(dim=0))  # an element that only fresh data meet has its size from them
+        within = _Within(found.basis, _relative(sizes))
+        within.add(rows)
+        if within.dimension == found.dimension and (rounds >= _MOST_ROUNDS or bool((sizes > 0).all())):
             break
         kept, dropped = within.gap
         basis = within.basis()
@@ -267,8 +273,13 @@ def _common(
 
 def _sizes(jacobian: Tensor) -> Tensor:
     """The lengths of the columns, relative to the longest, but not below a millionth."""
-    sizes = jacobian.norm(dim=0)
-    return (sizes / sizes.max()).clamp_min(1e-6)
+    return _relative(jacobian.norm(dim=0))
+
+
+def _relative(sizes: Tensor) -> Tensor:
+    """Sizes beside the largest; what no row has met may be of any, and as a small one it would hide the others."""
+    evened = sizes / sizes.max()
+    return torch.where(evened > 1e-12, evened.clamp_min(1e-6), 1.0)
 
 
 class _Within:

@@ -68,7 +68,7 @@ OF_TYPE: dict[str, dict[str, Any]] = {  # what a type needs beside; pairs as abo
     "codegen": {"n_head": 4, "rotary_dim": (4, 2), "n_inner": (24, 6)},
     "convnextv2": {"num_stages": 2, "hidden_sizes": ([16, 24], [8, 12]), "depths": [1, 1]},
     "cpmant": {"prompt_types": 3, "prompt_length": 2},
-    "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
+    "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": (8.0, 0.7)},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"n_routed_experts": (4, 2), "num_experts_per_tok": 2, "n_shared_experts": 1},
     "esm": {"vocab_size": (WORDS, FEWEST_WORDS), "mask_token_id": 2},

@@ -114,6 +114,35 @@ def test_eps_in_the_code_and_rows_of_padding_are_idealised_alike() -> None:
     assert answer["false"] == []
 
 
+class _Rare(nn.Module):
+    """A table of words, of which the first data meet few, read through a norm and a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(12, 3)
+        self.outer = nn.Linear(3, 16, bias=False)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        out: Tensor = self.outer(nn.functional.rms_norm(self.table(input_ids), (3,), eps=1e-20))
+        return out
+
+
+def test_words_that_only_fresh_data_meet_are_no_rounding() -> None:
+    null_spaces = _module("null_spaces")
+    logits = null_spaces.Logits(null_spaces.idealised(_Rare()), ["input_ids"], lambda m, batch: m(batch["input_ids"]))
+    words = 5
+    network = null_spaces.Network("", logits, lambda g: (torch.randint(0, words, (1, 6), generator=g),))
+    generator = torch.Generator().manual_seed(0)
+    theta = null_spaces.randomise(logits, generator)
+    jacobian = null_spaces.jacobian_rows(network, generator, 2 * len(theta))
+    words = 12
+    none = torch.zeros(len(theta), dtype=torch.bool)
+    kernel = null_spaces._settled(network, null_spaces._Measured([theta], [jacobian / jacobian.abs().max()], none), 0)
+    assert kernel.dimension == 12 + 3  # each row along itself, and the turns of the three channels
+    assert kernel.kept > 1e-6
+    assert kernel.dropped < 1e-13
+
+
 def test_common_kernels_do_not_lose_a_direction_to_rounding() -> None:
     null_spaces = _module("null_spaces")
     generator = torch.Generator().manual_seed(0)

@@ -63,7 +63,8 @@ def gauge_families(
     shared = turned.shears.shared(read.reads)
     shared = {name: w for name, w in shared.items() if not _shifted_by_columns(name, w.inputs, shifted)}
     shears += shared_shears(shared, captured.shapes, answered, freed)
-    left = [*shears, *solved([*settled.values()])]
+    whole = whole_shears(shears)  # of these, nothing is left that an equation would give
+    left = [*shears, *solved([w for w in settled.values() if (w.weight, w.inputs) not in whole])]
     found = [turn for space in spaces if (turn := _rotation(space, mixed)) is not None]
     for root, terms in _spaces(blind).items():
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
