@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 __all__ = ["Pair", "fit_matrix", "nearest_rotation"]
@@ -15,12 +15,19 @@ _WORST = 1e-8  # least singular value of an answer, in parts of the greatest
 _FLAT = 1e-12  # eigenvalues below this part of the greatest are none
 
 
-def fit_matrix(group: str, forward: Sequence[Pair], dual: Sequence[Pair], *, free: bool = True) -> tuple[Tensor, float]:
+def fit_matrix(
+    group: str,
+    forward: Sequence[Pair],
+    dual: Sequence[Pair],
+    *,
+    free: bool = True,
+    alive: Bool[Tensor, " width"] | None = None,
+) -> tuple[Tensor, float]:
     """The A of the group that minimises Σ‖A X' - X‖² + Σ‖Aᵀ Y - Y'‖², and that sum.
 
     Pairs are (X, X') of what transforms with A and (Y, Y') of what transforms with A⁻ᵀ. Rotations by Procrustes'
     singular vectors; general matrices by A (Σ X'X'ᵀ) + (Σ YYᵀ) A = Σ XX'ᵀ + Σ YY'ᵀ, or, where they are not ``free``,
-    by rotations.
+    by rotations. ``alive``: channels that are not mixed with the others, whose gain is zero somewhere.
 
     >>> x = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
     >>> turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
@@ -28,7 +35,9 @@ def fit_matrix(group: str, forward: Sequence[Pair], dual: Sequence[Pair], *, fre
     >>> torch.allclose(found, turn), off < 1e-20
     (True, True)
     """
-    if group == "general linear" and free:
+    if alive is not None and not bool(alive.all()):
+        matrix = _apart(group, forward, dual, alive, free)
+    elif group == "general linear" and free:
         matrix = _general(forward, dual)
     else:
         wanted = sum((a @ b.mT for a, b in (*forward, *dual)), torch.zeros(()))
@@ -36,6 +45,19 @@ def fit_matrix(group: str, forward: Sequence[Pair], dual: Sequence[Pair], *, fre
     off = sum(float((matrix @ b - a).square().sum()) for a, b in forward)
     off += sum(float((matrix.mT @ a - b).square().sum()) for a, b in dual)
     return matrix, off
+
+
+def _apart(
+    group: str, forward: Sequence[Pair], dual: Sequence[Pair], alive: Bool[Tensor, " width"], free: bool
+) -> Float64[Tensor, "width width"]:
+    """A matrix for the channels that are alive and one for the others; what keeps the ones keeps all."""
+    matrix = torch.eye(len(alive), dtype=torch.float64)
+    for chosen in (alive, ~alive) if group != "ones-preserving orthogonal" else ():
+        if bool(chosen.any()):
+            own = [[(a[chosen], b[chosen]) for a, b in pairs] for pairs in (forward, dual)]
+            places = chosen.nonzero().flatten()
+            matrix[places[:, None], places] = fit_matrix(group, own[0], own[1], free=free)[0]
+    return matrix
 
 
 def nearest_rotation(matrix: Float64[Tensor, "width width"], *, ones: bool = False) -> Float64[Tensor, "width width"]:

@@ -16,7 +16,7 @@ from neuralmechanics.rewrite.comparing.parts.channels import assigned, match_cha
 from neuralmechanics.rewrite.comparing.parts.matrices import Pair, fit_matrix
 from neuralmechanics.rewrite.comparing.parts.regions import Region, copies_of, region_of_entry
 from neuralmechanics.symmetry import Element, Space
-from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
+from neuralmechanics.symmetry.families.actions.terms.gain import gain_values, living
 
 __all__ = ["Copy", "SpaceUnit", "Tensors", "Unit", "Usable"]
 
@@ -193,13 +193,17 @@ class SpaceUnit:
         """The matrix that brings copy ``given`` of b nearest to copy ``wanted`` of a, and what remains."""
         forward: list[Pair] = []
         dual: list[Pair] = []
+        # Also what is not compared must be able to follow.
+        through = tuple(pair for entry in self.space.entries for pair in entry.dressing)
+        alive = living(through, b, b[self.space.entries[0].parameter]) if through else None
         for k, (left, right) in zip(places, self._pairs(places, wanted, given, a, b), strict=True):
             entry = self.space.entries[k]
-            gain = gain_values(entry.dressing, b, right)
+            gain = gain_values(entry.dressing, b, right, dead=1.0)
             if gain is not None:
-                left, right = left / gain[:, None], right / gain[:, None]
+                seen = living(entry.dressing, b, right)  # what is read through a gain of zero may hold anything
+                left, right = (rows * (seen / gain)[:, None] for rows in (left, right))
             (dual if entry.inverse_transposed else forward).append((left, right))
-        return fit_matrix(self.space.group, forward, dual, free=free)
+        return fit_matrix(self.space.group, forward, dual, free=free, alive=alive)
 
     def _assignment(
         self, places: Sequence[int], copy: Copy, a: Tensors, b: Tensors, usable: Usable, free: bool

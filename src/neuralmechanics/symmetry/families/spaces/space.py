@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
+from neuralmechanics.symmetry.families.actions.mixing.rotation_matrices import require_apart
+from neuralmechanics.symmetry.families.actions.terms.gain import gain_values, living
 from neuralmechanics.symmetry.families.breaking import Breaking
 from neuralmechanics.symmetry.families.spaces.element import Element, monomial
 from neuralmechanics.symmetry.families.spaces.entry import Entry
@@ -280,8 +281,11 @@ class Space:
         gains = dict(out)
         for entry in (e for e in self.entries if e.mixes):
             chosen = torch.linalg.inv(matrix).mT if entry.inverse_transposed else matrix
-            gain = gain_values(entry.dressing, gains, out[entry.parameter].detach())
+            like = out[entry.parameter].detach()
+            gain = gain_values(entry.dressing, gains, like, dead=1.0)
             if gain is not None:
+                alive = living(entry.dressing, gains, like)
+                require_apart(chosen, (alive[:, None] == alive).to(chosen.device), entry.dressing)
                 chosen = gain[:, None] * chosen.to(gain.device) / gain
 
             def mixed(rows: Tensor, copy: tuple[int, ...], chosen: Tensor = chosen) -> Tensor:

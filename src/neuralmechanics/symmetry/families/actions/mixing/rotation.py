@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.symmetry.families.actions.action import (
@@ -24,13 +24,18 @@ from neuralmechanics.symmetry.families.actions.action import (
     accumulate,
     detached,
 )
-from neuralmechanics.symmetry.families.actions.terms.gain import adjoint_by_differentiation
+from neuralmechanics.symmetry.families.actions.mixing.rotation_matrices import (
+    ALLOWED,
+    Group,
+    antisymmetric,
+    departure,
+    require_apart,
+    without_ones,
+)
+from neuralmechanics.symmetry.families.actions.terms.gain import adjoint_by_differentiation, living
 from neuralmechanics.symmetry.families.actions.terms.rotation_terms import RotationTerm
 
 __all__ = ["Rotation"]
-
-Group = Literal["orthogonal", "centred", "general", "blind", "paired"]
-_ALLOWED = 1e-9  # departure of a matrix from its group: what float64 leaves of a product of rotations, not float32
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,9 @@ class Rotation(Action):
     ``group``: "orthogonal", M antisymmetric; "centred", those with M·1 = 0; "general", M with a zero diagonal (the
     diagonal ones are rescalings); "blind", M = 1·vᵀ, which a centring norm removes; "paired", antisymmetric within the
     ``pairs``, which a rotary embedding turns.
+
+    Where a gain is zero only what keeps its channels from all others exists: of what a reader no longer sees, nothing
+    can be turned into what it sees. Other generators move nothing there, and other matrices are refused.
     """
 
     linear: ClassVar[bool] = True
@@ -129,14 +137,15 @@ class Rotation(Action):
             out[..., ~torch.eye(n, dtype=torch.bool, device=weights.device)] = weights
             return out
         if self.group == "orthogonal":
-            return _antisymmetric(weights, n)
+            return antisymmetric(weights, n)
         if self.group == "paired":
             first, second = torch.tensor(self.pairs, device=weights.device).T
             half = weights.new_zeros(*self.copies, n, n)
             half[..., first, second] = weights
             return half - half.mT
-        basis = _without_ones(n).to(weights.device)
-        return basis @ _antisymmetric(weights, n - 1) @ basis.mT
+        basis = without_ones(n).to(weights.device)
+        centred: Tensor = basis @ antisymmetric(weights, n - 1) @ basis.mT
+        return centred
 
     def read_element(self, given: float | Tensor, device: torch.device) -> Tensor:
         """Weights, or a matrix A of the group itself, of shape [width, width] and with any determinant but zero.
@@ -147,11 +156,11 @@ class Rotation(Action):
         full = (*self.copies, self.width, self.width)
         if tuple(matrix.shape) not in (full[-2:], full):
             return self.read_weights(matrix, device)
-        off, law = _departure(matrix, self.group, self.pairs)
-        # Not ``off > _ALLOWED``, which is false for nan.
-        if not off <= _ALLOWED:
+        off, law = departure(matrix, self.group, self.pairs)
+        # Not ``off > ALLOWED``, which is false for nan.
+        if not off <= ALLOWED:
             raise ValueError(
-                f"the matrix given is off by {off:.1e} from {law}, at most {_ALLOWED:g} is allowed; make it in float64"
+                f"the matrix given is off by {off:.1e} from {law}, at most {ALLOWED:g} is allowed; make it in float64"
             )
         return matrix.expand(full)
 
@@ -162,7 +171,10 @@ class Rotation(Action):
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
         """D A D⁻¹ θ, or D A⁻ᵀ D⁻¹ θ, with A = exp M where the element is given by its weights."""
-        forward = element if element.ndim >= 2 else torch.linalg.matrix_exp(self.matrix(element))
+        kept = self._kept(params, element)
+        forward = element if element.ndim >= 2 else torch.linalg.matrix_exp(self.matrix(element) * kept)
+        if self.inputs and element.ndim >= 2:
+            require_apart(forward, kept, tuple(pair for term in self.terms for pair in term.dressing))
         backward = torch.linalg.inv(forward).mT if any(t.dual for t in self.terms) else forward
         out = detached(params, (*self.parameters, *self.inputs))
         for term in self.terms:
@@ -227,53 +239,22 @@ class Rotation(Action):
         pairs = tuple((int(i), int(j)) for i, j in gauge.get("pairs", ()))
         return cls(terms, gauge["width"], gauge["group"], pairs, tuple(gauge.get("copies", ())))
 
+    def _kept(self, params: Mapping[str, Tensor], like: Tensor) -> Bool[Tensor, "width width"]:
+        """Entries of M that may differ from zero: none between a channel whose gain is zero here and others."""
+        kept = torch.ones(self.width, self.width, dtype=torch.bool, device=like.device)
+        for dressing in dict.fromkeys(term.dressing for term in self.terms if term.dressing):
+            alive = living(dressing, params, like)
+            # A matrix that keeps 1, or adds multiples of it, mixes all channels.
+            whole = alive.all() if self.group in ("centred", "blind") else alive[:, None] == alive
+            kept = kept & whole
+        return kept
+
     def _steps(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
         """The generator in float64, differentiable in θ."""
-        matrix = self.matrix(weights)
+        matrix = self.matrix(weights) * self._kept(params, weights)
         out: Tensors = {}
         for term in self.terms:
             still = torch.zeros_like(params[term.parameter], dtype=torch.float64)
             moved = term.acted(params, -matrix.mT if term.dual else matrix, self.copies, still)
             accumulate(out, term.parameter, moved)
         return out
-
-
-def _departure(matrix: Tensor, group: Group, pairs: tuple[tuple[int, int], ...]) -> tuple[float, str]:
-    """How far a matrix is from the group, and the law that it misses."""
-    n = matrix.shape[-1]
-    unit = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
-    if group == "blind":
-        off = float((matrix - unit - (matrix - unit)[..., :1, :]).abs().max())
-        return (off if _invertible(matrix) else math.inf), "an invertible 1 + 1·vᵀ, all rows of A - 1 alike"
-    if group == "general":
-        return (0.0 if _invertible(matrix) else math.inf), "an invertible matrix"
-    off = float((matrix.mT @ matrix - unit).abs().max())
-    if group == "paired":
-        quarter = unit.new_zeros(n, n)
-        for i, j in pairs:
-            quarter[i, j], quarter[j, i] = 1.0, -1.0
-        inside = unit + quarter.abs()
-        beside = float((matrix * (1 - inside)).abs().max())
-        return max(off, beside, float((matrix @ quarter - quarter @ matrix).abs().max())), "a rotation within each pair"
-    if group == "orthogonal":
-        return off, "AᵀA = 1"
-    return max(off, float((matrix.sum(-1) - 1).abs().max()) / n**0.5), "AᵀA = 1 and A·1 = 1"
-
-
-def _invertible(matrix: Tensor) -> bool:
-    return bool(matrix.isfinite().all()) and bool((torch.linalg.cond(matrix) < 1 / _ALLOWED).all())
-
-
-def _antisymmetric(weights: Tensor, n: int) -> Tensor:
-    rows, columns = torch.triu_indices(n, n, 1, device=weights.device)
-    out = weights.new_zeros(*weights.shape[:-1], n, n)
-    out[..., rows, columns] = weights
-    return out - out.mT
-
-
-def _without_ones(n: int) -> Float64[Tensor, "n rest"]:
-    """An orthonormal basis of what is orthogonal to the all-ones vector (Helmert's)."""
-    k = torch.arange(1, n, dtype=torch.float64)
-    above = torch.arange(n)[:, None] < k
-    basis = above.double() - torch.where(torch.arange(n)[:, None] == k, k, 0.0)
-    return basis / (k * (k + 1)).sqrt()

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from neuralmechanics.symmetry.families.actions.action import Tensors
 
-__all__ = ["Dressing", "Gain", "adjoint_by_differentiation", "dressing_from", "dressing_to", "gain_values"]
+__all__ = ["Dressing", "Gain", "adjoint_by_differentiation", "dressing_from", "dressing_to", "gain_values", "living"]
 
 
 @dataclass(frozen=True, order=True)
@@ -37,15 +37,33 @@ class Gain:
 Dressing = tuple[tuple[Gain, float], ...]
 
 
-def gain_values(dressing: Dressing, params: Mapping[str, Tensor], like: Tensor) -> Float64[Tensor, " width"] | None:
-    """The diagonal of D = Π gain^power; None for the identity. Even roots are taken of sizes."""
+def gain_values(
+    dressing: Dressing, params: Mapping[str, Tensor], like: Tensor, *, dead: float = 0.0
+) -> Float64[Tensor, " width"] | None:
+    """The diagonal of D = Π gain^power; None for the identity. Even roots are taken of sizes.
+
+    ``dead``: what stands for a gain of zero.
+    """
     total: Tensor | None = None
     for gain, power in dressing:
-        entries = params[gain.parameter].double().reshape(-1)[gain.start : gain.stop or None]
-        value = gain.factor * entries.to(like.device) + gain.offset
+        value = _multiplied(gain, params).to(like.device)
+        # Not behind the power, whose derivative at zero would be nan.
+        value = torch.where(value == 0, dead, value) if dead else value
         value = value**power if float(power).is_integer() else value.abs() ** power
         total = value if total is None else total * value
     return total
+
+
+def living(dressing: Dressing, params: Mapping[str, Tensor], like: Tensor) -> Bool[Tensor, " width"]:
+    """Which channels no gain sets to zero."""
+    gains = [_multiplied(gain, params).detach().to(like.device) != 0 for gain, _ in dressing]
+    return torch.stack(gains).all(0)
+
+
+def _multiplied(gain: Gain, params: Mapping[str, Tensor]) -> Tensor:
+    """factor·γ + offset."""
+    entries = params[gain.parameter].double().reshape(-1)[gain.start : gain.stop or None]
+    return gain.factor * entries + gain.offset
 
 
 def dressing_to(dressing: Dressing) -> list[list[Any]]:

@@ -34,7 +34,7 @@ class RotationTerm:
     def acted(self, params: Mapping[str, Tensor], matrix: Tensor, copies: Sequence[int], rest: Tensor) -> Tensor:
         """``rest`` in float64, of the parameter's shape, but for the channels: these are D·matrix·D⁻¹ times them."""
         value = params[self.parameter].double()
-        gain = gain_values(self.dressing, params, value)
+        gain = gain_values(self.dressing, params, value, dead=1.0)  # what is behind a gain of zero has no effect
         if gain is not None:
             # D A D⁻¹ entry by entry: d_i A_ij / d_j.
             matrix = gain[:, None] * matrix / gain
