@@ -39,14 +39,8 @@ class Mixings(Scales):
     """The scale interpreter once more, watching how each channel is treated."""
 
     def __init__(self, original: Scales, space: NullSpace) -> None:
-        super().__init__(
-            original.shapes,
-            original.elementwise,
-            original.groups,
-            original.contracted,
-            original.single,
-            original.pieces,
-        )
+        o = original
+        super().__init__(o.shapes, o.elementwise, o.groups, o.contracted, o.single, o.pieces)
         matrix = space.matrix
         count = np.diff(matrix.indptr)
         first = np.minimum(matrix.indptr[:-1], max(0, matrix.nnz - 1))

@@ -17,12 +17,7 @@ import numpy as np
 
 from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.scaling.contractions import Contractions
-from neuralmechanics.symmetry.domains.scaling.indexed_rows import (
-    choices_of,
-    chosen,
-    lowered,
-    viewed_chosen,
-)
+from neuralmechanics.symmetry.domains.scaling.indexed_rows import choices_of, chosen, lowered, viewed_chosen
 from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm, simpler, without_dims
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.attributes.views import Expand, Take, View, paired_rows
@@ -31,8 +26,6 @@ __all__ = ["Scales"]
 
 Shape = tuple[int, ...]
 JOINED_LIMIT = 1 << 16  # entries along a concatenated dimension, times rows, up to which the rows stay apart
-
-
 _APART = 1 << 16  # zeros beside a single entry up to which each has a label of its own
 
 
