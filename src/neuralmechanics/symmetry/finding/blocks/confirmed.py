@@ -23,13 +23,10 @@ def confirmed(captured: Captured, spaces: Sequence[Space]) -> tuple[Space, ...]:
     filled with numbers is not replayed either, which a note says: as all that is claimed of it, these are claims of its
     program alone.
     """
-    return tuple(space for space in spaces if _holds(captured, space))
-
-
-def _holds(captured: Captured, space: Space) -> bool:
-    changes = [partial(_relabelled, space, order) for order in _orders(space.width)]
-    found = left_unchanged(captured, space.parameters, changes)
-    return bool(captured.replayed) if found is None else found
+    claims = [(s.parameters, [partial(_relabelled, s, order) for order in _orders(s.width)]) for s in spaces]
+    found = left_unchanged(captured, claims)
+    held = [bool(captured.replayed)] * len(spaces) if found is None else found
+    return tuple(space for space, holds in zip(spaces, held, strict=True) if holds)
 
 
 def _orders(width: int) -> list[Tensor]:

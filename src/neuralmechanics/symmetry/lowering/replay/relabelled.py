@@ -17,26 +17,29 @@ from neuralmechanics.symmetry.lowering.replay.evaluation import run_captured
 from neuralmechanics.symmetry.lowering.replay.graph_run import Conversion, GraphError
 from neuralmechanics.symmetry.lowering.replay.points import MOVED, Point, moved, point_of
 
-__all__ = ["Change", "left_unchanged"]
+__all__ = ["Change", "Claim", "left_unchanged"]
 
 Change = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]  # of tensors by the model's own names
+Claim = tuple[Collection[str], Sequence[Change]]  # tensors, and changes of them that are to leave the outputs
 _ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
 _STEP = 0.1  # to a random point, of each tensor's size
 _PREFIX = "model."
 
 
-def left_unchanged(captured: Captured, names: Collection[str], changes: Sequence[Change]) -> bool | None:
-    """Whether no change of the tensors ``names`` changes an output, at a random point and there on other data, too.
+def left_unchanged(captured: Captured, claims: Sequence[Claim]) -> list[bool] | None:
+    """For each claim, whether no change changes an output, at a random point and there on other data, too.
 
     In float64 where the model is small, in its own precision otherwise, and in float64 again if that differs. What does
     not run says that it does not hold; None is for models on the meta device that are too large to be run.
     """
     whole = captured.whole
-    if whole is None:
-        return False
-    point = point_of(captured, whole, captured.batch)
-    if isinstance(point, str):
-        return None
+    if whole is None or not claims:
+        return [False] * len(claims)
+    point = point_of(captured, whole, captured.batch)  # once for all: it looks through everything that the model holds
+    return None if isinstance(point, str) else [_holds(captured, whole, point, *claim) for claim in claims]
+
+
+def _holds(captured: Captured, whole: Whole, point: Point, names: Collection[str], changes: Sequence[Change]) -> bool:
     with torch.no_grad():
         if point.size > DOUBLE:
             own = _in_precision(captured, whole, point, names, changes, wide=False)
