@@ -90,3 +90,32 @@ def test_gains_about_one_that_are_negative(seed: int) -> None:
     assert distance(before, after) > 0.1
     assert found.equal, str(found)
     assert distance(after, found.element.transform(before)) < 1e-9
+
+
+class Attention(nn.Module):
+    """Values without a bias behind a centring norm, and what they make before one: W_v may gain (W_o⁻¹1)·uᵀ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8, eps=0.0)
+        self.q, self.k, self.v, self.o = (nn.Linear(8, 8, bias=False) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(self.norm(x)).unflatten(-1, (2, 4)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        out: Tensor = x + self.o(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return out
+
+
+def test_shears_whose_direction_is_solved_for_are_found_beside_all_else() -> None:
+    """Where the columns of W_o are centred 1 is none of its outputs: their translation is taken back meanwhile."""
+    torch.manual_seed(0)
+    end = (nn.LayerNorm(8, eps=0.0), nn.Linear(8, 3, bias=False))
+    model = prepared(nn.Sequential(nn.Embedding(7, 8), Attention(), *end))
+    batch = torch.randint(0, 7, (2, 5))
+    symmetries, before = Network.of(model, batch).symmetries, state_of(model)
+    assert any(getattr(family.action, "solved", None) is not None for family in symmetries)
+    after = planted(symmetries, 1).transform(before)
+    assert distance(before, after) > 0.1
+    assert equivalent(model, batch, before, after).equal
+    wrong = after | {"1.v.weight": after["1.v.weight"] + torch.eye(8).double()}
+    assert equivalent(model, batch, before, wrong).tensors == ("1.v.weight",)

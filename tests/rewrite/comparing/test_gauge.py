@@ -170,7 +170,7 @@ def test_an_even_power_of_a_factor_moves_no_sign() -> None:
 
 
 def test_both_networks_are_left_without_shifts_and_level() -> None:
-    """What shifts add is taken off once more after the levelling; where a reader is hidden nothing is level."""
+    """What shifts add is taken off once more after the levelling; readers that are hidden have no say in it."""
     model = prepared(Readers())
     batch = torch.randn(5, 3, dtype=torch.float64)
     network, before = Network.of(model, batch), state_of(model)
@@ -180,10 +180,15 @@ def test_both_networks_are_left_without_shifts_and_level() -> None:
     for at in (solver.a, solver.b):
         assert centred(network.shifts, at, (), network.origins(at))[1] == []
     assert blind(network).name in solver.known
-    hiding = Solver(network, frozenset({"second.weight"}), before, after)
+    for hidden in ("second.weight", "second.bias"):
+        beside = Solver(network, frozenset({hidden}), before, after)
+        assert beside._level([], []) == {blind(network).name}
+    other = before | {"second.weight": torch.randn_like(before["second.weight"])}
+    seen = [levelled(network, blind(network), at, {"second.weight"}) for at in (before, other)]
+    assert torch.equal(seen[0], seen[1])
+    assert levelled(network, blind(network), before, {"norm.weight"}) is None
+    hiding = Solver(network, frozenset({"norm.weight"}), before, after)
     assert hiding._level([], []) == set()
-    beside = Solver(network, frozenset({"second.bias"}), before, after)
-    assert beside._level([], []) == {blind(network).name}
     # g_a⁻¹ of its own gauge steps leads back
     assert distance(before, Element(tuple(solver.undone)).transform(solver.a)) < 1e-11
     assert distance(solver.b, Element(tuple(solver.steps)).transform(after)) < 1e-11

@@ -197,6 +197,6 @@ def _begin(solver: Solver, number: int) -> None:
         return
     solver.hold_all()
     draw = torch.Generator().manual_seed(number)
-    for space in solver.network.symmetries.channel_spaces if number > 1 else ():
+    for space in solver.network.symmetries.spaces if number > 1 else ():
         order = space.random_element(draw).permutation
         solver.apply(tuple(space_steps(space, SpaceElement(permutation=order))))

@@ -72,7 +72,12 @@ def fingerprint(
 def _invariants(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = reduced(network, tensors).params
     apart = {e.parameter for s in network.symmetries.channel_spaces for e in s.entries if e.beside}
-    return {name: _singular_values(value, apart=name in apart) for name, value in found.items()}
+    values = {name: _singular_values(value, apart=name in apart) for name, value in found.items()}
+    for place in (place for s in network.symmetries.spaces for place in zip(*s.blocks, strict=True)):
+        # Blocks change places as well: the greatest first.
+        ordered = sorted((values[name] for name in place), key=lambda v: -float(v.max()))
+        values |= dict(zip(place, ordered, strict=True))
+    return values
 
 
 def _singular_values(value: Tensor, *, apart: bool) -> Tensor:
@@ -99,7 +104,7 @@ def _elsewhere(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     for family in network.families:
         if family.exact:
             steps += [FamilyStep(family, chosen) for _, chosen in family.action.random_elements(_AMOUNT, draw)]
-    for space in network.symmetries.channel_spaces:
+    for space in network.symmetries.spaces:
         steps += space_steps(space, space.random_element(draw))
     return Element(tuple(steps)).transform(tensors)
 

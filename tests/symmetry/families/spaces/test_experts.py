@@ -63,6 +63,26 @@ def _holds_router(space: Space) -> bool:
     return any("router" in name or "scores" in name for name in space.parameters)
 
 
+class Added(nn.Module):
+    """Whole networks with norms and biases, each given its share of every row, and added up in a loop."""
+
+    def __init__(self, *eps: float) -> None:
+        super().__init__()
+        self.router = nn.Linear(3, len(eps))
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(3, eps=e), nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 3)) for e in eps
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        best, chosen = self.router(x).topk(2, -1)
+        shares = (functional.one_hot(chosen, len(self.experts)) * best.sigmoid()[..., None]).sum(-2)
+        total = torch.zeros_like(x)
+        for k, expert in enumerate(self.experts):
+            total = total + shares[..., k, None] * expert(x)
+        return total
+
+
+ADDED = "modules with norms and biases, added in a loop"
 FOUND: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "picked matrices": (lambda: Stacked(), 4),
     "noise-free temperature": (lambda: Stacked(scores=lambda s: s / 0.7), 4),
@@ -72,10 +92,11 @@ FOUND: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "modules, rows added": (lambda: RowsAdded(best_then_softmax), 3),
     "modules, rows replaced": (lambda: RowsOfEveryPlace(softmax_then_best), 3),
     "modules, all computed": (lambda: Dense(softmax_of_masked), 3),
+    ADDED: (lambda: Added(0.1, 0.1, 0.1), 3),
 }
 
 
-@pytest.mark.parametrize("name", some(FOUND, "picked matrices", "sorted and grouped", "modules, rows added"))
+@pytest.mark.parametrize("name", some(FOUND, "picked matrices", "sorted and grouped", "modules, rows added", ADDED))
 def test_experts_are_exchanged_with_the_rows_of_their_router(name: str) -> None:
     """Every permutation leaves the output; the router's rows alone, in another order, do not."""
     torch.manual_seed(0)
@@ -159,6 +180,12 @@ class Twice(RowsAdded):
     def collected(self, x: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:
         rows, _ = torch.where(chosen == 0)
         return super().collected(x, weight, chosen).index_add(0, rows, self.experts[1](x[rows]))
+
+
+def test_norms_with_constants_of_their_own_tell_experts_apart() -> None:
+    """One eps is another: nothing but that changes where the experts of this kind are exchanged."""
+    torch.manual_seed(0)
+    assert not of_experts(Added(0.1, 0.1, 0.2).double(), torch.randn(5, 3, dtype=torch.float64), 3)
 
 
 @pytest.mark.parametrize("kind", [OneTold, Overwritten, pytest.param(Twice, marks=pytest.mark.slow)])

@@ -70,6 +70,8 @@ def _commute(a: Step, b: Step) -> bool:
         return True
     if not isinstance(a, SpaceStep) or not isinstance(b, SpaceStep):
         return False
+    if not shared.isdisjoint(name for space in (a.space, b.space) for block in space.blocks for name in block):
+        return False  # a tensor that is exchanged whole comes to be another
     return all(_axes(a.space, name).isdisjoint(_axes(b.space, name)) for name in shared)
 
 

@@ -18,7 +18,17 @@ from neuralmechanics.symmetry import Family
 from neuralmechanics.symmetry.families.actions import Action, ComplexPairs, LinearBlocks
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
-__all__ = ["FamilyUnit", "conjugate_gradients", "family_unit", "is_scaling", "is_shift"]
+__all__ = [
+    "FamilyUnit",
+    "SolvedUnit",
+    "conjugate_gradients",
+    "family_unit",
+    "is_scaling",
+    "is_shift",
+    "solved_through",
+]
+
+_SINGULAR = 1e-8  # determinants below this part of what they are the sum of are none
 
 Solver = Callable[[Tensors, Tensors, Sequence[bool], bool], Tensor | None]
 
@@ -43,6 +53,39 @@ class FamilyUnit:
         there = [usable(self, k) for k in range(len(self.regions))]
         amount = self.solver(a, b, there, free) if any(there) else None
         return () if amount is None else (FamilyStep(self.family, amount),)
+
+
+@dataclass(eq=False)
+class SolvedUnit(FamilyUnit):
+    """Shears whose direction solves M u = 1 for a map M, as a value's answers to what a norm removes: u = M⁻¹1.
+
+    Once the rows of M are centred 1 is no output of M, and u but a direction that M does not see. The translations
+    that centre them, ``opening``, are taken back for as long as the shear lasts: they do not turn it.
+    """
+
+    opening: tuple[Family, ...] = ()
+
+    def solve(self, a: Tensors, b: Tensors, usable: Usable, *, free: bool) -> tuple[Step, ...]:
+        """The shear between two translations."""
+        opened: list[Step] = [FamilyStep(f, _opening(f, b)) for f in self.opening]
+        moved = b
+        for step in opened:
+            moved = step.transform(moved)
+        found = super().solve(a, moved, usable, free=free)
+        return (*opened, *found, *(back for step in reversed(opened) for back in step.inverse())) if found else ()
+
+
+def _opening(family: Family, params: Tensors) -> Tensor:
+    """Some translation, of the size of what it moves."""
+    sizes = [float(params[name].square().mean()) ** 0.5 for name in family.parameters]
+    noise = torch.randn(family.action.weights_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return max(sizes, default=1.0) * noise
+
+
+def solved_through(family: Family) -> tuple[str, ...]:
+    """The weights of the map through which a shear's direction is solved for; none of any other family."""
+    solved = getattr(family.action, "solved", None)
+    return solved.inputs if solved is not None else ()
 
 
 def is_shift(family: Family) -> bool:
@@ -153,8 +196,10 @@ def _paired(action: Action, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return out
 
 
-def _blind(width: int, forward: Sequence[tuple[Tensor, Tensor]], dual: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """A = 1 + 1·vᵀ with A X' = X and Aᵀ Y = Y': least squares for v."""
+def _blind(
+    width: int, forward: Sequence[tuple[Tensor, Tensor]], dual: Sequence[tuple[Tensor, Tensor]]
+) -> Tensor | None:
+    """A = 1 + 1·vᵀ with A X' = X and Aᵀ Y = Y': least squares for v; none where that A has no inverse."""
     left = torch.zeros(width, width, dtype=torch.float64)
     right = torch.zeros(width, dtype=torch.float64)
     for wanted, given in forward:
@@ -165,6 +210,9 @@ def _blind(width: int, forward: Sequence[tuple[Tensor, Tensor]], dual: Sequence[
         left += total.square().sum() * torch.eye(width, dtype=torch.float64)
         right += (given - wanted) @ total
     v = torch.linalg.pinv(left, hermitian=True) @ right
+    # det A = 1 + Σ v. Not `<=`: NaN has no inverse either.
+    if not abs(1 + float(v.sum())) > _SINGULAR * (1 + float(v.abs().sum())):
+        return None
     matrix: Tensor = torch.eye(width, dtype=torch.float64) + v.expand(width, width)
     return matrix
 

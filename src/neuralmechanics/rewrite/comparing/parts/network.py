@@ -9,8 +9,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuralmechanics.functional.calling import LossFunction, Whole, names_of, unwrapped
+from neuralmechanics.rewrite.comparing.parts.block_units import BlockUnit
 from neuralmechanics.rewrite.comparing.parts.containing import contain_factors, contain_matrices, made_of_families
-from neuralmechanics.rewrite.comparing.parts.family_units import FamilyUnit, family_unit, is_scaling, is_shift
+from neuralmechanics.rewrite.comparing.parts.family_units import (
+    FamilyUnit,
+    SolvedUnit,
+    family_unit,
+    is_scaling,
+    is_shift,
+    solved_through,
+)
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit, Unit
 from neuralmechanics.symmetry import Family, Space, Symmetries, find_symmetries
 
@@ -61,8 +69,10 @@ class Network:
         others = [f for f in families if not is_scaling(f) and not is_shift(f) and not contain_matrices(spaces, f)]
         spaces = [unit for unit in spaces if not made_of_families(unit, others, shapes)]
         units: list[Unit] = [*spaces, *(u for f in others if (u := family_unit(f, shapes)) is not None)]
+        units += [BlockUnit.among(space, tuple(units)) for space in symmetries.spaces if space.blocks]
         shifts = [f for f in families if is_shift(f)]
         late = {f.name: u for f in (*scalings, *shifts) if (u := family_unit(f, shapes)) is not None}
+        late |= {f.name: _opened(late[f.name], shifts) for f in shifts if solved_through(f)}
         network = cls(symmetries, tuple(families), tied, tuple(shifts), tuple(scalings), gains, tuple(units), late)
         network._meet()
         return network
@@ -109,6 +119,11 @@ class Network:
         bent = self.bending.get(name, frozenset())
         return frozenset(who for who, along in bent if who not in own | factors and along != axis)
 
+    def alike(self, names: Collection[str]) -> frozenset[str]:
+        """Tensors of other blocks that may come to stand where these do."""
+        places = [set(place) for space in self.symmetries.spaces for place in zip(*space.blocks, strict=True)]
+        return frozenset(name for place in places if not place.isdisjoint(names) for name in place - set(names))
+
     def origins(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What is added to gains before anything reads them: 1 of 1 + w."""
         return {name: c for f in self.scalings for name, c in f.action.origin(like).items()}
@@ -122,7 +137,13 @@ class Network:
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors of the function: parameters, and buffers that a space moves."""
         named = list(self.symmetries.capture.get("parameters", {}))
-        return tuple(dict.fromkeys([*named, *(e.parameter for s in self.symmetries.channel_spaces for e in s.entries)]))
+        return tuple(dict.fromkeys([*named, *(name for s in self.symmetries.spaces for name in s.parameters)]))
+
+
+def _opened(unit: FamilyUnit, shifts: Sequence[Family]) -> SolvedUnit:
+    through = set(solved_through(unit.family))
+    opening = tuple(f for f in shifts if not through.isdisjoint(f.parameters) and not f.action.inputs)
+    return SolvedUnit(unit.family, unit.regions, unit.solver, opening)
 
 
 def _axes(family: Family) -> dict[str, set[int]]:
@@ -164,7 +185,7 @@ def _keeps_lengths(unit: Unit, place: int) -> bool:
     """Whether the unit only permutes, flips signs and turns at one of its places."""
     if not isinstance(unit, SpaceUnit):
         action = unit.family.action if isinstance(unit, FamilyUnit) else None
-        return action is not None and action.compact and not action.inputs
+        return isinstance(unit, BlockUnit) or (action is not None and action.compact and not action.inputs)
     space, entry = unit.space, unit.space.entries[place]
     if space.mixes:
         return not entry.mixes or (space.group != "general linear" and not entry.dressing)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep
-from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients
+from neuralmechanics.rewrite.comparing.parts.family_units import conjugate_gradients, solved_through
 from neuralmechanics.rewrite.comparing.solving.krylov import minimal_residual
 from neuralmechanics.rewrite.comparing.solving.ordering import in_order
 from neuralmechanics.symmetry import Family
@@ -69,8 +69,11 @@ def _about(params: Mapping[str, Tensor], origins: Mapping[str, Tensor]) -> Mappi
 
 
 def is_readable(family: Family, hidden: Collection[str]) -> bool:
-    """Whether what a shift adds can be read off without the hidden tensors; translations always, from the others."""
-    return family.action.additive and not set(family.action.anchors) & set(hidden)
+    """Whether what a shift adds can be read off without the hidden tensors; translations always, from the others.
+
+    A direction that is solved for is none that the rest of the group respects: its shears are no part of the gauge.
+    """
+    return family.action.additive and not set(family.action.anchors) & set(hidden) and not solved_through(family)
 
 
 def answering_blindly(families: Sequence[Family], hidden: Collection[str]) -> frozenset[str]:

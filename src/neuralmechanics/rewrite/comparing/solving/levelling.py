@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from jaxtyping import Float64
@@ -21,21 +21,27 @@ _LEAST = 1e-14
 Form = Float64[Tensor, "width width"]
 
 
-def levelled(network: Network, family: Family, params: Mapping[str, Tensor]) -> Tensor | None:
+def levelled(
+    network: Network, family: Family, params: Mapping[str, Tensor], hidden: Collection[str] = ()
+) -> Tensor | None:
     """The matrix A = 1 + 1·vᵀ that makes level what a centring norm forgets: one place on the orbit of each network.
 
     Tensors X [channels, …] go to A X and others, such as a norm's bias over its gain, Y to A⁻ᵀY. A form S that only
     A changes goes to A⁻ᵀ S A⁻¹: the sum of Y Yᵀ over what nothing else stretches, and of Q Kᵀ over queries and keys of
     a head, whose own basis drops out. With z = S 1, y = 1ᵀz and b = z/y, whose sum is 1, v = (±z/√|y| - 1)/n leads to
-    b' = 1/n and |y'| = n², whatever v' has been applied before. None of another action, and where y is zero.
+    b' = 1/n and |y'| = n², whatever v' has been applied before. ``hidden`` tensors are no part of S. None of another
+    action, where y is zero, and where a gain is hidden.
     """
     action = family.action
     if not action.along_ones or not action.legs:
         return None
     width = action.channels
     readers: dict[str, Tensor] = {}
+    gains = {name for term in action.legs for name, _ in term.dressing} | set(action.inputs)
+    if not gains.isdisjoint(hidden):
+        return None
     for term in action.legs:
-        if term.dual:
+        if term.dual and term.parameter not in hidden:
             value = params[term.parameter].double().movedim(term.dim, 0)
             gain = gain_values(term.dressing, params, value)
             if gain is not None and bool((gain == 0).any()):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neuralmechanics.rewrite.comparing.elements.element import Element
 from neuralmechanics.rewrite.comparing.elements.steps import FamilyStep, Step
+from neuralmechanics.rewrite.comparing.parts.block_units import BlockUnit
 from neuralmechanics.rewrite.comparing.parts.family_units import FamilyUnit
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.parts.units import SpaceUnit, Unit, Usable
@@ -134,18 +135,21 @@ class Solver:
         self.known: set[str] = set()
         # What shifts add to these depends on hidden tensors, which differ: in the gauge of a they are not those of b.
         self.unseen = hidden | answering_blindly(network.shifts, hidden)
+        # The block of b that stands where a block of a does may be another: a gauge reads all of them or none.
+        alike = hidden | network.alike(hidden)
+        self.unread = alike | answering_blindly(network.shifts, alike)
 
     def fix_gauges(self) -> None:
         """Shifts and scales of both; those that cannot be read wait in ``late``."""
         network = self.network
         for family in network.shifts:
-            if not is_readable(family, self.unseen) and family.name in network.late:
+            if not is_readable(family, self.unread) and family.name in network.late:
                 self.late.append(network.late[family.name])
-        self.a, shifts = centred(network.shifts, self.a, self.unseen, network.origins(self.a))
+        self.a, shifts = centred(network.shifts, self.a, self.unread, network.origins(self.a))
         own: list[Step] = list(shifts)
-        self.b, shifts = centred(network.shifts, self.b, self.unseen, network.origins(self.b))
+        self.b, shifts = centred(network.shifts, self.b, self.unread, network.origins(self.b))
         other: list[Step] = list(shifts)
-        loose = self.unseen | {name for unit in self.late for name in unit.family.parameters}
+        loose = self.unread | {name for unit in self.late for name in unit.family.parameters}
         for family in network.scalings:
             readable = network.readable(family, loose)
             amounts = [rescaled(family, params, readable, network.gains) for params in (self.a, self.b)]
@@ -157,7 +161,7 @@ class Solver:
             own.append(steps[0])
             other.append(steps[1])
         level = self._level(own, other)
-        gains = network.gains - self.unseen - set(network.origins(self.a))
+        gains = network.gains - self.unread - set(network.origins(self.a))
         for unit in (u for u in network.units if isinstance(u, SpaceUnit)):
             for step in unit.positive(self.a, gains):
                 self.a = step.transform(self.a)
@@ -172,12 +176,10 @@ class Solver:
         self.known = {name for name in network.late if name not in waiting} | level
 
     def _level(self, own: list[Step], other: list[Step]) -> set[str]:
-        """What centring norms forget made level in both, where all of it is seen; names of the families so fixed."""
+        """What centring norms forget made level in both, by the readers that are seen; names of families so fixed."""
         network, done = self.network, set()
         for family in network.families:
-            if not self.unseen.isdisjoint((*family.parameters, *family.action.inputs)):
-                continue
-            matrices = [levelled(network, family, params) for params in (self.a, self.b)]
+            matrices = [levelled(network, family, params, self.unread) for params in (self.a, self.b)]
             if matrices[0] is None or matrices[1] is None:
                 continue
             steps = [FamilyStep(family, matrix) for matrix in matrices if matrix is not None]
@@ -186,9 +188,9 @@ class Solver:
             other.append(steps[1])
             done.add(family.name)
         if done:  # what shifts add is read off the maps that the levelling has changed
-            self.a, shifts = centred(network.shifts, self.a, self.unseen, network.origins(self.a))
+            self.a, shifts = centred(network.shifts, self.a, self.unread, network.origins(self.a))
             own += shifts
-            self.b, shifts = centred(network.shifts, self.b, self.unseen, network.origins(self.b))
+            self.b, shifts = centred(network.shifts, self.b, self.unread, network.origins(self.b))
             other += shifts
         return done
 
@@ -243,6 +245,8 @@ class Solver:
                 return
 
     def _within(self, unit: Unit) -> list[str]:
+        if isinstance(unit, BlockUnit):
+            return [u.name for u in unit.within]
         return [u.name for u, _ in unit.inner] if isinstance(unit, SpaceUnit) else []
 
     def off(self) -> float:

@@ -143,7 +143,9 @@ def _taken(reading: Reading, instruction: Instruction, view: Take, x: Moved) -> 
     if sorted(places) == sorted(view.positions) and len(set(places)) == len(places):
         at = {n: k for k, n in enumerate(view.positions)}
         inside = tuple(at[n] for n in places)
-        return Moved(reading.made(instruction, [x]), {**dims, view.dim: inside}, x.names)
+        if inside != tuple(range(len(inside))):
+            dims[view.dim] = inside
+        return Moved(reading.made(instruction, [x]), dims, x.names)
     other = p.Rearrange(Take(view.dim, places))
     term = reading.terms.number(
         (type(other).__name__, reading.terms.settings(other, reading.term), (reading.whole(x),))

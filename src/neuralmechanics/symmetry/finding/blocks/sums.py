@@ -32,6 +32,8 @@ def summed(reading: Reading, instruction: Instruction) -> Moved:
             elif d in x.dims and not x.number:
                 raise UnfollowedError("a repeated dimension in another order")
     dims = {d: order for d, met in orders.items() if (order := common(met)) is not None}
+    if not any(x.delta for x in parts) and reading.terms.is_own(term := reading.made(instruction, parts)):
+        return Moved(term, dims)  # a sum that the model has elsewhere, as another expert's
     changes = []
     for x, value, times in zip(parts, instruction.operands, (1.0, primitive.scale), strict=True):
         changes.append(accumulated(x, reading.terms.of[value.index], times))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from neuralmechanics.symmetry.families.breaking import Breaking
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capture.in_place import is_in_place
 from neuralmechanics.symmetry.lowering.lower import Lowered
@@ -51,6 +52,7 @@ class Terms:
     _equal: dict[int, tuple[int, object]] = field(default_factory=dict)
     _numbers: dict[Hashable, int] = field(default_factory=dict)
     _names: frozenset[str] = frozenset()
+    _own_numbers: int = 0
 
     @classmethod
     def read(cls, captured: Captured, lowered: Lowered) -> Terms:
@@ -61,6 +63,7 @@ class Terms:
             if instruction.result is not None:
                 terms._own(instruction)
                 terms.of[instruction.result.index] = terms._first(instruction)
+        terms._own_numbers = len(terms._numbers)
         return terms
 
     def _first(self, instruction: Instruction) -> int:
@@ -121,6 +124,10 @@ class Terms:
             read = tuple(sorted(read))
         return self.number((type(primitive).__name__, self.settings(primitive, of), read))
 
+    def is_own(self, term: int) -> bool:
+        """Whether the term is that of a value of the model as it is."""
+        return term < self._own_numbers
+
     def equal(self, labels: int, number: object) -> int:
         """The term of a comparison of integers with a number."""
         found = self.number((EQUALS, labels, number))
@@ -180,6 +187,8 @@ class Terms:
             return value.name, own, self._plain(value.settings, of)
         if isinstance(value, Index):
             return tuple(map(of, value.values)), self._plain(value.how, of)
+        if isinstance(value, Breaking):
+            return value.constant, value.value  # the place differs from expert to expert
         if isinstance(value, np.ndarray):
             return value.shape, value.tobytes()
         if hasattr(value, "__dataclass_fields__"):
