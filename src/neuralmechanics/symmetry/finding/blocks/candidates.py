@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuralmechanics.symmetry.finding.blocks.dimensions import kept_dimensions, reshaped_place
-from neuralmechanics.symmetry.finding.blocks.terms import Terms
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import Terms
 from neuralmechanics.symmetry.passes.rewriting.expert_axis import sorted_list
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import COUNTS, EQUALS, GROUPS, ONE_HOT, PUT, Function

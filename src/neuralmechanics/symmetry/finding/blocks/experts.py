@@ -8,9 +8,9 @@ from dataclasses import replace
 from neuralmechanics.symmetry.families.spaces import Digit, Entry, Placement, Space
 from neuralmechanics.symmetry.finding.blocks.candidates import Candidate, candidates
 from neuralmechanics.symmetry.finding.blocks.confirmed import confirmed
-from neuralmechanics.symmetry.finding.blocks.moved import Moved
-from neuralmechanics.symmetry.finding.blocks.relabelling import leaves_the_output
-from neuralmechanics.symmetry.finding.blocks.terms import Terms
+from neuralmechanics.symmetry.finding.blocks.relabelling.leaving import leaves_the_output
+from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import Terms
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.lower import Lowered
 from neuralmechanics.symmetry.program import primitives as p

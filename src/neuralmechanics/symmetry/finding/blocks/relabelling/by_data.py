@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from neuralmechanics.symmetry.finding.blocks.moved import Moved, Order, Rows, common, composed, inverse
-from neuralmechanics.symmetry.finding.blocks.put import scattered
-from neuralmechanics.symmetry.finding.blocks.terms import UnfollowedError
-from neuralmechanics.symmetry.finding.blocks.together import Reading, together
+from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved, Order, Rows, common, composed, inverse
+from neuralmechanics.symmetry.finding.blocks.relabelling.put import scattered
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import UnfollowedError
+from neuralmechanics.symmetry.finding.blocks.relabelling.together import Reading, together
 from neuralmechanics.symmetry.passes.rewriting.expert_axis import sorted_list
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import (

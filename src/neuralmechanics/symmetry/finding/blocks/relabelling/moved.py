@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from neuralmechanics.symmetry.finding.blocks.terms import UnfollowedError
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import UnfollowedError
 
 __all__ = ["Moved", "Order", "Rows", "composed", "inverse"]
 

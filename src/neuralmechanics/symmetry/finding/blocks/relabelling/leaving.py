@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 
 from torch import fx
 
-from neuralmechanics.symmetry.finding.blocks.along import ALONG
-from neuralmechanics.symmetry.finding.blocks.by_data import BY_DATA
-from neuralmechanics.symmetry.finding.blocks.moved import Moved
-from neuralmechanics.symmetry.finding.blocks.sums import SUMS
-from neuralmechanics.symmetry.finding.blocks.terms import Terms, UnfollowedError
-from neuralmechanics.symmetry.finding.blocks.together import Reading, together
+from neuralmechanics.symmetry.finding.blocks.relabelling.along import ALONG
+from neuralmechanics.symmetry.finding.blocks.relabelling.by_data import BY_DATA
+from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved
+from neuralmechanics.symmetry.finding.blocks.relabelling.sums import SUMS
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import Terms, UnfollowedError
+from neuralmechanics.symmetry.finding.blocks.relabelling.together import Reading, together
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction
 

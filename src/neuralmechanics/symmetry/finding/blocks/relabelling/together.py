@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from neuralmechanics.symmetry.finding.blocks.moved import Moved, Order, common
-from neuralmechanics.symmetry.finding.blocks.terms import Terms, UnfollowedError
+from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved, Order, common
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import Terms, UnfollowedError
 from neuralmechanics.symmetry.program.attributes.function import RESULT, Function
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from neuralmechanics.symmetry.finding.blocks.moved import Moved, Order, common
-from neuralmechanics.symmetry.finding.blocks.terms import UnfollowedError
-from neuralmechanics.symmetry.finding.blocks.together import Reading, together
+from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved, Order, common
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import UnfollowedError
+from neuralmechanics.symmetry.finding.blocks.relabelling.together import Reading, together
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import Function
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Take, dimension_groups

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from neuralmechanics.symmetry.finding.blocks.moved import Moved, Order, added, common
-from neuralmechanics.symmetry.finding.blocks.terms import UnfollowedError
-from neuralmechanics.symmetry.finding.blocks.together import Reading
+from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved, Order, added, common
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import UnfollowedError
+from neuralmechanics.symmetry.finding.blocks.relabelling.together import Reading
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from neuralmechanics.symmetry.finding.blocks.moved import Moved, Order, added, inverse
-from neuralmechanics.symmetry.finding.blocks.sums import accumulated
-from neuralmechanics.symmetry.finding.blocks.terms import UnfollowedError
-from neuralmechanics.symmetry.finding.blocks.together import Reading, together
+from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved, Order, added, inverse
+from neuralmechanics.symmetry.finding.blocks.relabelling.sums import accumulated
+from neuralmechanics.symmetry.finding.blocks.relabelling.terms import UnfollowedError
+from neuralmechanics.symmetry.finding.blocks.relabelling.together import Reading, together
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import COUNTING
 from neuralmechanics.symmetry.program.program import Instruction

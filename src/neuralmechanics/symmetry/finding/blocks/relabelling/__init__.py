@@ -1,0 +1,1 @@
+"""Relabelings of a program: what becomes of every value where parameters change places."""
