@@ -41,11 +41,13 @@ class BlockUnit:
 
     @classmethod
     def among(cls, space: Space, units: Sequence[Unit]) -> BlockUnit:
-        """With those of the units that move one of the blocks and nothing else of them."""
+        """With those of the units that move one of the blocks, and beside it at most what counts the blocks."""
+        counted = {entry.parameter for entry in space.entries}
         inner = []
         for block in space.blocks:
             own = set(block)
-            inner.append(tuple(unit for unit in units if {region.tensor for region in unit.regions} <= own))
+            moved = ((unit, {region.tensor for region in unit.regions}) for unit in units)
+            inner.append(tuple(unit for unit, names in moved if names & own and names <= own | counted))
         return cls(space, tuple(inner))
 
     def known(self, usable: Usable) -> float:
@@ -91,8 +93,10 @@ class BlockUnit:
         start = len(self.space.entries)
         for i, own in enumerate(blocks):
             open_ones = [name for p, name in enumerate(own) if usable(self, start + i * len(own) + p)]
-            for j, other in enumerate(blocks):
-                moved = {**b, **{name: b[given] for name, given in zip(own, other, strict=True) if given in b}}
+            for j in range(len(blocks)):
+                order = torch.arange(len(blocks))
+                order[i], order[j] = j, i
+                moved = self.space.transform(b, order)
                 costs[i, j] += _distance(open_ones, a, moved)
                 for unit in self.inner[i]:
                     costs[i, j] += _remaining(unit, a, moved, usable, free)
@@ -100,14 +104,17 @@ class BlockUnit:
 
 
 def _remaining(unit: Unit, a: Tensors, b: Tensors, usable: Usable, free: bool) -> float:
-    """What a part of the group leaves of the tensors that it is solved from."""
-    names = list(dict.fromkeys(region.tensor for k, region in enumerate(unit.regions) if usable(unit, k)))
-    if not names:
+    """What a part of the group leaves of the entries that it is solved from."""
+    places = [k for k in range(len(unit.regions)) if usable(unit, k)]
+    if not places:
         return 0.0
     after: Mapping[str, Tensor] = b
     for step in unit.solve(a, b, usable, free=free):
         after = step.transform(after)
-    return _distance(names, a, after)
+    if not isinstance(unit, SpaceUnit):
+        return _distance(list(dict.fromkeys(unit.regions[k].tensor for k in places)), a, after)
+    pairs = [(unit.rows(k, copy, a), unit.rows(k, copy, after)) for k in places for copy in unit.copies]
+    return sum(float((x - y).square().sum()) / (float(x.square().sum()) or 1.0) for x, y in pairs)
 
 
 def _distance(names: Sequence[str], a: Tensors, b: Tensors) -> float:

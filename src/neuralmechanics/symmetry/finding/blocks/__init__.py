@@ -1,1 +1,1 @@
-"""Blocks that may be exchanged whole, such as experts behind a router that picks some of them for each row."""
+"""Blocks that may be exchanged whole: experts behind a router, heads and networks beside one another."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from neuralmechanics.symmetry.finding.blocks.branches import branches
 from neuralmechanics.symmetry.finding.blocks.dimensions import kept_dimensions, reshaped_place
 from neuralmechanics.symmetry.finding.blocks.relabelling.terms import Terms
 from neuralmechanics.symmetry.passes.rewriting.expert_axis import sorted_list
@@ -33,7 +34,7 @@ class Candidate:
 
 
 def candidates(terms: Terms) -> Iterator[Candidate]:
-    """One for each choice of the largest of some entries that parameters reach."""
+    """One for each choice of the largest of some entries that parameters reach, and for branches beside one another."""
     graph = _Graph(terms)
     met: set[Place] = set()
     for instruction in terms.program.instructions:
@@ -51,6 +52,15 @@ def candidates(terms: Terms) -> Iterator[Candidate]:
         search = _Search(graph, count)
         search.follow(start)
         met |= search.places
+        yield search.candidate()
+    for found in branches(terms.program):
+        search = _Search(graph, len(found.results))
+        if found.place is not None and found.place in met:
+            continue
+        if found.place is not None:
+            search.follow(found.place)
+            met |= search.places
+        search.tags |= {value: k for k, value in enumerate(found.results)}
         yield search.candidate()
 
 
@@ -235,13 +245,16 @@ class _Search:
         for instruction in self.graph.terms.program.instructions:
             for x in instruction.operands if instruction.result is not None else ():
                 tag = self.tags.get(x.index)
-                if (
-                    tag not in (None, _SEVERAL)
-                    and isinstance(makers[x.index].primitive, p.Parameter)
-                    and x.index not in own[tag]
-                ):
+                if tag not in (None, _SEVERAL) and self._is_leaf(makers[x.index]) and x.index not in own[tag]:
                     own[tag].append(x.index)
         return Candidate(self.count, tuple(leaves), tuple(map(tuple, own)))
+
+    def _is_leaf(self, maker: Instruction) -> bool:
+        """A parameter, or what is made of a buffer alone, as running statistics."""
+        if isinstance(maker.primitive, p.Parameter):
+            return True
+        made = isinstance(maker.primitive, p.Constant) and not maker.operands and maker.result is not None
+        return made and bool(self.graph.terms.leaf_name(maker.result.index if maker.result is not None else -1))
 
     def _spread_tags(self) -> None:
         """Forwards to what is computed of one expert's values, backwards to what nothing else reads."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from neuralmechanics.symmetry.families.spaces import Digit, Entry, Placement, Space
+from neuralmechanics.symmetry.finding.blocks.branches import branches
 from neuralmechanics.symmetry.finding.blocks.candidates import Candidate, candidates
 from neuralmechanics.symmetry.finding.blocks.confirmed import confirmed
 from neuralmechanics.symmetry.finding.blocks.relabelling.leaving import leaves_the_output
@@ -27,7 +28,8 @@ def expert_spaces(
     is claimed of a graph that was traced with the given batch, whose branches the choice of experts may decide; nor
     where a run of the graph at random parameters does not agree.
     """
-    if captured.route != "export" or not any(_chooses(i.primitive) for i in lowered.program.instructions):
+    chosen = any(_chooses(i.primitive) for i in lowered.program.instructions)
+    if captured.route != "export" or not (chosen or any(True for _ in branches(lowered.program))):
         return ()
     terms = Terms.read(captured, lowered)
     found: list[Space] = []
@@ -48,8 +50,8 @@ def _chooses(primitive: p.Primitive) -> bool:
 def _tried(terms: Terms, candidate: Candidate, requires: tuple[str, ...]) -> Iterator[Space]:
     """All experts in any order; where the router knows groups of them, groups and what is inside each."""
     moving = bool(candidate.stacked) or all(candidate.own)
-    shapes = [list(map(terms.shape, own)) for own in candidate.own]
-    if not moving or any(own != shapes[0] for own in shapes):
+    kinds = [[_kind(terms, value) for value in own] for own in candidate.own]
+    if not moving or any(own != kinds[0] for own in kinds):
         return
     n = candidate.count
     if _holds(terms, candidate, n, 1):
@@ -64,6 +66,12 @@ def _tried(terms: Terms, candidate: Candidate, requires: tuple[str, ...]) -> Ite
                 yield _space(terms, candidate, inner, 1, requires)
             if groups:
                 return
+
+
+def _kind(terms: Terms, value: int) -> Hashable:
+    """What must be alike of two leaves that are exchanged: shapes, and what is made of a buffer's numbers."""
+    function = getattr(terms.makers[value].primitive, "function", None)
+    return terms.shape(value), None if function is None else (function.name, function.settings)
 
 
 def _holds(terms: Terms, candidate: Candidate, count: int, stride: int) -> bool:
@@ -118,6 +126,7 @@ def _space(terms: Terms, candidate: Candidate, count: int, stride: int, requires
         placed = tuple(d for d in digits if d.size > 1)
         place = Placement(dim, 0, (*placed, Digit(count, inner)))
         entries.append(Entry(name, shape, place, buffer=not isinstance(primitive, p.Parameter)))
-    blocks = tuple(tuple(terms.leaf_name(n) for n in own) for own in candidate.own) if any(candidate.own) else ()
+    named = (dict.fromkeys(terms.leaf_name(n) for n in own) for own in candidate.own)
+    blocks = tuple(tuple(names) for names in named) if any(candidate.own) else ()
     first = f"{entries[0].parameter}[{entries[0].axis}]" if entries else blocks[0][0]
     return Space(first, "permutation", count, tuple(entries), requires=requires, blocks=blocks)
