@@ -55,8 +55,18 @@ class SgdTrial:
 
     def __init__(self) -> None:
         self._passed: dict[tuple[bool, ...], int] = {}
+        self._doubts = 0
         self._before: dict[str, _Before] = {}
         self._modes: set[tuple[bool, ...]] = set()
+
+    def doubt(self) -> None:
+        """Something moved the parameters that is not known: perhaps the optimiser, which is then tried again.
+
+        At the first such time, the second, the fourth, and so on: where it is the loop that writes, trying is in vain.
+        """
+        self._doubts += 1
+        if self._doubts & (self._doubts - 1) == 0:
+            self._passed.clear()
 
     def begin(self, settings: Mapping[str, Setting]) -> bool:
         """Whether the step that begins has to be tried."""

@@ -15,7 +15,7 @@ from neuralmechanics.optimizers.hyperparameters.setting import Setting, follows_
 from neuralmechanics.optimizers.marks import mark, state_marks, written
 from neuralmechanics.optimizers.nesterov import NesterovHabit
 from neuralmechanics.optimizers.updates.adaptive import adaptive_formula, steps_made
-from neuralmechanics.optimizers.updates.adaptive_update import adaptive_update, intended_update
+from neuralmechanics.optimizers.updates.adaptive_update import adaptive_update, can_be_told, intended_update
 from neuralmechanics.optimizers.updates.repeated import Repeated, copy_of
 from neuralmechanics.optimizers.updates.update import Update, dense, held, held_velocity, is_addend, momentum, solvable
 
@@ -40,22 +40,18 @@ class StepWatch:
         """whether it is read as SGD: torch's own, or one whose steps were SGD's as far as they were tried"""
         self.unlike = ""  # why it is not, where its steps were tried
         self._trial = SgdTrial() if self.known and not follows_sgd(optimizer) else None
-        self._tried = False
+        self._tried = self._scaled = self._stepping = False
         self._formula = adaptive_formula(optimizer)
         self._made: dict[str, float | None] = {}
         self._optimizer = optimizer
-        self._params = dict(params)
-        self._exact = exact_update
+        self._params, self._exact = dict(params), exact_update
         self._settings: dict[str, Setting] = {}
         self._first: set[str] = set()
         self._copies: dict[str, Tensor] = {}
         self._idle: set[str] = set()
-        self._scaled = False
-        self._habit = NesterovHabit()
-        self._absorbed: set[int] = set()
+        self._habit, self._absorbed = NesterovHabit(), set[int]()
         self._seen: dict[str, tuple[int, ...]] = {}
         self._groups = Groups(optimizer, self._params)
-        self._stepping = False
         self._told_from: list[object] = []
         self._moments: dict[str, tuple[int, int]] = {}
         self._buffers: dict[str, Tensor] = {}
@@ -63,17 +59,23 @@ class StepWatch:
         self.rewritten: list[str] = []
         """parameters whose momentum was written by something else since the last step, known before a step"""
         self._versions: dict[str, int] = {}
+        self.shared: set[str] = set()
+        """parameters that a step moves more than once, which are copied"""
+
+    def doubt(self) -> None:
+        """Ask anew what it moves more than once and whether it is SGD by its behaviour: something may have changed."""
+        self.shared = self._groups.shared()
+        if self._trial is not None:
+            self._trial.doubt()
 
     def before_step(self, *, copy: Iterable[str] = ()) -> None:
         """To be called when a step begins; `copy` names further parameters to be copied for an exact update."""
-        wanted = set(copy)
-        self._stepping = True
+        wanted, self._stepping = set(copy), True
         settings = self._groups.by_name(sgd=self.known)
-        self._absorbed = set()
+        self._absorbed, self.rewritten = set(), []
         if self.known and isinstance(self._optimizer, SGD):
             self._absorbed = {n for n, group in enumerate(self._optimizer.param_groups) if self._habit.applies(group)}
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
-        self.rewritten = []
         self._tried = self._trial is not None and self._trial.begin(settings)
         for name, parameter in self._params.items():
             if name not in settings:
@@ -249,7 +251,7 @@ class StepWatch:
             first_step=name in self._first,
             copied=copied,
             absorbed=self._groups.of(parameter) in self._absorbed and left is not None and used is not None,
-            claims=copied is not None and self.known and not self._scaled and formulated,
+            claims=copied is not None and self.known and not self._scaled and formulated and name not in self.shared,
             addend=addend,
             lost=left is None and parameter._version != self._versions[name],
         )
@@ -264,12 +266,11 @@ class StepWatch:
         return self.known and parameter.grad is None and parameter._version == self._versions[name]
 
     def _computable(self, name: str, parameter: Tensor, setting: Setting) -> bool:
-        if self._exact or parameter.dtype not in _TRUSTED:
+        if self._exact or parameter.dtype not in _TRUSTED or name in self.shared:
             return False
         if self._formula is not None:
-            group, slope = self._groups.group(parameter), parameter.grad
-            plain = (slope is None or slope.layout == torch.strided) and not is_addend(slope)
-            return plain and self._made[name] is not None and self._formula.applies(group, setting, parameter)
+            group = self._groups.group(parameter)
+            return self._made[name] is not None and can_be_told(self._formula, group, setting, parameter)
         if is_addend(parameter.grad) and (not setting.has_momentum or setting.nesterov):
             return False  # the update is computed from a gradient that no process holds
         return self.known and solvable(setting)

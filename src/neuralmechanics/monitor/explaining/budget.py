@@ -197,8 +197,9 @@ class _Intervals:
             key = name if name == "outside" else BUDGET_PREFIX + name
             return self._each(wanted, columns, lambda s, mine: s.part(key, mine, columns, self.charges))
         others = (self.change(BUDGET_PARTS.index(n), wanted, columns) for n in (*MEASURED_PARTS, "outside"))
-        rest: Matrix = self.measured(0, wanted, columns) - sum(others)
-        return rest
+        with np.errstate(invalid="ignore"):
+            rest: Matrix = self.measured(0, wanted, columns) - sum(others)
+        return np.where(np.isinf(rest), np.nan, rest)  # what set back charges that were no numbers did it by infinity
 
     def _each(self, wanted: Index, columns: Columns, read: Callable[[_Stretch, Index], Matrix]) -> Matrix:
         """Rows that are read from the stretches which they stand in."""

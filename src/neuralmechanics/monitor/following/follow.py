@@ -57,7 +57,7 @@ class Follower:
         every_drive: bool,
         exact_update: bool,
     ) -> None:
-        self.step = self._recorded = 0
+        self.step = self._recorded = self._since = 0
         self.symmetries = symmetries
         self.notes = notes
         self._params = dict(params)
@@ -81,7 +81,6 @@ class Follower:
         self._leaving = Leaving(symmetries, self._members, self._watches, notes)
         self._rates = Rates(self._watches)
         self._rated: Tensor | None = None
-        self._since = 0
         self._judged = False
         self._found: list[Finding] = []
         self._residual: Tensor | None = None
@@ -137,6 +136,7 @@ class Follower:
         self.tracker.start(share, velocities)
         self._spending.start(share, velocities)
         self._watchdog.open(scale)
+        self._roles.doubt()
         if self._rotations is not None:
             self._rotations.restart()
 
@@ -239,10 +239,8 @@ class Follower:
         done = change(drives.parameter_update, drives.update_energy, self._quadratic)
         held = settings.rated is None or self._rates.held(self._roles.taken)
         leaving = self._leaving.at(self.step + 1, settings, held=held, twice=self._roles.twice)
-        if self._roles.twice and drives.residual is not None:
-            # g is that of either step, and the sum of both is not ⟨g,ξ⟩
-            twice = torch.from_numpy(self._members.touched(self._roles.twice)).to(self._device)
-            drives = replace(drives, residual=drives.residual.masked_fill(twice, torch.nan))
+        if drives.residual is not None and (self._roles.twice or settings.uneven is not None):
+            drives = replace(drives, residual=self._known(drives.residual))
         if leaving is not None:
             self.tracker.leave(torch.from_numpy(leaving).to(self._device), self.share() - done)
         hyper, drives = settings.hyperparameters, rated(drives, settings.rated, self._companion)
@@ -283,6 +281,7 @@ class Follower:
             self.tracker.restart(moved, share, self.companion())
             self._spending.distrust()
             self._rates.forget()
+            self._roles.doubt()
             if self._rotations is not None:
                 self._rotations.restart()
             if residual is not None and not self._exact:
@@ -343,16 +342,20 @@ class Follower:
 
     def _look_again(self) -> None:
         """Measure and judge the residual of the last step, where its parameters and gradients are still there."""
-        if len(self._watches) > 1:
-            return
-        touched = torch.tensor(float(not self._watches[0].untouched()))
-        if bool(self._portion.largest(touched)):
+        # The processes of a training have as many optimisers each.
+        if len(self._watches) > 1 or bool(self._portion.largest(torch.tensor(float(not self._watches[0].untouched())))):
             return
         measured = self._meter.measure(self._collected(self._watches[0], due=True), {"residual"}).drives.residual
-        self._residual = measured if self._residual is None else self._residual
-        if self._sgd and self._residual is not None:
+        assert measured is not None
+        self._residual = self._known(measured) if self._residual is None else self._residual
+        if self._sgd:
             self._judge(self._residual)
         self._clear()
+
+    def _known(self, residual: Tensor) -> Tensor:
+        """⟨g,ξ⟩ where all of g was read; of two steps g is that of either, and the sum of both is none of the two."""
+        mask = self._members.touched(self._roles.unread(self._params))
+        return residual.masked_fill(torch.from_numpy(mask).to(self._device), torch.nan)
 
     def _any_gradient(self) -> bool:
         """Whether any gradient is not zero; between steps they may have been zeroed unseen, through .data."""

@@ -31,7 +31,7 @@ class Leaving:
         """Those that leave in this step; None when there are no new ones.
 
         `held`: every parameter was moved with the learning rate that the iteration began with. `twice`: parameters
-        that more than one optimiser moved.
+        that were moved more than once.
         """
         if not self._sgd:
             return None
@@ -55,7 +55,10 @@ class Leaving:
 
     def _found(self, settings: ChargeSettings, *, held: bool, twice: Collection[str]) -> tuple[Mask, str]:
         leaving = np.zeros_like(self.left)
-        why = "parameters of one charge differ in momentum or in decoupled decay, or got no gradient"
+        why = (
+            "parameters of one charge differ in momentum or in decoupled decay, or some were not moved (they got no "
+            "gradient, or no optimiser holds them)"
+        )
         if settings.uneven is not None:
             leaving |= settings.uneven
         if settings.rated is not None and not held:
@@ -64,6 +67,8 @@ class Leaving:
         if twice:
             leaving |= self._members.touched(twice)
             why = f"two optimisers moved {min(twice)!r} in one iteration"
+            if shared := {name for watch in self._watches for name in watch.shared}.intersection(twice):
+                why = f"a step moves {min(shared)!r} more than once: it is held twice, or in another parameter's memory"
         for watch in self._watches:
             if watch.scaled and watch.known:
                 leaving |= self._members.touched(watch.owned())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from torch import Tensor
+
 from neuralmechanics.monitor.following.members import ChargeSettings, Members, Role
 from neuralmechanics.optimizers import Setting, StepWatch
 
@@ -21,7 +23,7 @@ class Roles:
         self._kept: dict[tuple[int, bool, bool], Role] = {}
         self._roles: dict[str, Role] = {}
         self.twice: set[str] = set()
-        """parameters that more than one optimiser moved"""
+        """parameters that more than one optimiser moved, or one more than once"""
 
     def clear(self) -> None:
         """Between two iterations."""
@@ -31,10 +33,21 @@ class Roles:
         """An optimiser has stepped."""
         for name in watch.holding:
             role, before = self._role(*watch.role(name), watch.stale(name)), self._roles.get(name, _IDLE)
-            if before.setting is not None and role.setting is not None:
+            if role.setting is not None and (before.setting is not None or name in watch.shared):
                 self.twice.add(name)
             if before.setting is None or role.setting is not None:
                 self._roles[name] = role
+
+    def doubt(self) -> None:
+        """Ask anew what is known of the optimisers."""
+        for watch in self._watches:
+            watch.doubt()
+
+    def unread(self, params: Mapping[str, Tensor]) -> set[str]:
+        """Parameters whose gradient is not the one that ⟨g,ξ⟩ reads: moved more than once, or held by no optimiser."""
+        held = {name for watch in self._watches for name in watch.holding}
+        left = {name for name, p in params.items() if name not in held and p.grad is not None}
+        return self.twice.union(left, *(watch.shared for watch in self._watches))
 
     @property
     def taken(self) -> Mapping[str, Role]:

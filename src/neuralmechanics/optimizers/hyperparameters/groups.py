@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from neuralmechanics.optimizers.hyperparameters.setting import HYPERPARAMETERS, Setting, read_setting
@@ -36,6 +39,18 @@ class Groups:
             id(parameter): index
             for index, group in enumerate(self._optimizer.param_groups)
             for parameter in group["params"]
+        }
+
+    def shared(self) -> set[str]:
+        """The parameters that a step moves more than once: held twice, or in the same memory as another."""
+        self.find()
+        held = [parameter for params in self._held for parameter in params]
+        times = Counter(map(id, held))
+        places = Counter(_place(parameter) for parameter in {id(p): p for p in held}.values())
+        return {
+            name
+            for name, p in self._params.items()
+            if times[id(p)] > 1 or (id(p) in times and (place := _place(p)) is not None and places[place] > 1)
         }
 
     def of(self, parameter: Tensor) -> int | None:
@@ -69,6 +84,14 @@ class Groups:
             each = {name: settings[index] for name, p in self._params.items() if (index := self.of(p)) is not None}
             self._named = known = settings, each
         return known[1]
+
+
+def _place(parameter: Tensor) -> tuple[torch.device, int] | None:
+    """Where a parameter's numbers begin; None where it holds none itself."""
+    if type(parameter) not in (Tensor, Parameter) or parameter.layout != torch.strided or not parameter.numel():
+        return None
+    place = parameter.data_ptr()
+    return (parameter.device, place) if place else None
 
 
 def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

@@ -13,7 +13,14 @@ from neuralmechanics.optimizers.hyperparameters.setting import Setting
 from neuralmechanics.optimizers.updates.adaptive import AdaptiveFormula, steps_made
 from neuralmechanics.optimizers.updates.update import Update, dense, held, is_addend
 
-__all__ = ["adaptive_update", "intended_update"]
+__all__ = ["adaptive_update", "can_be_told", "intended_update"]
+
+
+def can_be_told(formula: AdaptiveFormula, group: Mapping[str, Any], setting: Setting, parameter: Tensor) -> bool:
+    """Whether the formula tells the step that comes: its gradient lies here as a whole, and the settings are plain."""
+    slope = parameter.grad
+    whole = slope is None or (slope.layout == torch.strided and not is_addend(slope))
+    return whole and formula.applies(group, setting, parameter)
 
 
 def adaptive_update(

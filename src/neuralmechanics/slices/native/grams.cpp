@@ -20,6 +20,7 @@ namespace {
 
 constexpr int64_t kDepth = 64;  // elements of every channel that are multiplied while they are in the cache
 constexpr int64_t kLine = 64;   // bytes that come from memory together
+constexpr int64_t kWide = 8;    // channels that are multiplied together
 
 struct Job {
   int64_t outer, channels, inner, unused;
@@ -37,25 +38,33 @@ struct Bench {  // what a thread works on
   std::vector<double> panels, sums, runs;
 };
 
-// sums[n, i] += sign * sum_k a[k, n] b[k, i] of a tile of 8 x 8; panels hold the channels of one element after the other.
+// Rows of a tile, and registers of one of its rows: eight sums, which fit the registers of every processor.
+constexpr int64_t kTall = kLanes, kParts = kWide / kLanes;
+
+// sums[n, i] += sign * sum_k a[k, n] b[k, i] of a tile of kTall x 8; panels hold the channels of one element after the other.
 inline void add_tile(const double* a, const double* b, int64_t depth, int64_t padded, double sign, double* sums) {
-  Doubles acc[kLanes] = {};
+  Doubles acc[kTall][kParts] = {};
   for (int64_t k = 0; k < depth; ++k, a += padded, b += padded) {
-    const Doubles x = load<Doubles>(b);
+    Doubles x[kParts];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kParts; ++i) x[i] = load<Doubles>(b + i * kLanes);
 #pragma GCC unroll 8
-    for (int64_t n = 0; n < kLanes; ++n) acc[n] += x * a[n];
+    for (int64_t n = 0; n < kTall; ++n)
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < kParts; ++i) acc[n][i] += x[i] * a[n];
   }
-  for (int64_t n = 0; n < kLanes; ++n) {
-    double* to = sums + n * padded;
-    const Doubles all = load<Doubles>(to) + sign * acc[n];
-    std::memcpy(to, &all, sizeof all);
-  }
+  for (int64_t n = 0; n < kTall; ++n)
+    for (int64_t i = 0; i < kParts; ++i) {
+      double* to = sums + n * padded + i * kLanes;
+      const Doubles all = load<Doubles>(to) + sign * acc[n][i];
+      std::memcpy(to, &all, sizeof all);
+    }
 }
 
 // Sums [channel of a, channel of b]; of one operand with itself the tiles from the diagonal on suffice.
 void add_product(const double* a, const double* b, int64_t depth, int64_t padded, double sign, double* sums) {
-  for (int64_t n = 0; n < padded; n += kLanes)
-    for (int64_t i = a == b ? n : 0; i < padded; i += kLanes)
+  for (int64_t n = 0; n < padded; n += kTall)
+    for (int64_t i = a == b ? n / kWide * kWide : 0; i < padded; i += kWide)
       add_tile(a + n, b + i, depth, padded, sign, sums + n * padded + i);
 }
 
@@ -98,8 +107,8 @@ void fill_beside(const View& x, int64_t begin, int64_t end, double* panel) {
 // The same of channels whose elements stand side by side, eight channels at a time.
 void fill_along(const View& x, int64_t begin, int64_t end, double* runs, double* panel) {
   const int64_t inner = x.job.inner, span = x.job.channels * inner;
-  for (int64_t i = 0; i < x.width; i += kLanes) {
-    const int64_t count = std::min(kLanes, x.width - i);
+  for (int64_t i = 0; i < x.width; i += kWide) {
+    const int64_t count = std::min(kWide, x.width - i);
     for (int64_t u = 0; u < count; ++u)
       for (int64_t e = begin; e < end;) {
         const int64_t at = e % inner, n = std::min(end - e, inner - at);
@@ -113,12 +122,12 @@ void fill_along(const View& x, int64_t begin, int64_t end, double* runs, double*
   }
 }
 
-int64_t padded_width(const Block& block) { return (block.width + kLanes - 1) / kLanes * kLanes; }
+int64_t padded_width(const Block& block) { return (block.width + kWide - 1) / kWide * kWide; }
 
 void add_block(const Job& job, const Block& block, const int64_t* channels, const Address* where, Bench& bench) {
   const Work& work = job.work;
   const int64_t padded = padded_width(block), elements = job.outer * job.inner;
-  bench.runs.resize(kLanes * kDepth);
+  bench.runs.resize(kWide * kDepth);
   bench.panels.assign(static_cast<size_t>(work.operands * kDepth * padded), 0.0);
   const auto panel = [&](int64_t k) { return bench.panels.data() + k * kDepth * padded; };
   for (int64_t e = 0; e < elements; e += kDepth) {

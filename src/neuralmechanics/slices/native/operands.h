@@ -42,12 +42,19 @@ inline double number(float x) { return x; }
 inline double number(double x) { return x; }
 inline double number(uint16_t x) { return widen(x); }
 
-// Eight numbers at once, in the vector types that GCC and Clang share.
+// As many doubles at once as a register holds, in the vector types that GCC and Clang share: sums of wider ones would be
+// kept in memory.
+#if defined(__AVX512F__)
 constexpr int64_t kLanes = 8;
-typedef double Doubles __attribute__((vector_size(64)));
-typedef float Floats __attribute__((vector_size(32)));
-typedef uint16_t Halves __attribute__((vector_size(16)));
-typedef uint32_t Words __attribute__((vector_size(32)));
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 4;
+#else
+constexpr int64_t kLanes = 2;
+#endif
+typedef double Doubles __attribute__((vector_size(8 * kLanes)));
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
 
 template <typename V>
 inline V load(const void* from) {
@@ -61,7 +68,11 @@ inline Doubles numbers(const uint16_t* x) {
   const Words wide = __builtin_convertvector(load<Halves>(x), Words) << 16;
   return __builtin_convertvector(load<Floats>(&wide), Doubles);
 }
-inline double total(Doubles x) { return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7])); }
+inline double total(Doubles x) {
+  for (int64_t half = kLanes / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) x[i] += x[i + half];
+  return x[0];
+}
 
 template <typename T>
 void widen(const T* a, int64_t n, double* out) {

@@ -34,6 +34,10 @@ class Ledger:
         self._steps = 0
         self._exact = True
 
+    def round(self, precision: Float64[Tensor, " charges"]) -> None:
+        """Allow for other roundings: parameters are stored with another precision than before."""
+        self._precision = precision
+
     def open(self, size: Float64[Tensor, " charges"]) -> None:
         """Begin at a measured charge of a known size."""
         self._size = size
@@ -73,8 +77,9 @@ class Ledger:
     ) -> tuple[Float64[Tensor, " charges"], Bool[Tensor, " charges"]]:
         """What moved each charge outside since it was last measured, and where that is beyond rounding.
 
-        `known` as in `add`. Reads values: for records alone. A charge that is not a number is not judged. `total` adds
-        up what several processes tallied, each its share.
+        `known` as in `add`. Reads values: for records alone. A charge that is not a number is not judged; one that is
+        a number after steps that were none was moved, by infinity as it is told. `total` adds up what several processes
+        tallied, each its share.
         """
         claimed = known if self._claimed is None else self._claimed
         known, claimed, self._gross = total(known, claimed, self._gross)
@@ -85,6 +90,9 @@ class Ledger:
             self._size = torch.maximum(self._size, self._sizes())
             alarm = self._beyond(outside, between)
             self._size = self._sizes()
+        if not bool(outside.sum().isfinite()):  # steps that were no numbers, set back by something else
+            unknown = charge.isfinite() & ~claimed.isfinite()
+            alarm, outside = alarm | unknown, outside.masked_fill(unknown, torch.inf)
         self._clear()
         return outside, alarm
 

@@ -59,11 +59,9 @@ class Watchdog:
         self._notes = notes
         self._precision = Precision()
         device = next(iter(params.values())).device
-        storage = {name: float(torch.finfo(p.dtype).eps) for name, p in params.items()}
         self._portion = portion
-        alike = len(set(storage.values())) == 1  # one number then stands for all
-        precision = torch.tensor(next(iter(storage.values()))) if alike else members.largest(storage)
-        self._ledger = Ledger(precision.double().expand(len(symmetries.labels)).to(device), self.sizes)
+        self._types = self._stored_types()
+        self._ledger = Ledger(self._stored(), self.sizes)
         self._cancellation = Cancellation(symmetries, members.single(), portion, energies)
         self._unit = 0.0
         # Beside sizes in double precision a float of 32 bits has digits and range enough.
@@ -80,6 +78,25 @@ class Watchdog:
     def close(self) -> None:
         """Let go of the model."""
         self._precision.close()
+
+    def _stored_types(self) -> list[torch.dtype]:
+        return [p.dtype for p in self._params.values()]
+
+    def _stored(self) -> Float64[Tensor, " charges"]:
+        """The coarsest precision that the parameters of each charge are stored with."""
+        each = {name: float(torch.finfo(p.dtype).eps) for name, p in self._params.items()}
+        alike = len(set(each.values())) == 1  # one number then stands for all
+        precision = torch.tensor(next(iter(each.values()))) if alike else self._members.largest(each)
+        device = next(iter(self._params.values())).device
+        return precision.double().expand(len(self._symmetries.labels)).to(device)
+
+    def _settled(self, charge: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """What the ledger says; a model that was moved to fewer digits since was moved by that, too."""
+        settled = self._ledger.settle(charge, known, self._portion.total)
+        if (types := self._stored_types()) != self._types:
+            self._types = types
+            self._ledger.round(self._stored())
+        return settled
 
     @property
     def unit(self) -> float:
@@ -122,19 +139,35 @@ class Watchdog:
         self._step = step
         self._name_numbers(step, charge)
         self._spent.add_(self._ledger.gross)
-        outside, moved = self._ledger.settle(charge, known, self._portion.total)
+        outside, moved = self._settled(charge, known)
         if not bool(moved.any()):
             return outside, None
+        self._tell_moved(step, outside, moved)
+        self._spent.masked_fill_(moved, 0.0)
+        return torch.where(moved, outside, 0.0), moved
+
+    def _tell_moved(self, step: int, outside: Tensor, moved: Tensor) -> None:
+        unknown = moved & ~outside.isfinite()
+        if bool(unknown.any()):
+            self._notes.tell(
+                "set back",
+                step,
+                f"before step {step} the training became nan or infinite, and something other than the optimiser set "
+                f"{self._some(unknown)} back (loaded weights?): how far it moved them is not known and recorded as "
+                "infinity in `outside`, the laws begin anew there",
+            )
+        moved = moved & ~unknown
+        if not bool(moved.any()):
+            return
         share = (outside.abs() / self.sizes())[moved].max()
         self._notes.tell(
             "outside",
             step,
             f"by step {step} something other than the optimiser moved {self._some(moved)}, by up to {float(share):.1e} "
             "of their size since the record before (a projection, an average, a write through .data, another "
-            "optimiser, loaded weights?); what it moved is recorded as `outside` and the laws begin anew there",
+            "optimiser, loaded weights, fewer digits?); what it moved is recorded as `outside` and the laws begin anew "
+            "there",
         )
-        self._spent.masked_fill_(moved, 0.0)
-        return torch.where(moved, outside, 0.0), moved
 
     def judge(
         self, residual: Float64[Tensor, " charges"], gradients: Mapping[str, Tensor], followed: Tensor
