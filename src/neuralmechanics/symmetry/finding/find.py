@@ -44,6 +44,7 @@ from neuralmechanics.symmetry.finding.remarks import (
     requirements,
     with_kept_zeros,
     with_padding_rows,
+    with_rows_held,
     with_seen_keys,
 )
 from neuralmechanics.symmetry.finding.spaces import spaces_of
@@ -54,6 +55,7 @@ from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
+from neuralmechanics.symmetry.passes.normal_forms.known_rows import with_known_rows
 from neuralmechanics.symmetry.passes.normal_forms.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors
@@ -115,7 +117,8 @@ def analyse(captured: Captured) -> Symmetries:
     captured = live(captured)
     lowered = lower(captured)
     own = model_entries(captured, lowered)
-    parts = with_zero_parts(lowered.program, own)
+    rows = with_known_rows(lowered.program, own)
+    parts = with_zero_parts(rows.program, own)
     known = with_known_factors(parts.program, own)
     zeros = with_zero_factors(known.program, own)
     program = rewritten(zeros.program)
@@ -152,6 +155,7 @@ def analyse(captured: Captured) -> Symmetries:
     scalings = _scalings(scales, space, requires, mixed, about)
     families = translations + scalings + linear + turns + affine + shears + gained
     said = with_seen_keys(with_padding_rows(unique_names(families), program), lowered.program)
+    said = with_rows_held(said, rows)
     named = tuple(with_kept_zeros(with_negative_factors(said, spaces), zeros, known))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, notes(captured), described(captured), spaces + experts)
