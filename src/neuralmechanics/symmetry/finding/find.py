@@ -54,6 +54,7 @@ from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
+from neuralmechanics.symmetry.passes.normal_forms.hidden_masks import without_hidden_masks
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
 from neuralmechanics.symmetry.passes.normal_forms.known_rows import with_known_rows
 from neuralmechanics.symmetry.passes.normal_forms.zero_parts import with_zero_parts
@@ -118,7 +119,7 @@ def analyse(captured: Captured) -> Symmetries:
     lowered = lower(captured)
     own = model_entries(captured, lowered)
     rows = with_known_rows(lowered.program, own)
-    parts = with_zero_parts(rows.program, own)
+    parts = with_zero_parts(without_hidden_masks(rows.program, own), own)
     known = with_known_factors(parts.program, own)
     zeros = with_zero_factors(known.program, own)
     program = rewritten(zeros.program)
