@@ -39,6 +39,7 @@ from neuralmechanics.symmetry.finding.reading.naming import named_family, unique
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings, distinct_shifts
 from neuralmechanics.symmetry.finding.remarks import (
     described,
+    kept_values,
     kept_zeros,
     notes,
     requirements,
@@ -57,6 +58,7 @@ from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotat
 from neuralmechanics.symmetry.passes.normal_forms.hidden_masks import without_hidden_masks
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
 from neuralmechanics.symmetry.passes.normal_forms.known_rows import with_known_rows
+from neuralmechanics.symmetry.passes.normal_forms.still_channels import with_still_channels
 from neuralmechanics.symmetry.passes.normal_forms.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors
@@ -119,13 +121,14 @@ def analyse(captured: Captured) -> Symmetries:
     lowered = lower(captured)
     own = model_entries(captured, lowered)
     rows = with_known_rows(lowered.program, own)
-    parts = with_zero_parts(without_hidden_masks(rows.program, own), own)
+    still = with_still_channels(rows.program, own)
+    parts = with_zero_parts(without_hidden_masks(still.program, own), own)
     known = with_known_factors(parts.program, own)
     zeros = with_zero_factors(known.program, own)
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
-    requires = (*requirements(captured, program), *kept_zeros(parts.buffers))
+    requires = (*requirements(captured, program), *kept_zeros(parts.buffers), *kept_values(still.buffers))
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
     about = displaced(captured, lowered, program)
@@ -190,7 +193,7 @@ def _linear(
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single, read.pieces)
     looked_through = rewritten(turned_over.program)
     tables = own.names(turned_over.looked_at)
-    requires = (*requires, *(f"{name} keeps the values that it had" for name in sorted(tables)))
+    requires = (*requires, *(text for text in kept_values(tables) if text not in requires))
     interpret(looked_through, through)
     clear = distinct_scalings(through)
     turning = Mixings(through, clear)

@@ -105,7 +105,7 @@ def with_rows_held(families: list[Family], rows: KnownRows) -> list[Family]:
     for family in families:
         told = (rows.buffers.get(name, set()) for name in family.parameters if _tells_rows_apart(family, name))
         names = rows.everywhere.union(*told)
-        texts = tuple(f"{name} keeps the values that it had" for name in sorted(names))
+        texts = tuple(text for text in kept_values(names) if text not in family.requires)
         held.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return held
 
@@ -153,3 +153,8 @@ def described(captured: Captured) -> dict[str, Any]:
         "tied": dict(captured.tied),
         "parameters": {name: list(shape) for name, shape in captured.shapes.items()},
     }
+
+
+def kept_values(buffers: Collection[str]) -> list[str]:
+    """What is required of buffers whose entries were compared."""
+    return [f"{name} keeps the values that it had" for name in sorted(buffers)]
