@@ -55,10 +55,10 @@ from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
-from neuralmechanics.symmetry.passes.normal_forms.hidden_masks import without_hidden_masks
+from neuralmechanics.symmetry.passes.model_entries.hidden_masks import without_hidden_masks
+from neuralmechanics.symmetry.passes.model_entries.known_rows import with_known_rows
+from neuralmechanics.symmetry.passes.model_entries.still_channels import with_still_channels
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
-from neuralmechanics.symmetry.passes.normal_forms.known_rows import with_known_rows
-from neuralmechanics.symmetry.passes.normal_forms.still_channels import with_still_channels
 from neuralmechanics.symmetry.passes.normal_forms.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors

@@ -18,9 +18,7 @@ _ENTRYWISE = tuple(  # beside what torch says is pointwise
 _LOOKING_UP = ("aten.index", "aten.embedding", "aten.index_select", "aten.take")  # of a table of the model, first
 
 
-def tabulated(
-    node: fx.Node, base: fx.Node, count: int, numbers: ModelNumbers
-) -> tuple[Tensor, frozenset[str]] | None:
+def tabulated(node: fx.Node, base: fx.Node, count: int, numbers: ModelNumbers) -> tuple[Tensor, frozenset[str]] | None:
     """f(0), …, f(count - 1), where the node is f of ``base`` in the same place; and the buffers that f is made of.
 
     None where it is not, or where it is the same whatever ``base`` is.
@@ -37,8 +35,8 @@ def tabulated(
             found = None if value is None or kind is None else torch.tensor(value).to(kind)
             names |= numbers.names(one) if found is not None else set()
         made[one] = found
-    value = made.get(node)
-    return None if value is None or value.shape != (count,) else (value, frozenset(names))
+    told = made.get(node)
+    return None if told is None or told.shape != (count,) else (told, frozenset(names))
 
 
 def _between(node: fx.Node, base: fx.Node) -> list[fx.Node]:

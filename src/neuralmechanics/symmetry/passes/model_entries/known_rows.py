@@ -192,4 +192,6 @@ class _Rows:
         places = tuple(int(k) % x.shape[0] for k in single.reshape(-1))
         rows = self.tape.new(cause, p.Rearrange(Take(0, places)), x)
         rows = self.tape.new(cause, p.Rearrange(Reshape((*single.shape, *x.shape[1:]))), rows)
-        return rows if single.shape == shape else self.tape.new(cause, p.Rearrange(Expand((*shape, *x.shape[1:]))), rows)
+        return (
+            rows if single.shape == shape else self.tape.new(cause, p.Rearrange(Expand((*shape, *x.shape[1:]))), rows)
+        )
