@@ -23,20 +23,23 @@ class Experts(nn.Module):
         self.outer = nn.Parameter(torch.randn(4, 3))
         self.norm, self.end = nn.LayerNorm(3, elementwise_affine=False), nn.Linear(3, 2)
 
+    def own(self, weights: Tensor, rows: Tensor, which: Tensor) -> Tensor:
+        """The weight of each row at an expert."""
+        return {
+            "indexed": lambda: weights[rows, which, None],
+            "column": lambda: weights[rows],
+            "unsqueezed": lambda: weights[rows, which].unsqueeze(-1),
+            "expanded": lambda: weights[rows].expand(-1, 3),
+            "gathered": lambda: weights.gather(1, torch.zeros_like(weights, dtype=torch.long))[rows],
+        }[self.spelling]()
+
     def forward(self, x: Tensor) -> Tensor:
         weights, chosen = self.router(x).softmax(-1).topk(1, dim=-1)
         out = torch.zeros_like(x)
         for number, (w, v) in enumerate(zip(self.inner.view(2, 2, 3), self.outer.view(2, 2, 3), strict=True)):
             rows, which = torch.where(chosen == number)
             y = torch.tanh(x[rows] @ w.T) @ v
-            own = {
-                "indexed": lambda: weights[rows, which, None],
-                "column": lambda: weights[rows],
-                "unsqueezed": lambda: weights[rows, which].unsqueeze(-1),
-                "expanded": lambda: weights[rows].expand(-1, 3),
-                "gathered": lambda: weights.gather(1, torch.zeros_like(chosen))[rows],
-            }[self.spelling]()
-            out = out.index_add(0, rows, y * own)
+            out = out.index_add(0, rows, y * self.own(weights, rows, which))
         return self.end(torch.tanh(self.norm(x + out)))
 
 

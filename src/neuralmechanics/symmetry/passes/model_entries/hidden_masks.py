@@ -76,8 +76,8 @@ class _Sight:
             ones = entries is not None and mask.result is not None and bool(np.isin(entries, (0.0, 1.0)).all())
             if entries is None or mask.result is None or not ones or entries.all():
                 return None
-            return (entries == 0).reshape((1,) * (len(mask.result.shape) - entries.ndim) + entries.shape)
-        function = mask.primitive.function
+            return np.equal(entries, 0).reshape((1,) * (len(mask.result.shape) - entries.ndim) + entries.shape)
+        function = mask.primitive.function if isinstance(mask.primitive, p.Mask) else None
         tensors = [] if function is None else [self._held.named(name) for name in function.data]
         if function is None or mask.result is None or any(t is None for t in tensors):
             return None
@@ -114,7 +114,7 @@ class _Sight:
             return self.replaced(maker)
         if isinstance(maker.primitive, p.Add) and maker.primitive.scale > 0:
             parts = [part for x in maker.operands if (part := self._infinite(x)) is not None]
-            return reduce(np.logical_or, parts) if parts else None
+            return reduce(lambda one, other: np.asarray(one | other), parts) if parts else None
         return None
 
     def hidden(self, value: Value | None) -> np.ndarray | None:

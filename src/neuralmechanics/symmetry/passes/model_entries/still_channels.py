@@ -55,7 +55,7 @@ def with_still_channels(program: Program, held: Held) -> StillChannels:
 
 
 def _parts(added: Instruction, makers: dict[int, Instruction], held: Held) -> list[_Part]:
-    """The two products with known factors that a sum adds up, the one with the sines last; none where it adds others."""
+    """The two products with known factors that a sum adds up, the one with the sines last; or none."""
     if not isinstance(added.primitive, p.Add) or added.result is None or not added.result.shape:
         return []
     found = []
