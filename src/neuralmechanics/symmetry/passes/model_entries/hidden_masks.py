@@ -5,8 +5,6 @@ A bias by distance is often set to zero where there is no distance, and the same
 
 from __future__ import annotations
 
-from functools import reduce
-
 import numpy as np
 import torch
 
@@ -76,7 +74,8 @@ class _Sight:
             ones = entries is not None and mask.result is not None and bool(np.isin(entries, (0.0, 1.0)).all())
             if entries is None or mask.result is None or not ones or entries.all():
                 return None
-            return np.equal(entries, 0).reshape((1,) * (len(mask.result.shape) - entries.ndim) + entries.shape)
+            zeros: np.ndarray = entries == 0
+            return zeros.reshape((1,) * (len(mask.result.shape) - entries.ndim) + entries.shape)
         function = mask.primitive.function if isinstance(mask.primitive, p.Mask) else None
         tensors = [] if function is None else [self._held.named(name) for name in function.data]
         if function is None or mask.result is None or any(t is None for t in tensors):
@@ -113,8 +112,11 @@ class _Sight:
         if isinstance(maker.primitive, p.Mask) and maker.primitive.number <= _HIDING:
             return self.replaced(maker)
         if isinstance(maker.primitive, p.Add) and maker.primitive.scale > 0:
-            parts = [part for x in maker.operands if (part := self._infinite(x)) is not None]
-            return reduce(lambda one, other: np.asarray(one | other), parts) if parts else None
+            found: np.ndarray | None = None
+            for x in maker.operands:
+                part = self._infinite(x)
+                found = part if found is None else found if part is None else found | part
+            return found
         return None
 
     def hidden(self, value: Value | None) -> np.ndarray | None:
@@ -155,7 +157,7 @@ class _Sight:
         front = later.ndim - len(value.shape)
         wide = [d for d in range(later.ndim) if d < front or (value.shape[d - front] == 1 and result.shape[d] > 1)]
         # An entry that is repeated is hidden where all its copies are.
-        alike = later.all(axis=tuple(wide), keepdims=True)
+        alike = np.asarray(later.all(axis=tuple(wide), keepdims=True))
         return alike.reshape(alike.shape[front:])
 
 
