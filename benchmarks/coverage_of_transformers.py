@@ -247,13 +247,19 @@ def _drawn(model: Any, head: str, like: dict[str, Any], generator: Any) -> tuple
         elif name == "bbox":
             out[name] = torch.sort(torch.randint(0, 8, tensor.shape, generator=generator), dim=-1).values
         else:
-            words = min(getattr(model.config.get_text_config(), "vocab_size", WORDS) or WORDS, WORDS)
-            out[name] = torch.randint(0, words, tensor.shape, generator=generator)
+            out[name] = torch.randint(0, _words(model), tensor.shape, generator=generator)
     if head == "sequence_classification" and "input_ids" in out:
         words, last = out["input_ids"], like["input_ids"][0, -1]
         words[words == last] = 0  # a word that ends the text stands at its end alone
         words[:, -1] = last
     return tuple(out.values())
+
+
+def _words(model: Any) -> int:
+    """How many words there are: of prompts, too, where the table of words holds them behind the vocabulary."""
+    words = min(getattr(model.config.get_text_config(), "vocab_size", WORDS) or WORDS, WORDS)
+    table = getattr(getattr(model, model.base_model_prefix, None), "input_embedding", None)
+    return max(words, getattr(table, "num_embeddings", 0))
 
 
 def results(cases: list[Case], limit: float, workers: int = 1) -> Any:

@@ -39,11 +39,13 @@ from neuralmechanics.symmetry.finding.reading.naming import named_family, unique
 from neuralmechanics.symmetry.finding.redundancy import distinct_scalings, distinct_shifts
 from neuralmechanics.symmetry.finding.remarks import (
     described,
+    kept_values,
     kept_zeros,
     notes,
     requirements,
     with_kept_zeros,
     with_padding_rows,
+    with_rows_held,
     with_seen_keys,
 )
 from neuralmechanics.symmetry.finding.spaces import spaces_of
@@ -53,6 +55,9 @@ from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
+from neuralmechanics.symmetry.passes.model_entries.hidden_masks import without_hidden_masks
+from neuralmechanics.symmetry.passes.model_entries.known_rows import with_known_rows
+from neuralmechanics.symmetry.passes.model_entries.still_channels import with_still_channels
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
 from neuralmechanics.symmetry.passes.normal_forms.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
@@ -115,13 +120,15 @@ def analyse(captured: Captured) -> Symmetries:
     captured = live(captured)
     lowered = lower(captured)
     own = model_entries(captured, lowered)
-    parts = with_zero_parts(lowered.program, own)
+    rows = with_known_rows(lowered.program, own)
+    still = with_still_channels(rows.program, own)
+    parts = with_zero_parts(without_hidden_masks(still.program, own), own)
     known = with_known_factors(parts.program, own)
     zeros = with_zero_factors(known.program, own)
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
-    requires = (*requirements(captured, program), *kept_zeros(parts.buffers))
+    requires = (*requirements(captured, program), *kept_zeros(parts.buffers), *kept_values(still.buffers))
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
     about = displaced(captured, lowered, program)
@@ -152,6 +159,7 @@ def analyse(captured: Captured) -> Symmetries:
     scalings = _scalings(scales, space, requires, mixed, about)
     families = translations + scalings + linear + turns + affine + shears + gained
     said = with_seen_keys(with_padding_rows(unique_names(families), program), lowered.program)
+    said = with_rows_held(said, rows)
     named = tuple(with_kept_zeros(with_negative_factors(said, spaces), zeros, known))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, notes(captured), described(captured), spaces + experts)
@@ -185,7 +193,7 @@ def _linear(
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single, read.pieces)
     looked_through = rewritten(turned_over.program)
     tables = own.names(turned_over.looked_at)
-    requires = (*requires, *(f"{name} keeps the values that it had" for name in sorted(tables)))
+    requires = (*requires, *(text for text in kept_values(tables) if text not in requires))
     interpret(looked_through, through)
     clear = distinct_scalings(through)
     turning = Mixings(through, clear)

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.graph.model_numbers import ModelNumbers
+from neuralmechanics.symmetry.lowering.graph.tabulated import tabulated
 from neuralmechanics.symmetry.lowering.lower import Lowered
 from neuralmechanics.symmetry.program.value import Value
 
@@ -41,6 +42,20 @@ class ModelEntries:
         entries = None if node is None else self.numbers.entries(node)
         kind = getattr(node.meta.get("val"), "dtype", None) if node is not None else None
         return None if entries is None or kind is None else torch.tensor(entries).to(kind)
+
+    def operation(self, value: Value) -> str:
+        """The name of the operation that gives a value; empty where none does."""
+        node = self.sources.get(value.index)
+        return "" if node is None else node.name
+
+    def tabulated(self, value: Value, base: Value, count: int) -> tuple[np.ndarray, frozenset[str]] | None:
+        """The entries of ``value`` where those of ``base`` are 0 to ``count`` - 1, and the buffers they are made of.
+
+        None where each is not a function of the entry of ``base`` in the same place.
+        """
+        node, start = self.sources.get(value.index), self.sources.get(base.index)
+        found = None if node is None or start is None else tabulated(node, start, count, self.numbers)
+        return None if found is None else (found[0].double().numpy(), found[1])
 
     def behind(self, names: Iterable[str]) -> frozenset[str]:
         """The buffers and frozen parameters that operations are made of."""

@@ -6,8 +6,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.passes.model_entries.known_rows import KnownRows
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import KnownFactors
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import ZeroFactors
 from neuralmechanics.symmetry.program import primitives as p
@@ -93,6 +97,41 @@ def with_kept_zeros(families: list[Family], zeros: ZeroFactors, known: KnownFact
     return masked
 
 
+def with_rows_held(families: list[Family], rows: KnownRows) -> list[Family]:
+    """Families that tell rows of a table apart, which a buffer names: that it keeps naming them is said."""
+    if not rows.everywhere and not any(rows.buffers.values()):
+        return families
+    held = []
+    for family in families:
+        told = (rows.buffers.get(name, set()) for name in family.parameters if _tells_rows_apart(family, name))
+        names = rows.everywhere.union(*told)
+        texts = tuple(text for text in kept_values(names) if text not in family.requires)
+        held.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
+    return held
+
+
+def _tells_rows_apart(family: Family, table: str) -> bool:
+    """Whether a family may move some rows of a table otherwise than the others."""
+    terms = [term for term in getattr(family.action, "terms", ()) if getattr(term, "view", None) is not None]
+    own = [term for term in terms if term.view.parameter == table]
+    return not own or not all(isinstance(term, SliceTerm) and _alike(term) for term in own)
+
+
+def _alike(term: SliceTerm) -> bool:
+    """Whether the slices of every charge run over all rows, with one coefficient in all of them."""
+    kept = term.view.kept
+    if 0 not in kept or not len(term.slices):
+        return True
+    rows, *rest = np.unravel_index(term.slices, [term.view.shape[k] for k in kept])
+    order = np.lexsort((rows, *rest, term.charges))
+    count = term.view.shape[0]
+    if len(order) % count:
+        return False
+    runs = [array[order].reshape(-1, count) for array in (*rest, term.charges, term.coefficients)]
+    whole = bool((rows[order].reshape(-1, count) == np.arange(count)).all())
+    return whole and all(bool((run == run[:, :1]).all()) for run in runs)
+
+
 def kept_zeros(buffers: Collection[str]) -> list[str]:
     """What is required of buffers that zeros stand in."""
     return [f"{name} keeps its zeros" for name in sorted(buffers)]
@@ -114,3 +153,8 @@ def described(captured: Captured) -> dict[str, Any]:
         "tied": dict(captured.tied),
         "parameters": {name: list(shape) for name, shape in captured.shapes.items()},
     }
+
+
+def kept_values(buffers: Collection[str]) -> list[str]:
+    """What is required of buffers whose entries were compared."""
+    return [f"{name} keeps the values that it had" for name in sorted(buffers)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from neuralmechanics.symmetry.domains.shift.variation import Change, ChangeTerm, Shape
+from neuralmechanics.symmetry.domains.shift.variation import Change, ChangeTerm, Shape, alone_nowhere, wide_dims
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View, dimension_groups
 
 
@@ -29,7 +29,7 @@ def viewed_dims(dims: frozenset[int], view: View, shape: Shape, out: Shape) -> f
         return frozenset(k for k, d in enumerate(view.order) if d in dims)
     if isinstance(view, Expand):
         front = len(out) - len(shape)
-        return frozenset(d + front for d in dims)
+        return frozenset(d + front for d in dims if shape[d] > 1)
     if isinstance(view, Take):
         return dims if len(view.positions) > 1 else dims - {view.dim}
     touched = set()
@@ -57,8 +57,8 @@ def viewed_term(t: ChangeTerm, view: View, shape: Shape, out: Shape) -> ChangeTe
         return t.moved(t.ids.transpose([*view.order, t.ids.ndim - 1]), places)
     if isinstance(view, Expand):
         front = len(out) - len(shape)
-        places = {d: d + front for d in range(len(shape))}
-        return t.moved(t.ids.reshape((1,) * front + t.ids.shape), places)
+        places = {d: d + front for d in wide_dims(shape)}
+        return alone_nowhere(t, shape).moved(t.ids.reshape((1,) * front + t.ids.shape), places)
     if isinstance(view, Take):
         if view.dim in t.varies:
             return taken_term(t, view)
@@ -94,8 +94,7 @@ def _reshaped_term(t: ChangeTerm, shape: Shape, out: Shape) -> ChangeTerm:
     ids = np.moveaxis(_reshaped(np.moveaxis(ids, -1, 0), shape, out), 0, -1)
     if merged:
         return t.then(("reshape", shape, out, pattern), ids, viewed_dims(t.varies, Reshape(out), shape, out))
-    lying = tuple((d, axis) for d, axis in t.along if shape[d] > 1)  # a function has no say along a single entry
-    return replace(t, along=lying).moved(ids, places)
+    return alone_nowhere(t, shape).moved(ids, places)
 
 
 def _reshaped(array: np.ndarray, shape: Shape, out: Shape) -> np.ndarray:

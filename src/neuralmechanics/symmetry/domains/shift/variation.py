@@ -142,9 +142,17 @@ def aligned(x: Change, shape: Shape) -> Change:
     if x.shape == shape:
         return x
     front = len(shape) - len(x.shape)
-    places = {d: d + front for d in range(len(x.shape))}
-    terms = tuple(t.moved(t.ids.reshape((1,) * front + t.ids.shape), places) for t in x.terms)
-    return Change(shape, frozenset(d + front for d in x.varies), Name("expand", x.name, x.shape, shape), terms)
+    # A single entry that is repeated is the same everywhere, whatever it is.
+    places = {d: d + front for d in wide_dims(x.shape)}
+    terms = tuple(alone_nowhere(t, x.shape).moved(t.ids.reshape((1,) * front + t.ids.shape), places) for t in x.terms)
+    varies = frozenset(d + front for d in x.varies & wide_dims(x.shape))
+    return Change(shape, varies, Name("expand", x.name, x.shape, shape), terms)
+
+
+def alone_nowhere(t: ChangeTerm, shape: Shape) -> ChangeTerm:
+    """The term of which no function lies along a dimension of one entry."""
+    lying = tuple((d, axis) for d, axis in t.along if shape[d] > 1)
+    return t if lying == t.along else replace(t, along=lying)
 
 
 def based(t: ChangeTerm, dim: int, system: ConstraintSystem, cause: int) -> list[ChangeTerm]:

@@ -25,5 +25,14 @@ class Held(Protocol):
     def named(self, name: str) -> Tensor | None:
         """The tensor of an operation."""
 
+    def operation(self, value: Value) -> str:
+        """The name of the operation that gives a value; empty where none does."""
+
+    def tabulated(self, value: Value, base: Value, count: int) -> tuple[np.ndarray, frozenset[str]] | None:
+        """The entries of ``value`` where those of ``base`` are 0 to ``count`` - 1, and the buffers they are made of.
+
+        None where each is not a function of the entry of ``base`` in the same place.
+        """
+
     def behind(self, names: Iterable[str]) -> frozenset[str]:
         """The buffers and frozen parameters that operations are made of."""
