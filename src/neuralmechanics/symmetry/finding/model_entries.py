@@ -11,8 +11,8 @@ from torch import Tensor, fx
 
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.graph.model_numbers import ModelNumbers
-from neuralmechanics.symmetry.lowering.graph.tabulated import tabulated
 from neuralmechanics.symmetry.lowering.lower import Lowered
+from neuralmechanics.symmetry.lowering.rules.indices.tabulated import tabulated
 from neuralmechanics.symmetry.program.value import Value
 
 __all__ = ["ModelEntries", "model_entries"]
