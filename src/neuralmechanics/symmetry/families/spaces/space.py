@@ -33,8 +33,8 @@ class Space:
     others are groups of matrices, of which permutations are a part: "ones-preserving orthogonal" (A·1 = 1),
     "orthogonal", "general linear". ``entries`` are all dimensions of parameters that move. ``directions`` are the
     factors that may be chosen for each channel: those of the group (``own``), unless matrices contain them, and those
-    that a gain takes back. ``blocks``: parameters that belong to one channel each, as those of an expert that is a
-    module; a permutation exchanges them whole.
+    that a gain takes back. ``blocks``: parameters that belong to one channel each, as those of an expert or a head
+    that is a module, with the running statistics of its norms; a permutation exchanges them whole.
     """
 
     name: str
