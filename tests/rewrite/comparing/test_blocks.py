@@ -10,6 +10,7 @@ from tests.rewrite.comparing.planting import distance, planted, state_of
 from torch import Tensor, nn
 
 from neuralmechanics import find_symmetries
+from neuralmechanics.rewrite import permutation_spec, permute
 from neuralmechanics.rewrite.comparing import align, canonical, equivalent, fingerprint
 
 
@@ -110,3 +111,14 @@ def test_what_does_not_move_along_is_named(name: str) -> None:
     assert wrong in found.tensors
     assert set(found.tensors) <= {wrong, *found.unjudged}
     assert not found.equal
+
+
+def test_what_moves_single_tensors_says_that_blocks_stay() -> None:
+    """``permute`` and the maps for other tools leave them out, and say so."""
+    model, batch = made("perceptrons")
+    moved = permute(model, batch)
+    assert moved.certificate.ok
+    told = {str(refusal) for refusal in (*moved.refused, *permutation_spec(model, batch).refused)}
+    assert len([text for text in told if "change places whole" in text]) == 2
+    (space,) = (s for s in find_symmetries(model, batch).spaces if s.blocks)
+    assert len(permute(model, batch, space=space.name, permutation=[1, 2, 0]).plan) == 0

@@ -21,6 +21,10 @@ from neuralmechanics.symmetry.families.spaces import Space
 __all__ = ["permute", "permute_pieces"]
 
 _KINDS = ("channels", "head", "stream")
+_WHOLE = (
+    "its blocks are tensors that change places whole, which is no rewriting of single tensors: use "
+    "symmetries.spaces and `space.transform(params, permutation)`"
+)
 
 
 def permute(
@@ -37,6 +41,7 @@ def permute(
 
     ``permutation``: whole numbers [width], or one row a copy (head, expert); by default drawn from ``seed``. ``space``:
     the name of one of ``symmetries.channel_spaces``, or a kind of them ("stream", "head", "channels"); by default all.
+    Blocks that change places whole (``symmetries.spaces``) are refused with the reason.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GELU(), torch.nn.Linear(4, 2)).double()
     >>> permuted = permute(model, torch.randn(5, 3, dtype=torch.float64), permutation=[3, 2, 1, 0])
@@ -52,14 +57,16 @@ def permute_pieces(
     subject: Subject, permutation: Sequence[int] | Tensor | None = None, space: str | None = None, seed: int = 0
 ) -> tuple[list[Piece], list[Refusal]]:
     """One piece for each space."""
-    chosen = named_spaces(subject, subject.symmetries.channel_spaces, space, _KINDS)
+    wanted = named_spaces(subject, subject.symmetries.spaces, space, _KINDS)
+    chosen = [one for one in wanted if not one.blocks]
     draw = torch.Generator().manual_seed(seed)
     given = None if permutation is None else torch.as_tensor(permutation)
-    if given is not None and len(chosen) != 1:
-        names = ", ".join(repr(one.name) for one in chosen[:6]) or "none"
-        raise ValueError(f"a permutation is for one space, {len(chosen)} are there; name it with space=: {names}")
+    meant = chosen if space is None else wanted
+    if given is not None and len(meant) != 1:
+        names = ", ".join(repr(one.name) for one in meant[:6]) or "none"
+        raise ValueError(f"a permutation is for one space, {len(meant)} are there; name it with space=: {names}")
     pieces: list[Piece] = []
-    refused: list[Refusal] = []
+    refused = [Refusal(one.name, _WHOLE) for one in wanted if one.blocks]
     for one in chosen:
         drawn = [text for text in one.requires if "dropout" in text]
         if drawn:

@@ -62,7 +62,7 @@ def permutation_spec(
     layers, found = looked_at(model, batch, loss_fn, symmetries)
     axes: dict[str, list[tuple[str, int]]] = {}
     refused: list[Refusal] = []
-    for space in found.channel_spaces:
+    for space in found.spaces:
         reason = _refusal(space)
         if reason is None:
             axes[space.name] = [(n, e.axis) for e in space.entries for n in layers.all_names(e.parameter)]
@@ -89,6 +89,8 @@ def _by_tensor(axes: dict[str, list[tuple[str, int]]], layers: Layers) -> dict[s
 
 def _refusal(space: Space) -> str | None:
     """Why a space is no permutation of whole dimensions."""
+    if space.blocks:
+        return f"its {space.width} blocks are tensors that change places whole; the format permutes dimensions"
     if space.copies:
         copies = math.prod(space.copies_shape)
         return f"each of its {copies} heads, groups or experts has its own permutation; the format has one a dimension"
