@@ -58,11 +58,19 @@ def verdict(spelling: str) -> Verdict:
 
 
 ALWAYS = ("buffer", "where", "looked up")
-LATER = ("expanded", "indexed", "selected", "reversed", "compared", "halved", "clamped", "joined", "data", "rolled")
-UNKNOWN = ("joined", "data", "rolled")  # which rows such an index never names is not known
+LATER = ("expanded", "indexed", "selected", "reversed", "compared", "halved", "clamped", "data", "rolled")
+UNKNOWN = ("data", "rolled")  # which rows such an index never names is not known
+MISSED = pytest.mark.xfail(strict=True, reason="parts of an index that are joined again are not seen to be that index")
 
 
-@pytest.mark.parametrize("spelling", [*ALWAYS, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        *ALWAYS,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in LATER),
+        pytest.param("joined", marks=[pytest.mark.slow, MISSED]),
+    ],
+)
 def test_shifts_of_rows_that_meet_are_those_of_the_null_space(spelling: str) -> None:
     found = verdict(spelling)
     assert found.sound, found
