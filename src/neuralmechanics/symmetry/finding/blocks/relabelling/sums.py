@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved, Order, added, common
+from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved, added, common
 from neuralmechanics.symmetry.finding.blocks.relabelling.terms import UnfollowedError
-from neuralmechanics.symmetry.finding.blocks.relabelling.together import Reading
+from neuralmechanics.symmetry.finding.blocks.relabelling.together import Reading, orders_met
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction
@@ -24,13 +24,7 @@ def summed(reading: Reading, instruction: Instruction) -> Moved:
     if any(x.names is not None for x in parts):
         raise UnfollowedError("renamed integers in a sum")
     axes = axis_map(primitive, [x.shape for x in instruction.operands], result.shape)
-    orders: dict[int, list[Order | None]] = {}
-    for x, value, places in zip(parts, instruction.operands, axes, strict=True):
-        for d, n in enumerate(value.shape):
-            if (to := places[d]) is not None and n > 1 and not x.number:
-                orders.setdefault(to, []).append(x.dims.get(d))
-            elif d in x.dims and not x.number:
-                raise UnfollowedError("a repeated dimension in another order")
+    orders = orders_met(parts, instruction.operands, axes)
     dims = {d: order for d, met in orders.items() if (order := common(met)) is not None}
     if not any(x.delta for x in parts) and reading.terms.is_own(term := reading.made(instruction, parts)):
         return Moved(term, dims)  # a sum that the model has elsewhere, as another expert's

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neuralmechanics.symmetry.finding.blocks.relabelling.moved import Moved, Order, common
@@ -12,7 +12,7 @@ from neuralmechanics.symmetry.program.axes import axis_map
 from neuralmechanics.symmetry.program.program import Instruction
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["Reading", "together"]
+__all__ = ["Reading", "orders_met", "together"]
 
 
 @dataclass(eq=False)
@@ -79,18 +79,26 @@ def together(reading: Reading, instruction: Instruction) -> Moved:
     if any(x.names is not None for x in operands):
         raise UnfollowedError("renamed integers in a function")
     axes = axis_map(primitive, [x.shape for x in instruction.operands], result.shape)
+    orders = orders_met(operands, instruction.operands, axes)
+    if mask is not None:
+        _masked(reading, mask, result.shape, orders)
+    dims = {d: order for d, met in orders.items() if (order := common(met)) is not None}
+    return Moved(reading.made(instruction, operands), dims)
+
+
+def orders_met(
+    parts: Sequence[Moved], values: Sequence[Value], axes: Sequence[Sequence[int | None]]
+) -> dict[int, list[Order | None]]:
+    """By dimension of a result the orders of what meets there; of entries that are one number any order is the same."""
     orders: dict[int, list[Order | None]] = {}
-    for x, value, places in zip(operands, instruction.operands, axes, strict=True):
+    for x, value, places in zip(parts, values, axes, strict=True):
         for d, n in enumerate(value.shape):
             to = places[d]
             if to is None and d in x.dims:
                 raise UnfollowedError("a dimension that is not kept")
             if to is not None and n > 1 and not x.number:
                 orders.setdefault(to, []).append(x.dims.get(d))
-    if mask is not None:
-        _masked(reading, mask, result.shape, orders)
-    dims = {d: order for d, met in orders.items() if (order := common(met)) is not None}
-    return Moved(reading.made(instruction, operands), dims)
+    return orders
 
 
 def _masked(reading: Reading, mask: int, shape: tuple[int, ...], orders: dict[int, list[Order | None]]) -> None:
