@@ -13,6 +13,7 @@ from neuralmechanics.rewrite.comparing import equivalent
 from neuralmechanics.rewrite.comparing.parts.network import Network
 from neuralmechanics.rewrite.comparing.solving import gauge
 from neuralmechanics.rewrite.comparing.solving.krylov import minimal_residual
+from neuralmechanics.rewrite.comparing.solving.matching import Solver
 from neuralmechanics.rewrite.comparing.solving.ordering import in_order
 
 from .planting import distance, planted, state_of
@@ -117,5 +118,9 @@ def test_shears_whose_direction_is_solved_for_are_found_beside_all_else() -> Non
     after = planted(symmetries, 1).transform(before)
     assert distance(before, after) > 0.1
     assert equivalent(model, batch, before, after).equal
+    solver = Solver(Network.of(model, batch), frozenset(), after, before)
+    solver.fix_gauges()
+    solver.in_turn()
+    assert solver.off() < 1e-9  # part by part, before any last approach
     wrong = after | {"1.v.weight": after["1.v.weight"] + torch.eye(8).double()}
     assert equivalent(model, batch, before, wrong).tensors == ("1.v.weight",)

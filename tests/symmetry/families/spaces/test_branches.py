@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from neuralmechanics import find_symmetries
 from neuralmechanics.symmetry import Space
+from neuralmechanics.symmetry.finding.blocks import experts
 
 Join = Callable[[Sequence[Tensor], Tensor], Tensor]
 
@@ -151,3 +152,12 @@ def test_branches_that_are_told_apart_are_not_exchanged(name: str) -> None:
             moved = functional_call(model, space.transform(tensors, order), (x,))
             assert (moved - model(x)).abs().max() < 1e-12
         assert space.width < 3
+
+
+def test_the_program_alone_tells_constants_of_norms_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the run of the graph, which a model that is too large is spared."""
+    monkeypatch.setattr(experts, "confirmed", lambda captured, spaces: tuple(spaces))
+    model = images(False, 0.1, 0.3).double()
+    assert of_blocks(model, drawn(model)) == []
+    alike = images(False, 0.1, 0.1).double()
+    assert len(of_blocks(alike, drawn(alike))) == 1
