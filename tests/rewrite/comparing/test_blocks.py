@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from neuralmechanics import find_symmetries
 from neuralmechanics.rewrite import permutation_spec, permute
 from neuralmechanics.rewrite.comparing import align, canonical, equivalent, fingerprint
+from neuralmechanics.rewrite.comparing.parts.network import Network
+from neuralmechanics.rewrite.comparing.solving.matching import matched
 
 
 class Gated(nn.Module):
@@ -122,3 +124,14 @@ def test_what_moves_single_tensors_says_that_blocks_stay() -> None:
     assert len([text for text in told if "change places whole" in text]) == 2
     (space,) = (s for s in find_symmetries(model, batch).spaces if s.blocks)
     assert len(permute(model, batch, space=space.name, permutation=[1, 2, 0]).plan) == 0
+
+
+def test_a_gauge_reads_one_tensor_of_all_blocks_or_of_none() -> None:
+    """What is hidden in one expert of a stands elsewhere in b: a norm made level without it is not level alike."""
+    model, batch = made("gated, behind a layer norm")
+    network, before = Network.of(model, batch), state_of(model)
+    after = planted(network.symmetries, 1).transform(before)
+    for part in ("g", "u", "o"):
+        hidden = {f"2.experts.1.{part}.{kind}" for kind in ("weight", "bias")}
+        wrong = after | {f"2.experts.1.{part}.weight": after[f"2.experts.1.{part}.weight"] + 0.3}
+        assert matched(network, wrong, before, hidden).off < 1e-9
