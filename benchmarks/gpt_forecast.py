@@ -9,11 +9,10 @@ some forty million bytes of the installed torch's sources, which a larger model 
 keys are normalised, so that their projections are scale-free, a group a head; so is all that is added to the stream.
 
 Told of these groups: the error of the forecast's norm at the last step and of its rotation half way, the part of the
-norms inside the interval, and the growth of their gradients over the last half, split into three factors. The gradient
-of a scale-free loss is ĝ/|θ| with ĝ at unit norm; 1/|θ| is set by decay and rate, and is what the published account has
-(Defazio, 2025). Of ĝ no optimiser's books tell anything, since AdamW's steps are the same whatever size gradients have:
-E|ĝ|² of a batch is the noise at unit norm and the square of the mean gradient, told apart by the product with another
-batch's gradient. Beside them the growth of √tr F at unit norm, F the Gauss-Newton matrix, by labels the model draws.
+norms inside the interval, and the growth of their gradients over the last half, split into the factors of
+`diagnostics.gradient_energy`: 1/|θ|, which decay and rate set (Defazio, 2025), the Gauss-Newton matrix at unit norm, by
+labels that the model draws, the mean gradient, by another batch, and what these leave. All are measured at the records
+of the training itself, in windows of a tenth of the steps around the middle and at the end.
 `--decay-follows-rate` multiplies the decay by the schedule's factor, which holds the norms where they are: what then is
 left of the growth is not of the norms.
 """
@@ -234,35 +233,26 @@ def forecasts(run: nm.Run, steps: int) -> Numbers:
 
 
 def growth(run: nm.Run, energies: Series) -> Numbers:
-    """How the gradients grew from half way to the last twentieth of the steps, and what of it has which cause."""
+    """How the gradients grew from half way to the last tenth of the steps, and what of it has which cause."""
     squared = run.data["charge"].to_numpy()[1:]
+    labels = tuple(str(label) for label in run.data["label"].values)
     count = len(squared)
-    window = max(2, count // 20)
+    window = max(2, count // 10)
     middle, late = slice(count // 2 - window // 2, count // 2 + window - window // 2), slice(-window, None)
 
-    def grown(series: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Half the logarithm: of lengths, from squares."""
-        first, last = series[middle].mean(0), series[late].mean(0)
-        # A difference of two measured energies need not be positive where little is left.
-        known = (first > 0) & (last > 0)
-        found: np.ndarray[Any, Any] = np.log(np.where(known, last / np.where(known, first, 1.0), np.nan)) / 2
-        return found
+    def at(rows: slice) -> nm.diagnostics.GradientEnergy:
+        batch, mean, curvature = (energies[name][rows].mean(0) for name in ("gradient", "mean", "curvature"))
+        return nm.diagnostics.GradientEnergy(labels, squared[rows].mean(0), batch, mean, curvature)
 
-    # Medians over the groups: a head that dies out would outweigh the others.
-    noise = energies["gradient"] - energies["mean"]
-    all_of_it, shrunk, noisy = grown(energies["gradient"]), -grown(squared), grown(noise)
-    at_unit = grown(noise * squared)
-    rest = all_of_it - shrunk - at_unit
-    curved = grown(energies["curvature"] * squared)
-    share = [np.median(energies["mean"][k].sum(0) / energies["gradient"][k].sum(0)) for k in (middle, late)]
-    factors = {"gradients, last half": all_of_it, "1/|θ|": shrunk, "noise at unit norm": at_unit}
-    factors |= {"the mean gradient beside it": rest, "√tr F at unit norm, for comparison": curved}
+    half, end = at(middle), at(late)
+    found = end.growth_since(half)
+    share = [np.median(each.mean.sum() / each.batch.sum()) for each in (half, end)]
     return {
-        **{name: f"×{math.exp(np.nanmedian(values)):.3f}" for name, values in factors.items()},
+        "gradients, last half": str(found).replace("\n", " "),
+        "part of the growth that 1/|θ| is": f"{found.explained_by_norm:.0%}",
+        "explained by all three": f"{found.explained:.1%}",
         "mean gradient's part of |g|²": f"{share[0]:.0%} half way, {share[1]:.0%} at the end",
-        "part of the growth that 1/|θ| is": f"{np.median(shrunk) / np.median(all_of_it):.0%}",
-        "part of the noise's growth that 1/|θ| is": f"{np.median(shrunk) / np.nanmedian(noisy):.0%}",
-        "growths": {name: values.tolist() for name, values in factors.items()},
+        "growths": found.to_frame().to_dict("list"),
         "energies": {name: values.tolist() for name, values in energies.items()},
     }
 

@@ -9,10 +9,13 @@ from neuralmechanics.diagnostics.counting.report import LawCount
 from neuralmechanics.diagnostics.linting.linting import lint
 from neuralmechanics.diagnostics.linting.measured_breaking import measure_breaking
 from neuralmechanics.diagnostics.probing.probing import probe_symmetries
+from neuralmechanics.diagnostics.steps.gradient_energy import GradientEnergy, GradientGrowth, gradient_energy
 from neuralmechanics.diagnostics.steps.update_defect import update_defect
 
 __all__ = [
+    "GradientEnergy",
     "GradientFlow",
+    "GradientGrowth",
     "HeavyBall",
     "LawCount",
     "SignDescent",
@@ -21,6 +24,7 @@ __all__ = [
     "balance",
     "check_symmetries",
     "count_laws",
+    "gradient_energy",
     "lint",
     "measure_breaking",
     "probe_symmetries",
