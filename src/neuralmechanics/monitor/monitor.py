@@ -168,8 +168,8 @@ class Monitor(OneLoop):
         return Run(self._recorder.store.source())
 
     def findings(self) -> list[Finding]:
-        """What the training has shown so far (see `Run.findings`)."""
-        return self.run.findings()
+        """What the training has shown so far (see `Run.findings`); nothing before the first step."""
+        return self.run.findings() if self.step else []
 
     def _repr_html_(self) -> str:
         from neuralmechanics.monitor.reading.notebook import monitor_view

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from tests.monitor.explaining.noise import followed
-from tests.monitor.explaining.scenes import Batch, cross_entropy, eval_mode, network, sgd, split, train
+from tests.monitor.explaining.scenes import Batch, cross_entropy, digits, eval_mode, network, sgd, split, train
 from torch import Tensor, nn
 
 import neuralmechanics as nm
@@ -80,6 +80,59 @@ class LatePenalty:
         return cross_entropy(model, batch) + (0.3 * weight.square().sum() if self.calls > 90 else 0.0)
 
 
+def accumulated() -> nm.Run:
+    """The gradients of all batches so far: a loop without zero_grad()."""
+    return looped(lambda net, batch, optimizer: (cross_entropy(net, batch).backward(), optimizer.step()), lr=0.002)
+
+
+def twice_stepped() -> nm.Run:
+    def iterate(net: nn.Module, batch: Any, optimizer: Any) -> None:
+        optimizer.zero_grad()
+        cross_entropy(net, batch).backward()
+        optimizer.step()
+        optimizer.step()
+
+    return looped(iterate, lr=0.05, momentum=0.9)
+
+
+class Scaled:
+    """Float16 under autocast with a scaler that begins at `scale` and grows every `interval` steps."""
+
+    def __init__(self, scale: float, *, interval: int = 2000, growth: float = 2.0, calls: int = 1) -> None:
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=interval, growth_factor=growth)
+        self.calls, self.made = calls, 0
+
+    def __call__(self, net: nn.Module, batch: Any, optimizer: Any) -> None:
+        optimizer.zero_grad()
+        for _ in range(self.calls):
+            with torch.autocast("cpu", torch.float16):
+                loss = nn.functional.cross_entropy(net(batch[0]).float(), batch[1])
+            self.scaler.scale(loss / self.calls).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(optimizer)
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        self.made += self.scaler.get_scale() >= before
+
+
+def looped(iterate: Callable[[nn.Module, Any, Any], object], **options: Any) -> nm.Run:
+    """150 iterations of one's own."""
+    torch.manual_seed(0)
+    net = network()
+    inputs, labels = digits()
+    symmetries = nm.find_symmetries(net, (inputs[:32], labels[:32]), cross_entropy)
+    optimizer = torch.optim.SGD(net.parameters(), **{"lr": 0.05, "weight_decay": 5e-4, **options})
+    draw = torch.Generator().manual_seed(0)
+    with nm.Monitor(net, optimizer, symmetries, every=5) as monitor:
+        for _ in range(150):
+            rows = torch.randint(len(labels), (32,), generator=draw)
+            iterate(net, (inputs[rows], labels[rows]), optimizer)
+    return monitor.run
+
+
+def part_held(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(list(model.parameters())[3:], lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
 PROVOKED: dict[str, tuple[str, Callable[[], nm.Run]]] = {
     "frozen norms": ("norm-in-evaluation-mode", lambda: train(sgd(lr=0.01, weight_decay=5e-4), begin=eval_mode)),
     "frozen norms, AdamW": ("norm-in-evaluation-mode", lambda: train(adamw(), begin=eval_mode)),
@@ -95,6 +148,11 @@ PROVOKED: dict[str, tuple[str, Callable[[], nm.Run]]] = {
     "nan": ("not-finite", lambda: train(sgd(weight_decay=5e-4), before_step=poison)),
     "penalty": ("residual-jump", lambda: train(sgd(weight_decay=5e-4), loss=LatePenalty())),
     "no decay": ("scale-free-without-decay", lambda: train(sgd(lr=0.3))),
+    "accumulated": ("law-ends", accumulated),
+    "stepped twice": ("law-ends", twice_stepped),
+    "skipped": ("skipped-steps", lambda: looped(Scaled(2.0**60), momentum=0.9)),
+    "skipped, two calls a step": ("skipped-steps", lambda: looped(Scaled(2.0**60, calls=2), momentum=0.9)),
+    "in part": ("held-by-no-optimiser", lambda: train(part_held)),
     "unused": ("never-a-gradient", lambda: train(sgd(weight_decay=5e-4), model=Unused)),
     "silenced": ("zero-gradient", lambda: train(sgd(weight_decay=5e-4), before_step=silence)),
     "diverging": ("divergence", lambda: train(sgd(lr=0.5, weight_decay=8.0, momentum=0.0), steps=40)),
@@ -103,7 +161,18 @@ PROVOKED: dict[str, tuple[str, Callable[[], nm.Run]]] = {
         lambda: followed(lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=1e-5), 300, norm=3.0, rows=2, every=20)[0],
     ),
 }
-FAST = ("frozen norms", "decay of biases", "bf16", "bf16, AdamW", "clipped", "penalty", "unused")
+FAST = (
+    "accumulated",
+    "skipped",
+    "in part",
+    "frozen norms",
+    "decay of biases",
+    "bf16",
+    "bf16, AdamW",
+    "clipped",
+    "penalty",
+    "unused",
+)
 HEALTHY: dict[str, Callable[[], nm.Run]] = {
     "sgd": lambda: train(sgd(weight_decay=5e-4)),
     "adamw": lambda: train(adamw()),
@@ -118,6 +187,8 @@ HEALTHY: dict[str, Callable[[], nm.Run]] = {
     "gently clipped": lambda: train(
         sgd(weight_decay=5e-4), before_step=lambda s, m, o: nn.utils.clip_grad_norm_(m.parameters(), 20.0) and None
     ),
+    "scaled": lambda: looped(Scaled(2.0**16), momentum=0.9),
+    "scaled, two calls a step": lambda: looped(Scaled(2.0**10, calls=2), momentum=0.9),
     "one cycle": lambda: train(
         sgd(weight_decay=5e-4),
         before_step=lambda s, m, o: o.param_groups[0].update(lr=0.05 * min(1.0, (s + 1) / 20) * (1 - s / 150)),
@@ -144,6 +215,24 @@ def test_what_is_planted_is_said_first(name: str) -> None:
 )
 def test_nothing_is_said_of_healthy_trainings(name: str) -> None:
     assert [finding.text for finding in HEALTHY[name]().findings()] == []
+
+
+def test_every_iteration_is_a_step_or_was_skipped() -> None:
+    scaled = Scaled(2.0**40)
+    run = looped(scaled, momentum=0.9)
+    found = next(finding for finding in run.findings() if finding.code == "skipped-steps")
+    steps, skipped = int(found.evidence["steps"]), int(found.evidence["skipped"])
+    assert steps == scaled.made == run.data["step"].to_numpy()[-1]
+    assert steps + skipped == 150
+
+
+def test_no_step_is_said_when_the_run_is_over() -> None:
+    model = network()
+    optimizer = sgd()(model)
+    symmetries = nm.find_symmetries(model, (torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)), cross_entropy)
+    with nm.Monitor(model, optimizer, symmetries) as monitor:
+        assert monitor.findings() == []
+    assert [finding.code for finding in monitor.run.findings()] == ["no-step"]
 
 
 def test_the_numbers_that_were_planted_are_the_evidence() -> None:

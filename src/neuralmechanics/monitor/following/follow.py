@@ -252,6 +252,7 @@ class Follower:
         claimed = None if self._apart is None else done - self._apart
         self._watchdog.add(self._spending.charge, done, claimed, exact=self._exact, hyper=hyper)
         self._residual, self._whole_residual, self._hyper, self._judged = drives.residual, None, hyper, due
+        self.observer.stepped(self._watchdog.scaled_calls)
         if due:
             self.observer.see()
             if self._zeroed_inside():

@@ -10,10 +10,12 @@ from neuralmechanics.monitor.explaining.findings.facts import Facts, Matrix
 from neuralmechanics.monitor.explaining.findings.finding import Finding
 from neuralmechanics.monitor.explaining.forecasting.optimiser import motion_of
 from neuralmechanics.monitor.reading.rows import few
+from neuralmechanics.monitor.warning import Note
 
 _BROKEN, _ROUNDED, _FALLEN, _UNEVEN, _FAR, _JUMP = 1e-2, 1e-2, 1.5, 10.0, 3.0, 30.0
 # Causes that were seen, and not only thought of.
 _DECISIVE = ("broken: clipping", "broken: missing")
+_OF_THE_MODEL = ("broken: mode", "broken: constant")
 # Of a charge's size: what a broken symmetry has to have moved to be spoken of.
 _DRIFT = 1e-3
 _LOW = ("bfloat16", "float16")
@@ -30,7 +32,7 @@ def broken_by_a_constant(facts: Facts) -> Iterator[Finding]:
         drift = float(moved[mine].mean())
         if not family.broken_by or not max(share, drift) >= _BROKEN:
             continue
-        if any(facts.note(cause) for cause in ("broken: mode", *_DECISIVE)):
+        if facts.note("broken: mode") or _loop_fault(facts):
             continue
         if any(p.type in _LOW for p in facts.parameters) and facts.note("broken: constant") is None:
             continue  # gradients of few digits obey no symmetry to one part in a hundred
@@ -263,18 +265,32 @@ def residual_jump(facts: Facts) -> Iterator[Finding]:
 
 def ended_laws(facts: Facts) -> Iterator[Finding]:
     """Closed laws that end, where nothing else here says why."""
-    note = facts.note("broken: ")
-    if note is None or note.subject in ("broken: mode", "broken: constant"):
+    note = _loop_fault(facts)
+    if note is None:
         return
-    drift = np.abs(facts.books.sums["broken_symmetry"]) / facts.data["scale"].to_numpy()
-    if note.subject not in _DECISIVE and not (drift > _DRIFT).any():
-        return  # a gradient so small that it has no digits left: nothing came of it
     cause = note.message.partition(": ")[2].partition("; the closed laws")[0]
     yield Finding(
         "law-ends",
         f"At step {note.step} the gradient ceases to obey a symmetry of the loss that was given: {cause}",
         {"step": note.step, "cause": note.subject.removeprefix("broken: ")},
         (),
-        "give find_symmetries the loss of the loop (penalties and modes too), or expect these charges to drift",
+        "clear gradients before each backward pass, step once for each, and give find_symmetries the loss of the loop "
+        "(penalties and modes too); or expect these charges to drift",
         60 if note.subject in _DECISIVE else 54,
     )
+
+
+def _loop_fault(facts: Facts) -> Note | None:
+    """What the monitor said of a gradient that is not the loss's: no constant of the model accounts for that.
+
+    None where it concerns what a norm's eps may break, too, and nothing else was moved by it: a gradient so small that
+    it has no digits left.
+    """
+    note = next((n for n in facts.notes if n.subject.startswith("broken: ") and n.subject not in _OF_THE_MODEL), None)
+    if note is None or note.subject in _DECISIVE:
+        return note
+    exact = np.repeat(
+        [not f.broken_by for f in facts.symmetries.charged], [f.charges for f in facts.symmetries.charged]
+    )
+    drift = np.abs(facts.books.sums["broken_symmetry"]) / facts.data["scale"].to_numpy()
+    return note if (drift[exact.astype(bool)] > _DRIFT).any() else None

@@ -19,8 +19,10 @@ _CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     loop_faults.divergence,
     loop_faults.frozen_norms,
     loop_faults.without_gradient,
+    loop_faults.held_by_none,
     loop_faults.outside_writes,
     loop_faults.clipping,
+    loop_faults.skipped_steps,
     balances.broken_by_a_constant,
     balances.rounding,
     balances.lost_updates,
@@ -49,7 +51,7 @@ def findings(run: Run, source: RunSource) -> list[Finding]:
     """At most ten, the gravest first; what a graver one explains is left out."""
     facts = Facts(run, source)
     if facts.steps == 0:
-        return []
+        return list(loop_faults.without_steps(facts))
     found = ranked((finding for check in _CHECKS for finding in check(facts)), len(_CHECKS))
     codes = {finding.code for finding in found}
     explained = {code for cause in codes for code in _EXPLAINED.get(cause, ())}

@@ -11,6 +11,7 @@ from neuralmechanics.monitor.explaining.findings.finding import Finding
 from neuralmechanics.monitor.reading.errors import finite_throughout, nonfinite_step
 
 _MOST, _OUTSIDE, _SAME = 0.5, 1e-3, 1e-4
+_SKIPPED = 0.05  # a scaler that seeks its scale skips a few steps at first
 
 
 def not_finite(facts: Facts) -> Iterator[Finding]:
@@ -101,6 +102,25 @@ def without_gradient(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def held_by_none(facts: Facts) -> Iterator[Finding]:
+    """Parameters that receive gradients and stand still, because no optimiser holds them."""
+    gradients, held = facts.observed("gradient"), facts.observed("held")
+    if gradients is None or held is None or not len(held):
+        return
+    names = [p.name for p in facts.parameters]
+    known = zip(names, gradients.max(axis=0), held.max(axis=0), strict=True)
+    if left := [name for name, state, one in known if state == THERE and not one]:
+        yield Finding(
+            "held-by-no-optimiser",
+            f"{len(left)} parameter{'s' * (len(left) > 1)} received gradients and no optimiser holds "
+            f"{'them' if len(left) > 1 else 'it'}",
+            {"parameters": len(left), "of": len(names), "records": len(held)},
+            tuple(left),
+            "give them to the optimiser (or its optimiser to the monitor), or freeze them with requires_grad_(False)",
+            70,
+        )
+
+
 def outside_writes(facts: Facts) -> Iterator[Finding]:
     """What something else than the optimiser wrote."""
     moved = facts.books.gross["outside"]
@@ -133,3 +153,35 @@ def clipping(facts: Facts) -> Iterator[Finding]:
             "with most steps clipped the learning rate is what sets their length: raise the bound or lower the rate",
             42,
         )
+
+
+def skipped_steps(facts: Facts) -> Iterator[Finding]:
+    """Steps that a gradient scaler skipped because gradients had overflowed."""
+    rows = facts.observed("skipped")
+    if rows is None or facts.steps == 0:
+        return
+    skipped = int(rows.sum())
+    share = skipped / (skipped + facts.steps)
+    if share >= _SKIPPED:
+        yield Finding(
+            "skipped-steps",
+            f"{share:.0%} of the iterations made no step: gradients overflowed in float16, and the scaler skipped them",
+            {"skipped": skipped, "steps": facts.steps},
+            (),
+            "begin with a smaller scale (GradScaler(init_scale=...)), let it grow more slowly (growth_interval=2000), "
+            "or compute in bfloat16, which needs no scaler",
+            64,
+        )
+
+
+def without_steps(facts: Facts) -> Iterator[Finding]:
+    """A run in which no optimiser stepped."""
+    yield Finding(
+        "no-step",
+        "No step of the optimiser was seen: nothing was trained, or by another optimiser than the one given",
+        {"records": len(facts.data["step"])},
+        (),
+        "give the monitor the optimiser whose step() the loop calls; a gradient scaler that finds every gradient "
+        "infinite calls none: begin with a smaller scale",
+        95,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,6 +28,11 @@ class Observer:
         self._noted: dict[str, Tensor] = {}
         self._seen: dict[str, Tensor] = {}
         self._modes: list[bool] = []
+        self._skips = _Skips()
+
+    def stepped(self, calls: int) -> None:
+        """An iteration has ended, after so many calls of the model in all that belong to a gradient scaler."""
+        self._skips.stepped(calls)
 
     def describe(self) -> dict[str, Any]:
         """Names in the order of the arrays, and the dimensions, type and decay of each parameter."""
@@ -65,7 +71,40 @@ class Observer:
             "gradient": np.array([states], dtype=np.int8),
             "training": np.array([self._modes], dtype=np.int8),
             "gradient_norm": np.array([total]),
+            "held": np.array([self._held()], dtype=np.int8),
+            "skipped": np.array([self._skips.taken()]),
         }
+
+    def _held(self) -> list[bool]:
+        """Whether an optimiser holds each parameter now."""
+        held = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
+        return [id(p) in held for p in self._parameters.values()]
+
+
+class _Skips:
+    """Iterations that a gradient scaler skipped: its optimiser is not called there, so that nothing else tells of them.
+
+    Between two steps lie as many calls of the model as one iteration takes, most often; where twice as many lie there,
+    one was skipped. Fewer are an accumulation that ended early.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._known: Counter[int] = Counter()
+        self._new: Counter[int] = Counter()
+
+    def stepped(self, calls: int) -> None:
+        if calls != self._last:  # none of them where there is no scaler
+            self._new[calls - self._last] += 1
+            self._last = calls
+
+    def taken(self) -> float:
+        """How many were skipped since this was asked."""
+        self._known += self._new
+        usual = max(self._known, key=lambda calls: (self._known[calls], -calls), default=1)
+        skipped = sum(count * (calls // usual - 1) for calls, count in self._new.items() if calls > usual)
+        self._new = Counter()
+        return float(skipped)
 
 
 def any_element(gradient: Tensor) -> bool:

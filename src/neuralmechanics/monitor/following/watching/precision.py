@@ -23,6 +23,8 @@ class Precision:
 
     def __init__(self) -> None:
         self._autocast: torch.dtype | None = None
+        self.scaled_calls = 0
+        """calls of the model, to be differentiated, under autocast to float16: what a gradient scaler belongs to"""
         self._hook: RemovableHandle | None = None
 
     def attach(self, model: nn.Module) -> None:
@@ -51,6 +53,7 @@ class Precision:
         for device in ("cpu", "cuda"):
             if torch.is_grad_enabled() and torch.is_autocast_enabled(device):
                 self._autocast = torch.get_autocast_dtype(device)
+                self.scaled_calls += self._autocast is torch.float16
 
 
 class _Look:

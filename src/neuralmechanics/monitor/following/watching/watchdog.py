@@ -99,6 +99,11 @@ class Watchdog:
         return settled
 
     @property
+    def scaled_calls(self) -> int:
+        """How often the model was called so far for gradients that a scaler belongs to."""
+        return self._precision.scaled_calls
+
+    @property
     def unit(self) -> float:
         """The coarsest precision that was seen, at least that of the stored parameters."""
         return max(self._unit, *(float(torch.finfo(p.dtype).eps) for p in self._params.values()))
