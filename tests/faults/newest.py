@@ -65,7 +65,7 @@ NEWEST: tuple[Fault, ...] = (
     ),
     of(
         "monitor",
-        "monitor/explaining/findings/balances.py",
+        "monitor/explaining/findings/constants.py",
         "what was broken decays for a whole interval",
         "np.exp(-r) * delta + np.exp(-r / 2) * b",
         "np.exp(-r) * delta + np.exp(-r) * b",

@@ -12,9 +12,9 @@ import pytest
 import xarray as xr
 
 from neuralmechanics.laws import BUDGET_PARTS
-from neuralmechanics.monitor.explaining.findings import balances, loop_faults
-from neuralmechanics.monitor.explaining.findings.balances import _law_error
+from neuralmechanics.monitor.explaining.findings import balances, constants, loop_faults
 from neuralmechanics.monitor.explaining.findings.books import books_of
+from neuralmechanics.monitor.explaining.findings.constants import _law_error
 from neuralmechanics.monitor.explaining.findings.facts import MISSING, THERE, ZERO, Facts, Parameter
 from neuralmechanics.monitor.warning import Note
 
@@ -207,7 +207,7 @@ def test_what_a_constant_broke_explains_the_error_of_the_law(momentum: float) ->
     largest, explained = _law_error(given, np.array([True, True, False]))
     assert largest == pytest.approx(error[-1] / 4.0)
     assert explained > 0.995
-    found = list(balances.broken_by_a_constant(given))
+    found = list(constants.broken_by_a_constant(given))
     assert [(f.code, f.place) for f in found] == [("broken-by-constant", ("b",))]  # the family that has an eps
     assert found[0].evidence["share_of_motion"] == pytest.approx(broken / (broken + 0.01 + 0.4))
     assert found[0].evidence["drift_of_the_charges"] == pytest.approx(10 * broken / 4)

@@ -133,6 +133,21 @@ def part_held(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(list(model.parameters())[3:], lr=0.05, momentum=0.9, weight_decay=5e-4)
 
 
+class Streamed(nn.Module):
+    """A stream of rows to which a layer adds, read by layer norms of a large eps."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(8, 24), nn.Linear(24, 10)
+        self.layer = nn.Sequential(nn.LayerNorm(24, eps=eps), nn.Linear(24, 48), nn.GELU(), nn.Linear(48, 24))
+        self.norm = nn.LayerNorm(24, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x[:, 0])
+        out: Tensor = self.head(self.norm(x + self.layer(x)).mean(1))
+        return out
+
+
 PROVOKED: dict[str, tuple[str, Callable[[], nm.Run]]] = {
     "frozen norms": ("norm-in-evaluation-mode", lambda: train(sgd(lr=0.01, weight_decay=5e-4), begin=eval_mode)),
     "frozen norms, AdamW": ("norm-in-evaluation-mode", lambda: train(adamw(), begin=eval_mode)),
@@ -148,6 +163,7 @@ PROVOKED: dict[str, tuple[str, Callable[[], nm.Run]]] = {
     "nan": ("not-finite", lambda: train(sgd(weight_decay=5e-4), before_step=poison)),
     "penalty": ("residual-jump", lambda: train(sgd(weight_decay=5e-4), loss=LatePenalty())),
     "no decay": ("scale-free-without-decay", lambda: train(sgd(lr=0.3))),
+    "eps, AdamW": ("broken-by-constant", lambda: train(adamw(weight_decay=0.5), model=lambda: Streamed(0.1))),
     "accumulated": ("law-ends", accumulated),
     "stepped twice": ("law-ends", twice_stepped),
     "skipped": ("skipped-steps", lambda: looped(Scaled(2.0**60), momentum=0.9)),
@@ -187,6 +203,7 @@ HEALTHY: dict[str, Callable[[], nm.Run]] = {
     "gently clipped": lambda: train(
         sgd(weight_decay=5e-4), before_step=lambda s, m, o: nn.utils.clip_grad_norm_(m.parameters(), 20.0) and None
     ),
+    "layer norms, AdamW": lambda: train(adamw(weight_decay=0.5), model=lambda: Streamed(1e-5)),
     "scaled": lambda: looped(Scaled(2.0**16), momentum=0.9),
     "scaled, two calls a step": lambda: looped(Scaled(2.0**10, calls=2), momentum=0.9),
     "one cycle": lambda: train(

@@ -138,7 +138,7 @@ OTHERS: dict[str, Callable[[], nm.Run]] = {
 
 def test_of_thirty_healthy_trainings_at_most_two_findings_are_noise() -> None:
     every = HEALTHY | OTHERS
-    assert len(every) == 30
+    assert len(every) >= 30
     said = {name: [finding.text for finding in make().findings()] for name, make in every.items()}
     told = [(name, text) for name, texts in said.items() for text in texts]
     assert len(told) <= 2, "\n".join(f"{name}: {text}" for name, text in told)

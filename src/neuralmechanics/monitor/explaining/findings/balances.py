@@ -1,4 +1,4 @@
-"""Findings from the budget: symmetries that break, rounding, decay where it does nothing, rotation."""
+"""Findings from the budget: rounding, decay where it does nothing, rotation, symmetries that begin to break."""
 
 from __future__ import annotations
 
@@ -6,87 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from neuralmechanics.monitor.explaining.findings.facts import Facts, Matrix
+from neuralmechanics.monitor.explaining.findings.facts import DECISIVE, LOW, Facts, Matrix
 from neuralmechanics.monitor.explaining.findings.finding import Finding
-from neuralmechanics.monitor.explaining.forecasting.optimiser import motion_of
-from neuralmechanics.monitor.reading.rows import few
-from neuralmechanics.monitor.warning import Note
 
 _BROKEN, _ROUNDED, _FALLEN, _UNEVEN, _FAR, _JUMP = 1e-2, 1e-2, 1.5, 10.0, 3.0, 30.0
-# Causes that were seen, and not only thought of.
-_DECISIVE = ("broken: clipping", "broken: missing")
-_OF_THE_MODEL = ("broken: mode", "broken: constant")
-# Of a charge's size: what a broken symmetry has to have moved to be spoken of.
-_DRIFT = 1e-3
-_LOW = ("bfloat16", "float16")
-
-
-def broken_by_a_constant(facts: Facts) -> Iterator[Finding]:
-    """A norm's eps that is no longer small: its share of the budget, and how much of the law's error it explains."""
-    broken = facts.books.gross["broken_symmetry"]
-    gross = sum(facts.books.gross[name] for name in ("finite_step", "weight_decay", "momentum_memory"))
-    for family in facts.symmetries.charged:
-        mine = facts.families == family.name
-        share = float(broken[mine].sum() / max(float((broken + gross)[mine].sum()), 1e-300))
-        moved = np.abs(facts.books.sums["broken_symmetry"]) / facts.data["scale"].to_numpy()
-        drift = float(moved[mine].mean())
-        if not family.broken_by or not max(share, drift) >= _BROKEN:
-            continue
-        if facts.note("broken: mode") or _loop_fault(facts):
-            continue
-        if any(p.type in _LOW for p in facts.parameters) and facts.note("broken: constant") is None:
-            continue  # gradients of few digits obey no symmetry to one part in a hundred
-        constant = family.broken_by[0]
-        error, explained = _law_error(facts, mine)
-        evidence: dict[str, float | int | str] = {"share_of_motion": share, "drift_of_the_charges": drift}
-        if error > 0:
-            evidence |= {"error_of_the_exact_law": error, "explained_by_it": explained}
-        yield Finding(
-            "broken-by-constant",
-            f"{constant} breaks the scale symmetry: what it is added to has become small beside it, which moved "
-            f"squared norms by {drift:.1%} of what they were",
-            evidence,
-            facts.of_layers(mine),
-            f"lower {constant.constant}, or weight decay, which shrinks the weights; the exact law ends here",
-            56 + min(drift, 1.0),
-        )
-
-
-def _law_error(facts: Facts, mine: Matrix) -> tuple[float, float]:
-    """The exact law's largest error while it speaks, and the part of it that the broken parts add up to.
-
-    What breaks the symmetry is carried on by momentum and then decays as all does: δ ← e^{-rate} δ + broken. Of very
-    many charges an even choice is asked.
-    """
-    laws = list(facts.data["law"].to_numpy())
-    if "exact" not in laws:
-        return 0.0, 0.0
-    mine = few(np.flatnonzero(mine), len(facts.ends))
-    charge = facts.data["charge"].isel(charge=mine).to_numpy()
-    told = facts.data["predicted"].isel(law=laws.index("exact"), charge=mine).to_numpy()
-    rows = np.searchsorted(facts.data["step"].to_numpy(), facts.ends)
-    error = (charge - told)[rows]
-    change = facts.budget["change"].isel(charge=mine)
-    decay, broken = (change.sel(part=name).to_numpy() for name in ("weight_decay", "broken_symmetry"))
-    before = charge[rows - 1]
-    try:
-        lasting = motion_of(facts.run.config).decay_share
-    except ValueError:
-        return 0.0, 0.0
-    middle = (before + charge[rows]) / 2
-    rate = -decay / np.where(middle == 0, 1.0, middle)
-    delta, path = np.zeros(error.shape[1]), []
-    for r, b in zip(rate * lasting, broken * lasting, strict=True):
-        delta = np.exp(-r) * delta + np.exp(-r / 2) * b
-        path.append(delta.copy())
-    known = ~np.isnan(error).any(axis=1)
-    if not known.any():
-        return 0.0, 0.0
-    last = int(np.flatnonzero(known)[-1])
-    size = np.abs(error[last]).sum()
-    scale = facts.data["scale"].to_numpy()[mine]
-    explained = 1 - np.abs(error[last] - path[last]).sum() / size if size > 0 else 0.0
-    return float((np.abs(error[known]) / scale).max()), float(explained)
 
 
 def rounding(facts: Facts) -> Iterator[Finding]:
@@ -99,7 +22,7 @@ def rounding(facts: Facts) -> Iterator[Finding]:
     if not mask.any() or mask.sum() < 0.1 * moving.sum():
         return
     share = float(rounded[mask].sum() / (rounded + facts.motion)[mask].sum())
-    low = sorted({p.type for p in facts.parameters if p.type in _LOW})
+    low = sorted({p.type for p in facts.parameters if p.type in LOW})
     kind = low[0] if low else "the precision in use"
     yield Finding(
         "rounding",
@@ -114,7 +37,7 @@ def rounding(facts: Facts) -> Iterator[Finding]:
 
 def lost_updates(facts: Facts) -> Iterator[Finding]:
     """Charges of low-precision weights that do not move at all although a gradient is there."""
-    low = {p.name for p in facts.parameters if p.type in _LOW}
+    low = {p.name for p in facts.parameters if p.type in LOW}
     if not low or facts.steps == 0:
         return
     still = (facts.motion == 0) & (facts.books.gross["rounding"] == 0)
@@ -265,7 +188,7 @@ def residual_jump(facts: Facts) -> Iterator[Finding]:
 
 def ended_laws(facts: Facts) -> Iterator[Finding]:
     """Closed laws that end, where nothing else here says why."""
-    note = _loop_fault(facts)
+    note = facts.loop_fault
     if note is None:
         return
     cause = note.message.partition(": ")[2].partition("; the closed laws")[0]
@@ -276,21 +199,5 @@ def ended_laws(facts: Facts) -> Iterator[Finding]:
         (),
         "clear gradients before each backward pass, step once for each, and give find_symmetries the loss of the loop "
         "(penalties and modes too); or expect these charges to drift",
-        60 if note.subject in _DECISIVE else 54,
+        60 if note.subject in DECISIVE else 54,
     )
-
-
-def _loop_fault(facts: Facts) -> Note | None:
-    """What the monitor said of a gradient that is not the loss's: no constant of the model accounts for that.
-
-    None where it concerns what a norm's eps may break, too, and nothing else was moved by it: a gradient so small that
-    it has no digits left.
-    """
-    note = next((n for n in facts.notes if n.subject.startswith("broken: ") and n.subject not in _OF_THE_MODEL), None)
-    if note is None or note.subject in _DECISIVE:
-        return note
-    exact = np.repeat(
-        [not f.broken_by for f in facts.symmetries.charged], [f.charges for f in facts.symmetries.charged]
-    )
-    drift = np.abs(facts.books.sums["broken_symmetry"]) / facts.data["scale"].to_numpy()
-    return note if (drift[exact.astype(bool)] > _DRIFT).any() else None

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 Matrix = np.ndarray[Any, Any]
 MISSING, ZERO, THERE = 0, 1, 2
+LOW = ("bfloat16", "float16")
+# Causes that were seen, and not only thought of.
+DECISIVE = ("broken: clipping", "broken: missing")
+_OF_THE_MODEL = ("broken: mode", "broken: constant")
+# Of a charge's size: what a broken symmetry has to have moved to be spoken of.
+_DRIFT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,22 @@ class Facts:
         first = next(iter(self._source.segments), None)
         found = {} if first is None else first.info.get("observed", {})
         return found if isinstance(found, Mapping) else {}
+
+    @cached_property
+    def loop_fault(self) -> Note | None:
+        """What the monitor said of a gradient that is not the loss's: no constant of the model accounts for that.
+
+        None where nothing was moved by it but what a norm's eps may move, too: a gradient so small that it has no
+        digits left.
+        """
+        said = (note for note in self.notes if note.subject.startswith("broken: "))
+        note = next((note for note in said if note.subject not in _OF_THE_MODEL), None)
+        if note is None or note.subject in DECISIVE:
+            return note
+        charged = self.symmetries.charged
+        exact = np.repeat([not family.broken_by for family in charged], [family.charges for family in charged])
+        drift = np.abs(self.books.sums["broken_symmetry"]) / self.data["scale"].to_numpy()
+        return note if (drift[exact.astype(bool)] > _DRIFT).any() else None
 
     def note(self, prefix: str) -> Note | None:
         """The first thing that was said of a subject."""

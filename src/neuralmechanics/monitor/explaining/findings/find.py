@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from neuralmechanics.monitor.explaining.findings import balances, loop_faults
+from neuralmechanics.monitor.explaining.findings import balances, constants, loop_faults
 from neuralmechanics.monitor.explaining.findings.facts import Facts
 from neuralmechanics.monitor.explaining.findings.finding import Finding, ranked
 from neuralmechanics.monitor.store.source import RunSource
@@ -23,7 +23,8 @@ _CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     loop_faults.outside_writes,
     loop_faults.clipping,
     loop_faults.skipped_steps,
-    balances.broken_by_a_constant,
+    constants.broken_by_a_constant,
+    constants.tilted_gradients,
     balances.rounding,
     balances.lost_updates,
     balances.decay_of_biases_alone,
