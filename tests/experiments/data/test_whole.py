@@ -342,11 +342,12 @@ def test_other_files_are_no_data_set(tmp_path):
     refused("cifar10", tmp_path / "own", "no cifar10 in .*, which holds class0, class1, class2: it must hold")
 
 
-def test_missing_data_is_told_before_torch_is_loaded(tmp_path):
-    """So it takes a fraction of a second; and nothing is left where the run would have been."""
+@pytest.mark.parametrize("words", [("train", "--data", "tiny-imagenet"), ("figures", "fig1", "--scale", "paper")])
+def test_missing_data_is_told_before_torch_is_loaded(words, tmp_path):
+    """So it takes a second; and nothing is left where the runs would have been."""
     code = (
         "import sys; from neuralmechanics.cli.entry import main\n"
-        f"status = main(['train', '--data', 'tiny-imagenet', '--out', {str(tmp_path / 'run')!r}])\n"
+        f"status = main([*{words!r}, '--out', {str(tmp_path / 'run')!r}])\n"
         "print(status, 'torch' in sys.modules, 'datasets' in sys.modules)"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path), "NEURALMECHANICS_DATA": str(tmp_path)}

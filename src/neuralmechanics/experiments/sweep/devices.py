@@ -35,9 +35,8 @@ def device_pool(device: str | None) -> list[str]:
     try:
         torch.device(device)
     except RuntimeError:
-        raise ValueError(
-            f"device {device!r} is none that torch knows; give cpu, cuda (all accelerators) or cuda:1"
-        ) from None
+        known = "give cpu, cuda (all accelerators) or cuda:1"
+        raise ValueError(f"device {device!r} is none that torch knows; {known}") from None
     return [device]
 
 

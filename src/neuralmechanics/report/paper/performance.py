@@ -50,14 +50,8 @@ def performance(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
         for run, colour in zip(named, colours(len(named)), strict=True)
     ]
     thick = Line2D([], [], color=INK, linewidth=1.8, label="test loss (left), top-1 accuracy (right)")
-    thin = Line2D(
-        [],
-        [],
-        color=INK,
-        linewidth=0.8,
-        linestyle="--",
-        label=f"training loss, mean of {_WINDOW} records (left), top-5 accuracy (right)",
-    )
+    words = f"training loss, mean of {_WINDOW} records (left), top-5 accuracy (right)"
+    thin = Line2D([], [], color=INK, linewidth=0.8, linestyle="--", label=words)
     legend_below(figure, [*handles, thick, thin])
     return figure, errors
 
