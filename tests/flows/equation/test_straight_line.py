@@ -95,7 +95,8 @@ def test_a_memory_that_nothing_reads_is_left_alone() -> None:
     line = straight_line(noting, torch.ones(3))
     assert line is not None
     MEMORY.zero_()
-    assert torch.equal(line(torch.ones(3)), torch.full((3,), 2.0)) and not MEMORY.any()
+    assert torch.equal(line(torch.ones(3)), torch.full((3,), 2.0))
+    assert not MEMORY.any()
 
 
 def test_writing_into_a_value_is_a_value_of_its_own() -> None:

@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuralmechanics.experiments.sweep.gather import gather, gather_errors
+    from neuralmechanics.experiments.sweep.gathering import gather, gather_errors
     from neuralmechanics.experiments.sweep.grid import Point, Sweep, expand, load_sweep
     from neuralmechanics.experiments.sweep.running import run_sweep
 
 # Which trainings a sweep has is told before torch is loaded.
 _EXPORTS = {
-    "gather": ("gather", "gather_errors"),
+    "gathering": ("gather", "gather_errors"),
     "grid": ("Point", "Sweep", "expand", "load_sweep"),
     "running": ("run_sweep",),
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from neuralmechanics.experiments.data import data_names, data_set, load_data, store_data
 from neuralmechanics.experiments.sweep.beforehand import require_beforehand
 from neuralmechanics.experiments.sweep.devices import default_workers, device_pool
-from neuralmechanics.experiments.sweep.gather import gather, gather_errors
+from neuralmechanics.experiments.sweep.gathering import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
 from neuralmechanics.experiments.sweep.ray_pool import NoLocalRayError, run_on_ray
