@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+import neuralmechanics
+from neuralmechanics.experiments.config import METRICS, ScheduleConfig, ScheduleName, TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "theory" / "paper.md"
@@ -24,6 +29,17 @@ def _rows() -> list[list[str]]:
     return rows
 
 
+def _is_known(token: str) -> bool:
+    """A dotted name is looked at elsewhere; any other is a public name, a setting of a training, or a value of one."""
+    key, _, value = token.partition(" = ")
+    settings = {f.name for f in fields(TrainConfig)} | {f"schedule.{f.name}" for f in fields(ScheduleConfig)}
+    values = {*METRICS, *get_args(ScheduleName), "paper"}
+    if value:
+        return key in settings and value.strip('"') in values
+    dotted = re.match(r"(laws|flows|report)\.", token) is not None
+    return dotted or token.strip('"') in values | settings or hasattr(neuralmechanics, token)
+
+
 @pytest.mark.parametrize("row", _rows(), ids=lambda row: row[0][:40])
 def test_what_a_row_names_exists(row: list[str]) -> None:
     _, here, command, proof = row
@@ -34,6 +50,8 @@ def test_what_a_row_names_exists(row: list[str]) -> None:
         except ModuleNotFoundError:
             found = False
         assert found or (ROOT / "src" / Path(*f"neuralmechanics.{name}".split(".")).with_suffix(".py")).is_file(), name
+    for token in re.findall(r"`([^`]+)`", here):
+        assert _is_known(token), token
     for page in re.findall(r"\]\(([\w./]+\.md)\)", here):
         assert (PAGE.parent / page).is_file()
     flags = (ROOT / "tests" / "cli" / "flags.txt").read_text()

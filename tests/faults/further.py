@@ -530,7 +530,7 @@ FURTHER: tuple[Fault, ...] = (
     ),
     of(
         "experiments",
-        "experiments/sweep/gather.py",
+        "experiments/sweep/gathering.py",
         "the smallest error of a law",
         'errors.groupby("law")["max_error"].max()',
         'errors.groupby("law")["max_error"].min()',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,9 +39,14 @@ class Figures:
 
 def run_figures(command: Figures) -> None:
     """Draw the figures and print their files, or what they would cost."""
+    from neuralmechanics.experiments.sweep.beforehand import require_beforehand
+
     names = _known(command.names)
+    sweep = _trainings(names, command.scale, Path(command.out))
+    # What it would cost is told without the data.
+    require_beforehand(replace(sweep, data_first=False) if command.dry_run else sweep, command.workers)
     if command.dry_run:
-        print_cost(_trainings(names, command.scale, Path(command.out)), command.workers, command.device)
+        print_cost(sweep, command.workers, command.device)
         return
     out, meter = Path(command.out), terminal_meter()
     for path in draw(names, command.scale, out, meter, workers=command.workers, device=command.device):

@@ -18,6 +18,8 @@ Precision = Literal["float32", "float64", "bfloat16"]
 
 # How the family is called that is the sum of another one's charges, behind the name of that one.
 SUM = " (sum)"
+# The file that a training leaves when it is finished.
+RESULT = "result.json"
 # The course of a training is walked before it starts.
 _MOST_EPOCHS = 1_000_000
 _MOST_PIXELS = 4096

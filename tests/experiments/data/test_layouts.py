@@ -124,6 +124,14 @@ def _tiny(layout: str, root: Path) -> tuple[Path, np.ndarray]:
     return root, images
 
 
+def test_a_table_that_an_editor_has_saved(tmp_path):
+    """With the byte order mark and the line ends of another system."""
+    images = write_tiny_imagenet(tmp_path)
+    table = tmp_path / "val" / "val_annotations.txt"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert np.array_equal(load_small("tiny-imagenet", tmp_path).test.inputs.numpy(), images[24:])
+
+
 @pytest.mark.parametrize("layout", TINY)
 def test_tiny_imagenet(layout, tmp_path):
     root, images = _tiny(layout, tmp_path / "root")

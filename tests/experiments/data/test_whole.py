@@ -130,6 +130,43 @@ def test_classes_of_unequal_size(tmp_path):
     refused("tiny-imagenet", tmp_path, r"names the file 'val_2\.png' twice")
 
 
+def test_images_that_changed_their_class(tmp_path):
+    """Every class is as large as it should be, and the images' own names say where they belong."""
+    write_tiny_imagenet(tmp_path / "two")
+    one, other = (tmp_path / "two" / "train" / name / "images" / f"{name}_0.png" for name in ("n00000100", "n00000102"))
+    one.rename(other.parent / one.name)
+    other.rename(one.parent / other.name)
+    refused("tiny-imagenet", tmp_path / "two", "the image 'n00000102_0.png' lies in class 'n00000100'")
+    write_tiny_imagenet(tmp_path / "all")
+    one, other = (tmp_path / "all" / "train" / name for name in ("n00000100", "n00000102"))
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    refused("tiny-imagenet", tmp_path / "all", "lies in class 'n00000100'")
+
+
+@pytest.mark.parametrize("python", [False, True])
+@pytest.mark.parametrize("copied", ["data_batch_2", "test_batch"])
+def test_a_batch_in_the_place_of_another(copied, python, tmp_path):
+    """By its numbers such a copy is whole; a test batch of training images would flatter every network."""
+    (write_cifar_python if python else write_cifar)(tmp_path, 10)
+    ending = "" if python else ".bin"
+    shutil.copy(tmp_path / f"data_batch_1{ending}", tmp_path / f"{copied}{ending}")
+    refused("cifar10", tmp_path, f"has the same images in {copied}{ending} as in data_batch_1{ending}; unpack it")
+
+
+def test_the_checksum_of_a_packed_tar_is_looked_at(tmp_path):
+    """It stands behind the end of the archive, where no member is read any more."""
+    write_cifar_python(tmp_path / "files", 10)
+    path = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(tmp_path / "files", "cifar-10-batches-py")
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    refused("cifar10", path, "cannot read the archive .*CRC check failed")
+
+
 @pytest.mark.parametrize("python", [False, True])
 def test_cifar_with_something_gone(python, tmp_path):
     write = write_cifar_python if python else write_cifar
@@ -305,11 +342,12 @@ def test_other_files_are_no_data_set(tmp_path):
     refused("cifar10", tmp_path / "own", "no cifar10 in .*, which holds class0, class1, class2: it must hold")
 
 
-def test_missing_data_is_told_before_torch_is_loaded(tmp_path):
-    """So it takes a fraction of a second; and nothing is left where the run would have been."""
+@pytest.mark.parametrize("words", [("train", "--data", "tiny-imagenet"), ("figures", "fig1", "--scale", "paper")])
+def test_missing_data_is_told_before_torch_is_loaded(words, tmp_path):
+    """So it takes a second; and nothing is left where the runs would have been."""
     code = (
         "import sys; from neuralmechanics.cli.entry import main\n"
-        f"status = main(['train', '--data', 'tiny-imagenet', '--out', {str(tmp_path / 'run')!r}])\n"
+        f"status = main([*{words!r}, '--out', {str(tmp_path / 'run')!r}])\n"
         "print(status, 'torch' in sys.modules, 'datasets' in sys.modules)"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path), "NEURALMECHANICS_DATA": str(tmp_path)}

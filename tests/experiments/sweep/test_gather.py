@@ -13,10 +13,10 @@ import pytest
 
 from neuralmechanics import monitor
 from neuralmechanics.experiments import TrainConfig
-from neuralmechanics.experiments.sweep.gather import gather, gather_errors
+from neuralmechanics.experiments.config import RESULT
+from neuralmechanics.experiments.sweep.gathering import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Point, Sweep
 from neuralmechanics.experiments.sweep.worker import FAILED
-from neuralmechanics.experiments.training.runfolder import RESULT
 
 ERRORS = pd.DataFrame(
     [

@@ -14,12 +14,13 @@ import torch
 from tests.experiments.sweep.workers_in_threads import DiedError, context
 
 from neuralmechanics.experiments import train
+from neuralmechanics.experiments.config import RESULT
 from neuralmechanics.experiments.paper import PAPER_FIGURES, paper_sweep
 from neuralmechanics.experiments.sweep import expand, gather, load_sweep, processes, run_sweep, running
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
 from neuralmechanics.experiments.training.checkpoints import last_checkpoint
-from neuralmechanics.experiments.training.runfolder import CHECKPOINTS, RESULT
+from neuralmechanics.experiments.training.runfolder import CHECKPOINTS
 from neuralmechanics.progress import SilentMeter
 
 BASE = {

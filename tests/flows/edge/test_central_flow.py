@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -85,6 +86,24 @@ def test_variance_is_that_of_descent() -> None:
     assert float(states[:, 1].mean()) == pytest.approx(2 / RATE, rel=0.01)
     centre = point(0.0, 2 / RATE)
     assert CentralFlow(damped, learning_rate=RATE).oscillation(centre).variance == pytest.approx(2 * PULL, rel=1e-9)
+
+
+def test_only_averages_over_whole_cycles_are_the_flows() -> None:
+    """Above the edge x grows until it throws y back below: over a whole cycle x² is 2c, over a part anything.
+
+    So what a flow of averages is compared with must span a cycle, as in ``benchmarks/edge_of_stability.py``.
+    """
+    run = descend(valley, point(0.1, 4.0), lambda tensors: torch.optim.SGD(tensors, lr=RATE), 400).params["x"]
+    square, above = run[:, 0].square(), run[:, 1] > 2 / RATE
+    held = CentralFlow(valley, learning_rate=RATE).oscillation(point(0.0, 2 / RATE)).variance
+    # A cycle goes from where y comes above the edge to where it does again.
+    begins = ((above[1:] & ~above[:-1]).nonzero().flatten() + 1).tolist()
+    assert len(begins) > 4
+    for first, end in itertools.pairwise(begins):
+        assert float(square[first:end].mean()) == pytest.approx(held, rel=0.02)
+        # The third about the largest swing, where y comes below the edge.
+        turn, sixth = first + int(above[first:end].sum()), (end - first) // 6
+        assert float(square[turn - sixth : turn + sixth].mean()) > 1.3 * held
 
 
 def test_covariance_of_several_directions() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from neuralmechanics.experiments.config import ImageConfig
-from neuralmechanics.experiments.data.counts import require_counts, require_total
+from neuralmechanics.experiments.data.counts import require_counts, require_own_classes, require_total
 from neuralmechanics.experiments.data.dataset import DataSet, Split
 from neuralmechanics.experiments.data.readers.cifar import CIFAR10, CIFAR100, cifar_splits
 from neuralmechanics.experiments.data.readers.folders import Pictures, decoded, held_out, picture_files, train_folder
@@ -80,6 +80,9 @@ def _pictures(wanted: _Wanted, place: Place) -> tuple[Split, Split] | None:
         )
     for part, count, files in (("training", source.train, found.train), ("test", source.test, found.test)):
         require_counts(wanted.name, source, place, part, torch.tensor(files.labels), count, found.classes)
+    require_own_classes(
+        wanted.name, source, place, [path.name for path in found.train.paths], found.train.labels, found.classes
+    )
     channels, _, size = source.shape(wanted.size)
     return _decoded(wanted.name, found, size, channels, source.margin)
 

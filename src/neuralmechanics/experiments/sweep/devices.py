@@ -30,6 +30,13 @@ def device_pool(device: str | None) -> list[str]:
         if (device != "cuda" and device not in names) or not names:
             raise ValueError(f"device {device!r} is not available: there are {count} CUDA devices; use --device cpu")
         return names if device == "cuda" else [device]
+    import torch
+
+    try:
+        torch.device(device)
+    except RuntimeError:
+        known = "give cpu, cuda (all accelerators) or cuda:1"
+        raise ValueError(f"device {device!r} is none that torch knows; {known}") from None
     return [device]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from neuralmechanics.experiments.data import data_names, data_set, load_data, require_here, store_data
+from neuralmechanics.experiments.data import data_names, data_set, load_data, store_data
+from neuralmechanics.experiments.sweep.beforehand import require_beforehand
 from neuralmechanics.experiments.sweep.devices import default_workers, device_pool
-from neuralmechanics.experiments.sweep.gather import gather, gather_errors
+from neuralmechanics.experiments.sweep.gathering import gather, gather_errors
 from neuralmechanics.experiments.sweep.grid import Sweep
 from neuralmechanics.experiments.sweep.processes import run_in_processes
 from neuralmechanics.experiments.sweep.ray_pool import NoLocalRayError, run_on_ray
@@ -38,8 +40,7 @@ def run_sweep(
     them, called as every point's `data` says; they are written into the sweep's folder. Raises `ValueError` before any
     training where `sweep.data_first` and data is missing here.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    require_beforehand(sweep if address is None else replace(sweep, data_first=False), workers)
     if backend not in ("auto", "ray", "processes"):
         raise ValueError(f"backend must be auto, ray or processes, got {backend!r}")
     installed = importlib.util.find_spec("ray") is not None
@@ -51,9 +52,7 @@ def run_sweep(
     missing = [point for point in sweep.points if not is_finished(sweep.folder(point))]
     if sweep.data_first and address is None:
         wanted = dict.fromkeys((point.config.data, point.config.images) for point in missing)
-        for name, images in wanted:
-            require_here(name, images)
-        # Only then are they read, which takes its time.
+        # All of them are here: now they are read, which takes its time.
         for name, images in wanted:
             load_data(name, images)
     if data is not None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from neuralmechanics.configuration.build import config_from_dict
-from neuralmechanics.experiments.config import TrainConfig
+from neuralmechanics.experiments.config import RESULT, TrainConfig
 from neuralmechanics.experiments.sweep.parent import end_with_parent
-from neuralmechanics.experiments.training.runfolder import RESULT, write_json
+from neuralmechanics.experiments.training.runfolder import write_json
 from neuralmechanics.monitor.store.atomic import make_folder
 from neuralmechanics.monitor.warning import MonitorWarning
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neuralmechanics.experiments.config import TrainConfig
+from neuralmechanics.experiments.config import RESULT, TrainConfig
 from neuralmechanics.experiments.data import Batches, DataSet, Position, data_names, data_set, load_data
 from neuralmechanics.experiments.losses import loss_function
 from neuralmechanics.experiments.measuring.evaluation import Performance, evaluate
@@ -21,7 +21,7 @@ from neuralmechanics.experiments.training.checkpoints import last_checkpoint, lo
 from neuralmechanics.experiments.training.observer import Observer, Training
 from neuralmechanics.experiments.training.plan import Plan
 from neuralmechanics.experiments.training.recording import attach_monitor
-from neuralmechanics.experiments.training.runfolder import CHECKPOINTS, METRICS, RESULT, claim_folder, write_json
+from neuralmechanics.experiments.training.runfolder import CHECKPOINTS, METRICS, claim_folder, write_json
 from neuralmechanics.experiments.training.schedule import Hyper
 from neuralmechanics.optimizers.make import make_optimizer
 from neuralmechanics.progress import Meter, SilentMeter

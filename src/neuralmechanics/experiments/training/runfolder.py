@@ -17,7 +17,6 @@ CONFIG = ".train.json"
 TRAIN_LOCK = ".train.lock"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics"
-RESULT = "result.json"
 
 _JSON_BYTES = 64 << 20
 

@@ -41,6 +41,7 @@ class UnstableSpace:
 
         product, size = _product(point, slope, root), len(point)
         most, count = min(self.most, size), min(self.count, size)
+        followed = self.guess is not None
         while True:
             values, vectors = largest_eigenpairs(
                 product, size, count, start=self.guess, tolerance=_RESIDUAL, device=point.device
@@ -56,7 +57,8 @@ class UnstableSpace:
                     f"{near} eigenvalues of the Hessian are at the edge of stability: raise most_directions, now "
                     f"{self.most}",
                 )
-            count = min(2 * count, most)
+            # Along a path they come one by one; at its start there may be any number.
+            count = min(count + 1 if followed else 2 * count, most)
 
 
 def _product(point: Tensor, slope: Tensor, root: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neuralmechanics.flows.equation.layout import Layout
 from neuralmechanics.flows.equation.objective import Loss, Objective
+from neuralmechanics.flows.equation.straight_line import Warm
 from neuralmechanics.flows.equation.system import Field, System, steady
 from neuralmechanics.flows.models.descent import require_modelled, transient_shift
 from neuralmechanics.flows.models.inertial import inertial_system
@@ -118,7 +119,7 @@ class ModifiedFlow:
             point, slope = objective.recorded_gradient(x, order)
             return point, -slope
 
-        return lambda rate: series_field(source, weights, rate * factor, gradient=True)
+        return lambda rate: Warm(series_field(source, weights, rate * factor, gradient=True))
 
 
 @dataclass(frozen=True)
@@ -165,5 +166,5 @@ class ModifiedFieldFlow:
         else:
             # The check takes a number: the product with a fixed vector, which must not vanish where θ does.
             require_right_derivatives(lambda point: joined(point).dot(start + 1), start, self.order)
-            rule = series_field(source, coefficients(self.order), self.time_step, gradient=False)
+            rule = Warm(series_field(source, coefficients(self.order), self.time_step, gradient=False))
         return System(layout, start, steady(rule), self.time_step, self.order)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuralmechanics.flows.equation.objective import Loss
+from neuralmechanics.functional.dispatching import DispatchMode
 
 __all__ = ["activation_pattern", "count_changes"]
 
@@ -26,7 +26,7 @@ _AT_ZERO = {
 }
 
 
-class _Signs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Signs(DispatchMode):
     """Notes the signs of what enters each piecewise linear operation that has its kink at zero."""
 
     def __init__(self) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuralmechanics.flows.equation.objective import Loss
 from neuralmechanics.flows.switching.held_choices import HeldChoices, Rule
+from neuralmechanics.functional.dispatching import DispatchMode
 
 __all__ = ["RULES", "kinks_without_rule"]
 
@@ -229,7 +229,7 @@ _KINKED = {
 }
 
 
-class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Seen(DispatchMode):
     """Names of kinked operations that reach the kernels while differentiable numbers pass."""
 
     def __init__(self) -> None:

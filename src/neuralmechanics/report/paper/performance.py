@@ -42,13 +42,16 @@ def performance(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
                 word = _draw(panels[row, 0], panels[row, 1], run, colour)
                 tidy(panels[row, 0], title=label(run, "model", "data"), xlabel=word, ylabel="loss")
                 tidy(panels[row, 1], xlabel=word, ylabel="accuracy on the test set")
+    for axes in panels[:-1].flat:
+        axes.set_xlabel("")
     named = [matching(runs, ("weight_decay",), decay)[0] for decay in decays]
     handles = [
         Line2D([], [], color=colour, linewidth=2, label=label(run, "weight_decay"))
         for run, colour in zip(named, colours(len(named)), strict=True)
     ]
-    thick = Line2D([], [], color=INK, linewidth=1.8, label="test loss; top 1")
-    thin = Line2D([], [], color=INK, linewidth=0.8, linestyle="--", label=f"training loss, mean of {_WINDOW}; top 5")
+    thick = Line2D([], [], color=INK, linewidth=1.8, label="test loss (left), top-1 accuracy (right)")
+    words = f"training loss, mean of {_WINDOW} records (left), top-5 accuracy (right)"
+    thin = Line2D([], [], color=INK, linewidth=0.8, linestyle="--", label=words)
     legend_below(figure, [*handles, thick, thin])
     return figure, errors
 

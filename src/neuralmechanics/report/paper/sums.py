@@ -12,7 +12,15 @@ from neuralmechanics.experiments.config import SUM
 from neuralmechanics.report.palette import INK, colours, frame, literal, tidy
 from neuralmechanics.report.paper.drawing.epochs import time_axis
 from neuralmechanics.report.paper.drawing.law_marks import MARKS, draw_law, drawn_laws, mark_handles, mark_of
-from neuralmechanics.report.paper.drawing.panels import KINDS, blank, grid, kind_label, legend_below, run_with
+from neuralmechanics.report.paper.drawing.panels import (
+    KINDS,
+    blank,
+    clear_inner_labels,
+    grid,
+    kind_label,
+    legend_below,
+    run_with,
+)
 from neuralmechanics.report.paper.drawing.settings import distinct, error_table, label, matching
 from neuralmechanics.report.paper.fig5 import FORMULA
 from neuralmechanics.report.source import families, of_family
@@ -59,6 +67,7 @@ def sums(runs: Sequence[RunLike]) -> tuple[Figure, pd.DataFrame]:
             frame(axes, [whole[:, :1], *(part[:, :1] for part in parts.values())])
             title = f"{label(run, 'weight_decay')}: {label(run, 'model')}, {len(parts)} families"
             tidy(axes, title=title, xlabel=word, ylabel=literal(f"sum: {kind_label(kind)}"))
+    clear_inner_labels(panels)
     whole_handle = Line2D([], [], color=INK, linewidth=4, alpha=0.25, label="whole network")
     layer_handle = Line2D([], [], color=colours(1)[0], linewidth=1.6, alpha=0.6, label="each family, a colour each")
     handles = [whole_handle, layer_handle, *mark_handles(list(dict.fromkeys(drawn)), MARKS, FORMULA)]

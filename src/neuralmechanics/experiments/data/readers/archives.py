@@ -28,6 +28,7 @@ _MOST_FILES, _MOST_BYTES = 4_000_000, 1 << 29
 _MOST_OF_TAR = 1 << 30
 # Pictures and arrays of them shrink five times; black ones alone a thousand times.
 _MOST_SHRUNK, _SMALL = 100, 1 << 20
+_BLOCK = 1 << 14
 _FAULTS = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError, OSError),
     *(NotImplementedError, RuntimeError, UnicodeError, OverflowError, ValueError),
@@ -152,7 +153,8 @@ def _of_tar(path: Path, file: BinaryIO) -> _ArchiveTree:
         plain = path.name.lower().endswith(".tar")
         unpacked = file if plain else cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file)))
         # A stream: headers that claim sizes are followed by reading, and reading is what is counted.
-        archive = stack.enter_context(tarfile.open(fileobj=cast(BinaryIO, _Counted(unpacked, most)), mode="r|"))
+        counted = _Counted(unpacked, most)
+        archive = stack.enter_context(tarfile.open(fileobj=cast(BinaryIO, counted), mode="r|"))
         found: dict[str, bytes] = {}
         for member in archive:
             name = _safe(member.name)
@@ -166,6 +168,9 @@ def _of_tar(path: Path, file: BinaryIO) -> _ArchiveTree:
             found[name] = b"" if reader is None else reader.read()
             if len(found[name]) != member.size:
                 raise ValueError(f"{name!r} in it is cut short: {len(found[name])} of {member.size} bytes")
+        # To its very end, where gzip keeps the checksum of all before.
+        while counted.read(_BLOCK):
+            pass
     contents = {name: (lambda name=name: found[name]) for name in found}
     return _ArchiveTree(path, contents, {name: zlib.crc32(content) for name, content in found.items()})
 

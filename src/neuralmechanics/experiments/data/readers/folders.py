@@ -152,7 +152,7 @@ def _annotated(folder: Place, classes: Sequence[str]) -> Files | None:
 
 
 def _text(table: Place) -> str:
-    return table.read(_TABLE_BYTES).decode("utf-8", errors="replace")
+    return table.read(_TABLE_BYTES).decode("utf-8-sig", errors="replace")
 
 
 def _of_rows(folder: Place, table: Place, rows: Sequence[tuple[str, str]], classes: Sequence[str]) -> Files:

@@ -12,10 +12,10 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuralmechanics.functional.as_found import RunState, kept_randomness
 from neuralmechanics.functional.calling import LossFunction, Whole
+from neuralmechanics.functional.dispatching import DispatchMode
 from neuralmechanics.functional.precision import coarsest_dtype
 from neuralmechanics.functional.pure_loss import fixed_randomness
 
@@ -25,7 +25,7 @@ _PREFIX = "model."
 _NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
 
-class WithoutCasts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class WithoutCasts(DispatchMode):  # type: ignore[no-untyped-call]
     """Every conversion to a narrower float, and every tensor made in one, is float64 instead."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

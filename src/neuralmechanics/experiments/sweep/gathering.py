@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from neuralmechanics.experiments.config import RESULT
 from neuralmechanics.experiments.sweep.grid import Point, Sweep
 from neuralmechanics.experiments.sweep.worker import FAILED, is_finished
-from neuralmechanics.experiments.training.runfolder import RESULT, read_json
+from neuralmechanics.experiments.training.runfolder import read_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,291 @@
+"""What a function of one tensor does, as a list of operations of torch in which values are numbered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from neuralmechanics.functional.dispatching import DispatchMode
+
+__all__ = ["NotStraightError", "Recording"]
+
+_ATEN = torch.ops.aten
+# The same numbers under another name.
+_SAME = {_ATEN.detach.default, _ATEN.alias.default, _ATEN.lift_fresh.default}
+# The same numbers where the shape is the same.
+_SHAPED = {_ATEN.view.default, _ATEN.expand.default, _ATEN.slice.Tensor, _ATEN._unsafe_view.default}
+# Of their argument these read the shape alone.
+_FILLED = {
+    getattr(_ATEN, name).default
+    for name in ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
+}
+_PRODUCTS = {_ATEN.mul.Tensor, _ATEN.mul.Scalar}
+_FORBIDDEN = {torch.Tag.data_dependent_output, torch.Tag.nondeterministic_seeded, torch.Tag.dynamic_output_shape}
+# Indexing has a shape of its own only where it is by a mask.
+_INDEXING = {_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default}
+# By these Python reads a tensor's numbers without an operation.
+_READING = {
+    Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage, Tensor.__dlpack__,
+}  # fmt: skip
+
+
+_CONVOLUTION = """
+def backward(
+    g: Tensor, x: Tensor, w: Tensor, b: Optional[List[int]], stride: List[int], padding: List[int],
+    dilation: List[int], transposed: bool, beyond: List[int], groups: int, wanted: List[bool]
+) -> List[Tensor]:
+    all = torch.ops.aten.convolution_backward(
+        g, x, w, b, stride, padding, dilation, transposed, beyond, groups, wanted
+    )
+    found: List[Tensor] = []
+    if wanted[0]:
+        found.append(all[0])
+    if wanted[1]:
+        found.append(all[1])
+    if wanted[2]:
+        found.append(all[2])
+    return found
+"""
+
+
+class NotStraightError(Exception):
+    """The function may do something else at another point."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value of the line, by its number; 0 is the argument."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class _Step:
+    operation: OpOverload
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+    results: tuple[int, ...]
+
+
+class Recording(DispatchMode):  # type: ignore[no-untyped-call]
+    """The operations of one run of a function on ``x``, each made once, those that do not depend on x left out.
+
+    Writing into a value becomes a new value; writing into a tensor from outside is left out, unless it is read after.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.steps: list[_Step] = []
+        self.constants: dict[int, Tensor] = {}
+        self._numbers = {id(x): 0}
+        # All tensors seen: a name is a place in memory, which must not be given away again.
+        self._alive = [x]
+        self._made: dict[Any, tuple[int, ...]] = {}
+        self._stale: set[int] = set()
+        self._places: dict[int, list[int]] = {_place(x): [id(x)]}
+        self._count = 1
+
+    def of(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The line of operations by which ``function`` made its result from x."""
+        with _Unread(), self:
+            result = function(self._alive[0])
+        last = self._number(result)
+        return _replay(_needed(self.steps, last), self.constants, last)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        _require_straight(func, args)
+        written = [
+            value
+            for value, argument in zip(args, func._schema.arguments, strict=False)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
+        if any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments if a.name in options):
+            raise NotStraightError(f"{func} writes into a tensor that is given by name")
+        # Read before the operation runs, which may write.
+        outside = [value for value in written if id(value) not in self._numbers]
+        named = None if outside else pytree.tree_map_only(Tensor, lambda t: _Value(self._number(t)), (args, options))
+        found = func(*args, **options)
+        for value in outside:
+            self._outdate(value, itself=True)
+        if named is not None:
+            self._note(_functional(func) if written else func, named, found, args)
+            for value in written:
+                self._outdate(value, itself=False)
+        return found
+
+    def _note(self, operation: OpOverload, named: tuple[Any, Any], found: Any, given: Sequence[Any]) -> None:
+        results = [leaf for leaf in pytree.tree_leaves(found) if isinstance(leaf, Tensor)]
+        arguments, options = named
+        same = _unchanged(operation, given, arguments, found, self.constants)
+        if same is not None:
+            self._name(results, (same.number,))
+            return
+        key = (operation, _hashable(arguments), _hashable(options))
+        numbers = self._made.get(key)
+        if numbers is None:
+            numbers = tuple(range(self._count, self._count + len(results)))
+            self._count += len(results)
+            inputs = [leaf.number for leaf in pytree.tree_leaves(named) if isinstance(leaf, _Value)]
+            if operation in _FILLED or all(number in self.constants for number in inputs):
+                # Copies, because these may be written into while the function goes on.
+                self.constants.update(zip(numbers, (tensor.clone() for tensor in results), strict=True))
+            else:
+                self.steps.append(_Step(operation, arguments, options, numbers))
+            self._made[key] = numbers
+        self._name(results, numbers)
+
+    def _number(self, tensor: Tensor) -> int:
+        if id(tensor) in self._stale:
+            raise NotStraightError("a tensor is read that shares its memory with one that was written into")
+        if id(tensor) not in self._numbers:
+            self.constants[self._count] = tensor
+            self._name([tensor], (self._count,))
+            self._count += 1
+        return self._numbers[id(tensor)]
+
+    def _name(self, tensors: Sequence[Tensor], numbers: Sequence[int]) -> None:
+        for tensor, number in zip(tensors, numbers, strict=True):
+            self._numbers[id(tensor)] = number
+            self._stale.discard(id(tensor))
+            self._alive.append(tensor)
+            self._places.setdefault(_place(tensor), []).append(id(tensor))
+
+    def _outdate(self, written: Tensor, *, itself: bool) -> None:
+        """All that shares the memory of a tensor has changed with it; nobody here knows how."""
+        self._alive.append(written)
+        sharing = self._places.get(_place(written), [])
+        self._stale.update(name for name in sharing if itself or name != id(written))
+        if itself:
+            self._stale.add(id(written))
+
+
+class _Unread(TorchFunctionMode):
+    """Refuses that Python reads numbers of tensors past torch's operations."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _READING:
+            raise NotStraightError(f"{func.__name__} reads numbers")
+        return func(*args, **(kwargs or {}))
+
+
+def _require_straight(func: Any, args: Sequence[Any]) -> None:
+    tags = _FORBIDDEN & set(func.tags)
+    if func in _INDEXING:
+        masked = any(
+            isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in pytree.tree_leaves(args[1])
+        )
+        tags = tags if masked else tags - {torch.Tag.dynamic_output_shape}
+    if tags:
+        raise NotStraightError(f"{func}: what it does may differ from point to point")
+
+
+def _functional(func: OpOverload) -> OpOverload:
+    """The operation that gives as a new tensor what ``func`` writes into its first argument."""
+    name, overload = func._schema.name.split("::")[1], func._overloadname
+    packet = getattr(torch.ops.aten, name.removesuffix("_"), None)
+    if not name.endswith("_") or packet is None or overload not in packet.overloads():
+        raise NotStraightError(f"{func} writes and has no form that does not")
+    found: OpOverload = getattr(packet, overload)
+    return found
+
+
+def _unchanged(
+    operation: OpOverload, given: Sequence[Any], arguments: Sequence[Any], found: Any, constants: Mapping[int, Tensor]
+) -> _Value | None:
+    """The argument that the operation only hands on: a name, a shape that is the same, a product with one."""
+    if operation in _SAME:
+        return _only(arguments[0])
+    if not isinstance(found, Tensor) or not given or not isinstance(given[0], Tensor):
+        return None
+    alike = found.shape == given[0].shape and found.dtype == given[0].dtype
+    if operation in _SHAPED and alike:
+        return _only(arguments[0])
+    if operation is _ATEN.clone.default and found.stride() == given[0].stride():
+        return _only(arguments[0])
+    if operation in _PRODUCTS and alike and found.stride() == given[0].stride():
+        factor = arguments[1]
+        if isinstance(factor, _Value):
+            number = constants.get(factor.number)
+            return _only(arguments[0]) if number is not None and bool((number == 1).all()) else None
+        return _only(arguments[0]) if factor == 1 else None
+    return None
+
+
+def _only(argument: Any) -> _Value | None:
+    return argument if isinstance(argument, _Value) else None
+
+
+def _place(tensor: Tensor) -> int:
+    # Through the class: the mode that refuses such reading is meant for the function, not for this.
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage().data_ptr()
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_hashable(entry) for entry in value)
+    if isinstance(value, Mapping):
+        return tuple(sorted((name, _hashable(entry)) for name, entry in value.items()))
+    # 0.0 and -0.0 are equal, 1 and 1.0 and True too, and not the same.
+    return (type(value), repr(value)) if isinstance(value, int | float | complex) else value
+
+
+def _read(step: _Step) -> list[int]:
+    """The numbers of the values that a step reads."""
+    leaves = pytree.tree_leaves((step.arguments, step.options))
+    return [leaf.number for leaf in leaves if isinstance(leaf, _Value)]
+
+
+def _needed(steps: Sequence[_Step], last: int) -> list[_Step]:
+    """Those on which value number ``last`` depends."""
+    wanted, kept = {last}, []
+    for step in reversed(steps):
+        if wanted & set(step.results):
+            kept.append(step)
+            wanted |= set(_read(step))
+    return kept[::-1]
+
+
+@cache
+def _callable(operation: OpOverload) -> Callable[..., Any]:
+    """What runs an operation: torch's tracer has no name for the flags of this one, its compiler has."""
+    if operation is not _ATEN.convolution_backward.default:
+        return operation
+    found: Callable[..., Any] = torch.jit.CompilationUnit(_CONVOLUTION).backward
+    return found
+
+
+def _replay(steps: Sequence[_Step], constants: Mapping[int, Tensor], last: int) -> Callable[[Tensor], Tensor]:
+    """x ↦ value number ``last``."""
+    used = {
+        leaf.number
+        for step in steps
+        for leaf in pytree.tree_leaves((step.arguments, step.options))
+        if isinstance(leaf, _Value)
+    }
+    kept = {number: value.detach() for number, value in constants.items() if number in used | {last}}
+
+    def replay(x: Tensor) -> Tensor:
+        values = {0: x, **kept}
+
+        def filled(leaf: Any) -> Any:
+            return values[leaf.number] if isinstance(leaf, _Value) else leaf
+
+        for step in steps:
+            found = _callable(step.operation)(
+                *pytree.tree_map(filled, step.arguments), **pytree.tree_map(filled, step.options)
+            )
+            results: Iterable[Any] = (leaf for leaf in pytree.tree_leaves(found) if isinstance(leaf, Tensor))
+            values.update(zip(step.results, results, strict=True))
+        return values[last]
+
+    return replay

@@ -1,0 +1,156 @@
+"""A recorded line of operations gives the numbers of the field that it takes the place of, or is not made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from neuralmechanics.flows import ModifiedFlow, module_loss
+from neuralmechanics.flows.equation.straight_line import Warm, straight_line
+from neuralmechanics.flows.equation.system import Field
+
+X, Y = torch.randn(6, 12, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+
+
+def series(model: nn.Module, order: int) -> tuple[Field, Tensor]:
+    """The series field of a network's cross-entropy without its recording, and where it starts."""
+    loss = module_loss(model, lambda m, b: functional.cross_entropy(m(b[0]), b[1]), (X, Y))
+    system = ModifiedFlow(loss, learning_rate=0.05, order=order, route="derivatives").system(loss.theta0)
+    field = next(system.pieces(0.0, 1.0)).field
+    assert isinstance(field, Warm)
+    return field.field, system.initial
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "batch norm": lambda: nn.Sequential(nn.Linear(12, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)),
+    "layer norm": lambda: nn.Sequential(nn.Linear(12, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 3)),
+    "convolution": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 3, 4)), nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_line_gives_the_same_numbers_everywhere(name: str, order: int) -> None:
+    """Not only where it was recorded: the operations are the same, so the numbers are, but for rounding."""
+    torch.manual_seed(0)
+    field, start = series(NETWORKS[name](), order)
+    line = straight_line(field, start)
+    assert line is not None
+    for reach in (0.0, 0.1, 1.0):
+        x = start + reach * torch.randn_like(start)
+        expected = field(x)
+        torch.testing.assert_close(line(x), expected, rtol=1e-12, atol=1e-13 * float(expected.abs().max()))
+
+
+def masked(x: Tensor) -> Tensor:
+    return x.sum() + torch.zeros_like(x).masked_scatter(x > 0, x[x > 0])
+
+
+def aliased(x: Tensor) -> Tensor:
+    y = x * 2
+    view = y[:1]
+    y.add_(1)
+    return x * view
+
+
+MEMORY = torch.zeros(3)
+
+
+def remembered(x: Tensor) -> Tensor:
+    MEMORY.copy_(x.detach())
+    return x * MEMORY
+
+
+UNSTEADY: dict[str, Callable[[Tensor], Tensor]] = {
+    "a branch": lambda x: x if x.sum() > 0 else -x,
+    "a number": lambda x: x * float(x.sum()),
+    "a position": lambda x: x + x[int(x.argmax())],
+    "a comparison of tensors": lambda x: x if torch.equal(x, x.abs()) else -x,
+    "numbers in a list": lambda x: x * x.tolist()[0],
+    "numbers in an array": lambda x: x * float(x.numpy()[0]),
+    "a mask": masked,
+    "a position of one": lambda x: x.sum() + x.nonzero().double().sum(),
+    "random numbers": lambda x: x + torch.randn(3),
+    "a view of what is written into": aliased,
+    "a memory": remembered,
+}
+
+
+@pytest.mark.parametrize("name", UNSTEADY)
+def test_what_may_do_something_else_elsewhere_has_no_line(name: str) -> None:
+    assert straight_line(UNSTEADY[name], torch.tensor([1.0, 2.0, 3.0])) is None
+
+
+def test_a_memory_that_nothing_reads_is_left_alone() -> None:
+    def noting(x: Tensor) -> Tensor:
+        MEMORY.copy_(x.detach())
+        return x * 2
+
+    line = straight_line(noting, torch.ones(3))
+    assert line is not None
+    MEMORY.zero_()
+    assert torch.equal(line(torch.ones(3)), torch.full((3,), 2.0))
+    assert not MEMORY.any()
+
+
+def test_writing_into_a_value_is_a_value_of_its_own() -> None:
+    def grown(x: Tensor) -> Tensor:
+        y, same = x * 2, x * 2
+        y.add_(1)
+        return y * same
+
+    line = straight_line(grown, torch.ones(2))
+    assert line is not None
+    assert line(torch.tensor([2.0, 3.0])).tolist() == [20.0, 42.0]
+
+
+def counting(field: Field) -> tuple[Field, list[int]]:
+    calls = [0]
+
+    def counted(x: Tensor) -> Tensor:
+        calls[0] += 1
+        return field(x)
+
+    return counted, calls
+
+
+def test_the_line_takes_over_after_it_has_agreed_three_times() -> None:
+    field, calls = counting(lambda x: x.square())
+    warm = Warm(field, patience=5)
+    points = [torch.tensor([float(k)]) for k in range(1, 21)]
+    assert [float(warm(x)) for x in points] == [float(x) ** 2 for x in points]
+    # Five to begin with, of which the last recorded too, and two more to compare.
+    assert calls == [5 + 1 + 2]
+
+
+def test_a_field_that_leaves_its_line_keeps_its_own_way() -> None:
+    """What no recording can see: a field that is no function of the point."""
+    turn = [1.0]
+    field, calls = counting(lambda x: x * turn[0])
+    warm = Warm(field, patience=2)
+    for k in range(8):
+        turn[0] = 1.0 if k < 3 else -1.0
+        assert float(warm(torch.ones(1))) == turn[0]
+    assert calls == [9]
+
+
+def test_inside_a_mode_the_field_itself_is_asked() -> None:
+    """A mode may hold the branch of a kink, which a line recorded without it does not know."""
+
+    class Doubled(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            found = func(*args, **(kwargs or {}))
+            return found * 2 if func is Tensor.square else found
+
+    warm = Warm(lambda x: x.square(), patience=1)
+    for _ in range(5):
+        assert float(warm(torch.full((1,), 3.0))) == 9.0
+    with Doubled():
+        assert float(warm(torch.full((1,), 3.0))) == 18.0
+    assert torch.func.vmap(warm)(torch.ones(2, 1)).tolist() == [[1.0], [1.0]]
