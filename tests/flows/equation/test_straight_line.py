@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuralmechanics.flows import ModifiedFlow, module_loss
+from neuralmechanics.flows import ModifiedFlow, integrate, module_loss
 from neuralmechanics.flows.equation.straight_line import Warm, straight_line
 from neuralmechanics.flows.equation.system import Field
 
@@ -154,3 +154,33 @@ def test_inside_a_mode_the_field_itself_is_asked() -> None:
     with Doubled():
         assert float(warm(torch.full((1,), 3.0))) == 18.0
     assert torch.func.vmap(warm)(torch.ones(2, 1)).tolist() == [[1.0], [1.0]]
+
+
+def test_a_loss_that_becomes_another_is_noticed() -> None:
+    data = [torch.ones(3)]
+    warm = Warm(lambda x: x * data[0], patience=1)
+    x = torch.arange(1.0, 4.0)
+    for _ in range(70):
+        torch.testing.assert_close(warm(x), x)
+    assert warm.line is not None
+    data[0] = torch.full((3,), 2.0)
+    with pytest.warns(UserWarning, match="another function"):
+        found = [warm(x) for _ in range(64)][-1]
+    torch.testing.assert_close(found, 2 * x)
+    assert warm.line is None
+    torch.testing.assert_close(warm(3 * x), 6 * x)
+
+
+def test_each_integration_records_its_own_line() -> None:
+    """What a loss depends on may be changed between two integrations."""
+    scale = [1.0]
+    flow = ModifiedFlow(lambda p: scale[0] * (p["x"] ** 4).sum(), learning_rate=0.01, order=3, route="derivatives")
+    ends = []
+    for scale[0] in (1.0, 3.0):
+        path = integrate(flow, {"x": torch.tensor([1.0, 0.5])}, [0.0, 1.0], method="rk4", step=0.01)
+        ends.append(path.final["x"])
+    exact = integrate(flow, {"x": torch.tensor([1.0, 0.5])}, [0.0, 1.0], method="dopri5", rtol=1e-9, atol=1e-12).final[
+        "x"
+    ]
+    torch.testing.assert_close(ends[1], exact, rtol=1e-6, atol=1e-8)
+    assert float((ends[0] - ends[1]).abs().max()) > 1e-2

@@ -26,6 +26,8 @@ _MOST_PARAMETERS = 100_000
 # At so many points in a row the line is compared with the field before it takes its place: to rounding, for the
 # operations are the same.
 _COMPARISONS, _ROUNDING = 3, 1e-11
+# And after so many evaluations by the line once more: a loss that changes while it is integrated is no function.
+_AGAIN = 64
 
 
 class Warm:
@@ -39,14 +41,17 @@ class Warm:
     def __init__(self, field: Field, patience: int = _PATIENCE) -> None:
         self.field, self.patience = field, patience
         self.line: Field | None = None
-        self._agreed = self._seen = 0
+        self._agreed = self._seen = self._since = 0
         self._own_way = False
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._own_way or _watched() or x.numel() > _MOST_PARAMETERS:
             return self.field(x)
         if self.line is not None and self._agreed >= _COMPARISONS:
-            return self.line(x)
+            self._since += 1
+            if self._since < _AGAIN:
+                return self.line(x)
+            return self._once_more(self.line, x)
         found = self.field(x)
         self._seen += 1
         # A point where the field has no value tells nothing about the line.
@@ -60,11 +65,27 @@ class Warm:
         if self.line is None:
             self._own_way = True
             return
-        distance, size = (float(v.abs().max()) for v in (self.line(x) - found, found))
-        if distance <= _ROUNDING * size:
+        if _same(self.line(x), found):
             self._agreed += 1
         else:
             self._own_way, self.line = True, None
+
+    def _once_more(self, line: Field, x: Tensor) -> Tensor:
+        found = self.field(x)
+        self._since = 0
+        if bool(torch.isfinite(found).all()) and not _same(line(x), found):
+            self._own_way, self.line = True, None
+            warnings.warn(
+                f"within {_AGAIN} evaluations of the flow its loss has become another function (data or a state that "
+                "changes?); a flow is that of one loss: leave fixed what it depends on beside the parameters",
+                stacklevel=2,
+            )
+        return found
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    distance, size = (float(v.abs().max()) for v in (one - other, other))
+    return distance <= _ROUNDING * size
 
 
 def straight_line(field: Field, x: Tensor) -> Field | None:
