@@ -233,8 +233,7 @@ class Follower:
         assert drives is not None
         assert drives.parameter_update is not None
         assert drives.update_energy is not None
-        self._moving = True
-        settings = self._roles.settings(self._rates.largest)
+        self._moving, settings = True, self._roles.settings(self._rates.largest)
         tell_of_divergence(self.notes, self.step + 1, settings.strength)
         done = change(drives.parameter_update, drives.update_energy, self._quadratic)
         held = settings.rated is None or self._rates.held(self._roles.taken)
