@@ -1,6 +1,8 @@
 """A GPT on real text, AdamW with warm-up and cosine: norms and rotation from the first fifth against the end.
 
     python benchmarks/gpt_forecast.py                          # a small one, minutes on two cores
+    python benchmarks/gpt_forecast.py --width 192 --depth 6 --heads 6 --length 64 --steps 3000 --every 6 --lr 2e-3 \\
+        --text torch --json gpt.json               # 2.8 million parameters, some 40 minutes on one quiet core
     python benchmarks/gpt_forecast.py --device cuda --width 256 --depth 6 --heads 8 --length 256 --batch 64 \\
         --steps 6000 --lr 2e-3 --text torch --json gpt.json    # five million parameters, minutes on an accelerator
 
