@@ -56,6 +56,7 @@ from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
 from neuralmechanics.symmetry.passes.model_entries.hidden_masks import without_hidden_masks
+from neuralmechanics.symmetry.passes.model_entries.known_masks import with_known_masks
 from neuralmechanics.symmetry.passes.model_entries.known_rows import with_known_rows
 from neuralmechanics.symmetry.passes.model_entries.still_channels import with_still_channels
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
@@ -121,14 +122,16 @@ def analyse(captured: Captured) -> Symmetries:
     lowered = lower(captured)
     own = model_entries(captured, lowered)
     rows = with_known_rows(lowered.program, own)
-    still = with_still_channels(rows.program, own)
+    masks = with_known_masks(rows.program, own)
+    still = with_still_channels(masks.program, own)
     parts = with_zero_parts(without_hidden_masks(still.program, own), own)
     known = with_known_factors(parts.program, own)
     zeros = with_zero_factors(known.program, own)
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
-    requires = (*requirements(captured, program), *kept_zeros(parts.buffers), *kept_values(still.buffers))
+    values = kept_values(still.buffers | masks.buffers)
+    requires = (*requirements(captured, program), *kept_zeros(parts.buffers), *values)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
     about = displaced(captured, lowered, program)

@@ -87,9 +87,10 @@ class _Reader:
         nodes = self.channels.nodes
         first = {root: members[0].order for root, members in self.members.items()}
         known = {
-            root: {nodes.find(n) for n in nodes.within[root] or ()} & set(self.members) - {root}
+            root: set() if self._is_unread(root) else {nodes.find(n) for n in nodes.within[root] or ()} - {root}
             for root in self.members
         }
+        known = {root: others & set(self.members) for root, others in known.items()}
         out: dict[int, list[int]] = {}
         for root, others in known.items():
             # Each could be counted within the other; the choice by the first parameter is the same in every process.
@@ -100,6 +101,15 @@ class _Reader:
             if _is_acyclic(out)
             else {root: [n for n in kept if first[n] < first[root]] for root, kept in out.items()}
         )
+
+    def _is_unread(self, root: int) -> bool:
+        """Whether nothing is demanded of the space, as of rows of a table that no position reads.
+
+        Their matrices might be others for each channel, but then those of the channels would end for what has no effect.
+        """
+        mixing, (first, *others) = self.channels.mixing, self.members[root]
+        leg = first.leaf.mixing
+        return not others and leg is not None and mixing.is_free(leg)
 
     # --- spaces -----------------------------------------------------------------------------------------------------
 
