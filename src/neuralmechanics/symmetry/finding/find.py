@@ -48,12 +48,13 @@ from neuralmechanics.symmetry.finding.remarks import (
     with_rows_held,
     with_seen_keys,
 )
-from neuralmechanics.symmetry.finding.spaces import spaces_of
+from neuralmechanics.symmetry.finding.spaces import spaces_of, turned_spaces
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
+from neuralmechanics.symmetry.passes.facts.rotations.lengths import sees_turned_lengths
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
 from neuralmechanics.symmetry.passes.model_entries.hidden_masks import without_hidden_masks
 from neuralmechanics.symmetry.passes.model_entries.known_masks import with_known_masks
@@ -204,7 +205,8 @@ def _linear(
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
     turned, _ = gather_blocks(pairs, through.parameters, clear, about.holds)
     linear += [pair_family(group, requires) for group in turned]
-    linear += turned_pairs(captured, partial(interpret, looked_through), read, requires)
+    if sees_turned_lengths(looked_through):
+        linear += turned_pairs(turned_spaces(captured, looked_through), requires)
     terms += [term for group in turned for term in group.terms]
     return linear, terms, np.concatenate([mixed, *(_scaled_by(group.terms, scales, space) for group in turned)])
 

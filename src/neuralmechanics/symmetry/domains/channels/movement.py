@@ -10,13 +10,22 @@ from neuralmechanics.symmetry.domains.channels.axes import (
     broadcast,
     data_axes,
 )
-from neuralmechanics.symmetry.domains.channels.layout import Layout, MismatchError, data, product, same, summed, zeros
+from neuralmechanics.symmetry.domains.channels.layout import (
+    Layout,
+    MismatchError,
+    data,
+    leaves,
+    product,
+    same,
+    summed,
+    zeros,
+)
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.domains.channels.positions import taken
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, dimension_groups
 
-__all__ = ["concatenated", "gathered", "padded", "reshaped", "resized", "scattered", "spread", "view"]
+__all__ = ["concatenated", "gathered", "padded", "paired", "reshaped", "resized", "scattered", "spread", "view"]
 
 
 def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
@@ -75,6 +84,18 @@ def gathered(c: Meeting, primitive: p.Gather, x: Axes) -> Axes:
     c.held(x.layouts[dim])
     picked = tuple(data(n) for n in primitive.index_shape)
     return Axes((*x.layouts[:dim], *picked, *x.layouts[dim + 1 :]))
+
+
+def paired(c: Meeting, primitive: p.Pair, x: Axes) -> None:
+    """Pairs of channels that something turns: matrices that commute with that, where every channel is in one."""
+    layout = x.layouts[-1]
+    pairs = tuple(zip(primitive.first, primitive.second, strict=True))
+    for leaf in leaves(layout):
+        whole = leaf is layout and 2 * len(pairs) == leaf.width
+        if leaf.mixing is not None and whole and not x.squares:
+            c.mixing.turn_pairs(leaf.mixing, pairs)
+        else:
+            c.mixing.fix(leaf.mixing)
 
 
 def padded(c: Meeting, primitive: p.Pad, x: Axes) -> Axes:
