@@ -137,6 +137,8 @@ class Shifts(ShiftConstraints):
         shape = tuple(view.output_shape(x.shape))
         varies = viewed_dims(x.varies, view, x.shape, shape)
         terms = tuple(viewed_term(t, view, x.shape, shape) for t in x.terms)
+        if isinstance(view, Take):  # of a tensor that is written part by part, each slice is of few of them
+            terms = tuple(t for t in terms if t.ids.any())
         told = x.shape[view.dim : view.dim + 1] if isinstance(view, Take) else ()  # of how many entries some are taken
         whole = (viewed_whole(dim, x, view, shape) for dim in (x.sums_to_one, x.sums_to_zero))
         return Change(shape, varies, Name("view", x.name, view, *told), terms, *whole)
