@@ -111,7 +111,7 @@ class _Reader:
     def _is_unread(self, root: int) -> bool:
         """Whether nothing is demanded of the space, as of rows of a table that no position reads.
 
-        Their matrices might be others for each channel, but then those of the channels would end for what has no effect.
+        Their matrices might be others for each channel, but then the channels' own would end for what has no effect.
         """
         mixing, (first, *others) = self.channels.mixing, self.members[root]
         leg = first.leaf.mixing

@@ -13,6 +13,7 @@ from neuralmechanics.symmetry.domains.channels.axes import (
 from neuralmechanics.symmetry.domains.channels.layout import (
     Layout,
     MismatchError,
+    Product,
     data,
     leaves,
     product,
@@ -87,13 +88,19 @@ def gathered(c: Meeting, primitive: p.Gather, x: Axes) -> Axes:
 
 
 def paired(c: Meeting, primitive: p.Pair, x: Axes) -> None:
-    """Pairs of channels that something turns: matrices that commute with that, where every channel is in one."""
+    """Pairs of channels that something turns: matrices that commute with that, where every channel is in one.
+
+    Of heads one behind the other, those that turn alike, each by itself.
+    """
     layout = x.layouts[-1]
-    pairs = tuple(zip(primitive.first, primitive.second, strict=True))
+    whole = sorted(zip(primitive.first, primitive.second, strict=True))
+    own = layout.parts[-1] if isinstance(layout, Product) else layout
+    inside = tuple((i, j) for i, j in whole if max(i, j) < own.width)
+    heads = range(0, layout.width, own.width)
+    alike = sorted((h + i, h + j) for h in heads for i, j in inside) == whole and 2 * len(inside) == own.width
     for leaf in leaves(layout):
-        whole = leaf is layout and 2 * len(pairs) == leaf.width
-        if leaf.mixing is not None and whole and not x.squares:
-            c.mixing.turn_pairs(leaf.mixing, pairs)
+        if leaf is own and leaf.mixing is not None and alike and not x.squares:
+            c.mixing.turn_pairs(leaf.mixing, inside)
         else:
             c.mixing.fix(leaf.mixing)
 

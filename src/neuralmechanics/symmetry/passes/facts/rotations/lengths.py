@@ -14,13 +14,14 @@ _LINEAR = (p.Rearrange, p.Concatenate, p.Scale, p.Add, p.Multiply, p.Noise, p.Ga
 
 
 def sees_turned_lengths(program: Program) -> bool:
-    """Whether a norm or a square reads what turns, or one weight makes what turns twice (queries that are keys).
+    """Whether a norm or a square reads or makes what turns, or one weight makes two of them (queries that are keys).
 
     Else the pairs that may turn may scale as well. ``program``: one that looks through rotations.
     """
     makers, readers = program.makers(), program.readers()
     turned = [i.operands[0] for i in program.instructions if isinstance(i.primitive, p.Pair)]
-    if any(isinstance(r.primitive, (p.Normalise, p.Power, p.Reduce)) for x in turned for r in _behind(x, readers)):
+    around = (i for x in turned for i in (*_behind(x, readers), *_before(x, makers)))
+    if any(isinstance(i.primitive, (p.Normalise, p.Power, p.Reduce)) for i in around):
         return True
     weights = [name for x in dict.fromkeys(turned) for name in _written_by(x, makers)]
     return len(weights) > len(set(weights))
@@ -36,6 +37,18 @@ def _behind(value: Value, readers: dict[int, list[Instruction]]) -> Iterator[Ins
             if result is not None and isinstance(reader.primitive, _LINEAR) and result.index not in seen:
                 seen.add(result.index)
                 waiting.append(result)
+
+
+def _before(value: Value, makers: dict[int, Instruction]) -> Iterator[Instruction]:
+    """What makes a value, also by way of linear operations."""
+    waiting, seen = [value], {value.index}
+    while waiting:
+        maker = makers[waiting.pop().index]
+        yield maker
+        for x in maker.operands if isinstance(maker.primitive, _LINEAR) else ():
+            if x.depends and x.index not in seen:
+                seen.add(x.index)
+                waiting.append(x)
 
 
 def _written_by(value: Value, makers: dict[int, Instruction]) -> set[str]:

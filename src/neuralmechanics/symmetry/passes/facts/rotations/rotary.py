@@ -25,15 +25,11 @@ __all__ = ["LookedThrough", "through_rotations"]
 
 @dataclass(frozen=True)
 class _Turn:
-    """The channels are those of ``source`` in this ``order``, each pair (i, j) turned as one complex number.
-
-    Of each of so many ``heads``, one behind the other.
-    """
+    """The channels are those of ``source`` in this ``order``, each pair (i, j) turned as one complex number."""
 
     source: Value
     order: tuple[int, ...]
     pairs: tuple[tuple[int, int], ...]
-    heads: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,21 +94,7 @@ def _turn(known: Sum) -> _Turn | None:
         chosen[tuple(map(tuple, here))], chosen[tuple(map(tuple, there))] = place
     order = [chosen[tuple(one), tuple(other)] for one, other in zip(first, second, strict=True)]
     pairs = tuple(sorted((min(pair), max(pair)) for pair in rows))
-    return _by_heads(_Turn(known.source, tuple(order), pairs), known.terms[0].channel.shape)
-
-
-def _by_heads(turn: _Turn, shape: tuple[int, ...]) -> _Turn:
-    """The same turn said of one head, where the channels are split into heads that turn alike."""
-    size = shape[-1]
-    heads = len(turn.order) // size
-    first = tuple((i, j) for i, j in turn.pairs if max(i, j) < size)
-    order = turn.order[:size]
-    alike = [h * size + k for h in range(heads) for k in order] == list(turn.order)
-    if heads == 1 or not alike or heads * size != turn.source.shape[-1]:
-        return turn
-    if sorted((h * size + i, h * size + j) for h in range(heads) for i, j in first) != list(turn.pairs):
-        return turn
-    return _Turn(turn.source, order, first, heads)
+    return _Turn(known.source, tuple(order), pairs)
 
 
 def _main(here: Any, there: Any, i: int, j: int) -> tuple[int, int] | None:
@@ -134,19 +116,12 @@ def _rewritten(program: Program, turns: dict[int, _Turn]) -> Program:
             out.append(instruction)
             continue
         first, second = zip(*turn.pairs, strict=True)
-        source = turn.source
-        if turn.heads > 1:
-            shape = (*source.shape[:-1], turn.heads, source.shape[-1] // turn.heads)
-            source = Value(values, shape, True)
-            values += 1
-            split = p.Rearrange(Reshape(shape))
-            out.append(replace(instruction, primitive=split, operands=(turn.source,), result=source))
-        out.append(replace(instruction, primitive=p.Pair(first, second), operands=(source,), result=None))
-        dim = len(source.shape) - 1
-        ordered = Value(values, (*source.shape[:dim], len(turn.order)), True)
+        out.append(replace(instruction, primitive=p.Pair(first, second), operands=(turn.source,), result=None))
+        dim = len(turn.source.shape) - 1
+        ordered = Value(values, (*turn.source.shape[:dim], len(turn.order)), True)
         values += 1
         take = p.Rearrange(Take(dim, turn.order))
-        out.append(replace(instruction, primitive=take, operands=(source,), result=ordered))
+        out.append(replace(instruction, primitive=take, operands=(turn.source,), result=ordered))
         out.append(replace(instruction, primitive=p.Rearrange(Reshape(result.shape)), operands=(ordered,)))
     return without_dead_values(replace(program, instructions=tuple(_joined_reshapes(out))))
 
