@@ -57,7 +57,10 @@ def verdict(module: Attention) -> Verdict:
 
 
 ALWAYS = ("tensor", "filled", "small")
-HIDDEN = ["tensor", "other way", "full", "wide", "infinite", "product", "buffer", "filled", "filled from a buffer", "twice"]  # fmt: skip
+HIDDEN = [
+    *("tensor", "other way", "full", "wide", "infinite", "product", "buffer", "filled", "filled from a buffer"),
+    "twice",
+]
 SEEN = ["small", "unequal"]
 SLOW = pytest.mark.slow
 

@@ -57,7 +57,7 @@ def turned_pairs(family: Family, angles: Sequence[float]) -> Piece | None:
             changes.append(Mix(term.view.parameter, place, blocks[torch.as_tensor(term.blocks)]))
     elif isinstance(action, Rotation) and action.pairs:
         matrix = torch.eye(action.width, dtype=torch.float64).repeat(math.prod(action.copies), 1, 1)
-        for each, angled in zip(matrix, blocks.unflatten(0, (-1, len(action.pairs))), strict=True):
+        for each, angled in zip(matrix, blocks.reshape(-1, len(action.pairs), 2, 2), strict=True):
             for (i, j), block in zip(action.pairs, angled, strict=True):
                 each[[[i], [j]], [[i, j]]] = block
         for leg in action.terms:

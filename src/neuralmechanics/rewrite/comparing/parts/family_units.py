@@ -16,7 +16,7 @@ from neuralmechanics.rewrite.comparing.parts.regions import Region, family_regio
 from neuralmechanics.rewrite.comparing.parts.units import Tensors, Usable
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Action, ComplexPairs, LinearBlocks, Rotation, RotationTerm
+from neuralmechanics.symmetry.families.actions import Action, ComplexPairs, LinearBlocks, Rotation
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = [
@@ -113,13 +113,10 @@ def family_unit(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Family
         return FamilyUnit(family, regions, partial(_complex_factors, action))
     if isinstance(action, LinearBlocks):
         return FamilyUnit(family, regions, partial(_blocks, action))
-    legs = tuple(Region(leg.parameter) for leg in _legs(action))
+    # Of slices and heads a space has the same group, but where pairs turn.
+    turned = action.terms if isinstance(action, Rotation) and action.pairs else action.legs
+    legs = tuple(Region(term.parameter) for term in turned)
     return FamilyUnit(family, legs, partial(_rotation, action)) if legs else None
-
-
-def _legs(action: Action) -> Sequence[RotationTerm]:
-    """Of slices and heads a space has the same group, but where pairs turn."""
-    return action.terms if isinstance(action, Rotation) and action.pairs else action.legs
 
 
 def _complex_factors(action: ComplexPairs, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor:

@@ -61,8 +61,8 @@ class ModelNumbers:
             for part in str(node.target).split("."):
                 held = getattr(held, part, None)
             return _small(held)
-        if operation_name(node) == "aten.detach_" and is_node(node.args[0]):
-            return self._values[node.args[0]]  # the tensor itself, with no other entries
+        if operation_name(node) == "aten.detach_":
+            return self._values[node.all_input_nodes[0]]  # the tensor itself, with the same entries
         if node.op != "call_function" or not _repeatable(node):
             return None
         if any(self._values[n] is None for n in node.all_input_nodes):
