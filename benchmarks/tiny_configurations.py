@@ -66,6 +66,7 @@ SIZES: dict[str, Size] = {
 OF_TYPE: dict[str, dict[str, Any]] = {  # what a type needs beside; pairs as above, dots for configurations within
     "bailing_hybrid": {"n_group": 1, "topk_group": 1},
     "codegen": {"n_head": 4, "rotary_dim": (4, 2), "n_inner": (24, 6)},
+    "cohere2_moe": {"vocab_size": WORDS},  # its first experts read nothing but words, and have the most parameters
     "convnextv2": {"num_stages": 2, "hidden_sizes": ([16, 24], [8, 12]), "depths": [1, 1]},
     "cpmant": {"prompt_types": 3, "prompt_length": 2},
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": (8.0, 0.7)},
@@ -79,6 +80,7 @@ OF_TYPE: dict[str, dict[str, Any]] = {  # what a type needs beside; pairs as abo
         "intermediate_size": ([24, 24], [6, 6]),
     },
     "gpt_neo": {"intermediate_size": (24, 6)},
+    "gpt_oss": {"swiglu_limit": (7.0, 0.3)},  # else nothing is as large, and up to there the gate is a plain product
     "gptj": {"n_inner": (24, 6)},
     "inkling2_text": {"unpadded_vocab_size": (WORDS, FEWEST_WORDS), "rel_extent": 16},
     "inkling_text": {"unpadded_vocab_size": (WORDS, FEWEST_WORDS), "rel_extent": 16},

@@ -380,6 +380,24 @@ def turned_pairs() -> Instance:
     return Instance(Rotation(terms, 4, "paired", ((0, 2), (1, 3))), {"q": (4, 3), "k": (4, 2)}, invariant)
 
 
+def turned_pairs_of_heads() -> Instance:
+    """The same of two heads, one behind the other in the queries, with keys that have a dimension for them."""
+    terms = (
+        RotationTerm("q", 1, place=Placement(1, 0, (Digit(2, 4, 0), Digit(4, 1)))),
+        RotationTerm(
+            "k", 2, dual=True, place=Placement(2, 0, (Digit(4, 1),)), beside=(Placement(0, 0, (Digit(2, 1, 0),)),)
+        ),
+    )
+
+    def invariant(p: Params) -> Tensor:
+        q, k = p["q"].reshape(3, 2, 4).movedim(1, 0), p["k"]
+        a, b = (torch.complex(x[..., :2], x[..., 2:]) for x in (q, k))
+        lengths = torch.cat([x.square().sum(-1).reshape(-1) for x in (q, k)])
+        return torch.cat([torch.view_as_real(a[:, :, None] * b.conj()[:, None]).reshape(-1), lengths])
+
+    return Instance(Rotation(terms, 4, "paired", ((0, 2), (1, 3)), (2,)), {"q": (3, 8), "k": (2, 2, 4)}, invariant)
+
+
 def gained() -> Instance:
     """A rotation that passes a gain 1 + γ on the way to its reader."""
     gain = ((Gain("gamma", 1.0, 1.0), -1.0),)
@@ -603,6 +621,7 @@ INSTANCES: dict[str, Instance] = {
     "heads by themselves": heads_by_themselves(),
     "centred": centred(),
     "turned pairs": turned_pairs(),
+    "turned pairs of heads": turned_pairs_of_heads(),
     "stream through a gain": gained(),
     "mixing through a gain": mixed_through_gain(),
     "blind": blind(),

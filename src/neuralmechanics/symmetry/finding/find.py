@@ -48,14 +48,16 @@ from neuralmechanics.symmetry.finding.remarks import (
     with_rows_held,
     with_seen_keys,
 )
-from neuralmechanics.symmetry.finding.spaces import spaces_of
+from neuralmechanics.symmetry.finding.spaces import spaces_of, turned_spaces
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.lowering.capturing import capture
 from neuralmechanics.symmetry.lowering.graph.liveness import live
 from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
+from neuralmechanics.symmetry.passes.facts.rotations.lengths import sees_turned_lengths
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
 from neuralmechanics.symmetry.passes.model_entries.hidden_masks import without_hidden_masks
+from neuralmechanics.symmetry.passes.model_entries.known_masks import with_known_masks
 from neuralmechanics.symmetry.passes.model_entries.known_rows import with_known_rows
 from neuralmechanics.symmetry.passes.model_entries.still_channels import with_still_channels
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
@@ -121,14 +123,16 @@ def analyse(captured: Captured) -> Symmetries:
     lowered = lower(captured)
     own = model_entries(captured, lowered)
     rows = with_known_rows(lowered.program, own)
-    still = with_still_channels(rows.program, own)
+    masks = with_known_masks(rows.program, own)
+    still = with_still_channels(masks.program, own)
     parts = with_zero_parts(without_hidden_masks(still.program, own), own)
     known = with_known_factors(parts.program, own)
     zeros = with_zero_factors(known.program, own)
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
-    requires = (*requirements(captured, program), *kept_zeros(parts.buffers), *kept_values(still.buffers))
+    values = kept_values(still.buffers | masks.buffers)
+    requires = (*requirements(captured, program), *kept_zeros(parts.buffers), *values)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, walk, read.single, requires)
     about = displaced(captured, lowered, program)
@@ -201,7 +205,8 @@ def _linear(
     pairs = list(_same_numbers(turning, through).blocks(through.parameters).rotating)
     turned, _ = gather_blocks(pairs, through.parameters, clear, about.holds)
     linear += [pair_family(group, requires) for group in turned]
-    linear += turned_pairs(captured, partial(interpret, looked_through), read, requires)
+    if sees_turned_lengths(looked_through):
+        linear += turned_pairs(turned_spaces(captured, looked_through), requires)
     terms += [term for group in turned for term in group.terms]
     return linear, terms, np.concatenate([mixed, *(_scaled_by(group.terms, scales, space) for group in turned)])
 

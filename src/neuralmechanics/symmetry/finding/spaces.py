@@ -17,7 +17,7 @@ from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.rewriting.early_takes import with_early_takes
 from neuralmechanics.symmetry.program.program import Program
 
-__all__ = ["spaces_of"]
+__all__ = ["spaces_of", "turned_spaces"]
 
 
 _DRAWN = "dropout masks drawn anew: the output is the same in distribution"
@@ -31,6 +31,12 @@ def spaces_of(captured: Captured, program: Program, requires: tuple[str, ...] = 
     """
     channels = settled_channels(captured, with_early_takes(program))
     return () if channels is None else tuple(_Reader(channels, requires).spaces())
+
+
+def turned_spaces(captured: Captured, program: Program) -> list[tuple[Space, tuple[tuple[int, int], ...]]]:
+    """Spaces of pairs of channels that a program turns and norms see by length only, with these pairs."""
+    channels = settled_channels(captured, with_early_takes(program))
+    return [] if channels is None else list(_Reader(channels, ()).turned())
 
 
 _Vector = tuple[Literal["sign", "scale"], Exponent, bool]  # its kind, its exponents, whether gains stay as they are
@@ -87,9 +93,10 @@ class _Reader:
         nodes = self.channels.nodes
         first = {root: members[0].order for root, members in self.members.items()}
         known = {
-            root: {nodes.find(n) for n in nodes.within[root] or ()} & set(self.members) - {root}
+            root: set() if self._is_unread(root) else {nodes.find(n) for n in nodes.within[root] or ()} - {root}
             for root in self.members
         }
+        known = {root: others & set(self.members) for root, others in known.items()}
         out: dict[int, list[int]] = {}
         for root, others in known.items():
             # Each could be counted within the other; the choice by the first parameter is the same in every process.
@@ -101,12 +108,21 @@ class _Reader:
             else {root: [n for n in kept if first[n] < first[root]] for root, kept in out.items()}
         )
 
+    def _is_unread(self, root: int) -> bool:
+        """Whether nothing is demanded of the space, as of rows of a table that no position reads.
+
+        Their matrices might be others for each channel, but then the channels' own would end for what has no effect.
+        """
+        mixing, (first, *others) = self.channels.mixing, self.members[root]
+        leg = first.leaf.mixing
+        return not others and leg is not None and mixing.is_free(leg)
+
     # --- spaces -----------------------------------------------------------------------------------------------------
 
     def spaces(self) -> list[Space]:
         """All, the outer ones before those within."""
         rigid = self.channels.nodes.is_rigid
-        moving = [root for root in sorted(self.members, key=lambda r: self.members[r][0].order) if not rigid(root)]
+        moving = self._moving()
         names = self._named(moving)
         inside: dict[int, list[int]] = {root: [] for root in self.members}
         for root in moving:
@@ -117,6 +133,20 @@ class _Reader:
                 self.matrices[root] = (None, None) if inside[root] else self._matrices(self.members[root])
                 self.vectors[root] = self._vectors(root, inside[root])
         return [self._space(root, names) for root in moving]
+
+    def turned(self) -> Iterator[tuple[Space, tuple[tuple[int, int], ...]]]:
+        """Those whose matrices turn pairs, with these."""
+        mixing = self.channels.mixing
+        spaces = self.spaces()
+        for root, space in zip(self._moving(), spaces, strict=True):
+            node = self.matrices[root][1]
+            if node is not None and node in mixing.paired and space.group == "orthogonal":
+                yield space, mixing.paired[node]
+
+    def _moving(self) -> list[int]:
+        """Spaces that are not held, in the order of the parameters."""
+        rigid = self.channels.nodes.is_rigid
+        return [root for root in sorted(self.members, key=lambda r: self.members[r][0].order) if not rigid(root)]
 
     def _named(self, moving: Sequence[int]) -> dict[int, str]:
         names: dict[int, str] = {}

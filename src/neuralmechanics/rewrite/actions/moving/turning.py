@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 from neuralmechanics.rewrite.actions.certificate import Piece
 from neuralmechanics.rewrite.plan import Change, Factor, Mix, Permute, Place, Power
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import ComplexPairs, GramTerm
+from neuralmechanics.symmetry.families.actions import ComplexPairs, GramTerm, Rotation, RotationTerm
 from neuralmechanics.symmetry.families.actions.terms.gain import Dressing
 from neuralmechanics.symmetry.families.spaces import Space
 
@@ -53,14 +55,25 @@ def turned_pairs(family: Family, angles: Sequence[float]) -> Piece | None:
             if place is None:
                 return None
             changes.append(Mix(term.view.parameter, place, blocks[torch.as_tensor(term.blocks)]))
-    elif action.pairs:
-        matrix = torch.eye(action.channels, dtype=torch.float64)
-        for (i, j), block in zip(action.pairs, blocks, strict=True):
-            matrix[[[i], [j]], [[i, j]]] = block
-        for leg in action.legs:
-            place = Place.whole(leg.dim, action.channels)
-            changes.append(Mix(leg.parameter, place, matrix, dressing_factor(leg.dressing, action.channels)))
+    elif isinstance(action, Rotation) and action.pairs:
+        matrix = torch.eye(action.width, dtype=torch.float64).repeat(math.prod(action.copies), 1, 1)
+        for each, angled in zip(matrix, blocks.reshape(-1, len(action.pairs), 2, 2), strict=True):
+            for (i, j), block in zip(action.pairs, angled, strict=True):
+                each[[[i], [j]], [[i, j]]] = block
+        for leg in action.terms:
+            place = _rotated_place(leg, action)
+            factor = dressing_factor(leg.dressing, action.width)
+            changes.append(Mix(leg.parameter, place, matrix if action.copies else matrix[0], factor))
     return Piece(family.name, tuple(changes), family.requires) if changes else None
+
+
+def _rotated_place(term: RotationTerm, action: Rotation) -> Place:
+    """Where the channels of each copy stand in a parameter."""
+    if term.place is None:
+        return Place.whole(term.dim, action.width)
+    each = list(itertools.product(*map(range, action.copies)))
+    beside = ((p.axis, np.stack([p.positions(copy).reshape(-1) for copy in each])) for p in term.beside)
+    return Place(term.dim, np.stack([term.place.positions(copy) for copy in each]), tuple(beside))
 
 
 def dressing_factor(dressing: Dressing, width: int) -> Factor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from neuralmechanics.rewrite.comparing.parts.regions import Region, family_regio
 from neuralmechanics.rewrite.comparing.parts.units import Tensors, Usable
 from neuralmechanics.slices import SliceTerm
 from neuralmechanics.symmetry import Family
-from neuralmechanics.symmetry.families.actions import Action, ComplexPairs, LinearBlocks
+from neuralmechanics.symmetry.families.actions import Action, ComplexPairs, LinearBlocks, Rotation
 from neuralmechanics.symmetry.families.actions.terms.gain import gain_values
 
 __all__ = [
@@ -112,8 +113,9 @@ def family_unit(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Family
         return FamilyUnit(family, regions, partial(_complex_factors, action))
     if isinstance(action, LinearBlocks):
         return FamilyUnit(family, regions, partial(_blocks, action))
-    # Of slices and heads a space has the same group.
-    legs = tuple(Region(leg.parameter) for leg in action.legs)
+    # Of slices and heads a space has the same group, but where pairs turn.
+    turned = action.terms if isinstance(action, Rotation) and action.pairs else action.legs
+    legs = tuple(Region(term.parameter) for term in turned)
     return FamilyUnit(family, legs, partial(_rotation, action)) if legs else None
 
 
@@ -163,6 +165,8 @@ def _blocks(action: LinearBlocks, a: Tensors, b: Tensors, there: Sequence[bool],
 
 def _rotation(action: Action, a: Tensors, b: Tensors, there: Sequence[bool], free: bool) -> Tensor | None:
     """The matrix of the family's own group that brings the usable dimensions nearest."""
+    if isinstance(action, Rotation) and action.pairs:
+        return _turned(action, a, b, there)
     forward: list[Pair] = []
     dual: list[Pair] = []
     for term, usable in zip(action.legs, there, strict=True):
@@ -176,11 +180,22 @@ def _rotation(action: Action, a: Tensors, b: Tensors, there: Sequence[bool], fre
         if gain is not None:
             left, right = left / gain[:, None], right / gain[:, None]
         (dual if term.dual else forward).append((left, right))
-    if action.pairs:
-        return _paired(action, [*forward, *dual])
     if action.along_ones:
         return _blind(action.channels, forward, dual) if free else None
     return fit_matrix(action.matrix_group, forward, dual, free=free)[0]
+
+
+def _turned(action: Rotation, a: Tensors, b: Tensors, there: Sequence[bool]) -> Tensor | None:
+    """A rotation of each pair, for each copy by itself."""
+    pairs: list[Pair] = []
+    for term in (term for term, usable in zip(action.terms, there, strict=True) if usable):
+        left, right = (term.rows(t[term.parameter], action.copies) for t in (a, b))
+        gain = gain_values(term.dressing, b, right)
+        if gain is not None and bool((gain == 0).any()):
+            return None  # nothing is mixed through a gain of zero
+        pairs.append((left, right) if gain is None else (left / gain[:, None], right / gain[:, None]))
+    each = [_paired(action, [(x[k], y[k]) for x, y in pairs]) for k in range(math.prod(action.copies))]
+    return torch.stack(each).reshape(*action.copies, action.channels, action.channels)
 
 
 def _paired(action: Action, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -165,7 +165,7 @@ _RULES: dict[type, Callable[..., Any]] = {
     p.Parameter: _parameter,
     p.Constant: _constant,
     p.Unread: _nothing,
-    p.Pair: _nothing,
+    p.Pair: movement.paired,
     p.Forget: elementwise.forgotten,
     p.Ended: _ended,
     p.Fix: _fixed,

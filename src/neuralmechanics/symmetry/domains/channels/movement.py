@@ -10,13 +10,23 @@ from neuralmechanics.symmetry.domains.channels.axes import (
     broadcast,
     data_axes,
 )
-from neuralmechanics.symmetry.domains.channels.layout import Layout, MismatchError, data, product, same, summed, zeros
+from neuralmechanics.symmetry.domains.channels.layout import (
+    Layout,
+    MismatchError,
+    Product,
+    data,
+    leaves,
+    product,
+    same,
+    summed,
+    zeros,
+)
 from neuralmechanics.symmetry.domains.channels.meeting import Meeting
 from neuralmechanics.symmetry.domains.channels.positions import taken
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, dimension_groups
 
-__all__ = ["concatenated", "gathered", "padded", "reshaped", "resized", "scattered", "spread", "view"]
+__all__ = ["concatenated", "gathered", "padded", "paired", "reshaped", "resized", "scattered", "spread", "view"]
 
 
 def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
@@ -75,6 +85,24 @@ def gathered(c: Meeting, primitive: p.Gather, x: Axes) -> Axes:
     c.held(x.layouts[dim])
     picked = tuple(data(n) for n in primitive.index_shape)
     return Axes((*x.layouts[:dim], *picked, *x.layouts[dim + 1 :]))
+
+
+def paired(c: Meeting, primitive: p.Pair, x: Axes) -> None:
+    """Pairs of channels that something turns: matrices that commute with that, where every channel is in one.
+
+    Of heads one behind the other, those that turn alike, each by itself.
+    """
+    layout = x.layouts[-1]
+    whole = sorted(zip(primitive.first, primitive.second, strict=True))
+    own = layout.parts[-1] if isinstance(layout, Product) else layout
+    inside = tuple((i, j) for i, j in whole if max(i, j) < own.width)
+    heads = range(0, layout.width, own.width)
+    alike = sorted((h + i, h + j) for h in heads for i, j in inside) == whole and 2 * len(inside) == own.width
+    for leaf in leaves(layout):
+        if leaf is own and leaf.mixing is not None and alike and not x.squares:
+            c.mixing.turn_pairs(leaf.mixing, inside)
+        else:
+            c.mixing.fix(leaf.mixing)
 
 
 def padded(c: Meeting, primitive: p.Pad, x: Axes) -> Axes:

@@ -260,7 +260,12 @@ class Transport(Legwork):
     def gather(self, x: Carried, dim: int, index_shape: Sequence[int], index: Any) -> Carried:
         legs = self._all_but(self._linear(x), (dim,))
         shape = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :])
-        return plain(shape, (*legs[:dim], *(None for _ in index_shape), *legs[dim + 1 :]), x)
+        out = plain(shape, (*legs[:dim], *(None for _ in index_shape), *legs[dim + 1 :]), x)
+        hollow = x.hollow
+        if hollow is None or hollow.dim == dim:
+            return out
+        # Rows that are picked, as experts pick those of their tokens, are like all rows.
+        return replace(out, hollow=replace(hollow, dim=hollow.dim + (len(index_shape) - 1) * (hollow.dim > dim)))
 
     def select(self, x: Carried, y: Carried, shape: Sequence[int]) -> Carried:
         return self._ended(shape, x, y)

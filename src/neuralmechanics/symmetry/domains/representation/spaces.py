@@ -80,6 +80,11 @@ class Spaces:
     def moves(self, leg: Leg | None) -> bool:
         return leg is not None and self.find(leg).node not in self.rigid
 
+    def is_free(self, leg: Leg) -> bool:
+        """Whether any invertible matrix may act on the leg."""
+        node = self.find(leg).node
+        return not any(node in flag for flag in (self.rigid, self.orthogonal, self.ones, self.blind, self.paired))
+
     def unite(self, first: Leg | None, second: Leg | None) -> None:
         """Both legs have the same matrix; a missing one does not transform."""
         if first is None or second is None:

@@ -25,7 +25,7 @@ from neuralmechanics.symmetry.domains.shift.answers import (
     rows_alike,
 )
 from neuralmechanics.symmetry.domains.shift.constraints import ShiftConstraints
-from neuralmechanics.symmetry.domains.shift.movement import placed_in, viewed_dims, viewed_term, viewed_whole
+from neuralmechanics.symmetry.domains.shift.movement import placed_in, viewed_dims, viewed_terms, viewed_whole
 from neuralmechanics.symmetry.domains.shift.products import contracted_term, one_along, times, zero_along
 from neuralmechanics.symmetry.domains.shift.variation import (
     Change,
@@ -136,7 +136,7 @@ class Shifts(ShiftConstraints):
     def view(self, x: Change, view: View) -> Change:
         shape = tuple(view.output_shape(x.shape))
         varies = viewed_dims(x.varies, view, x.shape, shape)
-        terms = tuple(viewed_term(t, view, x.shape, shape) for t in x.terms)
+        terms = viewed_terms(x, view, shape)
         told = x.shape[view.dim : view.dim + 1] if isinstance(view, Take) else ()  # of how many entries some are taken
         whole = (viewed_whole(dim, x, view, shape) for dim in (x.sums_to_one, x.sums_to_zero))
         return Change(shape, varies, Name("view", x.name, view, *told), terms, *whole)

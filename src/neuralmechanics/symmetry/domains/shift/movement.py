@@ -51,7 +51,13 @@ def viewed_whole(dim: int | None, x: Change, view: View, out: Shape) -> int | No
     return groups[0][0] if groups and len(groups[0]) == 1 else None
 
 
-def viewed_term(t: ChangeTerm, view: View, shape: Shape, out: Shape) -> ChangeTerm:
+def viewed_terms(x: Change, view: View, out: Shape) -> tuple[ChangeTerm, ...]:
+    """All terms; of a tensor that is written part by part, a slice holds few of them."""
+    terms = tuple(_viewed_term(t, view, x.shape, out) for t in x.terms)
+    return tuple(t for t in terms if t.ids.any()) if isinstance(view, Take) else terms
+
+
+def _viewed_term(t: ChangeTerm, view: View, shape: Shape, out: Shape) -> ChangeTerm:
     if isinstance(view, Permute):
         places = {d: k for k, d in enumerate(view.order)}
         return t.moved(t.ids.transpose([*view.order, t.ids.ndim - 1]), places)

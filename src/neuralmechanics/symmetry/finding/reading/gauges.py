@@ -77,20 +77,17 @@ def gauge_families(
 
 
 def turned_pairs(
-    captured: Captured, walk: Callable[[Transport], None], read: ParameterUses, requires: tuple[str, ...]
+    turned: Sequence[tuple[Space, tuple[tuple[int, int], ...]]], requires: tuple[str, ...]
 ) -> list[Family]:
     """Rotations of the pairs that a rotary embedding turns, where norms see them by length only.
 
-    ``walk`` runs the graph that looks through the embedding. Without a norm the pairs scale as well: they are linear.
+    ``turned``: spaces of the program that looks through the embedding, with their pairs. Without a norm the pairs scale
+    as well: they are linear.
     """
-    transport = Transport(captured.shapes, complex=captured.complex, single=read.single)
-    walk(transport)
-    spaces = transport.spaces
-    found = [
-        Rotation(terms, spaces.widths[root], "paired", spaces.paired[root])
-        for root, terms in _spaces(transport).items()
-        if root in spaces.paired and root in spaces.orthogonal
-    ]
+    found = []
+    for space, pairs in turned:
+        terms = tuple(_term(entry, space) for entry in space.entries if entry.mixes)
+        found.append(Rotation(terms, space.width, "paired", pairs, space.copies_shape))
     return [named_family("linear", turn, (), requires) for turn in found]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from neuralmechanics.symmetry.lowering.capture.captured import Captured, Source, is_node
+from neuralmechanics.symmetry.lowering.capture.captured import Captured, Source, is_node, operation_name
 
 __all__ = ["LARGEST", "ModelNumbers"]
 
@@ -61,6 +61,8 @@ class ModelNumbers:
             for part in str(node.target).split("."):
                 held = getattr(held, part, None)
             return _small(held)
+        if operation_name(node) == "aten.detach_":
+            return self._values[node.all_input_nodes[0]]  # the tensor itself, with the same entries
         if node.op != "call_function" or not _repeatable(node):
             return None
         if any(self._values[n] is None for n in node.all_input_nodes):

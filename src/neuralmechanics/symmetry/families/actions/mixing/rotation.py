@@ -106,8 +106,8 @@ class Rotation(Action):
 
     @property
     def turns(self) -> int:
-        """One a pair."""
-        return len(self.pairs) if self.group == "paired" else 0
+        """One a pair of each copy."""
+        return self.size if self.group == "paired" else 0
 
     @property
     def matrix_group(self) -> str:

@@ -46,6 +46,13 @@ class RotationTerm:
         mixed = (matrix.reshape(-1, *matrix.shape[-2:]) @ rows).reshape(part.shape).movedim(1, self.dim + 1)
         return rest.double().index_put(index, mixed)
 
+    def rows(self, value: Tensor, copies: Sequence[int]) -> Tensor:
+        """The channels of each copy as rows of a matrix, [copies, width, rest]."""
+        if self.place is None:
+            return value.movedim(self.dim, 0).flatten(1)[None]
+        part = value[self._entries(value, copies)].movedim(self.dim + 1, 1)
+        return part.reshape(*part.shape[:2], -1)
+
     def _entries(self, value: Tensor, copies: Sequence[int]) -> tuple[Tensor, ...]:
         """The indices of each copy's entries, along a dimension of copies in front of those of the parameter."""
         numbers = list(itertools.product(*(range(n) for n in copies)))

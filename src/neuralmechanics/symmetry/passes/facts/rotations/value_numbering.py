@@ -181,7 +181,7 @@ class ChannelSums:
         if not (isinstance(made, p.Constant) and made.function is not None and made.function.name == UNITS):
             return None
         own = self.known(x)
-        if own.block() != 2 or own.imaginary:
+        if own.block() < 2 or own.imaginary:
             return None
         real, imaginary = (tuple(Term(*(a[..., k] for a in t.arrays())) for t in own.terms) for k in (0, 1))
         return Sum(own.source, real, imaginary)
