@@ -109,10 +109,7 @@ class _Reader:
         )
 
     def _is_unread(self, root: int) -> bool:
-        """Whether nothing is demanded of the space, as of rows of a table that no position reads.
-
-        Their matrices might be others for each channel, but then the channels' own would end for what has no effect.
-        """
+        """Whether nothing is demanded of the space, as of rows that no position reads: no matrix hangs on it."""
         mixing, (first, *others) = self.channels.mixing, self.members[root]
         leg = first.leaf.mixing
         return not others and leg is not None and mixing.is_free(leg)
@@ -137,8 +134,7 @@ class _Reader:
     def turned(self) -> Iterator[tuple[Space, tuple[tuple[int, int], ...]]]:
         """Those whose matrices turn pairs, with these."""
         mixing = self.channels.mixing
-        spaces = self.spaces()
-        for root, space in zip(self._moving(), spaces, strict=True):
+        for space, root in zip(self.spaces(), self._moving(), strict=True):
             node = self.matrices[root][1]
             if node is not None and node in mixing.paired and space.group == "orthogonal":
                 yield space, mixing.paired[node]

@@ -259,13 +259,11 @@ class Transport(Legwork):
 
     def gather(self, x: Carried, dim: int, index_shape: Sequence[int], index: Any) -> Carried:
         legs = self._all_but(self._linear(x), (dim,))
-        shape = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :])
-        out = plain(shape, (*legs[:dim], *(None for _ in index_shape), *legs[dim + 1 :]), x)
-        hollow = x.hollow
-        if hollow is None or hollow.dim == dim:
-            return out
-        # Rows that are picked, as experts pick those of their tokens, are like all rows.
-        return replace(out, hollow=replace(hollow, dim=hollow.dim + (len(index_shape) - 1) * (hollow.dim > dim)))
+        shape, none = (*x.shape[:dim], *index_shape, *x.shape[dim + 1 :]), (None,) * len(index_shape)
+        out = plain(shape, (*legs[:dim], *none, *legs[dim + 1 :]), x)
+        if (h := x.hollow) is not None and h.dim != dim:  # rows that are picked, as by experts, are like all rows
+            out = replace(out, hollow=replace(h, dim=h.dim + (len(index_shape) - 1) * (h.dim > dim)))
+        return out
 
     def select(self, x: Carried, y: Carried, shape: Sequence[int]) -> Carried:
         return self._ended(shape, x, y)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
-from neuralmechanics.symmetry.lowering.capture.captured import Captured, Source, is_node, operation_name
+from neuralmechanics.symmetry.lowering.capture.captured import Captured, Source, is_node
 
 __all__ = ["LARGEST", "ModelNumbers"]
 
@@ -61,16 +61,17 @@ class ModelNumbers:
             for part in str(node.target).split("."):
                 held = getattr(held, part, None)
             return _small(held)
-        if operation_name(node) == "aten.detach_":
-            return self._values[node.all_input_nodes[0]]  # the tensor itself, with the same entries
         if node.op != "call_function" or not _repeatable(node):
             return None
         if any(self._values[n] is None for n in node.all_input_nodes):
             return None
         args: Any = fx.node.map_arg(node.args, lambda n: self._values[n])
         kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: self._values[n])
+        given = [value.clone() if isinstance(value, Tensor) else value for value in args] if _writes(node) else args
         with torch.no_grad():
-            return _small(node.target(*args, **kwargs))  # type: ignore[operator]
+            made = _small(node.target(*given, **kwargs))  # type: ignore[operator]
+        # What writes nothing new, such as detaching in place, leaves the numbers that it is given.
+        return made if given is args or _unwritten(given, args, len(node.all_input_nodes)) else None
 
 
 def _in_order(node: fx.Node) -> list[fx.Node]:
@@ -94,11 +95,22 @@ def _small(value: Any) -> Tensor | None:
     return value if plain and value.numel() <= LARGEST else None
 
 
+def _writes(node: fx.Node) -> bool:
+    schema: Any = getattr(node.target, "_schema", None)
+    return bool(schema.is_mutable)
+
+
+def _unwritten(after: Sequence[Any], before: Sequence[Any], count: int) -> bool:
+    """Whether all tensors that entered stand among these, and hold what they held."""
+    pairs = [(a, b) for a, b in zip(after, before, strict=True) if isinstance(a, Tensor)]
+    return len(pairs) == count and all(torch.equal(a, b) for a, b in pairs)
+
+
 def _repeatable(node: fx.Node) -> bool:
-    """Whether a second run gives the same and changes nothing: no random numbers, no writes, sizes that are numbers."""
+    """Whether a second run on copies gives the same: no random numbers, sizes that are numbers."""
     schema = getattr(node.target, "_schema", None)
     value = node.meta.get("val")
-    if schema is None or schema.is_mutable or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+    if schema is None or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
         return False
     if not isinstance(value, Tensor) or not all(isinstance(n, int) for n in value.shape) or value.numel() > LARGEST:
         return False
