@@ -13,8 +13,8 @@ keys are normalised, so that their projections are scale-free, a group a head; s
 Told of these groups: the error of the forecast's norm at the last step and of its rotation half way, the part of the
 norms inside the interval, and the growth of their gradients over the last half, split into the factors of
 `diagnostics.gradient_energy`: 1/|θ|, which decay and rate set (Defazio, 2025), the Gauss-Newton matrix at unit norm, by
-labels that the model draws, the mean gradient, by another batch, and what these leave. All are measured at the records
-of the training itself, in windows of a tenth of the steps around the middle and at the end.
+labels that the model draws, the mean gradient, and what these leave, over the same `--still` batches half way and at
+the end.
 `--decay-follows-rate` multiplies the decay by the schedule's factor, which holds the norms where they are: what then is
 left of the growth is not of the norms.
 """
@@ -39,7 +39,6 @@ import neuralmechanics as nm
 
 Batch = tuple[Tensor, Tensor]
 Numbers = dict[str, Any]
-Series = dict[str, np.ndarray[Any, Any]]
 
 
 class Attention(nn.Module):
@@ -133,12 +132,13 @@ def main() -> None:
     parser.add_argument("--autocast", action="store_true", help="compute in bfloat16")
     parser.add_argument("--decay-follows-rate", action="store_true")
     parser.add_argument("--fork", type=int, help="from the first fifth on, draw batches with this seed")
+    parser.add_argument("--still", type=int, default=64, help="batches that gradients are measured with, 0: not at all")
     parser.add_argument("--store", type=Path, help="keep the run there")
     parser.add_argument("--json", type=Path, help="write all numbers there, with the series of every group")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    run, energies, known = trained(options)
-    found = known | forecasts(run, options.steps) | growth(run, energies)
+    run, points, known = trained(options)
+    found = known | forecasts(run, options.steps) | growth(points)
     for name, value in found.items():
         if not isinstance(value, list | dict):
             print(f"{name:38s} {value}")
@@ -147,17 +147,18 @@ def main() -> None:
         options.json.write_text(json.dumps(found))
 
 
-def trained(options: Any) -> tuple[nm.Run, Series, Numbers]:
-    """The run, |g|² of its scale-free groups at its records but the first with what makes it, and what was trained."""
+def trained(options: Any) -> tuple[nm.Run, list[nm.diagnostics.GradientEnergy], Numbers]:
+    """The run, what makes |g| of its scale-free groups half way and at the end, and what was trained."""
     text = text_of(options.text).to(options.device)
     model = GPT(options.width, options.depth, options.heads, options.length).to(options.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.lr, weight_decay=options.weight_decay, betas=(0.9, 0.95)
     )
     symmetries = nm.find_symmetries(model, batches(text, 2, options.length), loss_of).of_kind("scale")
-    # Energies and losses stay on the device until the training is over: nothing waits for it between records.
-    rows: list[dict[str, Tensor]] = []
+    # Losses stay on the device until the training is over: nothing waits for it between records.
     losses, begun = [], time.perf_counter()
+    points: list[nm.diagnostics.GradientEnergy] = []
+    held_out = fixed_batches(text, options)
     kind = torch.device(options.device).type
     with nm.Monitor(model, optimizer, symmetries, store=options.store, every=options.every) as monitor:
         for step in range(options.steps):
@@ -173,9 +174,10 @@ def trained(options: Any) -> tuple[nm.Run, Series, Numbers]:
                 loss = loss_of(model, batches(text, options.batch, options.length))
             loss.backward()  # type: ignore[no-untyped-call]
             if (step + 1) % options.every == 0:
-                rows.append(energies_of(model, symmetries, batches(text, options.batch, options.length)))
                 losses.append(loss.detach())
             optimizer.step()
+            if options.still and step + 1 in (options.steps // 2, options.steps):
+                points.append(nm.diagnostics.gradient_energy(model, loss_of, held_out, symmetries, draw=drawn))
     seconds = time.perf_counter() - begun
     known: Numbers = {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -184,22 +186,22 @@ def trained(options: Any) -> tuple[nm.Run, Series, Numbers]:
         "loss at the end": float(torch.stack(losses)[-max(1, len(losses) // 20) :].mean()),
         "losses": torch.stack(losses).tolist(),
     }
-    return monitor.run, {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in rows[0]}, known
+    return monitor.run, points, known
 
 
-def energies_of(model: nn.Module, symmetries: nm.Symmetries, other: Batch) -> dict[str, Tensor]:
-    """Per group |g|² of the gradient that is there, |E g|² by another batch, tr F/B by labels that the model draws."""
-    held = {n: p for n, p in model.named_parameters() if n in set(symmetries.parameters)}
+def fixed_batches(text: Tensor, options: Any) -> list[Batch]:
+    """The same at every point: what then differs between two points is the network's."""
+    state = torch.get_rng_state()
+    torch.manual_seed(10_000 + options.seed)
+    found = [batches(text, options.batch, options.length) for _ in range(options.still)]
+    torch.set_rng_state(state)
+    return found
 
-    def gradient(loss: Tensor) -> dict[str, Tensor]:
-        return dict(zip(held, torch.autograd.grad(loss, list(held.values())), strict=True))
 
-    there = {n: p.grad for n, p in held.items() if p.grad is not None}
-    mean = symmetries.pair(there, gradient(loss_of(model, other)))
-    logits = model(other[0])
-    drawn = torch.multinomial(logits.detach().flatten(0, 1).softmax(-1), 1).view_as(other[1])
-    curved = gradient(functional.cross_entropy(logits.flatten(0, 1), drawn.flatten()))
-    return {"gradient": symmetries.charge(there), "mean": mean, "curvature": symmetries.charge(curved)}
+def drawn(model: nn.Module, batch: Batch) -> Batch:
+    """The windows with next bytes that the model draws."""
+    logits = model(batch[0])
+    return batch[0], torch.multinomial(logits.flatten(0, 1).softmax(-1), 1).view_as(batch[1])
 
 
 def forecasts(run: nm.Run, steps: int) -> Numbers:
@@ -234,28 +236,20 @@ def forecasts(run: nm.Run, steps: int) -> Numbers:
     }
 
 
-def growth(run: nm.Run, energies: Series) -> Numbers:
-    """How the gradients grew from half way to the last tenth of the steps, and what of it has which cause."""
-    squared = run.data["charge"].to_numpy()[1:]
-    labels = tuple(str(label) for label in run.data["label"].values)
-    count = len(squared)
-    window = max(2, count // 10)
-    middle, late = slice(count // 2 - window // 2, count // 2 + window - window // 2), slice(-window, None)
-
-    def at(rows: slice) -> nm.diagnostics.GradientEnergy:
-        batch, mean, curvature = (energies[name][rows].mean(0) for name in ("gradient", "mean", "curvature"))
-        return nm.diagnostics.GradientEnergy(labels, squared[rows].mean(0), batch, mean, curvature)
-
-    half, end = at(middle), at(late)
+def growth(points: list[nm.diagnostics.GradientEnergy]) -> Numbers:
+    """How the gradients grew from half way to the end, and what of it has which cause."""
+    if len(points) < 2:
+        return {}
+    half, end = points
     found = end.growth_since(half)
-    share = [np.median(each.mean.sum() / each.batch.sum()) for each in (half, end)]
+    share = [float(each.mean.sum() / each.batch.sum()) for each in points]
     return {
         "gradients, last half": str(found).replace("\n", " "),
         "part of the growth that 1/|θ| is": f"{found.explained_by_norm:.0%}",
         "explained by all three": f"{found.explained:.1%}",
         "mean gradient's part of |g|²": f"{share[0]:.0%} half way, {share[1]:.0%} at the end",
         "growths": found.to_frame().to_dict("list"),
-        "energies": {name: values.tolist() for name, values in energies.items()},
+        "energies": [each.to_frame().to_dict("list") for each in points],
     }
 
 

@@ -20,6 +20,7 @@ from neuralmechanics.laws.equilibrium import Response, alignment, equilibrium_ro
 from neuralmechanics.monitor.explaining.forecasting.forecast import _scales, _surprise
 from neuralmechanics.monitor.explaining.forecasting.learning import Learned
 from neuralmechanics.monitor.explaining.forecasting.optimiser import Motion, motion_of
+from neuralmechanics.monitor.explaining.forecasting.paths import path_of
 from neuralmechanics.monitor.explaining.forecasting.settings import Ahead
 from neuralmechanics.optimizers import Sgd
 
@@ -242,3 +243,19 @@ def test_too_few_records_are_refused() -> None:
     run, _ = followed(CASES["sgd"][0], 20, norm=2.0, rows=2, every=10)
     with pytest.raises(ValueError, match="at least 4 records"):
         run.forecast()
+
+
+@pytest.mark.parametrize(("response", "second"), [("normalised", 0.999), ("normalised", 0.0), ("gradient", 0.0)])
+def test_steps_that_shorten_a_norm_leave_none_that_is_known(response: Any, second: float) -> None:
+    """A measured growth below zero, as of a few steps whose updates lie along -θ: it ends before the norm does."""
+    one, none = np.ones(2), np.zeros(2)
+    gain = np.array([1.0, -1.0])
+    known = Learned(100, one, one, gain, none, none, 0.1 * one, 0.1 * one, none, none > 0, one)
+    steps = np.array([110, 150, 400])
+    ahead = Ahead(steps, np.zeros(3), (steps - 100.0), np.ones(3), np.ones(3))
+    motion = Motion(response, Sgd(0.1), follows_sgd=response == "gradient", gain=None, second=second)
+    growing, shrinking = path_of(motion, known, ahead, 0.0).T
+    assert np.isfinite(growing).all()
+    assert (np.diff(growing) > 0).all()
+    assert np.isfinite(shrinking[0])
+    assert np.isnan(shrinking[-1])

@@ -19,6 +19,7 @@ import neuralmechanics as nm
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1200),
     pytest.mark.filterwarnings("ignore::neuralmechanics.monitor.warning.MonitorWarning"),
     pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*"),
 ]

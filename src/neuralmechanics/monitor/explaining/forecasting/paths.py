@@ -40,7 +40,10 @@ def path_of(motion: Motion, known: Learned, future: Ahead, deviation: float) -> 
         if motion.second:
             recent = remembered(recent, 1 / n, float(step - before), motion.second, float(before))
             strength = strength / (n * recent)
-        n = norm_after(n, known.decay * η * total, η**2 * square * strength, motion.response)
+        with np.errstate(invalid="ignore"):
+            n = norm_after(n, known.decay * η * total, η**2 * square * strength, motion.response)
+        # Steps that were seen to shorten a norm cannot go on to do so for ever: from where none is left nothing is known.
+        n = np.where(n > 0, n, np.nan)
         rows.append(np.sqrt(n))
         before = int(step)
     path: np.ndarray[Any, Any] = np.stack(rows) * (1 + np.sign(deviation) * _LEFT_OUT)
