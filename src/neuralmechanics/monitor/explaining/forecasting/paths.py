@@ -42,7 +42,7 @@ def path_of(motion: Motion, known: Learned, future: Ahead, deviation: float) -> 
             strength = strength / (n * recent)
         with np.errstate(invalid="ignore"):
             n = norm_after(n, known.decay * η * total, η**2 * square * strength, motion.response)
-        # Steps that were seen to shorten a norm cannot go on to do so for ever: from where none is left nothing is known.
+        # Steps that were seen to shorten a norm cannot go on so for ever: from where none is left nothing is known.
         n = np.where(n > 0, n, np.nan)
         rows.append(np.sqrt(n))
         before = int(step)
