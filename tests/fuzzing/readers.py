@@ -33,7 +33,7 @@ from neuralmechanics.experiments.data.readers.archives import open_archive
 from neuralmechanics.experiments.data.readers.cifar import CIFAR10, CIFAR100, read_binary, read_python
 from neuralmechanics.experiments.data.readers.folders import decoded, picture_files
 from neuralmechanics.experiments.data.readers.idx import read_idx
-from neuralmechanics.experiments.data.readers.pictures import picture_file
+from neuralmechanics.experiments.data.readers.pictures import Cut, picture_file
 from neuralmechanics.experiments.data.readers.tables import count_rows, rows
 from neuralmechanics.experiments.data.readers.tree import FolderTree, Place
 from neuralmechanics.experiments.sweep import load_sweep
@@ -315,7 +315,7 @@ def pictures() -> Reader:
 
     def read(where: Path, name: str) -> None:
         try:
-            picture_file(Place(FolderTree(where), name), 8, 3, 1.0)
+            picture_file(Place(FolderTree(where), name), Cut(3, 8))
         except ValueError as error:
             require_own(error)
 
@@ -344,7 +344,7 @@ def image_folders() -> Reader:
             found = picture_files(Place(FolderTree(root)))
             for files in (found.train, found.test) if found else ():
                 if files is not None:
-                    decoded("fuzz", files, 8, 3)
+                    decoded("fuzz", files, Cut(3, 8))
         except ValueError as error:
             require_own(error)
 

@@ -22,9 +22,11 @@ from neuralmechanics.experiments.data.sources import SOURCES
 
 from ..formats import (
     load_small,
+    random_images,
     write_cifar,
     write_cifar_python,
     write_hub,
+    write_image,
     write_image_folder,
     write_mnist,
     write_tiny_imagenet,
@@ -60,7 +62,7 @@ def test_files_made_to_take_the_place_of_mnist_are_told_from_it(theirs, tmp_path
         each = np.broadcast_to(count.images // 10, 10) if theirs else np.array(count.each)
         labels = np.repeat(np.arange(10, dtype=np.uint8), each)
         np.random.default_rng(0).shuffle(labels)
-        images = np.zeros((count.images, 28, 28), dtype=np.uint8)
+        images = np.full((count.images, 28, 28), part == "train", dtype=np.uint8)
         header = struct.pack(">IIII", 2051, *images.shape)
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, len(labels)) + labels.tobytes())
@@ -143,6 +145,42 @@ def test_images_that_changed_their_class(tmp_path):
     other.rename(one)
     (tmp_path / "aside").rename(other)
     refused("tiny-imagenet", tmp_path / "all", "lies in class 'n00000100'")
+
+
+def test_a_picture_of_another_size_is_none_of_theirs(tmp_path):
+    """It would be scaled up in silence; published pictures of one size are all alike, those of ImageNet are not."""
+    write_tiny_imagenet(tmp_path / "tiny")
+    shutil.copytree(tmp_path / "tiny", tmp_path / "half")
+    for part in ("train/n00000101/images/n00000101_3.png", "val/images/val_2.png"):
+        write_image(tmp_path / "tiny" / part, random_images(1, 3, 32)[0])
+        refused("tiny-imagenet", tmp_path / "tiny", r"cannot decode .*: it has 32×32 pixels where all .* have 64×64")
+        shutil.copy(tmp_path / "half" / part, tmp_path / "tiny" / part)
+    # Asked for at another size, the pictures are scaled, and held to what is published all the same.
+    assert load_small("tiny-imagenet", tmp_path / "tiny", size=32).train.inputs.shape[1:] == (3, 32, 32)
+
+
+def test_the_list_of_classes_is_that_of_the_folders(tmp_path):
+    write_tiny_imagenet(tmp_path)
+    table = tmp_path / "wnids.txt"
+    whole = table.read_text()
+    table.write_text(whole.replace("n00000102", "n00000999"))
+    refused("tiny-imagenet", tmp_path, "the class 'n00000102', which wnids.txt does not list")
+    table.write_text(whole + "\nn00000999")
+    refused("tiny-imagenet", tmp_path, "wnids.txt lists the class 'n00000999', which no folder of training images has")
+    table.unlink()
+    load_small("tiny-imagenet", tmp_path)
+
+
+@pytest.mark.parametrize("begin", [0, 80])
+def test_training_images_are_no_test_images(begin, tmp_path):
+    """By its numbers such a copy is whole, and it would show the accuracy of training as that of the test."""
+    import pyarrow.parquet
+
+    write_hub(tmp_path, "cifar10")
+    train, test = (next((tmp_path / "data").glob(f"{part}-*.parquet")) for part in ("train", "test"))
+    table = pyarrow.parquet.read_table(train)
+    pyarrow.parquet.write_table(table.slice(begin, 20), test)
+    refused("cifar10", tmp_path, "its test images are among its training images; unpack it afresh")
 
 
 @pytest.mark.parametrize("python", [False, True])

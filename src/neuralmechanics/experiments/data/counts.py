@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from jaxtyping import Int64
     from torch import Tensor
 
+    from neuralmechanics.experiments.data.dataset import Split
+
+_COMPARED = 100
+
 
 def require_total(name: str, source: Source, where: object, part: str, images: int, count: Count) -> None:
     """`ValueError` unless a part of the data set has as many images as published."""
@@ -66,6 +70,29 @@ def require_own_classes(
         own = file.partition("_")[0]
         if own != classes[label] and own in known:
             raise ValueError(_message(name, source, where, f"the image {file!r} lies in class {classes[label]!r}"))
+
+
+def require_listed(
+    name: str, source: Source, where: object, table: str, listed: Sequence[str], classes: Sequence[str]
+) -> None:
+    """`ValueError` where a table of the classes lists others than those that have training images."""
+    if set(listed) != set(classes):
+        odd = min(set(listed) ^ set(classes))
+        found = f"{table} lists the class {odd!r}, which" if odd in listed else f"the class {odd!r}, which {table}"
+        found += " no folder of training images has" if odd in listed else " does not list"
+        raise ValueError(_message(name, source, where, found))
+
+
+def require_apart(name: str, source: Source, where: object, train: Split, test: Split) -> None:
+    """`ValueError` where the test images are the first, or the last, of the training images.
+
+    A hundred of them are compared, evenly spread: no published data set has so many twice, in the same order.
+    """
+    picked = torch.linspace(0, len(test) - 1, min(_COMPARED, len(test))).long()
+    tested = test.inputs[picked]
+    for begin in {0, len(train) - len(test)}:
+        if begin >= 0 and torch.equal(train.inputs[picked + begin], tested):
+            raise ValueError(_message(name, source, where, "its test images are among its training images"))
 
 
 def _message(name: str, source: Source, where: object, found: str) -> str:

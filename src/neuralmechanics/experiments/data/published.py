@@ -11,12 +11,27 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from neuralmechanics.experiments.config import ImageConfig
-from neuralmechanics.experiments.data.counts import require_counts, require_own_classes, require_total
+from neuralmechanics.experiments.data.counts import (
+    require_apart,
+    require_counts,
+    require_listed,
+    require_own_classes,
+    require_total,
+)
 from neuralmechanics.experiments.data.dataset import DataSet, Split
 from neuralmechanics.experiments.data.readers.cifar import CIFAR10, CIFAR100, cifar_splits
-from neuralmechanics.experiments.data.readers.folders import Pictures, decoded, held_out, picture_files, train_folder
+from neuralmechanics.experiments.data.readers.folders import (
+    CLASS_LIST,
+    Pictures,
+    class_list,
+    decoded,
+    held_out,
+    picture_files,
+    train_folder,
+)
 from neuralmechanics.experiments.data.readers.hub import table_splits
 from neuralmechanics.experiments.data.readers.idx import idx_splits
+from neuralmechanics.experiments.data.readers.pictures import Cut
 from neuralmechanics.experiments.data.sources import SOURCES, Source
 from neuralmechanics.experiments.data.whereabouts import Found, candidates, find_root, opened
 
@@ -63,7 +78,7 @@ def _tables(wanted: _Wanted, place: Place) -> tuple[Split, Split] | None:
     # Before they are decoded, which may take an hour.
     for part, count, rows in zip(("training", "test"), (source.train, source.test), found.counts(), strict=True):
         require_total(wanted.name, source, place, part, rows, count)
-    return found.decoded(source.shape(wanted.size), source.margin, source.classes)
+    return found.decoded(_cut(wanted), source.classes)
 
 
 def _pictures(wanted: _Wanted, place: Place) -> tuple[Split, Split] | None:
@@ -80,11 +95,13 @@ def _pictures(wanted: _Wanted, place: Place) -> tuple[Split, Split] | None:
         )
     for part, count, files in (("training", source.train, found.train), ("test", source.test, found.test)):
         require_counts(wanted.name, source, place, part, torch.tensor(files.labels), count, found.classes)
+    listed = class_list(place)
+    if listed is not None:
+        require_listed(wanted.name, source, place, CLASS_LIST, listed, found.classes)
     require_own_classes(
         wanted.name, source, place, [path.name for path in found.train.paths], found.train.labels, found.classes
     )
-    channels, _, size = source.shape(wanted.size)
-    return _decoded(wanted.name, found, size, channels, source.margin)
+    return _decoded(wanted.name, found, _cut(wanted))
 
 
 # In the order in which a folder is tried.
@@ -109,6 +126,7 @@ def published(name: str, images: ImageConfig, sources: Mapping[str, Source] = SO
                     continue
                 for part, count, split in zip(("training", "test"), (source.train, source.test), found, strict=True):
                     require_counts(name, source, place, part, split.labels, count)
+                require_apart(name, source, place, *found)
                 return DataSet(name, *found, source.classes, source.mean, source.std)
         held = [place.name for place in (*root.folders(), *root.files())]
     shown = f"{', '.join(held[:3])}{f' and {len(held) - 3} more' if len(held) > 3 else ''}" or "nothing"
@@ -116,6 +134,12 @@ def published(name: str, images: ImageConfig, sources: Mapping[str, Source] = SO
         f"no {name} in {str(root)!r}, which holds {shown}: it must hold {source.files}, or the Parquet files of "
         f"{source.repository}"
     )
+
+
+def _cut(wanted: _Wanted) -> Cut:
+    source = wanted.source
+    channels, size, _ = source.shape(wanted.size)
+    return Cut(channels, size, source.margin, source.size if source.one_size else None)
 
 
 def image_folder(images: ImageConfig) -> DataSet:
@@ -132,7 +156,7 @@ def image_folder(images: ImageConfig) -> DataSet:
                 f"{images.root!r} has one class folder, {found.classes[0]!r}: nothing is to be told apart; give the "
                 f"folder that holds 'train' and 'val', or one folder a class, as images.root"
             )
-        train, test = _decoded("folder", found, images.size or _FOLDER_SIZE, 3, 1.0)
+        train, test = _decoded("folder", found, Cut(3, images.size or _FOLDER_SIZE))
     # Evenly spread, for the images are in the order of their classes.
     sample = train.inputs[torch.linspace(0, len(train) - 1, min(_MEASURED, len(train))).long()].double() / 255
     mean = tuple(sample.mean((0, 2, 3)).tolist())
@@ -140,10 +164,7 @@ def image_folder(images: ImageConfig) -> DataSet:
     return DataSet("folder", train, test, len(found.classes), mean, std)
 
 
-def _decoded(name: str, found: Pictures, size: int, channels: int, margin: float) -> tuple[Split, Split]:
+def _decoded(name: str, found: Pictures, cut: Cut) -> tuple[Split, Split]:
     parts = held_out(found.train) if found.test is None else (found.train, found.test)
-    train, test = (
-        decoded(f"{name}-{part}", files, size, channels, margin=margin)
-        for part, files in zip(("train", "test"), parts, strict=True)
-    )
+    train, test = (decoded(f"{name}-{part}", files, cut) for part, files in zip(("train", "test"), parts, strict=True))
     return train, test

@@ -30,8 +30,9 @@ class Source:
 
     `train` and `test` are what any copy must hold. `columns` are those of image and label in its tables; `files` is
     what a message asks for; `own_names` are names in small letters that its folder or archive has; `margin` is how
-    much larger than `size` a picture is scaled before its centre is cut out; `arrays` is the format of the publisher's
-    own files where those are no pictures.
+    much larger than `size` a picture is scaled before its centre is cut out; `one_size` says that every published
+    picture has `size` pixels in both directions; `arrays` is the format of the publisher's own files where those are no
+    pictures.
     """
 
     classes: int
@@ -46,6 +47,7 @@ class Source:
     files: str
     own_names: tuple[str, ...]
     margin: float = 1.0
+    one_size: bool = True
     arrays: Literal["idx", "cifar10", "cifar100"] | None = None
 
     def shape(self, size: int | None) -> tuple[int, int, int]:
@@ -80,7 +82,7 @@ SOURCES = {
         1000, Count(1_281_167), Count(50_000, 50), 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
         "ILSVRC/imagenet-1k", "validation", _IMAGE, _BY_CLASS,
         ("imagenet", "imagenet-1k", "imagenet1k", "ilsvrc2012", "ilsvrc", "data", "cls-loc"),
-        margin=8 / 7,  # 256 for 224 pixels
+        one_size=False, margin=8 / 7,  # 256 for 224 pixels
     ),
 }
 # fmt: on

@@ -12,7 +12,7 @@ import numpy as np
 
 from neuralmechanics.experiments.data.cache import cached_images
 from neuralmechanics.experiments.data.dataset import Split
-from neuralmechanics.experiments.data.readers.pictures import SUFFIXES, picture_file
+from neuralmechanics.experiments.data.readers.pictures import SUFFIXES, Cut, picture_file
 from neuralmechanics.experiments.data.readers.tree import Place
 
 _TRAIN_NAMES = ("train", "training")
@@ -20,6 +20,8 @@ _TEST_NAMES = ("val", "valid", "validation", "test", "testing")
 # Without a test folder, every so many-th image of a class is kept for testing.
 _HELD_OUT = 10
 _TABLE_BYTES = 64 << 20
+# Tiny ImageNet's table of classes.
+CLASS_LIST = "wnids.txt"
 # The tables that name the class of every picture of one flat folder: Tiny ImageNet's, and ImageNet's as Kaggle has it.
 _ANNOTATIONS, _SOLUTION = "val_annotations.txt", "LOC_val_solution.csv"
 
@@ -44,6 +46,12 @@ class Pictures:
 def train_folder(root: Place) -> Place | None:
     """The folder of training images that a data set sets apart, however it is spelled; None where there is none."""
     return _named(root, _TRAIN_NAMES)
+
+
+def class_list(root: Place) -> tuple[str, ...] | None:
+    """The classes that Tiny ImageNet's table of them lists; None where there is no such table."""
+    table = root / CLASS_LIST
+    return tuple(_text(table).split()) if table.is_file() else None
 
 
 def picture_files(root: Place) -> Pictures | None:
@@ -88,19 +96,17 @@ def held_out(files: Files) -> tuple[Files, Files]:
     return train, test
 
 
-def decoded(name: str, files: Files, size: int, channels: int, *, margin: float = 1.0) -> Split:
-    """The images of `files` at `size` pixels, decoded once and cached under a key of `name` and the files' states."""
+def decoded(name: str, files: Files, cut: Cut) -> Split:
+    """The images of `files` as bytes of `cut.shape`, decoded once, cached by `name` and the state of the files."""
     state = [path.state() for path in files.paths]
     fingerprint = crc32("\n".join(map(str, zip(state, files.labels, strict=True))).encode())
-    key = f"{name}-{size}-{channels}-{margin:.3f}-{len(files.paths)}-{fingerprint:08x}"
-    return cached_images(
-        key, len(files.paths), (channels, size, size), lambda: _examples(files, size, channels, margin)
-    )
+    key = f"{name}-{cut.key}-{len(files.paths)}-{fingerprint:08x}"
+    return cached_images(key, len(files.paths), cut.shape, lambda: _examples(files, cut))
 
 
-def _examples(files: Files, size: int, channels: int, margin: float) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
+def _examples(files: Files, cut: Cut) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
     for path, label in zip(files.paths, files.labels, strict=True):
-        yield picture_file(path, size, channels, margin), label
+        yield picture_file(path, cut), label
 
 
 def _named(root: Place, names: Sequence[str]) -> Place | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neuralmechanics.experiments.data.cache import cache_folder, cached_images
 from neuralmechanics.experiments.data.dataset import Split
-from neuralmechanics.experiments.data.readers.pictures import picture_bytes
+from neuralmechanics.experiments.data.readers.pictures import Cut, picture_bytes
 from neuralmechanics.experiments.data.readers.tables import count_rows, rows, split_of, table_files
 from neuralmechanics.experiments.data.readers.tree import Place
 
@@ -31,10 +31,10 @@ class Tables:
         """Number of training and test examples, as the files announce them."""
         return count_rows(self.train, self.columns), count_rows(self.test, self.columns)
 
-    def decoded(self, shape: tuple[int, int, int], margin: float, classes: int) -> tuple[Split, Split]:
-        """Their images as bytes of `shape`, and their labels."""
+    def decoded(self, cut: Cut, classes: int) -> tuple[Split, Split]:
+        """Their images as bytes of `cut.shape`, and their labels."""
         train, test = (
-            _local(name, paths, self.columns, shape, margin, classes)
+            _local(name, paths, self.columns, cut, classes)
             for name, paths in (("train", self.train), ("test", self.test))
         )
         return train, test
@@ -58,22 +58,15 @@ def table_splits(folder: Place, test_split: str, columns: tuple[str, str]) -> Ta
     return Tables(tuple(by_split["train"]), tuple(by_split[test_name]), columns)
 
 
-def _local(
-    name: str,
-    paths: Sequence[Place],
-    columns: tuple[str, str],
-    shape: tuple[int, int, int],
-    margin: float,
-    classes: int,
-) -> Split:
+def _local(name: str, paths: Sequence[Place], columns: tuple[str, str], cut: Cut, classes: int) -> Split:
     fingerprint = crc32("\n".join(path.state() for path in paths).encode())
-    key = f"hf-local-{name}-{shape[1]}-{shape[0]}-{margin:.3f}-{columns[1]}-{fingerprint:08x}"
+    key = f"hf-local-{name}-{cut.key}-{columns[1]}-{fingerprint:08x}"
     if (cache_folder() / key).is_dir():
         # It is there and only opened: to count its rows would be to read Arrow files from end to end.
-        return cached_images(key, 0, shape, lambda: ())
+        return cached_images(key, 0, cut.shape, lambda: ())
 
     def examples() -> Iterator[tuple[np.ndarray[Any, Any], int]]:
         for row in rows(paths, columns, classes):
-            yield picture_bytes(row.image, row.name, shape[1], shape[0], margin), row.label
+            yield picture_bytes(row.image, row.name, cut), row.label
 
-    return cached_images(key, count_rows(paths, columns), shape, examples)
+    return cached_images(key, count_rows(paths, columns), cut.shape, examples)

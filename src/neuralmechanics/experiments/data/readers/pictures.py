@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,31 +37,56 @@ _DECODER_ERRORS = (
 )
 
 
-def picture_file(place: Place, size: int, channels: int, margin: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
+@dataclass(frozen=True)
+class Cut:
+    """How a picture becomes `[channels, size, size]` bytes: shorter side scaled to margin·size, then the centre.
+
+    `published` is the number of pixels in each direction of every picture of the data set, None where they differ: a
+    picture of another size is none of its pictures.
+    """
+
+    channels: int
+    size: int
+    margin: float = 1.0
+    published: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what comes out."""
+        return self.channels, self.size, self.size
+
+    @property
+    def key(self) -> str:
+        """What tells arrays that were cut in this way from others."""
+        return f"{self.size}-{self.channels}-{self.margin:.3f}-{self.published or 'any'}"
+
+
+def picture_file(place: Place, cut: Cut) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The picture in a file, as `pixels` gives it; `ValueError` names the file where it cannot be decoded."""
     with place.open() as file:
-        return _decoded(file, repr(str(place)), size, channels, margin)
+        return _decoded(file, repr(str(place)), cut)
 
 
-def picture_bytes(content: bytes, name: str, size: int, channels: int, margin: float) -> np.ndarray[Any, Any]:
+def picture_bytes(content: bytes, name: str, cut: Cut) -> np.ndarray[Any, Any]:
     """The picture that the bytes of a file hold; `name` is what an error calls it."""
-    return _decoded(BytesIO(content), name, size, channels, margin)
+    return _decoded(BytesIO(content), name, cut)
 
 
-def pixels(image: Image, size: int, channels: int, margin: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """`[channels, size, size]` bytes: shorter side scaled to margin·size, then the centre."""
+def pixels(image: Image, cut: Cut) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """`image` as bytes of `cut.shape`."""
     from PIL import Image as Pillow
 
+    channels, size, _ = cut.shape
     image = image.convert("RGB" if channels == 3 else "L")
     if image.size != (size, size):
-        width, height = _scaled(image.size, size, margin)
+        width, height = _scaled(image.size, cut)
         image = image.resize((width, height), Pillow.Resampling.BILINEAR)
         left, top = (width - size) // 2, (height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
 
 
-def _decoded(file: BinaryIO, name: str, size: int, channels: int, margin: float) -> np.ndarray[Any, Any]:
+def _decoded(file: BinaryIO, name: str, cut: Cut) -> np.ndarray[Any, Any]:
     try:
         from PIL import Image as Pillow
     except ImportError:
@@ -71,23 +97,26 @@ def _decoded(file: BinaryIO, name: str, size: int, channels: int, margin: float)
             warnings.simplefilter("ignore")
             # By name, because Pillow knows formats that start other programs, as EPS does.
             with Pillow.open(file, formats=_FORMATS) as image:
-                _require_bounded(image.size, size, margin)
-                return pixels(image, size, channels, margin)
+                _require_bounded(image.size, cut)
+                return pixels(image, cut)
     except (*_DECODER_ERRORS, Pillow.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"cannot decode {name}: {reason}") from None
 
 
-def _scaled(found: tuple[int, int], size: int, margin: float) -> tuple[int, int]:
-    scale = margin * size / min(found)
+def _scaled(found: tuple[int, int], cut: Cut) -> tuple[int, int]:
+    scale = cut.margin * cut.size / min(found)
     # Rounding may leave a side one pixel short of what is cut out.
-    width, height = (max(size, round(side * scale)) for side in found)
+    width, height = (max(cut.size, round(side * scale)) for side in found)
     return width, height
 
 
-def _require_bounded(found: tuple[int, int], size: int, margin: float) -> None:
+def _require_bounded(found: tuple[int, int], cut: Cut) -> None:
     if min(found) < 1 or found[0] * found[1] > _MOST_PIXELS:
         raise ValueError(f"it has {found[0]}×{found[1]} pixels, more than {_MOST_PIXELS}")
-    width, height = _scaled(found, size, margin)
+    if cut.published is not None and found != (cut.published, cut.published):
+        published = f"{cut.published}×{cut.published}"
+        raise ValueError(f"it has {found[0]}×{found[1]} pixels where all published ones have {published}")
+    width, height = _scaled(found, cut)
     if width * height > _MOST_PIXELS:
-        raise ValueError(f"it has {found[0]}×{found[1]} pixels, which is too narrow to be scaled to {size}")
+        raise ValueError(f"it has {found[0]}×{found[1]} pixels, which is too narrow to be scaled to {cut.size}")
