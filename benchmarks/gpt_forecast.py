@@ -14,7 +14,10 @@ Told of these groups: the error of the forecast's norm at the last step and of i
 norms inside the interval, and the growth of their gradients over the last half, split into the factors of
 `diagnostics.gradient_energy`: 1/|θ|, which decay and rate set (Defazio, 2025), the Gauss-Newton matrix at unit norm, by
 labels that the model draws, the mean gradient, and what these leave, over the same `--still` batches half way and at
-the end.
+the end. What they leave is split further, by two losses more: gradients of all bytes of a batch with random
+signs, whose square is the sum of the squares of each byte's own (what a batch has beyond it, bytes of one window
+share), and gradients for drawn bytes, each weighted by the length of the residual |p - y| that the true one has, over
+what the model expects of it. The last is known from the outputs alone; the remainder is what nothing here explains.
 `--decay-follows-rate` multiplies the decay by the schedule's factor, which holds the norms where they are: what then is
 left of the growth is not of the norms.
 """
@@ -26,6 +29,7 @@ import json
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -147,7 +151,7 @@ def main() -> None:
         options.json.write_text(json.dumps(found))
 
 
-def trained(options: Any) -> tuple[nm.Run, list[nm.diagnostics.GradientEnergy], Numbers]:
+def trained(options: Any) -> tuple[nm.Run, list[Point], Numbers]:
     """The run, what makes |g| of its scale-free groups half way and at the end, and what was trained."""
     text = text_of(options.text).to(options.device)
     model = GPT(options.width, options.depth, options.heads, options.length).to(options.device)
@@ -157,7 +161,7 @@ def trained(options: Any) -> tuple[nm.Run, list[nm.diagnostics.GradientEnergy], 
     symmetries = nm.find_symmetries(model, batches(text, 2, options.length), loss_of).of_kind("scale")
     # Losses stay on the device until the training is over: nothing waits for it between records.
     losses, begun = [], time.perf_counter()
-    points: list[nm.diagnostics.GradientEnergy] = []
+    points: list[Point] = []
     held_out = fixed_batches(text, options)
     kind = torch.device(options.device).type
     with nm.Monitor(model, optimizer, symmetries, store=options.store, every=options.every) as monitor:
@@ -177,7 +181,7 @@ def trained(options: Any) -> tuple[nm.Run, list[nm.diagnostics.GradientEnergy], 
                 losses.append(loss.detach())
             optimizer.step()
             if options.still and step + 1 in (options.steps // 2, options.steps):
-                points.append(nm.diagnostics.gradient_energy(model, loss_of, held_out, symmetries, draw=drawn))
+                points.append(point_of(model, held_out, symmetries))
     seconds = time.perf_counter() - begun
     known: Numbers = {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -202,6 +206,42 @@ def drawn(model: nn.Module, batch: Batch) -> Batch:
     """The windows with next bytes that the model draws."""
     logits = model(batch[0])
     return batch[0], torch.multinomial(logits.flatten(0, 1).softmax(-1), 1).view_as(batch[1])
+
+
+def own(model: nn.Module, batch: Batch) -> Tensor:
+    """The loss with a random sign a byte: E|g|² over signs is the sum of the squares of every byte's own gradient."""
+    losses = functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten(), reduction="none")
+    return (losses * (2.0 * torch.randint(0, 2, losses.shape, device=losses.device) - 1)).mean()
+
+
+def residual(model: nn.Module, batch: Batch) -> Tensor:
+    """Cross-entropy of drawn bytes, weighted by |p - y| of the true ones over its root mean square √(1 - |p|²)."""
+    logits, true = model(batch[0]).flatten(0, 1), batch[1].flatten()
+    p = logits.detach().softmax(-1)
+    square = p.square().sum(-1)
+    weights = ((1 - 2 * p.gather(-1, true[:, None])[:, 0] + square) / (1 - square)).sqrt()
+    losses = functional.cross_entropy(logits, torch.multinomial(p, 1)[:, 0], reduction="none")
+    return (losses * weights).mean()
+
+
+@dataclass(frozen=True)
+class Point:
+    """Energies at one point: of batches and drawn bytes, of bytes alone, of drawn bytes with the true residuals."""
+
+    whole: nm.diagnostics.GradientEnergy
+    own: nm.diagnostics.GradientEnergy
+    residual: nm.diagnostics.GradientEnergy
+
+
+def point_of(model: nn.Module, still: list[Batch], symmetries: nm.Symmetries) -> Point:
+    """What makes |g| of every scale-free group, over the same batches."""
+    energy = nm.diagnostics.gradient_energy
+    # Other seeds than the drawn bytes' of the first, so that no two of the three share random numbers.
+    return Point(
+        energy(model, loss_of, still, symmetries, draw=drawn),
+        energy(model, own, still, symmetries, seed=1 << 20),
+        energy(model, residual, still, symmetries, seed=2 << 20),
+    )
 
 
 def forecasts(run: nm.Run, steps: int) -> Numbers:
@@ -236,20 +276,30 @@ def forecasts(run: nm.Run, steps: int) -> Numbers:
     }
 
 
-def growth(points: list[nm.diagnostics.GradientEnergy]) -> Numbers:
+def growth(points: list[Point]) -> Numbers:
     """How the gradients grew from half way to the end, and what of it has which cause."""
     if len(points) < 2:
         return {}
     half, end = points
-    found = end.growth_since(half)
-    share = [float(each.mean.sum() / each.batch.sum()) for each in points]
+    found = end.whole.growth_since(half.whole)
+    share = [float(each.whole.mean.sum() / each.whole.batch.sum()) for each in points]
+    grown = np.log(found.gradient).mean()
+    # Of √(noise/E|g'|²), which is what the three factors leave.
+    parts = {
+        "shared by the bytes of a window": [(e.whole.batch - e.whole.mean) / e.own.batch for e in points],
+        "residuals at the outputs": [e.residual.batch / e.whole.curvature for e in points],
+        "left by all": [e.own.batch / e.residual.batch for e in points],
+    }
+    logs = {name: float(0.5 * np.log(after / before).mean()) for name, (before, after) in parts.items()}
     return {
         "gradients, last half": str(found).replace("\n", " "),
         "part of the growth that 1/|θ| is": f"{found.explained_by_norm:.0%}",
-        "explained by all three": f"{found.explained:.1%}",
+        "explained by the three": f"{found.explained:.1%}",
+        **{name: f"×{math.exp(log):.3f}" for name, log in logs.items()},
+        "explained by all five": f"{1 - abs(logs['left by all'] / grown):.1%}",
         "mean gradient's part of |g|²": f"{share[0]:.0%} half way, {share[1]:.0%} at the end",
         "growths": found.to_frame().to_dict("list"),
-        "energies": [each.to_frame().to_dict("list") for each in points],
+        "energies": [each.whole.to_frame().to_dict("list") for each in points],
     }
 
 
