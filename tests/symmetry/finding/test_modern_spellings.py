@@ -341,8 +341,9 @@ PAIRS = [(name, spelling) for name, f in FUNCTIONS.items() for spelling in list(
 
 
 def _marks(name: str, spelling: str) -> list[pytest.MarkDecorator]:
-    """One spelling of each function by default, all when slow ones are asked for."""
-    marks = [] if spelling == list(FUNCTIONS[name].steps)[1] else [pytest.mark.slow]
+    """One or two spellings of each function by default, all when slow ones are asked for."""
+    chosen = spelling in (list(FUNCTIONS[name].steps)[1], "letters")
+    marks = [] if chosen else [pytest.mark.slow]
     reason = PENDING.get((name, spelling))
     return marks if reason is None else [*marks, pytest.mark.xfail(reason=reason, strict=True)]
 

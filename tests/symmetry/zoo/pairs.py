@@ -101,6 +101,41 @@ def distances_of_absolute_values() -> nn.Module:
     return Towers(lambda a, b: torch.cdist(a, b, p=1.0))
 
 
+@small("squared-error-of-towers", _FEW, "output")
+def squared_error_of_towers() -> nn.Module:
+    """What is added to both, and rotations of both: a student beside a teacher that learns too."""
+    return Towers(lambda a, b: functional.mse_loss(a, b)[None])
+
+
+class Weighed(nn.Module):
+    """Errors of two encodings, entry by entry, each times a gain."""
+
+    def __init__(self, error: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.error = nn.Linear(3, 4), nn.Linear(3, 4), error
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.error(self.a(torch.tanh(x)), self.b(torch.sin(x)), reduction="none") * self.weight
+
+
+@small("squared-errors-with-gains", _ROWS, "output")
+def squared_errors_with_gains() -> nn.Module:
+    """A gain answers a factor of both encodings' channel."""
+    return Weighed(functional.mse_loss)
+
+
+@small("absolute-errors-with-gains", _ROWS, "output")
+def absolute_errors_with_gains() -> nn.Module:
+    return Weighed(functional.l1_loss)
+
+
+@small("bent-errors-with-gains", _ROWS, "output")
+def bent_errors_with_gains() -> nn.Module:
+    """Huber's function bends at one: no factor is answered."""
+    return Weighed(lambda a, b, reduction: functional.huber_loss(a, b, reduction=reduction, delta=0.05))
+
+
 @small("contrastive-loss", _FEW, "output")
 def contrastive_loss() -> nn.Module:
     def loss(a: Tensor, b: Tensor) -> Tensor:

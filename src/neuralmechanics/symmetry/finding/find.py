@@ -148,16 +148,14 @@ def analyse(captured: Captured) -> Symmetries:
     )
     walk_about(scales)
     space = distinct_scalings(scales)
-    linear, mixing, mixed = _linear(
-        captured, parts.program, walk_about, read_about, scales, space, requires, about, own
-    )
+    linear, mixed = _linear(captured, parts.program, walk_about, read_about, scales, space, requires, about, own)
     answered = partial(answered_constants, captured, program, single=read.single)
     spaces = spaces_of(captured, program, requires)
     experts = expert_spaces(captured, lowered, spaces, requires)
     freed = partial(freed_columns, captured, program, single=read.single)
     solved = partial(solved_constants, captured, program, single=read.single)
     turns, shears = gauge_families(
-        captured, walk, read, mixing, spaces, translations + affine, requires, answered, freed, solved
+        captured, walk, read, linear, spaces, translations + affine, requires, answered, freed, solved
     )
     gained = [named_family("affine", shear, (), requires) for shear in gained_shifts(captured, program, read.single)]
     scalings = _scalings(scales, space, requires, mixed, about)
@@ -182,18 +180,17 @@ def _linear(
     requires: tuple[str, ...],
     about: Displaced,
     own: ModelEntries,
-) -> tuple[list[Family], list[GramTerm], np.ndarray]:
-    """Linear blocks, then rotary pairs; their channels; and the basis vectors of the scale null space in them."""
+) -> tuple[list[Family], np.ndarray]:
+    """Linear blocks, then rotary pairs; and the basis vectors of the scale null space in them."""
     mixings = Mixings(scales, space)
     walk(mixings)
     blocks = _same_numbers(mixings, scales).blocks(scales.parameters).mixing
     groups, mixed = gather_blocks(blocks, scales.parameters, space, about.holds)
     linear = [block_family(group, requires) for group in groups]
-    terms = [term for group in groups for term in group.terms]
     del mixings
     turned_over = through_rotations(program, own.entries)
     if turned_over is None:
-        return linear, terms, mixed
+        return linear, mixed
     through = Scales(captured.shapes, read.elementwise, read.groups, read.contracted, read.single, read.pieces)
     looked_through = rewritten(turned_over.program)
     tables = own.names(turned_over.looked_at)
@@ -207,8 +204,7 @@ def _linear(
     linear += [pair_family(group, requires) for group in turned]
     if sees_turned_lengths(looked_through):
         linear += turned_pairs(turned_spaces(captured, looked_through), requires)
-    terms += [term for group in turned for term in group.terms]
-    return linear, terms, np.concatenate([mixed, *(_scaled_by(group.terms, scales, space) for group in turned)])
+    return linear, np.concatenate([mixed, *(_scaled_by(group.terms, scales, space) for group in turned)])
 
 
 def _same_numbers(mixings: Mixings, scales: Scales) -> Mixings:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["ENDING", "NOT_CALLED", "NOT_DERIVED", "PARTIAL", "RANDOM", "SAME_FUNCTION", "WITHOUT_SHAPE", "without_call"]
+__all__ = [
+    "ENDING",
+    "NOT_CALLED",
+    "NOT_DERIVED",
+    "PARTIAL",
+    "RANDOM",
+    "SAME_FUNCTION",
+    "WITHOUT_SHAPE",
+    "without_call",
+]
 
 # Rules without a call.
 NOT_CALLED = {
@@ -142,9 +151,25 @@ NOT_DERIVED: dict[str, str] = {
     "aten._pack_padded_sequence": "lengths that are drawn at random give no numbers",
     "aten.native_batch_norm_backward": "its saved statistics are those of its input only behind a forward pass",
 }
+# Calls, by the operation and a part of their arguments, that the null spaces cannot judge.
+_NOT_HELD = {
+    ("native_dropout", ", None)"): "torch's derivative leaves out the division by what is kept",
+    ("embedding.", ", True, False)"): "gradients divided by counts are no gradients",
+    ("embedding_dense_backward", ", True)"): "torch's derivative leaves the counts out",
+    ("nll_loss_backward", "(P[], "): "torch's derivative counts the weights anew",
+    ("where", "-inf"): "a gradient at minus infinity",
+    ("cosine_embedding_loss", "0.3"): "its eps of 1e-12 shows where two vectors are parallel",
+}
+
+
+def not_held(call: str) -> bool:
+    return any(call.startswith(operation) and part in call for operation, part in _NOT_HELD)
+
+
 # Rules around which not all symmetries of bare parameters are looked for: what is read at places that the shapes alone
 # decide (windows, strides, masks), single entries, sizes of one, and what rules give up.
-_NOT_ALL = """_adaptive_avg_pool2d _adaptive_avg_pool3d _batch_norm_with_update _batch_norm_with_update_functional
+_NOT_ALL = """_adaptive_avg_pool2d _adaptive_avg_pool2d_backward
+_adaptive_avg_pool3d _batch_norm_with_update _batch_norm_with_update_functional
 _conj _conj_physical _embedding_bag _fused_rms_norm _index_put_impl _native_batch_norm_legit
 _native_batch_norm_legit_functional _pack_padded_sequence _pad_packed_sequence _prelu_kernel
 _prelu_kernel_backward _unsafe_index_put _upsample_nearest_exact2d _weight_norm

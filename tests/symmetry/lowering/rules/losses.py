@@ -34,6 +34,7 @@ for reduction in (0, 1, 2):
         for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
             c(name, "default", x, P(*shape), reduction)
         c("smooth_l1_loss", "default", x, P(*shape), reduction, 0.3)
+        c("smooth_l1_loss", "default", x, P(*shape), reduction, 0.0)
         c("huber_loss", "default", x, P(*shape), reduction, 0.3)
         c("hinge_embedding_loss", "default", x, D(*shape), 2.0, reduction)
         signs = G((torch.arange(n) % 2) * 2 - 1)

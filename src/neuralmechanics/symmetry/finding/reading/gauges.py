@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from neuralmechanics.slices.views import SliceView
 from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.representation.domain import Transport
 from neuralmechanics.symmetry.domains.representation.shears import Sheared
-from neuralmechanics.symmetry.families.actions import GramTerm, Rotation, RotationTerm, Shear
+from neuralmechanics.symmetry.families.actions import ComplexPairs, LinearBlocks, Rotation, RotationTerm, Shear
 from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.families.spaces import Entry, Space
 from neuralmechanics.symmetry.finding.reading.naming import named_family
@@ -25,12 +26,16 @@ from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses
 
 __all__ = ["gauge_families", "turned_pairs"]
 
+Mixing = LinearBlocks | ComplexPairs
+Slices = tuple[str, tuple[int, ...], tuple[int, ...]]
+"""A parameter, the dimensions along which it is cut into slices, and numbers of some of them, in order."""
+
 
 def gauge_families(
     captured: Captured,
     walk: Callable[[Transport], None],
     read: ParameterUses,
-    mixed: Sequence[GramTerm],
+    linear: Sequence[Family],
     spaces: Sequence[Space],
     shifted: Sequence[Family],
     requires: tuple[str, ...],
@@ -38,7 +43,7 @@ def gauge_families(
     freed: Freeing,
     solved: Callable[[Sequence[Sheared]], Sequence[Shear]],
 ) -> tuple[list[Family], list[Family]]:
-    """Turns, of kind linear, and shears, of kind affine; ``mixed`` are the channels of known linear blocks.
+    """Turns, of kind linear, and shears, of kind affine; ``linear`` are known linear blocks.
 
     ``walk`` runs the graph through an interpreter of the primitives; ``answered`` tells which constant vectors weights
     may add to what they make, and which biases take them back, ``freed`` what takes back shifts of their columns,
@@ -65,7 +70,8 @@ def gauge_families(
     shears += shared_shears(shared, captured.shapes, answered, freed)
     whole = whole_shears(shears)  # of these, nothing is left that an equation would give
     left = [*shears, *solved([w for w in settled.values() if (w.weight, w.inputs) not in whole])]
-    found = [turn for space in spaces if (turn := _rotation(space, mixed)) is not None]
+    blocks = [family.action for family in linear if isinstance(family.action, (LinearBlocks, ComplexPairs))]
+    found = [turn for space in spaces if (turn := _rotation(space, blocks)) is not None]
     for root, terms in _spaces(blind).items():
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
         if marked and any(t.dual for t in terms) and not _answered_by_shears(terms, shears, shifted):
@@ -102,16 +108,17 @@ def _spaces(transport: Transport) -> dict[int, tuple[RotationTerm, ...]]:
     return {root: tuple(terms) for root, terms in members.items()}
 
 
-def _rotation(space: Space, mixed: Sequence[GramTerm]) -> Rotation | None:
+def _rotation(space: Space, blocks: Sequence[Mixing]) -> Rotation | None:
     """The connected group of a space's matrices, but for scalings; None where it is no more than the identity."""
     terms = tuple(_term(entry, space) for entry in space.entries if entry.mixes)
     copies = space.copies_shape
     if space.group == "orthogonal" and space.width > 1:
-        return Rotation(terms, space.width, "orthogonal", copies=copies)
+        turn = Rotation(terms, space.width, "orthogonal", copies=copies)
+        return None if _of_blocks(turn, blocks) else turn
     if space.group == "ones-preserving orthogonal" and space.width > 2:
         return Rotation(terms, space.width, "centred", copies=copies)
     dressed = space.group == "general linear" and space.width > 1 and len({term.dressing for term in terms}) > 1
-    return Rotation(terms, space.width, "general", copies=copies) if dressed and not _known(terms, mixed) else None
+    return Rotation(terms, space.width, "general", copies=copies) if dressed and not _known(terms, blocks) else None
 
 
 def _term(entry: Entry, space: Space) -> RotationTerm:
@@ -126,10 +133,54 @@ def _term(entry: Entry, space: Space) -> RotationTerm:
     )
 
 
-def _known(terms: Collection[RotationTerm], mixed: Sequence[GramTerm]) -> bool:
+def _known(terms: Collection[RotationTerm], blocks: Sequence[Mixing]) -> bool:
     """Whether a linear block mixes these channels already."""
-    known = {(t.view.parameter, t.view.kept) for t in mixed}
+    known = {(t.view.parameter, t.view.kept) for block in blocks for t in block.terms}
     return any((t.parameter, (t.dim,)) in known for t in terms)
+
+
+def _of_blocks(turn: Rotation, blocks: Sequence[Mixing]) -> bool:
+    """Whether a rotation is one of linear blocks, turned together: of queries with keys, and of values apart."""
+    actions = [block for block in blocks if isinstance(block, LinearBlocks)]
+    views = {t.view.parameter: t.view for action in actions for t in action.terms}
+    if any(t.parameter not in views or t.dressing for t in turn.terms):
+        return False
+    matrices = [m for action in actions for m in _mixed_by(action)]
+    for copy in np.ndindex(*turn.copies):
+        turned = {
+            (t.parameter, view.kept, tuple(rows))
+            for t in turn.terms
+            for view in [views[t.parameter]]
+            for rows in _turned(t, view, turn.width, copy)
+        }
+        together = [m for m in matrices if m & turned]
+        if not turned or set().union(*together) != turned or sum(map(len, together)) != len(turned):
+            return False
+    return True
+
+
+def _mixed_by(action: LinearBlocks) -> list[set[Slices]]:
+    """The slices that each matrix mixes, in their order."""
+    found: list[set[Slices]] = [set() for _ in range(action.blocks)]
+    for term in action.terms:
+        for block, slices in zip(term.blocks.tolist(), term.slices.tolist(), strict=True):
+            found[block].add((term.view.parameter, term.view.kept, tuple(slices)))
+    return found
+
+
+def _turned(term: RotationTerm, view: SliceView, width: int, copy: tuple[int, ...]) -> list[list[int]]:
+    """Slices of the view that a rotation mixes, in their order; none where it does not take them as they are."""
+    places = {place.axis: place for place in (*([term.place] if term.place else []), *term.beside)}
+    if not {term.dim, *places} <= {*view.kept}:
+        return []
+    numbers = np.zeros((width, 1), np.int64)
+    for axis in view.kept:
+        place, size = places.get(axis), view.shape[axis]
+        along = np.arange(size)[None] if place is None else place.positions(copy)
+        along = along.reshape(width, -1) if axis == term.dim else along.reshape(1, -1)
+        numbers = (numbers[..., None] * size + along[:, None]).reshape(width, -1)
+    rows: list[list[int]] = numbers.T.tolist()
+    return rows
 
 
 def _shifted_by_columns(name: str, inputs: int, shifted: Sequence[Family]) -> bool:

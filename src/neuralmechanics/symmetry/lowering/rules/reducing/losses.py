@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.nn import functional
 
-from neuralmechanics.symmetry.lowering.rules.functions import bound, function_of
+from neuralmechanics.symmetry.lowering.rules.functions import ABSOLUTE, bound, function_of
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import meta_shape, reshape, take
 from neuralmechanics.symmetry.lowering.rules.reducing.angles import cosine
 from neuralmechanics.symmetry.lowering.rules.reducing.lengths import length
@@ -28,7 +29,41 @@ def cross_entropy(d: Builder, node: fx.Node, x: Value, target: Value, *rest: Any
     return d.ended(meta_shape(node), bound(node), scores)  # log-softmax of a log-softmax is itself
 
 
-@rule("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "margin_ranking_loss")
+@rule("mse_loss", "l1_loss")
+def size_of_difference(d: Builder, node: fx.Node, x: Value, y: Value, reduction: int = 1) -> Value:
+    """The square or the size of x - y, entry by entry: homogeneous, and what is added to both does not change it."""
+    step = d.add(x, y, -1.0)
+    return _reduced(d, d.power(step, 2.0) if "mse" in str(node.target) else _size(d, step), reduction)
+
+
+@rule("smooth_l1_loss", "huber_loss")
+def bent_size_of_difference(
+    d: Builder, node: fx.Node, x: Value, y: Value, reduction: int = 1, bend: float = 1.0
+) -> Value:
+    """A square near zero and a size far from it, of x - y entry by entry: an even function of it."""
+    step, smooth = d.add(x, y, -1.0), "smooth" in str(node.target)
+    if smooth and not bend:
+        return _reduced(d, _size(d, step), reduction)
+
+    def of_step(step: Tensor) -> Tensor:
+        zeros = torch.zeros_like(step)
+        if smooth:
+            return functional.smooth_l1_loss(step, zeros, reduction="none", beta=bend)
+        return functional.huber_loss(step, zeros, reduction="none", delta=bend)
+
+    function = function_of("smooth_l1_loss" if smooth else "huber_loss", of_step, settings=bend)
+    return _reduced(d, d.nonlinear(step, nonnegative=True, function=function, parity=1), reduction)
+
+
+def _size(d: Builder, step: Value) -> Value:
+    return d.homogeneous(step, True, ABSOLUTE, even=True)
+
+
+def _reduced(d: Builder, each: Value, reduction: int) -> Value:
+    return d.reduce(each, range(len(each.shape)), False, reduction == 1) if reduction else each
+
+
+@rule("margin_ranking_loss")
 def of_difference(d: Builder, node: fx.Node, x: Value, y: Value, *rest: Any, **__: object) -> Value:
     """A function of x - y alone, which what is added to both does not change."""
     d.fix(*(r for r in rest if is_value(r)))
