@@ -71,6 +71,14 @@ class Dampened(Own):
         return super().velocity(p, slope * (1 - group["dampening"]), group)  # the first as well
 
 
+class DampenedInPart(Own):
+    """The first momentum of one parameter is dampened, that of the others is torch's."""
+
+    def velocity(self, p: Tensor, slope: Tensor, group: dict[str, Any]) -> Tensor:
+        torches = p is not group["params"][0] and not self.state[p]
+        return super().velocity(p, slope if torches else slope * (1 - group["dampening"]), group)
+
+
 class Noisy(Own):
     def move(self, p: Tensor, slope: Tensor, group: dict[str, Any]) -> None:
         super().move(p, slope, group)
@@ -117,12 +125,14 @@ RIGHT: dict[str, Callable[[Any], Optimizer]] = {
     "super's with decay": lambda params: Calls(params, lr=0.1, momentum=0.9, dampening=0.3, weight_decay=1e-2),
     "without decay": lambda params: KeepsGradients(params, momentum=0.9),
     "decoupled without momentum": lambda params: Decoupled(params, decay=0.5),
+    "dampened from the first": lambda params: Dampened(params, momentum=0.9, dampening=0.3),
+    "dampened from the first, with decay": lambda params: Dampened(params, momentum=0.9, dampening=0.9, decay=1e-2),
     "undampened": lambda params: Dampened(params, momentum=0.9, dampening=0.0),
 }
 WRONG: dict[str, Callable[[Any], Optimizer]] = {
     "gradients overwritten": lambda params: KeepsGradients(params, decay=1e-2),
     "momentum elsewhere": lambda params: Elsewhere(params, momentum=0.9),
-    "dampened from the first": lambda params: Dampened(params, momentum=0.9, dampening=0.3),
+    "dampened from the first, in part": lambda params: DampenedInPart(params, momentum=0.9, dampening=0.3),
     "noisy": lambda params: Noisy(params, momentum=0.9),
     "layer-wise": lambda params: Trusting(params),
     "signs": lambda params: Signed(params, momentum=0.9),
@@ -191,6 +201,32 @@ def test_a_mode_that_is_turned_on_later_is_tried_then() -> None:
     assert np.isnan(errors(run, "exact")[-1]).all()
     (note,) = run.warnings
     assert note.step == 12
+
+
+def test_a_first_momentum_is_tried_where_others_were_there_already() -> None:
+    """Parameters without a gradient so far have no momentum yet: whether it is dampened shows at their first step."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(7, affine=False, eps=1e-30)
+    model = nn.Sequential(nn.Linear(5, 7, bias=False), norm, nn.Linear(7, 4, bias=False)).double()
+    x, y = torch.randn(16, 5, dtype=torch.float64), torch.randint(4, (16,))
+    symmetries = nm.find_symmetries(model, (x, y), lambda m, batch: nn.functional.cross_entropy(m(batch[0]), batch[1]))
+    assert {kind: n for kind, n in symmetries.count().items() if n} == {"translation": 7, "scale": 7}
+    optimizer = Dampened(model.parameters(), momentum=0.9, dampening=0.3)
+
+    def step(*, held: bool) -> None:
+        model.zero_grad()
+        model[2].requires_grad_(not held)
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        model[2].requires_grad_(True)
+
+    for _ in range(4):
+        step(held=True)
+    with nm.Monitor(model, optimizer, symmetries, every=1) as monitor:
+        for _ in range(8):
+            step(held=False)
+    assert errors(monitor.run, "exact").max() < 1e-12
+    assert not monitor.run.data["outside"].values.any()
 
 
 def test_what_changes_after_it_was_tried_is_measured_as_outside_until_it_is_tried_again() -> None:

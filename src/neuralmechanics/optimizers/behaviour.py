@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,12 @@ class SgdTrial:
     these later is then what happened. Keeps copies of parameters during the steps that are tried alone.
     """
 
+    from_rest: bool = False
+    """whether its first momentum is (1-α)G, as after v = 0, where torch's is G (as the paper's own SGD has it)"""
+
     def __init__(self) -> None:
         self._passed: dict[tuple[bool, ...], int] = {}
+        self._told = False
         self._doubts = 0
         self._before: dict[str, _Before] = {}
         self._modes: set[tuple[bool, ...]] = set()
@@ -68,10 +72,11 @@ class SgdTrial:
         if self._doubts & (self._doubts - 1) == 0:
             self._passed.clear()
 
-    def begin(self, settings: Mapping[str, Setting]) -> bool:
-        """Whether the step that begins has to be tried."""
+    def begin(self, settings: Mapping[str, Setting], first: Callable[[str, Setting], bool]) -> bool:
+        """Whether the step that begins has to be tried; `first` tells which parameters have no momentum yet."""
         self._before = {}
-        self._modes = {mode for mode in map(_mode, settings.values()) if self._passed.get(mode, 0) < _STEPS}
+        modes = {(*_mode(setting), first(name, setting)) for name, setting in settings.items()}
+        self._modes = {mode for mode in modes if self._passed.get(mode, 0) < _STEPS}
         return bool(self._modes)
 
     def note(self, name: str, parameter: Tensor, buffer: Tensor | None) -> None:
@@ -95,7 +100,7 @@ class SgdTrial:
         if not setting.has_momentum:
             moved, lies = sgd_step(promoted(before.parameter), slope, None, setting), promoted(before.gradient)
         else:
-            if velocity is None or not _close(velocity, _velocity(before, slope, setting), parameter.dtype):
+            if velocity is None or not self._kept(velocity, before, slope, setting):
                 return f"the momentum that its step keeps of {name!r} is not SGD's" + _changed(before, left)
             moved = sgd_step(promoted(before.parameter), slope, velocity, setting)
             lies = promoted(before.gradient) + setting.momentum * velocity if absorbed else promoted(before.gradient)
@@ -105,6 +110,17 @@ class SgdTrial:
         if not _close(promoted(after), promoted(before.parameter) + moved, parameter.dtype):
             return f"its step of {name!r} is not SGD's"
         return ""
+
+    def _kept(self, velocity: Tensor, before: _Before, slope: Tensor, setting: Setting) -> bool:
+        """Whether the momentum is SGD's; of the first dampened one, which of the two that there are."""
+        expected = _velocity(before, slope, setting, from_rest=self.from_rest)
+        if _close(velocity, expected, before.parameter.dtype):
+            if before.velocity is None and setting.dampening != 0 and bool(expected.any()):
+                self._told = True  # the first that tells the two apart decides for all
+            return True
+        rested = _velocity(before, slope, setting, from_rest=True)
+        self.from_rest = not self._told and _close(velocity, rested, before.parameter.dtype)
+        return self.from_rest
 
     def judged(self, faults: Iterable[str]) -> str:
         """The first fault of a step; empty where every parameter has passed it, which is then counted."""
@@ -124,11 +140,11 @@ def _changed(before: _Before, left: Tensor) -> str:
     return "; zero gradients outside of step()" if zeroed else "; clip or project gradients outside of step()"
 
 
-def _velocity(before: _Before, slope: Tensor, setting: Setting) -> Tensor:
+def _velocity(before: _Before, slope: Tensor, setting: Setting, *, from_rest: bool) -> Tensor:
     pulled = slope + setting.weight_decay * promoted(before.parameter)
     # The step that finds no buffer: torch takes v = G, undampened.
     if before.velocity is None:
-        return pulled
+        return (1.0 - setting.dampening) * pulled if from_rest else pulled
     return setting.momentum * promoted(before.velocity) + (1.0 - setting.dampening) * pulled
 
 

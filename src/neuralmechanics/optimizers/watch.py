@@ -40,7 +40,7 @@ class StepWatch:
         """whether it is read as SGD: torch's own, or one whose steps were SGD's as far as they were tried"""
         self.unlike = ""  # why it is not, where its steps were tried
         self._trial = SgdTrial() if self.known and not follows_sgd(optimizer) else None
-        self._tried = self._scaled = self._stepping = False
+        self._tried = self._scaled = self._stepping = self._rests = False
         self._formula = adaptive_formula(optimizer)
         self._made: dict[str, float | None] = {}
         self._optimizer = optimizer
@@ -76,7 +76,7 @@ class StepWatch:
         if self.known and isinstance(self._optimizer, SGD):
             self._absorbed = {n for n, group in enumerate(self._optimizer.param_groups) if self._habit.applies(group)}
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
-        self._tried = self._trial is not None and self._trial.begin(settings)
+        self._tried = self._trial is not None and self._trial.begin(settings, self.coming)
         for name, parameter in self._params.items():
             if name not in settings:
                 self._settings.pop(name, None)
@@ -108,6 +108,7 @@ class StepWatch:
             for p in [self._params[name]]
         )
         self.unlike = trial.judged(faults)
+        self._rests, self._first = trial.from_rest, set() if trial.from_rest else self._first
         if self.unlike:
             self.known, self._trial = False, None
 
@@ -161,7 +162,7 @@ class StepWatch:
 
     def coming(self, name: str, setting: Setting) -> bool:
         """Before a step that a parameter enters with this setting: whether it would be torch's first."""
-        return self.known and setting.has_momentum and self._moment(name) is None
+        return self.known and setting.has_momentum and not self._rests and self._moment(name) is None
 
     def role(self, name: str) -> tuple[Setting | None, bool]:
         """After the step: the setting that moved a parameter, None where torch left it alone; torch's first step."""
@@ -281,9 +282,8 @@ class StepWatch:
         buffered = moment is not None
         if buffered and self._moments.get(name, moment) != moment:
             self.rewritten.append(name)
-        first, idle = setting.has_momentum and not buffered, buffered and not setting.has_momentum
-        (self._first.add if self.known and first else self._first.discard)(name)
-        (self._idle.add if idle else self._idle.discard)(name)
+        (self._first.add if self.coming(name, setting) else self._first.discard)(name)
+        (self._idle.add if buffered and not setting.has_momentum else self._idle.discard)(name)
 
     def _moment(self, name: str) -> tuple[int, int] | None:
         """Which tensor the momentum is and how often it was written; None where there is none."""
