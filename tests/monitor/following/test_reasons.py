@@ -35,7 +35,17 @@ def cause(model: nn.Sequential, found: dict[str, Tensor]) -> Reason:
 
 def test_a_clamp_is_one_bound_in_several_gradients(model: nn.Sequential) -> None:
     found = {name: g.clamp(-BOUND, BOUND) for name, g in gradients(model).items()}
+    told = "the gradient of '0.weight' is clipped by value, or signs alone are kept of gradients"
+    assert cause(model, found) == Reason("clipping", told)
+    found["0.weight"][0, 0] = BOUND / 2
     assert cause(model, found) == Reason("clipping", "the gradient of '0.weight' is clipped by value")
+
+
+def test_signs_with_a_size_for_each_tensor(model: nn.Sequential) -> None:
+    found = {name: g.sign() * g.abs().mean() for name, g in gradients(model).items()}
+    assert cause(model, found).kind == "signs"
+    found["3.bias"] = gradients(model)["3.bias"]
+    assert cause(model, found).kind != "signs"
 
 
 def test_of_one_gradient_alone_ties_are_enough(model: nn.Sequential) -> None:

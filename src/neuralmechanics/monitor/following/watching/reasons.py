@@ -34,8 +34,12 @@ def why_broken(model: nn.Module, gradients: Mapping[str, Tensor], family: Family
     parameters = family.parameters
     if any("training mode" in need for need in family.requires) and (norm := _norm_in_evaluation(model)):
         return Reason("mode", f"{norm!r} is in evaluation mode, the symmetry holds for batch statistics")
+    signs = _signs(gradients.values())
     if clipped := _clipped(gradients, parameters):
-        return Reason("clipping", f"the gradient of {clipped!r} is clipped by value")
+        known = ", or signs alone are kept of gradients" if signs else ""
+        return Reason("clipping", f"the gradient of {clipped!r} is clipped by value{known}")
+    if signs:
+        return Reason("signs", "signs alone are kept of gradients: the elements of each have one size")
     without = [name for name in parameters if gradients and (name not in gradients or not gradients[name].any())]
     if 0 < len(without) < len(parameters):
         return Reason("missing", f"{without[0]!r} has no gradient while others of its charges have")
@@ -62,6 +66,17 @@ def _clipped(gradients: Mapping[str, Tensor], parameters: Iterable[str]) -> str 
         if name in bounds and (len(gradients) == 1 or sum(bound == bounds[name] for bound in bounds.values()) > 1):
             return name
     return None
+
+
+def _signs(gradients: Iterable[Tensor]) -> bool:
+    """Whether the elements of every gradient differ in sign alone, zeros apart."""
+    sizes = [g.detach().abs() for g in gradients if g.numel() >= _TIES]
+    return bool(sizes) and all(_one_size(size) for size in sizes)
+
+
+def _one_size(size: Tensor) -> bool:
+    largest = size.max()
+    return bool(((size == largest) | (size == 0)).all() & (largest > 0) & torch.isfinite(largest))
 
 
 def _tied_size(gradient: Tensor) -> float:
