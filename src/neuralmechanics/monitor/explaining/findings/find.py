@@ -20,6 +20,7 @@ _CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     loop_faults.frozen_norms,
     loop_faults.without_gradient,
     loop_faults.held_by_none,
+    loop_faults.rates_of_zero,
     loop_faults.outside_writes,
     loop_faults.clipping,
     loop_faults.skipped_steps,

@@ -121,6 +121,27 @@ def held_by_none(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def rates_of_zero(facts: Facts) -> Iterator[Finding]:
+    """Charges whose learning rate is zero at every record behind the first: their weights stand still."""
+    moved = facts.data[["learning_rate", "active"]].isel(step=slice(1, None))
+    rate = moved["learning_rate"].where(moved["active"] != 0)  # what no optimiser moves has none
+    if not rate.sizes["step"]:
+        return
+    still = (rate.isel(step=[0, rate.sizes["step"] // 2, -1]) == 0).all("step").to_numpy()
+    if still.any():
+        still[still] = (rate.isel(charge=np.flatnonzero(still)) == 0).all("step").to_numpy()
+    if still.any():
+        whose = "of these weights" if not still.all() else "of all weights"
+        yield Finding(
+            "rate-of-zero",
+            f"The learning rate {whose} is zero at every record: they receive gradients and stand still",
+            {"charges": int(still.sum()), "of": len(still), "records": rate.sizes["step"]},
+            facts.of_layers(still),
+            "give their parameter group a learning rate, or freeze them with requires_grad_(False)",
+            71,
+        )
+
+
 def outside_writes(facts: Facts) -> Iterator[Finding]:
     """What something else than the optimiser wrote."""
     moved = facts.books.gross["outside"]
