@@ -13,6 +13,13 @@ def one_in(number: int, cases: Iterable[Any]) -> list[Any]:
     return [case if not at % number else _slow(case) for at, case in enumerate(cases)]
 
 
+def by_turns(firsts: Iterable[Any], seconds: Iterable[Any]) -> list[Any]:
+    """Every pair of both; each of the first with one of the second as it is, these in turns, the others marked slow."""
+    seconds = list(seconds)
+    pairs = [(i + j, (a, b)) for i, a in enumerate(firsts) for j, b in enumerate(seconds)]
+    return [pair if not place % len(seconds) else _slow(pair) for place, pair in pairs]
+
+
 def _slow(case: Any) -> Any:
     # A parameter set of pytest has values, marks and an id; anything else is one value, or a tuple of several.
     if hasattr(case, "marks"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.spread import by_turns
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -164,8 +165,7 @@ LOOPS: dict[str, Loop] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("setting", "network"), by_turns(SETTINGS, NETWORKS))
 def test_silent_under_every_setting(network: str, setting: str) -> None:
     run, said = train(network, plain, **SETTINGS[setting])
     assert said == []
@@ -173,8 +173,7 @@ def test_silent_under_every_setting(network: str, setting: str) -> None:
     assert np.isfinite(run.data["predicted"].sel(law="exact").values).all()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(("loop", "network"), by_turns(LOOPS, NETWORKS))
 def test_silent_in_every_loop(network: str, loop: str) -> None:
     run, said = train(network, LOOPS[loop], momentum=0.9, weight_decay=1e-3)
     assert said == []
@@ -291,12 +290,14 @@ BREAKS: dict[str, Loop] = {
 }
 
 
+FAULTY = ["mlp", "batch_norm", "layer_norm"]
+
+
 def void(_: object) -> None:
     return None
 
 
-@pytest.mark.parametrize("network", ["mlp", "batch_norm", "layer_norm"])
-@pytest.mark.parametrize("fault", WRITES)
+@pytest.mark.parametrize(("fault", "network"), by_turns(WRITES, FAULTY))
 def test_what_else_moves_the_parameters_is_said_measured_and_survived(network: str, fault: str) -> None:
     run, said = train(network, WRITES[fault], torch.float64, momentum=0.9, weight_decay=1e-3)
     assert [message for message in said if "something other than the optimiser moved" in message] == said != []
@@ -308,8 +309,7 @@ def test_what_else_moves_the_parameters_is_said_measured_and_survived(network: s
     assert [note.message for note in run.warnings] == said
 
 
-@pytest.mark.parametrize("network", ["mlp", "batch_norm", "layer_norm"])
-@pytest.mark.parametrize("fault", BREAKS)
+@pytest.mark.parametrize(("fault", "network"), by_turns(BREAKS, FAULTY))
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_a_broken_symmetry_is_said_and_its_closed_laws_withheld(network: str, fault: str, dtype: torch.dtype) -> None:
     run, said = train(network, BREAKS[fault], dtype, momentum=0.9)

@@ -156,7 +156,7 @@ def test_groups(name: str) -> None:
     assert [space.group for space in found(name).symmetries.spaces] == GROUPS[name]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*SMALL, pytest.param("diffusion", marks=pytest.mark.slow)])
 def test_a_random_element_leaves_the_output_unchanged(name: str) -> None:
     case, generator = found(name), torch.Generator().manual_seed(0)
     assert case.symmetries.spaces
