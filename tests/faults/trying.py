@@ -98,7 +98,10 @@ def _run(fault: Fault, source: Path, said: int) -> None:
         options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--keep-duplicates"]
         options += ["-o", f"timeout={_LONGEST}"]
         options += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
-        status = int(pytest.main([*options, str(source / PACKAGE / fault.file), *fault.tests]))
+        planted = source / PACKAGE / fault.file
+        # A module of rules must not be loaded twice, as pytest does for doctests; without an example there are none.
+        examples = [str(planted)] if ">>>" in planted.read_text() else []
+        status = int(pytest.main([*options, *examples, *fault.tests]))
         package = sys.modules.get(PACKAGE)
         if package is None or not str(package.__file__).startswith(str(source)):
             print(f"{PACKAGE} was not loaded from {source}")
