@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from neuralmechanics import find_symmetries
 
@@ -112,3 +113,58 @@ def test_any_change_of_what_no_output_reads_is_a_translation() -> None:
     found = find_symmetries(Computed(lambda m, h: m.b(h).clone().fill_(1.0) + m.b.bias), torch.zeros(5, 3))
     assert found.count() == {"translation": 12 + 4 + 8, "scale": 0, "rescale": 0, "linear": 0}
     assert [c.parameter for c in found.coverage if c.status == "free"] == ["b.bias"]
+
+
+class Views(nn.Module):
+    """One batch norm over two views; ``reading`` says what else is made of it."""
+
+    def __init__(self, reading: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.norm, self.o = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)
+        self.reading = reading
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reading(self, torch.tanh(x), torch.sin(x))
+
+
+def by_their_own_statistics(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    return torch.relu(m.norm(m.a(x))) - torch.relu(m.norm(m.a(y)))
+
+
+def by_what_was_kept(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    kept = m.norm.running_mean, m.norm.running_var
+    first = torch.relu(m.norm(m.a(x)))
+    return first - torch.relu(nn.functional.batch_norm(m.a(y), *kept, m.norm.weight, m.norm.bias, False, eps=1e-20))
+
+
+def with_what_was_kept(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    difference = by_their_own_statistics(m, x, y)
+    return difference * m.norm.running_var
+
+
+@pytest.mark.parametrize(
+    ("reading", "scaled", "moved"),
+    [(by_their_own_statistics, 4, True), (by_what_was_kept, 0, True), (with_what_was_kept, 0, False)],
+)
+def test_running_statistics_hold_weights_where_they_are_read(
+    reading: Callable[[Any, Tensor, Tensor], Tensor], scaled: int, moved: bool
+) -> None:
+    """A norm that is called twice hands them on, which nothing sees: weights scale and channels change places."""
+    claim = Claim("views", lambda: Views(lambda m, x, y: m.o(reading(m, x, y))), _rows)
+    symmetries = search(claim)
+    assert not falsehoods(claim, symmetries)
+    scales = [family for family in symmetries.of_kind("scale") if "a.weight" in family.parameters]
+    assert sum(family.charges for family in scales) == scaled
+    spaces = [space for space in symmetries.spaces if any(e.parameter == "a.weight" for e in space.entries)]
+    assert [space.width for space in spaces] == ([4] if moved else [])
+    module, batch = claim.build(), claim.batch()
+    for space in spaces:
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        tensors = {name: value.detach().clone() for name, value in tensors.items()}
+        turned = space.transform(tensors, torch.tensor([1, 2, 3, 0]))
+        before, after = (functional_call(module, {**t}, batch) for t in (tensors, turned))
+        assert (after - before).abs().max() < 1e-12
+
+
+def _rows(generator: torch.Generator) -> tuple[Tensor, ...]:
+    return (torch.randn(8, 3, generator=generator, dtype=torch.float64),)

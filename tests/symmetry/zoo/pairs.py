@@ -163,3 +163,69 @@ def triplet_loss_of_angles() -> nn.Module:
         )[None],
         shared=True,
     )
+
+
+class Seen(nn.Module):
+    """Two views of the same rows through one encoder, whose batch norm is called once a view."""
+
+    def __init__(self, of_pair: Callable[[nn.Module, Tensor, Tensor], Tensor], **parts: nn.Module) -> None:
+        super().__init__()
+        self.a, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
+        self.of_pair = of_pair
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.of_pair(self, self.norm(self.a(torch.tanh(x))), self.norm(self.a(torch.sin(x))))
+
+
+@small("two-views-through-one-batch-norm", (8, 3), "output")
+def two_views_through_one_batch_norm() -> nn.Module:
+    """Scales of what is normalised, biases that no view sees, and gains before the readers."""
+    return Seen(lambda m, a, b: m.o(torch.relu(a)) + m.o(torch.relu(b)), o=nn.Linear(4, 2))
+
+
+@small("barlow-twins", (8, 3), "output")
+def barlow_twins() -> nn.Module:
+    def loss(m: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+        correlations = a.T @ b / len(a)
+        entries = correlations.flatten()[:-1].view(3, 5)[:, 1:].flatten()
+        return ((torch.diagonal(correlations) - 1).square().sum() + 0.005 * entries.square().sum())[None]
+
+    module = Seen(loss)
+    module.norm = nn.BatchNorm1d(4, affine=False)
+    return module
+
+
+@small("a-predictor-of-the-other-view", (6, 3), "output")
+def a_predictor_of_the_other_view() -> nn.Module:
+    """BYOL with one network on both sides and gradients through both."""
+
+    def loss(m: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+        def unit(v: Tensor) -> Tensor:
+            return functional.normalize(v, dim=-1, eps=1e-20)
+
+        a, b = m.o(torch.relu(a)), m.o(torch.relu(b))
+        return (2 - (unit(m.predictor(a)) * unit(b)).sum(-1) - (unit(m.predictor(b)) * unit(a)).sum(-1)).mean()[None]
+
+    predictor = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))
+    return Seen(loss, o=nn.Linear(4, 3), predictor=predictor)
+
+
+@small("one-batch-norm-block-after-block", (4, 2, 3, 3), "output")
+def one_batch_norm_block_after_block() -> nn.Module:
+    """A residual block that is run three times, its running statistics handed from run to run."""
+
+    class Unrolled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.entry, self.inner = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 3, padding=1)
+            self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.entry(x)
+            for _ in range(3):
+                x = x + torch.relu(self.norm(self.inner(x)))
+            return self.head(x.mean((2, 3)))
+
+    return Unrolled()

@@ -117,3 +117,54 @@ for _name, _module in _MODULES.items():
 small("words-tied-lstm", (32, 3), tokens=5)(lambda: Tied(nn.LSTM(3, 3, batch_first=True)))
 small("words-and-positions-gru", (32, 3), "output", tokens=5)(Positions)
 small("words-beside-attention", (32, 3), "output", tokens=5)(BeforeAnAttention)
+
+
+class Scored(nn.Module):
+    """Values under scores of queries and keys that no softmax holds, behind something that forgets their size."""
+
+    def __init__(self, mixed: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor], **parts: nn.Module) -> None:
+        super().__init__()
+        self.queries, self.keys = nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)
+        self.values, self.head = nn.Linear(4, 4, bias=False), nn.Linear(4, 2)
+        self.decay, self.mixed = nn.Linear(4, 1), mixed
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.queries(x), self.keys(x), self.values(x)
+        shares = torch.sigmoid(self.decay(x))
+        return self.head(torch.relu(self.mixed(self, *parts) * shares))
+
+
+@small("linear-attention-before-a-norm", (8, 3, 4), "output")
+def linear_attention_before_a_norm() -> nn.Module:
+    """Any matrix between queries and keys, and a factor of either that the norm forgets."""
+    return Scored(lambda m, q, k, v: m.norm(torch.einsum("btd,bsd,bse->bte", q, k, v)), norm=nn.RMSNorm(4))
+
+
+@small("retention", (8, 3, 4), "output")
+def retention() -> nn.Module:
+    def mixed(m: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        places = torch.arange(q.shape[1])
+        apart = places[:, None] - places
+        kept = torch.where(apart >= 0, 0.9 ** apart.clamp(min=0), 0.0)
+        out = ((q @ k.transpose(1, 2)) * kept) @ v
+        return functional.group_norm(out.reshape(-1, 4), 1, eps=1e-20).view(out.shape)
+
+    return Scored(mixed)
+
+
+@small("scores-of-one-length", (8, 3, 4), "output")
+def scores_of_one_length() -> nn.Module:
+    return Scored(lambda m, q, k, v: functional.normalize(q @ k.transpose(1, 2), dim=-1, eps=1e-20) @ v)
+
+
+@small("running-sums-of-keys-and-values", (8, 3, 4), "output")
+def running_sums_of_keys_and_values() -> nn.Module:
+    """The readers take up a factor of the queries or the keys: their matrix is still any."""
+
+    def mixed(m: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        sums = torch.einsum("btd,bte->btde", k, v).cumsum(1)
+        return torch.einsum("btd,btde->bte", q, sums)
+
+    return Scored(mixed)

@@ -7,7 +7,7 @@ __all__ = ["LEFT"]
 _NAMES: dict[str, list[str]] = {
     "rescale 4, translation 4": ["packed-rows-overlapping"],
     "linear 6, translation 2": ["packed-rows-one-stream"],
-    "rescale 3, scale 4": ["slices-gains-of-others"],
+    "rescale 4, scale 3": ["slices-gains-of-others"],
     "scale 2": ["slices-fourth-powers"],
     "linear 12, translation 64": ["lstm-with-projection"],
     "rescale 5": [

@@ -50,13 +50,16 @@ def narrowed(equations: Sequence[Equation], unwanted: set[int]) -> list[Equation
     return [row for row in rows if row]
 
 
-def eliminate(equations: Iterable[Equation]) -> dict[int, Equation]:
+def eliminate(equations: Iterable[Equation], sums: frozenset[int] = frozenset()) -> dict[int, Equation]:
     """Each variable that others determine, in terms of those: the latest of an equation is solved for.
 
-    The earliest variables so stay free, and no definition holds a variable that has one.
+    The earliest variables so stay free, and no definition holds a variable that has one. Of ``sums`` one is solved for
+    only where an equation holds nothing else: of a_i + b_i = s each b_i is s - a_i, and not a_0 + b_0 - a_i.
 
     >>> eliminate([{1: 1, 2: 2, 3: -2}, {2: 1, 3: 1}])
     {3: {1: Fraction(1, 4)}, 2: {1: Fraction(-1, 4)}}
+    >>> eliminate([{1: 1, 3: 1, 5: -1}, {2: 1, 4: 1, 5: -1}], frozenset({5}))
+    {3: {1: -1, 5: 1}, 4: {2: -1, 5: 1}}
     """
     solved: dict[int, Equation] = {}
     # For each free variable the definitions that hold it, so that a new pivot touches these and not all of them.
@@ -73,7 +76,7 @@ def eliminate(equations: Iterable[Equation]) -> dict[int, Equation]:
                     _add(row, other, value * factor)
         if not row:
             continue
-        pivot = max(row)
+        pivot = max(row.keys() - sums or row)
         scale = -row.pop(pivot)
         definition = {variable: quotient(value, scale) for variable, value in row.items()}
         for user in uses.pop(pivot, ()):  # substitute into what was solved before

@@ -118,6 +118,7 @@ class ConstraintSystem:
         self._changed = np.zeros(1, dtype=np.int64)  # for each page of variables, by which change one was last replaced
         self._rows: Rows = []
         self._zeros: list[tuple[np.ndarray, int]] = []
+        self._sums: list[np.ndarray] = []
 
     def new(self, count: int) -> np.ndarray:
         """``count`` fresh variables."""
@@ -131,6 +132,12 @@ class ConstraintSystem:
         self._parent[ids] = ids
         if self.size > len(self._changed) << _PAGE:
             self._changed = np.concatenate([self._changed, np.zeros(1 + (self.size >> _PAGE), dtype=np.int64)])
+        return ids
+
+    def new_sums(self, count: int) -> np.ndarray:
+        """``count`` fresh variables for what several pairs of others add up to: these are solved for, not the sums."""
+        ids = self.new(count)
+        self._sums.append(ids)
         return ids
 
     def seen(self, ids: np.ndarray) -> Seen:
@@ -236,7 +243,9 @@ class ConstraintSystem:
             asked[:] = False
             for ids in wanted:
                 asked[root[place[ids.reshape(-1)]]] = True
-        return NullSpace(local_basis(root, sign, general, asked), place, root, self)
+        known = np.concatenate([np.zeros(0, np.int32), *self._sums])
+        sums = frozenset(root[place[known]].tolist())
+        return NullSpace(local_basis(root, sign, general, asked, sums), place, root, self)
 
     def _sets(self) -> tuple[np.ndarray, int]:
         """The number of each variable's set of equal ones, zero being in set 0, and how many sets there are."""

@@ -11,15 +11,20 @@ from neuralmechanics.symmetry.algebra.reduction import Rows
 __all__ = ["local_basis"]
 
 
-def local_basis(root: np.ndarray, sign: np.ndarray, general: Rows, asked: np.ndarray) -> sparse.csr_matrix:
-    """The coordinates of every set of equal variables, of which those that ``asked`` names are wanted."""
+def local_basis(
+    root: np.ndarray, sign: np.ndarray, general: Rows, asked: np.ndarray, sums: frozenset[int] = frozenset()
+) -> sparse.csr_matrix:
+    """The coordinates of every set of equal variables, of which those that ``asked`` names are wanted.
+
+    ``sums`` are sets that stand for sums of others, see ``eliminate``.
+    """
     equations: list[Equation] = [
         dict(zip(variables, coefficients, strict=True))
         for coefficients, table in general
         for variables in table.tolist()
     ]
     # What nobody asks for is projected out first, so that no vector is left that moves it alone.
-    solved = eliminate(narrowed(equations, set(np.flatnonzero(~asked).tolist())))
+    solved = eliminate(narrowed(equations, set(np.flatnonzero(~asked).tolist())), sums)
     leads = (root == np.arange(len(root))) & asked
     # Neither zero nor what is defined in terms of others is free; every other leader is one basis vector.
     leads[np.fromiter((0, *solved), dtype=np.int64)] = False

@@ -18,6 +18,7 @@ from neuralmechanics.symmetry.lowering.graph.arguments import place_arguments
 from neuralmechanics.symmetry.lowering.graph.known_entries import note_known_entries
 from neuralmechanics.symmetry.lowering.rules import RULES, Rule
 from neuralmechanics.symmetry.lowering.rules.functions import is_elementwise, outcome, parity
+from neuralmechanics.symmetry.lowering.rules.reducing.statistics import is_unread
 from neuralmechanics.symmetry.lowering.rules.registry import settings
 from neuralmechanics.symmetry.lowering.sizes import demanded_shape, shape_of, undecided_sizes
 from neuralmechanics.symmetry.program.attributes.function import Function
@@ -197,7 +198,7 @@ class _Lowering:
             return made
 
         def kept(k: int, value: Any) -> Any:
-            if not isinstance(value, Value) or value.depends or value.number is not None:
+            if not isinstance(value, Value) or value.depends or value.number is not None or is_unread(node, k):
                 return value
             beside = self.builder.computed(value.shape, (settings(node), k), False, outcome(node, k), moving)
             self.builder.fix(beside)

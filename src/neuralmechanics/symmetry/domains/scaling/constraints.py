@@ -69,7 +69,7 @@ class LabelConstraints:
             self.system.add([1, -1], paired_rows(group[0].ids, first), self.cause)
             return [replace(group[0], ids=first)]
         # A direction that moves the sum and no total is spent on making the constant zero, with nothing lost.
-        constant = np.zeros(small, np.int64) if gauged else self.system.new(math.prod(small)).reshape(small)
+        constant = np.zeros(small, np.int64) if gauged else self.system.new_sums(math.prod(small)).reshape(small)
         tables = [np.broadcast_to(t.ids, sizes).reshape(-1) for t in group]
         tables.append(np.broadcast_to(constant, sizes).reshape(-1))
         coefficients = [*(t.coefficient for t in group), Fraction(-1)]
