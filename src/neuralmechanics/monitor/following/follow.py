@@ -279,7 +279,7 @@ class Follower:
         self._spending.rebase(share)
         if moved is not None:
             self.tracker.restart(moved, share, self.companion())
-            self._spending.distrust()
+            self._spending.distrust(moved & self.tracker.followed)
             self._rates.forget()
             self._roles.doubt()
             if self._rotations is not None:
