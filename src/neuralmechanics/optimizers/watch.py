@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -297,4 +297,4 @@ class StepWatch:
 
     def _state(self, parameter: Tensor) -> Mapping[str, Any]:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
-        return self._optimizer.state.get(parameter, {})
+        return cast("Mapping[str, Any]", self._optimizer.state.get(parameter, {}))
