@@ -258,6 +258,25 @@ def test_a_residual_is_not_known_where_the_step_removes_the_gradient(training: A
     assert ["Zeroing obeys no closed law" in text for text in said] == [True]
 
 
+def test_a_residual_is_not_known_where_the_step_takes_gradients_elsewhere(training: Any) -> None:
+    """LBFGS leaves the gradient of the last place that it tried, which was put down to a norm's eps."""
+    optimizer = torch.optim.LBFGS(training.model.parameters(), lr=0.3, max_iter=4)
+
+    def loop(step: int) -> None:
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(training.model(x), y)
+            loss.backward()
+            return loss
+
+        x, y = training.batch(0)
+        optimizer.step(closure)
+
+    monitor, _ = follow(training, optimizer, loop)
+    assert np.isnan(monitor.run.data["residual"].values).all()
+    assert error(monitor, "identity") < 1e-12
+
+
 def after_adam(optimizer: Optimizer, kind: str) -> None:
     if kind == "schedule":
         rate(optimizer)

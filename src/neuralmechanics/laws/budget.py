@@ -127,6 +127,17 @@ class ChargeBudget:
         """The charge after steps that were measured."""
         self._state["charge"].add_(done)
 
+    def believe(self, charges: Bool[Tensor, " charges"]) -> None:
+        """⟨g,ξ⟩ = 0 at `charges`, which something else moved unseen between steps that followed from each other.
+
+        What is left of ⟨θ,d⟩ there is no broken symmetry: the companion, or without momentum the charge that decay
+        pulls, was another than the one that followed from the step before.
+        """
+        name = next((n for n in ("memory", "decay") if n in self._sums), None)
+        if name is not None:
+            other = self._sums["decay"] if name == "memory" and "decay" in self._sums else 0.0
+            self._sums[name] = torch.where(charges, self._sums["along"] - other, self._sums[name])
+
     def parts(self) -> dict[str, Float64[Tensor, " charges"]]:
         """What each cause did to every charge since the start, or since they were taken."""
         return self._told({name: value.clone() for name, value in self._sums.items()})

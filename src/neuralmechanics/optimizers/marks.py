@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["mark", "state_marks", "written"]
+__all__ = ["mark", "slope_marks", "state_marks", "written"]
 
 
 def written(tensor: Tensor) -> tuple[int, int]:
@@ -26,3 +26,8 @@ def state_marks(optimizer: Optimizer, states: Iterable[Mapping[str, Any]]) -> li
     """Of all that the updates of Adam and its kin are told from beside them: the groups' numbers and these states."""
     numbers = [value for group in optimizer.param_groups for key, value in group.items() if key != "params"]
     return [*numbers, *(written(value) for state in states for value in state.values() if isinstance(value, Tensor))]
+
+
+def slope_marks(parameters: Iterable[Tensor]) -> list[object]:
+    """Of gradients alone: others when a step has taken new ones (a closure) or has written into them."""
+    return [None if p.grad is None else written(p.grad) for p in parameters]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class StepWatch:
         self.unlike = ""  # why it is not, where its steps were tried
         self._trial = SgdTrial() if self.known and not follows_sgd(optimizer) else None
         self._tried = self._scaled = self._stepping = self._rests = False
+        self.disturbed = False  # whether a parameter was written, as torch counts it, between the last step and this
         self._formula = adaptive_formula(optimizer)
         self._made: dict[str, float | None] = {}
         self._optimizer = optimizer
@@ -72,7 +73,7 @@ class StepWatch:
         """To be called when a step begins; `copy` names further parameters to be copied for an exact update."""
         wanted, self._stepping = set(copy), True
         settings = self._groups.by_name(sgd=self.known)
-        self._absorbed, self.rewritten = set(), []
+        self._absorbed, self.rewritten, self.disturbed = set(), [], False
         if self.known and isinstance(self._optimizer, SGD):
             self._absorbed = {n for n, group in enumerate(self._optimizer.param_groups) if self._habit.applies(group)}
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
@@ -82,7 +83,8 @@ class StepWatch:
                 self._settings.pop(name, None)
                 continue
             setting = self._settings[name] = settings[name]
-            self._versions[name] = parameter._version
+            self._versions[name] = version = parameter._version
+            self.disturbed |= name in self._seen and self._seen[name][0] != version
             self._note_buffer(name, parameter, setting)
             if self._formula is not None:
                 self._made[name] = steps_made(self._state(parameter))
@@ -287,8 +289,7 @@ class StepWatch:
 
     def _moment(self, name: str) -> tuple[int, int] | None:
         """Which tensor the momentum is and how often it was written; None where there is none."""
-        buffer = self._buffer(self._params[name]) if self.known else None
-        return None if buffer is None else written(buffer)
+        return written(buffer) if self.known and (buffer := self._buffer(self._params[name])) is not None else None
 
     def _buffer(self, parameter: Tensor) -> Tensor | None:
         buffer = self._state(parameter).get(_BUFFER)
@@ -296,5 +297,4 @@ class StepWatch:
 
     def _state(self, parameter: Tensor) -> Mapping[str, Any]:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
-        state: Mapping[str, Any] = self._optimizer.state.get(parameter, {})
-        return state
+        return cast("Mapping[str, Any]", self._optimizer.state.get(parameter, {}))

@@ -21,7 +21,7 @@ from neuralmechanics.monitor.following.rates import Rates
 from neuralmechanics.monitor.following.roles import Roles
 from neuralmechanics.monitor.following.telling import tell_of_addends, tell_of_divergence, tell_of_momentum
 from neuralmechanics.monitor.following.tracker import RATED_DRIVES, LawTracker, Maker
-from neuralmechanics.monitor.following.watching.observing import Observer, any_element
+from neuralmechanics.monitor.following.watching.observing import Observer, Slopes
 from neuralmechanics.monitor.following.watching.watchdog import Finding, Watchdog
 from neuralmechanics.monitor.processes.portion import Answer, Portion
 from neuralmechanics.monitor.store.shards.record import Record, StepDrives
@@ -75,6 +75,7 @@ class Follower:
         self.tracker = LawTracker(laws, self._quadratic, sgd=self._sgd, residuals=residuals, copied=copied)
         self._spending = Spending(self._quadratic)
         self.observer = Observer(model, optimizers)
+        self._slopes = Slopes(self._params, portion)
         self._roles = Roles(self._watches, self._members, self._params)
         self._watchdog = Watchdog(model, symmetries, params, self._members, notes, portion, self._meter.energies)
         self._every_drive = every_drive
@@ -193,6 +194,7 @@ class Follower:
         """What has to be known before an optimiser moves."""
         watch = self._watches[number]
         watch.before_step()
+        self._slopes.begin(told=watch.told)
         if self._rotations is not None:
             self._rotations.before_step(number)
         if watch.rewritten:
@@ -208,6 +210,7 @@ class Follower:
         """Measure what an optimiser did; when all have stepped, advance every law by the iteration."""
         watch = self._watches[number]
         watch.judge()
+        self._slopes.end(first=self.between)
         self._roles.take(watch)
         ahead = self._roles.ahead(self._rates.largest)
         wanted = self._wanted(ahead) | ({"residual"} if due else set())
@@ -254,7 +257,7 @@ class Follower:
         self.observer.stepped(self._watchdog.scaled_calls)
         if due:
             self.observer.see()
-            if self._zeroed_inside():
+            if self._replaced_inside():
                 self._residual = None
             elif self._sgd and drives.residual is not None:
                 self._judge(drives.residual)
@@ -266,9 +269,9 @@ class Follower:
         """Everything known after the last step, with what else moved the charges until now taken out of the laws."""
         self._watchdog.require_same()
         if not self._judged and self._hyper is not None:
-            if self._zeroed_inside():
+            if self._replaced_inside():
                 self._residual = None
-            elif self._any_gradient():
+            elif self._slopes.there():
                 self._look_again()
         share, residual = self.share(), self._whole_residual
         charge = self.charge(share)
@@ -279,7 +282,7 @@ class Follower:
         self._spending.rebase(share)
         if moved is not None:
             self.tracker.restart(moved, share, self.companion())
-            self._spending.distrust()
+            self._spending.distrust(moved & self.tracker.followed)
             self._rates.forget()
             self._roles.doubt()
             if self._rotations is not None:
@@ -357,14 +360,9 @@ class Follower:
         mask = self._members.touched(self._roles.unread(self._params))
         return residual.masked_fill(torch.from_numpy(mask).to(self._device), torch.nan)
 
-    def _any_gradient(self) -> bool:
-        """Whether any gradient is not zero; between steps they may have been zeroed unseen, through .data."""
-        here = any(p.grad is not None and any_element(dense(p.grad.detach())) for p in self._params.values())
-        return bool(self._portion.largest(torch.tensor(float(here))))
-
-    def _zeroed_inside(self) -> bool:
-        """Whether a step that is not torch's own may have zeroed the gradients, so that ⟨g,ξ⟩ is not known."""
-        return not all(watch.told for watch in self._watches) and not self._any_gradient()
+    def _replaced_inside(self) -> bool:
+        """Whether a step that is not torch's own took, wrote or zeroed the gradients, so that ⟨g,ξ⟩ is not known."""
+        return not all(watch.told for watch in self._watches) and not self._slopes.there()
 
     def _judge(self, share: Tensor) -> None:
         """The residual of the whole model, and what it says about the symmetries, are kept for the record."""

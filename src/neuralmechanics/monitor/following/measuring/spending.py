@@ -30,6 +30,7 @@ class Spending:
         self._quadratic = quadratic
         self._stored: StoredStep | None = None
         self._closed = self._distrusted = False
+        self._disturbed = False  # something else wrote the parameters since the charges were measured
 
     def start(self, share: Float64[Tensor, " charges"], companion: Tensor | None) -> None:
         """Begin with empty parts at these charges."""
@@ -42,19 +43,26 @@ class Spending:
 
     def rebase(self, share: Float64[Tensor, " charges"]) -> None:
         """Go on from charges that were measured."""
+        self._disturbed = False
         self._budget.rebase(share)
 
     def turn(self, companion: Tensor) -> None:
         """Go on from momenta that something else wrote."""
         self._budget.rebase(self._budget.charge, companion)
 
-    def distrust(self) -> None:
-        """Something else moves the parameters between steps, so that nothing follows from the step before."""
+    def distrust(self, sound: Bool[Tensor, " charges"] | None = None) -> None:
+        """Something else moves the parameters between steps, so that nothing follows from the step before.
+
+        `sound`: charges that were moved so, and whose symmetry holds all the same.
+        """
         self._distrusted = True
+        if sound is not None:
+            self._budget.believe(sound)
 
     def wanted(self, watch: StepWatch, *, even: bool) -> tuple[str, ...]:
         """The parts to be measured in the step of an optimiser; `even`: it alone moves every charge, in one way."""
-        ordinary = even and watch.known and not watch.scaled and not self._distrusted
+        self._disturbed |= watch.disturbed
+        ordinary = even and watch.known and not (watch.scaled or self._disturbed or self._distrusted)
         self._closed = ordinary and self._budget.companion_known
         if self._closed:
             return ()

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from neuralmechanics.monitor.processes.portion import Portion
 from neuralmechanics.monitor.store.shards.shard import Arrays
 from neuralmechanics.optimizers import dense
+from neuralmechanics.optimizers.marks import slope_marks
 
 MISSING, ZERO, THERE = 0, 1, 2
 _FEW = 4096
@@ -79,6 +81,35 @@ class Observer:
         """Whether an optimiser holds each parameter now."""
         held = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
         return [id(p) in held for p in self._parameters.values()]
+
+
+class Slopes:
+    """Whether the gradients that a step left are those that it began with, and whether there are any.
+
+    A step that is not torch's own may take new ones at other parameters (LBFGS, and SAM with a closure), or write into
+    them: what lies there then is no gradient of the loss at θ_k.
+    """
+
+    def __init__(self, params: Mapping[str, Tensor], portion: Portion) -> None:
+        self._params, self._portion = params, portion
+        self._marks: list[object] = []
+        self._rewritten = False
+
+    def begin(self, *, told: bool) -> None:
+        """A step begins; `told`: it is known to leave gradients as they are."""
+        self._marks = [] if told else slope_marks(self._params.values())
+
+    def end(self, *, first: bool) -> None:
+        """The step has ended, the `first` of its iteration or another."""
+        changed = bool(self._marks) and self._marks != slope_marks(self._params.values())
+        self._rewritten = changed or (self._rewritten and not first)
+
+    def there(self) -> bool:
+        """Whether any that was not rewritten is not zero; later they may have been zeroed unseen, through .data."""
+        here = not self._rewritten and any(
+            p.grad is not None and any_element(dense(p.grad.detach())) for p in self._params.values()
+        )
+        return bool(self._portion.largest(torch.tensor(float(here))))
 
 
 class _Skips:
