@@ -182,7 +182,7 @@ def test_nothing_of_the_caller_changes() -> None:
 
 
 class Powers(nn.Module):
-    """A norm of x(UV)ᵀb² forgets one factor 2 of U and 1 of b together; V alone another."""
+    """A norm of xUᵀ + b² forgets a factor of U and the root of it of b together; one of xVᵀ forgets that of V."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +190,8 @@ class Powers(nn.Module):
         self.b = nn.Parameter(torch.randn(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x @ (self.u * self.v).T * self.b**2, (4,), eps=0.0)
+        bent = F.rms_norm(x @ self.u.T + self.b**2, (4,), eps=0.0)
+        return bent + F.rms_norm(x @ self.v.T, (4,), eps=0.0)
 
 
 def test_families_of_unlike_powers_are_passed_over_by_name() -> None:
