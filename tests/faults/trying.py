@@ -72,7 +72,7 @@ def _outcome(status: int, text: str, seconds: float) -> Outcome:
         return Outcome(False, "survived", seconds)
     told = [line for line in text.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     named = [line.partition(" ")[2].partition(" - ")[0] for line in told]
-    failed = [name for name in named if ".py" in name]  # what a logger calls an error names no test
+    failed = [name for name in named if ".py" in name or "::" in name]  # what a logger calls an error names no test
     if status == 1 and failed:
         return Outcome(True, f"caught by {failed[0].removeprefix('tests/')}", seconds)
     # A file that cannot be loaded need not be so for the fault: it is no test of it.
