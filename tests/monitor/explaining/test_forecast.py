@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 from tests.monitor.conftest import make_training
 from tests.monitor.explaining.noise import followed
+from torch import nn
+from torch.nn import functional
 
 import neuralmechanics as nm
 from neuralmechanics.experiments.config import OptimizerConfig, RecordConfig, TrainConfig
@@ -133,6 +136,38 @@ def test_a_decay_that_has_a_schedule_is_followed(falls: str) -> None:
     assert np.allclose(other.scales["equilibrium_rotation"], np.sqrt(2 * 0.1 * 0.04), rtol=5e-3)
     still = run.what_if(schedule=lambda step: 0.1, to=3000)
     assert np.allclose(still.scales["equilibrium_rotation"], np.sqrt(2 * 0.1 * 0.01), rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=1e-2, momentum=0.9),
+        lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.5),
+    ],
+)
+def test_a_dead_unit_only_decays(make: Any) -> None:
+    """Its steps are those of decay alone: no noise holds its norm anywhere."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
+    with torch.no_grad():
+        model[1].bias[0] = -50.0
+    symmetries = nm.find_symmetries(model, torch.randn(16, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nm.monitor.MonitorWarning)  # AdamW obeys no closed law
+        with nm.Monitor(model, optimizer := make(model.parameters()), symmetries, every=5) as monitor:
+            for _ in range(240):
+                optimizer.zero_grad()
+                x = torch.randn(32, 5)
+                functional.cross_entropy(model(x), x[:, :3].argmax(1)).backward()
+                optimizer.step()
+    told = monitor.run.forecast(learned_until=120).scales
+    end = np.sqrt(monitor.run.data["charge"].sel(charge=monitor.run.data["label"] == "0.weight[0]").to_numpy()[-1, 0])
+    dead = told[told["label"] == "0.weight[0]"].iloc[0]
+    assert abs(dead["norm_at_end"] / end - 1) < 0.03
+    assert dead["regime"] == "no gradient: only decays"
+    assert np.isnan(dead["equilibrium_norm"])
+    assert (told["equilibrium_norm"].notna().sum(), len(told)) == (3, 4)
+    monitor.run.what_if(momentum=0.5)  # warnings are errors
 
 
 def test_without_decay_norms_only_grow() -> None:

@@ -183,15 +183,13 @@ def _changed(motion: Motion, known: Learned, changes: Changes) -> tuple[Motion, 
     decay = known.decay * then.decay_share / motion.decay_share
     if changes.weight_decay is not None:
         decay = decay * (new.weight_decay / old.weight_decay) if old.weight_decay else decay * 0 + 2 * new.weight_decay
-    strength, gain = known.strength, known.gain
+    times, gain = 1.0, known.gain
     if changes.momentum is not None:
-        if motion.follows_sgd:
-            strength = strength * (strength_of_noise(1.0, new) / strength_of_noise(1.0, old))
-        else:
-            strength = strength * memory_gain(old) / memory_gain(new)
-        gain = gain * memory_gain(new) / memory_gain(old)
-    limit = None if known.limit is None else known.limit * (strength / known.strength)
-    return then, replace(known, decay=decay, strength=strength, gain=gain, limit=limit)
+        memory = memory_gain(new) / memory_gain(old)
+        times = strength_of_noise(1.0, new) / strength_of_noise(1.0, old) if motion.follows_sgd else 1 / memory
+        gain = gain * memory
+    limit = None if known.limit is None else known.limit * times
+    return then, replace(known, decay=decay, strength=known.strength * times, gain=gain, limit=limit)
 
 
 def _scales(
@@ -230,13 +228,17 @@ def _scales(
             + (future.steps[-1] - known.step),
             "rotation": turning,
             "rotation_at_end": rotation(motion.response, last_strength * η**2, final**2),
-            "equilibrium_rotation": np.sqrt(rate / known.gain),
+            "equilibrium_rotation": np.where(growth == 0, np.nan, np.sqrt(rate / known.gain)),
             "effective_learning_rate": motion.effective_rate(known.rate_at, now**2),
             "effective_learning_rate_at_end": motion.effective_rate(η, final**2),
         }
     near = (np.abs(now / settled - 1) < _NEAR) & np.isfinite(settled)
     grows = ~(rate > 0)
     table["regime"] = np.where(grows, "no decay: only grows", np.where(near, "in equilibrium", "on the way"))
+    idle = growth == 0  # dead units: what moves them is decay
+    table["regime"] = np.where(
+        idle, np.where(grows, "no gradient: stands still", "no gradient: only decays"), table["regime"]
+    )
     # What is there already needs no time.
     table["steps_to_equilibrium"] = np.where(
         near, 0.0, np.where(grows, np.inf, _first_near(bands["norm"], settled, future, known.step, table))

@@ -21,6 +21,7 @@ _BLOCKS = 12
 # A trend, or a mean slope beside the memory, is believed where it is so many of its errors away from none; of few
 # blocks the errors themselves are unsure, and more is asked for.
 _SURE = 3.0
+_ALONE, _UNEVEN = 1e-4, 1 / 6  # of |d|²: what is left across θ by rounding, and by changes of |θ|² in an interval
 _FEW = 4.0
 
 
@@ -99,8 +100,12 @@ def learned(
     lag, recent = _lag(middle, ends, ends - begins, motion.second)
     energy = parts["finite_step"] * weight * lag
     spent = -parts["weight_decay"][late].sum(0)
+    change = n[after] - n[before]
+    still = _moved_by_decay_alone(parts, middle * (ends - begins)[:, None], change / middle, late, motion)
     with np.errstate(divide="ignore", invalid="ignore"):
-        decay = spent / (single * middle)[late].sum(0)
+        # Where nothing else moves it, the whole change is decay's, its memory included.
+        whole = (parts.get("outside", 0.0) - change)[late].sum(0) / motion.decay_share
+        decay = np.where(still, whole, spent) / (single * middle)[late].sum(0)
         fit = _by_family(energy, squares, ends, late, budget["family"].to_numpy())
         gain = _gain(parts, motion, late)
         if limit is not None:
@@ -110,17 +115,36 @@ def learned(
     return Learned(
         step=int(ends[-1]),
         squared=n[after[-1]],
-        strength=fit.level,
-        gain=gain.level,
+        strength=np.where(still, 0.0, fit.level),
+        gain=np.where(still, 1.0, gain.level),
         decay=np.nan_to_num(decay) * motion.decay_share,
-        trend=fit.trend,
+        trend=np.where(still, 0.0, fit.trend),
         rate_at=η[after[-1]],
-        spread=np.sqrt(fit.spread**2 + gain.spread**2),
-        trend_spread=fit.trend_spread,
+        spread=np.where(still, 0.0, np.sqrt(fit.spread**2 + gain.spread**2)),
+        trend_spread=np.where(still, 0.0, fit.trend_spread),
         falls=fit.falls,
         recent=recent,
         limit=limit,
     )
+
+
+def _moved_by_decay_alone(
+    parts: dict[str, Vector], sums: Vector, change: Vector, late: Vector, motion: Motion
+) -> Vector:
+    """Whether steps go along θ alone, as decay's do where a unit is dead: Σ|d|² is Σ⟨θ,d⟩²/|θ|² then.
+
+    What a gradient adds is at right angles to θ. ⟨θ,d⟩ is half of what the other parts moved, its mean that of an
+    interval, in which it changes as |θ|² does: by that the two differ. `sums` are those of |θ|² over steps, `change` is
+    that of |θ|² in units of itself; a decay that is decoupled is no part of d.
+    """
+    apart = {"finite_step", "outside", *(["weight_decay"] if motion.hyper.decoupled else [])}
+    square = parts["finite_step"]
+    along = np.sum([value for name, value in parts.items() if name not in apart], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        across = square - (along / 2) ** 2 / sums
+        unlike = square * (change**2 * _UNEVEN + _ALONE)
+    found: Vector = across[late].sum(0) <= unlike[late].sum(0)
+    return found
 
 
 def _mean_product(a: Vector, b: Vector, c: Vector, d: Vector) -> Vector:
