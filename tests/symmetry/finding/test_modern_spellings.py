@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuralmechanics import Symmetries
+from neuralmechanics import Symmetries, find_symmetries
 
 from ..agreement import judge
 from ..network import Network
@@ -372,3 +372,24 @@ def test_every_spelling_has_the_same_symmetries(name: str, spelling: str) -> Non
     network = FUNCTIONS[name].network(spelling)
     assert_same_function(first, network)
     assert_same_symmetries(expected, _search(network), first.module)
+
+
+class _Lengthless(nn.Module):
+    """Queries and keys of length one, values as they are, all of one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.out = nn.Parameter(torch.randn(3, 2, 4, 5)), nn.Linear(8, 5, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = torch.einsum("btd,shcd->sbhtc", x, self.weight)
+        query, key = (part / part.norm(dim=-1, keepdim=True) for part in (query, key))
+        weights = torch.softmax(torch.einsum("bhqc,bhkc->bhqk", query, key), -1)
+        out: Tensor = self.out(torch.einsum("bhqk,bhkc->bqhc", weights, value).flatten(2))
+        return out
+
+
+def test_a_rotation_that_blocks_make_in_part_alone_is_kept() -> None:
+    """Blocks turn the values; the queries and keys beside them turn by the rotation that all three share."""
+    found = find_symmetries(_Lengthless(), torch.randn(2, 6, 5))
+    assert [type(f.action).__name__ for f in found.of_kind("linear")] == ["LinearBlocks", "Rotation"]
