@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import gc
 import itertools
 import os
@@ -76,11 +77,23 @@ def more(times: dict[str, list[float]], name: str, without: str) -> float:
 def followed(
     stack: contextlib.ExitStack, model: nn.Module, symmetries: nm.Symmetries, kind: str, options: dict[str, Any]
 ) -> Step:
-    """The step of a new optimiser under a monitor that lives as long as the stack."""
-    optimizer = monitor_passes.optimizer_of(kind, model)
-    stack.enter_context(nm.Monitor(model, optimizer, symmetries, every=_FAR, strict=True, **options))
+    """The step of a new optimiser under a monitor that lives as long as the stack, on a copy of the model.
+
+    A monitor that sees its parameters moved by anything else measures them anew, so that none shares its model.
+    """
+    own = alike(model)
+    optimizer = monitor_passes.optimizer_of(kind, own)
+    stack.enter_context(nm.Monitor(own, optimizer, symmetries, every=_FAR, strict=True, **options))
     optimizer.step()
     return optimizer.step
+
+
+def alike(model: nn.Module) -> nn.Module:
+    """A copy of a model with its gradients."""
+    own = copy.deepcopy(model)
+    for copied, parameter in zip(own.parameters(), model.parameters(), strict=True):
+        copied.grad = None if parameter.grad is None else parameter.grad.clone()
+    return own
 
 
 def bare(kind: str, model: nn.Module) -> Step:
