@@ -49,6 +49,12 @@ def clip_values(step: int, model: nn.Module, optimizer: Any) -> None:
     nn.utils.clip_grad_value_(model.parameters(), 1e-3)
 
 
+def signs(step: int, model: nn.Module, optimizer: Any) -> None:
+    for p in model.parameters():
+        assert p.grad is not None
+        p.grad.sign_()
+
+
 def project(step: int, model: nn.Module, optimizer: Any) -> None:
     with torch.no_grad():
         weight = model.get_parameter("0.weight")
@@ -252,6 +258,15 @@ def test_no_step_is_said_when_the_run_is_over() -> None:
     with nm.Monitor(model, optimizer, symmetries) as monitor:
         assert monitor.findings() == []
     assert [finding.code for finding in monitor.run.findings()] == ["no-step"]
+
+
+@pytest.mark.parametrize("change", [signs, clip_values])
+def test_elements_of_one_size_are_no_clipping_of_lengths(change: Callable[[int, nn.Module, Any], None]) -> None:
+    """A gradient of signs has one length, √n, without anything being clipped to it."""
+    found = train(sgd(lr=1e-3, weight_decay=5e-4), before_step=change, steps=40).findings()
+    assert [finding.code for finding in found if finding.code in ("clipping", "law-ends")] == ["law-ends"]
+    remedy = next(finding.remedy for finding in found if finding.code == "law-ends")
+    assert "clipping by norm keeps them" in remedy
 
 
 def test_the_numbers_that_were_planted_are_the_evidence() -> None:

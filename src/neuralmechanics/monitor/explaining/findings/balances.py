@@ -10,6 +10,15 @@ from neuralmechanics.monitor.explaining.findings.facts import DECISIVE, LOW, Fac
 from neuralmechanics.monitor.explaining.findings.finding import Finding
 
 _BROKEN, _ROUNDED, _FALLEN, _UNEVEN, _FAR, _JUMP = 1e-2, 1e-2, 1.5, 10.0, 3.0, 30.0
+# What to do about a gradient that is not the loss's: where its elements were changed, and in general.
+_OF_ELEMENTS = (
+    "expect these charges to drift: what changes elements of gradients breaks every symmetry that mixes or weighs them; "
+    "clipping by norm keeps them"
+)
+_OF_THE_LOOP = (
+    "clear gradients before each backward pass, step once for each, and give find_symmetries the loss of the loop "
+    "(penalties and modes too); or expect these charges to drift"
+)
 
 
 def rounding(facts: Facts) -> Iterator[Finding]:
@@ -197,7 +206,6 @@ def ended_laws(facts: Facts) -> Iterator[Finding]:
         f"At step {note.step} the gradient ceases to obey a symmetry of the loss that was given: {cause}",
         {"step": note.step, "cause": note.subject.removeprefix("broken: ")},
         (),
-        "clear gradients before each backward pass, step once for each, and give find_symmetries the loss of the loop "
-        "(penalties and modes too); or expect these charges to drift",
+        _OF_ELEMENTS if note.subject in ("broken: clipping", "broken: signs") else _OF_THE_LOOP,
         60 if note.subject in DECISIVE else 54,
     )

@@ -159,8 +159,10 @@ def outside_writes(facts: Facts) -> Iterator[Finding]:
 
 
 def clipping(facts: Facts) -> Iterator[Finding]:
-    """Gradients that end at one length again and again."""
+    """Gradients that end at one length again and again, unless their elements have one size: that fixes the length."""
     rows = facts.observed("gradient_norm")
+    if facts.loop_fault is not None and facts.loop_fault.subject in ("broken: clipping", "broken: signs"):
+        return
     if rows is None or len(rows) < 5 or not np.isfinite(rows).any():
         return
     largest = float(np.nanmax(rows))
