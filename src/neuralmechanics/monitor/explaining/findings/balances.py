@@ -12,8 +12,8 @@ from neuralmechanics.monitor.explaining.findings.finding import Finding
 _BROKEN, _ROUNDED, _FALLEN, _UNEVEN, _FAR, _JUMP = 1e-2, 1e-2, 1.5, 10.0, 3.0, 30.0
 # What to do about a gradient that is not the loss's: where its elements were changed, and in general.
 _OF_ELEMENTS = (
-    "expect these charges to drift: what changes elements of gradients breaks every symmetry that mixes or weighs them; "
-    "clipping by norm keeps them"
+    "expect these charges to drift: what changes elements of gradients breaks every symmetry that mixes or weighs "
+    "them; clipping by norm keeps them"
 )
 _OF_THE_LOOP = (
     "clear gradients before each backward pass, step once for each, and give find_symmetries the loss of the loop "
