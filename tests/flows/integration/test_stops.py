@@ -48,7 +48,7 @@ def _exploding(params: dict[str, Tensor]) -> Tensor:
 )
 def test_reasons(loss, start: tuple[float, ...], method: str, reason: StopReason) -> None:
     times = [0.01 * k for k in range(400)]
-    cap = 30 if loss is valley else 3000
+    cap = 30 if loss is valley else 6000
     path = integrate(
         GradientFlow(loss), point(*start), times, method=method, step=0.01, max_evaluations=cap, kinks="ignore"
     )
@@ -79,7 +79,11 @@ def test_relu_networks_complete_with_the_default_method() -> None:
     assert path.completed
     assert path.pattern_changes is not None
     assert int(path.pattern_changes.sum()) > 0
-    assert float(path.error_estimate[-1]) < 1e-3
+    # Kinks cost the order and not the estimate: it is the distance from the run that goes from kink to kink.
+    exact = integrate(GradientFlow(loss), loss.theta0, [0, 10], method="dopri5").require_completed().final
+    error = max(float((path.final[name] - value).abs().max()) for name, value in exact.items())
+    assert 1e-5 < error < 1e-3
+    assert error / 3 < float(path.error_estimate[-1]) < 3 * error
 
 
 def test_a_loss_that_is_nan_from_the_start() -> None:

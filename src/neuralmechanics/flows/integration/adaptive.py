@@ -13,8 +13,8 @@ from torch import Tensor
 
 from neuralmechanics.flows.equation.stop import Halt, StopReason
 from neuralmechanics.flows.equation.system import Field, Piece, System
-from neuralmechanics.flows.integration.doubled_steps import DoubledSteps
 from neuralmechanics.flows.integration.guard import Guard
+from neuralmechanics.flows.integration.halved_steps import HalvedSteps
 from neuralmechanics.flows.integration.recorder import Visit
 from neuralmechanics.optimizers.hyperparameters.bounds import require_positive
 
@@ -23,8 +23,6 @@ __all__ = ["Scheme", "Smooth", "Step", "Track", "adaptive_steps", "field_jump", 
 # Relative change of the field within one step that a smooth field shows only at loose tolerances.
 _JUMP = 0.5
 _REMEMBERED = 40
-# The error of dense output in the middle of a step, relative to the step's estimated local error.
-_INTERPOLATED = 0.1
 
 
 class Step(Protocol):
@@ -164,7 +162,7 @@ def adaptive_steps(
 
     A step is accepted when |error_i| / (atol + rtol·max(|x_i|, |x_i new|)) is at most 1 in root mean square.
     ``track`` makes, of the field of each piece, what says where a step must end. The estimate is the sum of local
-    errors, of the order below; with ``estimate_error`` it is what a run with doubled steps says, where that is less.
+    errors, of the order below; with ``estimate_error`` it is what halving all steps changes.
     """
     require_positive("rtol", rtol)
     require_positive("atol", atol)
@@ -175,30 +173,27 @@ def adaptive_steps(
     wanted = iter(times[1:])
     target = next(wanted)
     size = system.layout.size
-    doubled = DoubledSteps(scheme.trial, scheme.error_order, x, size) if estimate_error else None
+    halved = HalvedSteps(scheme.trial, x, size) if estimate_error else None
     try:
         for piece in system.pieces(times[0], times[-1]):
             field = guard.watch(piece.field)
             for part in _march(piece, track(field), x, h, guard, memory, scheme, rtol, atol):
                 x, h = part.state, part.next_h
-                local = float(part.step.error[:size].abs().max())
-                total_error += local
-                error = inside = total_error
-                if doubled is not None:
-                    doubled.follow(field, part.h, part.state, last=part.end >= times[-1])
-                    error = total_error if doubled.error is None else min(total_error, doubled.error)
-                    # Between steps the interpolant adds its own, of the order of the step's local error.
-                    inside = min(total_error, error + _INTERPOLATED * local)
+                total_error += float(part.step.error[:size].abs().max())
+                if halved is not None:
+                    halved.follow(field, part.h)
                 # One step may pass several output times: dense output serves them all.
                 while target <= part.end:
-                    exact = target == part.end
-                    yield Visit(target, x if exact else part.at(target), error if exact else inside)
+                    fraction = 1.0 if target == part.end else part.fraction(target)
+                    state = x if target == part.end else part.at(target)
+                    error = None if halved is None else halved.distance(fraction, state)
+                    yield Visit(target, state, total_error if error is None else error)
                     following = next(wanted, None)
                     if following is None:
                         return
                     target = following
-            if doubled is not None:
-                doubled.finish_piece(field)
+            if halved is not None:
+                halved.finish_piece()
     except Halt as halt:
         raise memory.diagnose(halt) from None
 
@@ -215,8 +210,11 @@ class _Part:
     h: float
     next_h: float
 
+    def fraction(self, time: float) -> float:
+        return (time - self.begin) / self.h
+
     def at(self, time: float) -> Tensor:
-        return self.step.between(self.start, self.h, (time - self.begin) / self.h)
+        return self.step.between(self.start, self.h, self.fraction(time))
 
 
 def _march(

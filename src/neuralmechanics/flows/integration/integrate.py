@@ -65,8 +65,9 @@ def integrate(
     has kinks) to 1e-12 and 1e-14: with the optimiser's step "rk4" would leave an error of order 4 where the flow has
     one of order 8. A tolerance for a method of fixed steps raises ValueError: it would not be kept.
     Fixed steps meet each time exactly, are at most ``step`` long (default: the time of one optimiser step, or half
-    the inverse of the field's slope at θ0). ``estimate_error`` runs steps of twice the length beside those taken, fixed
-    or adaptive, at half the cost again; without it adaptive steps give the sum of their local errors.
+    the inverse of the field's slope at θ0). ``estimate_error`` runs shorter steps beside those taken: adaptive ones
+    halved, at twice the cost again, fixed ones three for two, at one and a half times; without it adaptive steps give
+    the sum of their local errors.
 
     ``kinks`` says what "dopri5" does where a unit switches (ReLU and its kin, max-pooling, absolute values,
     comparisons): "locate" finds the instant on the dense output, integrates the smooth field up to it and the other
@@ -123,7 +124,7 @@ def integrate(
         if adaptive:
             track = _track(flow.loss, system, events)
             scheme = ADAPTIVE[method]
-            # At a kink the order is lost, and with it what a run with longer steps would say.
+            # Beside a run that stops at kinks another one would have to stop at its own.
             yield from adaptive_steps(
                 system, instants, guard, rtol=rtol, atol=atol, first_step=step, scheme=scheme, track=track,
                 estimate_error=estimate_error and events is None,

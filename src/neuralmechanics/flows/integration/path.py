@@ -17,7 +17,7 @@ __all__ = ["Path"]
 class Path:
     """A trajectory at the times that were asked for, as far as it came.
 
-    ``error_estimate`` is the estimated largest error of any parameter at each time: by step doubling, or, between kinks
+    ``error_estimate`` is the estimated largest error of any parameter at each time: by shorter steps, or, between kinks
     and where adaptive steps are not to be doubled, the sum of local errors; NaN where none was asked for of fixed
     steps. ``evaluations`` counts those of the field, the estimate's included. ``pattern_changes`` counts activations of
     rectifiers that switched since the time before, None where the loss has no rectifier. ``event_times`` are the
