@@ -70,9 +70,9 @@ class ImageConfig:
     augment: bool = False
     """random crop with padding 4 and horizontal flip, drawn from the seed"""
     train_limit: int | None = None
-    """use only so many training examples"""
+    """use only so many training examples: the first, or, where they lie by class, as many of every class"""
     test_limit: int | None = None
-    """use only so many test examples"""
+    """use only so many test examples, likewise"""
 
     def __post_init__(self) -> None:
         require_types(self, "images.")

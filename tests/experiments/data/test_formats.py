@@ -40,6 +40,7 @@ def test_imagenet_is_scaled_and_cut_to_size(tmp_path):
             for index in range(count):
                 image = np.zeros((3, 30, 60), np.uint8)
                 image[:, :, 20:40] = 200 if split == "train" else 100  # the middle third survives the central crop
+                image[0, 10:20, 24] = 10 * index + 5 * (name == "n01")  # no copy of another
                 write_image(tmp_path / split / name / f"{index}.png", image)
     data = load_data("imagenet", ImageConfig(root=str(tmp_path), size=28), sources=IMAGENET)
     assert (len(data.train), len(data.test), data.classes, data.input_shape) == (6, 4, 2, (3, 28, 28))

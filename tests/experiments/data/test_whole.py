@@ -107,7 +107,10 @@ def test_a_folder_around_train_and_val_is_no_class(tmp_path):
     [
         ("train/n00000102", r"3 classes \('n00000100', .*\) where 4 are published|names no class of the training"),
         ("train/n00000102/images/n00000102_3.png", "23 training images where 24 are published"),
-        ("val/val_annotations.txt", r"has no folder 'val'|no test image|holds the class"),
+        (
+            "val/val_annotations.txt",
+            "val_0.png' lies in no folder of a class, and no table such as val_annotations.txt",
+        ),
         ("val", "has no folder 'val' with images and their classes|no test image"),
         ("val/images/val_2.png", r"cannot read .*val_2\.png|there is no .*val_2.png"),
         ("train", "no tiny-imagenet in"),

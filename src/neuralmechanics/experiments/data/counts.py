@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _COMPARED = 100
 _PIXELS = 48
+_AT_ONCE = 256
+_FEW = 10
 
 
 def require_total(name: str, source: Source, where: object, part: str, images: int, count: Count) -> None:
@@ -85,25 +87,57 @@ def require_listed(
 
 
 def require_apart(name: str, source: Source, where: object, train: Split, test: Split) -> None:
-    """`ValueError` where test images are training images, in any order.
+    """`ValueError` where test images are training images, or training images are copies of one another."""
+    repeated, looked = repeated_tests(train, test)
+    if repeated > looked // 5:
+        found = f"{repeated} of {looked} test images that were looked at are among its training images"
+        raise ValueError(_message(name, source, where, found))
+    copies = torch.bincount(train.labels[_copies(train.inputs)], minlength=source.classes)
+    # A few images were published twice, of no class a tenth.
+    odd = torch.nonzero(copies > torch.bincount(train.labels, minlength=source.classes) // _FEW).flatten()
+    if len(odd):
+        found = f"{int(copies[odd[0]])} training images of class {int(odd[0])} are copies of others"
+        raise ValueError(_message(name, source, where, found))
 
-    A hundred of them are looked for among all training images, blank ones apart. A few are there as published
-    (CIFAR-100 has such pairs); a fifth is in no published data set.
+
+def repeated_tests(train: Split, test: Split) -> tuple[int, int]:
+    """How many of a hundred test images, blank ones apart, are among all training images in any order.
+
+    A few are there as published (CIFAR-100 has such pairs); a fifth is in no published data set.
     """
     picked = test.inputs[torch.linspace(0, len(test) - 1, min(_COMPARED, len(test))).long()]
-    flat = picked.flatten(2)
-    picked = picked[(flat.amin(2) < flat.amax(2)).any(1)]
-    repeated = sum(_among(picked, train.inputs))
-    if repeated > len(picked) // 5:
-        found = f"{repeated} of {len(picked)} test images that were looked at are among its training images"
-        raise ValueError(_message(name, source, where, found))
+    picked = picked[_marked(picked)]
+    return sum(_among(picked, train.inputs)), len(picked)
+
+
+def _marked(images: Tensor) -> Tensor:
+    """Whether there is anything on each image: blank ones are as good in one place as in another."""
+    flat = images.flatten(2)
+    return (flat.amin(2) < flat.amax(2)).any(1)
+
+
+def _sums(images: Tensor) -> Tensor:
+    """A number of each image, from a few of its pixels: images of unlike numbers differ."""
+    places = torch.linspace(0, images[0].numel() - 1, min(_PIXELS, images[0].numel())).long()
+    weights = torch.arange(1, len(places) + 1) ** 3
+    return (images.flatten(1)[:, places] * weights).sum(1)
+
+
+def _copies(images: Tensor) -> Tensor:
+    """The numbers of the images that are copies of another, in the order of their sums."""
+    sums, order = torch.sort(_sums(images), stable=True)
+    alike = torch.nonzero(sums[1:] == sums[:-1]).flatten()
+    found = []
+    for part in torch.split(alike, _AT_ONCE):
+        one, other = order[part], order[part + 1]
+        same = (images[one] == images[other]).flatten(1).all(1) & _marked(images[one])
+        found.append(other[same])
+    return torch.cat(found) if found else order[:0]
 
 
 def _among(wanted: Tensor, images: Tensor) -> list[bool]:
     """Whether each of a few images is one of many: by a sum over a few pixels of all, then by all pixels of those."""
-    places = torch.linspace(0, images[0].numel() - 1, min(_PIXELS, images[0].numel())).long()
-    weights = torch.arange(1, len(places) + 1) ** 3
-    of_all, of_wanted = ((part.flatten(1)[:, places] * weights).sum(1) for part in (images, wanted))
+    of_all, of_wanted = _sums(images), _sums(wanted) if len(wanted) else wanted.new_zeros(0)
     candidates = torch.nonzero(torch.isin(of_all, of_wanted)).flatten()
     alike = [candidates[of_all[candidates] == key] for key in of_wanted]
     return [bool((images[found] == one).flatten(1).all(1).any()) for one, found in zip(wanted, alike, strict=True)]

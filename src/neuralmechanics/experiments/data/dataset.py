@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Int64, Integer
@@ -22,8 +24,14 @@ class Split:
         return len(self.labels)
 
     def first(self, limit: int | None) -> Split:
-        """The first `limit` examples, or all."""
-        return self if limit is None else Split(self.inputs[:limit], self.labels[:limit])
+        """The first `limit` examples, or all; of examples in the order of their classes as many from every part."""
+        if limit is None or limit >= len(self):
+            return self
+        if _in_blocks(self.labels):
+            # The first would be those of the first classes.
+            spread = torch.arange(limit) * len(self) // limit
+            return Split(self.inputs[spread], self.labels[spread])
+        return Split(self.inputs[:limit], self.labels[:limit])
 
 
 def require_labels(labels: np.ndarray[Any, Any], classes: int, source: object) -> None:
@@ -33,6 +41,14 @@ def require_labels(labels: np.ndarray[Any, Any], classes: int, source: object) -
         raise ValueError(
             f"{str(source)!r} holds the label {int(outside[0])}, which is none of the classes 0 to {classes - 1}"
         )
+
+
+def _in_blocks(labels: Tensor) -> bool:
+    """Whether examples of one class lie together: the class changes at most twice as often as there are classes."""
+    if labels.ndim != 1 or labels.is_floating_point():
+        return False
+    changes = int((labels[1:] != labels[:-1]).sum())
+    return changes < 2 * len(torch.unique(labels))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 
 from neuralmechanics.experiments.config import ImageConfig
 from neuralmechanics.experiments.data.counts import (
+    repeated_tests,
     require_apart,
     require_counts,
     require_listed,
@@ -156,7 +157,20 @@ def image_folder(images: ImageConfig) -> DataSet:
                 f"{images.root!r} has one class folder, {found.classes[0]!r}: nothing is to be told apart; give the "
                 f"folder that holds 'train' and 'val', or one folder a class, as images.root"
             )
+        empty = set(range(len(found.classes))) - set(found.train.labels)
+        if empty:
+            raise ValueError(
+                f"{images.root!r} has no training picture in the folder {found.classes[min(empty)]!r}, which would be "
+                "a class; take the folder away, or put the folders of the classes in one called 'train'"
+            )
         train, test = _decoded("folder", found, Cut(3, images.size or _FOLDER_SIZE))
+    if found.test is not None:
+        repeated, looked = repeated_tests(train, test)
+        if repeated > looked // 2:
+            raise ValueError(
+                f"{images.root!r} tests on what it trains: {repeated} of {looked} test images that were looked at are "
+                "among the training images; give other pictures, or no test folder: a tenth is then kept for testing"
+            )
     # Evenly spread, for the images are in the order of their classes.
     sample = train.inputs[torch.linspace(0, len(train) - 1, min(_MEASURED, len(train))).long()].double() / 255
     mean = tuple(sample.mean((0, 2, 3)).tolist())

@@ -9,7 +9,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -38,18 +38,29 @@ _FAULTS = (
 class _ArchiveTree:
     """The files of an archive: names once, content when it is asked for."""
 
-    def __init__(self, path: Path, contents: Mapping[str, Callable[[], bytes]], marks: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        contents: Mapping[str, Callable[[], bytes]],
+        marks: Mapping[str, int],
+        folders: Collection[str],
+    ) -> None:
         found = path.stat()
         self._path, self._state = path, f"{path}:{found.st_size}:{found.st_mtime_ns}"
         self._contents, self._marks = contents, marks
         self._entries: dict[str, dict[str, Entry]] = {"": {}}
         for name in contents:
             self._add(name)
+        for name in folders:
+            self._enter(name)
 
     def _add(self, name: str) -> None:
         folder, _, last = name.rpartition("/")
         known = self._entries.setdefault(folder, {})
         known[last] = Entry(last, is_folder=False)
+        self._enter(folder)
+
+    def _enter(self, folder: str) -> None:
         while folder:
             above, _, last = folder.rpartition("/")
             siblings = self._entries.setdefault(above, {})
@@ -106,18 +117,22 @@ def open_archive(path: Path) -> Iterator[Tree]:
 def _of_zip(path: Path, archive: zipfile.ZipFile) -> _ArchiveTree:
     size = path.stat().st_size
     kept: dict[str, zipfile.ZipInfo] = {}
+    folders: set[str] = set()
     packed = unpacked = 0
     for member in archive.infolist():
         name = _safe(member.filename)
         packed, unpacked = packed + member.compress_size, unpacked + member.file_size
-        if member.is_dir() or _is_hidden_path(name):
+        if _is_hidden_path(name):
+            continue
+        if member.is_dir():
+            folders.add(name)
             continue
         _require_plain(member, name)
         if name in kept:
             raise ValueError(f"it holds two files {name!r}")
         kept[name] = member
-    if len(kept) > _MOST_FILES:
-        raise ValueError(f"it holds {len(kept)} files, more than the {_MOST_FILES} of any data set")
+    if len(kept) + len(folders) > _MOST_FILES:
+        raise ValueError(f"it holds {len(kept) + len(folders)} files, more than the {_MOST_FILES} of any data set")
     # Members that overlap share their bytes: what they promise together is then more than there is.
     if packed > size or unpacked > _most(size):
         raise ValueError(f"its {size} bytes promise {packed} packed and {unpacked} unpacked ones: no data set is such")
@@ -131,7 +146,7 @@ def _of_zip(path: Path, archive: zipfile.ZipFile) -> _ArchiveTree:
         return found
 
     contents = {name: (lambda member=member: content(member)) for name, member in kept.items()}
-    return _ArchiveTree(path, contents, {name: member.CRC for name, member in kept.items()})
+    return _ArchiveTree(path, contents, {name: member.CRC for name, member in kept.items()}, folders)
 
 
 def _require_plain(member: zipfile.ZipInfo, name: str) -> None:
@@ -156,9 +171,13 @@ def _of_tar(path: Path, file: BinaryIO) -> _ArchiveTree:
         counted = _Counted(unpacked, most)
         archive = stack.enter_context(tarfile.open(fileobj=cast(BinaryIO, counted), mode="r|"))
         found: dict[str, bytes] = {}
+        folders: set[str] = set()
         for member in archive:
             name = _safe(member.name)
-            if member.isdir() or _is_hidden_path(name):
+            if _is_hidden_path(name):
+                continue
+            if member.isdir():
+                folders.add(name)
                 continue
             if not member.isreg():
                 raise ValueError(f"{name!r} in it is a link or no regular file")
@@ -172,7 +191,7 @@ def _of_tar(path: Path, file: BinaryIO) -> _ArchiveTree:
         while counted.read(_BLOCK):
             pass
     contents = {name: (lambda name=name: found[name]) for name in found}
-    return _ArchiveTree(path, contents, {name: zlib.crc32(content) for name, content in found.items()})
+    return _ArchiveTree(path, contents, {name: zlib.crc32(content) for name, content in found.items()}, folders)
 
 
 class _Counted:

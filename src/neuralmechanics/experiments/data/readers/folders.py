@@ -12,11 +12,12 @@ import numpy as np
 
 from neuralmechanics.experiments.data.cache import cached_images
 from neuralmechanics.experiments.data.dataset import Split
-from neuralmechanics.experiments.data.readers.pictures import SUFFIXES, Cut, picture_file
+from neuralmechanics.experiments.data.readers.pictures import SUFFIXES, UNREAD, Cut, picture_file
 from neuralmechanics.experiments.data.readers.tree import Place
 
 _TRAIN_NAMES = ("train", "training")
-_TEST_NAMES = ("val", "valid", "validation", "test", "testing")
+# A folder of tests may hold pictures whose classes nobody is told, one for validation may not.
+_VALIDATION_NAMES, _TEST_NAMES = ("val", "valid", "validation"), ("test", "testing")
 # Without a test folder, every so many-th image of a class is kept for testing.
 _HELD_OUT = 10
 _TABLE_BYTES = 64 << 20
@@ -60,24 +61,26 @@ def picture_files(root: Place) -> Pictures | None:
     Understands `train/<class>/…` with `val`, `valid`, `validation` or `test` beside it (by class, or flat with Tiny
     ImageNet's `val_annotations.txt` or ImageNet's `LOC_val_solution.csv`), files below `<class>/images/` too, and
     plain `<class>/…`. Classes are numbered in the order of their names. Raises `ValueError` for a class that is
-    tested and not trained.
+    tested and not trained, and for pictures that belong to no class.
     """
     train_root = train_folder(root) or root
     classes = tuple(folder.name for folder in train_root.folders())
     train = _by_class(train_root, classes)
     if not train.paths:
         return None
+    _require_in_classes(train_root)
     if train_root == root:
-        apart = [name for name in classes if name.lower() in (*_TRAIN_NAMES, *_TEST_NAMES)]
+        apart = [name for name in classes if name.lower() in (*_TRAIN_NAMES, *_VALIDATION_NAMES, *_TEST_NAMES)]
         if apart:
             raise ValueError(f"{str(root)!r} has a folder {apart[0]!r} and no folder 'train' beside it")
         return Pictures(train, None, classes)
-    for name in _TEST_NAMES:
-        folder = _named(root, (name,))
+    for names in (_VALIDATION_NAMES, _TEST_NAMES):
+        folder = _named(root, names)
         if folder is not None:
             test = _annotated(folder, classes) or _by_class(folder, classes)
-            if test.paths:
+            if test.paths or names is _VALIDATION_NAMES:
                 _require_known(folder, classes)
+            if test.paths:
                 return Pictures(train, test, classes)
     return Pictures(train, None, classes)
 
@@ -110,12 +113,35 @@ def _examples(files: Files, cut: Cut) -> Iterator[tuple[np.ndarray[Any, Any], in
 
 
 def _named(root: Place, names: Sequence[str]) -> Place | None:
-    folders = {folder.name.lower(): folder for folder in root.folders()}
-    return next((folders[name] for name in names if name in folders), None)
+    """The folder of one of these names, in any case of letters; `ValueError` where there are two: which is meant?"""
+    found = [folder for folder in root.folders() if folder.name.lower() in names]
+    if len(found) > 1:
+        raise ValueError(
+            f"{str(root)!r} has both {found[0].name!r} and {found[1].name!r}; keep the one that is meant, or join them"
+        )
+    return found[0] if found else None
 
 
 def _images(folder: Place) -> list[Place]:
-    return [path for path in folder.below() if path.name.lower().endswith(tuple(SUFFIXES))]
+    below = folder.below()
+    unread = [path for path in below if path.name.lower().endswith(tuple(UNREAD))]
+    if unread:
+        raise ValueError(f"{str(unread[0])!r} is a picture of a kind that is not read; save it as PNG or JPEG")
+    return [path for path in below if path.name.lower().endswith(tuple(SUFFIXES))]
+
+
+def _require_in_classes(folder: Place) -> None:
+    """`ValueError` for a picture that lies beside the folders of the classes."""
+    stray = _pictures_of(folder)
+    if stray:
+        raise ValueError(
+            f"{str(stray[0])!r} lies in no folder of a class, and no table such as {_ANNOTATIONS} names its class; put "
+            "it in one, or take it away"
+        )
+
+
+def _pictures_of(folder: Place) -> list[Place]:
+    return [path for path in folder.files() if path.name.lower().endswith(tuple(SUFFIXES | UNREAD))]
 
 
 def _by_class(folder: Place, classes: Sequence[str]) -> Files:
@@ -131,30 +157,41 @@ def _by_class(folder: Place, classes: Sequence[str]) -> Files:
 
 def _require_known(folder: Place, classes: Sequence[str]) -> None:
     """`ValueError` for a folder of test images whose class is not among the training folders."""
-    unknown = [place.name for place in folder.folders() if place.name not in classes and place.name != "images"]
+    others = [place for place in folder.folders() if place.name not in classes]
+    unknown = [place.name for place in others if place.name != "images"]
     if unknown:
         raise ValueError(f"{str(folder)!r} holds the class {unknown[0]!r}, which no folder of training images has")
+    if (folder / _ANNOTATIONS).is_file() or _solution(folder) is not None:
+        return
+    for place in (folder, *others):
+        _require_in_classes(place)
 
 
 def _annotated(folder: Place, classes: Sequence[str]) -> Files | None:
     """Test images of one flat folder, in the order of the table that names their classes; None without a table."""
-    images = {place.name for place in (folder / "images").files()}
-    if images and (folder / _ANNOTATIONS).is_file():
+    if _pictures_of(folder / "images") and (folder / _ANNOTATIONS).is_file():
         table = folder / _ANNOTATIONS
-        rows = [line.split("\t") for line in _text(table).splitlines() if line]
+        _require_in_classes(folder)
+        rows = [[cell.strip() for cell in line.split("\t")] for line in _text(table).splitlines() if line.strip()]
         return _of_rows(folder / "images", table, [(row[0], row[1] if len(row) > 1 else "") for row in rows], classes)
+    solution = _solution(folder)
+    if solution is None or not _pictures_of(folder):
+        return None
+    table = solution
+    solved = [row for row in csv.reader(_text(table).splitlines()) if len(row) == 2][1:]
+    # The class comes before the corners of its box.
+    pairs = [(f"{image}.JPEG", box.split(" ")[0]) for image, box in solved]
+    return _of_rows(folder, table, pairs, classes)
+
+
+def _solution(folder: Place) -> Place | None:
+    """The table of ImageNet's test classes in a folder above."""
     above = folder.parent
     while not (above / _SOLUTION).is_file():
         if above.parent == above:
             return None
         above = above.parent
-    table = above / _SOLUTION
-    if not any(path.name.lower().endswith(tuple(SUFFIXES)) for path in folder.files()):
-        return None
-    solved = [row for row in csv.reader(_text(table).splitlines()) if len(row) == 2][1:]
-    # The class comes before the corners of its box.
-    pairs = [(f"{image}.JPEG", box.split(" ")[0]) for image, box in solved]
-    return _of_rows(folder, table, pairs, classes)
+    return above / _SOLUTION
 
 
 def _text(table: Place) -> str:
@@ -174,4 +211,7 @@ def _of_rows(folder: Place, table: Place, rows: Sequence[tuple[str, str]], class
         if name in seen:
             raise ValueError(f"{str(table)!r} names the file {name!r} twice")
         seen.add(name)
+    unnamed = [path.name for path in _pictures_of(folder) if path.name not in seen]
+    if unnamed:
+        raise ValueError(f"{str(table)!r} does not name {unnamed[0]!r}, which lies in its folder {folder.name!r}")
     return Files(tuple(folder / name for name, _ in rows), tuple(numbers[label] for _, label in rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +30,8 @@ class Tables:
     columns: tuple[str, str]
 
     def counts(self) -> tuple[int, int]:
-        """Number of training and test examples, as the files announce them."""
+        """Number of training and test examples, as the files announce them; no file may be there twice."""
+        _require_distinct((*self.train, *self.test))
         return count_rows(self.train, self.columns), count_rows(self.test, self.columns)
 
     def decoded(self, cut: Cut, classes: int) -> tuple[Split, Split]:
@@ -56,6 +59,22 @@ def table_splits(folder: Place, test_split: str, columns: tuple[str, str]) -> Ta
         held = ", ".join(by_split)
         raise ValueError(f"{str(folder)!r} must hold the splits 'train' and {test_split!r}, it holds {held}")
     return Tables(tuple(by_split["train"]), tuple(by_split[test_name]), columns)
+
+
+def _require_distinct(paths: Sequence[Place]) -> None:
+    """`ValueError` where a file is a copy of another, by which a split would still be as large as published."""
+    sizes: dict[int, list[Place]] = {}
+    for path in paths:
+        with path.open() as file:
+            sizes.setdefault(file.seek(0, os.SEEK_END), []).append(path)
+    for alike in sizes.values():
+        first: dict[bytes, Place] = {}
+        for path in alike if len(alike) > 1 else ():
+            with path.open() as file:
+                content = hashlib.file_digest(file, "blake2b").digest()  # type: ignore[arg-type]
+            if content in first:
+                raise ValueError(f"{str(path)!r} is a copy of {str(first[content])!r}; get the files afresh")
+            first[content] = path
 
 
 def _local(name: str, paths: Sequence[Place], columns: tuple[str, str], cut: Cut, classes: int) -> Split:

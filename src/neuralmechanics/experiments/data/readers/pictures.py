@@ -16,11 +16,17 @@ from neuralmechanics.experiments.data.readers.tree import Place
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = frozenset((".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"))
+SUFFIXES = frozenset(
+    (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
+)
+# Pictures too, which are not read: to leave them out without a word would be to train on something else.
+UNREAD = frozenset((".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".svg", ".exr", ".hdr", ".psd"))
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 # Photographs of 64 million pixels are read; decoded they take 200 MB.
 _MOST_PIXELS = 64 << 20
+# Eight bits a channel. Of more bits Pillow keeps what exceeds 255 as 255: a picture of sixteen would be white.
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _DECODER_ERRORS = (
     *(
         OSError,
@@ -77,6 +83,7 @@ def pixels(image: Image, cut: Cut) -> np.ndarray[Any, np.dtype[np.uint8]]:
     from PIL import Image as Pillow
 
     channels, size, _ = cut.shape
+    _require_plain(image)
     image = image.convert("RGB" if channels == 3 else "L")
     if image.size != (size, size):
         width, height = _scaled(image.size, cut)
@@ -84,6 +91,16 @@ def pixels(image: Image, cut: Cut) -> np.ndarray[Any, np.dtype[np.uint8]]:
         left, top = (width - size) // 2, (height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _require_plain(image: Image) -> None:
+    """`ValueError` for pixels that have no three bytes: of more than 8 bits, or that show what lies behind them."""
+    if image.mode not in _MODES:
+        raise ValueError(f"its pixels are of Pillow's mode {image.mode!r}; save it as RGB or grey of 8 bits a channel")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        least = int(np.asarray(image.convert("RGBA"))[..., 3].min())
+        if least < 255:
+            raise ValueError("it has transparent pixels, which have no colour of their own; put it on a background")
 
 
 def _decoded(file: BinaryIO, name: str, cut: Cut) -> np.ndarray[Any, Any]:

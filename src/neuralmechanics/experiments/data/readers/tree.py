@@ -12,6 +12,8 @@ from neuralmechanics.files import inside, open_regular
 __all__ = ["FolderTree", "Place", "Tree"]
 
 _DEEPEST = 32
+# macOS's, a network drive's with small pictures of the pictures, Windows's.
+_OF_SYSTEMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def is_hidden(name: str) -> bool:
     >>> is_hidden("._n01443537_0.JPEG"), is_hidden("__MACOSX"), is_hidden("n01443537_0.JPEG")
     (True, True, False)
     """
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 class FolderTree:
@@ -151,12 +153,12 @@ class FolderTree:
         return open_regular(inside(self.root, path))
 
     def state(self, path: str) -> str:
-        """Path, size and time of the last change."""
+        """Path, size and times of the last change: of the content, and of the file, which no tool sets back."""
         try:
             found = (self.root / path).stat()
         except OSError as error:
             raise ValueError(f"cannot read {self.where(path)!r}: {error.strerror}") from None
-        return f"{self.root / path}:{found.st_size}:{found.st_mtime_ns}"
+        return f"{self.root / path}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 
     def where(self, path: str) -> str:
         """The path on disk."""
