@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from neuralmechanics.flows import ModifiedFlow, integrate, module_loss
 from neuralmechanics.flows.equation.straight_line import Warm, straight_line
@@ -25,7 +26,39 @@ def series(model: nn.Module, order: int) -> tuple[Field, Tensor]:
     return field.field, system.initial
 
 
+class Last(nn.Module):
+    """A recurrent layer over four steps; what it says last."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer, self.out = kind(3, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(self.layer(x.view(-1, 4, 3))[0][:, -1])
+        return found
+
+
+class Again(nn.Module):
+    """A layer whose values are forgotten, and computed again in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(12, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(checkpoint(lambda z: torch.tanh(self.inner(z)), x, use_reentrant=False))
+        return found
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "GRU": lambda: Last(nn.GRU),
+    "LSTM": lambda: Last(nn.LSTM),
+    "RNN": lambda: Last(nn.RNN),
+    "group norm": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 3, 4)), nn.Conv2d(1, 4, 2), nn.GroupNorm(2, 4), nn.SiLU(), nn.Flatten(), nn.Linear(24, 3)
+    ),
+    "gated": lambda: nn.Sequential(nn.Linear(12, 8), nn.GLU(), nn.Mish(), nn.Linear(4, 3)),
+    "checkpointed": Again,
     "batch norm": lambda: nn.Sequential(nn.Linear(12, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)),
     "layer norm": lambda: nn.Sequential(nn.Linear(12, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 3)),
     "convolution": lambda: nn.Sequential(
@@ -62,9 +95,36 @@ def aliased(x: Tensor) -> Tensor:
 MEMORY = torch.zeros(3)
 
 
-def remembered(x: Tensor) -> Tensor:
+ALIAS = MEMORY.view(3)
+
+
+def remembered_elsewhere(x: Tensor) -> Tensor:
     MEMORY.copy_(x.detach())
+    return x * ALIAS
+
+
+def the_point_before(x: Tensor) -> Tensor:
+    found = x * MEMORY
+    MEMORY.copy_(x.detach())
+    return found
+
+
+def the_point_before_elsewhere(x: Tensor) -> Tensor:
+    found = x * ALIAS
+    MEMORY.copy_(x.detach())
+    return found
+
+
+def counted(x: Tensor) -> Tensor:
+    MEMORY.add_(1)
     return x * MEMORY
+
+
+def chunks_that_overlap(x: Tensor) -> Tensor:
+    y = x * 2
+    first, last = y[:2], y[1:]
+    first.add_(1)
+    return x.sum() * last
 
 
 UNSTEADY: dict[str, Callable[[Tensor], Tensor]] = {
@@ -78,7 +138,11 @@ UNSTEADY: dict[str, Callable[[Tensor], Tensor]] = {
     "a position of one": lambda x: x.sum() + x.nonzero().double().sum(),
     "random numbers": lambda x: x + torch.randn(3),
     "a view of what is written into": aliased,
-    "a memory": remembered,
+    "a memory under another name": remembered_elsewhere,
+    "the point before": the_point_before,
+    "the point before, under another name": the_point_before_elsewhere,
+    "a counter": counted,
+    "a part of what is written into": chunks_that_overlap,
 }
 
 
@@ -97,6 +161,32 @@ def test_a_memory_that_nothing_reads_is_left_alone() -> None:
     MEMORY.zero_()
     assert torch.equal(line(torch.ones(3)), torch.full((3,), 2.0))
     assert not MEMORY.any()
+
+
+def test_what_is_copied_into_a_memory_is_its_value() -> None:
+    def remembered(x: Tensor) -> Tensor:
+        MEMORY.copy_(x.detach())
+        return x * MEMORY
+
+    line = straight_line(remembered, torch.ones(3))
+    assert line is not None
+    MEMORY.zero_()
+    assert line(torch.tensor([1.0, 2.0, 3.0])).tolist() == [1.0, 4.0, 9.0]
+
+
+def test_chunks_of_one_tensor_are_written_into_one_by_one() -> None:
+    """As gates of recurrent cells are: columns of one matrix lie between one another and have no entry in common."""
+
+    def gated(x: Tensor) -> Tensor:
+        first, second = (x * 2).view(2, 4).chunk(2, dim=1)
+        first.add_(1)
+        second.mul_(first)
+        return second
+
+    line = straight_line(gated, torch.ones(8))
+    assert line is not None
+    x = torch.arange(8.0)
+    assert torch.equal(line(x), gated(x))
 
 
 def test_writing_into_a_value_is_a_value_of_its_own() -> None:
