@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
 
 from neuralmechanics.flows import (
     AdamFlow,
@@ -87,11 +88,12 @@ def traced(widths: list[int], repeats: int) -> None:
     Two parameters first, where calls are all there is, then networks of the widths.
     """
     torch.set_num_threads(1)
-    print("| parameters | order | as it is | warm | compiled | warm / compiled | compiling |")
-    print("|---|---|---|---|---|---|---|")
-    for width in [0, *widths]:
+    print("| network | parameters | order | as it is | warm | compiled | warm / compiled | compiling |")
+    print("|---|---|---|---|---|---|---|---|")
+    for kind in [0, *widths, *_KINDS]:
         torch.manual_seed(0)
-        loss, start = _smooth(width)
+        loss, start = _smooth(kind) if isinstance(kind, int) else _of_kind(kind)
+        name = kind if isinstance(kind, str) else f"width {kind}" if kind else "valley"
         for order in (2, 3, 4):
             system = ModifiedFlow(loss, learning_rate=0.05, order=order, route="derivatives").system(start)
             field = next(system.pieces(0.0, 1.0)).field
@@ -99,6 +101,7 @@ def traced(widths: list[int], repeats: int) -> None:
             x = system.initial
             for _ in range(200):
                 field(x)
+            assert field.line is not None
             begun = time.process_time()
             compiled = torch.compile(make_fx(field.field)(x))
             with torch.no_grad():
@@ -111,7 +114,7 @@ def traced(widths: list[int], repeats: int) -> None:
                         best[k] = min(best[k], _processor_time(partial(work, x), 5))
             own, warm, fast = (1e3 * taken for taken in best)
             print(
-                f"| {len(x):,} | {order} | {own:.2f} ms | {warm:.2f} ms | {fast:.2f} ms | {warm / fast:.1f} "
+                f"| {name} | {len(x):,} | {order} | {own:.2f} ms | {warm:.2f} ms | {fast:.2f} ms | {warm / fast:.1f} "
                 f"| {compiling:.0f} s |",
                 flush=True,
             )
@@ -125,6 +128,45 @@ def _smooth(width: int) -> tuple[Loss, dict[str, Tensor]]:
     model = nn.Sequential(nn.Linear(16, width), nn.Tanh(), nn.Linear(width, 4)).double()
     batch = torch.randn(64, 16, dtype=torch.float64), torch.randn(64, 4, dtype=torch.float64)
     loss = module_loss(model, _mean_square, batch)
+    return loss, loss.theta0
+
+
+class _Last(nn.Module):
+    """A GRU over four steps of four numbers; what it says last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.out = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(self.layer(x.view(-1, 4, 4))[0][:, -1])
+        return found
+
+
+class _Again(nn.Module):
+    """A layer whose values are forgotten, and computed again in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(checkpoint(lambda z: torch.tanh(self.inner(z)), x, use_reentrant=False))
+        return found
+
+
+_KINDS: dict[str, Callable[[], nn.Module]] = {
+    "GRU": _Last,
+    "group norm and SiLU": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Flatten(), nn.Linear(32, 4)
+    ),
+    "checkpointed": _Again,
+}
+
+
+def _of_kind(kind: str) -> tuple[Loss, dict[str, Tensor]]:
+    batch = torch.randn(64, 16, dtype=torch.float64), torch.randn(64, 4, dtype=torch.float64)
+    loss = module_loss(_KINDS[kind]().double(), _mean_square, batch)
     return loss, loss.theta0
 
 

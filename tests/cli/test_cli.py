@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +62,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "--optimizer.learnin-rate", "1"], "the nearest known option is --optimizer.learning-rate"),
         (["train", "--epochs", "0"], "epochs must be positive, got 0.0"),
         (["train", "absent.toml"], "no configuration file 'absent.toml'"),
+        (["figures", "fig4", "--device", "abacus"], "device 'abacus' is none that torch knows; give cpu, cuda"),
+        (["figures", "fig4", "--device", "cuda:99"], "device 'cuda:99' is not available: there are"),
         (["train", "--device", "abacus"], "device 'abacus' is not available"),
         (["train", "--restore", "absent.pt"], "no weights file 'absent.pt'"),
         (["train", "--model", "nowhere.module:make"], "cannot import 'nowhere.module'"),
@@ -76,6 +80,16 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_bad_input_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message in refused(arguments, capsys)
+
+
+def test_a_full_disk_is_told_with_what_helps(capsys, monkeypatch, tmp_path):
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", full)
+    line = refused(["figures", "fig4"], capsys)
+    assert "No space left on device: make room, or write elsewhere, and give the command again" in line
 
 
 def test_unknown_configuration_key(capsys, tmp_path, monkeypatch):

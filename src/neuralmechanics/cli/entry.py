@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ def _run(words: list[str], interrupts: Interrupts, *, debug: bool) -> int:
 
 def _told(error: Exception) -> str:
     """An error in words; one that nothing here raises on purpose is said to be unexpected."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{error.strerror}: make room, or write elsewhere, and give the command again: finished runs are kept"
     if isinstance(error, (ValueError, TypeError, OSError, ArithmeticError, ImportError, NotImplementedError)):
         return str(error) or type(error).__name__
     if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):

@@ -64,15 +64,19 @@ def draw(
 ) -> list[Path]:
     """Draw `names` (all, if none is given) into `out`; trainings go to `out`/runs and are made once for all figures.
 
-    Raises `ValueError` for a figure nobody knows.
+    Raises `ValueError` for a figure nobody knows, or a device.
     """
     from neuralmechanics.experiments.paper import paper_sweep
     from neuralmechanics.experiments.sweep import run_sweep
+    from neuralmechanics.experiments.sweep.devices import device_pool
     from neuralmechanics.monitor import open_run
     from neuralmechanics.report.paper import save_paper_figure
     from neuralmechanics.report.theory.figures import FIGURES
 
     names = _known(names)
+    if device is not None:
+        # For its error: figures that train nothing would never ask.
+        device_pool(device)
     written: list[Path] = []
     sweep = _trainings(names, scale, out)
     out.mkdir(parents=True, exist_ok=True)
