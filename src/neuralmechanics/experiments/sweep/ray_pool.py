@@ -74,10 +74,4 @@ def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter:
             # What the training itself raises is recorded by the task; here its worker has died at every attempt.
             except ray.exceptions.WorkerCrashedError:
                 record_failure(folders[task], ChildProcessError(f"its worker died {RETRIES + 1} times"))
-            except ray.exceptions.RayTaskError as error:
-                if not isinstance(error.cause, OSError):
-                    raise
-                # What the disk refuses ends the sweep: in the worker's own words, not with Ray's around them.
-                told = f"{error.cause.strerror or error.cause} in run {str(folders[task])!r}"
-                raise OSError(error.cause.errno, told) from None
             meter.advance(1)
