@@ -33,6 +33,7 @@ from neuralmechanics.symmetry.families.actions import (
     Solved,
 )
 from neuralmechanics.symmetry.families.actions.terms.placement import Digit, Placement
+from neuralmechanics.symmetry.families.actions.terms.product_terms import ProductTerm
 
 __all__ = ["INSTANCES", "Instance"]
 
@@ -246,6 +247,28 @@ def affine_in_rows() -> Instance:
         AffineShift((slices("b", (2,), (0,), each(2, 1.0)),), (answer,)),
         {"b": (2,), "m": (3, 2), "c": (3,)},
         lambda p: torch.cat([p["m"][1:] @ p["b"] + p["c"][1:], p["c"][:1], p["m"].reshape(-1)]),
+    )
+
+
+def affine_beside_a_modulation() -> Instance:
+    """The rows of one map take on what others are multiplied by, and a table that of all its rows."""
+    three = np.arange(3)
+    own = SliceView("m", (6, 2), (0,))
+    packed = ProductTerm(own, own, three + 3, three, three, np.full(3, 1.0))
+    table = ProductTerm(SliceView("t", (4, 3), (1,)), SliceView("g", (3,), (0,)), three, three, three, np.full(3, -0.5))
+    several = ProductTerm(
+        SliceView("a", (4,), ()), SliceView("p", (3, 4), (0,)), np.zeros(3, np.int64), three, three, np.full(3, 1.0)
+    )
+
+    def invariant(p: Params) -> Tensor:
+        rows = p["b"][:, None] * p["m"][:3] + p["m"][3:]
+        made = (rows, p["t"] - 0.5 * p["b"] * p["g"], p["a"] + p["b"] @ p["p"], p["m"][:3], p["g"], p["p"])
+        return torch.cat([one.reshape(-1) for one in made])
+
+    return Instance(
+        AffineShift((slices("b", (3,), (0,), each(3, 1.0)),), (), (packed, table, several)),
+        {"b": (3,), "m": (6, 2), "t": (4, 3), "g": (3,), "a": (4,), "p": (3, 4)},
+        invariant,
     )
 
 
@@ -610,6 +633,7 @@ INSTANCES: dict[str, Instance] = {
     "affine through maps in a row": affine_through_maps_in_a_row(),
     "affine in groups": affine_in_groups(),
     "affine in rows": affine_in_rows(),
+    "affine beside a modulation": affine_beside_a_modulation(),
     "two layers": pair_of_layers(),
     "heads": heads(),
     "channels in the middle": three_dimensions(),

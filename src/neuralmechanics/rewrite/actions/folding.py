@@ -79,6 +79,9 @@ def _bias_piece(subject: Subject, name: str) -> Piece | None:
         action, terms = family.action, family.action.shift_terms
         if family.broken_by or len(terms) != 1 or terms[0].view.parameter != name:
             continue
+        # What else moves, as maps of what modulates do, is no image of the bias.
+        if set(action.parameters) != {name, *(answer.absorber for answer in action.answers)}:
+            continue
         term = terms[0]
         found = slots(term, action.weights_shape[0])
         if found is None:

@@ -24,6 +24,7 @@ from neuralmechanics.symmetry.families.symmetries import Symmetries
 from neuralmechanics.symmetry.finding.answering.answered_constants import answered_constants
 from neuralmechanics.symmetry.finding.answering.freed_columns import freed_columns
 from neuralmechanics.symmetry.finding.answering.gained_shifts import gained_shifts
+from neuralmechanics.symmetry.finding.answering.modulated_shifts import modulated_shifts
 from neuralmechanics.symmetry.finding.answering.solved_constants import solved_constants
 from neuralmechanics.symmetry.finding.blocks.experts import expert_spaces
 from neuralmechanics.symmetry.finding.coverage import coverage_of
@@ -158,6 +159,7 @@ def analyse(captured: Captured) -> Symmetries:
         captured, walk, read, linear, spaces, translations + affine, requires, answered, freed, solved
     )
     gained = [named_family("affine", shear, (), requires) for shear in gained_shifts(captured, program, read.single)]
+    gained += modulated_shifts(captured, program, read.single, requires)
     scalings = _scalings(scales, space, requires, mixed, about)
     families = translations + scalings + linear + turns + affine + shears + gained
     said = with_seen_keys(with_padding_rows(unique_names(families), program), lowered.program)

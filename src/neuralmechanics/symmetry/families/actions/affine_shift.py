@@ -16,6 +16,7 @@ from neuralmechanics.slices import SliceTerm, SliceView
 from neuralmechanics.symmetry.families.actions.action import Action, Form, Tensors, accumulate, detached
 from neuralmechanics.symmetry.families.actions.shift import Shift, own_size, shifted
 from neuralmechanics.symmetry.families.actions.terms.gain import adjoint_by_differentiation
+from neuralmechanics.symmetry.families.actions.terms.product_terms import ProductTerm, product_from, product_to
 from neuralmechanics.symmetry.families.actions.terms.slice_terms import integers, slice_terms_from, view_from
 
 __all__ = ["AffineShift", "AffineTerm", "MapFactor"]
@@ -124,13 +125,15 @@ class AffineTerm:
 class AffineShift(Action):
     """θ → θ + u on the biases of ``terms``, b → b - M u on the biases that absorb it: a constraint without a charge.
 
-    Exact because M is made of weights that do not move.
+    Where a modulation takes u on, weights absorb it, too (``products``). Exact because M, and what these are multiplied
+    by, is made of entries that do not move.
     """
 
     linear: ClassVar[bool] = False
     additive: ClassVar[bool] = True
     terms: tuple[SliceTerm, ...]
     answers: tuple[AffineTerm, ...] = ()
+    products: tuple[ProductTerm, ...] = ()
 
     @property
     def shift_terms(self) -> tuple[SliceTerm, ...]:
@@ -150,12 +153,14 @@ class AffineShift(Action):
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the biases."""
-        return tuple(dict.fromkeys((*self._shift.parameters, *(t.absorber for t in self.answers))))
+        absorbers = (*(t.absorber for t in self.answers), *(t.absorber.parameter for t in self.products))
+        return tuple(dict.fromkeys((*self._shift.parameters, *absorbers)))
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of the weights of the maps."""
-        names = dict.fromkeys(factor.view.parameter for term in self.answers for factor in term.factors)
+        maps = (factor.view.parameter for term in self.answers for factor in term.factors)
+        names = dict.fromkeys((*maps, *(term.source.parameter for term in self.products)))
         return tuple(name for name in names if name not in self.parameters)
 
     def generator(self, params: Mapping[str, Tensor], weights: Tensor) -> Tensors:
@@ -163,6 +168,8 @@ class AffineShift(Action):
         out = self._shift.generator(params, weights)
         for answer in self.answers:
             answer.add_generator_(out, params, weights)
+        for product in self.products:
+            product.add_generator_(out, params, weights)
         return out
 
     def transform(self, params: Mapping[str, Tensor], element: Tensor) -> Tensors:
@@ -186,16 +193,20 @@ class AffineShift(Action):
         out: Tensors = {}
         for answer in self.answers:
             answer.add_adjoint_(out, gradients, weights, params)
+        for product in self.products:
+            product.add_adjoint_(out, gradients, weights)
         return out
 
     def to_dict(self) -> dict[str, Any]:
         """The shifts and their answers."""
-        return self._shift.to_dict() | {"affine": [_answer_to(term) for term in self.answers]}
+        products = {"products": [product_to(term) for term in self.products]} if self.products else {}
+        return self._shift.to_dict() | {"affine": [_answer_to(term) for term in self.answers]} | products
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AffineShift:
         """The action that was written."""
-        return cls(slice_terms_from(data["terms"]), tuple(_answer_from(t) for t in data["affine"]))
+        products = tuple(product_from(t) for t in data.get("products", ()))
+        return cls(slice_terms_from(data["terms"]), tuple(_answer_from(t) for t in data["affine"]), products)
 
     @cached_property
     def _shift(self) -> Shift:
