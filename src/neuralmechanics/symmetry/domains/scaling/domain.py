@@ -18,7 +18,7 @@ import numpy as np
 from neuralmechanics.symmetry.algebra.sets import distinct
 from neuralmechanics.symmetry.domains.scaling.contractions import Contractions
 from neuralmechanics.symmetry.domains.scaling.indexed_rows import choices_of, chosen, lowered, viewed_chosen
-from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm, simpler, without_dims
+from neuralmechanics.symmetry.domains.scaling.label import Label, LabelTerm, apart, simpler, without_dims
 from neuralmechanics.symmetry.families.family import Breaking
 from neuralmechanics.symmetry.program.attributes.views import Expand, Take, View, paired_rows
 
@@ -82,13 +82,18 @@ class Scales(Contractions):
         if rows * shape[dim] > JOINED_LIMIT or any(dim in choice.dims for choice in choices_of(*xs)):
             xs = [self._common_row(x) for x in xs]
         parts, choice = self._lifted(*xs)
+        parts, common = (
+            (parts, ()) if choice else apart([replace(x, terms=(*self._compact(x.terms),)) for x in parts], dim)
+        )
+        if not any(x.terms for x in parts):
+            return Label(tuple(shape), common)
         columns = [self._single(x, choice is not None) for x in parts]
         sizes = [max(c.shape[d] for c in columns) for d in range(columns[0].ndim)]
         pieces = []
         for x, ids in zip(xs, columns, strict=True):
             sizes[dim] = x.shape[dim]
             pieces.append(np.broadcast_to(ids, sizes))
-        joined = (LabelTerm(Fraction(1), np.concatenate(pieces, axis=dim)),)
+        joined = (LabelTerm(Fraction(1), np.concatenate(pieces, axis=dim)), *common)
         return Label(tuple(shape), joined) if choice is None else lowered(Label((*shape, rows), joined), choice)
 
     def _single(self, x: Label, lifted: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-__all__ = ["Choice", "Label", "LabelTerm", "Origin", "lettered", "linked", "simpler", "without_dims"]
+__all__ = ["Choice", "Label", "LabelTerm", "Origin", "apart", "lettered", "linked", "simpler", "without_dims"]
 
 Shape = tuple[int, ...]
 Origin = tuple[str, int]
@@ -93,3 +93,20 @@ def simpler(left: Sequence[LabelTerm], right: Sequence[LabelTerm]) -> bool:
     """Which of two equal labels to carry on: fewer terms, and of those the one with fewer entries."""
     # The label is read by all that follows, so the smaller of two that are equal saves most.
     return (len(left), sum(t.ids.size for t in left)) <= (len(right), sum(t.ids.size for t in right)) or not right
+
+
+def apart(parts: Sequence[Label], dim: int) -> tuple[list[Label], tuple[LabelTerm, ...]]:
+    """Labels without the terms that stand in all of them and are constant along a dimension, and these.
+
+    So channels and common factors stay apart, of which one array of sums would know only the sums. Labels of one term
+    are left as they are.
+    """
+    if max(len(x.terms) for x in parts) < 2:
+        return [*parts], ()
+    found = [t for t in parts[0].terms if t.ids.shape[dim] == 1 and all(_among(t, x.terms) for x in parts)]
+    rest = [Label(x.shape, tuple(t for t in x.terms if not _among(t, found))) for x in parts]
+    return rest, tuple(replace(t, origin=None) for t in found)
+
+
+def _among(term: LabelTerm, terms: Sequence[LabelTerm]) -> bool:
+    return any(t.coefficient == term.coefficient and np.array_equal(t.ids, term.ids) for t in terms)
