@@ -26,6 +26,7 @@ def pairs(symmetries: Symmetries) -> int:
         ("rotary-tables-signed", 2),
         ("rotary-tables-frozen", 2),
         ("rotary-tables-picked", 2),
+        ("rotary-doubled", 2),
     ],
 )
 def test_one_complex_factor_a_pair(name: str, expected: int) -> None:

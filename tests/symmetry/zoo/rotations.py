@@ -161,6 +161,32 @@ for _how in ("plain", "signed", "frozen", "picked"):
     small(f"rotary-tables-{_how}", (32, _LENGTH, _WIDTH))(lambda how=_how: Tables(how))  # type: ignore[misc]
 
 
+def doubled(x: Tensor) -> Tensor:
+    """RoFormer: one table of sines and cosines, each stacked beside itself."""
+    angles = _angles(x.shape[-2], x.shape[-1] // 2).to(x)
+    sin, cos = torch.cat((angles.sin(), angles.cos()), -1)[None].chunk(2, dim=-1)
+    sin, cos = (torch.stack([t, t], dim=-1).reshape(1, *x.shape[-2:]) for t in (sin, cos))
+    turned = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).reshape_as(x)
+    return x * cos + turned * sin
+
+
+@small("rotary-doubled", (32, _LENGTH, _WIDTH))
+def rotary_doubled() -> nn.Module:
+    return Turned(doubled)
+
+
+@small("rotary-unsqueezed", (32, _LENGTH, _WIDTH))
+def rotary_unsqueezed() -> nn.Module:
+    """The same by new dimensions, joined and flattened; keys turned as others write it."""
+
+    def turn(x: Tensor) -> Tensor:
+        angles = _angles(x.shape[-2], x.shape[-1] // 2).to(x)
+        cos, sin = (torch.cat((t[..., None], t[..., None]), -1).flatten(-2) for t in (angles.cos(), angles.sin()))
+        return x * cos + torch.cat((-x[..., 1::2, None], x[..., ::2, None]), -1).flatten(-2) * sin
+
+    return Turned(turn, interleaved)
+
+
 def _length(x: Tensor) -> Tensor:
     return functional.rms_norm(x, (_WIDTH,), eps=1e-20)
 

@@ -62,6 +62,7 @@ from neuralmechanics.symmetry.passes.model_entries.known_masks import with_known
 from neuralmechanics.symmetry.passes.model_entries.known_rows import with_known_rows
 from neuralmechanics.symmetry.passes.model_entries.still_channels import with_still_channels
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
+from neuralmechanics.symmetry.passes.normal_forms.late_biases import with_late_biases
 from neuralmechanics.symmetry.passes.normal_forms.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
 from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors
@@ -135,7 +136,7 @@ def analyse(captured: Captured) -> Symmetries:
     values = kept_values(still.buffers | masks.buffers)
     requires = (*requirements(captured, program), *kept_zeros(parts.buffers), *values)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
-    translations, affine = _shifted(captured, walk, read.single, requires)
+    translations, affine = _shifted(captured, program, read.single, requires)
     about = displaced(captured, lowered, program)
     walk_about = partial(interpret, about.program)
     read_about = read if about.program is program else parameter_uses(about.program)
@@ -220,11 +221,12 @@ def _same_numbers(mixings: Mixings, scales: Scales) -> Mixings:
 
 
 def _shifted(
-    captured: Captured, walk: Walking, single: frozenset[str], requires: tuple[str, ...]
+    captured: Captured, program: Program, single: frozenset[str], requires: tuple[str, ...]
 ) -> tuple[list[Family], list[Family]]:
     """Translations; and affine families, by one more walk in which later biases may absorb a shift."""
+    program = with_late_biases(program, single)  # a bias within a sum takes back what comes to the sum behind it
     shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
-    walk(shifts)
+    interpret(program, shifts)
     groups = _translations(shifts, distinct_shifts(shifts, shifts.system.solve(shifts.read())))
     actions = [Shift(group.terms) for group in groups]
     translations = [
@@ -237,7 +239,7 @@ def _shifted(
     del shifts  # its variables take much memory, and so will those of the next walk
     absorbing = absorbed_shifts(
         lambda known: Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single, answers=known),
-        walk,
+        partial(interpret, program),
         answers,
     )
     space = distinct_shifts(absorbing, absorbing.system.solve(absorbing.read()))

@@ -16,6 +16,7 @@ import numpy as np
 from neuralmechanics.symmetry.passes.facts.rotations.trailing_dimensions import leads, rearranged
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.function import PARTS, UNITS
+from neuralmechanics.symmetry.program.attributes.views import Reshape
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
@@ -107,7 +108,8 @@ class ChannelSums:
             picked = ("gathered", primitive.dim, primitive.index_shape, primitive.index)
             return self._numbered(picked, own) if primitive.dim < len(maker.operands[0].shape) - own.ndim else None
         if isinstance(primitive, (p.Rearrange, p.Concatenate)):
-            arrays = [self.data(x, depth) for x in maker.operands]
+            stacks = isinstance(primitive, p.Concatenate) and primitive.dim % len(shape) == len(shape) - 1
+            arrays = [self._column(x, depth) if stacks else self.data(x, depth) for x in maker.operands]
             moved = rearranged(maker, arrays)
             if moved is None:
                 return self._led(maker, arrays[0]) if leads(maker, arrays) else None
@@ -123,6 +125,15 @@ class ChannelSums:
         arrays = [self.data(x, depth) for x in maker.operands]
         front = tuple(len(x.shape) - a.ndim for x, a in zip(maker.operands, arrays, strict=True))
         return self._numbered((key, front), *arrays) if _broadcast(arrays) else None
+
+    def _column(self, x: Value, depth: int) -> np.ndarray:
+        """The channels of a tensor that is stacked with others along a new last dimension, one beside the other."""
+        maker = self._makers[x.index]
+        if isinstance(maker.primitive, p.Rearrange) and isinstance(maker.primitive.view, Reshape):
+            (before,) = maker.operands
+            if x.shape == (*before.shape, 1) and before.shape:
+                return self.data(before, depth)[..., None]
+        return self.data(x, depth)
 
     def _led(self, maker: Instruction, own: np.ndarray) -> np.ndarray:
         """The same channels behind rearranged leading dimensions."""

@@ -1,0 +1,1 @@
+"""Sums in the form that says most: what is stacked and summed is a sum."""
