@@ -453,6 +453,21 @@ def blind() -> Instance:
     )
 
 
+def blind_beside_a_sum() -> Instance:
+    """A norm's bias moves against its reader behind a gain, and a bias takes it back in a sum."""
+    gain = Gain("gamma")
+    terms = (RotationTerm("v", 1, False, ((gain, -1.0),)), RotationTerm("beta", 0, True, ((gain, 1.0),)))
+    points = torch.randn(5, 3, generator=torch.Generator().manual_seed(7)).double()
+    points = points - points.mean(1, keepdim=True)
+
+    def invariant(p: Params) -> Tensor:
+        read = (points * p["gamma"] + p["beta"]) @ p["v"].mT
+        return torch.cat([read.reshape(-1), p["beta"] + p["b"][0], p["gamma"]])
+
+    shapes = {"v": (2, 3), "beta": (3,), "b": (1, 3), "gamma": (3,)}
+    return Instance(Rotation(terms, 3, "blind", taken=(("beta", "b"),)), shapes, invariant)
+
+
 def shear(with_bias: bool) -> Instance:
     """The reader of a centring norm with a gain, and with a shift that its bias takes back."""
     dressing = ((Gain("gamma"), 1.0),)
@@ -649,6 +664,7 @@ INSTANCES: dict[str, Instance] = {
     "stream through a gain": gained(),
     "mixing through a gain": mixed_through_gain(),
     "blind": blind(),
+    "blind beside a sum": blind_beside_a_sum(),
     "shear": shear(False),
     "shear with a bias": shear(True),
     "shear of columns": shear_of_columns(),

@@ -191,3 +191,33 @@ def one_gain_and_two_biases_behind_a_norm() -> nn.Module:
     model = Several("one gain")
     model.norms[1].weight.requires_grad_(False)  # nothing reads it
     return model
+
+
+class Beside(nn.Module):
+    """Gated maps without a bias behind a norm, in a residual sum in which a bias takes back what the norm's gains."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.write = how, nn.Linear(4, 4)
+        self.norm, self.last = nn.LayerNorm(4, eps=_EPS), nn.LayerNorm(4, eps=_EPS)
+        self.gate, self.up = nn.Linear(4, 3, bias="mixed" in how), nn.Linear(4, 3, bias=False)
+        self.down, self.head = nn.Linear(3, 4, bias="late" not in how), nn.Linear(4, 2)
+        self.late = nn.Parameter(torch.zeros(4)) if "late" in how else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(torch.tanh(self.write(x)))
+        made = self.down(functional.silu(self.gate(h)) * torch.sin(self.up(h)))
+        if self.late is not None:
+            total = made + h + self.late
+        elif "middle" in self.how:
+            total = made + torch.sin(x) + h
+        elif "twice" in self.how:
+            total = torch.sin(h + made) + h
+        else:
+            total = h + made
+        return self.head(torch.tanh(self.last(total)))  # type: ignore[no-any-return]
+
+
+for _how in ("plain", "late", "middle", "mixed", "twice"):
+    _more = _how in ("late", "mixed")
+    small(f"norm-bias-beside-a-sum-{_how}", _ROWS, "mse", slow=_more)(lambda how=_how: Beside(how))  # type: ignore[misc]

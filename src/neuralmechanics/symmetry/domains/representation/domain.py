@@ -74,6 +74,7 @@ class Transport(Legwork):
         if scale == 1 and self.position in self._answering:
             self.shears.answer(x, y)
             self.shears.answer(y, x)
+        x, y = self._taken_back(x, 0), self._taken_back(y, 1)
         x, y = (narrow(self._aligned(self._linear(self._apart(v)), shape)) for v in (x, y))
         legs: list[Leg | None] = []
         for d, n in enumerate(shape):

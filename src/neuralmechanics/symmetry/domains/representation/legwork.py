@@ -20,7 +20,8 @@ Legs = tuple[Leg | None, ...]
 class Legwork:
     """The parameters, as they transform, and the demands that primitives make of what is carried.
 
-    ``answering``: where a bias is added to a product that nothing else reads. ``blind``: a centring norm does not
+    ``answering``: where a bias is added to a product that nothing else reads. ``taking``: by the place of a sum and its
+    operand, a bias that takes back what the operand gains. ``blind``: a centring norm does not
     rotate but is invariant to what is added along the all-ones vector, and the matrices 1 + v·1ᵀ leave what it makes.
     """
 
@@ -32,6 +33,7 @@ class Legwork:
         single: frozenset[str],
         answering: frozenset[int] = frozenset(),
         blind: bool = False,
+        taking: Mapping[tuple[int, int], str] | None = None,
     ) -> None:
         self.shapes = shapes
         self.spaces = Spaces()
@@ -40,6 +42,10 @@ class Legwork:
         self.cause = self.position = -1
         self._complex, self._blind = complex, blind
         self._answering = answering  # where a bias is added to a product that nothing else reads
+        self._taking = taking or {}
+        self.taken: list[
+            tuple[Leg, str, str]
+        ] = []  # matrices 1 + v·1ᵀ that move a norm's bias, which a bias takes back
 
     # --- leaves -------------------------------------------------------------------------------------------------
 
@@ -102,6 +108,20 @@ class Legwork:
         for gain, power in x.hollow.dressing:
             leg = leg.times(gain, power)
         return replace(x, legs=tuple(leg if d == x.hollow.dim else own for d, own in enumerate(x.legs)))
+
+    def _taken_back(self, x: Carried, place: int) -> Carried:
+        """x without its leg where a matrix 1 + v·1ᵀ moves a norm's bias alone, which a bias in the sum takes back.
+
+        With Σ_j x_j/D_j constant, D (1 + v·1ᵀ) D⁻¹ x is x plus a constant: the change of the norm's bias.
+        """
+        bias, hollow = self._taking.get((self.position, place)), x.hollow
+        if not self._blind or not bias or hollow is None or not hollow.dressing or len(hollow.shifts) != 1:
+            return x
+        (name, since), leg = hollow.shifts[0], x.legs[hollow.dim]
+        if since or leg is None or hollow.dim != len(x.shape) - 1 or name == bias:
+            return x
+        self.taken.append((leg, name, bias))
+        return replace(x, legs=tuple(None if d == hollow.dim else own for d, own in enumerate(x.legs)))
 
     def _ended(self, shape: Sequence[int], *xs: Carried) -> Carried:
         self.fix(*map(self._still, xs))

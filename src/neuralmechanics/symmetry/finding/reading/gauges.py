@@ -57,7 +57,12 @@ def gauge_families(
     """
     turned, blind = (
         Transport(
-            captured.shapes, complex=captured.complex, single=read.single, answering=read.answering, blind=swallows
+            captured.shapes,
+            complex=captured.complex,
+            single=read.single,
+            answering=read.answering,
+            blind=swallows,
+            taking=read.taking,
         )
         for swallows in (False, True)
     )
@@ -75,7 +80,8 @@ def gauge_families(
     for root, terms in _spaces(blind).items():
         marked = root in blind.spaces.blind and root not in blind.spaces.orthogonal | blind.spaces.ones
         if marked and any(t.dual for t in terms) and not _answered_by_shears(terms, shears, shifted):
-            found.append(Rotation(terms, blind.spaces.widths[root], "blind"))
+            taken = tuple((name, bias) for leg, name, bias in blind.taken if blind.spaces.find(leg).node == root)
+            found.append(Rotation(terms, blind.spaces.widths[root], "blind", taken=taken))
     return (
         [named_family("linear", turn, (), requires) for turn in found],
         [named_family("affine", shear, (), requires) for shear in left],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.taking_biases import taking_biases
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, Take, View, dimension_groups
@@ -29,7 +30,8 @@ class ParameterUses:
     those that it keeps and those that it sums, each with those that it shares with the other factor and keeps.
     ``single``: parameters that one instruction reads, once. ``answering``: the places in the program where a parameter
     that nothing else reads is added to a sum of products that nothing else reads. ``reads``: how many instructions read
-    each parameter, directly or rearranged.
+    each parameter, directly or rearranged. ``taking``: for sums, by place in the program and operand, a bias that takes
+    back what the operand gains.
     """
 
     elementwise: dict[str, Dims]
@@ -39,6 +41,7 @@ class ParameterUses:
     answering: frozenset[int]
     pieces: dict[str, Runs]
     reads: dict[str, int]
+    taking: dict[tuple[int, int], str]
 
 
 @naming_the_operation
@@ -74,7 +77,8 @@ def parameter_uses(program: Program) -> ParameterUses:
             elif not how.windows and (sets := _sets_of(value, _index_sets(how, place), held, makers)):
                 contracted.setdefault(name, sets)
     answering = _answering(program, readers)
-    return ParameterUses(elementwise, groups, contracted, frozenset(single), answering, pieces, reads)
+    taking = taking_biases(program, single)
+    return ParameterUses(elementwise, groups, contracted, frozenset(single), answering, pieces, reads, taking)
 
 
 def _answering(program: Program, readers: dict[int, list[Instruction]]) -> frozenset[int]:

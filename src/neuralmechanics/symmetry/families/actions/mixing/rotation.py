@@ -44,7 +44,8 @@ class Rotation(Action):
 
     ``group``: "orthogonal", M antisymmetric; "centred", those with M·1 = 0; "general", M with a zero diagonal (the
     diagonal ones are rescalings); "blind", M = 1·vᵀ, which a centring norm removes; "paired", antisymmetric within the
-    ``pairs``, which a rotary embedding turns.
+    ``pairs``, which a rotary embedding turns. ``taken``: with biases β of norms among the terms, biases b that stand in
+    sums where what β gains is taken back, so that β + b stays as it is.
 
     Where a gain is zero only what keeps its channels from all others exists: of what a reader no longer sees, nothing
     can be turned into what it sees. Other generators move nothing there, and other matrices are refused.
@@ -56,6 +57,7 @@ class Rotation(Action):
     group: Group = "orthogonal"
     pairs: tuple[tuple[int, int], ...] = ()
     copies: tuple[int, ...] = ()
+    taken: tuple[tuple[str, str], ...] = ()
 
     @property
     def size(self) -> int:
@@ -77,7 +79,7 @@ class Rotation(Action):
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that move."""
-        return tuple(dict.fromkeys(t.parameter for t in self.terms))
+        return tuple(dict.fromkeys((*(t.parameter for t in self.terms), *(bias for _, bias in self.taken))))
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -121,7 +123,8 @@ class Rotation(Action):
     @property
     def legs(self) -> tuple[RotationTerm, ...]:
         """All its terms, where one matrix acts along whole dimensions."""
-        return self.terms if not self.copies and all(term.place is None for term in self.terms) else ()
+        whole = not self.copies and not self.taken and all(term.place is None for term in self.terms)
+        return self.terms if whole else ()
 
     def matrix(self, weights: Float64[Tensor, " size"]) -> Float64[Tensor, "*copies width width"]:
         """M of the weights, one for each copy.
@@ -180,6 +183,9 @@ class Rotation(Action):
         for term in self.terms:
             chosen = backward if term.dual else forward
             out[term.parameter] = term.acted(out, chosen, self.copies, out[term.parameter])
+        for name, bias in self.taken:
+            gained = out[name] - params[name].detach().double()
+            out[bias] = out[bias] - gained.reshape(out[bias].shape)
         return dict(params) | {name: out[name].to(params[name].dtype) for name in self.parameters}
 
     def inverse(self, element: Tensor) -> Tensor:
@@ -229,6 +235,7 @@ class Rotation(Action):
         fields = {"terms": [term.to_dict() for term in self.terms], "width": self.width, "group": self.group}
         fields |= {"pairs": [list(pair) for pair in self.pairs]} if self.pairs else {}
         fields |= {"copies": list(self.copies)} if self.copies else {}
+        fields |= {"taken": [list(pair) for pair in self.taken]} if self.taken else {}
         return {"gauge": {"type": "turn"} | fields}
 
     @classmethod
@@ -237,7 +244,8 @@ class Rotation(Action):
         gauge = data["gauge"]
         terms = tuple(RotationTerm.from_dict(term) for term in gauge["terms"])
         pairs = tuple((int(i), int(j)) for i, j in gauge.get("pairs", ()))
-        return cls(terms, gauge["width"], gauge["group"], pairs, tuple(gauge.get("copies", ())))
+        taken = tuple((str(name), str(bias)) for name, bias in gauge.get("taken", ()))
+        return cls(terms, gauge["width"], gauge["group"], pairs, tuple(gauge.get("copies", ())), taken)
 
     def _kept(self, params: Mapping[str, Tensor], like: Tensor) -> Bool[Tensor, "width width"]:
         """Entries of M that may differ from zero: none between a channel whose gain is zero here and others."""
@@ -257,4 +265,6 @@ class Rotation(Action):
             still = torch.zeros_like(params[term.parameter], dtype=torch.float64)
             moved = term.acted(params, -matrix.mT if term.dual else matrix, self.copies, still)
             accumulate(out, term.parameter, moved)
+        for name, bias in self.taken:
+            accumulate(out, bias, -out[name].reshape(params[bias].shape))
         return out
