@@ -39,7 +39,7 @@ FIBRE: dict[str, str] = {
     "residual-of-linear": "x + Wx: the group acts on 1 + W, so affinely on W, with a charge of mixed degree",
     "experts-grouped-biases": _ROUTED,
     "experts-batched-gate-biases": _ROUTED,
-    "norm-bias-beside-a-sum-twice": "a norm's bias along the all-ones vector, which the next norm forgets, against readers",
+    "norm-bias-beside-a-sum-twice": "what a norm's bias gains along the all-ones vector the next norm forgets",
     "triangular-factors": "triangular matrices mix channels: there is no action of their group",
     "slices-every-other-channel": "channels of slices that alternate are one space: both slices turn alike",
 }

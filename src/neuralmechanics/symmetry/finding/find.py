@@ -57,6 +57,7 @@ from neuralmechanics.symmetry.lowering.lower import lower
 from neuralmechanics.symmetry.passes.facts.parameter_uses import ParameterUses, parameter_uses
 from neuralmechanics.symmetry.passes.facts.rotations.lengths import sees_turned_lengths
 from neuralmechanics.symmetry.passes.facts.rotations.rotary import through_rotations
+from neuralmechanics.symmetry.passes.facts.shares import shares
 from neuralmechanics.symmetry.passes.model_entries.hidden_masks import without_hidden_masks
 from neuralmechanics.symmetry.passes.model_entries.known_masks import with_known_masks
 from neuralmechanics.symmetry.passes.model_entries.known_rows import with_known_rows
@@ -225,7 +226,8 @@ def _shifted(
 ) -> tuple[list[Family], list[Family]]:
     """Translations; and affine families, by one more walk in which later biases may absorb a shift."""
     program = with_late_biases(program, single)  # a bias within a sum takes back what comes to the sum behind it
-    shifts = Shifts(captured.shapes, complex=captured.complex, single=single)
+    whole = shares(program)
+    shifts = Shifts(captured.shapes, complex=captured.complex, single=single, shares=whole)
     interpret(program, shifts)
     groups = _translations(shifts, distinct_shifts(shifts, shifts.system.solve(shifts.read())))
     actions = [Shift(group.terms) for group in groups]
@@ -238,7 +240,9 @@ def _shifted(
     answers = [*shifts.answerable]
     del shifts  # its variables take much memory, and so will those of the next walk
     absorbing = absorbed_shifts(
-        lambda known: Shifts(captured.shapes, absorbing=True, complex=captured.complex, single=single, answers=known),
+        lambda known: Shifts(
+            captured.shapes, absorbing=True, complex=captured.complex, single=single, answers=known, shares=whole
+        ),
         partial(interpret, program),
         answers,
     )

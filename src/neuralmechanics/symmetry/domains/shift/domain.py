@@ -63,6 +63,7 @@ class Shifts(ShiftConstraints):
         lenient: bool = False,
         answers: Sequence[Answer] = (),
         whole: Mapping[str, int] | None = None,
+        shares: Mapping[int, int] | None = None,
     ) -> None:
         super().__init__(lenient)
         self.shapes = shapes
@@ -71,6 +72,7 @@ class Shifts(ShiftConstraints):
         self.answerable: dict[Answer, None] = {}  # what biases that are read in several places might answer
         self._answers = answers
         self._whole = whole or {}  # of these, only shifts of whole slices along one dimension are asked for
+        self._shares = shares or {}  # where products in the program add up to one, and along which dimension
         self._complex = complex  # no shifts of these are followed: a sum of complex numbers is no real charge
         self.parameters: dict[str, list[np.ndarray]] = {}
         self._single = single  # a bias that is read once takes back whatever it meets there
@@ -201,15 +203,12 @@ class Shifts(ShiftConstraints):
 
     def mul(self, x: Change, y: Change) -> Change:
         """The product rule; each change is now a function of the other factor too."""
-        shape = np.broadcast_shapes(x.shape, y.shape)
-        x, y = aligned(x, shape), aligned(y, shape)
+        x, y = (aligned(v, np.broadcast_shapes(x.shape, y.shape)) for v in (x, y))
         terms = self._known([times(t, y) for t in x.terms] + [times(t, x) for t in y.terms])
-        return Change(shape, x.varies | y.varies, Name("mul", x.name, y.name), terms)
+        return Change(x.shape, x.varies | y.varies, Name("mul", x.name, y.name), terms, self._shares.get(self.position))
 
     def power(self, x: Change, exponent: float) -> Change:
-        if exponent == 1:
-            return x
-        return self.nonlinear(x)
+        return x if exponent == 1 else self.nonlinear(x)
 
     def restricted(self, x: Change, kept: np.ndarray) -> Change:
         """What changes is what matters: shifts of the other entries are shifts of nothing."""

@@ -21,6 +21,7 @@ from neuralmechanics.symmetry.finding.reading.absorbing import absorbed_shifts
 from neuralmechanics.symmetry.finding.reading.affine_shifts import ShiftReading
 from neuralmechanics.symmetry.finding.redundancy import distinct_shifts
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
+from neuralmechanics.symmetry.passes.facts.shares import shares
 from neuralmechanics.symmetry.passes.normal_forms.late_biases import with_late_biases
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Expand, Permute, Reshape, View
@@ -43,9 +44,15 @@ def answered_constants(
     """
     shapes = {bias_of(w): bias_shape(w, captured.shapes[w.weight]) for w in weights}
     biased = with_late_biases(with_biases(program, weights, shapes), single - {w.weight for w in weights})
+    whole = shares(biased)
     shifts = absorbed_shifts(
         lambda answers: Shifts(
-            {**captured.shapes, **shapes}, absorbing=True, complex=captured.complex, single=single, answers=answers
+            {**captured.shapes, **shapes},
+            absorbing=True,
+            complex=captured.complex,
+            single=single,
+            answers=answers,
+            shares=whole,
         ),
         partial(interpret, biased),
         never=shapes,
