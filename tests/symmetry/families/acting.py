@@ -254,6 +254,7 @@ def affine_beside_a_modulation() -> Instance:
     """The rows of one map take on what others are multiplied by, and a table that of all its rows."""
     three = np.arange(3)
     own = SliceView("m", (6, 2), (0,))
+    bias = AffineTerm("c", SliceView("w", (2, 3), (0, 1)), True, three, three, np.full(3, 1.0))
     packed = ProductTerm(own, own, three + 3, three, three, np.full(3, 1.0))
     table = ProductTerm(SliceView("t", (4, 3), (1,)), SliceView("g", (3,), (0,)), three, three, three, np.full(3, -0.5))
     several = ProductTerm(
@@ -262,12 +263,13 @@ def affine_beside_a_modulation() -> Instance:
 
     def invariant(p: Params) -> Tensor:
         rows = p["b"][:, None] * p["m"][:3] + p["m"][3:]
-        made = (rows, p["t"] - 0.5 * p["b"] * p["g"], p["a"] + p["b"] @ p["p"], p["m"][:3], p["g"], p["p"])
+        made = (rows, p["t"] - 0.5 * p["b"] * p["g"], p["a"] + p["b"] @ p["p"], p["m"][:3], p["g"], p["p"],
+                p["w"] @ p["b"] + p["c"], p["w"])  # fmt: skip
         return torch.cat([one.reshape(-1) for one in made])
 
     return Instance(
-        AffineShift((slices("b", (3,), (0,), each(3, 1.0)),), (), (packed, table, several)),
-        {"b": (3,), "m": (6, 2), "t": (4, 3), "g": (3,), "a": (4,), "p": (3, 4)},
+        AffineShift((slices("b", (3,), (0,), each(3, 1.0)),), (bias,), (packed, table, several)),
+        {"b": (3,), "m": (6, 2), "t": (4, 3), "g": (3,), "a": (4,), "p": (3, 4), "w": (2, 3), "c": (2,)},
         invariant,
     )
 
