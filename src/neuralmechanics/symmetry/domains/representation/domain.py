@@ -74,8 +74,8 @@ class Transport(Legwork):
         if scale == 1 and self.position in self._answering:
             self.shears.answer(x, y)
             self.shears.answer(y, x)
-        x, y = self._taken_back(x, 0), self._taken_back(y, 1)
-        x, y = (narrow(self._aligned(self._linear(self._apart(v)), shape)) for v in (x, y))
+        taken = self._taken_back(x, 0), self._taken_back(y, 1)
+        x, y = (narrow(self._aligned(self._linear(self._apart(v)), shape)) for v in taken)
         legs: list[Leg | None] = []
         for d, n in enumerate(shape):
             both = x.shape[d] == y.shape[d]
@@ -290,8 +290,7 @@ class Transport(Legwork):
     ) -> Carried:
         source = self._linear(source)
         legs = self._all_but(source, (dim, *apart))
-        sizes = [1 if d == dim else n for d, n in enumerate(source.shape)]
-        if [1 if d == dim else n for d, n in enumerate(shape)] != sizes:
+        if (*shape[:dim], *shape[dim + 1 :]) != (*source.shape[:dim], *source.shape[dim + 1 :]):
             return self._ended(shape, source, *([x] if x is not None else []))
         if x is None:
             return plain(shape, legs, source)
