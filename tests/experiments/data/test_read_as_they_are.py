@@ -192,3 +192,16 @@ def test_tables_that_an_editor_has_touched(tmp_path):
     for edited in (text.replace("\n", "\r\n") + "\r\n  \t\r\n", text.replace("\t0\t", " \t0\t")):
         table.write_bytes(edited.encode())
         assert load_small("tiny-imagenet", tmp_path).test.labels.tolist() == expected
+
+
+def test_a_class_that_is_a_link_to_another(tmp_path):
+    """Its pictures would have two labels; a link to a folder that no other class has is a class like all."""
+    write_classes(tmp_path, {"train": ("a", "b"), "val": ("a", "b"), "": ("kept",)}, 11)
+    (tmp_path / "kept").rename(tmp_path / ".kept")
+    (tmp_path / "train" / "c").symlink_to(tmp_path / ".kept")
+    assert own(tmp_path).classes == 3
+    (tmp_path / "train" / "d").symlink_to("a")
+    refused(lambda: own(tmp_path), r"train/d' is a link to '.*train/a', whose pictures would be of two classes")
+    (tmp_path / "train" / "d").unlink()
+    (tmp_path / "train" / "d").symlink_to(tmp_path / ".kept")
+    refused(lambda: own(tmp_path), r"train/d' is a link to '.*train/c'")

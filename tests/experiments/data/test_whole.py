@@ -322,6 +322,12 @@ def test_names_in_archives_that_lead_out(name, tmp_path):
     refused("tiny-imagenet", tmp_path / "a.tar", "the name .* in it leads out of it")
 
 
+def test_names_of_another_system(tmp_path):
+    """Some tools of Windows write backslashes into zips, which lead nowhere, but are no folders elsewhere."""
+    archive = _zip(tmp_path / "a.zip", (_named("train\\a\\b.png"), b"x"))
+    refused("tiny-imagenet", archive, "has a backslash, which is no folder here; unpack it, give the folder")
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_archives_that_no_publisher_makes(tmp_path):
     link = _named("train/a.png", 0o120777)

@@ -214,9 +214,13 @@ def _most(packed: int) -> int:
 
 def _safe(name: str) -> str:
     """The path of a member; `ValueError` where it leads out of the archive or means another place on some system."""
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or name[0] in "/\\" or ".." in parts or ":" in parts[0] or "\0" in name:
         raise ValueError(f"the name {name!r} in it leads out of it")
+    if "\\" in name:
+        raise ValueError(
+            f"the name {name!r} in it has a backslash, which is no folder here; unpack it, give the folder"
+        )
     return "/".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,12 +148,26 @@ def _pictures_of(folder: Place) -> list[Place]:
 def _by_class(folder: Place, classes: Sequence[str]) -> Files:
     paths: list[Place] = []
     labels: list[int] = []
+    _require_apart(folder)
     present = {place.name for place in folder.folders()}
     for label, name in enumerate(classes):
         found = _images(folder / name) if name in present else []
         paths += found
         labels += [label] * len(found)
     return Files(tuple(paths), tuple(labels))
+
+
+def _require_apart(folder: Place) -> None:
+    """`ValueError` for a class whose folder is a link to another's: its pictures would be of two classes."""
+    own = folder.folders(linked=False)
+    linked = [place for place in folder.folders() if place not in own]
+    first = {os.path.realpath(str(place)): place for place in reversed((*own, *linked))}
+    for place in linked:
+        if (other := first[os.path.realpath(str(place))]) != place:
+            raise ValueError(
+                f"{str(place)!r} is a link to {str(other)!r}, whose pictures would be of two classes; put the class's "
+                "own pictures there, or take the link away"
+            )
 
 
 def _require_known(folder: Place, classes: Sequence[str]) -> None:
