@@ -13,8 +13,9 @@ import neuralmechanics as nm
 from neuralmechanics.monitor.store import merging
 
 
-def test_reads_beside_a_writer(forge: Forge, tmp_path: Path) -> None:
-    assert readers.beside_a_writer(forge, tmp_path / "run", 25) == 25
+@pytest.mark.parametrize("reads", [8, pytest.param(25, marks=pytest.mark.slow)])
+def test_reads_beside_a_writer(reads: int, forge: Forge, tmp_path: Path) -> None:
+    assert readers.beside_a_writer(forge, tmp_path / "run", reads) == reads
 
 
 def test_a_read_at_every_moment_of_a_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_ctrl_c_while_a_worker_starts_ends_it(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the workers")
 @pytest.mark.parametrize(
-    "how", [signal.SIGINT, *(pytest.param(other, marks=pytest.mark.slow) for other in (signal.SIGTERM, signal.SIGKILL))]
+    "how", [pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)]
 )
 def test_workers_end_with_their_sweep(tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "grid.toml").write_text(GRID)

@@ -33,7 +33,7 @@ def verdict_of(name: str) -> Verdict:
 def cases(pending: dict[str, str]) -> list[object]:
     unknown = set(pending) - set(SMALL)
     assert not unknown, f"pending networks that the zoo lacks: {sorted(unknown)}"
-    return one_in(3, [pytest.param(name, marks=marks(name, pending)) for name in SMALL])
+    return one_in(5, [pytest.param(name, marks=marks(name, pending)) for name in SMALL])
 
 
 def marks(name: str, pending: dict[str, str]) -> list[pytest.MarkDecorator]:

@@ -34,7 +34,7 @@ def assert_equal(found: Tensor, true: Tensor, case: Case) -> None:
     assert torch.allclose(found.to(true.dtype), true, rtol=error, atol=error, equal_nan=True), case
 
 
-@pytest.mark.parametrize("rule", CALLS)
+@pytest.mark.parametrize("rule", one_in(2, CALLS))
 def test_the_program_of_an_operation_computes_it(rule: str) -> None:
     """On every call, its results read by nothing and by an operation each, in turns; the other way round when slow."""
     for number, case in enumerate(CALLS[rule]):
