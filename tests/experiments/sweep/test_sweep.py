@@ -247,6 +247,25 @@ def test_twelve_runs_on_ray_with_a_killed_worker_equal_the_same_runs_one_by_one(
     assert_same_runs(sweep, alone)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_what_the_disk_refuses_a_run_on_ray_is_its_failure_alone(tmp_path, monkeypatch, one_thread):
+    """A module of one's own that says so in a worker amid its training."""
+    pytest.importorskip("ray")
+    (tmp_path / "filling.py").write_text(
+        "import os\nfrom torch import nn\n\nCALLS = []\n\n\n"
+        "class Filling(nn.Linear):\n    def forward(self, x):\n        CALLS.append(1)\n"
+        f"        if len(CALLS) > 30 and os.getpid() != {os.getpid()}:\n"
+        "            raise OSError(28, 'No space left on device')\n        return super().forward(x)\n\n\n"
+        "def model(**options):\n    return nn.Sequential(nn.Flatten(), Filling(64, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    sweep = Sweep(expand(BASE | {"steps": 60}, {"model": ["filling:model", BASE["model"]]}), tmp_path / "ray")
+    table = run_sweep(sweep, workers=2, backend="ray")
+    assert table["status"].tolist() == ["OSError: [Errno 28] No space left on device", "finished"]
+
+
 @pytest.mark.parametrize("figure", PAPER_FIGURES)
 def test_the_published_size_without_its_data_ends_before_any_training(figure, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "nothing"))

@@ -26,7 +26,8 @@ def run_on_ray(
     """Train `points` as Ray tasks of one core each; a task whose worker dies is tried again up to three times.
 
     With `address` the sweep's folder must be the same on every node. Without, a local Ray of `workers` cores is
-    started and stopped again. A run whose workers keep dying is recorded as failed, and the others go on.
+    started and stopped again. A run whose workers keep dying, or find no memory or disk, is recorded as failed, and the
+    others go on.
     """
     ray: Any = importlib.import_module("ray")
     ours = not ray.is_initialized()
@@ -74,4 +75,7 @@ def _drain(ray: Any, sweep: Sweep, points: Sequence[Point], workers: int, meter:
             # What the training itself raises is recorded by the task; here its worker has died at every attempt.
             except ray.exceptions.WorkerCrashedError:
                 record_failure(folders[task], ChildProcessError(f"its worker died {RETRIES + 1} times"))
+            # What memory or disk refuse is raised here as it was there; the others may have what they need.
+            except ray.exceptions.RayTaskError as error:
+                record_failure(folders[task], getattr(error, "cause", None) or error)
             meter.advance(1)
