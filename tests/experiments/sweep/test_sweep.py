@@ -250,9 +250,13 @@ def test_twelve_runs_on_ray_with_a_killed_worker_equal_the_same_runs_one_by_one(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_what_the_disk_refuses_a_run_on_ray_is_its_failure_alone(tmp_path, monkeypatch, one_thread):
+@pytest.mark.parametrize(
+    ("backend", "died"),
+    [("ray", "{}"), ("processes", "ChildProcessError: its process died 2 times ({})")],
+)
+def test_what_the_disk_refuses_a_run_is_its_failure_alone(backend, died, tmp_path, monkeypatch, one_thread):
     """A module of one's own that says so in a worker amid its training."""
-    pytest.importorskip("ray")
+    pytest.importorskip(backend) if backend == "ray" else monkeypatch.setattr(processes, "ATTEMPTS", 2)
     (tmp_path / "filling.py").write_text(
         "import os\nfrom torch import nn\n\nCALLS = []\n\n\n"
         "class Filling(nn.Linear):\n    def forward(self, x):\n        CALLS.append(1)\n"
@@ -262,8 +266,8 @@ def test_what_the_disk_refuses_a_run_on_ray_is_its_failure_alone(tmp_path, monke
     )
     monkeypatch.chdir(tmp_path)
     sweep = Sweep(expand(BASE | {"steps": 60}, {"model": ["filling:model", BASE["model"]]}), tmp_path / "ray")
-    table = run_sweep(sweep, workers=2, backend="ray")
-    assert table["status"].tolist() == ["OSError: [Errno 28] No space left on device", "finished"]
+    table = run_sweep(sweep, workers=2, backend=backend)
+    assert table["status"].tolist() == [died.format("OSError: [Errno 28] No space left on device"), "finished"]
 
 
 @pytest.mark.parametrize("figure", PAPER_FIGURES)

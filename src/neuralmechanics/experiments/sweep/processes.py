@@ -40,6 +40,8 @@ class _Worker:
     pipe: Connection
     device: str | None
     job: _Job | None = None
+    reason: str = ""
+    """why it ends, where it could say so"""
 
     def give(self, job: _Job) -> None:
         job.attempts += 1
@@ -48,12 +50,12 @@ class _Worker:
             self.pipe.send((config_to_dict(job.point.config), str(job.folder.absolute())))
 
     def answered(self) -> bool:
-        """Whether the process says that it has come to an end with its run; False where it is no more."""
+        """Whether the process says that it has come to an end with its run; False where it ends, or is no more."""
         try:
-            self.pipe.recv()
+            self.reason = self.pipe.recv() or ""
         except (EOFError, OSError):
             return False
-        return True
+        return not self.reason
 
     def end(self) -> None:
         self.pipe.close()
@@ -105,8 +107,8 @@ def run_in_processes(
                 elif job.attempts < ATTEMPTS:
                     waiting.append(job)
                 else:
-                    status = f"its process died {ATTEMPTS} times (last status {worker.process.exitcode})"
-                    record_failure(job.folder, ChildProcessError(status))
+                    why = worker.reason or f"last status {worker.process.exitcode}"
+                    record_failure(job.folder, ChildProcessError(f"its process died {ATTEMPTS} times ({why})"))
                     meter.advance(1)
     finally:
         for worker in pool:

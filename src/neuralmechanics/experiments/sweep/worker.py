@@ -25,7 +25,8 @@ Trains = Callable[[dict[str, Any], str, str, str | None], None]
 def serve(pipe: Connection, train: Trains, directory: str, device: str | None) -> None:
     """Calls `train` for each configuration and folder that comes through `pipe`, and answers when it has returned.
 
-    What a run held is given back before the next one. Modules of one's own are imported once in a process.
+    What a run held is given back before the next one. Modules of one's own are imported once in a process. What memory
+    or disk refuse ends it; the answer is the reason then.
     """
     end_with_parent()
     while True:
@@ -33,7 +34,11 @@ def serve(pipe: Connection, train: Trains, directory: str, device: str | None) -
             config, folder = pipe.recv()
         except EOFError:
             return
-        train(config, folder, directory, device)
+        try:
+            train(config, folder, directory, device)
+        except (OSError, MemoryError) as error:
+            pipe.send(f"{type(error).__name__}: {error}")
+            raise
         gc.collect()
         # What torch's allocator keeps for later is missing to the other processes of the device.
         _empty_caches()
