@@ -205,3 +205,20 @@ def test_a_class_that_is_a_link_to_another(tmp_path):
     (tmp_path / "train" / "d").unlink()
     (tmp_path / "train" / "d").symlink_to(tmp_path / ".kept")
     refused(lambda: own(tmp_path), r"train/d' is a link to '.*train/c'")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_picture_whose_rest_was_never_written(kind, tmp_path):
+    """Zeros in the place of its second half, which Pillow decodes as grey; zeros behind a whole JPEG do not matter."""
+    write_classes(tmp_path, {"": ("a", "b")}, 11)
+    picture = tmp_path / "a" / f"0.{kind.lower()}"
+    (tmp_path / "a" / "0.png").unlink()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(picture, format=kind, quality=90)
+    whole = picture.read_bytes()
+    right = own(tmp_path).train.inputs[0]
+    picture.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    refused(lambda: own(tmp_path), r"cannot decode '.*a/0\..*': it ends in zeros, as a file does whose rest was never")
+    if kind == "JPEG":
+        picture.write_bytes(whole + bytes(4096))
+        assert (own(tmp_path).train.inputs[0] == right).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 import zlib
@@ -27,6 +28,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 _MOST_PIXELS = 64 << 20
 # Eight bits a channel. Of more bits Pillow keeps what exceeds 255 as 255: a picture of sixteen would be white.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+# So many zeros at the end of a compressed picture are none of its data; no more bytes than these are looked through.
+_ZEROS, _LOOKED_THROUGH = bytes(64), 256 << 20
 _DECODER_ERRORS = (
     *(
         OSError,
@@ -112,6 +115,7 @@ def _decoded(file: BinaryIO, name: str, cut: Cut) -> np.ndarray[Any, Any]:
         with warnings.catch_warnings():
             # What Pillow warns of, such as too many pixels or a broken comment, is refused here or does not matter.
             warnings.simplefilter("ignore")
+            _require_written(file)
             # By name, because Pillow knows formats that start other programs, as EPS does.
             with Pillow.open(file, formats=_FORMATS) as image:
                 _require_bounded(image.size, cut)
@@ -119,6 +123,24 @@ def _decoded(file: BinaryIO, name: str, cut: Cut) -> np.ndarray[Any, Any]:
     except (*_DECODER_ERRORS, Pillow.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"cannot decode {name}: {reason}") from None
+
+
+def _require_written(file: BinaryIO) -> None:
+    """`ValueError` for a JPEG or WebP with zeros where its end should be, which decoders take for grey without a word.
+
+    A JPEG may be followed by zeros: its end is marked, and no compressed data hold the bytes of a mark.
+    """
+    head = file.read(12)
+    jpeg, webp = head.startswith(b"\xff\xd8"), head.startswith(b"RIFF") and head.endswith(b"WEBP")
+    size = file.seek(0, os.SEEK_END)
+    if (jpeg or webp) and size > len(_ZEROS):
+        file.seek(size - len(_ZEROS))
+        if file.read() == _ZEROS:
+            file.seek(0)
+            content = file.read(_LOOKED_THROUGH)
+            if webp or content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+                raise ValueError("it ends in zeros, as a file does whose rest was never written; get it afresh")
+    file.seek(0)
 
 
 def _scaled(found: tuple[int, int], cut: Cut) -> tuple[int, int]:
