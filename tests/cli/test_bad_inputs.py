@@ -160,6 +160,47 @@ def test_ctrl_c_that_a_loading_module_makes_something_else_of(tmp_path: Path, th
     assert not (tmp_path / "run").exists()
 
 
+HEARD_WHILE_AN_EXTENSION_LOADS = """
+import signal, sys, time
+from neuralmechanics.cli.terminal.interrupts import no_interrupt_lost
+
+def hear(frame, event, function):
+    if event == "c_call" and function.__name__ == where or event == "call" and frame.f_code.co_name == where:
+        sys.setprofile(None)
+        signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
+        print("goes on", flush=True)
+
+where, module = sys.argv[1:]
+with no_interrupt_lost() as interrupts:
+    sys.setprofile(hear)
+    try:
+        __import__(module)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("comes then" if module in sys.modules else "came at once", interrupts.came)
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "module", "said"),
+    [
+        ("create_dynamic", "_multibytecodec", "goes on\ncomes then True\n"),
+        ("exec_dynamic", "_multibytecodec", "goes on\ncomes then True\n"),
+        ("_find_and_load", "_multibytecodec", "goes on\ncomes then True\n"),
+        ("<module>", "colorsys", "came at once True\n"),
+    ],
+)
+def test_no_interrupt_is_raised_where_an_extension_loads(where: str, module: str, said: str) -> None:
+    """It would pass through C++, which may end the process with `SIGABRT`; it comes when the extension has loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", HEARD_WHILE_AN_EXTENSION_LOADS, where, module],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     training.session(tmp_path / "run", 0, 3)
     command = f"{sys.executable} -m neuralmechanics.cli errors run --csv | true; echo ${{PIPESTATUS[0]}}"

@@ -1,4 +1,7 @@
-"""Ctrl-C that is never lost: Python drops an exception that is raised while an object is destroyed."""
+"""Ctrl-C that is never lost: Python drops an exception that is raised while an object is destroyed.
+
+Nor is it raised where it would end the process another way: while an extension loads.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import Any
 
-# Long enough for the destructor to be over, too short to be noticed.
+# Long enough for a destructor to be over, too short to be noticed.
 _LATER = 0.01
 
 
@@ -23,9 +27,42 @@ class Interrupts:
     came: bool = False
 
     def hear(self, number: int, frame: FrameType | None) -> None:
-        """What Python does at Ctrl-C, and the memory of it."""
+        """What Python does at Ctrl-C, and the memory of it; where C++ loads or imports a module, a moment later.
+
+        There the exception may pass through code that allows none, which ends the process with `SIGABRT`.
+        """
         self.came = True
-        signal.default_int_handler(number, frame)
+        if _below_an_extension(frame):
+            _again()
+        else:
+            signal.default_int_handler(number, frame)
+
+
+def _below_an_extension(frame: FrameType | None) -> bool:
+    # Code in C++ that asks for a module runs these few lines of the import system, and nothing above them is its own.
+    if frame is not None and frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        return True
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap_external>" and isinstance(
+            frame.f_locals.get("self"), ExtensionFileLoader
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _again() -> None:
+    later = threading.Timer(_LATER, _interrupt)
+    later.daemon = True
+    later.start()
+
+
+def _interrupt() -> None:
+    main = threading.main_thread().ident
+    if main is None or not hasattr(signal, "pthread_kill"):
+        _thread.interrupt_main()  # it does not end a wait in C
+    else:
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 @contextmanager
@@ -61,7 +98,7 @@ def _raised_again() -> Iterator[None]:
     def hand_on(ignored: Any) -> None:
         if isinstance(ignored.exc_value, KeyboardInterrupt):
             # From another thread: raised here it would be ignored like the first one.
-            threading.Timer(_LATER, _thread.interrupt_main).start()
+            _again()
         else:
             before(ignored)
 
