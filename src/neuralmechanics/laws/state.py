@@ -21,6 +21,7 @@ class LawState:
         self._memory: dict[str, Tensor] = {}
         self._last: tuple[object, Hyperparameters, Coefficients] | None = None
         self._degree: Tensor | None = None
+        self._zero: Tensor | None = None
         self.any_quadratic = True
 
     def start(self, charge0: Float64[Tensor, " charges"], **memory: Tensor) -> None:
@@ -90,7 +91,10 @@ class LawState:
         """The drive `name` with zeros at translations; zeros alone when no charge is quadratic."""
         if not self.any_quadratic:
             return torch.zeros_like(self["charge"])
-        return torch.where(self["quadratic"], self.drive(name, drives), 0.0)
+        measured = self.drive(name, drives)
+        if self._zero is None or self._zero.device != measured.device:
+            self._zero = torch.zeros((), dtype=torch.float64, device=measured.device)  # a number is made one every time
+        return torch.where(self["quadratic"], measured, self._zero)
 
     def optional(self, name: str, drives: Drives) -> Float64[Tensor, " charges"]:
         """The drive `name`, NaN where it was not measured."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from neuralmechanics.optimizers.updates.update import Update, dense, held, held_
 __all__ = ["StepWatch"]
 
 _BUFFER = "momentum_buffer"
+_NOTHING: Mapping[str, Any] = {}
 # Below float32 the stored step differs from -ηv in its leading digits, so there only a snapshot tells d.
 _TRUSTED = (torch.float32, torch.float64)
 
@@ -85,7 +86,7 @@ class StepWatch:
             setting = self._settings[name] = settings[name]
             self._versions[name] = version = parameter._version
             self.disturbed |= name in self._seen and self._seen[name][0] != version
-            self._note_buffer(name, parameter, setting)
+            self._note_buffer(name, setting)
             if self._formula is not None:
                 self._made[name] = steps_made(self._state(parameter))
             if self._tried and self._trial is not None:
@@ -278,13 +279,14 @@ class StepWatch:
             return False  # the update is computed from a gradient that no process holds
         return self.known and solvable(setting)
 
-    def _note_buffer(self, name: str, parameter: Tensor, setting: Setting) -> None:
+    def _note_buffer(self, name: str, setting: Setting) -> None:
         """Torch's first step is the one that finds no buffer; without momentum a buffer lies idle."""
         moment = self._moment(name)
         buffered = moment is not None
         if buffered and self._moments.get(name, moment) != moment:
             self.rewritten.append(name)
-        (self._first.add if self.coming(name, setting) else self._first.discard)(name)
+        coming = self.known and setting.has_momentum and not self._rests and not buffered
+        (self._first.add if coming else self._first.discard)(name)
         (self._idle.add if buffered and not setting.has_momentum else self._idle.discard)(name)
 
     def _moment(self, name: str) -> tuple[int, int] | None:
@@ -297,4 +299,5 @@ class StepWatch:
 
     def _state(self, parameter: Tensor) -> Mapping[str, Any]:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
-        return cast("Mapping[str, Any]", self._optimizer.state.get(parameter, {}))
+        state: Mapping[str, Any] = self._optimizer.state.get(parameter, _NOTHING)
+        return state

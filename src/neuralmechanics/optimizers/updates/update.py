@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
@@ -48,9 +48,10 @@ class Update:
 
     def renew(self, left: Tensor | None) -> None:
         """Become the update of the step after, told by the same tensors and this gradient; None until it is known."""
-        self.left = left
-        for derived in ("gradient", "difference", "claimed"):
-            self.__dict__.pop(derived, None)
+        self.left, known = left, self.__dict__
+        if len(known) > _OWN:  # what was derived is kept beside the fields
+            for derived in ("gradient", "difference", "claimed"):
+                known.pop(derived, None)
 
     @property
     def measured(self) -> bool:
@@ -148,6 +149,9 @@ class Update:
         """Equal for updates whose combinations have the same coefficients, as long as their setting is the same."""
         there = (self.left is None, self.velocity is None, self.copied is None)
         return (*there, self.first_step, self.absorbed, self.claims, self.addend, len(self.terms), self.lost)
+
+
+_OWN = len(fields(Update))
 
 
 def _decoupled(setting: Setting) -> tuple[float, float]:

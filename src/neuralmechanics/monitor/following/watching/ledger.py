@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 # Roundings of one element in one step: of the stored parameter, of the update, of θ_k read back, and one to spare.
 _ROUNDINGS = 4
 # A sum in double precision over up to 1e9 elements, added pairwise by torch.
 _SUM = 1e-13
+# Steps whose largest changes are looked at together.
+_TOGETHER = 64
 _FLOAT32 = float(torch.finfo(torch.float32).eps)
 
 
@@ -65,7 +67,7 @@ class Ledger:
         self._steps += 1
 
     @property
-    def gross(self) -> Float64[Tensor, " charges"]:
+    def gross(self) -> Float32[Tensor, " charges"]:
         """Σ|ΔX| of the steps since the charges were last measured."""
         return self._gross
 
@@ -113,3 +115,32 @@ class Ledger:
         self._gross = torch.zeros_like(self._gross, dtype=torch.float32)
         self._claimed = None
         self._steps, self._exact = 0, True
+
+
+class SoundSteps:
+    """How many steps there were until what changed was no number any more, counted where the tallies lie.
+
+    The largest change of each step is noted in one operation, and many of them are looked at together.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._largest = torch.zeros(_TOGETHER, dtype=torch.float32, device=device)
+        self._places = self._largest.unbind()
+        self._noted = 0
+        self._counted = torch.zeros((), dtype=torch.int64, device=device)
+
+    def add(self, gross: Float32[Tensor, " charges"]) -> None:
+        """One step more, with Σ|ΔX| after it, which stays nan or infinite once it is so."""
+        torch.amax(gross, 0, out=self._places[self._noted])
+        self._noted += 1
+        if self._noted == _TOGETHER:
+            self._count()
+
+    def total(self) -> Int64[Tensor, ""]:
+        """The steps whose Σ|ΔX| was finite."""
+        self._count()
+        return self._counted
+
+    def _count(self) -> None:
+        self._counted.add_((self._largest[: self._noted] < torch.inf).sum())
+        self._noted = 0

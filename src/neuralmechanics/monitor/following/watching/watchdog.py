@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neuralmechanics.monitor.following.members import Members
 from neuralmechanics.monitor.following.parameters import require_same
 from neuralmechanics.monitor.following.watching.cancellation import Cancellation
-from neuralmechanics.monitor.following.watching.ledger import Ledger
+from neuralmechanics.monitor.following.watching.ledger import Ledger, SoundSteps
 from neuralmechanics.monitor.following.watching.precision import Precision
 from neuralmechanics.monitor.following.watching.reasons import Reason, why_broken
 from neuralmechanics.monitor.processes.portion import Energies, Portion
@@ -68,7 +68,7 @@ class Watchdog:
         self._spent = torch.zeros(len(symmetries.labels), dtype=torch.float32, device=device)
         self._reach: float | Tensor = 0.0
         self._gradients: Mapping[str, Tensor] = {}
-        self._sound_steps = torch.zeros((), dtype=torch.int32, device=device)
+        self._sound_steps = SoundSteps(device)
         self._steps = self._step = 0
 
     def attach(self) -> None:
@@ -125,7 +125,7 @@ class Watchdog:
         self._ledger.add(known, done, claimed, exact=exact)
         # A residual ρ moves a charge by pηρ/(1-β) before momentum has forgotten it.
         self._reach = self._reach + hyper.learning_rate / (1 - hyper.momentum)
-        self._sound_steps.add_(self._ledger.gross.amax() < torch.inf)  # once nan or infinite, the sums stay so
+        self._sound_steps.add(self._ledger.gross)
         self._steps += 1
 
     def require_same(self) -> None:
@@ -280,7 +280,7 @@ class Watchdog:
             return
         bad = ~torch.isfinite(charge)
         if bool(bad.any()):
-            sound = -self._portion.largest(-self._sound_steps.double())
+            sound = -self._portion.largest(-self._sound_steps.total().double())
             first = min(step, step - self._steps + int(sound) + 1)
             self._notes.tell(
                 "not a number",
