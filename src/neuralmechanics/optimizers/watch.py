@@ -80,12 +80,15 @@ class StepWatch:
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
         self._tried = self._trial is not None and self._trial.begin(settings, self.coming)
         for name, parameter in self._params.items():
-            if name not in settings:
+            setting = settings.get(name)
+            if setting is None:
                 self._settings.pop(name, None)
                 continue
-            setting = self._settings[name] = settings[name]
+            self._settings[name] = setting
             self._versions[name] = version = parameter._version
-            self.disturbed |= name in self._seen and self._seen[name][0] != version
+            seen = self._seen.get(name)
+            if seen is not None and seen[0] != version:
+                self.disturbed = True
             self._note_buffer(name, setting)
             if self._formula is not None:
                 self._made[name] = steps_made(self._state(parameter))
@@ -275,15 +278,15 @@ class StepWatch:
         if self._formula is not None:
             group = self._groups.group(parameter)
             return self._made[name] is not None and can_be_told(self._formula, group, setting, parameter)
-        if is_addend(parameter.grad) and (not setting.has_momentum or setting.nesterov):
+        if (not setting.has_momentum or setting.nesterov) and is_addend(parameter.grad):
             return False  # the update is computed from a gradient that no process holds
         return self.known and solvable(setting)
 
     def _note_buffer(self, name: str, setting: Setting) -> None:
         """Torch's first step is the one that finds no buffer; without momentum a buffer lies idle."""
-        moment = self._moment(name)
-        buffered = moment is not None
-        if buffered and self._moments.get(name, moment) != moment:
+        buffer = self._buffer(self._params[name]) if self.known else None
+        buffered = buffer is not None
+        if buffer is not None and (known := self._moments.get(name)) is not None and known != written(buffer):
             self.rewritten.append(name)
         coming = self.known and setting.has_momentum and not self._rests and not buffered
         (self._first.add if coming else self._first.discard)(name)

@@ -225,6 +225,8 @@ def rated(drives: Drives, now: Tensor | None, companion: tuple[Tensor, Tensor] |
     `companion`: Σ_p η_p ⟨θ_p,v_p⟩ before the step and the charges that are to take it; None where all laws know it.
     """
     pull, velocity = drives.rated_pull, drives.rated_velocity
+    if all(each is None for each in (now, companion, pull, velocity, drives.rated_companion)):
+        return drives
     if now is None or pull is None or velocity is None:
         pull = velocity = None
     else:
