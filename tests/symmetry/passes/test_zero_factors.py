@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from neuralmechanics import find_symmetries, lint
-from neuralmechanics.symmetry.passes.facts.known_zeros import known_zeros
-from neuralmechanics.symmetry.passes.rewriting.zero_terms import without_zero_terms
+from neuralmechanics.symmetry.passes.zeros.known_zeros import known_zeros
+from neuralmechanics.symmetry.passes.zeros.zero_terms import without_zero_terms
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
 from neuralmechanics.symmetry.program.builder import Builder
 

@@ -64,9 +64,9 @@ from neuralmechanics.symmetry.passes.model_entries.known_rows import with_known_
 from neuralmechanics.symmetry.passes.model_entries.still_channels import with_still_channels
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
 from neuralmechanics.symmetry.passes.normal_forms.late_biases import with_late_biases
-from neuralmechanics.symmetry.passes.normal_forms.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
-from neuralmechanics.symmetry.passes.rewriting.zero_factors import with_zero_factors
+from neuralmechanics.symmetry.passes.zeros.zero_factors import with_zero_factors
+from neuralmechanics.symmetry.passes.zeros.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.program.interpret import interpret
 from neuralmechanics.symmetry.program.program import Program
 from neuralmechanics.symmetry.program.refusals import DomainError

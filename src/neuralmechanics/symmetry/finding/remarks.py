@@ -13,7 +13,7 @@ from neuralmechanics.symmetry.families.family import Family
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.model_entries.known_rows import KnownRows
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import KnownFactors
-from neuralmechanics.symmetry.passes.rewriting.zero_factors import ZeroFactors
+from neuralmechanics.symmetry.passes.zeros.zero_factors import ZeroFactors
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow, SeenKeys
 from neuralmechanics.symmetry.program.program import Program

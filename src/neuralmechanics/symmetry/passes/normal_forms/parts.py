@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
-from neuralmechanics.symmetry.passes.facts.known_zeros import Zeros, known_zeros
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
 from neuralmechanics.symmetry.passes.normal_forms.joined_parts import Parts, joined
 from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
+from neuralmechanics.symmetry.passes.zeros.known_zeros import Zeros, known_zeros
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.index import Places
 from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, Take, dimension_groups

@@ -15,8 +15,8 @@ from neuralmechanics.symmetry.passes.rewriting.needed_entries import only_needed
 from neuralmechanics.symmetry.passes.rewriting.softmaxes import with_softmaxes
 from neuralmechanics.symmetry.passes.rewriting.squared_distances import with_squared_distances
 from neuralmechanics.symmetry.passes.rewriting.summed_products import with_summed_products
-from neuralmechanics.symmetry.passes.rewriting.zero_terms import without_zero_terms
 from neuralmechanics.symmetry.passes.summing.stacked_sums import with_stacked_sums
+from neuralmechanics.symmetry.passes.zeros.zero_terms import without_zero_terms
 from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["rewritten"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
-from neuralmechanics.symmetry.passes.facts.known_zeros import Zeros, known_zeros, without
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
+from neuralmechanics.symmetry.passes.zeros.known_zeros import Zeros, known_zeros, without
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Take
 from neuralmechanics.symmetry.program.program import Instruction, Program
