@@ -48,6 +48,7 @@ from neuralmechanics.symmetry.finding.remarks import (
     with_padding_rows,
     with_rows_held,
     with_seen_keys,
+    with_single_entries,
 )
 from neuralmechanics.symmetry.finding.spaces import spaces_of, turned_spaces
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
@@ -165,7 +166,7 @@ def analyse(captured: Captured) -> Symmetries:
     scalings = _scalings(scales, space, requires, mixed, about)
     families = translations + scalings + linear + turns + affine + shears + gained
     said = with_seen_keys(with_padding_rows(unique_names(families), program), lowered.program)
-    said = with_rows_held(said, rows)
+    said = with_rows_held(with_single_entries(said, program), rows)
     named = tuple(with_kept_zeros(with_negative_factors(said, spaces), zeros, known))
     coverage = coverage_of(captured, about.program, read_about, named, scales, space)
     return Symmetries(named, lowered.unknown, coverage, notes(captured), described(captured), spaces + experts)

@@ -15,7 +15,7 @@ from neuralmechanics.symmetry.passes.model_entries.known_rows import KnownRows
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import KnownFactors
 from neuralmechanics.symmetry.passes.zeros.zero_factors import ZeroFactors
 from neuralmechanics.symmetry.program import primitives as p
-from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow, SeenKeys
+from neuralmechanics.symmetry.program.conditions import BatchStatistics, PaddingRow, SeenKeys, SingleEntry
 from neuralmechanics.symmetry.program.program import Program
 
 
@@ -64,6 +64,19 @@ def with_seen_keys(families: list[Family], program: Program) -> list[Family]:
         texts = [f"every query of {place or 'the attention'} sees a key" for place in where]
         masked.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
     return masked
+
+
+def with_single_entries(families: list[Family], program: Program) -> list[Family]:
+    """Families of parameters that nothing depends on because one entry alone was compared: that it is one is said."""
+    single = [c for c in program.conditions if isinstance(c, SingleEntry)]
+    if not single:
+        return families
+    said = []
+    for family in families:
+        places = {c.place for c in single if not c.parameters.isdisjoint(family.parameters)}
+        texts = [f"{place or 'the softmax'} is over one entry, as in the batch given" for place in sorted(places)]
+        said.append(replace(family, requires=(*family.requires, *texts)) if texts else family)
+    return said
 
 
 # Behind these no shift is left: it has been removed, or it is no symmetry.

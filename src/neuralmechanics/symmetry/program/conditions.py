@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BatchStatistics", "Condition", "PaddingRow", "SeenKeys"]
+__all__ = ["BatchStatistics", "Condition", "PaddingRow", "SeenKeys", "SingleEntry"]
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,15 @@ class SeenKeys:
     place: str
 
 
-Condition = BatchStatistics | PaddingRow | SeenKeys
+@dataclass(frozen=True)
+class SingleEntry:
+    """What the operation at ``place`` compares is one entry (attention over one key), so that nothing of it matters.
+
+    ``parameters``: those that reach it. With more entries, in another batch, they do.
+    """
+
+    parameters: frozenset[str]
+    place: str
+
+
+Condition = BatchStatistics | PaddingRow | SeenKeys | SingleEntry

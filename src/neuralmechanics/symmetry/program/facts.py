@@ -24,6 +24,12 @@ def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
     x = xs[0].number if xs else None
     if isinstance(primitive, p.Scale) and primitive.factor == 0:
         return 0.0
+    if isinstance(primitive, p.Add) and primitive.scale == -1 and xs[0] is xs[1]:
+        return 0.0
+    if isinstance(primitive, p.Softmax) and primitive.function is None and xs[0].shape[primitive.dim] == 1:
+        return 0.0 if primitive.log else 1.0
+    if isinstance(primitive, p.Normalise) and primitive.center and _one_entry(xs[0].shape, primitive.dims):
+        return 0.0
     if x is None:
         return None
     if isinstance(primitive, p.Scale):
@@ -34,6 +40,10 @@ def number_of(primitive: p.Primitive, xs: Sequence[Value]) -> float | None:
     if isinstance(primitive, p.Power) and primitive.function is None and x > 0:
         return float(x**primitive.exponent)
     return None
+
+
+def _one_entry(shape: Sequence[int], dims: Sequence[int]) -> bool:
+    return all(shape[dim] == 1 for dim in dims)
 
 
 # Padding is not among them: it puts zeros beside the number.
