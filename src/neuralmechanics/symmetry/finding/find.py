@@ -66,6 +66,7 @@ from neuralmechanics.symmetry.passes.model_entries.still_channels import with_st
 from neuralmechanics.symmetry.passes.normal_forms.known_factors import with_known_factors
 from neuralmechanics.symmetry.passes.normal_forms.late_biases import with_late_biases
 from neuralmechanics.symmetry.passes.rewriting.rewritten import rewritten
+from neuralmechanics.symmetry.passes.zeros.zero_channels import with_zero_channels
 from neuralmechanics.symmetry.passes.zeros.zero_factors import with_zero_factors
 from neuralmechanics.symmetry.passes.zeros.zero_parts import with_zero_parts
 from neuralmechanics.symmetry.program.interpret import interpret
@@ -131,12 +132,13 @@ def analyse(captured: Captured) -> Symmetries:
     still = with_still_channels(masks.program, own)
     parts = with_zero_parts(without_hidden_masks(still.program, own), own)
     known = with_known_factors(parts.program, own)
-    zeros = with_zero_factors(known.program, own)
+    channels = with_zero_channels(known.program, own)
+    zeros = with_zero_factors(channels.program, own)
     program = rewritten(zeros.program)
     walk = partial(interpret, program)
     read = parameter_uses(program)
     values = kept_values(still.buffers | masks.buffers)
-    requires = (*requirements(captured, program), *kept_zeros(parts.buffers), *values)
+    requires = (*requirements(captured, program), *kept_zeros(parts.buffers | channels.buffers), *values)
     # The walk for shifts takes the most memory: nothing else is held meanwhile.
     translations, affine = _shifted(captured, program, read.single, requires)
     about = displaced(captured, lowered, program)

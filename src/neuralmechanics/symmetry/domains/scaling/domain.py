@@ -240,28 +240,25 @@ class Scales(Contractions):
         inward = before < 0 or after < 0
         settled = compact and not inward and not any(self.gauges.shifts([t]) for t in compact)
         if n == 1 and settled and (before + after) * max(t.ids.size for t in compact) <= _APART:
-            return self._beside_one(compact, dim, before, after, shape)
+            return self._beside_zeros(shape, dim, before, compact, ())
         if wide and not inward and not any(self.gauges.shifts([t]) for t in wide):
-            zeros = self.system.new(before + after)
-            own = np.concatenate([zeros[:before], np.zeros(n, np.int64), zeros[before:]])
-            around = LabelTerm(Fraction(1), own.reshape([-1 if d == dim else 1 for d in range(len(shape))]))
-            margin = [(before, after) if d == dim else (0, 0) for d in range(len(shape))]
-            inside = [replace(t, ids=np.pad(t.ids, margin)) if t in wide else t for t in compact]
-            return Label(shape, (*inside, around))
+            return self._beside_zeros(shape, dim, before, wide, [t for t in compact if t.ids.shape[dim] == 1])
         places = [min(max(k, 0), n - 1) for k in range(-before, n + after)]
         terms = tuple(t if t.ids.shape[dim] == 1 else replace(t, ids=t.ids.take(places, axis=dim)) for t in x.terms)
         return Label(shape, terms)
 
-    def _beside_one(self, terms: Sequence[LabelTerm], dim: int, before: int, after: int, shape: Shape) -> Label:
-        """The label of one entry along ``dim``, between zeros with labels of their own."""
-        sizes = np.broadcast_shapes(*(t.ids.shape for t in terms))
-        margin = [(before, after) if d == dim else (0, 0) for d in range(len(shape))]
-        zeros = self.system.new(math.prod(sizes) * (before + after)).reshape(
-            [before + after if d == dim else n for d, n in enumerate(sizes)]
-        )
-        own = np.insert(zeros, before, 0, axis=dim)
-        inside = [replace(t, ids=np.pad(t.ids, margin)) for t in terms]
-        return Label(shape, (*inside, LabelTerm(Fraction(1), own)))
+    def _beside_zeros(
+        self, shape: Shape, dim: int, before: int, terms: Sequence[LabelTerm], even: Sequence[LabelTerm]
+    ) -> Label:
+        """The label of entries along ``dim`` between zeros with labels of their own; ``even`` terms reach the zeros."""
+        sizes = list(np.broadcast_shapes(*(t.ids.shape for t in terms)))
+        within, sizes[dim] = sizes[dim], shape[dim] - sizes[dim]
+        if math.prod(sizes) > _APART:  # one at each place
+            sizes = [size if d == dim else 1 for d, size in enumerate(sizes)]
+        zeros = self.system.new(math.prod(sizes)).reshape(sizes)
+        own = LabelTerm(Fraction(1), np.insert(zeros, [before] * within, 0, axis=dim))
+        margin = [(before, shape[dim] - within - before) if d == dim else (0, 0) for d in range(len(shape))]
+        return Label(shape, (*(replace(t, ids=np.pad(t.ids, margin)) for t in terms), *even, own))
 
     def resized(self, x: Label, shape: Sequence[int]) -> Label:
         """The same labels for a tensor of another size along dimensions where they are constant."""

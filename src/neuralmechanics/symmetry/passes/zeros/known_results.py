@@ -90,11 +90,13 @@ def _number(instruction: Instruction, result: Value, zeros: Zeros) -> float | No
 
 
 def _lone_factor(tape: Tape, instruction: Instruction) -> Value | None:
-    """A sum of one product with a number as movements of the other factor; None for any other.
+    """A sum of one product with a number as movements of the other factor, a sum with zeros as its other operand.
 
-    Attention over one key returns its value, to every query.
+    None for any other. Attention over one key returns its value, to every query.
     """
-    primitive = instruction.primitive
+    primitive, result = instruction.primitive, instruction.result
+    if isinstance(primitive, p.Add) and result is not None:
+        return _but_for_zeros(tape, instruction, primitive, result)
     if not isinstance(primitive, p.Contract) or primitive.function is not None or primitive.how.windows:
         return None
     how, (x, y) = primitive.how, instruction.operands
@@ -119,3 +121,12 @@ def _spread(
     turned = tape.new(cause, p.Rearrange(Permute(order)), bare)
     placed = tape.new(cause, p.Rearrange(Reshape(tuple(size.get(letter, 1) for letter in how.out))), turned)
     return tape.new(cause, p.Rearrange(Expand(tuple(sizes[letter] for letter in how.out))), placed)
+
+
+def _but_for_zeros(tape: Tape, instruction: Instruction, primitive: p.Add, result: Value) -> Value | None:
+    """The operand of a sum that is left where the other is zero; None where neither is."""
+    x, y = instruction.operands
+    rest = x if y.constant_number() == 0 else y if x.constant_number() == 0 else None
+    if rest is None or rest.shape != result.shape:
+        return None
+    return rest if rest is x or primitive.scale == 1 else tape.new(instruction.cause, p.Scale(primitive.scale), rest)

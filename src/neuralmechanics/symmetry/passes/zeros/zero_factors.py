@@ -14,7 +14,7 @@ from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["ZeroFactors", "with_zero_factors"]
+__all__ = ["Masked", "ZeroFactors", "masked", "parameter_of", "with_zero_factors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +41,19 @@ def with_zero_factors(program: Program, held: Held) -> ZeroFactors:
     ending: set[str] = set()
     values, known = program.size(), set[int]()
     for instruction in program.instructions:
-        found = _masked(instruction, makers, held)
-        if found is None:
+        found = masked(instruction, held)
+        name = "" if found is None else parameter_of(found.value, makers)
+        if found is None or not name or instruction.result is None or instruction.result.shape != found.value.shape:
             out.append(instruction)
             continue
-        weight, kept = found.weight, found.kept
+        weight, kept = found.value, np.broadcast_to(found.kept, found.value.shape)
         # In a product entry by entry the zeros are said of the weight now; elsewhere they would still be unknown.
         if found.factor is not None and all(isinstance(r.primitive, p.Multiply) for r in readers[found.factor.index]):
             known.add(found.factor.index)
         if kept.all():
             out.append(instruction)
             continue
-        buffers.setdefault(found.parameter, set()).update(found.names)
+        buffers.setdefault(name, set()).update(found.names)
         ending |= found.names if _whole_slices(kept) else set()
         less = replace(weight, index=values)
         values += 1
@@ -70,36 +71,37 @@ def _whole_slices(kept: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Masked:
-    """A parameter's value, the entries of it that enter a product, the factor, and what this is made of."""
+class Masked:
+    """What is multiplied by the model's own numbers, where these are not zero, the factor, and what it is made of.
 
-    parameter: str
-    weight: Value
+    ``kept`` broadcasts to the product; ``factor`` is None where a mask chooses between the value and zero.
+    """
+
+    value: Value
     kept: np.ndarray
     factor: Value | None
     names: frozenset[str]
 
 
-def _masked(instruction: Instruction, makers: dict[int, Instruction], held: Held) -> _Masked | None:
-    """The product of a parameter and numbers of the model that an instruction is; None where it is none."""
+def masked(instruction: Instruction, held: Held) -> Masked | None:
+    """The product of a value and numbers of the model that an instruction is; None where it is none."""
     primitive, operands, result = instruction.primitive, instruction.operands, instruction.result
     if not isinstance(primitive, (p.Multiply, p.Contract, p.Mask, p.Select)) or result is None:
         return None
-    # The parameter first, on whichever side of the product it was written.
-    weight, *others = sorted(operands, key=lambda x: not x.depends)
-    name = _parameter(weight, makers)
-    if not name or result.shape != weight.shape or any(x.depends for x in others):
+    # What depends on parameters first, on whichever side of the product it was written.
+    value, *others = sorted(operands, key=lambda x: not x.depends)
+    if not value.depends or any(x.depends for x in others):
         return None
     if isinstance(primitive, (p.Mask, p.Select)):
-        return _picked(primitive, _Masked(name, weight, np.ones(weight.shape, bool), None, frozenset()), others, held)
+        return _picked(primitive, value, others, held) if result.shape == value.shape else None
     elementwise = isinstance(primitive, p.Multiply) or primitive.how.x == primitive.how.y == primitive.how.out
     entries = held.entries(others[0]) if elementwise and primitive.function is None else None
     if entries is None:
         return None
-    return _Masked(name, weight, np.broadcast_to(entries != 0, weight.shape), others[0], held.names([others[0].index]))
+    return Masked(value, np.asarray(entries != 0), others[0], held.names([others[0].index]))
 
 
-def _picked(primitive: p.Mask | p.Select, found: _Masked, others: Sequence[Value], held: Held) -> _Masked | None:
+def _picked(primitive: p.Mask | p.Select, value: Value, others: Sequence[Value], held: Held) -> Masked | None:
     """The same for zeros that stand where a mask of the model holds, or does not, or at places that the code says."""
     function = primitive.function
     zero = primitive.number == 0 if isinstance(primitive, p.Mask) else others[0].constant_number() == 0
@@ -107,15 +109,15 @@ def _picked(primitive: p.Mask | p.Select, found: _Masked, others: Sequence[Value
     by_place = isinstance(primitive, p.Mask) and primitive.by_place
     if function is None or not (masks or by_place) or any(mask is None for mask in masks):
         return None
-    # Ones in the parameter's place: where they are left, its entries are.
-    ones = torch.ones(found.weight.shape, dtype=torch.float64)
+    # Ones in the value's place: where they are left, its entries are.
+    ones = torch.ones(value.shape, dtype=torch.float64)
     zeros = [torch.zeros(x.shape, dtype=torch.float64) for x in others]
     operands = [ones, *zeros]
     kept = function.apply(*operands, *masks)
-    return replace(found, kept=np.asarray(kept != 0), names=held.behind(function.data))
+    return Masked(value, np.asarray(kept != 0), None, held.behind(function.data))
 
 
-def _parameter(value: Value, makers: dict[int, Instruction]) -> str:
+def parameter_of(value: Value, makers: Mapping[int, Instruction]) -> str:
     """The parameter that a value is, rearranged or not."""
     while isinstance((maker := makers[value.index]).primitive, p.Rearrange):
         value = maker.operands[0]

@@ -1,0 +1,100 @@
+"""Channels that are multiplied by zeros of the model: pruned channels, branches that a buffer switches off.
+
+What is made there is zero, so that nothing depends on what it was made of, nor on the weights that it meets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
+from neuralmechanics.symmetry.passes.facts.held_numbers import Held
+from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
+from neuralmechanics.symmetry.passes.zeros.zero_factors import Masked, masked, parameter_of
+from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.views import Take
+from neuralmechanics.symmetry.program.program import Instruction, Program
+from neuralmechanics.symmetry.program.value import Value
+
+__all__ = ["ZeroChannels", "with_zero_channels"]
+
+
+@dataclass(frozen=True)
+class ZeroChannels:
+    """A program in which such channels are zeros that nothing was made for; the buffers whose values say so."""
+
+    program: Program
+    buffers: frozenset[str] = frozenset()
+
+
+@naming_the_operation
+def with_zero_channels(program: Program, held: Held) -> ZeroChannels:
+    """The program with zeros beside the products of those channels whose factor is not zero; it computes the same.
+
+    Factors that are zero for some entries of a channel are left as they are, and so are products of parameters.
+    """
+    makers = program.makers()
+    tape, names, numbers = Tape(program.size()), set[str](), set(program.numbers)
+    for instruction in program.instructions:
+        now, result = tape.resolved(instruction), instruction.result
+        found = masked(instruction, held) if result is not None else None
+        if result is None or found is None or found.kept.all() or parameter_of(found.value, makers):
+            tape.keep(now)
+            continue
+        if not found.kept.any():
+            tape.put(result, tape.new(now.cause, p.Constant(result.shape, number=0.0)))
+        elif (dim := _channels(_entries(found, held), len(result.shape))) is not None:
+            tape.put(result, _beside_zeros(tape, now, found, dim, numbers))
+        else:
+            tape.keep(now)
+            continue
+        names |= found.names
+    written = replace(tape.program(program), numbers=frozenset(numbers))
+    return ZeroChannels(written, frozenset(names)) if names else ZeroChannels(program)
+
+
+def _entries(found: Masked, held: Held) -> np.ndarray:
+    known = None if found.factor is None else held.entries(found.factor)
+    return found.kept if known is None else known
+
+
+def _channels(entries: np.ndarray, rank: int) -> int | None:
+    """The dimension of the product along which alone the factor differs; None where there is no one such.
+
+    A table of sines, which is zero at the first place of a sequence, is no factor of channels.
+    """
+    for dim in range(entries.ndim):
+        along = np.moveaxis(entries, dim, 0).reshape(entries.shape[dim], -1)
+        if entries.shape[dim] > 1 and bool((along == along[:, :1]).all()):
+            return dim + rank - entries.ndim
+    return None
+
+
+def _beside_zeros(tape: Tape, now: Instruction, found: Masked, dim: int, numbers: set[int]) -> Value:
+    """The product where the factor is not zero, and zeros, in the order of the channels."""
+    result, cause = now.result, now.cause
+    assert result is not None
+    rank, front = len(result.shape), len(result.shape) - found.kept.ndim
+    alive = np.moveaxis(found.kept, dim - front, 0).reshape(found.kept.shape[dim - front], -1)[:, 0]
+    places = tuple(np.flatnonzero(alive).tolist())
+
+    def some(x: Value) -> Value:
+        own = dim - (rank - len(x.shape))
+        if own < 0 or x.shape[own] == 1:
+            return x
+        taken = tape.new(cause, p.Rearrange(Take(own, places)), x)
+        if x.index in numbers:
+            numbers.add(taken.index)
+        return taken
+
+    if found.factor is None:  # a mask that keeps all that is left
+        product = some(next(x for x in now.operands if x.depends))
+    else:
+        product = tape.new(cause, now.primitive, *(some(x) for x in now.operands))
+    both = tape.new(cause, p.Pad(dim, 0, len(alive) - len(places)), product)
+    after = iter(range(len(places), len(alive)))
+    before = iter(range(len(places)))
+    order = tuple(next(before) if here else next(after) for here in alive)
+    return tape.new(cause, p.Rearrange(Take(dim, order)), both)
