@@ -50,7 +50,6 @@ def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
 
 def reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
     out: list[Layout] = [same(1)] * len(view.shape)
-    kept = True
     for inside, outside in dimension_groups(x.shape, view.shape):
         whole = product([x.layouts[d] for d in inside])
         sizes = [view.shape[d] for d in outside]
@@ -61,11 +60,9 @@ def reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
         except MismatchError:
             c.held(c.nodes.resolved(whole))
             found = [data(n) for n in sizes]
-        # Of a vector that is split no single dimension holds the gains any more.
-        kept = kept and sum(n > 1 for n in sizes) <= 1
         for d, layout in zip(outside, found, strict=True):
             out[d] = layout
-    return Axes(tuple(out), x.gain if kept else None)
+    return Axes(tuple(out), x.gain)  # also of a vector that is split: its leaves know which entries they are
 
 
 def concatenated(c: Meeting, primitive: p.Concatenate, *xs: Axes) -> Axes:
