@@ -12,7 +12,7 @@ from torch.nn import functional
 from neuralmechanics import find_symmetries
 from neuralmechanics.symmetry.domains.evaluate import evaluated
 from neuralmechanics.symmetry.families.actions import Rotation
-from neuralmechanics.symmetry.passes.normal_forms.parts import with_whole_tensors
+from neuralmechanics.symmetry.passes.joining.parts import with_whole_tensors
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Permute, Reshape, Take
 from neuralmechanics.symmetry.program.builder import Builder

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.passes.facts.equal_values import equal_values
-from neuralmechanics.symmetry.passes.normal_forms.laid_blocks import blocks_of
+from neuralmechanics.symmetry.passes.joining.laid_blocks import blocks_of
 from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
