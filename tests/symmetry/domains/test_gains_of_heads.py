@@ -81,6 +81,26 @@ def averaged(a: Tensor, gain: Tensor) -> Tensor:
     return (rms(flat(a)) * gain).unflatten(-1, (HEADS, WIDTH)).mean(-2).repeat(1, 1, HEADS)
 
 
+def of_the_other_head(a: Tensor, gain: Tensor) -> Tensor:
+    return rms(flat(a)) * gain.view(HEADS, WIDTH).flip(0).reshape(-1)
+
+
+def of_the_first_head(a: Tensor, gain: Tensor) -> Tensor:
+    return flat(rms(a, (1, 3)) * gain.view(HEADS, 1, WIDTH)[[0, 0]])
+
+
+def of_channels_in_another_order(a: Tensor, gain: Tensor) -> Tensor:
+    return flat(rms(a, (1, 3)) * gain.view(HEADS, 1, WIDTH)[..., [1, 0, 2]])
+
+
+def of_each_token(a: Tensor, gain: Tensor) -> Tensor:
+    return flat(rms(a[:, :, :HEADS], (1, 3)) * gain.view(1, HEADS, WIDTH))
+
+
+def behind_heads_that_were_exchanged(a: Tensor, gain: Tensor) -> Tensor:
+    return (rms(flat(a)).unflatten(-1, (HEADS, WIDTH)).roll(1, -2) * gain.view(HEADS, WIDTH)).flatten(2)
+
+
 Behind = Callable[[Tensor, Tensor], Tensor]
 TURNING: dict[Behind, tuple[str, int]] = {
     fused: ("orthogonal", 6),
@@ -98,6 +118,11 @@ STILL: tuple[Behind, ...] = (
     normed_over_heads,
     also_summed,
     averaged,
+    of_the_other_head,
+    of_the_first_head,
+    of_channels_in_another_order,
+    of_each_token,
+    behind_heads_that_were_exchanged,
 )
 
 

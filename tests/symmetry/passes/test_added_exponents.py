@@ -31,7 +31,7 @@ def one_over_the_other(h: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def with_powers(h: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    return torch.exp(a) ** 2 * torch.exp(b).sqrt() * h
+    return torch.exp(a) ** 2 * torch.exp(b) ** 3 * h
 
 
 def of_three(h: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from neuralmechanics.symmetry.domains.channels.layout import (
     MismatchError,
     Product,
     data,
+    has_sum,
     leaves,
     product,
     same,
@@ -50,11 +51,14 @@ def view(c: Meeting, primitive: p.Rearrange, x: Axes) -> Axes:
 
 def reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
     out: list[Layout] = [same(1)] * len(view.shape)
+    kept = True
     for inside, outside in dimension_groups(x.shape, view.shape):
         whole = product([x.layouts[d] for d in inside])
         sizes = [view.shape[d] for d in outside]
         if not outside:
             continue
+        # The parts of a sum have one leaf for what they have inside, which tells no longer of which part it is.
+        kept = kept and (sum(n > 1 for n in sizes) <= 1 or not has_sum(c.nodes.resolved(whole)))
         try:
             found = c.nodes.factored(whole, sizes)
         except MismatchError:
@@ -62,7 +66,7 @@ def reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
             found = [data(n) for n in sizes]
         for d, layout in zip(outside, found, strict=True):
             out[d] = layout
-    return Axes(tuple(out), x.gain)  # also of a vector that is split: its leaves know which entries they are
+    return Axes(tuple(out), x.gain if kept else None)  # the leaves of a vector that is split know their entries
 
 
 def concatenated(c: Meeting, primitive: p.Concatenate, *xs: Axes) -> Axes:

@@ -76,14 +76,17 @@ def _factors(tape: Tape, operands: Sequence[Value], readers: Mapping[int, int]) 
 
 
 def _exponent(tape: Tape, x: Value, readers: Mapping[int, int]) -> tuple[Value, list[p.Primitive]] | None:
-    """The exponent of an exponential or of a power of one, rearranged, and what is done to it; None of other values."""
+    """The exponent of an exponential or of a power of one, rearranged, and what is done to it; None of other values.
+
+    Whole powers alone: the root of a complex exponential need not be the exponential of half.
+    """
     steps: list[p.Primitive] = []
     while x.depends and readers.get(x.index, 1) == 1 and (maker := tape.made.get(x.index)) is not None:
         primitive = maker.primitive
         if isinstance(primitive, p.Exponential):
             return maker.operands[0], steps[::-1]
-        power = isinstance(primitive, p.Power) and primitive.function is None
-        if not power and not isinstance(primitive, p.Rearrange):
+        whole = isinstance(primitive, p.Power) and primitive.function is None and float(primitive.exponent).is_integer()
+        if not whole and not isinstance(primitive, p.Rearrange):
             return None
         steps.append(p.Scale(primitive.exponent) if isinstance(primitive, p.Power) else primitive)
         (x,) = maker.operands
