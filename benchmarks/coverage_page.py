@@ -35,6 +35,16 @@ that only choose tokens do, for they move with the gains that they read. What dr
 evaluation. Rows that a run does not repeat stay as they were: those marked ~ were measured with columns' sizes of which
 those of words not met were rounding (up to one too few counted), and one or two directions across several may be of a
 word that was not met.
+
+Of some types it is known what is left:
+
+- `nomic_bert`: actions of a group that has no family yet, eight and one a layer. A norm with gain γ moves its bias by
+  any δ, and the maps W behind it, which have no biases, give it back: W - (W δ)(1/γ)ᵀ/Σ(β/γ). What the stream itself
+  gains values give back as well, by the inverse of the map behind them; in front of a gated map there is none, and the
+  norm behind the sum forgets δ along the all-ones vector alone.
+- `xmod`: fourteen directions of this batch. An adapter's bias is added to the rows of its language, so that it takes
+  back what a norm's bias adds to all rows only where all are of one language, as they are here.
+- `diffllama`: one direction a layer, along which exp(q·k) - exp(q'·k') stays and neither exponent does.
 """
 
 

@@ -31,7 +31,7 @@ from tests.symmetry.precision import DoublePrecision
 
 __all__ = ["Ideal", "Logits", "compared", "idealised"]
 
-_POINTS, _MOST_POINTS = 4, 12
+_POINTS, _MOST_POINTS = 4, 96  # a function of one number of many parameters takes away one direction a point
 _MOST_ROUNDS = 8
 _CUT = 1e-9  # relative size below which J moves nothing along a direction
 _TINY_EPS = 1e-20

@@ -434,6 +434,23 @@ def gained() -> Instance:
     )
 
 
+def gained_heads() -> Instance:
+    """Rotations of two heads, one behind the other, that pass a gain with entries of each."""
+    gain = ((Gain("gamma", stop=3, copies=((2, 3, 0),)), -1.0),)
+    place = (Digit(2, 3, 0), Digit(3, 1))
+    terms = (
+        RotationTerm("w", 0, place=Placement(0, 0, place)),
+        RotationTerm("v", 1, dual=True, dressing=gain, place=Placement(1, 0, place)),
+    )
+
+    def invariant(p: Params) -> Tensor:
+        read = (p["v"] * p["gamma"]).reshape(2, 2, 3).movedim(1, 0) @ p["w"].reshape(2, 3, 2)
+        lengths = p["w"].reshape(2, 3, 2).square().sum(1)
+        return torch.cat([t.reshape(-1) for t in (read, lengths, p["gamma"])])
+
+    return Instance(Rotation(terms, 3, copies=(2,)), {"w": (6, 2), "v": (2, 6), "gamma": (6,)}, invariant)
+
+
 def mixed_through_gain() -> Instance:
     """Any mixing of channels that a gain separates from their reader."""
     gain = ((Gain("gamma"), -1.0),)
@@ -660,6 +677,7 @@ INSTANCES: dict[str, Instance] = {
     "stream": stream(4),
     "slice of a stream": slice_of_a_stream(),
     "heads by themselves": heads_by_themselves(),
+    "gained heads": gained_heads(),
     "centred": centred(),
     "turned pairs": turned_pairs(),
     "turned pairs of heads": turned_pairs_of_heads(),

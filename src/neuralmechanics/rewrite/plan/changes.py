@@ -88,7 +88,7 @@ class Mix:
                 raise ValueError(
                     f"{self.dressing} has zeros, through which {self.tensor!r} cannot be mixed: fold first"
                 )
-            matrix = gain[:, None] * matrix / gain
+            matrix = gain[..., :, None] * matrix.reshape(-1, *matrix.shape[-2:]) / gain[..., None, :]
         matrix = matrix.to(tensor.device, tensor.dtype).reshape(-1, self.place.width, self.place.width)
         return self.place.changed(tensor, lambda rows, copy: matrix[copy if len(matrix) > 1 else 0] @ rows)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 
 from neuralmechanics.symmetry.domains.channels.layout import Leaf
+from neuralmechanics.symmetry.families.actions.terms.gain import Dressing
 from neuralmechanics.symmetry.families.spaces import Digit
 
 
@@ -47,3 +49,29 @@ def digits_of(
             yield Digit(size, stride)
         else:
             yield Digit(size, stride, copies.index(space) if space in copies else "rest")
+
+
+def dressing_of(
+    dressing: Dressing, copies: Sequence[int], sizes: Sequence[int], find: Callable[[int], int]
+) -> Dressing | None:
+    """The gains with their entries of each copy; None where they differ along what counts no copies.
+
+    ``copies``: the spaces that count them, of these ``sizes``; ``find``: the space that another one is tied to.
+    """
+    found = []
+    for gain, power in dressing:
+        strides = {find(space): stride for _, stride, space in gain.copies}
+        if not set(strides) <= set(copies) or len(strides) < len(gain.copies):
+            return None
+        counted = [(n, strides.get(space, 0), k) for k, (space, n) in enumerate(zip(copies, sizes, strict=True))]
+        found.append((replace(gain, copies=tuple(counted) if strides else ()), power))
+    return tuple(found)
+
+
+def is_acyclic(graph: Mapping[int, Sequence[int]]) -> bool:
+    """Whether no space is counted within itself, by way of others."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        return False
+    return True

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from typing import Literal
 
 from neuralmechanics.symmetry.domains.channels.domain import Channels
 from neuralmechanics.symmetry.domains.channels.factors import Exponent, independent
 from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Product
+from neuralmechanics.symmetry.families.actions.terms.gain import Dressing
 from neuralmechanics.symmetry.families.spaces import Copies, Direction, Entry, Placement, Space, SpaceGroup
-from neuralmechanics.symmetry.finding.members import Member, digits_of, outer_members
+from neuralmechanics.symmetry.finding.members import Member, digits_of, dressing_of, is_acyclic, outer_members
 from neuralmechanics.symmetry.finding.settling import settled_channels
 from neuralmechanics.symmetry.lowering.capture.captured import Captured
 from neuralmechanics.symmetry.passes.rewriting.early_takes import with_early_takes
@@ -104,7 +105,7 @@ class _Reader:
             out[root] = sorted(kept, key=lambda n: first[n])
         return (
             out
-            if _is_acyclic(out)
+            if is_acyclic(out)
             else {root: [n for n in kept if first[n] < first[root]] for root, kept in out.items()}
         )
 
@@ -127,7 +128,7 @@ class _Reader:
                 inside[other].append(root)
         for root in TopologicalSorter(inside).static_order():  # the inner ones first
             if not rigid(root):
-                self.matrices[root] = (None, None) if inside[root] else self._matrices(self.members[root])
+                self.matrices[root] = (None, None) if inside[root] else self._matrices(root)
                 self.vectors[root] = self._vectors(root, inside[root])
         return [self._space(root, names) for root in moving]
 
@@ -173,22 +174,28 @@ class _Reader:
         nodes = self.channels.nodes
         return any(nodes.find(node) == root for node in self.channels.drawn)
 
-    def _matrices(self, members: Sequence[Member]) -> tuple[SpaceGroup | None, int | None]:
+    def _matrices(self, root: int) -> tuple[SpaceGroup | None, int | None]:
         """The group of matrices of most of the entries, and its number among those of the interpreter."""
         mixing = self.channels.mixing
         uses: dict[int, int] = {}
-        for member in members:
+        for member in self.members[root]:
             leg = member.leaf.mixing
             if leg is not None and mixing.moves(leg):
-                node = mixing.find(leg).node
-                uses[node] = uses.get(node, 0) + 1
+                found = mixing.find(leg)
+                if self._dressing(found.dressing, self.within[root]) is None:
+                    mixing.fix(leg)
+                uses[found.node] = uses.get(found.node, 0) + 1
         # Where entries have matrices of several groups, those of most of them: the others count as permuted alone.
-        for node in sorted(uses, key=lambda n: -uses[n]):
+        for node in sorted((n for n in uses if n not in mixing.rigid), key=lambda n: -uses[n]):
             if node in mixing.orthogonal:
                 return ("ones-preserving orthogonal" if node in mixing.ones else "orthogonal"), node
             if node not in mixing.ones:
                 return "general linear", node
         return None, None
+
+    def _dressing(self, dressing: Dressing, copies: Sequence[int]) -> Dressing | None:
+        nodes = self.channels.nodes
+        return dressing_of(dressing, copies, [nodes.widths[n] for n in copies], nodes.find)
 
     def _entry(self, member: Member, copies: Sequence[int], chosen: int | None) -> Entry:
         place = Placement(member.axis, member.offset, tuple(digits_of(member.digits, copies)))
@@ -207,7 +214,7 @@ class _Reader:
             tuple(dict.fromkeys(beside)),
             mixes,
             mixes and found is not None and found.dual,
-            found.dressing if mixes and found is not None else (),
+            self._dressing(found.dressing, copies) or () if mixes and found is not None else (),
             member.parameter not in self.channels.shapes,
         )
 
@@ -289,11 +296,3 @@ def _monomial(directions: Sequence[Direction]) -> SpaceGroup:
     if not kinds:
         return "permutation"
     return "signed permutation" if "sign" in kinds else "positive monomial"
-
-
-def _is_acyclic(graph: Mapping[int, Sequence[int]]) -> bool:
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError:
-        return False
-    return True

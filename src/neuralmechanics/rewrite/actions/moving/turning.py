@@ -77,20 +77,14 @@ def _rotated_place(term: RotationTerm, action: Rotation) -> Place:
 
 
 def dressing_factor(dressing: Dressing, width: int) -> Factor | None:
-    """The product of a dressing's gains, to be read when it is needed."""
+    """The product of a dressing's gains, to be read when it is needed; a row for each copy where they differ."""
     if not dressing:
         return None
-    powers = (
-        Power(
-            g.parameter,
-            g.start + np.arange(width),
-            np.full(width, power),
-            g.factor,
-            g.offset,
-            not float(power).is_integer(),
-        )
-        for g, power in dressing
-    )
+    powers = []
+    for g, power in dressing:
+        places = g.places(g.start + width).reshape(-1, width) if g.copies else g.start + np.arange(width)
+        sizes = not float(power).is_integer()
+        powers.append(Power(g.parameter, places, np.full(places.shape, power), g.factor, g.offset, sizes))
     return Factor(None, tuple(powers))
 
 

@@ -195,12 +195,13 @@ class SpaceUnit:
         dual: list[Pair] = []
         # Also what is not compared must be able to follow.
         through = tuple(pair for entry in self.space.entries for pair in entry.dressing)
-        alive = living(through, b, b[self.space.entries[0].parameter]) if through else None
+        alive = _of_copy(living(through, b, b[self.space.entries[0].parameter]), given) if through else None
         for k, (left, right) in zip(places, self._pairs(places, wanted, given, a, b), strict=True):
             entry = self.space.entries[k]
             gain = gain_values(entry.dressing, b, right, dead=1.0)
             if gain is not None:
-                seen = living(entry.dressing, b, right)  # what is read through a gain of zero may hold anything
+                seen = _of_copy(living(entry.dressing, b, right), given)
+                gain = _of_copy(gain, given)  # what is read through a gain of zero may hold anything
                 left, right = (rows * (seen / gain)[:, None] for rows in (left, right))
             (dual if entry.inverse_transposed else forward).append((left, right))
         return fit_matrix(self.space.group, forward, dual, free=free, alive=alive)
@@ -282,3 +283,8 @@ class SpaceUnit:
         costs, _ = pair_costs(self._pairs(places, wanted, given, a, b), exponents, chosen, free=free)
         permutation = assigned(costs)
         return float(costs[torch.arange(len(permutation)), permutation].sum())
+
+
+def _of_copy(value: Tensor, copy: Copy) -> Tensor:
+    """What belongs to one copy, of a vector for all or of one for each."""
+    return value if value.ndim == 1 else value[copy]

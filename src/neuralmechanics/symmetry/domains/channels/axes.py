@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 class Axes:
     """A tensor: the layout of each dimension.
 
-    ``gain``: the value is gain^power along its one wide dimension. ``squares``: dimensions along which it is the square
+    ``gain``: the value is gain^power, one entry a channel. ``squares``: dimensions along which it is the square
     of what mixes, to be summed.
     """
 

@@ -16,7 +16,7 @@ from typing import Any
 from neuralmechanics.symmetry.domains.channels import elementwise, movement, sums
 from neuralmechanics.symmetry.domains.channels.axes import Axes, broadcast, changed, data_axes, same_axes
 from neuralmechanics.symmetry.domains.channels.layout import Layout, Leaf, Sum, data, mapped, same
-from neuralmechanics.symmetry.domains.channels.meeting import Meeting
+from neuralmechanics.symmetry.domains.channels.meeting import Meeting, Run
 from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Reshape
@@ -100,19 +100,32 @@ class Channels(Meeting):
             gain = (Gain(name), 1.0) if len(wide) == 1 else None
             self.parameters[name] = Axes(layouts, gain)
             if gain is not None:
-                self._placed(name, wide[0])
+                self._placed(Run(name, 0, 1), wide[0])
             # Of complex parameters nothing is claimed: matrices, factors and signs are real here.
             if name in self.complex:
                 self.hold(self.parameters[name])
         return self.current(self.parameters[name])
 
-    def _placed(self, name: str, layout: Layout) -> None:
-        """Notes where each run of a vector starts."""
-        start = 0
-        for part in layout.parts if isinstance(layout, Sum) else (layout,):
-            if isinstance(part, Leaf) and part.scale:
-                self.starts[part.scale[0][0]] = name, start
-            start += part.width
+    def _placed(self, run: Run, layout: Layout) -> None:
+        """Notes where each leaf of a vector stands; not beside what is no space, which no copy counts."""
+        if isinstance(layout, Leaf):
+            if layout.scale:
+                self.runs[layout.scale[0][0]] = run
+        elif isinstance(layout, Sum):
+            start = run.start
+            for part in layout.parts:
+                self._placed(replace(run, start=start), part)
+                start += part.width * run.stride
+        else:
+            inner = [math.prod(p.width for p in layout.parts[k + 1 :]) for k in range(len(layout.parts))]
+            for k, part in enumerate(layout.parts):
+                others = [(x, n) for j, (x, n) in enumerate(zip(layout.parts, inner, strict=True)) if j != k]
+                beside = [
+                    (x.width, run.stride * n, x.node) for x, n in others if isinstance(x, Leaf) and x.node is not None
+                ]
+                if len(beside) == len(others):
+                    own = replace(run, stride=run.stride * inner[k], beside=(*run.beside, *beside))
+                    self._placed(own, part)
 
     def buffer(self, name: str, shape: Sequence[int]) -> Axes:
         """Channels of a buffer, such as running statistics, which are permuted and nothing else."""

@@ -45,7 +45,11 @@ def added(c: Meeting, primitive: p.Add, x: Axes, y: Axes) -> Axes:
     if primitive.scale == 0:
         return broadcast(x, shape)
     c.biases |= {v.gain[0].parameter for v in (x, y) if v.gain is not None}
-    return c.elementwise(shape, c.alike, c.unmixed(x), c.unmixed(y))
+    # Sums of squares along one dimension may still be summed to lengths, which are those of vectors that turn alike.
+    both = x.squares & y.squares if x.shape == y.shape else frozenset[int]()
+    for z in (x, y):
+        c.unmixed(replace(z, squares=z.squares - both))
+    return replace(c.elementwise(shape, c.alike, x, y), squares=both)
 
 
 def number_added(c: Meeting, primitive: p.AddNumber, x: Axes) -> Axes:

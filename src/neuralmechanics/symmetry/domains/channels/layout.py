@@ -15,8 +15,8 @@ from itertools import pairwise
 from neuralmechanics.symmetry.domains.representation.spaces import Leg
 
 __all__ = [
-    "Layout", "Leaf", "MismatchError", "Product", "Sum", "data", "leaves", "mapped", "mapped_shape", "product",
-    "refinement", "same", "summed", "zeros",
+    "Layout", "Leaf", "MismatchError", "Product", "Sum", "data", "has_sum", "leaves", "mapped", "mapped_shape",
+    "product", "refinement", "same", "summed", "zeros",
 ]  # fmt: skip
 
 Exponents = tuple[tuple[int, Fraction], ...]
@@ -131,6 +131,11 @@ def leaves(layout: Layout) -> Iterator[Leaf]:
     else:
         for part in layout.parts:
             yield from leaves(part)
+
+
+def has_sum(layout: Layout) -> bool:
+    """Whether any part is a sum."""
+    return isinstance(layout, Sum) or (isinstance(layout, Product) and any(map(has_sum, layout.parts)))
 
 
 def mapped(layout: Layout, change: Callable[[Leaf], Layout]) -> Layout:

@@ -14,7 +14,7 @@ from neuralmechanics.symmetry.domains.channels.nodes import Nodes
 from neuralmechanics.symmetry.domains.representation.spaces import Spaces
 from neuralmechanics.symmetry.families.actions.terms.gain import Gain
 
-__all__ = ["Meeting"]
+__all__ = ["Meeting", "Run"]
 
 Shape = tuple[int, ...]
 
@@ -28,13 +28,23 @@ class _Path:
     whole: bool = True
 
 
+@dataclass(frozen=True)
+class Run:
+    """Entries of a vector, one a channel; ``beside``: how many for each channel of other spaces, and how far apart."""
+
+    parameter: str
+    start: int
+    stride: int
+    beside: tuple[tuple[int, int, int], ...] = ()
+
+
 @dataclass(eq=False)
 class Meeting:
     """What is known of all spaces of channels, and what follows where dimensions meet.
 
     ``nodes``: which channels are permuted alike; ``mixing``: with which matrices they may mix; ``factors``: how they
     may be multiplied; ``gains``: the vectors that multiply channels, ``biases``: those added; ``known``: values
-    that are data, by their indices; ``drawn``: spaces whose channels random masks multiply; ``starts``: where in its
+    that are data, by their indices; ``drawn``: spaces whose channels random masks multiply; ``runs``: where in its
     vector each leaf of a parameter stands, by its variable.
     """
 
@@ -46,7 +56,7 @@ class Meeting:
     biases: set[str] = field(default_factory=set)
     known: dict[int, Axes] = field(default_factory=dict)
     drawn: set[int] = field(default_factory=set)
-    starts: dict[int, tuple[str, int]] = field(default_factory=dict)
+    runs: dict[int, Run] = field(default_factory=dict)
     _said: set[object] = field(default_factory=set)  # which spaces stood beside each other in what has been seen
 
     def __post_init__(self) -> None:
@@ -218,12 +228,18 @@ class Meeting:
         )
 
     def _part_of_gain(self, leaf: Leaf, gain: Gain) -> Gain | None:
-        """The entries of a vector of gains that the leaf is; None where it is no run of them."""
+        """The entries of a vector of gains that the leaf is; None where these are not known.
+
+        Here ``copies`` holds the spaces of which the gain has entries for each channel.
+        """
         size = math.prod(self.shapes[gain.parameter])
         if leaf.width == size:
             return gain
-        name, start = self.starts.get(leaf.scale[0][0] if len(leaf.scale) == 1 else -1, ("", 0))
-        return replace(gain, start=start, stop=start + leaf.width) if name == gain.parameter else None
+        run = self.runs.get(leaf.scale[0][0] if len(leaf.scale) == 1 else -1)
+        if run is None or run.parameter != gain.parameter:
+            return None
+        stop = run.start + leaf.width * run.stride
+        return replace(gain, start=run.start, stop=stop, stride=run.stride, copies=run.beside)
 
     def against(self, one: Leaf, other: Leaf) -> Leaf:
         """Channels over which a product is summed."""

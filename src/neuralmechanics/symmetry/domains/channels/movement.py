@@ -15,6 +15,7 @@ from neuralmechanics.symmetry.domains.channels.layout import (
     MismatchError,
     Product,
     data,
+    has_sum,
     leaves,
     product,
     same,
@@ -56,16 +57,16 @@ def reshaped(c: Meeting, view: Reshape, x: Axes) -> Axes:
         sizes = [view.shape[d] for d in outside]
         if not outside:
             continue
+        # The parts of a sum have one leaf for what they have inside, which tells no longer of which part it is.
+        kept = kept and (sum(n > 1 for n in sizes) <= 1 or not has_sum(c.nodes.resolved(whole)))
         try:
             found = c.nodes.factored(whole, sizes)
         except MismatchError:
             c.held(c.nodes.resolved(whole))
             found = [data(n) for n in sizes]
-        # Of a vector that is split no single dimension holds the gains any more.
-        kept = kept and sum(n > 1 for n in sizes) <= 1
         for d, layout in zip(outside, found, strict=True):
             out[d] = layout
-    return Axes(tuple(out), x.gain if kept else None)
+    return Axes(tuple(out), x.gain if kept else None)  # the leaves of a vector that is split know their entries
 
 
 def concatenated(c: Meeting, primitive: p.Concatenate, *xs: Axes) -> Axes:

@@ -23,7 +23,12 @@ __all__ = ["contracted", "deviation", "extremum", "normalised", "ordered", "pool
 
 def contracted(c: Meeting, primitive: p.Contract, x: Axes, y: Axes) -> Axes:
     how = primitive.how
-    x, y = c.unmixed(x), c.unmixed(y)
+    squares: set[str] = set()
+    for z, own, others in ((x, how.x, how.y), (y, how.y, how.x)):
+        # Squares along a dimension of one factor alone are summed to lengths here, or may be later.
+        going = {d for d in z.squares if own[d] not in others}
+        squares |= {own[d] for d in going}
+        c.unmixed(replace(z, squares=z.squares - going))
     inner = {w.x for w in how.windows} | {w.kernel for w in how.windows}
     sizes = how.sizes(x.shape, y.shape)
     left, right = dict(zip(how.x, x.layouts, strict=True)), dict(zip(how.y, y.layouts, strict=True))
@@ -41,11 +46,14 @@ def contracted(c: Meeting, primitive: p.Contract, x: Axes, y: Axes) -> Axes:
         elif len(wide) == 2:
             c.met(wide[0], wide[1], c.against)
         else:
-            c.added_up(wide[0])
+            c.added_up(wide[0], letter in squares)
     # Meeting may have split spaces, and what stands beside what is read off the parts.
     x, y = c.current(x), c.current(y)
     c.seen(x, y, letters=[how.x, how.y])
-    return Axes(tuple(out[letter] for letter in how.out))
+    return Axes(
+        tuple(out[letter] for letter in how.out),
+        squares=frozenset(k for k, letter in enumerate(how.out) if letter in squares),
+    )
 
 
 def reduced(c: Meeting, primitive: p.Reduce, x: Axes) -> Axes:
@@ -55,11 +63,11 @@ def reduced(c: Meeting, primitive: p.Reduce, x: Axes) -> Axes:
         c.stiff(x)
         for layout in x.layouts:
             c.factors.no_sign(*leaves(layout))
-    # Squares along dimensions that stay are never summed to a length.
-    c.unmixed(replace(x, squares=x.squares - bound))
     for d in bound:
         c.added_up(x.layouts[d], d in x.squares)
-    return without(x, bound, primitive.keepdim)
+    # Squares along dimensions that stay may still be summed to lengths, together or one after the other.
+    staying = (d if primitive.keepdim else d - sum(e < d for e in bound) for d in x.squares - bound)
+    return replace(without(x, bound, primitive.keepdim), squares=frozenset(staying))
 
 
 def extremum(c: Meeting, primitive: Any, x: Axes) -> Axes:

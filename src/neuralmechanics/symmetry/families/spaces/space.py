@@ -285,8 +285,9 @@ class Space:
             gain = gain_values(entry.dressing, gains, like, dead=1.0)
             if gain is not None:
                 alive = living(entry.dressing, gains, like)
-                require_apart(chosen, (alive[:, None] == alive).to(chosen.device), entry.dressing)
-                chosen = gain[:, None] * chosen.to(gain.device) / gain
+                apart = alive[..., :, None] == alive[..., None, :]
+                require_apart(chosen, apart.to(chosen.device), entry.dressing)
+                chosen = gain[..., :, None] * chosen.to(gain.device) / gain[..., None, :]
 
             def mixed(rows: Tensor, copy: tuple[int, ...], chosen: Tensor = chosen) -> Tensor:
                 return chosen[copy].to(rows.device) @ rows.double()

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.program import primitives as p
+from neuralmechanics.symmetry.program.attributes.function import CAUSAL, HIDDEN, SEEN
 from neuralmechanics.symmetry.program.program import Program
 
 __all__ = ["equal_values"]
@@ -15,6 +16,7 @@ _FUNCTIONS = (
     p.Rearrange, p.Concatenate, p.Pad, p.Add, p.AddNumber, p.Scale, p.Multiply, p.Power, p.Exponential, p.Logarithm,
     p.Contract, p.Reduce, p.Softmax,
 )  # fmt: skip
+_TOLD = (HIDDEN, CAUSAL, SEEN)  # functions of which the name, with what they read, says all
 
 
 @naming_the_operation
@@ -37,7 +39,8 @@ def equal_values(program: Program) -> dict[int, int]:
         equal[result.index] = result.index
         # Equal operands are not enough: two masks of noise differ, and of a function only its name is known.
         named = getattr(instruction.primitive, "function", None)
-        if isinstance(instruction.primitive, _FUNCTIONS) and named is None:
+        told = isinstance(instruction.primitive, (p.Constant, p.Softmax)) and named is not None and named.name in _TOLD
+        if told or (isinstance(instruction.primitive, _FUNCTIONS) and named is None):
             key = (instruction.primitive, tuple(equal[x.index] for x in instruction.operands))
             equal[result.index] = first.setdefault(key, result.index)
     return equal

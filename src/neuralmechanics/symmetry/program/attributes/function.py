@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "CAUSAL",
     "COUNTING",
     "COUNTS",
     "ELSEWHERE",
     "EQUALS",
     "GROUPS",
+    "HIDDEN",
     "IDENTITY",
     "INDEX",
     "LARGEST",
@@ -21,6 +23,7 @@ __all__ = [
     "POSITIVE",
     "PUT",
     "RESULT",
+    "SEEN",
     "SORTED",
     "TRIANGLE",
     "UNITS",
@@ -43,6 +46,9 @@ PUT = "put"  # the entries at given places, zero elsewhere
 ELSEWHERE = "elsewhere"  # a number wherever nothing was put
 TRIANGLE = "triangle"  # a lower triangle of ones: running sums
 RESULT = "result"  # what an operation gives in a run of the model, of which no more is known
+HIDDEN = "mask"  # zero where a mask of truth values holds, minus infinity elsewhere
+CAUSAL = "causal softmax"  # over the entries that do not lie behind the diagonal
+SEEN = "softmax of what is seen"  # zeros where nothing is
 PARTS = "parts"  # the real and the imaginary part, along a new last dimension
 
 

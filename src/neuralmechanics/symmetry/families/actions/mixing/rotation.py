@@ -253,7 +253,8 @@ class Rotation(Action):
         for dressing in dict.fromkeys(term.dressing for term in self.terms if term.dressing):
             alive = living(dressing, params, like)
             # A matrix that keeps 1, or adds multiples of it, mixes all channels.
-            whole = alive.all() if self.group in ("centred", "blind") else alive[:, None] == alive
+            alike = alive[..., :, None] == alive[..., None, :]
+            whole = alive.all(-1)[..., None, None] if self.group in ("centred", "blind") else alike
             kept = kept & whole
         return kept
 

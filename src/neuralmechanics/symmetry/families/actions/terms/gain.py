@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
@@ -19,7 +20,12 @@ __all__ = ["Dressing", "Gain", "adjoint_by_differentiation", "dressing_from", "d
 class Gain:
     """A vector factor·γ + offset that multiplies channels, γ a parameter or its entries ``start`` to ``stop``.
 
-    A ``stop`` of zero is the end.
+    A ``stop`` of zero is the end. Every ``stride``-th entry is a channel's. Where a space has copies (heads) of which
+    each has entries of its own, ``copies`` says for each how many there are, how far their entries lie apart, and which
+    of the copies it counts.
+
+    >>> Gain("gamma", stop=3, copies=((2, 3, 0),)).places(6).tolist()
+    [[0, 1, 2], [3, 4, 5]]
     """
 
     parameter: str
@@ -27,11 +33,22 @@ class Gain:
     offset: float = 0.0
     start: int = 0
     stop: int = 0
+    stride: int = 1
+    copies: tuple[tuple[int, int, int], ...] = ()
+
+    def places(self, entries: int) -> np.ndarray:
+        """The numbers of the channels' entries among so many of γ, for each copy, [*copies, width]."""
+        found = np.arange(self.start, self.stop or entries, self.stride)
+        for size, stride, _ in reversed(self.copies):
+            found = found + stride * np.arange(size).reshape(-1, *(1,) * found.ndim)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; of a whole parameter without start and stop."""
-        data = asdict(self)
-        return data if self.stop else {k: v for k, v in data.items() if k not in ("start", "stop")}
+        """Plain data; of a whole parameter without start and stop, and of one vector for all copies without these."""
+        data = asdict(self) | {"copies": [list(copy) for copy in self.copies]}
+        without = () if self.stop else ("start", "stop")
+        without = without if self.copies else (*without, "stride", "copies")
+        return {k: v for k, v in data.items() if k not in without}
 
 
 Dressing = tuple[tuple[Gain, float], ...]
@@ -39,10 +56,10 @@ Dressing = tuple[tuple[Gain, float], ...]
 
 def gain_values(
     dressing: Dressing, params: Mapping[str, Tensor], like: Tensor, *, dead: float = 0.0
-) -> Float64[Tensor, " width"] | None:
+) -> Float64[Tensor, "*copies width"] | None:
     """The diagonal of D = Π gain^power; None for the identity. Even roots are taken of sizes.
 
-    ``dead``: what stands for a gain of zero.
+    For each copy, where gains have entries of each. ``dead``: what stands for a gain of zero.
     """
     total: Tensor | None = None
     for gain, power in dressing:
@@ -54,15 +71,19 @@ def gain_values(
     return total
 
 
-def living(dressing: Dressing, params: Mapping[str, Tensor], like: Tensor) -> Bool[Tensor, " width"]:
+def living(dressing: Dressing, params: Mapping[str, Tensor], like: Tensor) -> Bool[Tensor, "*copies width"]:
     """Which channels no gain sets to zero."""
     gains = [_multiplied(gain, params).detach().to(like.device) != 0 for gain, _ in dressing]
-    return torch.stack(gains).all(0)
+    alive = gains[0]
+    for other in gains[1:]:
+        alive = alive & other
+    return alive
 
 
 def _multiplied(gain: Gain, params: Mapping[str, Tensor]) -> Tensor:
     """factor·γ + offset."""
-    entries = params[gain.parameter].double().reshape(-1)[gain.start : gain.stop or None]
+    value = params[gain.parameter].double().reshape(-1)
+    entries = value[torch.as_tensor(gain.places(len(value)), device=value.device)]
     return gain.factor * entries + gain.offset
 
 
@@ -73,7 +94,9 @@ def dressing_to(dressing: Dressing) -> list[list[Any]]:
 
 def dressing_from(data: Iterable[Any]) -> Dressing:
     """The gains and powers that were written as plain data."""
-    return tuple((Gain(**gain), float(power)) for gain, power in data)
+    return tuple(
+        (Gain(**{**gain, "copies": tuple(map(tuple, gain.get("copies", ())))}), float(power)) for gain, power in data
+    )
 
 
 def adjoint_by_differentiation(

@@ -37,7 +37,7 @@ class RotationTerm:
         gain = gain_values(self.dressing, params, value, dead=1.0)  # what is behind a gain of zero has no effect
         if gain is not None:
             # D A D⁻¹ entry by entry: d_i A_ij / d_j.
-            matrix = gain[:, None] * matrix / gain
+            matrix = gain[..., :, None] * matrix / gain[..., None, :]
         if self.place is None:
             return torch.movedim(torch.tensordot(matrix, value, dims=([1], [self.dim])), 0, self.dim)
         index = self._entries(value, copies)

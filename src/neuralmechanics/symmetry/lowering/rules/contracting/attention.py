@@ -14,6 +14,7 @@ from neuralmechanics.symmetry.lowering.rules.functions import function_of
 from neuralmechanics.symmetry.lowering.rules.rearranging.movement import expand, take
 from neuralmechanics.symmetry.lowering.rules.registry import rule
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
+from neuralmechanics.symmetry.program.attributes.function import CAUSAL, HIDDEN, SEEN
 from neuralmechanics.symmetry.program.builder import Builder
 from neuralmechanics.symmetry.program.conditions import SeenKeys
 from neuralmechanics.symmetry.program.value import Value
@@ -73,10 +74,10 @@ def _causal(scores: torch.Tensor) -> torch.Tensor:
     return torch.softmax(scores.masked_fill(~kept, -torch.inf), -1)
 
 
-_CAUSAL = function_of("causal softmax", _causal)
+_CAUSAL = function_of(CAUSAL, _causal)
 
 
-_SAFE = function_of("softmax of what is seen", lambda scores: torch.softmax(scores, -1).nan_to_num(0.0))
+_SAFE = function_of(SEEN, lambda scores: torch.softmax(scores, -1).nan_to_num(0.0))
 
 
 def _some_query_sees_nothing(d: Builder, node: fx.Node, v: Value) -> bool:
@@ -94,5 +95,5 @@ def _additive(d: Builder, node: fx.Node, mask: Value) -> Value:
     if given.meta["val"].dtype is not torch.bool:
         return mask
     d.fix(mask)
-    added = function_of("mask", lambda kept: torch.where(kept, 0.0, -torch.inf).double(), given)
+    added = function_of(HIDDEN, lambda kept: torch.where(kept, 0.0, -torch.inf).double(), given)
     return d.constant(mask.shape, function=added)

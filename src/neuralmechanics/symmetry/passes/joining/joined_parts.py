@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from neuralmechanics.symmetry.passes.facts.equal_values import equal_values
+from neuralmechanics.symmetry.passes.joining.laid_blocks import blocks_of
 from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.contraction import Contraction
@@ -82,7 +83,7 @@ class _Joining:
         if isinstance(first.primitive, p.Contract):
             return self._products(made, dim)
         if isinstance(first.primitive, p.Rearrange):
-            return self._views(made, dim)
+            return self._views(made, dim) or self._blocks(values, dim)
         alike = all(m.primitive == first.primitive for m in made) and len({len(m.operands) for m in made}) == 1
         named = getattr(first.primitive, "function", None)
         # Data of a run belong to each part: there is no tensor that holds those of the whole.
@@ -162,6 +163,13 @@ class _Joining:
         shape = (*results[0].shape[:dim], total, *results[0].shape[dim + 1 :])
         view: View = replace(first, shape=shape)
         return self._written([found], [made[0].operands[0]], lambda x: self.tape.new(self.cause, p.Rearrange(view), x))
+
+    def _blocks(self, values: Sequence[Value], dim: int) -> _Whole | None:
+        """All blocks of one tensor along another dimension."""
+        found = blocks_of(values, dim, self.tape, self.parts.same, self.parts.alone)
+        if found is None:
+            return None
+        return _Whole(tuple(range(found.shape[dim])), lambda: found.write(self.tape, self.cause))
 
     def _products(self, made: Sequence[Instruction], dim: int) -> _Whole | None:
         """The same sum of products, whatever its letters and the order of its factors are."""

@@ -13,7 +13,7 @@ from itertools import accumulate, groupby
 
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.liveness import without_dead_values
-from neuralmechanics.symmetry.passes.normal_forms.joined_parts import Parts, joined
+from neuralmechanics.symmetry.passes.joining.joined_parts import Parts, joined
 from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
 from neuralmechanics.symmetry.passes.zeros.known_zeros import Zeros, known_zeros
 from neuralmechanics.symmetry.program import primitives as p

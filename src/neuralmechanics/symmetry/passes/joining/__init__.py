@@ -1,0 +1,1 @@
+"""Tensors that are made in parts, as what they are in whole."""
