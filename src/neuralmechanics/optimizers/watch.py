@@ -21,8 +21,7 @@ from neuralmechanics.optimizers.updates.update import Update, dense, held, held_
 
 __all__ = ["StepWatch"]
 
-_BUFFER = "momentum_buffer"
-_NOTHING: Mapping[str, Any] = {}
+_BUFFER, _NOTHING = "momentum_buffer", dict[str, Any]()
 # Below float32 the stored step differs from -ηv in its leading digits, so there only a snapshot tells d.
 _TRUSTED = (torch.float32, torch.float64)
 
@@ -80,15 +79,12 @@ class StepWatch:
         self._scaled = getattr(self._optimizer, "found_inf", None) is not None
         self._tried = self._trial is not None and self._trial.begin(settings, self.coming)
         for name, parameter in self._params.items():
-            setting = settings.get(name)
-            if setting is None:
+            if (setting := settings.get(name)) is None:
                 self._settings.pop(name, None)
                 continue
-            self._settings[name] = setting
-            self._versions[name] = version = parameter._version
-            seen = self._seen.get(name)
-            if seen is not None and seen[0] != version:
-                self.disturbed = True
+            self._settings[name], version = setting, parameter._version
+            self._versions[name], seen = version, self._seen.get(name)
+            self.disturbed |= seen is not None and seen[0] != version
             self._note_buffer(name, setting)
             if self._formula is not None:
                 self._made[name] = steps_made(self._state(parameter))
@@ -126,9 +122,8 @@ class StepWatch:
 
     def finish(self) -> None:
         """All of the step was seen."""
-        self._stepping = False
         self._repeated.release()
-        self._told_from = self._state_told()
+        self._stepping, self._told_from = False, self._state_told()
         self._moments |= {name: written(buffer) for name, buffer in self._buffers.items()}
         self._buffers = {}
 
@@ -288,8 +283,8 @@ class StepWatch:
         buffered = buffer is not None
         if buffer is not None and (known := self._moments.get(name)) is not None and known != written(buffer):
             self.rewritten.append(name)
-        coming = self.known and setting.has_momentum and not self._rests and not buffered
-        (self._first.add if coming else self._first.discard)(name)
+        first = self.known and setting.has_momentum and not self._rests and not buffered
+        (self._first.add if first else self._first.discard)(name)
         (self._idle.add if buffered and not setting.has_momentum else self._idle.discard)(name)
 
     def _moment(self, name: str) -> tuple[int, int] | None:
@@ -302,5 +297,4 @@ class StepWatch:
 
     def _state(self, parameter: Tensor) -> Mapping[str, Any]:
         # .get, because the state is a defaultdict and indexing would write into the optimiser.
-        state: Mapping[str, Any] = self._optimizer.state.get(parameter, _NOTHING)
-        return state
+        return self._optimizer.state.get(parameter, _NOTHING)  # type: ignore[no-any-return]

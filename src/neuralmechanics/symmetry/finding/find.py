@@ -153,6 +153,7 @@ def analyse(captured: Captured) -> Symmetries:
         read_about.pieces,
     )
     walk_about(scales)
+    scales.leave_unread()
     space = distinct_scalings(scales)
     linear, mixed = _linear(captured, parts.program, walk_about, read_about, scales, space, requires, about, own)
     answered = partial(answered_constants, captured, program, single=read.single)
@@ -203,6 +204,7 @@ def _linear(
     tables = own.names(turned_over.looked_at)
     requires = (*requires, *(text for text in kept_values(tables) if text not in requires))
     interpret(looked_through, through)
+    through.leave_unread()
     clear = distinct_scalings(through)
     turning = Mixings(through, clear)
     interpret(looked_through, turning)

@@ -51,6 +51,7 @@ class Scales(Contractions):
             if term.ids.shape[view.dim] > 1:
                 dead = term.ids.take(np.asarray(view.positions, dtype=np.int64), axis=view.dim)
                 self.system.add([1, -1], paired_rows(dead, term.ids.take([read], axis=view.dim)), self.cause)
+        self._unread.append((name, view))
 
     def moves(self, x: Label) -> bool:
         """Whether anything is left of the label after what is known by now."""

@@ -40,6 +40,7 @@ class ParameterLabels(LabelConstraints):
         self.contracted = dict(contracted or {})
         self.single = single  # parameters that one operation reads, directly
         self.pieces = dict(pieces or {})  # runs of rows, each with columns of its own
+        self._unread: list[tuple[str, Take]] = []
         self._stacked: dict[str, int] = {}  # parameters read one slice at a time, and along which dimension
 
     def parameter(self, name: str) -> Label:
@@ -63,6 +64,18 @@ class ParameterLabels(LabelConstraints):
                 self.gauges.open(name, self._extents(name, terms))
             self.parameters[name] = Label(shape, tuple(terms))
         return self.parameters[name]
+
+    def leave_unread(self) -> None:
+        """After the walk: rows and columns that are not read have no label, which their number was only lent for."""
+        for name, view in self._unread:
+            places = (slice(None),) * view.dim + (np.asarray(view.positions, dtype=np.int64),)
+            terms = []
+            for term in self.parameters[name].terms:
+                ids = term.ids.copy()
+                if ids.shape[view.dim] > 1:
+                    ids[places] = 0
+                terms.append(replace(term, ids=ids))
+            self.parameters[name] = replace(self.parameters[name], terms=tuple(terms))
 
     def _columns_of_runs(self, name: str, columns: LabelTerm) -> LabelTerm:
         """A label a column for each run of rows that data of their own read, and a gauge for each."""

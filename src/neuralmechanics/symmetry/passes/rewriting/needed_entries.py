@@ -198,8 +198,9 @@ def _repetitions(part: Needed, shape: Shape) -> tuple[Take, ...]:
 def _filled(needed: Collection[int], n: int) -> tuple[int, ...]:
     """0 … n - 1 with each run of unneeded numbers replaced by as many needed ones before it, else by those behind it.
 
-    Whole runs, so that channels of which some are cut off are still permuted as others are; where no run fits, the
-    needed number before (or the first one) stands for all. {0, 1, 4} of 6: 0 1 0 1 4 4.
+    Whole runs, so that channels of which some are cut off are still permuted as others are, one after the other where
+    they fit several times (of packed queries, keys and values the values alone). Where no run fits, the needed number
+    before (or the first one) stands for all. {0, 1, 4} of 6: 0 1 0 1 4 4; {4, 5} of 6: 4 5 4 5 4 5.
     """
     out: list[int] = []
     last = min(needed)
@@ -212,8 +213,24 @@ def _filled(needed: Collection[int], n: int) -> tuple[int, ...]:
             out += run
             last = end - 1
         else:
-            out += next((r for r in (before, behind) if all(k in needed for k in r)), [last] * len(run))
+            whole = [r for r in (before, behind) if all(k in needed for k in r)]
+            several = [tiled for r in (_run(needed, start - 1, -1), _run(needed, end, 1)) if (tiled := _tiled(r, run))]
+            out += [*whole, *several, [last] * len(run)][0]
     return tuple(out)
+
+
+def _run(needed: Collection[int], start: int, step: int) -> list[int]:
+    """The needed numbers from one on, or down, without a gap."""
+    found: list[int] = []
+    while start in needed:
+        found.append(start)
+        start += step
+    return sorted(found)
+
+
+def _tiled(some: Sequence[int], run: range) -> list[int]:
+    """As many of a few numbers, one after the other, as a run has; none where they do not fit."""
+    return [] if len(some) < 2 or len(run) % len(some) else [*some] * (len(run) // len(some))
 
 
 def _complements(part: Needed, shape: Shape) -> tuple[Take, ...]:

@@ -45,7 +45,7 @@ def with_zero_channels(program: Program, held: Held) -> ZeroChannels:
             continue
         if not found.kept.any():
             tape.put(result, tape.new(now.cause, p.Constant(result.shape, number=0.0)))
-        elif (dim := _channels(_entries(found, held), len(result.shape))) is not None:
+        elif (dim := _channels(found.entries, len(result.shape))) is not None:
             tape.put(result, _beside_zeros(tape, now, found, dim, numbers))
         else:
             tape.keep(now)
@@ -53,11 +53,6 @@ def with_zero_channels(program: Program, held: Held) -> ZeroChannels:
         names |= found.names
     written = replace(tape.program(program), numbers=frozenset(numbers))
     return ZeroChannels(written, frozenset(names)) if names else ZeroChannels(program)
-
-
-def _entries(found: Masked, held: Held) -> np.ndarray:
-    known = None if found.factor is None else held.entries(found.factor)
-    return found.kept if known is None else known
 
 
 def _channels(entries: np.ndarray, rank: int) -> int | None:
@@ -80,8 +75,7 @@ def _beside_zeros(tape: Tape, now: Instruction, found: Masked, dim: int, numbers
     alive = np.moveaxis(found.kept, dim - front, 0).reshape(found.kept.shape[dim - front], -1)[:, 0]
     places = tuple(np.flatnonzero(alive).tolist())
 
-    def some(x: Value) -> Value:
-        own = dim - (rank - len(x.shape))
+    def some(x: Value, own: int) -> Value:
         if own < 0 or x.shape[own] == 1:
             return x
         taken = tape.new(cause, p.Rearrange(Take(own, places)), x)
@@ -90,9 +84,13 @@ def _beside_zeros(tape: Tape, now: Instruction, found: Masked, dim: int, numbers
         return taken
 
     if found.factor is None:  # a mask that keeps all that is left
-        product = some(next(x for x in now.operands if x.depends))
+        product = some(next(x for x in now.operands if x.depends), dim)
+    elif isinstance(now.primitive, p.Contract):
+        letter, how = now.primitive.how.out[dim], now.primitive.how
+        each = zip(now.operands, (how.x, how.y), strict=True)
+        product = tape.new(cause, now.primitive, *(some(x, letters.find(letter)) for x, letters in each))
     else:
-        product = tape.new(cause, now.primitive, *(some(x) for x in now.operands))
+        product = tape.new(cause, now.primitive, *(some(x, dim - rank + len(x.shape)) for x in now.operands))
     both = tape.new(cause, p.Pad(dim, 0, len(alive) - len(places)), product)
     after = iter(range(len(places), len(alive)))
     before = iter(range(len(places)))

@@ -72,15 +72,20 @@ def _whole_slices(kept: np.ndarray) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """What is multiplied by the model's own numbers, where these are not zero, the factor, and what it is made of.
+    """What is multiplied by the model's own numbers, these, the value that they are, and what it is made of.
 
-    ``kept`` broadcasts to the product; ``factor`` is None where a mask chooses between the value and zero.
+    ``entries`` broadcast to the product; ``factor`` is None where a mask chooses between the value (true) and zero.
     """
 
     value: Value
-    kept: np.ndarray
+    entries: np.ndarray
     factor: Value | None
     names: frozenset[str]
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Where they are not zero."""
+        return np.asarray(self.entries != 0)
 
 
 def masked(instruction: Instruction, held: Held) -> Masked | None:
@@ -94,11 +99,22 @@ def masked(instruction: Instruction, held: Held) -> Masked | None:
         return None
     if isinstance(primitive, (p.Mask, p.Select)):
         return _picked(primitive, value, others, held) if result.shape == value.shape else None
-    elementwise = isinstance(primitive, p.Multiply) or primitive.how.x == primitive.how.y == primitive.how.out
-    entries = held.entries(others[0]) if elementwise and primitive.function is None else None
-    if entries is None:
+    factor = others[0]
+    entries = held.entries(factor) if primitive.function is None else None
+    if entries is not None and isinstance(primitive, p.Contract):
+        own, other = (primitive.how.x, primitive.how.y)[:: 1 if operands[0] is value else -1]
+        entries = aligned(entries, other, primitive.how.out) if own == primitive.how.out else None
+    return None if entries is None else Masked(value, entries, factor, held.names([factor.index]))
+
+
+def aligned(entries: np.ndarray, letters: str, out: str) -> np.ndarray | None:
+    """The entries of a factor as they broadcast to the result; None where some of its letters are summed over."""
+    if not set(letters) <= set(out):
         return None
-    return Masked(value, np.asarray(entries != 0), others[0], held.names([others[0].index]))
+    present = [letter for letter in out if letter in letters]
+    turned = entries.transpose([letters.index(letter) for letter in present])
+    sizes = dict(zip(present, turned.shape, strict=True))
+    return turned.reshape([sizes.get(letter, 1) for letter in out])
 
 
 def _picked(primitive: p.Mask | p.Select, value: Value, others: Sequence[Value], held: Held) -> Masked | None:
