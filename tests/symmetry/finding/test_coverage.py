@@ -87,6 +87,7 @@ NETS: dict[str, Callable[[], Net]] = {
     "pruned": lambda: Net(lambda m, x: m.b(m.a(x).tanh()), a=pruned(lin(4, 5)), b=lin(5, 3)),
     "masked": lambda: Net(lambda m, x: D.linear(x, m.w * m.k).tanh(), w=par(3, 4), k=bits(3, 4)),
     "masked later": lambda: Net(lambda m, x: m.a(x).tanh() * m.k, a=lin(4, 5), k=bits(5)),
+    "masked in part": lambda: Net(lambda m, x: m.a(x).tanh() * m.k, a=lin(4, 5), k=bits(1, 6, 5)),
     "masked by a product": lambda: Net(lambda m, x: m.a(x).tanh() @ m.k, a=lin(4, 5), k=torch.diag(bits(5))),
     "masked weights later": lambda: Net(
         lambda m, x: D.linear(m.a(x).tanh(), m.w * m.k), a=lin(4, 5), w=par(3, 5), k=bits(1, 5)
@@ -185,7 +186,7 @@ def test_an_operation_that_ends_a_symmetry_is_named(name: str, free: set[str]) -
 @pytest.mark.parametrize(
     ("name", "parameter", "where", "reason"),
     [
-        ("masked later", "a.weight", "aten.mul", "numbers of the model"),
+        ("masked in part", "a.weight", "aten.mul", "numbers of the model"),
         ("log of a scale", "w", "aten.log", "sums that turn into products"),
         ("rounded", "w", "aten.round", "no gradient passes a step"),
         ("detached", "a.weight", "aten.detach", "no gradient passes"),

@@ -162,3 +162,18 @@ def test_a_map_of_which_some_rows_are_read(first: int, last: int) -> None:
     assert verdict.sound
     assert verdict.complete
     assert verdict.orbit == verdict.truth.fibre
+
+
+@pytest.mark.parametrize("how", [lambda h, m: h @ m, lambda h, m: torch.einsum("zy,bz->by", m, h)])
+@pytest.mark.parametrize("lost", ["rows", "columns", "both"])
+def test_matrices_of_the_model_with_rows_or_columns_of_zeros(how: Callable[..., Tensor], lost: str) -> None:
+    """Beside what is silent the maps behind may move in the null space of such a matrix, which is no group's doing."""
+    matrix = torch.randn(5, 5, generator=torch.Generator().manual_seed(1))
+    if lost != "columns":
+        matrix[[1, 3]] = 0
+    if lost != "rows":
+        matrix[:, 2] = 0
+    network = _network(_Masked(lambda net, h: how(torch.tanh(h), net.mask), matrix, beside=False), 4)
+    verdict = judge(network, find_symmetries(network.module, network.batch(), network.loss_fn))
+    assert verdict.sound
+    assert verdict.silent == verdict.truth.lone == {"rows": 10, "columns": 6, "both": 16}[lost]

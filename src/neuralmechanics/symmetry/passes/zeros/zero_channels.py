@@ -12,7 +12,7 @@ import numpy as np
 from neuralmechanics.symmetry.passes.facts.faults import naming_the_operation
 from neuralmechanics.symmetry.passes.facts.held_numbers import Held
 from neuralmechanics.symmetry.passes.normal_forms.tape import Tape
-from neuralmechanics.symmetry.passes.zeros.zero_factors import Masked, masked, parameter_of
+from neuralmechanics.symmetry.passes.zeros.zero_factors import Masked, masked, parameter_of, whole_slices
 from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.attributes.views import Take
 from neuralmechanics.symmetry.program.program import Instruction, Program
@@ -41,7 +41,9 @@ def with_zero_channels(program: Program, held: Held) -> ZeroChannels:
         now, result = tape.resolved(instruction), instruction.result
         found = masked(instruction, held) if result is not None else None
         if result is None or found is None or found.kept.all() or parameter_of(found.value, makers):
-            tape.keep(now)
+            restricted, behind = _restricted(tape, now, held)
+            tape.keep(restricted)
+            names |= behind
             continue
         if not found.kept.any():
             tape.put(result, tape.new(now.cause, p.Constant(result.shape, number=0.0)))
@@ -53,6 +55,20 @@ def with_zero_channels(program: Program, held: Held) -> ZeroChannels:
         names |= found.names
     written = replace(tape.program(program), numbers=frozenset(numbers))
     return ZeroChannels(written, frozenset(names)) if names else ZeroChannels(program)
+
+
+def _restricted(tape: Tape, now: Instruction, held: Held) -> tuple[Instruction, frozenset[str]]:
+    """A sum of products with a matrix of the model that says where the matrix is zero; and what it is made of."""
+    if not isinstance(now.primitive, p.Contract) or now.primitive.function is not None or now.primitive.how.windows:
+        return now, frozenset()
+    for k, x in enumerate(now.operands):
+        entries = None if x.depends or not now.operands[1 - k].depends else held.entries(x)
+        if entries is not None and entries.any() and whole_slices(entries != 0):
+            less = tape.new(now.cause, p.Restrict(np.asarray(entries != 0)), x)
+            return replace(now, operands=(less, now.operands[1]) if k == 0 else (now.operands[0], less)), held.names(
+                [x.index]
+            )
+    return now, frozenset()
 
 
 def _channels(entries: np.ndarray, rank: int) -> int | None:

@@ -14,7 +14,7 @@ from neuralmechanics.symmetry.program import primitives as p
 from neuralmechanics.symmetry.program.program import Instruction, Program
 from neuralmechanics.symmetry.program.value import Value
 
-__all__ = ["Masked", "ZeroFactors", "masked", "parameter_of", "with_zero_factors"]
+__all__ = ["Masked", "ZeroFactors", "masked", "parameter_of", "whole_slices", "with_zero_factors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def with_zero_factors(program: Program, held: Held) -> ZeroFactors:
             out.append(instruction)
             continue
         buffers.setdefault(name, set()).update(found.names)
-        ending |= found.names if _whole_slices(kept) else set()
+        ending |= found.names if whole_slices(kept) else set()
         less = replace(weight, index=values)
         values += 1
         out.append(replace(instruction, primitive=p.Restrict(kept), operands=(weight,), result=less))
@@ -64,7 +64,7 @@ def with_zero_factors(program: Program, held: Held) -> ZeroFactors:
     return ZeroFactors(restricted, buffers, frozenset(ending))
 
 
-def _whole_slices(kept: np.ndarray) -> bool:
+def whole_slices(kept: np.ndarray) -> bool:
     """Whether nothing is kept at some place along a dimension."""
     others = (tuple(k for k in range(kept.ndim) if k != d) for d in range(kept.ndim))
     return any(not kept.any(axis=rest).all() for rest in others)
