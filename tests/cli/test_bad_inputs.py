@@ -197,6 +197,7 @@ def test_no_interrupt_is_raised_where_an_extension_loads(where: str, module: str
         capture_output=True,
         text=True,
         check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
 
