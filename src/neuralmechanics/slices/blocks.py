@@ -16,8 +16,9 @@ __all__ = ["AdamStep", "Derived", "Operand", "Pair", "Sort", "first_of", "row_co
 # The right operand -1 stands for ones: the product is the left operand itself.
 Pair = tuple[int, int]
 
-# Elements that are read together: what fits the cache of a processor core, and a bound on memory elsewhere.
-_BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 22
+# Elements that are read together: what fits the cache that cores share, and a bound on memory elsewhere. In blocks that
+# fit the cache of one core the calls take longer than the arithmetic.
+_BLOCK, _DEVICE_BLOCK = 1 << 18, 1 << 22
 
 
 @dataclass(frozen=True)
