@@ -96,6 +96,33 @@ def test_small_numbers_are_no_zeros(mask: tuple[float, ...]) -> None:
     assert find_symmetries(network.module, network.batch(), network.loss_fn).count()["translation"] == 0
 
 
+def _warming(net: _Masked, h: Tensor) -> Tensor:
+    gate = net.mask.clone()
+    net.mask.add_(0.1)
+    return torch.relu(h) * gate
+
+
+def _replaced(net: _Masked, h: Tensor) -> Tensor:
+    out = torch.relu(h) * net.mask
+    net.mask.copy_(net.mask + 0.1)
+    return out
+
+
+def _averaging(net: _Masked, h: Tensor) -> Tensor:
+    out = torch.relu(h) * net.mask
+    with torch.no_grad():
+        net.mask[:3] = h.mean(0)[:3]
+    return out
+
+
+@pytest.mark.parametrize("how", [_warming, _replaced, _averaging])
+@pytest.mark.parametrize("mask", [torch.zeros(5), torch.tensor(KEPT)])
+def test_what_the_model_writes_into_keeps_no_zeros(how: Between, mask: Tensor) -> None:
+    """A gate that opens in training is zero when the model is looked at, and not at the next call."""
+    found = find_symmetries(_Masked(how, mask, beside=True).double(), torch.randn(9, 4, dtype=torch.float64))
+    assert found.count()["translation"] == 0
+
+
 def test_masked_channels_of_a_convolution() -> None:
     class Convolved(nn.Module):
         def __init__(self) -> None:

@@ -53,7 +53,7 @@ def written_placeholders(graph: fx.Graph) -> frozenset[str]:
         for position in written_arguments(node) if node.op == "call_function" else ():
             target = node.args[position] if isinstance(position, int) else node.kwargs.get(position)
             while isinstance(target, fx.Node) and target.op == "call_function" and target.args:
-                target = target.args[0]  # what may be a view, and what cannot: an input too many does no harm
+                target = target.args[0] if _may_be_a_view(target) else None
             if isinstance(target, fx.Node):
                 found.add(target.name)
     return frozenset(found)

@@ -17,11 +17,14 @@ LARGEST = 1 << 16  # entries of a tensor that is looked at
 
 
 class ModelNumbers:
-    """Runs the parts of a captured graph that neither data nor trainable parameters nor random numbers enter."""
+    """Runs the parts of a captured graph that neither data nor trainable parameters nor random numbers enter.
+
+    Nor what the model writes into as it runs: a counter or an average has other numbers at the next call.
+    """
 
     def __init__(self, captured: Captured) -> None:
         self._sources: Mapping[str, Source] = captured.sources
-        self._trainable = captured.parameters
+        self._trainable, self._written = captured.parameters, captured.written
         self._module = captured.module
         self._values: dict[fx.Node, Tensor | None] = {}
         self._names: dict[fx.Node, frozenset[str]] = {}
@@ -54,7 +57,9 @@ class ModelNumbers:
     def _computed(self, node: fx.Node) -> Tensor | None:
         if node.op == "placeholder":
             source = self._sources.get(node.name)
-            known = source is not None and node.name not in self._trainable and source.kind != "input"
+            # A literal is made anew at every call.
+            moved = node.name in self._written and source is not None and source.kind != "constant"
+            known = source is not None and node.name not in self._trainable and not moved and source.kind != "input"
             return _small(source.value) if known and source is not None else None
         if node.op == "get_attr":
             held: Any = self._module
